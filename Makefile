@@ -1,0 +1,73 @@
+# Every target sets up what it needs, in a virtual environment of the project's own (.venv).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+# rustup's folder: a shell that was not started anew does not have it in its path.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# PyO3's build script asks this interpreter, not whichever is first in the path.
+export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
+
+# Under CI the lock file must be true; elsewhere cargo may bring it up to date.
+CARGO_FLAGS ?= $(if $(CI),--locked)
+PYTEST_FLAGS ?=
+
+PYTHON_SOURCES := $(wildcard python tests examples benchmarks)
+TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+.PHONY: demo
+demo: ## Run a real pipeline on real data, kill it in the middle, and see it complete
+	@scripts/setup.sh demo release
+	@$(PYTHON) examples/weather/run.py
+
+.PHONY: test
+test: ## Run all tests, Rust and Python
+	@scripts/setup.sh test dev
+	cargo test --workspace $(CARGO_FLAGS)
+	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+
+.PHONY: check
+check: ## Check format, lints and types
+	@scripts/setup.sh test dev
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/mypy $(TYPED_SOURCES)
+	$(PYTHON) -m mypy.stubtest cloaca._core --mypy-config-file pyproject.toml
+
+.PHONY: format
+format: ## Format the sources and mend what the linter can
+	@scripts/setup.sh test
+	cargo fmt --all
+	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+
+.PHONY: bench
+bench: ## Measure the workloads against the limits of this machine
+	@scripts/setup.sh test release
+	$(PYTHON) benchmarks/run.py
+
+.PHONY: wheel
+wheel: ## Build the wheel into dist/
+	@scripts/setup.sh test
+	$(BIN)/maturin build --release --out dist $(CARGO_FLAGS)
+
+.PHONY: lock
+lock: ## Write the lock files of the Python packages anew, with the oldest supported Python
+	scripts/lock.sh
+
+.PHONY: clean
+clean: ## Remove what was built and the virtual environment
+	rm -rf .venv target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f python/cloaca/*.so
+	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,178 @@
+//! What the databases of this machine can do at best, so that the engine's speed can be stated as a ratio.
+//!
+//! `cloacina-limits [--sqlite DIR] [--postgres URL] [--quick]` prints one JSON object on stdout and a table on stderr.
+//!
+//! - `commit`: one durable row in a transaction of its own, in microseconds.
+//! - `rows`: the rows of a workload (see [`workload`]), per second, in transactions of 1, 10 and 100 executions.
+//! - `commit_after`: the same as `commit` once more at the end, to tell whether the disk kept its pace.
+//! - `limit` repeats the figures that the engine is compared to: batches of 100, on PostgreSQL in a single statement.
+
+mod measurement;
+mod postgres;
+mod sqlite;
+mod statement;
+mod workload;
+
+use std::{
+    env,
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::workload::{Effort, WORKLOADS};
+
+const USAGE: &str = "usage: cloacina-limits [--sqlite DIR] [--postgres URL] [--quick]";
+
+#[derive(Default)]
+struct Options {
+    sqlite: Option<PathBuf>,
+    postgres: Option<String>,
+    quick: bool,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value; {USAGE}"));
+            match word.as_str() {
+                "--sqlite" => options.sqlite = Some(value()?.into()),
+                "--postgres" => options.postgres = Some(value()?),
+                "--quick" => options.quick = true,
+                _ => return Err(format!("unknown argument {word:?}; {USAGE}")),
+            }
+        }
+        if options.sqlite.is_none() && options.postgres.is_none() {
+            return Err(format!("no database named; {USAGE}"));
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure(&options) {
+        Ok(results) => {
+            print_table("", &results);
+            println!("{results}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("cloacina-limits: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<Value, Box<dyn Error>> {
+    let effort = if options.quick {
+        Effort::QUICK
+    } else {
+        Effort::FULL
+    };
+    let mut results = Map::from_iter([("quick".to_owned(), json!(options.quick))]);
+    if let Some(directory) = &options.sqlite {
+        results.insert("sqlite".to_owned(), sqlite(directory, effort)?);
+    }
+    if let Some(url) = &options.postgres {
+        results.insert("postgres".to_owned(), postgres(url, effort)?);
+    }
+    Ok(Value::Object(results))
+}
+
+fn sqlite(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>> {
+    let mut measured = sqlite::measure(directory, effort)?;
+    warn_of_drift(
+        "SQLite",
+        &measured["commit"]["full"],
+        &measured["commit_after"]["full"],
+    );
+    measured["limit"] = limit(&measured["commit"]["full"], |workload| {
+        &measured["rows"][workload]["100"]
+    });
+    Ok(measured)
+}
+
+fn postgres(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
+    let mut measured = postgres::measure(url, effort)?;
+    warn_of_drift(
+        "PostgreSQL",
+        &measured["commit"][postgres::PLAIN],
+        &measured["commit_after"][postgres::PLAIN],
+    );
+    measured["limit"] = limit(&measured["commit"][postgres::PLAIN], |workload| {
+        &measured["rows"][workload]["100"]["fused"][postgres::PLAIN]
+    });
+    Ok(measured)
+}
+
+/// Somebody else's writing makes a commit ten times slower for minutes; such a run says nothing.
+fn warn_of_drift(database: &str, before: &Value, after: &Value) {
+    let p50 = |commit: &Value| commit["p50_us"].as_f64().unwrap_or(f64::NAN);
+    let (before, after) = (p50(before), p50(after));
+    if before.max(after) > 2.0 * before.min(after) {
+        eprintln!(
+            "warning: {database} commits took {before} µs at first and {after} µs at last; hint: run again on an idle disk"
+        );
+    }
+}
+
+/// The figures that the engine is compared to.
+fn limit<'a>(commit: &Value, rate: impl Fn(&str) -> &'a Value) -> Value {
+    let mut limit = Map::from_iter([("commit_us".to_owned(), commit["p50_us"].clone())]);
+    for workload in WORKLOADS {
+        let rate = rate(workload.name);
+        limit.insert(
+            workload.name.to_owned(),
+            json!({
+                "executions_per_s": rate["executions_per_s"],
+                "tasks_per_s": rate["tasks_per_s"],
+            }),
+        );
+    }
+    Value::Object(limit)
+}
+
+/// One line for each object that holds figures, under its path.
+fn print_table(path: &str, value: &Value) {
+    let Value::Object(entries) = value else {
+        return;
+    };
+    let figures: String = entries
+        .iter()
+        .filter_map(|(key, figure)| figure.as_f64().map(|figure| format!("  {key} {figure:>9}")))
+        .collect();
+    if !figures.is_empty() {
+        eprintln!("{path:<44}{figures}");
+    }
+    for (key, entry) in entries {
+        print_table(format!("{path} {key}").trim_start(), entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    fn parse(words: &[&str]) -> Result<Options, String> {
+        Options::parse(words.iter().map(|&word| word.to_owned()))
+    }
+
+    #[test]
+    fn a_database_must_be_named() {
+        assert!(parse(&["--quick"]).is_err());
+        assert!(parse(&["--sqlite"]).is_err());
+        assert!(parse(&["--sqlite", "x", "--slow"]).is_err());
+        let options = parse(&["--sqlite", "x", "--postgres", "y", "--quick"]).unwrap();
+        assert!(options.quick && options.sqlite.is_some() && options.postgres.is_some());
+    }
+}

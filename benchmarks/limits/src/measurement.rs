@@ -1,0 +1,67 @@
+//! From durations to figures.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Durations of single commits.
+pub struct Commits(pub Vec<Duration>);
+
+impl Commits {
+    pub fn to_json(&self) -> Value {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let total: Duration = sorted.iter().sum();
+        json!({
+            "p50_us": tenths(micros(sorted[sorted.len() / 2])),
+            "mean_us": tenths(micros(total) / count(sorted.len())),
+            "p99_us": tenths(micros(sorted[sorted.len() * 99 / 100])),
+        })
+    }
+}
+
+/// Executions per second of the median round.
+pub struct Rate {
+    rounds: Vec<f64>,
+    tasks: usize,
+}
+
+impl Rate {
+    pub fn new(tasks: usize) -> Self {
+        Self {
+            rounds: Vec::new(),
+            tasks,
+        }
+    }
+
+    pub fn add(&mut self, executions: usize, elapsed: Duration) {
+        self.rounds.push(count(executions) / elapsed.as_secs_f64());
+    }
+
+    pub fn to_json(&self) -> Value {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let median = sorted[sorted.len() / 2];
+        json!({
+            "executions_per_s": median.round(),
+            "tasks_per_s": (median * count(self.tasks)).round(),
+            "spread": [sorted[0].round(), sorted[sorted.len() - 1].round()],
+        })
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a benchmark are small"
+)]
+fn count(value: usize) -> f64 {
+    value as f64
+}

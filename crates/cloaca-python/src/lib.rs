@@ -1,0 +1,6 @@
+//! The Python module `cloaca._core`.
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {}

@@ -1,0 +1,55 @@
+//! What a decision changed: the rows to write, the history to keep, the work to stop.
+
+use std::collections::BTreeSet;
+
+use crate::types::{Claim, HistoryEvent, HistoryKind, Json, Ordinal, Timestamp};
+
+/// The effect of one or more decisions on one execution.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Tasks whose record changed.
+    pub tasks: BTreeSet<Ordinal>,
+    /// Tasks that became ready, for a claim in the same transaction.
+    pub ready: Vec<Ordinal>,
+    /// History that no row holds otherwise.
+    pub history: Vec<HistoryEvent>,
+    /// Attempts that must be stopped where they run.
+    pub interrupted: Vec<(Ordinal, Claim)>,
+    /// Tasks that ended for good, for callbacks.
+    pub ended_tasks: Vec<Ordinal>,
+    /// Whether the execution reached its end.
+    pub ended: bool,
+}
+
+impl Changes {
+    /// Adds another decision's changes on the same execution.
+    pub fn absorb(&mut self, later: Self) {
+        self.tasks.extend(later.tasks);
+        self.ready.extend(later.ready);
+        self.history.extend(later.history);
+        self.interrupted.extend(later.interrupted);
+        self.ended_tasks.extend(later.ended_tasks);
+        self.ended = later.ended;
+    }
+
+    pub(super) fn touch(&mut self, task: Ordinal) {
+        self.tasks.insert(task);
+    }
+
+    pub(super) fn record(
+        &mut self,
+        time: Timestamp,
+        kind: HistoryKind,
+        task: Option<(Ordinal, Claim)>,
+        data: Option<Json>,
+    ) {
+        self.history.push(HistoryEvent {
+            time,
+            kind: kind.name().to_owned(),
+            task: task.map(|(ordinal, _)| ordinal),
+            attempt: task.map(|(_, claim)| claim.attempt),
+            runner: task.map(|(_, claim)| claim.runner),
+            data,
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! Comparing a context's value with a rule's (semantics C2), over exact JSON text.
+
+use std::cmp::Ordering;
+
+use indexmap::IndexMap;
+use serde_json::value::RawValue;
+
+use crate::types::{Json, JsonShape};
+use crate::workflow::Operator;
+
+/// Judges `found operator expected`.
+///
+/// # Errors
+/// A sentence, when the two do not compare.
+pub fn compare(found: Option<&Json>, operator: Operator, expected: &Json) -> Result<bool, String> {
+    match operator {
+        Operator::Exists => return Ok(found.is_some()),
+        Operator::NotExists => return Ok(found.is_none()),
+        _ => {}
+    }
+    // An absent key equals nothing and contains nothing, and no order with it holds.
+    let Some(found) = found else {
+        return Ok(matches!(operator, Operator::NotEquals | Operator::NotContains));
+    };
+    match operator {
+        Operator::Equals => Ok(equal(found, expected)),
+        Operator::NotEquals => Ok(!equal(found, expected)),
+        Operator::GreaterThan => order(found, expected).map(Ordering::is_gt),
+        Operator::GreaterOrEqual => order(found, expected).map(Ordering::is_ge),
+        Operator::LessThan => order(found, expected).map(Ordering::is_lt),
+        Operator::LessOrEqual => order(found, expected).map(Ordering::is_le),
+        Operator::Contains => contains(found, expected),
+        Operator::NotContains => contains(found, expected).map(|inside| !inside),
+        Operator::Exists | Operator::NotExists => Ok(false),
+    }
+}
+
+fn equal(left: &Json, right: &Json) -> bool {
+    if left == right {
+        return true;
+    }
+    match (left.shape(), right.shape()) {
+        (JsonShape::Number, JsonShape::Number) => compare_numbers(left, right) == Some(Ordering::Equal),
+        (JsonShape::String, JsonShape::String) => {
+            matches!((left.decode::<String>(), right.decode::<String>()), (Ok(a), Ok(b)) if a == b)
+        }
+        (JsonShape::Array, JsonShape::Array) => {
+            let (Ok(a), Ok(b)) = (left.decode::<Vec<Json>>(), right.decode::<Vec<Json>>()) else { return false };
+            a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| equal(x, y))
+        }
+        (JsonShape::Object, JsonShape::Object) => {
+            let (Ok(a), Ok(b)) =
+                (left.decode::<IndexMap<String, Json>>(), right.decode::<IndexMap<String, Json>>())
+            else {
+                return false;
+            };
+            a.len() == b.len() && a.iter().all(|(key, x)| b.get(key).is_some_and(|y| equal(x, y)))
+        }
+        _ => false,
+    }
+}
+
+fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
+    let ordering = match (left.shape(), right.shape()) {
+        (JsonShape::Number, JsonShape::Number) => compare_numbers(left, right),
+        (JsonShape::String, JsonShape::String) => {
+            left.decode::<String>().ok().zip(right.decode::<String>().ok()).map(|(a, b)| a.cmp(&b))
+        }
+        _ => None,
+    };
+    ordering.ok_or_else(|| {
+        format!("a {} does not compare with a {}", left.shape().name(), right.shape().name())
+    })
+}
+
+/// Integers compare exactly up to 128 bits; everything else as doubles.
+fn compare_numbers(left: &Json, right: &Json) -> Option<Ordering> {
+    if let (Ok(a), Ok(b)) = (left.as_str().parse::<i128>(), right.as_str().parse::<i128>()) {
+        return Some(a.cmp(&b));
+    }
+    let (a, b) = (left.as_str().parse::<f64>().ok()?, right.as_str().parse::<f64>().ok()?);
+    a.partial_cmp(&b)
+}
+
+fn contains(found: &Json, expected: &Json) -> Result<bool, String> {
+    match (found.shape(), expected.shape()) {
+        (JsonShape::String, JsonShape::String) => {
+            let (whole, part) = (found.decode::<String>(), expected.decode::<String>());
+            Ok(matches!((whole, part), (Ok(whole), Ok(part)) if whole.contains(&part)))
+        }
+        (JsonShape::Array, _) => {
+            let items: Vec<Json> = found.decode().map_err(|error| error.to_string())?;
+            Ok(items.iter().any(|item| equal(item, expected)))
+        }
+        (JsonShape::Object, JsonShape::String) => {
+            let members: IndexMap<String, Box<RawValue>> = found.decode().map_err(|error| error.to_string())?;
+            let key: String = expected.decode().map_err(|error| error.to_string())?;
+            Ok(members.contains_key(&key))
+        }
+        (left, right) => Err(format!("a {} cannot contain a {}", left.name(), right.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c2_table_of_comparisons() {
+        use Operator::{Contains, Equals, Exists, GreaterThan, LessOrEqual, NotContains, NotEquals, NotExists};
+        let cases: &[(Option<&str>, Operator, &str, Option<bool>)] = &[
+            (Some("1"), Equals, "1.0", Some(true)),
+            (Some("12345678901234567890123"), GreaterThan, "12345678901234567890122", Some(true)),
+            (Some("\"a\""), Equals, "\"\\u0061\"", Some(true)),
+            (Some("[1,{\"a\":2}]"), Equals, "[1.0,{\"a\":2}]", Some(true)),
+            (Some("1"), NotEquals, "\"1\"", Some(true)),
+            (Some("81"), GreaterThan, "80", Some(true)),
+            (Some("\"b\""), GreaterThan, "\"a\"", Some(true)),
+            (Some("\"b\""), GreaterThan, "1", None),
+            (Some("true"), LessOrEqual, "false", None),
+            (Some("\"hello\""), Contains, "\"ell\"", Some(true)),
+            (Some("[1,2]"), Contains, "2", Some(true)),
+            (Some("{\"k\":1}"), Contains, "\"k\"", Some(true)),
+            (Some("5"), Contains, "5", None),
+            (Some("null"), Exists, "null", Some(true)),
+            (None, Exists, "null", Some(false)),
+            (None, NotExists, "null", Some(true)),
+            (None, Equals, "null", Some(false)),
+            (None, NotContains, "1", Some(true)),
+            (None, GreaterThan, "1", Some(false)),
+        ];
+        for (found, operator, expected, verdict) in cases {
+            let found = found.map(|text| Json::parse(text).unwrap());
+            let expected = Json::parse(expected).unwrap();
+            assert_eq!(compare(found.as_ref(), *operator, &expected).ok(), *verdict, "{found:?} {operator:?} {expected}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What callers ask of an execution: cancel, pause, resume, retry; and what its timeout does (semantics D5–D7).
+
+use super::{Changes, Execution};
+use crate::types::{
+    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Ordinal, Skip, SkipCause, TaskRecord, TaskStatus,
+    Timestamp,
+};
+
+/// The execution's state does not allow it. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlError {
+    /// Why.
+    pub message: String,
+    /// What would work.
+    pub hint: Option<&'static str>,
+}
+
+impl Execution {
+    /// D6: ends the execution as `Cancelled`; nothing of it starts or is recorded any more.
+    ///
+    /// # Errors
+    /// When it has ended, unless it was cancelled already.
+    pub fn cancel(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
+        if self.record.status == ExecutionStatus::Cancelled {
+            return Ok(Changes::default());
+        }
+        self.refuse_ended("cancel")?;
+        let mut changes = Changes::default();
+        self.interrupt_running(now, &mut changes);
+        for ordinal in self.open_ordinals() {
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Cancelled;
+            task.ended_at = Some(now);
+            changes.touch(ordinal);
+        }
+        changes.record(now, HistoryKind::Cancelled, None, None);
+        self.close(ExecutionStatus::Cancelled, now, &mut changes);
+        Ok(changes)
+    }
+
+    /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Empty when its deadline is not due.
+    pub fn time_out(&mut self, now: Timestamp) -> Changes {
+        let mut changes = Changes::default();
+        let due = self.record.deadline.is_some_and(|deadline| deadline <= now);
+        if !due || self.record.status != ExecutionStatus::Running {
+            return changes;
+        }
+        self.interrupt_running(now, &mut changes);
+        for ordinal in self.open_ordinals() {
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Skipped;
+            task.ended_at = Some(now);
+            task.skip = Some(Skip { cause: SkipCause::Ended, reason: "the execution timed out".to_owned() });
+            changes.touch(ordinal);
+        }
+        let seconds = self.record.timeout.map_or_else(String::new, seconds_text);
+        let name = self.workflow.name();
+        let message = format!("workflow '{name}' did not end within its timeout of {seconds}");
+        self.record.error = Some((None, Failure::engine(FailureKind::WorkflowTimeout, message)));
+        changes.record(now, HistoryKind::TimedOut, None, None);
+        self.close(ExecutionStatus::Failed, now, &mut changes);
+        changes
+    }
+
+    /// D4: the attempt overran its timeout. `None` when the claim is gone.
+    pub fn time_out_task(
+        &mut self,
+        ordinal: Ordinal,
+        claim: crate::types::Claim,
+        timeout: crate::types::Micros,
+        now: Timestamp,
+        random: f64,
+    ) -> Option<Changes> {
+        if !self.holds(ordinal, claim) {
+            return None;
+        }
+        let mut changes = Changes::default();
+        changes.touch(ordinal);
+        changes.interrupted.push((ordinal, claim));
+        let id = &self.definition(ordinal).id;
+        let message = format!("task '{id}' did not end within its timeout of {}", seconds_text(timeout));
+        let failure = Failure::engine(FailureKind::TaskTimeout, message);
+        let policy = &self.definition(ordinal).retry;
+        let attempt = self.counted_attempts(ordinal);
+        let delay = super::should_retry(policy, &failure, attempt).then(|| super::retry_delay(policy, attempt, random));
+        self.fail_attempt(ordinal, claim, failure, delay, now, &mut changes);
+        Some(changes)
+    }
+
+    /// D7: what runs may finish, nothing new starts, timers hold.
+    ///
+    /// # Errors
+    /// When it has ended. Pausing twice changes nothing.
+    pub fn pause(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
+        let mut changes = Changes::default();
+        self.refuse_ended("pause")?;
+        if self.record.status == ExecutionStatus::Paused {
+            return Ok(changes);
+        }
+        self.record.status = ExecutionStatus::Paused;
+        self.record.paused_at = Some(now);
+        for ordinal in self.ordinals_in(TaskStatus::Ready) {
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Pending;
+            task.ready_at.get_or_insert(now);
+            changes.touch(ordinal);
+        }
+        changes.record(now, HistoryKind::Paused, None, None);
+        Ok(changes)
+    }
+
+    /// D7: goes on; timers run on from where they were held.
+    ///
+    /// # Errors
+    /// When it has ended. Resuming what is not paused changes nothing.
+    pub fn resume(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
+        let mut changes = Changes::default();
+        self.refuse_ended("resume")?;
+        let Some(paused_at) = self.record.paused_at.take() else { return Ok(changes) };
+        let held = now.since(paused_at).max(0);
+        let started = self.record.started_at.is_some();
+        self.record.status = if started { ExecutionStatus::Running } else { ExecutionStatus::Pending };
+        self.record.deadline = self.record.deadline.map(|deadline| deadline + held);
+        let start_at = self.record.start_at;
+        let mut unjudged = Vec::new();
+        for ordinal in self.ordinals_in(TaskStatus::Pending) {
+            let Some(ready_at) = self.task(ordinal).ready_at else {
+                unjudged.push(ordinal);
+                continue;
+            };
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Ready;
+            // The start time that the caller asked for is not shifted.
+            let due = if task.attempt == 0 && start_at == Some(ready_at) { ready_at } else { ready_at + held };
+            task.ready_at = Some(due).filter(|due| *due > now);
+            changes.touch(ordinal);
+            changes.ready.push(ordinal);
+        }
+        changes.record(now, HistoryKind::Resumed, None, None);
+        unjudged.reverse();
+        self.settle(unjudged, now, &mut changes);
+        Ok(changes)
+    }
+
+    /// D7: failed tasks and those skipped after them run again; with `from_task` also that task and its descendants.
+    ///
+    /// # Errors
+    /// When it has not ended, was cancelled, or has nothing to run again.
+    pub fn retry(&mut self, from_task: Option<Ordinal>, now: Timestamp) -> Result<Changes, ControlError> {
+        match self.record.status {
+            ExecutionStatus::Completed | ExecutionStatus::Failed => {}
+            ExecutionStatus::Cancelled => {
+                return Err(self.control_error("was cancelled and cannot be retried", Some("submit the workflow again")));
+            }
+            _ => return Err(self.control_error("has not ended and cannot be retried", Some("cancel it, or wait for its end"))),
+        }
+        let graph_workflow = std::sync::Arc::clone(&self.workflow);
+        let graph = graph_workflow.graph();
+        let mut again = vec![false; self.record.tasks.len()];
+        for (index, task) in self.record.tasks.iter().enumerate() {
+            let upstream = task.skip.as_ref().is_some_and(|skip| skip.cause != SkipCause::Rule);
+            again[index] = upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
+        }
+        for ordinal in from_task.iter().flat_map(|task| graph.with_descendants(*task)) {
+            again[ordinal as usize] = true;
+        }
+        // What was skipped by its own rule may be decided otherwise once something before it runs again.
+        for ordinal in graph.order() {
+            let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
+            let before = graph.dependencies(*ordinal).iter().any(|dependency| again[*dependency as usize]);
+            again[*ordinal as usize] |= skipped && before;
+        }
+        if !again.contains(&true) {
+            return Err(self.control_error("completed without a failure: there is nothing to retry", Some("name a task with from_task to run it and its descendants again")));
+        }
+        let mut changes = Changes::default();
+        let ids: Vec<&str> =
+            graph.order().iter().filter(|task| again[**task as usize]).map(|task| graph_workflow.task(*task).id.as_str()).collect();
+        let data = Json::encode(&serde_json::json!({ "tasks": ids })).ok();
+        changes.record(now, HistoryKind::Retried, None, data);
+        for (ordinal, _) in (0..).zip(&again).filter(|(_, again)| **again) {
+            let task = self.task_mut(ordinal);
+            *task = TaskRecord {
+                attempt: task.attempt,
+                uncounted: task.attempt,
+                stored: task.stored,
+                ..TaskRecord::pending()
+            };
+            changes.touch(ordinal);
+        }
+        let started = self.record.started_at.is_some();
+        self.record.status = if started { ExecutionStatus::Running } else { ExecutionStatus::Pending };
+        self.record.ended_at = None;
+        self.record.error = None;
+        self.record.deadline = None;
+        self.views.clear();
+        self.count_open();
+        let candidates: Vec<Ordinal> = graph.order().iter().rev().copied().filter(|task| again[*task as usize]).collect();
+        self.settle(candidates, now, &mut changes);
+        Ok(changes)
+    }
+
+    fn refuse_ended(&self, verb: &str) -> Result<(), ControlError> {
+        let status = self.record.status;
+        if status.is_terminal() {
+            return Err(self.control_error(&format!("has ended as {status}; there is nothing to {verb}"), None));
+        }
+        Ok(())
+    }
+
+    fn control_error(&self, what: &str, hint: Option<&'static str>) -> ControlError {
+        ControlError { message: format!("execution {} of workflow '{}' {what}", self.record.id, self.workflow.name()), hint }
+    }
+
+    fn interrupt_running(&mut self, now: Timestamp, changes: &mut Changes) {
+        for ordinal in self.ordinals_in(TaskStatus::Running) {
+            if let Some(claim) = self.task(ordinal).claim() {
+                changes.interrupted.push((ordinal, claim));
+            }
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Cancelled;
+            task.runner = None;
+            task.ended_at = Some(now);
+            changes.touch(ordinal);
+        }
+    }
+
+    fn close(&mut self, status: ExecutionStatus, now: Timestamp, changes: &mut Changes) {
+        self.record.status = status;
+        self.record.ended_at = Some(now);
+        self.record.paused_at = None;
+        self.count_open();
+        changes.ended = true;
+    }
+
+    fn ordinals_in(&self, status: TaskStatus) -> Vec<Ordinal> {
+        (0..).zip(&self.record.tasks).filter(|(_, task)| task.status == status).map(|(ordinal, _)| ordinal).collect()
+    }
+
+    fn open_ordinals(&self) -> Vec<Ordinal> {
+        (0..).zip(&self.record.tasks).filter(|(_, task)| !task.status.is_terminal()).map(|(ordinal, _)| ordinal).collect()
+    }
+}
+
+/// A length of time as people read it.
+pub(super) fn seconds_text(span: crate::types::Micros) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    let seconds = span as f64 / 1e6;
+    format!("{seconds} s")
+}

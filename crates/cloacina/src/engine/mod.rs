@@ -1,0 +1,25 @@
+//! The decisions: (state of an execution, event, now) → changes. Pure: no IO, no clock, no randomness of its own.
+//!
+//! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
+//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`).
+
+mod changes;
+mod compare;
+mod control;
+mod execution;
+mod finish;
+mod readiness;
+mod recovery;
+mod retry;
+mod rule;
+mod view;
+
+pub use changes::Changes;
+pub use compare::compare;
+pub use control::ControlError;
+pub use execution::{Execution, NewExecution};
+pub use finish::{Finish, Outcome, Refused, TaskLimits};
+pub use recovery::Recovery;
+pub use retry::{retry_delay, should_retry};
+pub use rule::{RuleInput, evaluate};
+pub use view::{Views, overlay};

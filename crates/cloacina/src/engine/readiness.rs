@@ -1,0 +1,153 @@
+//! When a task may start, when it never will, and when an execution has ended (semantics C1–C3).
+
+use super::rule::{RuleInput, evaluate, skip_cause};
+use super::{Changes, Execution};
+use crate::types::{
+    ExecutionStatus, Failure, FailureKind, Ordinal, Skip, SkipCause, TaskStatus, Timestamp,
+};
+use crate::workflow::TriggerRule;
+
+impl Execution {
+    /// Judges the given waiting tasks, and whatever their end decides in turn; ends the execution when nothing is open.
+    pub(super) fn settle(&mut self, candidates: Vec<Ordinal>, now: Timestamp, changes: &mut Changes) {
+        let mut worklist = candidates;
+        while let Some(ordinal) = worklist.pop() {
+            if self.task(ordinal).status != TaskStatus::Pending || self.open_dependencies[ordinal as usize] > 0 {
+                continue;
+            }
+            if self.record.status == ExecutionStatus::Paused {
+                continue; // resume judges it
+            }
+            self.judge(ordinal, now, changes);
+            if self.task(ordinal).status.is_terminal() {
+                self.close_dependency(ordinal, &mut worklist);
+            }
+        }
+        if self.open_tasks == 0 && !self.record.status.is_terminal() {
+            self.end(now, changes);
+        }
+    }
+
+    /// Marks an ended task as such for its dependents and judges them.
+    pub(super) fn settle_dependents(&mut self, ended: Ordinal, now: Timestamp, changes: &mut Changes) {
+        let mut worklist = Vec::new();
+        self.close_dependency(ended, &mut worklist);
+        worklist.reverse();
+        self.settle(worklist, now, changes);
+    }
+
+    fn close_dependency(&mut self, ended: Ordinal, worklist: &mut Vec<Ordinal>) {
+        self.open_tasks -= 1;
+        for dependent in self.workflow.graph().dependents(ended) {
+            let open = &mut self.open_dependencies[*dependent as usize];
+            *open -= 1;
+            if *open == 0 {
+                worklist.push(*dependent);
+            }
+        }
+    }
+
+    /// C1: ready when the rule holds, skipped with the reason when it cannot, failed when it cannot be told.
+    fn judge(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        let rule = &self.workflow.task(ordinal).rule;
+        let view = rule.reads_context().then(|| {
+            self.views.view(&self.workflow, &self.record, ordinal)
+        });
+        let input = RuleInput { workflow: &self.workflow, record: &self.record, task: ordinal, view: view.as_deref() };
+        let verdict = evaluate(rule, &input);
+        let skip = match &verdict {
+            Ok(false) => Some(skip_cause(rule, &input)),
+            _ => None,
+        };
+        changes.touch(ordinal);
+        let start_at = self.record.start_at.filter(|at| *at > now);
+        let task = self.task_mut(ordinal);
+        match verdict {
+            Ok(true) => {
+                task.status = TaskStatus::Ready;
+                task.ready_at = start_at;
+                changes.ready.push(ordinal);
+            }
+            Ok(false) => {
+                task.status = TaskStatus::Skipped;
+                task.ended_at = Some(now);
+                task.skip = skip;
+            }
+            Err(problem) => {
+                task.status = TaskStatus::Failed;
+                task.ended_at = Some(now);
+                task.error = Some(Failure::engine(FailureKind::Rule, problem));
+                changes.ended_tasks.push(ordinal);
+            }
+        }
+    }
+
+    /// C3: failed when a failure was not handled, else completed.
+    fn end(&mut self, now: Timestamp, changes: &mut Changes) {
+        let blamed = self.first_unhandled_failure();
+        self.record.status =
+            if blamed.is_some() { ExecutionStatus::Failed } else { ExecutionStatus::Completed };
+        self.record.error =
+            blamed.and_then(|task| self.task(task).error.clone().map(|failure| (Some(task), failure)));
+        self.record.ended_at = Some(now);
+        self.record.paused_at = None;
+        changes.ended = true;
+    }
+
+    /// The failed task that ended first among those that no completed task handled (C3, C4).
+    #[must_use]
+    pub fn first_unhandled_failure(&self) -> Option<Ordinal> {
+        let failed = (0..).zip(&self.record.tasks).filter(|(_, task)| task.status == TaskStatus::Failed);
+        failed
+            .filter(|(ordinal, _)| !self.is_handled(*ordinal))
+            .min_by_key(|(ordinal, task)| (task.ended_at, *ordinal))
+            .map(|(ordinal, _)| ordinal)
+    }
+
+    /// C3: a completed task's rule names the failed one, or asks for failure among its dependencies.
+    fn is_handled(&self, failed: Ordinal) -> bool {
+        let id = self.definition(failed).id.as_str();
+        self.workflow.graph().dependents(failed).iter().any(|dependent| {
+            let rule = &self.definition(*dependent).rule;
+            self.task(*dependent).status == TaskStatus::Completed
+                && (rule.named_tasks().contains(&id) || rule.asks_for_failure())
+        })
+    }
+}
+
+/// The sentence that is stored with a skipped task.
+pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str]) -> Skip {
+    let names = blockers.join("', '");
+    let reason = match cause {
+        SkipCause::Failure => format!("dependency '{names}' failed or was skipped because of a failure"),
+        SkipCause::Rule => format!("its trigger rule {} did not hold", rule_text(rule)),
+        SkipCause::Ended => "the execution timed out".to_owned(),
+    };
+    Skip { cause, reason }
+}
+
+/// A rule as users write it.
+pub(super) fn rule_text(rule: &TriggerRule) -> String {
+    let group = |name: &str, conditions: &[TriggerRule]| {
+        let parts: Vec<String> = conditions.iter().map(rule_text).collect();
+        format!("{name}({})", parts.join(", "))
+    };
+    match rule {
+        TriggerRule::AllSuccess => "all_success".to_owned(),
+        TriggerRule::AllFailed => "all_failed".to_owned(),
+        TriggerRule::AllDone => "all_done".to_owned(),
+        TriggerRule::OneSuccess => "one_success".to_owned(),
+        TriggerRule::OneFailed => "one_failed".to_owned(),
+        TriggerRule::NoneFailed => "none_failed".to_owned(),
+        TriggerRule::Always => "always".to_owned(),
+        TriggerRule::TaskSuccess { task } => format!("task_success('{task}')"),
+        TriggerRule::TaskFailed { task } => format!("task_failed('{task}')"),
+        TriggerRule::TaskSkipped { task } => format!("task_skipped('{task}')"),
+        TriggerRule::ContextValue { key, operator, value } => {
+            format!("context_value('{key}', {operator:?}, {value})")
+        }
+        TriggerRule::AllOf { conditions } => group("all_of", conditions),
+        TriggerRule::AnyOf { conditions } => group("any_of", conditions),
+        TriggerRule::NoneOf { conditions } => group("none_of", conditions),
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether a trigger rule holds (semantics C2). Asked only once all dependencies have ended.
+
+use super::compare;
+use super::readiness::{rule_text, skip_reason};
+use crate::types::{Context, ExecutionRecord, Ordinal, Skip, SkipCause, TaskStatus};
+use crate::workflow::{TriggerRule, Workflow};
+
+/// What a rule is judged over.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleInput<'a> {
+    /// The workflow.
+    pub workflow: &'a Workflow,
+    /// The execution.
+    pub record: &'a ExecutionRecord,
+    /// The task whose rule it is.
+    pub task: Ordinal,
+    /// The context that the task would see; needed by `context_value` alone.
+    pub view: Option<&'a Context>,
+}
+
+/// Whether the rule holds.
+///
+/// # Errors
+/// A sentence, when `context_value` compares what does not compare; the task fails with it.
+pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
+    let mut statuses = input
+        .workflow
+        .graph()
+        .dependencies(input.task)
+        .iter()
+        .map(|task| &input.record.tasks[*task as usize]);
+    let named = |task: &str, wanted: TaskStatus| {
+        let ordinal = input.workflow.graph().ordinal(task);
+        ordinal.is_some_and(|ordinal| input.record.tasks[ordinal as usize].status == wanted)
+    };
+    Ok(match rule {
+        TriggerRule::AllSuccess => statuses.all(|task| task.status == TaskStatus::Completed),
+        TriggerRule::AllFailed => statuses.all(|task| task.status == TaskStatus::Failed),
+        TriggerRule::AllDone | TriggerRule::Always => true,
+        TriggerRule::OneSuccess => statuses.any(|task| task.status == TaskStatus::Completed),
+        TriggerRule::OneFailed => statuses.any(|task| task.status == TaskStatus::Failed),
+        TriggerRule::NoneFailed => !statuses.any(|task| {
+            task.status == TaskStatus::Failed
+                || task.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Failure)
+        }),
+        TriggerRule::TaskSuccess { task } => named(task, TaskStatus::Completed),
+        TriggerRule::TaskFailed { task } => named(task, TaskStatus::Failed),
+        TriggerRule::TaskSkipped { task } => named(task, TaskStatus::Skipped),
+        TriggerRule::ContextValue { key, operator, value } => {
+            let found = input.view.and_then(|view| view.get(key));
+            compare(found, *operator, value).map_err(|problem| {
+                format!("trigger rule {} cannot be judged: {problem}", rule_text(rule))
+            })?
+        }
+        TriggerRule::AllOf { conditions } => all_hold(conditions, input)?,
+        TriggerRule::AnyOf { conditions } => any_holds(conditions, input)?,
+        TriggerRule::NoneOf { conditions } => !any_holds(conditions, input)?,
+    })
+}
+
+fn all_hold(conditions: &[TriggerRule], input: &RuleInput) -> Result<bool, String> {
+    for condition in conditions {
+        if !evaluate(condition, input)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn any_holds(conditions: &[TriggerRule], input: &RuleInput) -> Result<bool, String> {
+    for condition in conditions {
+        if evaluate(condition, input)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// C1: whether a skip passes on. It does when a rule over all dependencies was broken by a failure; a task with a
+/// condition of its own was skipped by its own choice.
+pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
+    let blockers: Vec<&str> = input
+        .workflow
+        .graph()
+        .dependencies(input.task)
+        .iter()
+        .filter(|task| {
+            let record = &input.record.tasks[**task as usize];
+            record.status == TaskStatus::Failed
+                || record.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Failure)
+        })
+        .map(|task| input.workflow.task(*task).id.as_str())
+        .collect();
+    let wants_success =
+        matches!(rule, TriggerRule::AllSuccess | TriggerRule::OneSuccess | TriggerRule::NoneFailed);
+    let cause = if wants_success && !blockers.is_empty() { SkipCause::Failure } else { SkipCause::Rule };
+    skip_reason(rule, cause, &blockers[..blockers.len().min(3)])
+}

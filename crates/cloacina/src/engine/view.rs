@@ -1,0 +1,120 @@
+//! What a task sees, and the final context (semantics B2–B4).
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::types::{Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, merge_values};
+use crate::workflow::{Graph, Workflow};
+
+/// More than this many recent views per execution are not worth their memory.
+const KEPT: usize = 4;
+
+/// Recently assembled contexts of one execution: siblings behind one task share theirs, a chain builds on its last.
+#[derive(Clone, Debug, Default)]
+pub struct Views {
+    /// What a dependent of the task alone sees: the task's own view with its delta.
+    after: Vec<(Ordinal, Arc<Context>)>,
+}
+
+impl Views {
+    /// Forgets everything, when completed tasks run again.
+    pub fn clear(&mut self) {
+        self.after.clear();
+    }
+
+    /// The context that a task sees (B2).
+    pub fn view(&mut self, workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Arc<Context> {
+        match workflow.graph().dependencies(task) {
+            [] => Arc::clone(&record.input),
+            [only] => self.after(workflow, record, *only),
+            _ => {
+                let ancestors = workflow.graph().ancestors(task);
+                Arc::new(overlay(&record.input, workflow.graph(), record, &ancestors))
+            }
+        }
+    }
+
+    fn after(&mut self, workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Arc<Context> {
+        if let Some((_, context)) = self.after.iter().find(|(known, _)| *known == task) {
+            return Arc::clone(context);
+        }
+        let graph = workflow.graph();
+        let before = match graph.dependencies(task) {
+            [] => Some(Arc::clone(&record.input)),
+            [only] => self.after.iter().find(|(known, _)| known == only).map(|(_, context)| Arc::clone(context)),
+            _ => None,
+        };
+        let context = if let Some(before) = before {
+            match completed_delta(record, task) {
+                None => before,
+                Some(delta) => {
+                    let mut context = (*before).clone();
+                    context.apply(delta);
+                    Arc::new(context)
+                }
+            }
+        } else {
+            let mut path = graph.ancestors(task);
+            path.push(task);
+            Arc::new(overlay(&record.input, graph, record, &path))
+        };
+        if self.after.len() == KEPT {
+            self.after.remove(0);
+        }
+        self.after.push((task, Arc::clone(&context)));
+        context
+    }
+}
+
+fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option<&Delta> {
+    let task = &record.tasks[task as usize];
+    let delta = (task.status == TaskStatus::Completed).then_some(task.delta.as_deref()).flatten();
+    delta.filter(|delta| !delta.is_empty())
+}
+
+/// The input overlaid by the deltas of the given tasks, which are in topological order (B2, B3).
+#[must_use]
+pub fn overlay(input: &Context, graph: &Graph, record: &ExecutionRecord, tasks: &[Ordinal]) -> Context {
+    type Writes<'a> = Vec<(Ordinal, Option<&'a Json>)>;
+    let mut writes: IndexMap<&Arc<str>, Writes, FxBuildHasher> = IndexMap::default();
+    for task in tasks {
+        let Some(delta) = completed_delta(record, *task) else { continue };
+        for (key, value) in &delta.set {
+            writes.entry(key).or_default().push((*task, Some(value)));
+        }
+        for key in &delta.removed {
+            writes.entry(key).or_default().push((*task, None));
+        }
+    }
+    let mut context = input.clone();
+    for (key, writes) in writes {
+        match resolve(graph, &writes) {
+            Some(value) => context.set(Arc::clone(key), value),
+            None => {
+                context.remove(key);
+            }
+        }
+    }
+    context
+}
+
+/// B3: writes that a later ordered one has seen do not count; among the rest a write beats a removal, and writes merge.
+fn resolve(graph: &Graph, writes: &[(Ordinal, Option<&Json>)]) -> Option<Json> {
+    if let [(_, only)] = writes {
+        return only.cloned();
+    }
+    let unseen = |index: usize| {
+        let (task, _) = writes[index];
+        !writes[index + 1..].iter().any(|(later, _)| graph.is_ancestor(task, *later))
+    };
+    let values: Vec<&Json> =
+        (0..writes.len()).filter(|index| unseen(*index)).filter_map(|index| writes[index].1).collect();
+    merge_values(&values)
+}
+
+/// The final context: the input overlaid by the deltas of all completed tasks (B4).
+pub(super) fn final_context(workflow: &Workflow, record: &ExecutionRecord) -> Context {
+    overlay(&record.input, workflow.graph(), record, workflow.graph().order())
+}

@@ -1,0 +1,375 @@
+//! One runner on one database: the object that both languages' `DefaultRunner` wrap.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::Dispatch;
+
+use super::history_of;
+use crate::engine::Execution;
+use crate::runtime::{
+    Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, OneShot, Parts, Registration, RunnerConfig,
+    Subscription, SubmitRequest, TokioExecutor, Waiters, WorkQueues,
+};
+use crate::store::{DatabaseUrl, ListQuery, Store};
+use crate::types::{
+    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId, SystemClock, Timestamp,
+};
+use crate::workflow::{Workflow, WorkflowDefinition};
+
+/// How to open a runner.
+#[derive(Default)]
+pub struct OpenOptions {
+    /// Settings.
+    pub config: RunnerConfig,
+    /// Where the runner's own threads log; none means the program's default.
+    pub dispatch: Option<Dispatch>,
+    /// Whether opening migrates the database.
+    pub auto_migrate: bool,
+}
+
+/// Which executions to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    /// Only of this workflow.
+    pub workflow: Option<String>,
+    /// Only in these states; empty means any.
+    pub statuses: Vec<ExecutionStatus>,
+    /// Only of workflows with all these tags.
+    pub tags: Vec<(String, String)>,
+    /// Only submitted at or after.
+    pub since: Option<Timestamp>,
+    /// Only older than this one: the cursor.
+    pub before: Option<ExecutionId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A part of a listing.
+pub struct Page {
+    /// Newest first.
+    pub items: Vec<Ended>,
+    /// Where the next part starts, if there is one.
+    pub next: Option<ExecutionId>,
+}
+
+/// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
+pub struct EngineHandle {
+    store: Arc<dyn Store>,
+    parts: Parts,
+    config: RunnerConfig,
+    driver: Mutex<Driver>,
+    tasks: TokioExecutor,
+    runner: RunnerId,
+    closed: AtomicBool,
+}
+
+impl EngineHandle {
+    /// Opens the database of a URL and starts a runner on it.
+    ///
+    /// # Errors
+    /// For a URL that cannot be read, a database that cannot be opened, or a setting that makes no sense.
+    pub fn open(url: &str, options: OpenOptions) -> Result<Self, Error> {
+        options.config.validate()?;
+        let store = open_store(url, &options)?;
+        Self::start(store, Arc::new(SystemClock), options)
+    }
+
+    /// Starts a runner on an open store.
+    ///
+    /// # Errors
+    /// When the store does not take the runner.
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OpenOptions) -> Result<Self, Error> {
+        options.config.validate()?;
+        let parts = Parts {
+            mailbox: Arc::new(Mailbox::default()),
+            queues: WorkQueues::default(),
+            waiters: Arc::new(Waiters::default()),
+            clock,
+        };
+        let coordinator = Coordinator::start(
+            Arc::clone(&store),
+            Arc::clone(&parts.clock),
+            options.config.clone(),
+            parts.queues.clone(),
+            Arc::clone(&parts.waiters),
+            fastrand::u64(..),
+        )?;
+        let runner = coordinator.runner();
+        let tasks = TokioExecutor::new(
+            Arc::clone(parts.queues.of(Executor::Futures)),
+            Arc::clone(&parts.mailbox),
+            Arc::clone(&parts.clock),
+        );
+        let driver = Driver::start(coordinator, parts.clone(), options.dispatch)?;
+        Ok(Self {
+            store,
+            parts,
+            config: options.config,
+            driver: Mutex::new(driver),
+            tasks,
+            runner,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Where the data is, without a password.
+    pub fn location(&self) -> String {
+        self.store.location()
+    }
+
+    /// The id under which the runner started.
+    pub const fn runner_id(&self) -> RunnerId {
+        self.runner
+    }
+
+    /// Whether the runner was stopped.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &RunnerConfig {
+        &self.config
+    }
+
+    /// The queues from which workers take.
+    pub const fn queues(&self) -> &WorkQueues {
+        &self.parts.queues
+    }
+
+    /// The executor of Rust tasks.
+    pub const fn tasks(&self) -> &TokioExecutor {
+        &self.tasks
+    }
+
+    /// The time as the runner sees it.
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Tells the coordinator what a worker did. A closed runner hears nothing: the result is dropped.
+    pub fn report(&self, message: Message) {
+        drop(self.parts.mailbox.send(message));
+    }
+
+    /// Makes a workflow known, durably, with this program's handlers.
+    ///
+    /// # Errors
+    /// When the database does not take it, or the runner is closed.
+    pub fn register(&self, registration: Registration) -> Result<(), Error> {
+        self.ask(|reply| Message::Register { registration, reply })
+    }
+
+    /// Starts executions, all or none; they are durable when this returns.
+    ///
+    /// # Errors
+    /// For an unknown workflow, a database in trouble longer than `db_timeout`, or a closed runner.
+    pub fn submit(&self, requests: Vec<SubmitRequest>) -> Result<Vec<ExecutionId>, Error> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let give_up = self.give_up();
+        self.ask(|reply| Message::Submit { requests, give_up, reply })
+    }
+
+    /// Asks something of an execution; its state afterwards, durable.
+    ///
+    /// # Errors
+    /// For an unknown id, a state that does not allow it, a database in trouble, or a closed runner.
+    pub fn control(&self, execution: ExecutionId, action: Control) -> Result<ExecutionStatus, Error> {
+        let give_up = self.give_up();
+        self.ask(|reply| Message::Control { execution, action, give_up, reply })
+    }
+
+    /// Calls `callback` once when the execution has ended, at once if it has. To wait without a thread.
+    ///
+    /// # Errors
+    /// For an unknown id or a closed runner.
+    pub fn when_ended(
+        &self,
+        id: ExecutionId,
+        callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
+    ) -> Result<Subscription, Error> {
+        let subscription = self.parts.waiters.subscribe(id, callback);
+        // Subscribed first, looked at second: an end in between is not missed.
+        match self.store.statuses(&[id]) {
+            Ok(states) => match states.first() {
+                None => {
+                    self.parts.waiters.unsubscribe(subscription);
+                    return Err(unknown_execution(id));
+                }
+                Some((_, status)) if status.is_terminal() => {
+                    let ended = self.execution(id)?;
+                    self.parts.waiters.notify(&ended);
+                }
+                Some(_) => {}
+            },
+            // The coordinator looks again once the database answers.
+            Err(error) => tracing::debug!(%error, "cannot look at the execution now"),
+        }
+        if self.is_closed() {
+            self.parts.waiters.unsubscribe(subscription);
+            return Err(closed());
+        }
+        Ok(subscription)
+    }
+
+    /// Subscribes to the end of an execution that is about to be submitted under this id.
+    pub fn when_new_ended(
+        &self,
+        id: ExecutionId,
+        callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
+    ) -> Subscription {
+        self.parts.waiters.subscribe(id, callback)
+    }
+
+    /// Takes a subscription back.
+    pub fn forget(&self, subscription: Subscription) {
+        self.parts.waiters.unsubscribe(subscription);
+    }
+
+    /// The state of an execution.
+    ///
+    /// # Errors
+    /// For an unknown id or a database in trouble.
+    pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
+        let states = self.store.statuses(&[id])?;
+        states.first().map(|(_, status)| *status).ok_or_else(|| unknown_execution(id))
+    }
+
+    /// An execution as it is now.
+    ///
+    /// # Errors
+    /// For an unknown id or a database in trouble.
+    pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
+        self.executions(&[id])?.pop().ok_or_else(|| unknown_execution(id))
+    }
+
+    /// Executions, newest first, page by page.
+    ///
+    /// # Errors
+    /// When the database is in trouble.
+    pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
+        let definitions = if filter.tags.is_empty() { None } else { Some(self.tagged(&filter.tags)?) };
+        let query = ListQuery {
+            workflow: filter.workflow.clone(),
+            statuses: filter.statuses.clone(),
+            definitions,
+            since: filter.since,
+            before: filter.before,
+            limit: filter.limit.saturating_add(1),
+        };
+        let mut ids = self.store.list(&query)?;
+        let more = ids.len() > filter.limit;
+        ids.truncate(filter.limit);
+        let next = ids.last().copied().filter(|_| more);
+        Ok(Page { items: self.executions(&ids)?, next })
+    }
+
+    /// The history of an execution, oldest first.
+    ///
+    /// # Errors
+    /// For an unknown id or a database in trouble.
+    pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
+        let stored = self.store.history(id)?;
+        let execution = self.execution(id)?;
+        let events = history_of(&execution, stored);
+        Ok((execution, events))
+    }
+
+    /// Stops gracefully and waits for it: running tasks get `grace`, the rest is given back (semantics D8).
+    pub fn stop(&self, grace: Duration) {
+        let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
+        if self.ask::<()>(|reply| Message::Stop { grace, reply }).is_ok() {
+            self.driver.lock().join();
+        }
+        self.closed.store(true, Ordering::Release);
+        self.tasks.shutdown();
+    }
+
+    fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
+        let mut workflows: Vec<(crate::types::DefinitionId, Arc<Workflow>)> = Vec::new();
+        let mut found = Vec::with_capacity(ids.len());
+        for record in self.store.load(ids)? {
+            let known = workflows.iter().find(|(id, _)| *id == record.definition);
+            let workflow = if let Some((_, workflow)) = known {
+                Arc::clone(workflow)
+            } else {
+                let stored = self.store.definition(record.definition)?.ok_or_else(|| {
+                    Error::new(ErrorCode::Database, format!("the workflow definition of execution {} is gone", record.id))
+                })?;
+                let workflow = Arc::new(Workflow::new(parse(&stored.body)?)?);
+                workflows.push((record.definition, Arc::clone(&workflow)));
+                workflow
+            };
+            found.push(Arc::new(Execution::load(workflow, record)));
+        }
+        Ok(found)
+    }
+
+    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<crate::types::DefinitionId>, Error> {
+        let mut ids = Vec::new();
+        for stored in self.store.definitions(crate::types::DefinitionId(0))? {
+            let definition = parse(&stored.body)?;
+            if tags.iter().all(|(key, value)| definition.tags.get(key) == Some(value)) {
+                ids.push(stored.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn give_up(&self) -> Timestamp {
+        self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
+    }
+
+    fn ask<T: Send + 'static>(&self, message: impl FnOnce(crate::runtime::Reply<T>) -> Message) -> Result<T, Error> {
+        let answer = OneShot::default();
+        let reply = answer.clone();
+        self.parts
+            .mailbox
+            .send(message(Box::new(move |result| reply.set(result))))
+            .map_err(|_| closed())?;
+        answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
+    }
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        if !self.is_closed() {
+            self.stop(Duration::ZERO);
+        }
+    }
+}
+
+fn open_store(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Error> {
+    match DatabaseUrl::parse(url)? {
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(mut sqlite) => {
+            sqlite.auto_migrate = options.auto_migrate;
+            Ok(Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?))
+        }
+        DatabaseUrl::Postgres(_) => Err(Error::new(
+            ErrorCode::UrlInvalid,
+            "PostgreSQL URLs are not supported by this build",
+        )
+        .with_hint("use a sqlite:/// URL")),
+    }
+}
+
+fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
+    serde_json::from_str(body).map_err(|error| {
+        Error::new(ErrorCode::Database, format!("a stored workflow definition cannot be read: {error}"))
+    })
+}
+
+fn unknown_execution(id: ExecutionId) -> Error {
+    Error::new(ErrorCode::ExecutionNotFound, format!("there is no execution {id}"))
+        .with_hint("it may have been pruned, or be in another database")
+}
+
+fn closed() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down").with_hint("start a new DefaultRunner")
+}

@@ -1,0 +1,85 @@
+//! How many more tasks an executor takes, and what is known of the ready tasks left in the database.
+
+use std::cmp::Reverse;
+
+use crate::types::{ExecutionId, Micros, Ordinal};
+
+/// A claim's place: higher priority first, then the older execution (semantics C6).
+pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
+
+/// So much work, in time, is claimed beyond what the workers do at once: enough to bridge one commit, too little to hoard.
+const AHEAD: f64 = 3_000.0;
+/// Never more tasks than this ahead, however short they are.
+const MAX_AHEAD: f64 = 384.0;
+/// Weight of the last task in the average of run times.
+const WEIGHT: f64 = 0.05;
+
+/// One executor's capacity and backlog.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    limit: usize,
+    in_flight: usize,
+    average_run: f64,
+    /// No ready task left in the database goes before this place; `None`: none is left there at all.
+    floor: Option<Place>,
+    /// The database may hold ready tasks that this process has not seen.
+    unseen: bool,
+}
+
+impl Backlog {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { limit, in_flight: 0, average_run: 1_000.0, floor: None, unseen: true }
+    }
+
+    /// How many more tasks may be claimed now.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
+    pub(super) fn room(&self) -> usize {
+        let ahead = (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize;
+        (self.limit + ahead).saturating_sub(self.in_flight)
+    }
+
+    pub(super) const fn taken(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(super) const fn freed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "run times are far below 2^53 microseconds")]
+    pub(super) fn ran(&mut self, micros: Micros) {
+        self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);
+    }
+
+    /// Whether a task may be claimed past the database: nothing that waits there goes before it.
+    pub(super) fn allows_direct(&self, place: &Place) -> bool {
+        !self.unseen && self.room() > 0 && self.floor.as_ref().is_none_or(|floor| place < floor)
+    }
+
+    /// A ready task stays in the database.
+    pub(super) fn left(&mut self, place: Place) {
+        if self.floor.as_ref().is_none_or(|floor| place < *floor) {
+            self.floor = Some(place);
+        }
+    }
+
+    /// Another process may have written, or a timer is due.
+    pub(super) const fn look_again(&mut self) {
+        self.unseen = true;
+    }
+
+    /// Whether a claim from the database is worth its query.
+    pub(super) fn wants_claim(&self) -> bool {
+        (self.unseen || self.floor.is_some()) && self.room() > 0
+    }
+
+    /// What a claim told: the last place that it took, if more is there.
+    pub(super) fn claimed(&mut self, more: bool, last: Option<Place>) {
+        self.unseen = false;
+        self.floor = if more { last.or(self.floor) } else { None };
+    }
+}

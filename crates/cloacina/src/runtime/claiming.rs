@@ -1,0 +1,415 @@
+//! The transaction of a step, and what follows it: claims, hand-over, answers.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::backlog::Place;
+use super::coordinator::Coordinator;
+use super::draft::{Draft, Touched};
+use super::work::{Assignment, Callback, Executor};
+use super::{Message, submitting::micros};
+use crate::engine::{Finish, Outcome};
+use crate::store::{Batch, ClaimRequest, Claimed, Committed, StoreError, SubmitVerdict};
+use crate::types::{Claim, Error, ExecutionId, Ordinal, TaskStatus, Timestamp};
+
+impl Coordinator {
+    /// Finish-and-continue: claims what became ready in this step, where nothing older waits and a worker has room.
+    pub(super) fn claim_direct(&mut self, draft: &mut Draft, now: Timestamp) {
+        let mut candidates: Vec<(Place, Executor)> = Vec::new();
+        for (id, touched) in &draft.touched {
+            let Some(cached) = self.cache.get(*id) else { continue };
+            for ordinal in &touched.changes.ready {
+                let task = cached.execution.task(*ordinal);
+                if task.status != TaskStatus::Ready {
+                    continue;
+                }
+                let Some(handler) = self.registry.handler(cached.execution.workflow(), *ordinal) else { continue };
+                if let Some(ready_at) = task.ready_at {
+                    self.next_due = Some(self.next_due.map_or(ready_at, |due| due.min(ready_at)));
+                    continue;
+                }
+                let place = (Reverse(cached.execution.priority(*ordinal)), *id, *ordinal);
+                candidates.push((place, handler.executor));
+            }
+        }
+        candidates.sort_unstable_by_key(|(place, _)| *place);
+        candidates.dedup_by_key(|(place, _)| *place);
+        for (place, executor) in candidates {
+            let backlog = &mut self.backlogs[executor.index()];
+            if self.stopping.is_some() || !backlog.allows_direct(&place) {
+                backlog.left(place);
+                continue;
+            }
+            let (_, id, ordinal) = place;
+            let runner = self.runner;
+            let (Some(touched), Some(cached)) = (draft.touched.get_mut(&id), self.cache.get_mut(id)) else { continue };
+            if let Some(claim) = cached.execution.claim(ordinal, runner, now, &mut touched.changes) {
+                self.note_claim(id, ordinal, claim, executor);
+                draft.claimed.push((id, ordinal, claim));
+            }
+        }
+    }
+
+    fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
+        self.in_flight.insert((id, ordinal), (claim, executor));
+        self.backlogs[executor.index()].taken();
+        if let Some(cached) = self.cache.get_mut(id) {
+            cached.in_flight += 1;
+        }
+    }
+
+    pub(super) fn forget_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim) {
+        if let Some((held, executor)) = self.in_flight.get(&(id, ordinal)).copied()
+            && held == claim
+        {
+            self.in_flight.remove(&(id, ordinal));
+            self.backlogs[executor.index()].freed();
+            if let Some(cached) = self.cache.get_mut(id) {
+                cached.in_flight = cached.in_flight.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Writes the draft in one transaction, claims in it what workers have room for, then tells everybody.
+    pub(super) fn commit(&mut self, draft: Draft, now: Timestamp) -> Result<(), (StoreError, Vec<Message>)> {
+        for (id, touched) in &draft.touched {
+            if let (Some(cached), Some(expected)) = (self.cache.get_mut(*id), touched.expected) {
+                cached.execution.set_revision(expected + 1);
+            }
+        }
+        let (executors, claim) = self.claim_request();
+        let (submits, advances) = draft.rows(&self.cache);
+        if submits.is_empty() && advances.is_empty() && claim.classes.is_empty() {
+            self.answer(draft.submissions, &[]);
+            return Ok(());
+        }
+        let batch = Batch { runner: self.runner, now, submits, advances, claim };
+        match self.store.commit(&batch) {
+            Ok(committed) => {
+                self.recovered();
+                self.after_commit(draft, &committed, &executors, now);
+                Ok(())
+            }
+            Err(error) => Err((error, self.undo(draft))),
+        }
+    }
+
+    fn claim_request(&mut self) -> (Vec<Executor>, ClaimRequest) {
+        let mut executors = Vec::new();
+        let mut request = ClaimRequest::default();
+        if self.stopping.is_some() {
+            return (executors, request);
+        }
+        let classes = self.registry.classes();
+        for executor in Executor::ALL {
+            let backlog = &self.backlogs[executor.index()];
+            let class = &classes[executor.index()];
+            if backlog.wants_claim() && !class.queues.is_empty() {
+                let mut class = class.clone();
+                class.limit = backlog.room();
+                request.classes.push(class);
+                executors.push(executor);
+            }
+        }
+        (executors, request)
+    }
+
+    /// Nothing is known to be written: forgets the decisions and gives back the messages that led to them.
+    fn undo(&mut self, draft: Draft) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for submission in draft.submissions {
+            let requests = submission.ids.iter().filter_map(|id| self.request_again(*id)).collect();
+            messages.push(Message::Submit { requests, give_up: submission.give_up, reply: submission.reply });
+        }
+        for (id, ordinal, claim) in draft.claimed {
+            self.forget_claim(id, ordinal, claim);
+        }
+        for (id, touched) in draft.touched {
+            self.cache.remove(id);
+            self.redo(id, touched, &mut messages);
+        }
+        messages
+    }
+
+    /// The messages that decide an execution's changes anew.
+    fn redo(&mut self, id: ExecutionId, touched: Touched, messages: &mut Vec<Message>) {
+        messages.extend(touched.messages);
+        for (reply, action, give_up) in touched.replies {
+            messages.push(Message::Control { execution: id, action, give_up, reply });
+        }
+        if touched.rescued {
+            self.liveness.rescue_now();
+        }
+    }
+
+    fn request_again(&self, id: ExecutionId) -> Option<super::SubmitRequest> {
+        let cached = self.cache.get(id)?;
+        let record = cached.execution.record();
+        Some(super::SubmitRequest {
+            id,
+            workflow: cached.execution.workflow().name().to_owned(),
+            input: Arc::clone(&record.input),
+            key: record.key.clone(),
+            priority: record.priority,
+            start_at: record.start_at,
+            timeout: record.timeout,
+        })
+    }
+
+    fn after_commit(&mut self, mut draft: Draft, committed: &Committed, executors: &[Executor], now: Timestamp) {
+        let mut duplicates = Vec::new();
+        let (mut submits, mut advances) = (committed.submits.iter(), committed.advances.iter());
+        let touched = std::mem::take(&mut draft.touched);
+        let mut applied = Vec::with_capacity(touched.len());
+        for (id, touched) in touched {
+            if touched.expected.is_none() {
+                if let Some(SubmitVerdict::Duplicate(existing)) = submits.next() {
+                    duplicates.push((id, *existing));
+                    self.drop_claims(&mut draft, id);
+                    self.cache.remove(id);
+                    continue;
+                }
+            } else if advances.next() == Some(&false) {
+                self.drop_claims(&mut draft, id);
+                self.cache.remove(id);
+                let mut messages = Vec::new();
+                self.redo(id, touched, &mut messages);
+                self.again.extend(messages);
+                continue;
+            }
+            applied.push((id, touched));
+        }
+        let mut work = Handover::default();
+        for (id, ordinal, claim) in std::mem::take(&mut draft.claimed) {
+            self.assign(id, ordinal, claim, &mut work);
+        }
+        for (id, touched) in applied {
+            self.settle_applied(id, touched, &mut work);
+        }
+        self.take_claimed(committed, executors, &mut work, now);
+        for executor in Executor::ALL {
+            let index = executor.index();
+            let callbacks = if index == 0 { std::mem::take(&mut work.callbacks) } else { Vec::new() };
+            self.queues.of(executor).push(std::mem::take(&mut work.assignments[index]), callbacks);
+        }
+        self.answer(draft.submissions, &duplicates);
+    }
+
+    fn drop_claims(&mut self, draft: &mut Draft, id: ExecutionId) {
+        let (dropped, kept) = std::mem::take(&mut draft.claimed).into_iter().partition(|(claimed, _, _)| *claimed == id);
+        draft.claimed = kept;
+        let dropped: Vec<(ExecutionId, Ordinal, Claim)> = dropped;
+        for (id, ordinal, claim) in dropped {
+            self.forget_claim(id, ordinal, claim);
+        }
+    }
+
+    /// What follows a durable change: answers, interrupts, callbacks, waiting callers.
+    fn settle_applied(&mut self, id: ExecutionId, touched: Touched, work: &mut Handover) {
+        let Some(cached) = self.cache.get_mut(id) else { return };
+        cached.execution.written(touched.changes.tasks.iter().copied());
+        let status = cached.execution.record().status;
+        let mut callbacks = Vec::new();
+        for ordinal in &touched.changes.ended_tasks {
+            callbacks.extend(callback(&self.registry, cached, *ordinal));
+        }
+        work.callbacks.extend(callbacks);
+        if !touched.changes.interrupted.is_empty() {
+            let priorities: Vec<i16> =
+                touched.changes.interrupted.iter().map(|(ordinal, _)| cached.execution.priority(*ordinal)).collect();
+            for ((ordinal, claim), priority) in touched.changes.interrupted.iter().zip(priorities) {
+                self.interrupt(id, *ordinal, *claim, priority);
+            }
+        }
+        if touched.changes.ended {
+            if let Some(cached) = self.cache.remove(id) {
+                if let Some(deadline) = cached.execution.record().deadline {
+                    self.deadlines.remove(&(deadline, id));
+                }
+                if self.waiters.is_awaited(id) {
+                    self.waiters.notify(&Arc::new(cached.execution));
+                }
+            }
+        } else {
+            self.cache.trim(id);
+        }
+        for (reply, _, _) in touched.replies {
+            reply(Ok(status));
+        }
+    }
+
+    /// Stops an attempt of this process whose claim is gone.
+    pub(super) fn interrupt(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, priority: i16) {
+        let Some((held, executor)) = self.in_flight.get(&(id, ordinal)).copied() else { return };
+        if held != claim {
+            return;
+        }
+        let queue = Arc::clone(self.queues.of(executor));
+        if queue.withdraw(id, ordinal, priority) {
+            self.forget_claim(id, ordinal, claim);
+        } else {
+            queue.interrupt(id, ordinal, claim);
+        }
+    }
+
+    /// Follows the claims that the store made.
+    fn take_claimed(&mut self, committed: &Committed, executors: &[Executor], work: &mut Handover, now: Timestamp) {
+        if let Some(due) = committed.next_due {
+            self.next_due = Some(self.next_due.map_or(due, |known| known.min(due)));
+        }
+        let missing = self.follow_claims(&committed.claimed, now);
+        if let Err(error) = self.load(&missing) {
+            // The claims are ours and durable: they are adopted once the database answers.
+            self.liveness.reconcile_now();
+            self.suffer(error, Vec::new(), now);
+            return;
+        }
+        let mut last: [Option<Place>; 3] = [None; 3];
+        for claimed in &committed.claimed {
+            let (id, ordinal) = (claimed.execution, claimed.ordinal);
+            let Some(cached) = self.cache.get(id) else { continue };
+            let claim = Claim { runner: self.runner, attempt: claimed.attempt };
+            let Some(handler) = self.registry.handler(cached.execution.workflow(), ordinal) else {
+                self.give_back(id, ordinal, claim);
+                continue;
+            };
+            let place = (Reverse(cached.execution.priority(ordinal)), id, ordinal);
+            let slot = &mut last[handler.executor.index()];
+            *slot = Some(slot.map_or(place, |known| known.max(place)));
+            if cached.execution.holds(ordinal, claim) {
+                self.note_claim(id, ordinal, claim, handler.executor);
+                self.assign(id, ordinal, claim, work);
+            }
+        }
+        for (executor, more) in executors.iter().zip(&committed.more) {
+            self.backlogs[executor.index()].claimed(*more, last[executor.index()]);
+        }
+    }
+
+    /// Applies the store's claims to cached executions; returns those that must be read.
+    fn follow_claims(&mut self, claims: &[Claimed], now: Timestamp) -> Vec<ExecutionId> {
+        let mut missing: Vec<ExecutionId> = Vec::new();
+        for claimed in claims {
+            let id = claimed.execution;
+            let runner = self.runner;
+            match self.cache.get_mut(id) {
+                Some(cached) if cached.execution.record().revision + 1 == claimed.revision && !missing.contains(&id) => {
+                    cached.execution.note_claim(claimed.ordinal, runner, now);
+                    cached.execution.set_revision(claimed.revision);
+                    cached.execution.written([claimed.ordinal]);
+                }
+                _ => {
+                    self.cache.remove(id);
+                    missing.push(id);
+                }
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Hands a claimed task to its executor's queue.
+    pub(super) fn assign(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, work: &mut Handover) {
+        let Some(cached) = self.cache.get_mut(id) else { return };
+        let execution = &mut cached.execution;
+        let Some(handler) = self.registry.handler(execution.workflow(), ordinal) else { return };
+        let context = execution.view(ordinal);
+        let record = execution.record();
+        let definition = execution.workflow().task(ordinal);
+        work.assignments[handler.executor.index()].push(Assignment {
+            execution: id,
+            workflow: Arc::clone(execution.workflow()),
+            task: ordinal,
+            claim,
+            context,
+            handler: handler.token,
+            timeout: definition.timeout.or_else(|| self.config.task_timeout.map(micros)),
+            reports_start: record.timeout.is_some() && record.deadline.is_none(),
+            priority: execution.priority(ordinal),
+            cancelled: Arc::new(AtomicBool::new(false)),
+        });
+    }
+
+    fn answer(&self, submissions: Vec<super::draft::Submission>, duplicates: &[(ExecutionId, ExecutionId)]) {
+        for submission in submissions {
+            let replace = |id: ExecutionId| {
+                duplicates.iter().find(|(duplicate, _)| *duplicate == id).map_or(id, |(_, existing)| *existing)
+            };
+            let ids = if duplicates.is_empty() {
+                submission.ids
+            } else {
+                submission.ids.into_iter().map(replace).collect()
+            };
+            (submission.reply)(Ok::<_, Error>(ids));
+        }
+    }
+
+    /// Puts adopted or reclaimed work into the queues.
+    pub(super) fn hand_over(&self, mut work: Handover) {
+        for executor in Executor::ALL {
+            let assignments = std::mem::take(&mut work.assignments[executor.index()]);
+            self.queues.of(executor).push(assignments, Vec::new());
+        }
+    }
+
+    /// Gives a claim back that nobody here can run.
+    fn give_back(&mut self, execution: ExecutionId, task: Ordinal, claim: Claim) {
+        let finish = Finish { task, claim, started_at: None, outcome: Outcome::Released };
+        self.again.push(Message::Finished { execution, finish, executor: Executor::Threads, ran: 0 });
+    }
+
+    /// Takes work back into this process's books that the database says is ours.
+    pub(super) fn adopt(&mut self, id: ExecutionId) {
+        let runner = self.runner;
+        let Some(cached) = self.cache.get(id) else { return };
+        let tasks = (0..).zip(&cached.execution.record().tasks);
+        let claims: Vec<(Ordinal, Claim)> = tasks
+            .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
+            .filter(|(ordinal, claim)| claim.runner == runner && !self.in_flight.contains_key(&(id, *ordinal)))
+            .collect();
+        let mut work = Handover::default();
+        for (ordinal, claim) in claims {
+            let Some(cached) = self.cache.get(id) else { continue };
+            let Some(handler) = self.registry.handler(cached.execution.workflow(), ordinal) else {
+                self.give_back(id, ordinal, claim);
+                continue;
+            };
+            self.note_claim(id, ordinal, claim, handler.executor);
+            self.assign(id, ordinal, claim, &mut work);
+        }
+        self.hand_over(work);
+    }
+}
+
+/// Work on its way to the queues, by executor.
+#[derive(Default)]
+pub(super) struct Handover {
+    assignments: [Vec<Assignment>; 3],
+    callbacks: Vec<Callback>,
+}
+
+fn callback(registry: &super::registry::Registry, cached: &mut super::cache::Cached, ordinal: Ordinal) -> Option<Callback> {
+    let execution = &mut cached.execution;
+    let handler = registry.handler(execution.workflow(), ordinal)?;
+    let failed = execution.task(ordinal).status == TaskStatus::Failed;
+    if !(if failed { handler.on_failure } else { handler.on_success }) {
+        return None;
+    }
+    let mut context = execution.view(ordinal);
+    if let Some(delta) = execution.task(ordinal).delta.as_deref().filter(|delta| !failed && !delta.is_empty()) {
+        let mut after = (*context).clone();
+        after.apply(delta);
+        context = Arc::new(after);
+    }
+    let error = execution.task(ordinal).error.as_ref().filter(|_| failed);
+    Some(Callback {
+        handler: handler.token,
+        task: execution.workflow().task(ordinal).id.clone(),
+        workflow: Arc::clone(execution.workflow()),
+        execution: execution.record().id,
+        error: error.map(|failure| format!("{}: {}", failure.short_type(), failure.message)),
+        context,
+    })
+}

@@ -1,0 +1,102 @@
+//! The settings of a runner.
+
+use std::time::Duration;
+
+use crate::types::{Error, ErrorCode};
+
+/// Settings of a runner. `Default` gives the documented defaults; [`RunnerConfig::validate`] refuses what makes no sense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunnerConfig {
+    /// Sync tasks at once.
+    pub max_concurrent_tasks: usize,
+    /// Coroutines and futures at once.
+    pub max_concurrent_async_tasks: usize,
+    /// How often other processes' work is looked for where nothing wakes this one.
+    pub poll_interval: Duration,
+    /// Limit of one attempt, where the task names none. `None`: no limit.
+    pub task_timeout: Option<Duration>,
+    /// Limit of an execution, where the submission names none. `None`: no limit.
+    pub workflow_timeout: Option<Duration>,
+    /// Whether to take work back from dead runners.
+    pub enable_recovery: bool,
+    /// How often the lease is extended.
+    pub heartbeat_interval: Duration,
+    /// How long a claim lives without a heartbeat.
+    pub lease_ttl: Duration,
+    /// How often one task may be taken back before it fails.
+    pub max_rescues: u32,
+    /// Bytes that one task may write to the context.
+    pub max_context_bytes: u64,
+    /// How long running tasks may take at shutdown.
+    pub shutdown_timeout: Duration,
+    /// How long a caller waits for a database that does not answer.
+    pub db_timeout: Duration,
+    /// Connections to the database.
+    pub db_pool_size: usize,
+    /// Ended executions older than this are deleted. `None` keeps all.
+    pub retention: Option<Duration>,
+}
+
+impl Default for RunnerConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_tasks: 4,
+            max_concurrent_async_tasks: 1000,
+            poll_interval: Duration::from_millis(100),
+            task_timeout: Some(Duration::from_secs(300)),
+            workflow_timeout: None,
+            enable_recovery: true,
+            heartbeat_interval: Duration::from_secs(5),
+            lease_ttl: Duration::from_secs(15),
+            max_rescues: 3,
+            max_context_bytes: 16 * 1024 * 1024,
+            shutdown_timeout: Duration::from_secs(30),
+            db_timeout: Duration::from_secs(30),
+            db_pool_size: 10,
+            retention: Some(Duration::from_secs(30 * 24 * 3600)),
+        }
+    }
+}
+
+impl RunnerConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// With the setting, its value and the rule.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
+        let counts = [
+            ("max_concurrent_tasks", self.max_concurrent_tasks),
+            ("max_concurrent_async_tasks", self.max_concurrent_async_tasks),
+            ("db_pool_size", self.db_pool_size),
+        ];
+        for (name, value) in counts {
+            if !(1..=100_000).contains(&value) {
+                return refuse(format!("{name} must be between 1 and 100000, not {value}"));
+            }
+        }
+        let spans = [
+            ("scheduler_poll_interval_ms", Some(self.poll_interval)),
+            ("task_timeout_seconds", self.task_timeout),
+            ("workflow_timeout_seconds", self.workflow_timeout),
+            ("heartbeat_interval", Some(self.heartbeat_interval)),
+            ("lease_ttl", Some(self.lease_ttl)),
+            ("db_timeout", Some(self.db_timeout)),
+        ];
+        for (name, value) in spans {
+            if value == Some(Duration::ZERO) {
+                return refuse(format!("{name} must be greater than zero"));
+            }
+        }
+        if self.lease_ttl < self.heartbeat_interval * 2 {
+            return refuse(format!(
+                "lease_ttl ({:?}) must be at least twice heartbeat_interval ({:?})",
+                self.lease_ttl, self.heartbeat_interval
+            ));
+        }
+        if self.max_context_bytes == 0 {
+            return refuse("max_context_bytes must be greater than zero".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Leases, heartbeats, rescue, and what other processes changed (semantics E).
+
+use std::sync::Arc;
+
+use super::coordinator::Coordinator;
+use super::draft::Draft;
+use super::work::Executor;
+use super::{process, submitting::micros};
+use crate::store::{RunnerRow, StoreError};
+use crate::types::{ExecutionId, Micros, RunnerId, Timestamp};
+
+/// How often dead processes of this host are looked for.
+const DEATH_CHECK: Micros = 1_000_000;
+/// After another process wrote, more may follow at once: so long it is looked for more often.
+const BUSY_SPAN: Micros = 1_000_000;
+const BUSY_POLL: Micros = 5_000;
+/// Executions taken from a dead runner per step.
+const RESCUE_BATCH: usize = 200;
+
+/// What a runner has to do at its own times.
+#[derive(Default)]
+pub(super) struct Liveness {
+    next_heartbeat: Timestamp,
+    next_death_check: Timestamp,
+    next_look: Timestamp,
+    busy_until: Timestamp,
+    marker: Option<i64>,
+    /// Runners declared dead whose claims are not all taken back.
+    dead: Vec<RunnerId>,
+    reconcile: bool,
+    announce: bool,
+}
+
+impl Liveness {
+    pub(super) fn next_wake(&self) -> Timestamp {
+        if self.announce || self.reconcile || !self.dead.is_empty() {
+            return Timestamp(0);
+        }
+        self.next_heartbeat.min(self.next_death_check).min(self.next_look)
+    }
+
+    /// Look for other processes' changes at the next step.
+    pub(super) fn look_now(&mut self) {
+        self.next_look = Timestamp(0);
+        self.marker = None;
+    }
+
+    /// Look for dead runners at the next step.
+    pub(super) fn rescue_now(&mut self) {
+        self.next_death_check = Timestamp(0);
+    }
+
+    /// Compare this process's books with the database at the next step.
+    pub(super) fn reconcile_now(&mut self) {
+        self.reconcile = true;
+    }
+
+    /// Write the runner's row again at the next step: its workflows changed.
+    pub(super) fn announce(&mut self) {
+        self.announce = true;
+    }
+}
+
+impl Coordinator {
+    pub(super) fn register_runner(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let (pid, pid_started) = process::current();
+        self.store.register_runner(&RunnerRow {
+            id: self.runner,
+            host: process::host(),
+            pid,
+            pid_started,
+            started_at: now,
+            heartbeat_at: now,
+            lease_until: now + micros(self.config.lease_ttl),
+            workflows: self.registry.registered(),
+        })?;
+        self.liveness.announce = false;
+        self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
+        Ok(())
+    }
+
+    /// E1, E4: extends the lease, or finds that it was lost.
+    pub(super) fn keep_alive(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.liveness.announce {
+            self.register_runner(now)?;
+        }
+        if now < self.liveness.next_heartbeat {
+            return Ok(());
+        }
+        if !self.store.heartbeat(self.runner, now, now + micros(self.config.lease_ttl))? {
+            return Err(StoreError::RunnerLost);
+        }
+        self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
+        Ok(())
+    }
+
+    /// E4: declared dead while it was paused. What runs here runs for nothing; go on under a new name.
+    pub(super) fn start_anew(&mut self) {
+        let old = self.runner;
+        self.runner = RunnerId::generate();
+        tracing::warn!(old_runner_id = %old, runner_id = %self.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
+        for executor in Executor::ALL {
+            let queue = Arc::clone(self.queues.of(executor));
+            drop(queue.take_waiting());
+            queue.abandon();
+        }
+        for (_, executor) in self.in_flight.values() {
+            self.backlogs[executor.index()].freed();
+        }
+        self.in_flight.clear();
+        self.cache.clear();
+        for backlog in &mut self.backlogs {
+            backlog.look_again();
+        }
+        self.liveness = Liveness { announce: true, ..Liveness::default() };
+    }
+
+    /// Notices what other processes wrote: new work, new definitions, executions that ended there.
+    pub(super) fn look_around(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.liveness.reconcile {
+            self.reconcile()?;
+        }
+        if now < self.liveness.next_look {
+            return Ok(());
+        }
+        let marker = self.store.change_marker()?;
+        let changed = self.liveness.marker != Some(marker);
+        if changed {
+            if self.liveness.marker.is_some() {
+                self.liveness.busy_until = now + BUSY_SPAN;
+            }
+            self.liveness.marker = Some(marker);
+            for backlog in &mut self.backlogs {
+                backlog.look_again();
+            }
+            self.read_definitions()?;
+            let due = self.store.overdue(now)?;
+            self.deadlines.extend(due.executions.into_iter().map(|id| (now, id)));
+            self.look_for_ends()?;
+        }
+        let poll = micros(self.config.poll_interval);
+        let busy = now < self.liveness.busy_until;
+        self.liveness.next_look = now + if busy { poll.min(BUSY_POLL) } else { poll };
+        Ok(())
+    }
+
+    /// Executions that ended elsewhere: wakes who waits for them, stops what still runs here.
+    fn look_for_ends(&mut self) -> Result<(), StoreError> {
+        let mut ids = self.waiters.awaited();
+        ids.extend(self.in_flight.keys().map(|(id, _)| *id));
+        ids.sort_unstable();
+        ids.dedup();
+        let states = if ids.is_empty() { Vec::new() } else { self.store.statuses(&ids)? };
+        let ended: Vec<ExecutionId> =
+            states.into_iter().filter(|(_, status)| status.is_terminal()).map(|(id, _)| id).collect();
+        self.load(&ended)?;
+        for id in ended {
+            let claims: Vec<_> =
+                self.in_flight.iter().filter(|((held, _), _)| *held == id).map(|((_, task), (claim, _))| (*task, *claim)).collect();
+            for (task, claim) in claims {
+                let priority = self.cache.get(id).map_or(0, |cached| cached.execution.priority(task));
+                self.interrupt(id, task, claim, priority);
+            }
+            if let Some(cached) = self.cache.remove(id) {
+                self.waiters.notify(&Arc::new(cached.execution));
+            }
+        }
+        Ok(())
+    }
+
+    /// After an outage: claims that the database says are ours and this process does not know of.
+    fn reconcile(&mut self) -> Result<(), StoreError> {
+        let ids = self.store.claims_of(self.runner)?;
+        for id in &ids {
+            self.cache.remove(*id);
+        }
+        self.load(&ids)?;
+        for id in ids {
+            self.adopt(id);
+        }
+        self.look_for_ends()?;
+        self.liveness.reconcile = false;
+        Ok(())
+    }
+
+    /// E2, E3: finds dead runners and takes their work back. Any runner does it; the fences make doing it twice harmless.
+    pub(super) fn rescue(&mut self, draft: &mut Draft, now: Timestamp) -> Result<(), StoreError> {
+        if !self.config.enable_recovery || self.stopping.is_some() {
+            self.liveness.next_death_check = now + DEATH_CHECK;
+            self.liveness.dead.clear();
+            return Ok(());
+        }
+        if now >= self.liveness.next_death_check {
+            self.find_dead(now)?;
+            self.liveness.next_death_check = now + DEATH_CHECK;
+        }
+        let Some(dead) = self.liveness.dead.first().copied() else { return Ok(()) };
+        let mut ids = self.store.claims_of(dead)?;
+        if ids.is_empty() {
+            self.store.retire_runner(dead)?;
+            self.liveness.dead.remove(0);
+            return Ok(());
+        }
+        ids.truncate(RESCUE_BATCH);
+        for id in ids.iter().filter(|id| !draft.touched.contains_key(*id)) {
+            self.cache.remove(*id);
+        }
+        let missing: Vec<ExecutionId> = ids.iter().copied().filter(|id| !self.cache.contains(*id)).collect();
+        self.load(&missing)?;
+        let limits = self.limits();
+        let mut rescued = 0;
+        for id in ids {
+            let Some(cached) = self.cache.get_mut(id) else { continue };
+            let touched = draft.touch(&cached.execution);
+            let recovery = cached.execution.rescue(dead, limits, now);
+            rescued += recovery.rescued;
+            touched.changes.absorb(recovery.changes);
+            touched.rescued = true;
+        }
+        if rescued > 0 {
+            tracing::info!(dead_runner_id = %dead, tasks = rescued, "took tasks back from a dead runner");
+        }
+        Ok(())
+    }
+
+    fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let host = process::host();
+        for row in self.store.runners()? {
+            if row.id == self.runner {
+                continue;
+            }
+            let expired = row.lease_until < now;
+            let vanished = row.host == host && process::is_dead(row.pid, row.pid_started);
+            if (expired || vanished) && self.store.declare_dead(row.id, row.lease_until, now)? {
+                let why = if vanished { "its process is gone" } else { "its lease ran out" };
+                tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
+            }
+        }
+        self.liveness.dead = self.store.dead_runners()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs executions: takes what callers and workers say, lets the engine decide, writes in batches, hands out work.
+//!
+//! One `Coordinator` per runner owns the cached executions and is the only one that decides. It is plain logic: `step`
+//! takes messages and gives effects, so that a simulation can drive it with a virtual clock; `driver` is the thread around it.
+
+mod backlog;
+mod cache;
+mod claiming;
+mod config;
+mod controlling;
+mod coordinator;
+mod draft;
+mod driver;
+mod liveness;
+mod mailbox;
+mod process;
+mod registry;
+mod shutdown;
+mod submitting;
+mod tokio_executor;
+mod waiters;
+mod work;
+
+pub use config::RunnerConfig;
+pub use coordinator::Coordinator;
+pub use driver::{Driver, Parts};
+pub use mailbox::{Mailbox, OneShot};
+pub use registry::{Handler, Registration};
+pub use tokio_executor::{TaskFunction, TokioExecutor};
+pub use waiters::{Ended, Subscription, Waiters};
+pub use work::{
+    Assignment, Callback, Completion, Executor, Notice, Taken, Running, Work, WorkQueue, WorkQueues, WorkToken, WorkerId,
+};
+
+pub use submitting::SubmitRequest;
+
+use crate::engine::Finish;
+use crate::types::{Claim, Error, ExecutionId, ExecutionStatus, Micros, Ordinal, Timestamp};
+
+/// What callers, workers and timers tell the coordinator.
+pub enum Message {
+    /// Start executions; answered once they are durable.
+    Submit {
+        /// All or none.
+        requests: Vec<SubmitRequest>,
+        /// When the caller stops waiting for the database.
+        give_up: Timestamp,
+        /// The ids, those of duplicates replaced.
+        reply: Reply<Vec<ExecutionId>>,
+    },
+    /// A worker entered a task whose execution's deadline is not set.
+    Started {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// Under which claim.
+        claim: Claim,
+        /// When.
+        at: Timestamp,
+    },
+    /// An attempt ended.
+    Finished {
+        /// The execution.
+        execution: ExecutionId,
+        /// How it ended.
+        finish: Finish,
+        /// Whose slot it used.
+        executor: Executor,
+        /// How long the function ran, for the prefetch.
+        ran: Micros,
+    },
+    /// An attempt overran its timeout; its worker was told.
+    Overdue {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// Under which claim it ran.
+        claim: Claim,
+        /// The limit that it overran.
+        timeout: Micros,
+    },
+    /// An execution may have overrun its timeout.
+    Deadline {
+        /// The execution.
+        execution: ExecutionId,
+    },
+    /// A caller wants something of an execution.
+    Control {
+        /// The execution.
+        execution: ExecutionId,
+        /// What.
+        action: Control,
+        /// When the caller stops waiting for the database.
+        give_up: Timestamp,
+        /// The state after it is durable.
+        reply: Reply<ExecutionStatus>,
+    },
+    /// The program has a workflow and handlers for its tasks.
+    Register {
+        /// What it has.
+        registration: Registration,
+        /// Answered once the definition is stored.
+        reply: Reply<()>,
+    },
+    /// Somebody waits for an execution that may end in another process.
+    Watch,
+    /// Look at the timers again: one moved closer.
+    Poke,
+    /// Stop claiming, let tasks end for a while, give the rest back.
+    Stop {
+        /// How long running tasks may take.
+        grace: Micros,
+        /// Answered when nothing runs any more.
+        reply: Reply<()>,
+    },
+}
+
+/// What a caller can ask of an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// End it.
+    Cancel,
+    /// Start nothing new.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Run failed tasks again.
+    Retry {
+        /// Run this task and its descendants again too.
+        from_task: Option<String>,
+    },
+}
+
+/// How an answer gets back to the caller; called once, after the transaction is durable.
+pub type Reply<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;

@@ -1,0 +1,58 @@
+//! Which process a runner lives in, and whether another one is still alive (semantics E3).
+
+use std::fs;
+
+/// Names this machine and this boot of it: only within both does a process id mean something.
+pub(super) fn host() -> String {
+    let name = read("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".to_owned());
+    match read("/proc/sys/kernel/random/boot_id") {
+        // Containers share a boot id but not process ids: their namespace tells them apart.
+        Some(boot) => {
+            let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
+            format!("{name}/{boot}/{}", namespace.unwrap_or_default())
+        }
+        None => name,
+    }
+}
+
+/// This process's id and start time.
+pub(super) fn current() -> (i64, i64) {
+    let pid = i64::from(std::process::id());
+    (pid, started(pid).unwrap_or(0))
+}
+
+/// Whether a process of this host is certainly gone. Unsure means no.
+pub(super) fn is_dead(pid: i64, pid_started: i64) -> bool {
+    if pid_started == 0 || !fs::exists("/proc/self/stat").unwrap_or(false) {
+        return false;
+    }
+    started(pid) != Some(pid_started)
+}
+
+/// When a process started, in the kernel's ticks since boot; `None` if there is none or it is only a zombie.
+fn started(pid: i64) -> Option<i64> {
+    let stat = read(&format!("/proc/{pid}/stat"))?;
+    // The command's name in parentheses may hold spaces: fields count from its end.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e3_this_process_lives_and_a_reused_pid_is_not_it() {
+        let (pid, pid_started) = current();
+        assert!(pid_started > 0);
+        assert!(!is_dead(pid, pid_started));
+        assert!(is_dead(pid, pid_started + 1));
+    }
+}

@@ -1,0 +1,146 @@
+//! Which workflows this program has, which versions the database holds, and what can be claimed for which executor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::work::Executor;
+use crate::store::{ClaimClass, QueueId};
+use crate::types::{DefinitionId, Error, Ordinal};
+use crate::workflow::{TaskKind, Workflow, WorkflowDefinition};
+
+/// How this program runs a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// Where.
+    pub executor: Executor,
+    /// The executor's name for it.
+    pub token: u64,
+    /// Whether to call back after it completed.
+    pub on_success: bool,
+    /// Whether to call back after it failed for good.
+    pub on_failure: bool,
+}
+
+/// A workflow with this program's handlers; replaces an earlier one of the same name whole (semantics A3).
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Handlers by task id; tasks without one run elsewhere.
+    pub handlers: BTreeMap<String, Handler>,
+}
+
+#[derive(Default)]
+pub(super) struct Registry {
+    registrations: FxHashMap<String, (DefinitionId, Registration)>,
+    definitions: FxHashMap<DefinitionId, Arc<Workflow>>,
+    latest: FxHashMap<String, DefinitionId>,
+    last_definition: DefinitionId,
+    classes: Option<[ClaimClass; 3]>,
+}
+
+impl Default for DefinitionId {
+    fn default() -> Self {
+        Self(0)
+    }
+}
+
+impl Registry {
+    pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
+        let name = registration.workflow.name().to_owned();
+        self.add_definition(id, Arc::clone(&registration.workflow));
+        self.latest.insert(name.clone(), id);
+        self.registrations.insert(name, (id, registration));
+    }
+
+    pub(super) fn add_definition(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
+        let name = workflow.name().to_owned();
+        if !self.registrations.contains_key(&name) {
+            let latest = self.latest.entry(name).or_insert(id);
+            *latest = (*latest).max(id);
+        }
+        self.definitions.insert(id, workflow);
+        self.classes = None;
+    }
+
+    /// Takes what the database tells of a definition.
+    pub(super) fn add_stored(&mut self, id: DefinitionId, body: &str) -> Result<(), Error> {
+        self.last_definition = self.last_definition.max(id);
+        if self.definitions.contains_key(&id) {
+            return Ok(());
+        }
+        let definition: WorkflowDefinition = serde_json::from_str(body).map_err(|error| {
+            Error::new(
+                crate::types::ErrorCode::Database,
+                format!("the stored workflow definition {} cannot be read: {error}", id.0),
+            )
+        })?;
+        self.add_definition(id, Arc::new(Workflow::new(definition)?));
+        Ok(())
+    }
+
+    /// The highest definition id that was read from the database.
+    pub(super) const fn last_definition(&self) -> DefinitionId {
+        self.last_definition
+    }
+
+    pub(super) fn definition(&self, id: DefinitionId) -> Option<&Arc<Workflow>> {
+        self.definitions.get(&id)
+    }
+
+    /// The version of a workflow that a submission by name runs: this program's, else the database's latest.
+    pub(super) fn latest(&self, name: &str) -> Option<(DefinitionId, &Arc<Workflow>)> {
+        let id = *self.latest.get(name)?;
+        self.definitions.get(&id).map(|workflow| (id, workflow))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.latest.keys().map(String::as_str)
+    }
+
+    /// Names of the workflows that this program has.
+    pub(super) fn registered(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.registrations.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).
+    pub(super) fn handler(&self, workflow: &Workflow, task: Ordinal) -> Option<Handler> {
+        let (_, registration) = self.registrations.get(workflow.name())?;
+        registration.handlers.get(&workflow.task(task).id).copied()
+    }
+
+    /// What each executor can claim, without limits.
+    pub(super) fn classes(&mut self) -> &[ClaimClass; 3] {
+        let classes = self.classes.take().unwrap_or_else(|| self.compute_classes());
+        self.classes.insert(classes)
+    }
+
+    fn compute_classes(&self) -> [ClaimClass; 3] {
+        let mut classes: [ClaimClass; 3] = Default::default();
+        for (id, workflow) in &self.definitions {
+            if !self.registrations.contains_key(workflow.name()) {
+                continue;
+            }
+            for kind in TaskKind::ALL {
+                let queue = QueueId::new(*id, kind);
+                let tasks = (0..).zip(&workflow.definition().tasks).filter(|(_, task)| task.kind == kind);
+                let owners: Vec<(Ordinal, Option<Executor>)> = tasks
+                    .map(|(ordinal, _)| (ordinal, self.handler(workflow, ordinal).map(|handler| handler.executor)))
+                    .collect();
+                for executor in Executor::ALL {
+                    if owners.iter().any(|(_, owner)| *owner == Some(executor)) {
+                        let class = &mut classes[executor.index()];
+                        class.queues.push(queue);
+                        let others = owners.iter().filter(|(_, owner)| *owner != Some(executor));
+                        class.excluded.extend(others.map(|(ordinal, _)| (queue, *ordinal)));
+                    }
+                }
+            }
+        }
+        classes
+    }
+}

@@ -1,0 +1,123 @@
+//! Submissions and registrations.
+
+use std::sync::Arc;
+
+use super::coordinator::Coordinator;
+use super::draft::{Draft, Submission, Touched};
+use super::{Registration, Reply};
+use crate::engine::{Execution, NewExecution};
+use crate::store::StoreError;
+use crate::types::{
+    Context, Error, ErrorCode, ExecutionId, Micros, Timestamp, nearest,
+};
+
+/// One execution to start.
+#[derive(Clone, Debug)]
+pub struct SubmitRequest {
+    /// A fresh id.
+    pub id: ExecutionId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// What the tasks start from.
+    pub input: Arc<Context>,
+    /// Idempotency key (semantics C7).
+    pub key: Option<String>,
+    /// Claims go to higher ones first.
+    pub priority: i16,
+    /// Not to start before.
+    pub start_at: Option<Timestamp>,
+    /// Limit from the first start.
+    pub timeout: Option<Micros>,
+}
+
+impl Coordinator {
+    pub(super) fn submit(
+        &mut self,
+        requests: Vec<SubmitRequest>,
+        give_up: Timestamp,
+        reply: Reply<Vec<ExecutionId>>,
+        draft: &mut Draft,
+        now: Timestamp,
+    ) {
+        if self.stopping.is_some() {
+            return reply(Err(closed()));
+        }
+        if let Some(unknown) = requests.iter().find(|request| self.registry.latest(&request.workflow).is_none()) {
+            return reply(Err(self.unknown_workflow(&unknown.workflow)));
+        }
+        let default_timeout = self.config.workflow_timeout.map(micros);
+        let mut ids = Vec::with_capacity(requests.len());
+        for request in requests {
+            ids.push(request.id);
+            if self.cache.contains(request.id) {
+                continue; // stored by an earlier try whose answer got lost
+            }
+            let Some((definition, workflow)) = self.registry.latest(&request.workflow) else { continue };
+            let new = NewExecution {
+                id: request.id,
+                definition,
+                input: request.input,
+                key: request.key,
+                priority: request.priority,
+                start_at: request.start_at.filter(|at| *at > now),
+                timeout: request.timeout.or(default_timeout),
+            };
+            let (execution, changes) = Execution::submit(Arc::clone(workflow), new, now);
+            self.cache.insert(execution, 0);
+            draft.touched.insert(request.id, Touched { changes, ..Touched::default() });
+        }
+        draft.submissions.push(Submission { ids, give_up, reply });
+    }
+
+    fn unknown_workflow(&self, name: &str) -> Error {
+        let error = Error::new(ErrorCode::WorkflowNotFound, format!("workflow '{name}' is not known"));
+        match nearest(name, self.registry.names()) {
+            Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+            None => {
+                let mut names: Vec<&str> = self.registry.names().collect();
+                names.sort_unstable();
+                names.truncate(10);
+                error.with_hint(if names.is_empty() {
+                    "no workflow is defined in this process; define it with WorkflowBuilder before running it".to_owned()
+                } else {
+                    format!("known workflows: {}", names.join(", "))
+                })
+            }
+        }
+    }
+
+    pub(super) fn register(&mut self, registration: Registration, reply: Reply<()>, now: Timestamp) {
+        match self.store.put_definition(&registration.workflow, now) {
+            Ok(id) => {
+                self.registry.register(id, registration);
+                for backlog in &mut self.backlogs {
+                    backlog.look_again();
+                }
+                self.liveness.announce();
+                reply(Ok(()));
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.suffer(error, vec![super::Message::Register { registration, reply }], now);
+            }
+            Err(error) => reply(Err(error.into())),
+        }
+    }
+
+    /// Reads the definitions that other programs have stored.
+    pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
+        for stored in self.store.definitions(self.registry.last_definition())? {
+            if let Err(error) = self.registry.add_stored(stored.id, &stored.body) {
+                tracing::warn!(workflow = %stored.workflow, %error, "a stored workflow definition is left alone");
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down").with_hint("start a new DefaultRunner")
+}
+
+pub(super) fn micros(span: std::time::Duration) -> Micros {
+    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX)
+}

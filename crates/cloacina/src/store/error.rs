@@ -1,0 +1,34 @@
+//! What can go wrong in a store.
+
+use crate::types::{Error, ErrorCode};
+
+/// An error of a store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer now; the same call may succeed later. Whether a commit was applied is not known.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The database answered with an error that will not pass by itself, e.g. read only, disk full, no permission.
+    #[error("{0}")]
+    Failed(String),
+    /// A row holds what this program cannot read.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The schema is newer than this program, older without leave to migrate, or a migration failed.
+    #[error("{0}")]
+    Migration(String),
+    /// The writing runner was declared dead: it has to register anew.
+    #[error("this runner was declared dead by another one, because its lease had run out")]
+    RunnerLost,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable(_) => ErrorCode::Connection,
+            StoreError::Migration(_) => ErrorCode::Migration,
+            _ => ErrorCode::Database,
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,87 @@
+//! Persistence. The verbs are the engine's, each takes a slice, and one `commit` is one durable transaction.
+//!
+//! The trait is not stable and not meant to be implemented outside this crate. No policy lives here: a store applies what
+//! the engine decided, or refuses it as a whole because somebody else changed the execution first.
+//!
+//! Invariant that every store keeps: each change of an execution or of one of its tasks raises the execution's
+//! `revision`, in the same transaction. A writer that saw revision `n` and finds another number writes nothing.
+
+mod error;
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod url;
+mod verbs;
+
+pub use error::StoreError;
+pub use url::{DatabaseUrl, without_password};
+pub use verbs::{
+    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId, RunnerRow,
+    StoredDefinition, Submit, SubmitVerdict, TaskWrite,
+};
+
+use crate::types::{DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp};
+use crate::workflow::Workflow;
+
+/// A database that keeps definitions, executions, tasks and runners.
+pub trait Store: Send + Sync {
+    /// Where the data is, for messages: never with a password.
+    fn location(&self) -> String;
+
+    /// Keeps a version of a workflow once; a known version keeps its id and gets the new description and tags.
+    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError>;
+
+    /// A definition by its id.
+    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError>;
+
+    /// The definitions with an id above `after`, oldest first; the last one of a name is its latest.
+    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError>;
+
+    /// Applies a batch in one durable transaction: submissions, advances, then claims.
+    ///
+    /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.
+    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError>;
+
+    /// The executions with all their tasks; unknown ids are left out, the order is the given one.
+    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError>;
+
+    /// The states of executions, in no order; unknown ids are left out.
+    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError>;
+
+    /// Ids of executions, newest first, by a keyset.
+    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError>;
+
+    /// The stored history of an execution, oldest first.
+    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError>;
+
+    /// Running executions whose deadline is at or before `now`, and the next deadline after it.
+    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError>;
+
+    /// Adds a runner.
+    fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError>;
+
+    /// Extends a runner's lease. `false`: it was declared dead or never registered.
+    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError>;
+
+    /// All runners that were not declared dead or retired.
+    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError>;
+
+    /// Declares a runner dead if its lease still ends at the instant that was seen. `false`: it has moved, leave it alone.
+    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Executions in which a runner has claims.
+    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError>;
+
+    /// Runners that were declared dead and may still have claims.
+    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError>;
+
+    /// Removes a runner that has no claim any more.
+    fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError>;
+
+    /// A number that differs from the last answer when another process may have written. A store that nobody else can
+    /// write to always answers the same.
+    fn change_marker(&self) -> Result<i64, StoreError>;
+
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
+    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+}

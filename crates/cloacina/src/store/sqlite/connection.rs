@@ -1,0 +1,185 @@
+//! One writer, a few readers, and transactions on them.
+
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, QueryResult, RunQueryDsl, SqliteConnection};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::error::{Fault, is_busy};
+use super::options::{SqliteOptions, Synchronous};
+use super::statement::statement;
+use crate::store::StoreError;
+
+/// Readers at the same time; they are opened when they are first needed.
+const READERS: usize = 4;
+
+/// How long SQLite itself polls for the write lock before the loop in [`Writer::begin`] asks again. Its own waiting grows
+/// to 100 ms a step, which wastes most of a lock that is held for one millisecond; asked again this often, it stays
+/// below two.
+const LOCK_POLL: Duration = Duration::from_millis(4);
+
+statement! { BeginWrite {} "BEGIN IMMEDIATE" }
+statement! { BeginRead {} "BEGIN" }
+statement! { Commit {} "COMMIT" }
+statement! { Rollback {} "ROLLBACK" }
+
+/// Opens a connection at an URI of SQLite. The busy timeout comes first: the other settings already need a lock.
+pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnection, StoreError> {
+    let location = options.location();
+    let mut connection = SqliteConnection::establish(uri).map_err(|error| match error {
+        diesel::ConnectionError::BadConnection(message) => super::error::explain(&message, &location),
+        other => StoreError::Failed(format!("the database {location} cannot be opened: {other}")),
+    })?;
+    let synchronous = match options.synchronous {
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Full => "FULL",
+    };
+    let settings = format!(
+        "PRAGMA busy_timeout = {}; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; \
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 1000; \
+         PRAGMA journal_size_limit = 67108864;",
+        options.busy_timeout.as_millis()
+    );
+    connection.batch_execute(&settings).map_err(|error| Fault::Sql(error).at(&location))?;
+    Ok(connection)
+}
+
+/// The connection that writes. Within the process, writers queue at the mutex; among processes, at SQLite's lock.
+pub(super) struct Writer {
+    connection: Mutex<SqliteConnection>,
+    busy_timeout: Duration,
+}
+
+impl Writer {
+    pub(super) fn new(mut connection: SqliteConnection, busy_timeout: Duration) -> QueryResult<Self> {
+        connection.batch_execute(&format!("PRAGMA busy_timeout = {}", LOCK_POLL.min(busy_timeout).as_millis()))?;
+        Ok(Self { connection: Mutex::new(connection), busy_timeout })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.connection.lock()
+    }
+
+    /// Runs `work` in a transaction that has the write lock from its start: one that took it later could be refused
+    /// because another process had written in between.
+    pub(super) fn write<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.begin(connection)?;
+        within(connection, work)
+    }
+
+    fn begin(&self, connection: &mut SqliteConnection) -> QueryResult<()> {
+        let give_up = Instant::now() + self.busy_timeout;
+        loop {
+            let begun = BeginWrite {}.execute(connection);
+            match begun {
+                Err(error) if is_busy(&error) && Instant::now() < give_up => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+}
+
+/// Runs `work` in a transaction in which the database does not change.
+pub(super) fn read<T>(
+    connection: &mut SqliteConnection,
+    work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    BeginRead {}.execute(connection)?;
+    within(connection, work)
+}
+
+fn within<T>(
+    connection: &mut SqliteConnection,
+    work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut open = OpenTransaction { connection, ended: false };
+    let value = work(open.connection)?;
+    Commit {}.execute(open.connection)?;
+    open.ended = true;
+    Ok(value)
+}
+
+/// Rolls back what did not reach its commit, after a panic too.
+struct OpenTransaction<'a> {
+    connection: &'a mut SqliteConnection,
+    ended: bool,
+}
+
+impl Drop for OpenTransaction<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // SQLite has already rolled back after some errors (disk full, input/output) and says so: nothing to do.
+            let _ = Rollback {}.execute(self.connection);
+        }
+    }
+}
+
+/// Connections that only read. In WAL mode they never wait for the writer.
+pub(super) struct Readers {
+    uri: String,
+    options: SqliteOptions,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<SqliteConnection>,
+    open: usize,
+}
+
+impl Readers {
+    pub(super) fn new(uri: String, options: SqliteOptions) -> Self {
+        Self { uri, options, pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// Lends a connection to `work`; waits while all are lent.
+    pub(super) fn lend<T>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut loan = Loan { readers: self, connection: self.take() };
+        let connection = match &mut loan.connection {
+            Some(connection) => connection,
+            none => none.insert(connect(&self.uri, &self.options)?),
+        };
+        work(connection)
+    }
+
+    /// An idle connection, or the place for a new one.
+    fn take(&self) -> Option<SqliteConnection> {
+        let mut pool = self.pool.lock();
+        loop {
+            if let Some(connection) = pool.idle.pop() {
+                return Some(connection);
+            }
+            if pool.open < READERS {
+                pool.open += 1;
+                return None;
+            }
+            self.returned.wait(&mut pool);
+        }
+    }
+}
+
+/// A connection's place in the pool; it goes back when the loan ends, however it ends.
+struct Loan<'a> {
+    readers: &'a Readers,
+    connection: Option<SqliteConnection>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.readers.pool.lock();
+        match self.connection.take() {
+            Some(connection) => pool.idle.push(connection),
+            None => pool.open -= 1,
+        }
+        self.readers.returned.notify_one();
+    }
+}

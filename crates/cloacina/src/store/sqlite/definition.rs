@@ -1,0 +1,109 @@
+//! Stored definitions of workflows.
+
+use diesel::sql_types::{BigInt, Text};
+use diesel::{Queryable, RunQueryDsl, SqliteConnection};
+
+use super::connection::Writer;
+use super::error::Fault;
+use super::statement::{query, statement};
+use crate::store::StoredDefinition;
+use crate::types::{DefinitionId, Timestamp};
+use crate::workflow::Workflow;
+
+query! {
+    SelectVersion<'a> { workflow: &'a str => Text, version: &'a str => Text } -> (BigInt, Text);
+    "SELECT id, body FROM cloacina_definitions WHERE workflow = ? AND version = ?"
+}
+
+query! {
+    InsertDefinition<'a> {
+        workflow: &'a str => Text,
+        version: &'a str => Text,
+        body: &'a str => Text,
+        task_count: i64 => BigInt,
+        created_at: i64 => BigInt,
+    } -> BigInt;
+    "INSERT INTO cloacina_definitions (workflow, version, body, task_count, created_at) VALUES (?, ?, ?, ?, ?) \
+     RETURNING id"
+}
+
+statement! {
+    UpdateBody<'a> { body: &'a str => Text, id: i64 => BigInt }
+    "UPDATE cloacina_definitions SET body = ? WHERE id = ?"
+}
+
+query! {
+    SelectDefinition { id: i64 => BigInt } -> (BigInt, Text, Text, Text);
+    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id = ?"
+}
+
+query! {
+    SelectAfter { after: i64 => BigInt } -> (BigInt, Text, Text, Text);
+    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id > ? ORDER BY id"
+}
+
+query! {
+    SelectIds<'a> { workflow: &'a str => Text } -> BigInt;
+    "SELECT id FROM cloacina_definitions WHERE workflow = ?"
+}
+
+#[derive(Queryable)]
+struct DefinitionRow {
+    id: i64,
+    workflow: String,
+    version: String,
+    body: String,
+}
+
+impl From<DefinitionRow> for StoredDefinition {
+    fn from(row: DefinitionRow) -> Self {
+        Self { id: DefinitionId(row.id), workflow: row.workflow, version: row.version, body: row.body }
+    }
+}
+
+pub(super) fn put(writer: &Writer, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, Fault> {
+    let body = workflow.stored().as_str();
+    let task_count = i64::try_from(workflow.len())
+        .map_err(|_| Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name())))?;
+    let connection = &mut *writer.lock();
+    // Usually it is known already, and every start of a runner puts all its workflows: look before taking the write lock.
+    let select = || SelectVersion { workflow: workflow.name(), version: workflow.version() };
+    if let [(id, stored)] = &select().load::<(i64, String)>(connection)?[..]
+        && stored == body
+    {
+        return Ok(DefinitionId(*id));
+    }
+    writer.write(connection, |connection| {
+        let known = select().load::<(i64, String)>(connection)?.into_iter().next();
+        if let Some((id, stored)) = known {
+            if stored != body {
+                UpdateBody { body, id }.execute(connection)?;
+            }
+            return Ok(DefinitionId(id));
+        }
+        let insert = InsertDefinition {
+            workflow: workflow.name(),
+            version: workflow.version(),
+            body,
+            task_count,
+            created_at: now.0,
+        };
+        let ids: Vec<i64> = insert.load(connection)?;
+        ids.first().map(|id| DefinitionId(*id)).ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))
+    })
+}
+
+pub(super) fn get(connection: &mut SqliteConnection, id: DefinitionId) -> Result<Option<StoredDefinition>, Fault> {
+    let rows: Vec<DefinitionRow> = SelectDefinition { id: id.0 }.load(connection)?;
+    Ok(rows.into_iter().next().map(Into::into))
+}
+
+pub(super) fn after(connection: &mut SqliteConnection, after: DefinitionId) -> Result<Vec<StoredDefinition>, Fault> {
+    let rows: Vec<DefinitionRow> = SelectAfter { after: after.0 }.load(connection)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Ids of all versions of a workflow.
+pub(super) fn ids_of(connection: &mut SqliteConnection, workflow: &str) -> Result<Vec<i64>, Fault> {
+    Ok(SelectIds { workflow }.load(connection)?)
+}

@@ -1,0 +1,133 @@
+//! What SQLite's errors mean for a caller.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::store::StoreError;
+
+/// An error inside a verb, before it is told where it happened.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// SQLite or Diesel said no.
+    Sql(DieselError),
+    /// A row or the caller's decision cannot be what it is.
+    Corrupt(String),
+    /// The verb does not apply.
+    Refused(String),
+    /// The writing runner is dead.
+    RunnerLost,
+}
+
+impl From<DieselError> for Fault {
+    fn from(error: DieselError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Fault {
+    /// The public error, with the place in its message.
+    pub(super) fn at(self, location: &str) -> StoreError {
+        match self {
+            Self::Sql(error) => classify(&error, location),
+            Self::Corrupt(message) => StoreError::Corrupt(format!("{message} (database {location})")),
+            Self::Refused(message) => StoreError::Failed(format!("{message} (database {location})")),
+            Self::RunnerLost => StoreError::RunnerLost,
+        }
+    }
+}
+
+/// Whether another connection's lock was in the way. Nothing was applied then.
+pub(super) fn is_busy(error: &DieselError) -> bool {
+    message_of(error).is_some_and(|message| Cause::of(message) == Cause::Busy)
+}
+
+fn message_of(error: &DieselError) -> Option<&str> {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => Some(information.message()),
+        _ => None,
+    }
+}
+
+/// Diesel hands over SQLite's text and not its code. The texts are those of SQLite's `sqlite3_errstr`, a fixed table, and
+/// a test provokes each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Busy,
+    Full,
+    ReadOnly,
+    InputOutput,
+    CannotOpen,
+    Damaged,
+    NoMemory,
+    Other,
+}
+
+impl Cause {
+    fn of(message: &str) -> Self {
+        const TEXTS: [(&str, Cause); 12] = [
+            ("database is locked", Cause::Busy),
+            ("database table is locked", Cause::Busy),
+            ("database schema is locked", Cause::Busy),
+            ("locking protocol", Cause::Busy),
+            ("database or disk is full", Cause::Full),
+            ("attempt to write a readonly database", Cause::ReadOnly),
+            ("disk I/O error", Cause::InputOutput),
+            ("unable to open database", Cause::CannotOpen),
+            ("database disk image is malformed", Cause::Damaged),
+            ("malformed database schema", Cause::Damaged),
+            ("file is not a database", Cause::Damaged),
+            ("out of memory", Cause::NoMemory),
+        ];
+        TEXTS
+            .iter()
+            .find(|(text, _)| message.starts_with(text))
+            .map_or(Self::Other, |(_, cause)| *cause)
+    }
+}
+
+fn classify(error: &DieselError, location: &str) -> StoreError {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
+            explain(information.message(), location)
+        }
+        DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
+            "a row of the database {location} holds what this version cannot read: {cause}"
+        )),
+        // A constraint that the engine's writes always keep: the row is not what the engine took it for.
+        DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
+            "the database {location} refused a row: {}; nothing of the batch was written",
+            information.message()
+        )),
+        other => StoreError::Failed(format!("the database {location} failed: {other}")),
+    }
+}
+
+/// The error of one of SQLite's texts.
+pub(super) fn explain(message: &str, location: &str) -> StoreError {
+    match Cause::of(message) {
+        Cause::Busy => StoreError::Unavailable(format!(
+            "the database {location} is held by another process for longer than its busy_timeout; \
+             look for a program with an open transaction, or raise busy_timeout in the URL"
+        )),
+        Cause::Full => StoreError::Failed(format!(
+            "the disk of the database {location} is full; free some space and try again"
+        )),
+        Cause::ReadOnly => StoreError::Failed(format!(
+            "the database {location} cannot be written: it was opened with mode=ro, or the file or its folder is \
+             read-only; change the URL or the permissions"
+        )),
+        Cause::InputOutput => StoreError::Failed(format!(
+            "the disk of the database {location} reported an error ({message}); check the disk and the system's log"
+        )),
+        Cause::CannotOpen => StoreError::Failed(format!(
+            "the database {location} cannot be opened; its folder must exist, and this user must be allowed to read \
+             and write the file and the folder"
+        )),
+        Cause::Damaged => StoreError::Corrupt(format!(
+            "{location} is not an SQLite database or is damaged ({message}); check the path, or restore a backup"
+        )),
+        Cause::NoMemory => {
+            StoreError::Failed(format!("no memory is left for the database {location}"))
+        }
+        Cause::Other => StoreError::Failed(format!("the database {location} failed: {message}")),
+    }
+}

@@ -1,0 +1,151 @@
+//! Lists of executions: by id, by state, by definition, by deadline.
+//!
+//! Each list reads one index in order and only as far as it must. What that index does not tell is compared here, and not
+//! left to a planner that knows nothing about the distribution of the rows.
+
+use std::collections::HashSet;
+
+use diesel::connection::DefaultLoadingMode;
+use diesel::sql_types::{BigInt, Binary, SmallInt};
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::error::Fault;
+use super::load::execution_status;
+use super::row::Id;
+use super::statement::query;
+use crate::store::{Due, ListQuery};
+use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
+
+/// Ids grow with the time of their submission, to within this many microseconds.
+const ID_SLACK: i64 = 60_000_000;
+
+/// Above every id: a longer blob with the same beginning is greater.
+const ABOVE_ALL: &[u8] = &[0xFF; 17];
+
+query! {
+    ById<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
+    "SELECT id, created_at, state, definition_id FROM cloacina_executions WHERE id < ? ORDER BY id DESC"
+}
+
+query! {
+    ByDefinition<'a> { definition_id: i64 => BigInt, before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
+    "SELECT id, created_at, state, definition_id FROM cloacina_executions INDEXED BY cloacina_executions_definition \
+     WHERE definition_id = ? AND id < ? ORDER BY id DESC"
+}
+
+/// SQLite uses the partial index only for a literal state, so each has a statement.
+macro_rules! by_state {
+    ($($name:ident = $state:literal),*) => {
+        $(query! {
+            $name<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
+            concat!(
+                "SELECT id, created_at, state, definition_id FROM cloacina_executions \
+                 INDEXED BY cloacina_executions_state WHERE state = ", $state, " AND id < ? ORDER BY id DESC"
+            )
+        })*
+    };
+}
+by_state! { Pending = 0, Running = 1, Paused = 2, Failed = 4, Cancelled = 5 }
+
+query! {
+    Overdue { now: i64 => BigInt } -> Binary;
+    "SELECT id FROM cloacina_executions INDEXED BY cloacina_executions_deadline \
+     WHERE deadline <= ? AND state = 1 ORDER BY deadline, id"
+}
+
+query! {
+    NextDeadline { now: i64 => BigInt } -> BigInt;
+    "SELECT deadline FROM cloacina_executions INDEXED BY cloacina_executions_deadline \
+     WHERE deadline > ? AND state = 1 ORDER BY deadline LIMIT 1"
+}
+
+type Row = (Id, i64, i16, i64);
+
+/// What a query asks beyond the index that is read.
+struct Filter<'a> {
+    statuses: &'a [ExecutionStatus],
+    definitions: Option<HashSet<i64>>,
+    since: Option<i64>,
+    limit: usize,
+}
+
+impl Filter<'_> {
+    fn keep(&self, rows: impl Iterator<Item = diesel::QueryResult<Row>>, ids: &mut Vec<Id>) -> Result<(), Fault> {
+        let mut wanted = self.limit;
+        for row in rows {
+            if wanted == 0 {
+                break;
+            }
+            let (id, created_at, state, definition) = row?;
+            if self.since.is_some_and(|since| created_at < since.saturating_sub(ID_SLACK)) {
+                break;
+            }
+            let in_time = self.since.is_none_or(|since| created_at >= since);
+            let in_state = self.statuses.is_empty() || self.statuses.contains(&execution_status(state)?);
+            let in_definition = self.definitions.as_ref().is_none_or(|known| known.contains(&definition));
+            if in_time && in_state && in_definition {
+                ids.push(id);
+                wanted -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ids of executions, newest first.
+pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Vec<ExecutionId>, Fault> {
+    let filter = Filter {
+        statuses: &query.statuses,
+        definitions: definitions(connection, query)?,
+        since: query.since.map(|since| since.0),
+        limit: query.limit,
+    };
+    let before = query.before.as_ref().map_or(ABOVE_ALL, |id| id.as_bytes());
+    let mut ids = Vec::new();
+    // Macro and not function: each statement is a type of its own.
+    macro_rules! read {
+        ($statement:expr) => {
+            filter.keep($statement.load_iter::<Row, DefaultLoadingMode>(connection)?, &mut ids)?
+        };
+    }
+    if !query.statuses.is_empty() && !query.statuses.contains(&ExecutionStatus::Completed) {
+        let statuses: HashSet<_> = query.statuses.iter().copied().collect();
+        for status in statuses {
+            match status {
+                ExecutionStatus::Pending => read!(Pending { before }),
+                ExecutionStatus::Running => read!(Running { before }),
+                ExecutionStatus::Paused => read!(Paused { before }),
+                ExecutionStatus::Failed => read!(Failed { before }),
+                ExecutionStatus::Cancelled => read!(Cancelled { before }),
+                ExecutionStatus::Completed => {}
+            }
+        }
+    } else if let Some(definitions) = &filter.definitions {
+        for definition_id in definitions {
+            read!(ByDefinition { definition_id: *definition_id, before });
+        }
+    } else {
+        read!(ById { before });
+    }
+    ids.sort_unstable_by(|left, right| right.cmp(left));
+    ids.truncate(query.limit);
+    Ok(ids.into_iter().map(Into::into).collect())
+}
+
+/// The definitions that the query allows; none means all.
+fn definitions(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Option<HashSet<i64>>, Fault> {
+    let given: Option<HashSet<i64>> = query.definitions.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
+    let Some(workflow) = &query.workflow else { return Ok(given) };
+    let named = super::definition::ids_of(connection, workflow)?;
+    Ok(Some(named.into_iter().filter(|id| given.as_ref().is_none_or(|given| given.contains(id))).collect()))
+}
+
+/// Running executions that have overrun their timeout, and the next deadline.
+pub(super) fn overdue(connection: &mut SqliteConnection, now: Timestamp) -> Result<Due, Fault> {
+    let executions: Vec<Id> = Overdue { now: now.0 }.load(connection)?;
+    let next: Vec<i64> = NextDeadline { now: now.0 }.load(connection)?;
+    Ok(Due {
+        executions: executions.into_iter().map(Into::into).collect(),
+        next: next.first().copied().map(Timestamp),
+    })
+}

@@ -1,0 +1,108 @@
+//! The schema's versions.
+//!
+//! The SQL is embedded by Diesel's macro, the bookkeeping is ours: Diesel's table of applied migrations has one fixed name,
+//! and these tables must be able to live beside those of an application that uses Diesel itself.
+
+use diesel::connection::SimpleConnection;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::sql_types::{BigInt, Text};
+use diesel::sqlite::Sqlite;
+use diesel::{RunQueryDsl, SqliteConnection};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+use super::error::Fault;
+use super::statement::{query, statement};
+use crate::store::StoreError;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+query! {
+    HasVersions {} -> BigInt;
+    "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'cloacina_migrations'"
+}
+
+query! {
+    Versions {} -> Text;
+    "SELECT version FROM cloacina_migrations ORDER BY version"
+}
+
+statement! {
+    InsertVersion<'a> { version: &'a str => Text }
+    "INSERT INTO cloacina_migrations (version, applied_at) VALUES (?, CAST(unixepoch('subsec') * 1000000 AS INTEGER))"
+}
+
+const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations \
+     (version TEXT NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT, WITHOUT ROWID";
+
+/// Which versions a database has and lacks.
+pub(super) struct Schema {
+    /// Applied ones, oldest first.
+    pub(super) applied: Vec<String>,
+    /// Ones that this program knows and the database lacks, oldest first.
+    pub(super) pending: Vec<String>,
+}
+
+impl Schema {
+    /// Reads the versions.
+    pub(super) fn read(connection: &mut SqliteConnection) -> Result<Self, Fault> {
+        let exists = HasVersions {}.load::<i64>(connection)? != [0];
+        let applied: Vec<String> = if exists { Versions {}.load(connection)? } else { Vec::new() };
+        let known = known()?;
+        let pending = known.iter().map(|(version, _)| version).filter(|version| !applied.contains(version));
+        Ok(Self { pending: pending.cloned().collect(), applied })
+    }
+
+    /// Refuses a database that a newer program has migrated.
+    pub(super) fn refuse_newer(&self, location: &str) -> Result<(), StoreError> {
+        let known = known().map_err(|fault| fault.at(location))?;
+        let newer: Vec<&str> = self
+            .applied
+            .iter()
+            .filter(|version| !known.iter().any(|(name, _)| name == *version))
+            .map(String::as_str)
+            .collect();
+        if newer.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Migration(format!(
+            "the database {location} has the schema version {}, which is newer than this program knows (up to {}); \
+             install the version of cloaca that migrated it, or a later one",
+            newer.join(", "),
+            known.last().map_or("none", |(name, _)| name.as_str())
+        )))
+    }
+}
+
+/// Applies what is pending. To be called in a transaction that has the write lock.
+pub(super) fn migrate(connection: &mut SqliteConnection, location: &str) -> Result<(), StoreError> {
+    let fault = |fault: Fault| fault.at(location);
+    // Read again under the lock: another process may have migrated in the meantime.
+    let schema = Schema::read(connection).map_err(fault)?;
+    schema.refuse_newer(location)?;
+    connection.batch_execute(CREATE_VERSIONS).map_err(|error| fault(error.into()))?;
+    for (version, migration) in known().map_err(fault)? {
+        if schema.pending.contains(&version) {
+            migration.run(connection).map_err(|error| failed(error.as_ref(), &version, location))?;
+            InsertVersion { version: &version }.execute(connection).map_err(|error| fault(error.into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the disk says is told as such; anything else is the migration's failure.
+fn failed(error: &dyn std::error::Error, version: &str, location: &str) -> StoreError {
+    StoreError::Migration(format!(
+        "migration {version} of the database {location} failed and was undone: {error}"
+    ))
+}
+
+type Known = Vec<(String, Box<dyn Migration<Sqlite>>)>;
+
+fn known() -> Result<Known, Fault> {
+    let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS)
+        .map_err(|error| Fault::Corrupt(format!("the embedded migrations cannot be read: {error}")))?;
+    let mut known: Known =
+        migrations.into_iter().map(|migration| (migration.name().version().to_string(), migration)).collect();
+    known.sort_by(|left, right| left.0.cmp(&right.0));
+    Ok(known)
+}

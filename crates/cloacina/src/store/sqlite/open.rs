@@ -1,0 +1,174 @@
+//! Opening a database: clear errors, and nothing half-made left behind.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use diesel::sql_types::Text;
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::connection::{Readers, Writer, connect, read};
+use super::error::{Fault, is_busy};
+use super::migration::{Schema, migrate};
+use super::options::{OpenMode, SqliteOptions};
+use super::statement::query;
+use crate::store::StoreError;
+
+query! { JournalMode {} -> Text; "PRAGMA journal_mode" }
+query! { UseWal {} -> Text; "PRAGMA journal_mode = WAL" }
+
+/// What an opened database consists of.
+pub(super) struct Opened {
+    pub(super) location: String,
+    pub(super) writer: Writer,
+    /// None for a database in memory: it belongs to its one connection.
+    pub(super) readers: Option<Readers>,
+}
+
+pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
+    let Some(path) = &options.path else {
+        let connection = connect(":memory:", options)?;
+        return finish(connection, options, None);
+    };
+    let path = std::path::absolute(path).map_err(|error| {
+        StoreError::Failed(format!("the database path '{}' cannot be used: {error}", path.display()))
+    })?;
+    let options = SqliteOptions { path: Some(path.clone()), ..options.clone() };
+    let existed = check_path(&path, &options)?;
+    let uri = options.uri(&path);
+    let opened = connect(&uri, &options).and_then(|connection| finish(connection, &options, Some(uri)));
+    if opened.is_err() && !existed {
+        remove_created(&path);
+    }
+    opened
+}
+
+/// The versions of a database without opening it for work: nothing is created or changed.
+pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
+    let Some(path) = &options.path else {
+        let mut connection = connect(":memory:", options)?;
+        return Schema::read(&mut connection).map_err(|fault| fault.at(&options.location()));
+    };
+    let path = std::path::absolute(path).map_err(|error| {
+        StoreError::Failed(format!("the database path '{}' cannot be used: {error}", path.display()))
+    })?;
+    let options = SqliteOptions { path: Some(path.clone()), mode: OpenMode::ReadWrite, ..options.clone() };
+    check_path(&path, &options)?;
+    let mut connection = connect(&options.uri(&path), &options)?;
+    read(&mut connection, Schema::read).map_err(|fault| fault.at(&options.location()))
+}
+
+/// Whether the file exists; an error if it cannot be opened for a reason that the path alone tells.
+fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> {
+    let location = options.location();
+    if path.is_dir() {
+        return Err(StoreError::Failed(format!(
+            "the database {location} is a folder; name a file in it, e.g. {}",
+            path.join("cloacina.db").display()
+        )));
+    }
+    match path.try_exists() {
+        Ok(true) => return Ok(true),
+        Ok(false) => {}
+        Err(error) => {
+            return Err(StoreError::Failed(format!(
+                "the database {location} cannot be looked at: {error}; check the path and its permissions"
+            )));
+        }
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+        return Err(StoreError::Failed(format!(
+            "the database {location} cannot be created: the folder {} does not exist; create it first",
+            folder.display()
+        )));
+    }
+    if options.mode != OpenMode::Create {
+        return Err(StoreError::Failed(format!(
+            "the database {location} does not exist; check the path, or leave out mode= to create it"
+        )));
+    }
+    if !options.auto_migrate {
+        return Err(not_migrated(&location, "does not exist yet"));
+    }
+    Ok(false)
+}
+
+fn finish(
+    mut connection: SqliteConnection,
+    options: &SqliteOptions,
+    uri: Option<String>,
+) -> Result<Opened, StoreError> {
+    let location = options.location();
+    let fault = |fault: Fault| fault.at(&location);
+    // The first look at the file: a file that is no database is found here, before anything is written.
+    let schema = read(&mut connection, Schema::read).map_err(fault)?;
+    schema.refuse_newer(&location)?;
+    let pending = !schema.pending.is_empty();
+    if pending && (!options.auto_migrate || options.mode == OpenMode::ReadOnly) {
+        let what = format!("lacks the schema version {}", schema.pending.join(", "));
+        return Err(not_migrated(&location, &what));
+    }
+    if options.path.is_some() && options.mode != OpenMode::ReadOnly {
+        use_wal(&mut connection, options.busy_timeout).map_err(fault)?;
+    }
+    let writer = Writer::new(connection, options.busy_timeout).map_err(|error| fault(error.into()))?;
+    if pending {
+        let mut migrated = Ok(());
+        let mut connection = writer.lock();
+        let written = writer.write(&mut connection, |connection| {
+            migrated = migrate(connection, &location);
+            migrated.as_ref().map(|()| ()).map_err(|_| Fault::Refused(String::new()))
+        });
+        migrated?;
+        written.map_err(fault)?;
+    }
+    let readers = uri.map(|uri| Readers::new(uri, options.clone()));
+    Ok(Opened { location, writer, readers })
+}
+
+fn not_migrated(location: &str, what: &str) -> StoreError {
+    StoreError::Migration(format!(
+        "the database {location} {what}, and migrating it at start is turned off; run `cloaca db migrate`"
+    ))
+}
+
+/// Turns the file to write-ahead logging. SQLite does not wait for the lock that this takes when another connection does
+/// the same at this moment, so the waiting is here.
+fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), Fault> {
+    let give_up = Instant::now() + busy_timeout;
+    loop {
+        let mode = JournalMode {}.load::<String>(connection);
+        let result = match mode {
+            Ok(mode) if mode == ["wal"] => return Ok(()),
+            Ok(_) => UseWal {}.load::<String>(connection),
+            error => error,
+        };
+        match result {
+            Err(error) if is_busy(&error) && Instant::now() < give_up => {
+                #[expect(clippy::disallowed_methods, reason = "no event tells of another process's lock")]
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // A file system without shared memory keeps another journal: it works, one process at a time.
+            result => return result.map(drop).map_err(Fault::from),
+        }
+    }
+}
+
+/// Removes what a failed opening created, unless another process has made a database of it by now.
+fn remove_created(path: &Path) {
+    let is_empty = |options: SqliteOptions| {
+        connect(&options.uri(path), &options)
+            .and_then(|mut connection| read(&mut connection, Schema::read).map_err(|fault| fault.at("")))
+            .is_ok_and(|schema| schema.applied.is_empty())
+    };
+    let mut options = SqliteOptions::file(path);
+    options.mode = OpenMode::ReadOnly;
+    options.busy_timeout = Duration::ZERO;
+    if is_empty(options) {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            // Best effort: the error that the caller sees is the one of the opening.
+            let _ = std::fs::remove_file(PathBuf::from(name));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! How to open an SQLite database, and how a URL says it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::store::url::invalid;
+use crate::types::{Error, nearest};
+
+/// The names that a URL may give after its `?`.
+const OPTIONS: [&str; 5] = ["synchronous", "busy_timeout", "mode", "journal_mode", "_journal_mode"];
+
+/// When SQLite waits for the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// At checkpoints only: a power loss may undo the last commits, but never damages the file.
+    Normal,
+    /// At every commit: what was acknowledged survives a power loss.
+    #[default]
+    Full,
+}
+
+/// What may be done with the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Read only.
+    ReadOnly,
+    /// Read and write a file that exists.
+    ReadWrite,
+    /// Read and write; create the file if there is none.
+    #[default]
+    Create,
+}
+
+/// How to open an SQLite database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// The file; none means a database in memory, of this store alone.
+    pub path: Option<PathBuf>,
+    /// When to wait for the disk.
+    pub synchronous: Synchronous,
+    /// How long to wait for the lock of another process before giving up.
+    pub busy_timeout: Duration,
+    /// What may be done with the file.
+    pub mode: OpenMode,
+    /// Whether opening brings an older schema up to date.
+    pub auto_migrate: bool,
+}
+
+impl SqliteOptions {
+    /// A database in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self {
+            path: None,
+            synchronous: Synchronous::default(),
+            busy_timeout: Duration::from_secs(30),
+            mode: OpenMode::default(),
+            auto_migrate: true,
+        }
+    }
+
+    /// A database in a file.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { path: Some(path.into()), ..Self::memory() }
+    }
+
+    /// Reads what follows `sqlite://` in a URL.
+    ///
+    /// # Errors
+    /// `UrlInvalid`, with the part and what it may be.
+    pub fn from_url(rest: &str) -> Result<Self, Error> {
+        let (path, query) = rest.split_once('?').map_or((rest, ""), |(path, query)| (path, query));
+        // `sqlite:///x` names a file of the working directory and `sqlite:////x` one of the root, as in SQLAlchemy.
+        let path = decode(path.strip_prefix('/').unwrap_or(path))?;
+        let mut options = match path.as_path().to_str() {
+            Some("") => {
+                return Err(invalid("the SQLite URL names no file").with_hint(
+                    "write sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:",
+                ));
+            }
+            Some(":memory:") => Self::memory(),
+            _ => Self::file(path),
+        };
+        let mut seen: Vec<&str> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if seen.contains(&name) {
+                return Err(invalid(format!("the SQLite option '{name}' is given twice"))
+                    .with_hint("give it once"));
+            }
+            seen.push(name);
+            options.set(name, value)?;
+        }
+        if options.path.is_none() && options.mode == OpenMode::ReadOnly {
+            return Err(invalid("mode=ro makes no sense for a database in memory: it would stay empty")
+                .with_hint("leave mode out, or name a file"));
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let known = value.to_ascii_lowercase();
+        match (name, known.as_str()) {
+            ("synchronous", "full") => self.synchronous = Synchronous::Full,
+            ("synchronous", "normal") => self.synchronous = Synchronous::Normal,
+            ("mode", "ro") => self.mode = OpenMode::ReadOnly,
+            ("mode", "rw") => self.mode = OpenMode::ReadWrite,
+            ("mode", "rwc") => self.mode = OpenMode::Create,
+            // The only journal that lets several processes read and write: accepted because other libraries want it said.
+            ("journal_mode" | "_journal_mode", "wal") => {}
+            ("busy_timeout", digits) => match digits.parse::<u32>() {
+                Ok(milliseconds) => self.busy_timeout = Duration::from_millis(milliseconds.into()),
+                Err(_) => return Err(wrong_value(name, value, "a number of milliseconds, e.g. 30000")),
+            },
+            ("synchronous", _) => return Err(wrong_value(name, value, "full or normal")),
+            ("mode", _) => return Err(wrong_value(name, value, "ro, rw or rwc")),
+            ("journal_mode" | "_journal_mode", _) => return Err(wrong_value(name, value, "WAL, the only journal mode")),
+            _ => {
+                let near = nearest(name, OPTIONS).map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+                return Err(invalid(format!("unknown SQLite option '{name}'"))
+                    .with_hint(format!("{near}the options are synchronous=normal|full, busy_timeout=milliseconds and mode=ro|rw|rwc")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The database for messages.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.path
+            .as_deref()
+            .map_or_else(|| "sqlite:///:memory:".to_owned(), |path| format!("sqlite:///{}", path.display()))
+    }
+
+    /// The URI under which SQLite opens the file at `path`, which is absolute: a reader that is opened after the process
+    /// changed its folder must find the same file.
+    pub(super) fn uri(&self, path: &Path) -> String {
+        use std::fmt::Write;
+        let mut uri = String::from("file:");
+        let bytes = path.as_os_str().as_encoded_bytes();
+        if !bytes.starts_with(b"/") {
+            uri.push('/');
+        }
+        for byte in bytes {
+            if byte.is_ascii_alphanumeric() || b"/._-~:\\".contains(byte) {
+                uri.push(char::from(if cfg!(windows) && *byte == b'\\' { b'/' } else { *byte }));
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(uri, "%{byte:02X}");
+            }
+        }
+        uri.push_str(match self.mode {
+            OpenMode::ReadOnly => "?mode=ro",
+            OpenMode::ReadWrite => "?mode=rw",
+            OpenMode::Create => "?mode=rwc",
+        });
+        uri
+    }
+}
+
+fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
+    invalid(format!("the SQLite option {name} cannot be '{value}'")).with_hint(format!("it takes {expected}"))
+}
+
+/// Replaces `%20` and the like.
+fn decode(text: &str) -> Result<PathBuf, Error> {
+    let wrong = || {
+        invalid(format!("the SQLite URL has a malformed % sequence in '{text}'"))
+            .with_hint("write a percent sign in a path as %25")
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        if *byte == b'%' {
+            let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(wrong)?;
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
+                return Err(wrong());
+            }
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*byte);
+            rest = after;
+        }
+    }
+    path_of(bytes).ok_or_else(wrong)
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere a path must be Unicode")]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    Some(std::ffi::OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
+    String::from_utf8(bytes).ok().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::url::DatabaseUrl;
+    use crate::types::ErrorCode;
+
+    fn parse(url: &str) -> Result<SqliteOptions, Error> {
+        match DatabaseUrl::parse(url)? {
+            DatabaseUrl::Sqlite(options) => Ok(options),
+            DatabaseUrl::Postgres(url) => panic!("{url} is SQLite"),
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_file_or_of_memory() {
+        let file = |path: &str| SqliteOptions::file(path);
+        let cases = [
+            ("sqlite:///relative.db", file("relative.db")),
+            ("sqlite:////absolute.db", file("/absolute.db")),
+            ("sqlite://relative.db", file("relative.db")),
+            ("SQLite:///dir/x.db", file("dir/x.db")),
+            ("sqlite:///a%20b%3F%C3%A9.db", file("a b?é.db")),
+            ("sqlite:///:memory:", SqliteOptions::memory()),
+            ("sqlite://:memory:", SqliteOptions::memory()),
+            (":memory:", SqliteOptions::memory()),
+            ("relative.db", file("relative.db")),
+            ("/absolute/100%25.db", file("/absolute/100%25.db")),
+            ("C:\\data\\x.db", file("C:\\data\\x.db")),
+            ("sqlite:///x.db?journal_mode=WAL", file("x.db")),
+            ("sqlite:///x.db?_journal_mode=wal&mode=rwc", file("x.db")),
+            ("sqlite:///x.db?synchronous=NORMAL", SqliteOptions { synchronous: Synchronous::Normal, ..file("x.db") }),
+            ("sqlite:///x.db?busy_timeout=5000", SqliteOptions { busy_timeout: Duration::from_secs(5), ..file("x.db") }),
+            ("sqlite:///x.db?mode=ro&synchronous=full", SqliteOptions { mode: OpenMode::ReadOnly, ..file("x.db") }),
+            ("sqlite:///x.db?mode=rw", SqliteOptions { mode: OpenMode::ReadWrite, ..file("x.db") }),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(parse(url).unwrap(), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn wrong_parts_are_refused_with_a_hint() {
+        let cases = [
+            ("sqlite://", "names no file"),
+            ("sqlite:///", "names no file"),
+            ("sqlite:///?mode=ro", "names no file"),
+            ("sqlite:///x.db?synchronous=off", "'off'"),
+            ("sqlite:///x.db?busy_timeout=5s", "'5s'"),
+            ("sqlite:///x.db?busy_timeout=-1", "'-1'"),
+            ("sqlite:///x.db?mode=memory", "'memory'"),
+            ("sqlite:///x.db?journal_mode=delete", "'delete'"),
+            ("sqlite:///x.db?synchronus=full", "'synchronus'"),
+            ("sqlite:///x.db?cache=shared", "'cache'"),
+            ("sqlite:///x.db?mode=ro&mode=rw", "twice"),
+            ("sqlite:///x%zz.db", "% sequence"),
+            ("sqlite:///x%4", "% sequence"),
+            ("sqlite:///x%00.db", "% sequence"),
+            ("sqlite:///:memory:?mode=ro", "memory"),
+            ("x.db?mode=ro", "options"),
+            (":memory:?mode=rw", ":memory:"),
+        ];
+        for (url, expected) in cases {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.code, ErrorCode::UrlInvalid, "{url}");
+            assert!(error.message.contains(expected), "{url}: {error}");
+            assert!(error.hint.is_some(), "{url}");
+        }
+        let hint = parse("sqlite:///x.db?synchronus=full").unwrap_err().hint.unwrap();
+        assert!(hint.starts_with("did you mean 'synchronous'?"), "{hint}");
+    }
+}

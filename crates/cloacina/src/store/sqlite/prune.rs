@@ -1,0 +1,62 @@
+//! Deleting old executions.
+
+use diesel::connection::DefaultLoadingMode;
+use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::connection::Writer;
+use super::error::Fault;
+use super::row::Id;
+use super::statement::{query, statement};
+use crate::types::Timestamp;
+
+query! {
+    OldestFirst {} -> (Binary, BigInt, Nullable<BigInt>);
+    "SELECT id, created_at, ended_at FROM cloacina_executions ORDER BY id"
+}
+
+statement! { DeleteEvents<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_events WHERE execution_id = ?" }
+statement! { DeleteTasks<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_tasks WHERE execution_id = ?" }
+statement! { DeleteInput<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_inputs WHERE execution_id = ?" }
+statement! {
+    DeleteExecution<'a> { id: &'a [u8] => Binary, ended_before: i64 => BigInt }
+    "DELETE FROM cloacina_executions WHERE id = ? AND ended_at < ?"
+}
+
+pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+    let connection = &mut *writer.lock();
+    let ids = ended_before(connection, before, limit)?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    writer.write(connection, |connection| {
+        let mut deleted = 0;
+        for Id(id) in &ids {
+            // Asked again under the lock: it may run again since, by a retry.
+            if (DeleteExecution { id, ended_before: before.0 }).execute(connection)? == 1 {
+                DeleteEvents { id }.execute(connection)?;
+                DeleteTasks { id }.execute(connection)?;
+                DeleteInput { id }.execute(connection)?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    })
+}
+
+/// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
+/// submitted after `before` cannot have ended before it, nor can any that follows.
+fn ended_before(connection: &mut SqliteConnection, before: Timestamp, limit: usize) -> Result<Vec<Id>, Fault> {
+    let mut ids = Vec::new();
+    let rows = OldestFirst {}.load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
+    for row in rows {
+        let (id, created_at, ended_at) = row?;
+        if ids.len() == limit || created_at >= before.0 {
+            break;
+        }
+        if ended_at.is_some_and(|ended_at| ended_at < before.0) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}

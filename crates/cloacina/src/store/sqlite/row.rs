@@ -1,0 +1,67 @@
+//! Columns as values: ids, JSON texts and counters.
+
+use std::sync::Arc;
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::sql_types::{Binary, Text};
+use diesel::sqlite::{Sqlite, SqliteValue};
+use serde::de::DeserializeOwned;
+
+use super::error::Fault;
+use crate::types::{Delta, ExecutionId, RunnerId, Timestamp};
+
+/// The sixteen bytes of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromSqlRow)]
+pub(super) struct Id(pub(super) [u8; 16]);
+
+impl FromSql<Binary, Sqlite> for Id {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(value.read_blob().try_into()?))
+    }
+}
+
+impl From<Id> for ExecutionId {
+    fn from(id: Id) -> Self {
+        Self::from_bytes(id.0)
+    }
+}
+
+impl From<Id> for RunnerId {
+    fn from(id: Id) -> Self {
+        Self::from_bytes(id.0)
+    }
+}
+
+/// A JSON column, decoded without a copy of its text.
+#[derive(Clone, Debug, FromSqlRow)]
+pub(super) struct Decoded<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromSql<Text, Sqlite> for Decoded<T> {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(serde_json::from_str(value.read_text())?))
+    }
+}
+
+/// A delta column.
+#[derive(Clone, Debug, FromSqlRow)]
+pub(super) struct DeltaColumn(pub(super) Arc<Delta>);
+
+impl FromSql<Text, Sqlite> for DeltaColumn {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        Ok(Self(Arc::new(Delta::from_json(value.read_text())?)))
+    }
+}
+
+/// A column that counts.
+pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
+    u32::try_from(value).map_err(|_| Fault::Corrupt(format!("a row has {value} in its column {column}")))
+}
+
+/// A value as the text of a JSON column.
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Corrupt(format!("a value has no JSON form: {error}")))
+}
+
+pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(|time| time.0)
+}

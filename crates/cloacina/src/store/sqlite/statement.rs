@@ -1,0 +1,101 @@
+//! Statements as types of their own.
+//!
+//! Diesel caches a prepared statement under its type. What its query language builds is prepared anew on every call for
+//! most of what an engine does; a type with a constant text is prepared once per connection.
+
+/// The stretches of `text` between its `?` placeholders; fails to compile when their number is not `N`.
+pub(super) const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
+    let bytes = text.as_bytes();
+    let mut pieces = [""; N];
+    let (mut piece, mut start, mut at) = (0, 0, 0);
+    while at <= bytes.len() {
+        if at == bytes.len() || bytes[at] == b'?' {
+            assert!(piece < N, "more placeholders than fields");
+            pieces[piece] = text.split_at(at).0.split_at(start).1;
+            piece += 1;
+            start = at + 1;
+        }
+        at += 1;
+    }
+    assert!(piece == N, "fewer placeholders than fields");
+    pieces
+}
+
+/// Declares a statement with a constant text. Its fields are bound, in order, to the placeholders `?` of the text.
+macro_rules! statement {
+    (
+        $(#[$attribute:meta])*
+        $name:ident $(<$lifetime:lifetime>)? { $($field:ident: $rust:ty => $sql:ty),* $(,)? }
+        $text:expr
+    ) => {
+        $(#[$attribute])*
+        pub(super) struct $name $(<$lifetime>)? {
+            $(pub(super) $field: $rust,)*
+        }
+
+        const _: () = {
+            pub struct Id;
+
+            impl $(<$lifetime>)? diesel::query_builder::QueryId for $name $(<$lifetime>)? {
+                type QueryId = Id;
+                const HAS_STATIC_QUERY_ID: bool = true;
+            }
+        };
+
+        impl $(<$lifetime>)? diesel::query_builder::QueryFragment<diesel::sqlite::Sqlite>
+            for $name $(<$lifetime>)?
+        {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::sqlite::Sqlite>,
+            ) -> diesel::QueryResult<()> {
+                const FIELDS: &[&str] = &[$(stringify!($field)),*];
+                const PIECES: [&str; FIELDS.len() + 1] =
+                    $crate::store::sqlite::statement::pieces($text);
+                let mut pieces = PIECES.iter();
+                out.push_sql(pieces.next().copied().unwrap_or_default());
+                $(
+                    out.push_bind_param::<$sql, _>(&self.$field)?;
+                    out.push_sql(pieces.next().copied().unwrap_or_default());
+                )*
+                Ok(())
+            }
+        }
+
+        impl $(<$lifetime>)? diesel::RunQueryDsl<diesel::SqliteConnection>
+            for $name $(<$lifetime>)? {}
+    };
+}
+
+/// Declares a statement that answers with rows of the SQL types after the arrow.
+macro_rules! query {
+    (
+        $(#[$attribute:meta])*
+        $name:ident $(<$lifetime:lifetime>)? { $($field:ident: $rust:ty => $sql:ty),* $(,)? }
+        -> $row:ty;
+        $text:expr
+    ) => {
+        $crate::store::sqlite::statement::statement! {
+            $(#[$attribute])*
+            $name $(<$lifetime>)? { $($field: $rust => $sql),* }
+            $text
+        }
+
+        impl $(<$lifetime>)? diesel::query_builder::Query for $name $(<$lifetime>)? {
+            type SqlType = $row;
+        }
+    };
+}
+
+pub(super) use {query, statement};
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn text_is_cut_at_its_placeholders() {
+        assert_eq!(pieces::<1>("COMMIT"), ["COMMIT"]);
+        assert_eq!(pieces::<3>("SELECT ?, ?"), ["SELECT ", ", ", ""]);
+    }
+}

@@ -1,0 +1,293 @@
+//! Rows of executions and their tasks: the statements of the hot path.
+
+use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::error::Fault;
+use super::row::{Id, encode, micros};
+use super::statement::{query, statement};
+use crate::store::{Advance, Submit, SubmitVerdict, TaskWrite};
+use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, TaskRecord};
+
+statement! {
+    /// Nothing is inserted when the id or the key is there already.
+    InsertExecution<'a> {
+        id: &'a [u8] => Binary,
+        definition_id: i64 => BigInt,
+        workflow: &'a str => Text,
+        state: i16 => SmallInt,
+        revision: i64 => BigInt,
+        priority: i16 => SmallInt,
+        execution_key: Option<&'a str> => Nullable<Text>,
+        created_at: i64 => BigInt,
+        start_at: Option<i64> => Nullable<BigInt>,
+        started_at: Option<i64> => Nullable<BigInt>,
+        ended_at: Option<i64> => Nullable<BigInt>,
+        timeout: Option<i64> => Nullable<BigInt>,
+        deadline: Option<i64> => Nullable<BigInt>,
+        paused_at: Option<i64> => Nullable<BigInt>,
+        error: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key, \
+     created_at, start_at, started_at, ended_at, timeout, deadline, paused_at, error) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+}
+
+statement! {
+    InsertInput<'a> { execution_id: &'a [u8] => Binary, input: &'a str => Text }
+    "INSERT INTO cloacina_inputs (execution_id, input) VALUES (?, ?)"
+}
+
+query! {
+    ExecutionOfKey<'a> { workflow: &'a str => Text, execution_key: &'a str => Text } -> Binary;
+    "SELECT id FROM cloacina_executions WHERE workflow = ? AND execution_key = ?"
+}
+
+statement! {
+    AdvanceExecution<'a> {
+        state: i16 => SmallInt,
+        revision: i64 => BigInt,
+        started_at: Option<i64> => Nullable<BigInt>,
+        ended_at: Option<i64> => Nullable<BigInt>,
+        deadline: Option<i64> => Nullable<BigInt>,
+        paused_at: Option<i64> => Nullable<BigInt>,
+        error: Option<&'a str> => Nullable<Text>,
+        id: &'a [u8] => Binary,
+        expected: i64 => BigInt,
+    }
+    "UPDATE cloacina_executions SET state = ?, revision = ?, started_at = ?, ended_at = ?, deadline = ?, \
+     paused_at = ?, error = ? WHERE id = ? AND revision = ?"
+}
+
+statement! {
+    InsertTask<'a> {
+        execution_id: &'a [u8] => Binary,
+        ordinal: i64 => BigInt,
+        state: i16 => SmallInt,
+        attempt: i64 => BigInt,
+        uncounted: i64 => BigInt,
+        rescues: i64 => BigInt,
+        runner_id: Option<&'a [u8]> => Nullable<Binary>,
+        ready_at: Option<i64> => Nullable<BigInt>,
+        queue: i64 => BigInt,
+        priority: i16 => SmallInt,
+        started_at: Option<i64> => Nullable<BigInt>,
+        ended_at: Option<i64> => Nullable<BigInt>,
+        delta: Option<&'a str> => Nullable<Text>,
+        error: Option<&'a str> => Nullable<Text>,
+        skip: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, \
+     queue, priority, started_at, ended_at, delta, error, skip) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+}
+
+/// A task's queue and priority never change.
+macro_rules! update_task {
+    ($(#[$attribute:meta])* $name:ident { $($fence:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
+        statement! {
+            $(#[$attribute])*
+            $name<'a> {
+                state: i16 => SmallInt,
+                attempt: i64 => BigInt,
+                uncounted: i64 => BigInt,
+                rescues: i64 => BigInt,
+                runner_id: Option<&'a [u8]> => Nullable<Binary>,
+                ready_at: Option<i64> => Nullable<BigInt>,
+                started_at: Option<i64> => Nullable<BigInt>,
+                ended_at: Option<i64> => Nullable<BigInt>,
+                delta: Option<&'a str> => Nullable<Text>,
+                error: Option<&'a str> => Nullable<Text>,
+                skip: Option<&'a str> => Nullable<Text>,
+                execution_id: &'a [u8] => Binary,
+                ordinal: i64 => BigInt,
+                $($fence: $rust => $sql),*
+            }
+            concat!(
+                "UPDATE cloacina_tasks SET state = ?, attempt = ?, uncounted = ?, rescues = ?, runner_id = ?, \
+                 ready_at = ?, started_at = ?, ended_at = ?, delta = ?, error = ?, skip = ? \
+                 WHERE execution_id = ? AND ordinal = ?",
+                $condition
+            )
+        }
+    };
+}
+
+update_task! { UpdateTask {} "" }
+update_task! {
+    /// Zero rows: somebody else has the claim.
+    UpdateClaimedTask { fence_runner: &'a [u8] => Binary, fence_attempt: i64 => BigInt }
+    " AND state = 2 AND runner_id = ? AND attempt = ?"
+}
+
+statement! {
+    InsertEvent<'a> {
+        execution_id: &'a [u8] => Binary,
+        time: i64 => BigInt,
+        kind: &'a str => Text,
+        ordinal: Option<i64> => Nullable<BigInt>,
+        attempt: Option<i64> => Nullable<BigInt>,
+        runner_id: Option<&'a [u8]> => Nullable<Binary>,
+        data: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data) \
+     VALUES (?, ?, ?, ?, ?, ?, ?)"
+}
+
+/// Stores a new execution.
+pub(super) fn submit(connection: &mut SqliteConnection, submit: &Submit) -> Result<SubmitVerdict, Fault> {
+    let record = submit.record;
+    let id = record.id.as_bytes();
+    let error = record.error.as_ref().map(encode).transpose()?;
+    let inserted = InsertExecution {
+        id,
+        definition_id: record.definition.0,
+        workflow: submit.workflow,
+        state: record.status.code(),
+        revision: record.revision,
+        priority: record.priority,
+        execution_key: record.key.as_deref(),
+        created_at: record.created_at.0,
+        start_at: micros(record.start_at),
+        started_at: micros(record.started_at),
+        ended_at: micros(record.ended_at),
+        timeout: record.timeout,
+        deadline: micros(record.deadline),
+        paused_at: micros(record.paused_at),
+        error: error.as_deref(),
+    }
+    .execute(connection)?;
+    if inserted == 0 {
+        return duplicate_of(connection, submit).map(SubmitVerdict::Duplicate);
+    }
+    if !record.input.is_empty() {
+        InsertInput { execution_id: id, input: &record.input.to_json() }.execute(connection)?;
+    }
+    write_tasks(connection, record, &submit.tasks)?;
+    write_history(connection, record.id, submit.history)?;
+    Ok(SubmitVerdict::Accepted)
+}
+
+/// The execution that is in the way: the one with the key, or this very one, sent again by a caller that did not learn
+/// whether its first commit was applied.
+fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<ExecutionId, Fault> {
+    let Some(key) = submit.record.key.as_deref() else { return Ok(submit.record.id) };
+    let holders: Vec<Id> =
+        ExecutionOfKey { workflow: submit.workflow, execution_key: key }.load(connection)?;
+    Ok(holders.first().map_or(submit.record.id, |id| ExecutionId::from(*id)))
+}
+
+/// Applies a decision if nobody changed the execution since it was made.
+pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
+    let record = advance.record;
+    let error = record.error.as_ref().map(encode).transpose()?;
+    let changed = AdvanceExecution {
+        state: record.status.code(),
+        revision: record.revision,
+        started_at: micros(record.started_at),
+        ended_at: micros(record.ended_at),
+        deadline: micros(record.deadline),
+        paused_at: micros(record.paused_at),
+        error: error.as_deref(),
+        id: record.id.as_bytes(),
+        expected: advance.expected,
+    }
+    .execute(connection)?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    write_tasks(connection, record, &advance.tasks)?;
+    write_history(connection, record.id, advance.history)?;
+    Ok(true)
+}
+
+fn write_tasks(
+    connection: &mut SqliteConnection,
+    record: &ExecutionRecord,
+    writes: &[TaskWrite],
+) -> Result<(), Fault> {
+    for write in writes {
+        let Some(task) = record.tasks.get(write.ordinal as usize) else {
+            return Err(Fault::Corrupt(format!("execution {} has no task {}", record.id, write.ordinal)));
+        };
+        write_task(connection, record.id, task, write)?;
+    }
+    Ok(())
+}
+
+fn write_task(
+    connection: &mut SqliteConnection,
+    execution: ExecutionId,
+    task: &TaskRecord,
+    write: &TaskWrite,
+) -> Result<(), Fault> {
+    let delta = task.delta.as_ref().map(|delta| delta.to_json());
+    let error = task.error.as_ref().map(encode).transpose()?;
+    let skip = task.skip.as_ref().map(encode).transpose()?;
+    // One list of columns for the three statements; the ids and fences follow in each.
+    macro_rules! row {
+        ($statement:ident { $($field:ident: $value:expr),* }) => {
+            $statement {
+                execution_id: execution.as_bytes(),
+                ordinal: write.ordinal.into(),
+                state: task.status.code(),
+                attempt: task.attempt.into(),
+                uncounted: task.uncounted.into(),
+                rescues: task.rescues.into(),
+                runner_id: task.runner.as_ref().map(|runner| runner.as_bytes().as_slice()),
+                ready_at: micros(task.ready_at),
+                started_at: micros(task.started_at),
+                ended_at: micros(task.ended_at),
+                delta: delta.as_deref(),
+                error: error.as_deref(),
+                skip: skip.as_deref(),
+                $($field: $value),*
+            }
+        };
+    }
+    if write.insert {
+        row!(InsertTask { queue: write.queue.0, priority: write.priority }).execute(connection)?;
+        return Ok(());
+    }
+    let changed = match &write.fence {
+        Some(fence) => row!(UpdateClaimedTask {
+            fence_runner: fence.runner.as_bytes(),
+            fence_attempt: fence.attempt.into()
+        })
+        .execute(connection)?,
+        None => row!(UpdateTask {}).execute(connection)?,
+    };
+    if changed == 1 {
+        return Ok(());
+    }
+    let ordinal = write.ordinal;
+    Err(Fault::Corrupt(match write.fence {
+        Some(fence) => format!(
+            "task {ordinal} of execution {execution} is not claimed by runner {} for attempt {}, although the \
+             execution's revision says so; nothing of the batch was written",
+            fence.runner, fence.attempt
+        ),
+        None => format!(
+            "task {ordinal} of execution {execution} has no row to update; nothing of the batch was written"
+        ),
+    }))
+}
+
+fn write_history(
+    connection: &mut SqliteConnection,
+    execution: ExecutionId,
+    history: &[HistoryEvent],
+) -> Result<(), Fault> {
+    for event in history {
+        InsertEvent {
+            execution_id: execution.as_bytes(),
+            time: event.time.0,
+            kind: &event.kind,
+            ordinal: event.task.map(i64::from),
+            attempt: event.attempt.map(i64::from),
+            runner_id: event.runner.as_ref().map(|runner| runner.as_bytes().as_slice()),
+            data: event.data.as_ref().map(crate::types::Json::as_str),
+        }
+        .execute(connection)?;
+    }
+    Ok(())
+}

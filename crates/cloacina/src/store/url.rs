@@ -1,0 +1,189 @@
+//! Database URLs.
+
+use std::fmt;
+
+#[cfg(feature = "sqlite")]
+use super::sqlite::SqliteOptions;
+use crate::types::{Error, ErrorCode};
+
+const KNOWN: &str = "use sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://host/database";
+
+/// Which database a URL names.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file or a database in memory.
+    #[cfg(feature = "sqlite")]
+    Sqlite(SqliteOptions),
+    /// The whole URL of a PostgreSQL server; it may hold a password.
+    Postgres(String),
+}
+
+impl DatabaseUrl {
+    /// Reads a URL, or a bare path of an SQLite file.
+    ///
+    /// # Errors
+    /// `UrlInvalid` for an unknown scheme or option, or a malformed part; the message never shows a password.
+    pub fn parse(url: &str) -> Result<Self, Error> {
+        if url.trim().is_empty() {
+            return Err(invalid("the database URL is empty").with_hint(KNOWN));
+        }
+        if url.contains('\0') {
+            return Err(invalid("the database URL contains a NUL character").with_hint(KNOWN));
+        }
+        let Some((scheme, rest)) = url.split_once("://") else { return bare(url) };
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => sqlite(rest),
+            "postgres" | "postgresql" => Ok(Self::Postgres(url.to_owned())),
+            _ => Err(unknown_scheme(scheme)),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(options) => f.write_str(&options.location()),
+            Self::Postgres(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A URL as messages may show it: without the password in its user part or among its parameters.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (scheme, rest) = base.split_once("://").map_or(("", base), |(scheme, rest)| (scheme, rest));
+    let mut shown = String::with_capacity(url.len());
+    if !scheme.is_empty() {
+        shown.push_str(scheme);
+        shown.push_str("://");
+    }
+    // The last `@` ends the user part: a password that was not encoded may hold others, and slashes.
+    match rest.rsplit_once('@') {
+        Some((user, host)) => {
+            shown.push_str(user.split(':').next().unwrap_or_default());
+            if user.contains(':') {
+                shown.push_str(":***");
+            }
+            shown.push('@');
+            shown.push_str(host);
+        }
+        None => shown.push_str(rest),
+    }
+    if let Some(query) = query {
+        // An `@` behind the `?` means that the question mark was part of a password: nothing after it is shown.
+        if query.contains('@') {
+            return format!("{scheme}://***");
+        }
+        let shown_pairs: Vec<String> = query.split('&').map(without_secret).collect();
+        shown.push('?');
+        shown.push_str(&shown_pairs.join("&"));
+    }
+    shown
+}
+
+fn without_secret(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
+        _ => pair.to_owned(),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(rest: &str) -> Result<DatabaseUrl, Error> {
+    SqliteOptions::from_url(rest).map(DatabaseUrl::Sqlite)
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
+    Err(invalid("this build has no support for SQLite").with_hint("enable the cargo feature `sqlite`"))
+}
+
+/// A bare path, unless it looks like a URL with a typing error: a file of that name is never what was meant.
+fn bare(text: &str) -> Result<DatabaseUrl, Error> {
+    if text.starts_with(":memory:") && text != ":memory:" {
+        return Err(invalid(format!("the database path '{text}' does not exist"))
+            .with_hint("options go into a URL: sqlite:///:memory:?synchronous=normal"));
+    }
+    if let Some((scheme, _)) = text.split_once(':')
+        && is_known_scheme(scheme)
+    {
+        let shown = without_password(text);
+        return Err(invalid(format!("the database URL '{shown}' lacks '//' after '{scheme}:'")).with_hint(KNOWN));
+    }
+    if text.contains('?') {
+        return Err(invalid(format!("a bare database path takes no options: '{text}'"))
+            .with_hint("write it as a URL: sqlite:///path/to/file.db?synchronous=normal"));
+    }
+    bare_path(text)
+}
+
+#[cfg(feature = "sqlite")]
+fn bare_path(text: &str) -> Result<DatabaseUrl, Error> {
+    Ok(DatabaseUrl::Sqlite(if text == ":memory:" {
+        SqliteOptions::memory()
+    } else {
+        SqliteOptions::file(text)
+    }))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn bare_path(_text: &str) -> Result<DatabaseUrl, Error> {
+    sqlite("")
+}
+
+fn is_known_scheme(scheme: &str) -> bool {
+    ["sqlite", "postgres", "postgresql", "file", "mysql"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+fn unknown_scheme(scheme: &str) -> Error {
+    // What stands before `://` may be anything, also a password that holds these characters.
+    let plain = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    let shown = if plain { format!(" '{scheme}'") } else { String::new() };
+    invalid(format!("the database URL has an unknown scheme{shown}")).with_hint(KNOWN)
+}
+
+pub(super) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorCode::UrlInvalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let cases = [
+            ("postgresql://u:secret@h:5432/db", "postgresql://u:***@h:5432/db"),
+            ("postgres://u:se@c/ret@h/db", "postgres://u:***@h/db"),
+            ("postgresql://u@h/db?sslmode=require", "postgresql://u@h/db?sslmode=require"),
+            ("postgresql://h/db?password=secret&user=u", "postgresql://h/db?password=***&user=u"),
+            ("postgresql:///db?sslpassword=secret", "postgresql:///db?sslpassword=***"),
+            ("postgresql://u:se?cret@h/db", "postgresql://***"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(format!("{:?}", DatabaseUrl::parse(url).unwrap()), shown);
+        }
+        for url in ["postgresql:u:secret@h/db", "mysql://u:secret@h/db", "u:secret://x"] {
+            let message = DatabaseUrl::parse(url).unwrap_err().to_string();
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn unknown_schemes_are_refused_with_the_known_ones() {
+        for url in ["mysql://h/db", "sqlite3:///x.db", "http://x", "", "  ", "sqlite:x.db", "file:x.db?mode=ro", "a\0b"] {
+            let error = DatabaseUrl::parse(url).unwrap_err();
+            assert_eq!(error.code, ErrorCode::UrlInvalid, "{url}");
+            let hint = error.hint.unwrap();
+            assert!(hint.contains("sqlite:///") && hint.contains("postgresql://"), "{hint}");
+        }
+    }
+}

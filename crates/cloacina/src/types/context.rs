@@ -1,0 +1,236 @@
+//! The context: an ordered map from keys to JSON values, and the delta between two of them (semantics B).
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+use serde::{Deserialize, Serialize};
+
+use super::{Json, JsonError};
+
+type Map<V> = IndexMap<Arc<str>, V, FxBuildHasher>;
+
+/// An ordered map from string keys to JSON values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Context {
+    values: Map<Json>,
+}
+
+impl Context {
+    /// An empty context.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.values.get(key)
+    }
+
+    /// Whether the key is present; a stored `null` is.
+    #[must_use]
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Sets a key; a new one goes to the end.
+    pub fn set(&mut self, key: impl Into<Arc<str>>, value: Json) {
+        self.values.insert(key.into(), value);
+    }
+
+    /// Removes a key and returns what it had.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        self.values.shift_remove(key)
+    }
+
+    /// Keys and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
+        self.values.iter()
+    }
+
+    /// The context as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut out = String::with_capacity(2 + self.values.len() * 16);
+        out.push('{');
+        for (index, (key, value)) in self.values.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_key(&mut out, key);
+            out.push_str(value.as_str());
+        }
+        out.push('}');
+        out
+    }
+
+    /// A context from the text of a JSON object.
+    ///
+    /// # Errors
+    /// When the text is not a JSON object.
+    pub fn from_json(text: &str) -> Result<Self, JsonError> {
+        serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
+    }
+
+    /// Applies a delta in place: removals first, then writes.
+    pub fn apply(&mut self, delta: &Delta) {
+        for key in &delta.removed {
+            self.values.shift_remove(key);
+        }
+        for (key, value) in &delta.set {
+            self.values.insert(Arc::clone(key), value.clone());
+        }
+    }
+
+    /// What turns `self` into `after`.
+    #[must_use]
+    pub fn delta_to(&self, after: &Self) -> Delta {
+        let mut delta = Delta::default();
+        for (key, value) in &after.values {
+            if self.values.get(key) != Some(value) {
+                delta.set.insert(Arc::clone(key), value.clone());
+            }
+        }
+        for key in self.values.keys() {
+            if !after.values.contains_key(key) {
+                delta.removed.push(Arc::clone(key));
+            }
+        }
+        delta
+    }
+}
+
+impl FromIterator<(Arc<str>, Json)> for Context {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Json)>>(pairs: I) -> Self {
+        Self { values: pairs.into_iter().collect() }
+    }
+}
+
+/// What a task wrote: keys set and keys removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Keys set, in the order of their first write.
+    #[serde(default, rename = "s", skip_serializing_if = "Map::is_empty")]
+    pub set: Map<Json>,
+    /// Keys removed.
+    #[serde(default, rename = "r", skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Arc<str>>,
+}
+
+impl Delta {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.removed.is_empty()
+    }
+
+    /// Bytes of keys and values together: what `max_context_bytes` bounds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.set.iter().map(|(key, value)| key.len() + value.as_str().len()).sum::<usize>()
+            + self.removed.iter().map(|key| key.len()).sum::<usize>()
+    }
+
+    /// The text that the databases keep.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut out = String::with_capacity(8 + self.size() + 4 * self.set.len());
+        out.push('{');
+        if !self.set.is_empty() {
+            out.push_str("\"s\":{");
+            for (index, (key, value)) in self.set.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_key(&mut out, key);
+                out.push_str(value.as_str());
+            }
+            out.push('}');
+        }
+        if !self.removed.is_empty() {
+            out.push_str(if self.set.is_empty() { "\"r\":[" } else { ",\"r\":[" });
+            for (index, key) in self.removed.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_string(&mut out, key);
+            }
+            out.push(']');
+        }
+        out.push('}');
+        out
+    }
+
+    /// A delta from its stored text.
+    ///
+    /// # Errors
+    /// When the text is not one that [`Delta::to_json`] writes.
+    pub fn from_json(text: &str) -> Result<Self, JsonError> {
+        serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
+    }
+}
+
+fn push_key(out: &mut String, key: &str) {
+    push_string(out, key);
+    out.push(':');
+}
+
+/// Appends a JSON string; plain text goes without an encoder.
+fn push_string(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(text: &str) -> Context {
+        Context::from_json(text).unwrap()
+    }
+
+    #[test]
+    fn text_round_trips_with_order_escapes_and_big_numbers() {
+        let text = r#"{"z":1,"a\"b\n":{"n":12345678901234567890123},"é":[1,null]}"#;
+        assert_eq!(context(text).to_json(), text);
+    }
+
+    #[test]
+    fn delta_turns_before_into_after() {
+        let before = context(r#"{"a":1,"b":2,"c":3}"#);
+        let after = context(r#"{"a":1,"b":5,"d":null}"#);
+        let delta = before.delta_to(&after);
+        assert_eq!(delta.to_json(), r#"{"s":{"b":5,"d":null},"r":["c"]}"#);
+        assert_eq!(Delta::from_json(&delta.to_json()).unwrap(), delta);
+        let mut applied = before;
+        applied.apply(&delta);
+        assert_eq!(applied, after);
+    }
+
+    #[test]
+    fn only_objects_are_contexts() {
+        for text in ["[]", "1", "null", "{\"a\":}", ""] {
+            assert!(Context::from_json(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The library's error: a stable code, a sentence that says what and where, and a hint for the next step.
+
+use std::fmt;
+
+/// What kind of error it is. The name of a code is stable and public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorCode {
+    /// A workflow's definition breaks a rule.
+    WorkflowInvalid,
+    /// No workflow of this name is known.
+    WorkflowNotFound,
+    /// A task's definition breaks a rule.
+    TaskInvalid,
+    /// A context or a value in it is not JSON.
+    ContextInvalid,
+    /// A setting or an argument is not valid.
+    Configuration,
+    /// A database URL cannot be read.
+    UrlInvalid,
+    /// The database cannot be reached or opened.
+    Connection,
+    /// The database refused or failed an operation.
+    Database,
+    /// The database holds a newer or a broken schema.
+    Migration,
+    /// No execution has this id.
+    ExecutionNotFound,
+    /// The execution's state does not allow it.
+    ExecutionState,
+    /// A waiting time ran out.
+    WaitTimeout,
+    /// The runner is shut down.
+    RunnerClosed,
+    /// The process was forked after the runner started.
+    Forked,
+}
+
+impl ErrorCode {
+    /// Every code.
+    pub const ALL: &'static [Self] = &[
+        Self::WorkflowInvalid,
+        Self::WorkflowNotFound,
+        Self::TaskInvalid,
+        Self::ContextInvalid,
+        Self::Configuration,
+        Self::UrlInvalid,
+        Self::Connection,
+        Self::Database,
+        Self::Migration,
+        Self::ExecutionNotFound,
+        Self::ExecutionState,
+        Self::WaitTimeout,
+        Self::RunnerClosed,
+        Self::Forked,
+    ];
+
+    /// The public name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WorkflowInvalid => "workflow_invalid",
+            Self::WorkflowNotFound => "workflow_not_found",
+            Self::TaskInvalid => "task_invalid",
+            Self::ContextInvalid => "context_invalid",
+            Self::Configuration => "configuration",
+            Self::UrlInvalid => "url_invalid",
+            Self::Connection => "connection",
+            Self::Database => "database",
+            Self::Migration => "migration",
+            Self::ExecutionNotFound => "execution_not_found",
+            Self::ExecutionState => "execution_state",
+            Self::WaitTimeout => "wait_timeout",
+            Self::RunnerClosed => "runner_closed",
+            Self::Forked => "forked",
+        }
+    }
+}
+
+/// An error of the library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Its kind.
+    pub code: ErrorCode,
+    /// What went wrong, and where.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error without a hint.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The known name nearest to what was typed, when it is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (typed.chars().count() / 3).max(2);
+    known
+        .into_iter()
+        .map(|name| (edit_distance(typed, name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_a_typing_error_and_nothing_far() {
+        assert_eq!(nearest("exract", ["load", "extract"]), Some("extract"));
+        assert_eq!(nearest("zzz", ["load", "extract"]), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! Failures as data: what crosses from a task, in whatever language, to the engine and the database.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an attempt ended without a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The qualified name of the error's type, e.g. `ValueError`, `package.module.CustomError` or `TaskTimeoutError`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the error said.
+    pub message: String,
+    /// The traceback or backtrace, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceback: Option<String>,
+    /// Whether the policy may retry it; an `Abort`, a wrong return value or an oversized context may not.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub retryable: bool,
+    /// Qualified names of the type and its bases, nearest first: what `retry_on` and `never_on` compare with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<String>,
+}
+
+/// Failures that the engine itself gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// An attempt overran its timeout.
+    TaskTimeout,
+    /// An execution overran its timeout.
+    WorkflowTimeout,
+    /// A task's runner died more often than `max_rescues`.
+    RunnerLost,
+    /// A trigger rule could not be evaluated.
+    Rule,
+    /// A delta was larger than `max_context_bytes`.
+    ContextTooLarge,
+}
+
+impl FailureKind {
+    /// The type name under which the failure is stored.
+    #[must_use]
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::TaskTimeout => "TaskTimeoutError",
+            Self::WorkflowTimeout => "WorkflowTimeoutError",
+            Self::RunnerLost => "TaskExecutionError",
+            Self::Rule => "TaskValidationError",
+            Self::ContextTooLarge => "ContextError",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure given by the engine.
+    #[must_use]
+    pub fn engine(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.type_name().to_owned(),
+            message: message.into(),
+            traceback: None,
+            retryable: matches!(kind, FailureKind::TaskTimeout),
+            lineage: match kind {
+                FailureKind::TaskTimeout => {
+                    vec![kind.type_name().to_owned(), "TimeoutError".to_owned()]
+                }
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// The type's name without its module.
+    #[must_use]
+    pub fn short_type(&self) -> &str {
+        self.kind.rsplit('.').next().unwrap_or(&self.kind)
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}

@@ -1,0 +1,185 @@
+//! JSON values as their exact, compact text: big integers survive, and nothing is decoded before somebody reads it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// A JSON value, held as valid JSON text without insignificant white space.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Json(Arc<str>);
+
+/// Text that is not JSON, or a value that has none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(pub String);
+
+/// The kind of a value, told by its first character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonShape {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// Any number.
+    Number,
+    /// Any string.
+    String,
+    /// Any array.
+    Array,
+    /// Any object.
+    Object,
+}
+
+impl JsonShape {
+    /// The name that messages use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "boolean",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
+impl Json {
+    /// The value of a JSON text, white space removed.
+    ///
+    /// # Errors
+    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are none).
+    pub fn parse(text: &str) -> Result<Self, JsonError> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
+        Ok(Self(compact(raw.get())))
+    }
+
+    /// Wraps text that an encoder of this project just wrote: valid and compact.
+    #[must_use]
+    pub fn from_encoder(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Encodes a Rust value.
+    ///
+    /// # Errors
+    /// When the value has no JSON form, e.g. a NaN or a map whose keys are no strings.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
+        let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
+        Ok(Self(text.into()))
+    }
+
+    /// Decodes into a Rust value.
+    ///
+    /// # Errors
+    /// When the value has another shape than `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
+        serde_json::from_str(&self.0).map_err(|error| JsonError(error.to_string()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, shared.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The kind of the value.
+    #[must_use]
+    pub fn shape(&self) -> JsonShape {
+        match self.0.as_bytes().first() {
+            Some(b'{') => JsonShape::Object,
+            Some(b'[') => JsonShape::Array,
+            Some(b'"') => JsonShape::String,
+            Some(b't' | b'f') => JsonShape::Bool,
+            Some(b'n') | None => JsonShape::Null,
+            Some(_) => JsonShape::Number,
+        }
+    }
+}
+
+/// Removes white space outside strings from valid JSON.
+pub(super) fn compact(text: &str) -> Arc<str> {
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    if !text.bytes().any(is_space) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in text.chars() {
+        if in_string {
+            out.push(character);
+            if escaped {
+                escaped = false;
+            } else if character == '\\' {
+                escaped = true;
+            } else if character == '"' {
+                in_string = false;
+            }
+        } else if !(character.is_ascii() && is_space(character as u8)) {
+            out.push(character);
+            in_string = character == '"';
+        }
+    }
+    out.into()
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(compact(raw.get())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b1_numbers_keep_their_exact_text() {
+        for text in ["123456789012345678901234567890", "1.10", "-0", "1e400"] {
+            assert_eq!(Json::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn b1_nan_and_infinities_are_refused() {
+        for text in ["NaN", "Infinity", "-Infinity", "[NaN]", "", "1 2", "{'a':1}"] {
+            assert!(Json::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_goes_but_not_inside_strings() {
+        let json = Json::parse(" { \"a b\" : [ 1 , \"x \\\" y\\\\\" ] }\n").unwrap();
+        assert_eq!(json.as_str(), "{\"a b\":[1,\"x \\\" y\\\\\"]}");
+    }
+}

@@ -1,0 +1,97 @@
+//! How two writes of one key that are not ordered between themselves become one value (semantics B3).
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::{FxBuildHasher, FxHashSet};
+use serde_json::value::RawValue;
+
+use super::json::compact;
+use super::{Json, JsonShape};
+
+type Object = IndexMap<String, Box<RawValue>, FxBuildHasher>;
+
+/// Merges values in their order: objects recursively, arrays by concatenation without duplicates, else the later one wins.
+#[must_use]
+pub fn merge_values(values: &[&Json]) -> Option<Json> {
+    let (last, rest) = values.split_last()?;
+    if rest.is_empty() {
+        return Some((*last).clone());
+    }
+    // Only the run of equal shapes at the end can matter: a later value of another shape replaces all before it.
+    let shape = last.shape();
+    let start = values.iter().rposition(|value| value.shape() != shape).map_or(0, |index| index + 1);
+    let alike = &values[start..];
+    match shape {
+        JsonShape::Object => Some(merge_objects(alike)),
+        JsonShape::Array => Some(merge_arrays(alike)),
+        _ => Some((*last).clone()),
+    }
+}
+
+fn merge_objects(values: &[&Json]) -> Json {
+    let mut members: IndexMap<String, Vec<Json>, FxBuildHasher> = IndexMap::default();
+    for value in values {
+        let Ok(object) = serde_json::from_str::<Object>(value.as_str()) else { continue };
+        for (key, member) in object {
+            members.entry(key).or_default().push(Json::from_encoder(compact(member.get())));
+        }
+    }
+    let mut out = String::from("{");
+    for (key, member) in members {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.push_str(&serde_json::Value::from(key).to_string());
+        out.push(':');
+        let parts: Vec<&Json> = member.iter().collect();
+        if let Some(merged) = merge_values(&parts) {
+            out.push_str(merged.as_str());
+        }
+    }
+    out.push('}');
+    Json::from_encoder(out)
+}
+
+fn merge_arrays(values: &[&Json]) -> Json {
+    let mut seen: FxHashSet<Arc<str>> = FxHashSet::default();
+    let mut out = String::from("[");
+    for value in values {
+        let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(value.as_str()) else { continue };
+        for item in items {
+            let text = compact(item.get());
+            if seen.insert(Arc::clone(&text)) {
+                if out.len() > 1 {
+                    out.push(',');
+                }
+                out.push_str(&text);
+            }
+        }
+    }
+    out.push(']');
+    Json::from_encoder(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b3_table_of_merges() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["1", "2"], "2"),
+            (&["[1,2]", "[2,3]"], "[1,2,3]"),
+            (&["[1,1]", "[]"], "[1]"),
+            (&[r#"{"a":1,"l":[1]}"#, r#"{"b":2,"l":[2]}"#], r#"{"a":1,"l":[1,2],"b":2}"#),
+            (&[r#"{"a":{"x":1}}"#, r#"{"a":{"y":2}}"#], r#"{"a":{"x":1,"y":2}}"#),
+            (&[r#"{"a":1}"#, "5", r#"{"b":1}"#], r#"{"b":1}"#),
+            (&[r#"{"a":1}"#, "null"], "null"),
+            (&["[12345678901234567890123]", "[1.10]"], "[12345678901234567890123,1.10]"),
+        ];
+        for (values, expected) in cases {
+            let parsed: Vec<Json> = values.iter().map(|text| Json::parse(text).unwrap()).collect();
+            let merged = merge_values(&parsed.iter().collect::<Vec<_>>()).unwrap();
+            assert_eq!(merged.as_str(), *expected, "{values:?}");
+        }
+    }
+}

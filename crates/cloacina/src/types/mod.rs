@@ -1,0 +1,25 @@
+//! Values that every floor speaks in: ids, states, time, contexts, policies, failures. Pure.
+
+mod context;
+mod error;
+mod failure;
+mod history;
+mod id;
+mod json;
+mod merge;
+mod policy;
+mod record;
+mod state;
+mod time;
+
+pub use context::{Context, Delta};
+pub use error::{Error, ErrorCode, nearest};
+pub use failure::{Failure, FailureKind};
+pub use history::{HistoryEvent, HistoryKind};
+pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId};
+pub use json::{Json, JsonError, JsonShape};
+pub use merge::merge_values;
+pub use policy::{Backoff, RetryCondition, RetryPolicy};
+pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
+pub use state::{ExecutionStatus, TaskStatus};
+pub use time::{Clock, Micros, SystemClock, Timestamp};

@@ -1,0 +1,89 @@
+//! Time as the databases keep it: whole microseconds since the Unix epoch. Read only through a `Clock`.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A length of time in microseconds.
+pub type Micros = i64;
+
+/// An instant in microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The instant as a calendar time in UTC; `None` beyond chrono's range of years.
+    #[must_use]
+    pub fn to_datetime(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.0)
+    }
+
+    /// RFC 3339 text in UTC with microseconds.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        self.to_datetime().map_or_else(
+            || format!("{} us", self.0),
+            |time| time.to_rfc3339_opts(SecondsFormat::Micros, true),
+        )
+    }
+
+    /// Microseconds from `earlier` to this instant; negative when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Micros {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Micros> for Timestamp {
+    type Output = Self;
+
+    fn add(self, span: Micros) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+impl Sub<Micros> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, span: Micros) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time.timestamp_micros())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_rfc3339())
+    }
+}
+
+/// The source of time. Injected everywhere, so that tests and the simulation own it.
+pub trait Clock: Send + Sync {
+    /// The instant now.
+    fn now(&self) -> Timestamp;
+
+    /// How long a thread may really sleep until `due`; a virtual clock answers with its own pace.
+    fn until(&self, due: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0))
+    }
+}
+
+/// The wall clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+}

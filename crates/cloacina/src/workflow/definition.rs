@@ -1,0 +1,191 @@
+//! A workflow's definition: the data that is stored once per version, and the validated `Workflow` around it.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, TriggerRule, fingerprint, validate};
+use crate::types::{Error, Json, Micros, Ordinal, RetryPolicy};
+
+/// Who executes a task: what decides which queue its claims come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// A function that occupies a worker thread.
+    #[default]
+    Sync,
+    /// A coroutine or future.
+    Async,
+    /// A task whose handler another program has.
+    External,
+}
+
+impl TaskKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Sync, Self::Async, Self::External];
+
+    /// Its number in a queue's number.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Sync => 0,
+            Self::Async => 1,
+            Self::External => 2,
+        }
+    }
+}
+
+/// One task of a workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskDefinition {
+    /// Its short id, unique in the workflow.
+    pub id: String,
+    /// Ids of the tasks that must end first, as declared.
+    #[serde(default)]
+    pub dependencies: Vec<String>,
+    /// The condition to start.
+    #[serde(default)]
+    pub rule: TriggerRule,
+    /// When and how often it is tried again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// Limit of one attempt in microseconds; none means the runner's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Micros>,
+    /// Overrides the execution's priority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i16>,
+    /// Overrides the runner's limit of one delta in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_context_bytes: Option<u64>,
+    /// Who executes it.
+    #[serde(default)]
+    pub kind: TaskKind,
+    /// A hash of its code.
+    #[serde(default)]
+    pub fingerprint: String,
+}
+
+/// A workflow as data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowDefinition {
+    /// Its name.
+    pub name: String,
+    /// First part of the full task names.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// Second part of the full task names.
+    #[serde(default = "default_package")]
+    pub package: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// For people and filters.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Its tasks in declaration order.
+    pub tasks: Vec<TaskDefinition>,
+}
+
+fn default_tenant() -> String {
+    "public".to_owned()
+}
+
+fn default_package() -> String {
+    "embedded".to_owned()
+}
+
+/// A valid workflow: its definition, version and graph.
+#[derive(Debug)]
+pub struct Workflow {
+    definition: WorkflowDefinition,
+    version: String,
+    graph: Graph,
+    stored: OnceLock<Json>,
+}
+
+impl Workflow {
+    /// Validates a definition (semantics A1, A2).
+    ///
+    /// # Errors
+    /// The first rule that the definition breaks, with the culprit and a hint.
+    pub fn new(definition: WorkflowDefinition) -> Result<Self, Error> {
+        validate::check(&definition)?;
+        let graph = Graph::build(&definition)?;
+        let version = fingerprint::version(&definition);
+        Ok(Self { definition, version, graph, stored: OnceLock::new() })
+    }
+
+    /// The data.
+    #[must_use]
+    pub const fn definition(&self) -> &WorkflowDefinition {
+        &self.definition
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// Sixteen hex characters over all that changes what the workflow does (semantics A4).
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Dependencies, order and levels.
+    #[must_use]
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The task of an ordinal.
+    #[must_use]
+    pub fn task(&self, ordinal: Ordinal) -> &TaskDefinition {
+        &self.definition.tasks[ordinal as usize]
+    }
+
+    /// Number of tasks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.definition.tasks.len()
+    }
+
+    /// Never true: an empty workflow is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.definition.tasks.is_empty()
+    }
+
+    /// The ordinal of a task's short or full id.
+    #[must_use]
+    pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
+        self.graph.ordinal(id).or_else(|| {
+            let prefix = self.full_name("");
+            id.strip_prefix(prefix.as_str()).and_then(|short| self.graph.ordinal(short))
+        })
+    }
+
+    /// `tenant::package::workflow::task`.
+    #[must_use]
+    pub fn full_name(&self, task: &str) -> String {
+        let WorkflowDefinition { tenant, package, name, .. } = &self.definition;
+        format!("{tenant}::{package}::{name}::{task}")
+    }
+
+    /// The JSON text that the databases keep.
+    #[must_use]
+    pub fn stored(&self) -> &Json {
+        self.stored.get_or_init(|| {
+            Json::encode(&self.definition).unwrap_or_else(|_| Json::from_encoder("{}"))
+        })
+    }
+}
+
+impl PartialEq for Workflow {
+    fn eq(&self, other: &Self) -> bool {
+        self.definition == other.definition
+    }
+}

@@ -1,0 +1,187 @@
+//! The DAG of a workflow: who waits for whom, in which order, and who is an ancestor of whom.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::OnceLock;
+
+use super::WorkflowDefinition;
+use crate::types::{Error, ErrorCode, Ordinal};
+
+/// Dependencies by ordinal. The tasks that a rule names count as dependencies too: they must have ended before the rule can be judged.
+#[derive(Debug)]
+pub struct Graph {
+    ordinals: HashMap<String, Ordinal>,
+    dependencies: Vec<Vec<Ordinal>>,
+    dependents: Vec<Vec<Ordinal>>,
+    order: Vec<Ordinal>,
+    level: Vec<u32>,
+    ancestors: OnceLock<Vec<Vec<u64>>>,
+}
+
+impl Graph {
+    /// Builds the graph of a definition whose names were checked.
+    pub(super) fn build(definition: &WorkflowDefinition) -> Result<Self, Error> {
+        let mut ordinals = HashMap::with_capacity(definition.tasks.len());
+        for (ordinal, task) in (0..).zip(&definition.tasks) {
+            ordinals.insert(task.id.clone(), ordinal);
+        }
+        let mut dependencies: Vec<Vec<Ordinal>> = Vec::with_capacity(definition.tasks.len());
+        let mut dependents: Vec<Vec<Ordinal>> = vec![Vec::new(); definition.tasks.len()];
+        for (ordinal, task) in (0..).zip(&definition.tasks) {
+            let declared = task.dependencies.iter().map(String::as_str);
+            let mut own: Vec<Ordinal> =
+                declared.chain(task.rule.named_tasks()).filter_map(|id| ordinals.get(id).copied()).collect();
+            own.sort_unstable();
+            own.dedup();
+            for dependency in &own {
+                dependents[*dependency as usize].push(ordinal);
+            }
+            dependencies.push(own);
+        }
+        let (order, level) = topological_order(&dependencies, &dependents);
+        if order.len() < dependencies.len() {
+            return Err(cycle_error(definition, &dependencies, &order));
+        }
+        Ok(Self { ordinals, dependencies, dependents, order, level, ancestors: OnceLock::new() })
+    }
+
+    /// The ordinal of a short id.
+    #[must_use]
+    pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
+        self.ordinals.get(id).copied()
+    }
+
+    /// What a task waits for, by ordinal.
+    #[must_use]
+    pub fn dependencies(&self, task: Ordinal) -> &[Ordinal] {
+        &self.dependencies[task as usize]
+    }
+
+    /// What waits for a task, by ordinal.
+    #[must_use]
+    pub fn dependents(&self, task: Ordinal) -> &[Ordinal] {
+        &self.dependents[task as usize]
+    }
+
+    /// Topological order; ties by declaration.
+    #[must_use]
+    pub fn order(&self) -> &[Ordinal] {
+        &self.order
+    }
+
+    /// Length of the longest path from a root.
+    #[must_use]
+    pub fn level(&self, task: Ordinal) -> u32 {
+        self.level[task as usize]
+    }
+
+    /// Tasks without dependencies, in declaration order.
+    pub fn roots(&self) -> impl Iterator<Item = Ordinal> {
+        (0..).zip(&self.dependencies).filter(|(_, own)| own.is_empty()).map(|(task, _)| task)
+    }
+
+    /// Tasks without dependents, in declaration order.
+    pub fn leaves(&self) -> impl Iterator<Item = Ordinal> {
+        (0..).zip(&self.dependents).filter(|(_, own)| own.is_empty()).map(|(task, _)| task)
+    }
+
+    /// Whether `ancestor` must have ended before `task` can start.
+    #[must_use]
+    pub fn is_ancestor(&self, ancestor: Ordinal, task: Ordinal) -> bool {
+        let bits = &self.ancestor_bits()[task as usize];
+        bits[ancestor as usize / 64] & (1 << (ancestor % 64)) != 0
+    }
+
+    /// All ancestors of a task in topological order.
+    #[must_use]
+    pub fn ancestors(&self, task: Ordinal) -> Vec<Ordinal> {
+        match self.dependencies(task) {
+            [] => Vec::new(),
+            // The usual wide case, a fan-out behind one root, needs no bit sets.
+            [only] if self.dependencies(*only).is_empty() => vec![*only],
+            _ => self.order.iter().copied().filter(|other| self.is_ancestor(*other, task)).collect(),
+        }
+    }
+
+    /// A task and all that waits for it, directly or not, in topological order.
+    #[must_use]
+    pub fn with_descendants(&self, task: Ordinal) -> Vec<Ordinal> {
+        let mut reached = vec![false; self.order.len()];
+        reached[task as usize] = true;
+        self.order
+            .iter()
+            .copied()
+            .filter(|other| {
+                let hit = reached[*other as usize]
+                    || self.dependencies(*other).iter().any(|dependency| reached[*dependency as usize]);
+                reached[*other as usize] = hit;
+                hit
+            })
+            .collect()
+    }
+
+    fn ancestor_bits(&self) -> &[Vec<u64>] {
+        self.ancestors.get_or_init(|| {
+            let words = self.order.len().div_ceil(64);
+            let mut bits = vec![vec![0_u64; words]; self.order.len()];
+            for task in &self.order {
+                let mut own = vec![0_u64; words];
+                for dependency in self.dependencies(*task) {
+                    own[*dependency as usize / 64] |= 1 << (dependency % 64);
+                    for (mine, theirs) in own.iter_mut().zip(&bits[*dependency as usize]) {
+                        *mine |= theirs;
+                    }
+                }
+                bits[*task as usize] = own;
+            }
+            bits
+        })
+    }
+}
+
+/// Kahn's algorithm with a heap, so that ties go by declaration. A cycle leaves its members out.
+fn topological_order(dependencies: &[Vec<Ordinal>], dependents: &[Vec<Ordinal>]) -> (Vec<Ordinal>, Vec<u32>) {
+    let mut open: Vec<usize> = dependencies.iter().map(Vec::len).collect();
+    let mut level = vec![0; dependencies.len()];
+    let mut free: BinaryHeap<Reverse<Ordinal>> =
+        (0..).zip(&open).filter(|(_, count)| **count == 0).map(|(task, _)| Reverse(task)).collect();
+    let mut order = Vec::with_capacity(dependencies.len());
+    while let Some(Reverse(task)) = free.pop() {
+        order.push(task);
+        for dependent in &dependents[task as usize] {
+            let index = *dependent as usize;
+            level[index] = level[index].max(level[task as usize] + 1);
+            open[index] -= 1;
+            if open[index] == 0 {
+                free.push(Reverse(*dependent));
+            }
+        }
+    }
+    (order, level)
+}
+
+fn cycle_error(definition: &WorkflowDefinition, dependencies: &[Vec<Ordinal>], order: &[Ordinal]) -> Error {
+    let mut sorted = vec![false; dependencies.len()];
+    for task in order {
+        sorted[*task as usize] = true;
+    }
+    // Every task left over has a dependency left over: walking along them must come back to a task seen before.
+    let mut path: Vec<Ordinal> = Vec::new();
+    let mut current = (0..).zip(&sorted).find(|(_, done)| !**done).map_or(0, |(task, _)| task);
+    while !path.contains(&current) {
+        path.push(current);
+        let next = dependencies[current as usize].iter().find(|task| !sorted[**task as usize]);
+        current = next.copied().unwrap_or(current);
+    }
+    let start = path.iter().position(|task| *task == current).unwrap_or(0);
+    let mut cycle: Vec<&str> =
+        path[start..].iter().rev().map(|task| definition.tasks[*task as usize].id.as_str()).collect();
+    let smallest = cycle.iter().enumerate().min_by_key(|(_, id)| definition.tasks.iter().position(|task| task.id == **id)).map_or(0, |(index, _)| index);
+    cycle.rotate_left(smallest);
+    cycle.push(cycle[0]);
+    Error::new(
+        ErrorCode::WorkflowInvalid,
+        format!("workflow '{}' has a cycle: {}", definition.name, cycle.join(" -> ")),
+    )
+    .with_hint("an arrow means 'must end before'; remove one of these dependencies")
+}

@@ -1,0 +1,200 @@
+//! Trigger rules as data (semantics C2). Whether one holds is decided by the engine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Error, ErrorCode, Json, nearest};
+
+/// The condition under which a task starts once its dependencies have ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum TriggerRule {
+    /// All dependencies completed.
+    AllSuccess,
+    /// All dependencies failed.
+    AllFailed,
+    /// All dependencies ended, however.
+    AllDone,
+    /// At least one dependency completed.
+    OneSuccess,
+    /// At least one dependency failed.
+    OneFailed,
+    /// No dependency failed or was skipped because of a failure.
+    #[default]
+    NoneFailed,
+    /// Always.
+    Always,
+    /// The named task completed.
+    TaskSuccess {
+        /// Its id.
+        task: String,
+    },
+    /// The named task failed.
+    TaskFailed {
+        /// Its id.
+        task: String,
+    },
+    /// The named task was skipped.
+    TaskSkipped {
+        /// Its id.
+        task: String,
+    },
+    /// A comparison with a value of the context that the task would see.
+    ContextValue {
+        /// The context's key.
+        key: String,
+        /// How to compare.
+        operator: Operator,
+        /// What to compare with.
+        value: Json,
+    },
+    /// Every condition holds.
+    AllOf {
+        /// The conditions.
+        conditions: Vec<TriggerRule>,
+    },
+    /// At least one condition holds.
+    AnyOf {
+        /// The conditions.
+        conditions: Vec<TriggerRule>,
+    },
+    /// No condition holds.
+    NoneOf {
+        /// The conditions.
+        conditions: Vec<TriggerRule>,
+    },
+}
+
+impl TriggerRule {
+    /// The names that `trigger_rule=` takes.
+    pub const NAMES: &'static [&'static str] = &[
+        "all_success",
+        "all_failed",
+        "all_done",
+        "one_success",
+        "one_failed",
+        "none_failed",
+        "always",
+    ];
+
+    /// A rule by its name.
+    ///
+    /// # Errors
+    /// When there is no such name; the hint lists them.
+    pub fn from_name(name: &str) -> Result<Self, Error> {
+        Ok(match name {
+            "all_success" => Self::AllSuccess,
+            "all_failed" => Self::AllFailed,
+            "all_done" => Self::AllDone,
+            "one_success" => Self::OneSuccess,
+            "one_failed" => Self::OneFailed,
+            "none_failed" => Self::NoneFailed,
+            "always" => Self::Always,
+            _ => {
+                let error = Error::new(ErrorCode::TaskInvalid, format!("unknown trigger_rule '{name}'"));
+                let known = format!("one of {}", Self::NAMES.join(", "));
+                return Err(error.with_hint(match nearest(name, Self::NAMES.iter().copied()) {
+                    Some(near) => format!("did you mean '{near}'? It takes {known}"),
+                    None => format!("it takes {known}"),
+                }));
+            }
+        })
+    }
+
+    /// Calls `visit` with every rule of the tree, this one first.
+    pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
+        visit(self);
+        if let Self::AllOf { conditions } | Self::AnyOf { conditions } | Self::NoneOf { conditions } = self {
+            for condition in conditions {
+                condition.walk(visit);
+            }
+        }
+    }
+
+    /// The ids of the tasks that the rule names, each once, in the order of their mention.
+    #[must_use]
+    pub fn named_tasks(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        self.walk(&mut |rule| {
+            if let Self::TaskSuccess { task } | Self::TaskFailed { task } | Self::TaskSkipped { task } = rule
+                && !names.contains(&task.as_str())
+            {
+                names.push(task);
+            }
+        });
+        names
+    }
+
+    /// Whether the rule asks for failures among the dependencies without naming one.
+    #[must_use]
+    pub fn asks_for_failure(&self) -> bool {
+        let mut asks = false;
+        self.walk(&mut |rule| asks |= matches!(rule, Self::OneFailed | Self::AllFailed));
+        asks
+    }
+
+    /// Whether the rule reads the context.
+    #[must_use]
+    pub fn reads_context(&self) -> bool {
+        let mut reads = false;
+        self.walk(&mut |rule| reads |= matches!(rule, Self::ContextValue { .. }));
+        reads
+    }
+}
+
+/// How `context_value` compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operator {
+    /// Equal; numbers by value.
+    Equals,
+    /// Not equal.
+    NotEquals,
+    /// Greater; numbers with numbers, strings with strings.
+    GreaterThan,
+    /// Greater or equal.
+    GreaterOrEqual,
+    /// Less.
+    LessThan,
+    /// Less or equal.
+    LessOrEqual,
+    /// A string contains a string, an array an element, an object a key.
+    Contains,
+    /// The opposite of `contains`.
+    NotContains,
+    /// The key is present, whatever its value.
+    Exists,
+    /// The key is absent.
+    NotExists,
+}
+
+impl Operator {
+    /// The operator of a spelling: `==`, `eq`, `Equals`, `equals` and the like.
+    ///
+    /// # Errors
+    /// When the spelling is unknown; the hint lists the short ones.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let plain: String =
+            text.chars().filter(|c| *c != '_' && *c != ' ').flat_map(char::to_lowercase).collect();
+        Ok(match plain.as_str() {
+            "==" | "=" | "eq" | "equals" | "equal" => Self::Equals,
+            "!=" | "<>" | "ne" | "neq" | "notequals" | "notequal" => Self::NotEquals,
+            ">" | "gt" | "greaterthan" => Self::GreaterThan,
+            ">=" | "ge" | "gte" | "greaterorequal" | "greaterthanorequal" | "greaterthanorequals" => {
+                Self::GreaterOrEqual
+            }
+            "<" | "lt" | "lessthan" => Self::LessThan,
+            "<=" | "le" | "lte" | "lessorequal" | "lessthanorequal" | "lessthanorequals" => Self::LessOrEqual,
+            "contains" | "in" => Self::Contains,
+            "notcontains" | "notin" => Self::NotContains,
+            "exists" => Self::Exists,
+            "notexists" => Self::NotExists,
+            _ => {
+                let error =
+                    Error::new(ErrorCode::TaskInvalid, format!("unknown operator '{text}' of context_value"));
+                return Err(error.with_hint(
+                    "it takes ==, !=, >, >=, <, <=, contains, not_contains, exists, not_exists",
+                ));
+            }
+        })
+    }
+}

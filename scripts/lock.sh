@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Writes requirements/*.txt from the extras in pyproject.toml.
+# The oldest supported Python decides: what has a wheel for it has one for the newer ones too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3.11 -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6'
+
+for name in test demo; do
+    "$folder/bin/pip-compile" --quiet --upgrade --strip-extras --extra "$name" \
+        --no-header --annotation-style line \
+        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+        --output-file "$folder/$name.txt" pyproject.toml
+    {
+        echo "# The exact packages of \`make $name\`, for Python 3.11 and newer. Written by \`make lock\`."
+        cat "$folder/$name.txt"
+    } >"requirements/$name.txt"
+done

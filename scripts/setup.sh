@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Makes ready what the project's commands need, in a virtual environment of its own (.venv).
+#
+#   scripts/setup.sh NAME [dev|release]
+#
+# NAME is a file of requirements/. With a profile, the extension module is built too.
+# Doing it twice is cheap: packages are installed again only when their lock file changed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+name=${1:?"name a file of requirements/, for example: scripts/setup.sh test dev"}
+profile=${2:-}
+lock=requirements/$name.txt
+venv=.venv
+stamp=$venv/installed-$name
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() {
+    say "$1"
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+[ -f "$lock" ] || fail "there is no $lock"
+case "$profile" in
+    "" | dev | release) ;;
+    *) fail "the profile is '$profile', but must be dev or release" ;;
+esac
+
+# Settings of another environment must not reach this one.
+unset PYTHONHOME PYTHONPATH CONDA_PREFIX
+
+# install_debian PACKAGE… : true if the packages could be installed.
+install_debian() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    say "installing $*"
+    apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$@" >&2
+}
+
+# Prints the interpreter itself: an active environment may be the very one that is made anew.
+find_python() {
+    local candidate
+    local probe='import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)'
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        ! "$candidate" -c "$probe" 2>/dev/null || return 0
+    done
+    fail "no Python 3.11 or newer was found" "install python3 (Debian 12 or newer has it)"
+}
+
+# A half-made environment is removed, so that the next try starts afresh.
+make_venv() {
+    local python
+    python=$(find_python)
+    say "creating $venv with $("$python" --version)"
+    rm -rf "$venv"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_debian python3-venv ||
+            fail "$python cannot create virtual environments" "apt-get install python3-venv"
+    fi
+    if ! "$python" -m venv "$venv"; then
+        rm -rf "$venv"
+        fail "could not create $venv"
+    fi
+}
+
+checksum() { sha256sum "$lock" | cut -d ' ' -f 1; }
+
+if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    make_venv
+elif [ -f "$stamp" ] && [ "$(cat "$stamp")" != "$(checksum)" ]; then
+    say "$lock changed"
+    make_venv
+fi
+
+if [ ! -f "$stamp" ]; then
+    say "installing the packages of $lock"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$lock"
+    checksum >"$stamp"
+fi
+
+[ -n "$profile" ] || exit 0
+
+# rustup puts cargo here, and a shell that was not started anew does not know it yet.
+command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+command -v cargo >/dev/null ||
+    fail "cargo was not found" "install a Rust toolchain, version $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"
+command -v cc >/dev/null || install_debian gcc libc6-dev ||
+    fail "no C compiler was found" "apt-get install gcc libc6-dev"
+
+arguments=(develop --quiet)
+[ "$profile" = dev ] || arguments+=(--release)
+[ -z "${CI:-}" ] || arguments+=(--locked)
+say "building cloaca ($profile; the first time takes some minutes)"
+export VIRTUAL_ENV=$PWD/$venv PYO3_PYTHON=$PWD/$venv/bin/python PIP_QUIET=1
+"$venv/bin/maturin" "${arguments[@]}" &>"$venv/build.log" || {
+    cat "$venv/build.log" >&2
+    exit 1
+}
