@@ -46,10 +46,6 @@ impl Backlog {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    pub(super) const fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "run times are far below 2^53 microseconds")]
     pub(super) fn ran(&mut self, micros: Micros) {
         self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);

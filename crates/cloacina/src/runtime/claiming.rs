@@ -24,7 +24,7 @@ impl Coordinator {
                 if task.status != TaskStatus::Ready {
                     continue;
                 }
-                let Some(handler) = self.registry.handler(cached.execution.workflow(), *ordinal) else { continue };
+                let Some(handler) = self.registry.handler(cached.execution.record().definition, *ordinal) else { continue };
                 if let Some(ready_at) = task.ready_at {
                     self.next_due = Some(self.next_due.map_or(ready_at, |due| due.min(ready_at)));
                     continue;
@@ -270,7 +270,7 @@ impl Coordinator {
             let (id, ordinal) = (claimed.execution, claimed.ordinal);
             let Some(cached) = self.cache.get(id) else { continue };
             let claim = Claim { runner: self.runner, attempt: claimed.attempt };
-            let Some(handler) = self.registry.handler(cached.execution.workflow(), ordinal) else {
+            let Some(handler) = self.registry.handler(cached.execution.record().definition, ordinal) else {
                 self.give_back(id, ordinal, claim);
                 continue;
             };
@@ -314,7 +314,7 @@ impl Coordinator {
     pub(super) fn assign(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, work: &mut Handover) {
         let Some(cached) = self.cache.get_mut(id) else { return };
         let execution = &mut cached.execution;
-        let Some(handler) = self.registry.handler(execution.workflow(), ordinal) else { return };
+        let Some(handler) = self.registry.handler(execution.record().definition, ordinal) else { return };
         let context = execution.view(ordinal);
         let record = execution.record();
         let definition = execution.workflow().task(ordinal);
@@ -372,7 +372,7 @@ impl Coordinator {
         let mut work = Handover::default();
         for (ordinal, claim) in claims {
             let Some(cached) = self.cache.get(id) else { continue };
-            let Some(handler) = self.registry.handler(cached.execution.workflow(), ordinal) else {
+            let Some(handler) = self.registry.handler(cached.execution.record().definition, ordinal) else {
                 self.give_back(id, ordinal, claim);
                 continue;
             };
@@ -392,7 +392,7 @@ pub(super) struct Handover {
 
 fn callback(registry: &super::registry::Registry, cached: &mut super::cache::Cached, ordinal: Ordinal) -> Option<Callback> {
     let execution = &mut cached.execution;
-    let handler = registry.handler(execution.workflow(), ordinal)?;
+    let handler = registry.handler(execution.record().definition, ordinal)?;
     let failed = execution.task(ordinal).status == TaskStatus::Failed;
     if !(if failed { handler.on_failure } else { handler.on_success }) {
         return None;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::work::Executor;
 use crate::store::{ClaimClass, QueueId};
-use crate::types::{DefinitionId, Error, Ordinal};
+use crate::types::{DefinitionId, Error, ErrorCode, Ordinal};
 use crate::workflow::{TaskKind, Workflow, WorkflowDefinition};
 
 /// How this program runs a task.
@@ -32,27 +32,32 @@ pub struct Registration {
     pub handlers: BTreeMap<String, Handler>,
 }
 
+/// A version of a workflow, with this program's handlers by ordinal.
+struct Known {
+    workflow: Arc<Workflow>,
+    handlers: Vec<Option<Handler>>,
+}
+
 #[derive(Default)]
 pub(super) struct Registry {
-    registrations: FxHashMap<String, (DefinitionId, Registration)>,
-    definitions: FxHashMap<DefinitionId, Arc<Workflow>>,
+    registrations: FxHashMap<String, Registration>,
+    definitions: FxHashMap<DefinitionId, Known>,
     latest: FxHashMap<String, DefinitionId>,
     last_definition: DefinitionId,
     classes: Option<[ClaimClass; 3]>,
 }
 
-impl Default for DefinitionId {
-    fn default() -> Self {
-        Self(0)
-    }
-}
-
 impl Registry {
     pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
-        self.add_definition(id, Arc::clone(&registration.workflow));
+        let workflow = Arc::clone(&registration.workflow);
         self.latest.insert(name.clone(), id);
-        self.registrations.insert(name, (id, registration));
+        self.registrations.insert(name.clone(), registration);
+        // Handlers go by names: those of other versions change with it.
+        for known in self.definitions.values_mut().filter(|known| known.workflow.name() == name) {
+            known.handlers = handlers_of(&self.registrations, &known.workflow);
+        }
+        self.add_definition(id, workflow);
     }
 
     pub(super) fn add_definition(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
@@ -61,7 +66,8 @@ impl Registry {
             let latest = self.latest.entry(name).or_insert(id);
             *latest = (*latest).max(id);
         }
-        self.definitions.insert(id, workflow);
+        let handlers = handlers_of(&self.registrations, &workflow);
+        self.definitions.insert(id, Known { workflow, handlers });
         self.classes = None;
     }
 
@@ -73,7 +79,7 @@ impl Registry {
         }
         let definition: WorkflowDefinition = serde_json::from_str(body).map_err(|error| {
             Error::new(
-                crate::types::ErrorCode::Database,
+                ErrorCode::Database,
                 format!("the stored workflow definition {} cannot be read: {error}", id.0),
             )
         })?;
@@ -87,13 +93,13 @@ impl Registry {
     }
 
     pub(super) fn definition(&self, id: DefinitionId) -> Option<&Arc<Workflow>> {
-        self.definitions.get(&id)
+        self.definitions.get(&id).map(|known| &known.workflow)
     }
 
     /// The version of a workflow that a submission by name runs: this program's, else the database's latest.
     pub(super) fn latest(&self, name: &str) -> Option<(DefinitionId, &Arc<Workflow>)> {
         let id = *self.latest.get(name)?;
-        self.definitions.get(&id).map(|workflow| (id, workflow))
+        self.definition(id).map(|workflow| (id, workflow))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -108,9 +114,8 @@ impl Registry {
     }
 
     /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).
-    pub(super) fn handler(&self, workflow: &Workflow, task: Ordinal) -> Option<Handler> {
-        let (_, registration) = self.registrations.get(workflow.name())?;
-        registration.handlers.get(&workflow.task(task).id).copied()
+    pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
+        self.definitions.get(&definition)?.handlers.get(task as usize).copied().flatten()
     }
 
     /// What each executor can claim, without limits.
@@ -121,26 +126,31 @@ impl Registry {
 
     fn compute_classes(&self) -> [ClaimClass; 3] {
         let mut classes: [ClaimClass; 3] = Default::default();
-        for (id, workflow) in &self.definitions {
-            if !self.registrations.contains_key(workflow.name()) {
-                continue;
-            }
+        for (id, known) in &self.definitions {
             for kind in TaskKind::ALL {
                 let queue = QueueId::new(*id, kind);
-                let tasks = (0..).zip(&workflow.definition().tasks).filter(|(_, task)| task.kind == kind);
-                let owners: Vec<(Ordinal, Option<Executor>)> = tasks
-                    .map(|(ordinal, _)| (ordinal, self.handler(workflow, ordinal).map(|handler| handler.executor)))
+                let tasks = known.workflow.definition().tasks.iter().zip(&known.handlers).enumerate();
+                let owners: Vec<(usize, Option<Executor>)> = tasks
+                    .filter(|(_, (task, _))| task.kind == kind)
+                    .map(|(ordinal, (_, handler))| (ordinal, handler.map(|handler| handler.executor)))
                     .collect();
                 for executor in Executor::ALL {
                     if owners.iter().any(|(_, owner)| *owner == Some(executor)) {
                         let class = &mut classes[executor.index()];
                         class.queues.push(queue);
                         let others = owners.iter().filter(|(_, owner)| *owner != Some(executor));
-                        class.excluded.extend(others.map(|(ordinal, _)| (queue, *ordinal)));
+                        let others = others.filter_map(|(ordinal, _)| Ordinal::try_from(*ordinal).ok());
+                        class.excluded.extend(others.map(|ordinal| (queue, ordinal)));
                     }
                 }
             }
         }
         classes
     }
+}
+
+fn handlers_of(registrations: &FxHashMap<String, Registration>, workflow: &Workflow) -> Vec<Option<Handler>> {
+    let registration = registrations.get(workflow.name());
+    let tasks = workflow.definition().tasks.iter();
+    tasks.map(|task| registration.and_then(|known| known.handlers.get(&task.id).copied())).collect()
 }

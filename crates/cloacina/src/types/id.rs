@@ -77,7 +77,7 @@ uuid_id! {
 }
 
 /// Identifies one stored version of a workflow's definition inside one database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DefinitionId(pub i64);
 
 /// A task's place in its workflow's declaration order; stable within one version.

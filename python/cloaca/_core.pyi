@@ -1,0 +1,258 @@
+"""The Rust engine as Python sees it. Private: everything public is re-exported or wrapped by `cloaca`.
+
+Times are microseconds since the Unix epoch (`*_us`), spans are microseconds too, unless a name says otherwise.
+Every method that waits releases the interpreter and honours Ctrl-C; every method refuses a forked child.
+Errors are raised as the classes of `cloaca._exceptions`, with `.code` and `.hint` set.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, final
+
+__version__: str
+
+@final
+class Context(MutableMapping[str, Any]):
+    """Ordered map from string keys to JSON values; encodes on write, decodes on read, notes what was written."""
+
+    def __init__(self, data: Mapping[str, Any] | None = None) -> None: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def set(self, key: str, value: Any) -> None: ...
+    def insert(self, key: str, value: Any) -> None: ...
+    def remove(self, key: str) -> Any: ...
+    def delete(self, key: str) -> None: ...
+    def get_required(self, key: str) -> Any: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def update_from_dict(self, data: Mapping[str, Any]) -> None: ...
+    def to_json(self) -> str: ...
+    @staticmethod
+    def from_json(text: str) -> Context: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+    def copy(self) -> Context: ...
+    def replace_with(self, other: Context) -> None:
+        """Become a copy of `other`; the difference counts as written. Used for a task's return value."""
+
+@final
+class Workflow:
+    """A valid workflow definition."""
+
+    @staticmethod
+    def build(definition: str) -> Workflow:
+        """Validate a definition given as JSON (see `WorkflowDefinition` in crates/cloacina/src/workflow)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def tags(self) -> dict[str, str]: ...
+    @property
+    def tasks(self) -> list[str]: ...
+    @property
+    def dependencies(self) -> dict[str, list[str]]: ...
+    def topological_sort(self) -> list[str]: ...
+    def get_execution_levels(self) -> list[list[str]]: ...
+    def get_roots(self) -> list[str]: ...
+    def get_leaves(self) -> list[str]: ...
+    def can_run_parallel(self, a: str, b: str) -> bool: ...
+    def validate(self) -> None: ...
+    def to_mermaid(self) -> str: ...
+    def to_dot(self) -> str: ...
+
+@final
+class Execution:
+    """What is known of an execution at one instant; parts are decoded when they are read."""
+
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def workflow_name(self) -> str: ...
+    @property
+    def workflow_version(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def created_at_us(self) -> int: ...
+    @property
+    def started_at_us(self) -> int | None: ...
+    @property
+    def ended_at_us(self) -> int | None: ...
+    @property
+    def error(self) -> tuple[str | None, str, str, str | None] | None:
+        """Task id, type, message, traceback."""
+
+    def final_context(self) -> Context: ...
+    def tasks(
+        self,
+    ) -> list[
+        tuple[
+            str,
+            str,
+            int,
+            int | None,
+            int | None,
+            tuple[str, str, str | None] | None,
+            str | None,
+        ]
+    ]:
+        """Per task: id, status, attempts, started_at_us, ended_at_us, (type, message, traceback), skip reason."""
+
+@final
+class Work:
+    """A claimed task (`error is None and not callback`), or a callback to make."""
+
+    @property
+    def handler(self) -> int: ...
+    @property
+    def callback(self) -> bool: ...
+    @property
+    def error(self) -> str | None:
+        """Of a callback: the error's text; `None` means success."""
+
+    @property
+    def context(self) -> Context: ...
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def workflow_name(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def token(self) -> int: ...
+    @property
+    def timeout_us(self) -> int | None: ...
+    def is_cancelled(self) -> bool: ...
+
+@final
+class Port:
+    """Wakes an asyncio loop from Rust through a readable file descriptor."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def completed(self) -> list[tuple[int, Execution | None]]:
+        """Subscriptions that ended since the last call: token and execution; `None` when the runner is gone."""
+
+    def close(self) -> None: ...
+
+# How an attempt ended, for `finish_and_next` and `finish_async`:
+# ("completed",)                                          what `work.context` notes as written counts
+# ("failed", type, message, traceback, lineage, retryable)
+# ("retry", after_us | None, type, message, traceback)
+# ("snooze", after_us)
+Outcome = tuple[Any, ...]
+
+@final
+class Runner:
+    """The engine on one database, with its threads. Starts at once."""
+
+    def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
+        """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
+
+    @property
+    def location(self) -> str:
+        """The database, without a password."""
+
+    @property
+    def runner_id(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def register(self, workflow: Workflow, handlers: Mapping[str, tuple[str, int, bool, bool]]) -> None:
+        """Handlers by task id: executor ("threads" or "loop"), handler number, on_success, on_failure."""
+
+    def submit(
+        self,
+        requests: list[
+            tuple[
+                str, Context | None, str | None, int, int | None, int | None, int | None
+            ]
+        ],
+    ) -> list[str]:
+        """Requests: workflow, context, key, priority, delay_us, at_us, timeout_us. All or none; durable on return."""
+
+    def execute(
+        self,
+        request: tuple[
+            str, Context | None, str | None, int, int | None, int | None, int | None
+        ],
+    ) -> Execution:
+        """Submit and wait for the end."""
+
+    def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
+        """Wait for the end of an execution; `None` when the time is over."""
+
+    def subscribe(self, port: Port, execution_id: str) -> int:
+        """Have `port` told of the end of an execution, also when it has ended already."""
+
+    def unsubscribe(self, token: int) -> None: ...
+    def status(self, execution_id: str) -> str: ...
+    def execution(self, execution_id: str) -> Execution: ...
+    def list(
+        self,
+        workflow: str | None,
+        statuses: list[str],
+        tags: dict[str, str] | None,
+        since_us: int | None,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[list[Execution], str | None]: ...
+    def events(
+        self, execution_id: str
+    ) -> list[
+        tuple[int, str, str, str | None, int | None, str | None, str | None]
+    ]:
+        """time_us, type, execution_id, task_id, attempt, runner_id, data as JSON."""
+
+    def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
+        """`cancel`, `pause`, `resume` or `retry`; the state after it is durable."""
+
+    def load(self) -> tuple[int, int]:
+        """Tasks that run and that wait for a worker, in this process."""
+
+    # Worker threads
+    def next_work(self, worker: int) -> Work | None:
+        """Wait for work; `None` means: end this thread."""
+
+    def finish_and_next(self, worker: int, work: Work, outcome: Outcome) -> Work | None:
+        """Report and take the next work; detaches only when none waits. `None` means: end this thread."""
+
+    # The supervisor thread
+    def supervise(self) -> list[tuple[Any, ...]]:
+        """Wait for what to do: ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
+        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end."""
+
+    # The event loop's thread
+    @property
+    def loop_port(self) -> Port: ...
+    def take_async(self, limit: int) -> list[Work]: ...
+    def async_notices(self) -> list[tuple[str, int]]:
+        """("overrun" | "cancelled", token) for coroutines to cancel."""
+
+    def finish_async(self, work: Work, outcome: Outcome) -> None: ...
+    def stop(self, grace_us: int) -> None:
+        """Graceful shutdown; waits. A second call with a shorter grace shortens the first."""
+
+def now_us() -> int: ...
+def after_fork_child() -> None:
+    """Mark this process as a forked child: every engine object made before raises ForkedProcessError."""
+
+def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
+    """Exception classes by error code and by the names used in `crates/cloaca-python/src/errors.rs`."""
+
+def set_encoder(encode: Any) -> None:
+    """`encode(key, value) -> str` for values that are not plain scalars; raises TypeError or ValueError."""
+
+def nearest(typed: str, known: list[str]) -> str | None: ...

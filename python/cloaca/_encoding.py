@@ -1,0 +1,168 @@
+"""Python values as JSON text: what a context, a rule and a definition are made of (semantics B1).
+
+An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects; `datetime`, `date` and `time`
+become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and `UUID` become text; tuples become arrays; sets become
+arrays too, sorted where their members compare; any `Mapping` becomes an object. Keys of objects must be strings, because
+`{1: "a"}` would come back as `{"1": "a"}`. `bytes` and everything else are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: Deeper values are refused, so that no reader of the text runs out of stack.
+MAX_DEPTH = 100
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def encode(key: str, value: object) -> str:
+    """The compact JSON text of a value.
+
+    Args:
+        key: The context's key, for messages.
+        value: What to encode.
+
+    Raises:
+        TypeError: A part of the value has no JSON form. The message names the key and the type.
+        ValueError: NaN, an infinity, a circle, more than 100 levels, or a lone surrogate. It names the key.
+    """
+    return encode_as(f"context key {key!r}", value)
+
+
+def encode_as(what: str, value: object) -> str:
+    """The same for something that is not in a context; `what` begins the messages."""
+    import json
+
+    try:
+        text = json.dumps(
+            plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+        )
+        if not text.isascii():
+            text.encode()
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}: a text with a lone surrogate is not Unicode") from None
+    except RecursionError:
+        raise ValueError(f"{what}: {_TOO_DEEP}") from None
+    except ValueError as error:
+        reason = "NaN and infinities are not JSON" if "range float" in str(error) else str(error)
+        raise ValueError(f"{what}: {reason}") from None
+    return text
+
+
+_TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains itself"
+
+
+def plain(value: object, depth: int = 0) -> object:
+    """The value with everything in it replaced that JSON's own types do not cover. Parts that are plain are not copied.
+
+    Raises:
+        TypeError: A part of it has no JSON form, or an object's key is no string.
+        ValueError: It is nested too deeply.
+    """
+    if type(value) in _SCALARS:
+        return value
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"the key {key!r} of an object is of type '{_name(type(key))}', "
+                    "but keys of JSON objects are strings"
+                )
+        if _SCALARS.issuperset(map(type, value.values())):
+            return value
+        return {key: plain(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        if _SCALARS.issuperset(map(type, value)):
+            return value
+        return [plain(part, depth + 1) for part in value]
+    return _simplify(value, depth)
+
+
+def _simplify(value: object, depth: int) -> object:
+    """The JSON form of a value that is not of a type that JSON has."""
+    from enum import Enum
+
+    if isinstance(value, Enum):
+        return plain(value.value, depth + 1)
+    if isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (set, frozenset)):
+        return plain(_ordered(value), depth)
+    if isinstance(value, Mapping):
+        return plain(dict(value), depth)
+    fields = _fields(value)
+    if fields is not None:
+        return plain(fields, depth)
+    for kind, convert in _conversions():
+        if isinstance(value, kind):
+            return convert(value)
+    raise TypeError(f"a value of type '{_name(type(value))}' is not JSON{_advice(value)}")
+
+
+def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
+    try:
+        return sorted(members)
+    except TypeError:
+        # Any order that does not depend on hashes: the text must be the same in every process.
+        return sorted(members, key=lambda member: (_name(type(member)), repr(member)))
+
+
+def _fields(value: object) -> object | None:
+    """The fields of a dataclass, attrs, pydantic or msgspec object by name; `None` for anything else."""
+    kind = type(value)
+    dump = getattr(kind, "model_dump", None)
+    if dump is not None and hasattr(kind, "model_fields"):
+        dumped: object = dump(value, mode="json")
+        return dumped
+    if hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        return {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
+    if hasattr(kind, "__struct_encode_fields__"):
+        names = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)  # type: ignore[attr-defined]
+        return {encoded: getattr(value, name) for encoded, name in names}
+    return None
+
+
+_conversion_table: list[tuple[type | tuple[type, ...], Callable[[Any], object]]] = []
+
+
+def _conversions() -> list[tuple[type | tuple[type, ...], Callable[[Any], object]]]:
+    """Types of the standard library with the functions that convert them."""
+    if not _conversion_table:
+        from datetime import date, time, timedelta
+        from decimal import Decimal
+        from uuid import UUID
+
+        _conversion_table[:] = [
+            ((date, time), lambda value: value.isoformat()),  # a datetime is a date
+            (timedelta, lambda value: value.total_seconds()),
+            ((Decimal, UUID), str),
+        ]
+    return _conversion_table
+
+
+def _advice(value: object) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "; encode it as text, e.g. with base64, or store a file's name"
+    if hasattr(value, "tolist"):
+        return "; convert it with .tolist()"
+    if callable(getattr(value, "to_dict", None)):
+        return "; convert it with .to_dict()"
+    return ""
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

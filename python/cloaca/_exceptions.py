@@ -1,0 +1,219 @@
+"""The exceptions of the package: one tree, stable codes, and a hint where there is a next step."""
+
+from __future__ import annotations
+
+import builtins
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+
+class CloacaException(Exception):  # noqa: N818 (the established name)
+    """The base of every error that cloaca raises.
+
+    Attributes:
+        code: A stable name of the kind of error, for programs.
+        hint: What to do next, or `None`.
+
+    Since 0.1.
+    """
+
+    default_code: ClassVar[str] = "cloaca"
+    default_message: ClassVar[str] = "cloaca failed"
+    code: str
+    hint: str | None
+
+    def __init__(
+        self, message: str | None = None, *, code: str | None = None, hint: str | None = None
+    ) -> None:
+        """Make an error.
+
+        Args:
+            message: What went wrong, and where.
+            code: The kind of error, where it is not the class's own.
+            hint: What to do next.
+        """
+        self.message = self.default_message if message is None else message
+        self.code = self.default_code if code is None else code
+        self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        """The message, and the hint on a line of its own."""
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class WorkflowError(CloacaException):
+    """Something is wrong with a workflow or one of its executions. Since 0.1."""
+
+    default_code = "workflow"
+    default_message = "the workflow failed"
+
+
+class WorkflowValidationError(WorkflowError, ValueError):
+    """A workflow's definition breaks a rule. Since 0.1."""
+
+    default_code = "workflow_invalid"
+    default_message = "the workflow is not valid"
+
+
+class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
+    """No workflow has this name, or no execution has this id. Since 0.1."""
+
+    default_code = "workflow_not_found"
+    default_message = "the workflow is not known"
+
+
+class WorkflowExecutionError(WorkflowError):
+    """An execution failed or was cancelled. Raised by `WorkflowResult.raise_for_status`. Since 0.1."""
+
+    default_code = "workflow_failed"
+    default_message = "the execution failed"
+
+
+class WorkflowTimeoutError(WorkflowError, TimeoutError):
+    """An execution overran its own timeout. Since 0.1."""
+
+    default_code = "workflow_timeout"
+    default_message = "the execution overran its timeout"
+
+
+class TaskError(CloacaException):
+    """Something is wrong with a task. Since 0.1."""
+
+    default_code = "task"
+    default_message = "the task failed"
+
+
+class TaskValidationError(TaskError, ValueError):
+    """A task's definition breaks a rule. Since 0.1."""
+
+    default_code = "task_invalid"
+    default_message = "the task is not valid"
+
+
+class TaskExecutionError(TaskError):
+    """A task could not be executed to its end. Since 0.1."""
+
+    default_code = "task_failed"
+    default_message = "the task failed"
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """An attempt overran its timeout. Raised inside the task's function, as far as that is possible. Since 0.1."""
+
+    default_code = "task_timeout"
+    default_message = "the attempt overran its timeout"
+
+
+class ContextError(CloacaException):
+    """A context lacks a key, is too large, or holds what is not JSON. Since 0.1."""
+
+    default_code = "context_invalid"
+    default_message = "the context is not valid"
+
+
+class ConfigurationError(CloacaException, ValueError):
+    """A setting, an argument or a database URL is not valid. Since 0.1."""
+
+    default_code = "configuration"
+    default_message = "the configuration is not valid"
+
+
+class DatabaseError(CloacaException):
+    """The database refused or failed an operation. Since 0.1."""
+
+    default_code = "database"
+    default_message = "the database failed"
+
+
+class ConnectionError(DatabaseError, builtins.ConnectionError):
+    """The database cannot be opened or does not answer. Since 0.1."""
+
+    default_code = "connection"
+    default_message = "the database does not answer"
+
+
+class MigrationError(DatabaseError):
+    """The database's schema is newer than this program, or cannot be brought up to date. Since 0.1."""
+
+    default_code = "migration"
+    default_message = "the database cannot be migrated"
+
+
+class ScheduleError(CloacaException, ValueError):
+    """A schedule is not valid or not known. Since 0.1."""
+
+    default_code = "schedule_invalid"
+    default_message = "the schedule is not valid"
+
+
+class RunnerClosedError(CloacaException, RuntimeError):
+    """The runner was shut down. Since 0.1."""
+
+    default_code = "runner_closed"
+    default_message = "the runner is shut down"
+
+
+class ForkedProcessError(CloacaException, RuntimeError):
+    """The process was forked after the runner had started. Since 0.1."""
+
+    default_code = "forked"
+    default_message = "the process was forked after the runner had started"
+
+
+class WaitTimeoutError(CloacaException, TimeoutError):
+    """The time to wait is over; the execution goes on. Catch it as `TimeoutError`. Private."""
+
+    default_code = "wait_timeout"
+    default_message = "the time to wait is over"
+
+
+# Public classes say their public place, in tracebacks and in stored failures.
+_PUBLIC: list[type[CloacaException]] = [
+    CloacaException,
+    WorkflowError,
+    WorkflowValidationError,
+    WorkflowNotFoundError,
+    WorkflowExecutionError,
+    WorkflowTimeoutError,
+    TaskError,
+    TaskValidationError,
+    TaskExecutionError,
+    TaskTimeoutError,
+    ContextError,
+    ConfigurationError,
+    DatabaseError,
+    ConnectionError,
+    MigrationError,
+    ScheduleError,
+    RunnerClosedError,
+    ForkedProcessError,
+]
+for _public in _PUBLIC:
+    _public.__module__ = "cloaca"
+
+#: The class of every error code, the engine's and Python's own.
+CLASS_BY_CODE: dict[str, type[CloacaException]] = {
+    "workflow_invalid": WorkflowValidationError,
+    "workflow_not_found": WorkflowNotFoundError,
+    "task_invalid": TaskValidationError,
+    "context_invalid": ContextError,
+    "configuration": ConfigurationError,
+    "url_invalid": ConfigurationError,
+    "connection": ConnectionError,
+    "database": DatabaseError,
+    "migration": MigrationError,
+    "execution_not_found": WorkflowNotFoundError,
+    "execution_state": WorkflowError,
+    "wait_timeout": WaitTimeoutError,
+    "runner_closed": RunnerClosedError,
+    "forked": ForkedProcessError,
+    "workflow_failed": WorkflowExecutionError,
+    "workflow_cancelled": WorkflowExecutionError,
+    "workflow_timeout": WorkflowTimeoutError,
+    "task_failed": TaskExecutionError,
+    "task_timeout": TaskTimeoutError,
+    "schedule_invalid": ScheduleError,
+}

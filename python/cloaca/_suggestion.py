@@ -1,0 +1,25 @@
+"""Hints for words that are not known."""
+
+from __future__ import annotations
+
+from cloaca._core import nearest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def suggestion(typed: object, known: Iterable[str], *, listing: bool = False) -> str | None:
+    """What was probably meant.
+
+    Args:
+        typed: The unknown word.
+        known: The words that would do.
+        listing: Whether to list them, where none is near enough or beside the nearest.
+    """
+    words = list(known)
+    near = nearest(typed, words) if isinstance(typed, str) else None
+    parts = [f"did you mean {near!r}?"] if near else []
+    if listing and words:
+        parts.append(f"it takes {', '.join(words)}")
+    return " ".join(parts) or None
