@@ -249,7 +249,7 @@ def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
 
 
 def _about_task(name: str, task: str | Callable[..., object]) -> TriggerRule:
-    from cloaca._reference import task_id
+    from cloaca._task_definition import task_id
 
     found = task_id(name, task)
     return TriggerRule({"rule": name, "task": found}, f"{name}({found!r})")

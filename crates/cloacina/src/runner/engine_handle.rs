@@ -10,7 +10,7 @@ use tracing::Dispatch;
 use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
-    Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, OneShot, Parts, Registration, RunnerConfig,
+    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Reply, Registration, RunnerConfig,
     Subscription, SubmitRequest, TokioExecutor, Waiters, WorkQueues,
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
@@ -125,9 +125,9 @@ impl EngineHandle {
         self.runner
     }
 
-    /// Whether the runner was stopped.
+    /// Whether the runner was stopped, or its coordinator has ended: nothing will come of it any more.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::Acquire) || self.parts.mailbox.is_closed()
     }
 
     /// The settings.
@@ -160,6 +160,11 @@ impl EngineHandle {
     /// # Errors
     /// When the database does not take it, or the runner is closed.
     pub fn register(&self, registration: Registration) -> Result<(), Error> {
+        settled(&self.begin_register(registration))
+    }
+
+    /// [`register`](Self::register) for a caller that waits in its own way, as are the other `begin_` methods.
+    pub fn begin_register(&self, registration: Registration) -> Answer<()> {
         self.ask(|reply| Message::Register { registration, reply })
     }
 
@@ -168,8 +173,13 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown workflow, a database in trouble longer than `db_timeout`, or a closed runner.
     pub fn submit(&self, requests: Vec<SubmitRequest>) -> Result<Vec<ExecutionId>, Error> {
+        settled(&self.begin_submit(requests))
+    }
+
+    /// The beginning of [`submit`](Self::submit).
+    pub fn begin_submit(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
-            return Ok(Vec::new());
+            return Answer::ready(Ok(Vec::new()));
         }
         let give_up = self.give_up();
         self.ask(|reply| Message::Submit { requests, give_up, reply })
@@ -180,6 +190,11 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id, a state that does not allow it, a database in trouble, or a closed runner.
     pub fn control(&self, execution: ExecutionId, action: Control) -> Result<ExecutionStatus, Error> {
+        settled(&self.begin_control(execution, action))
+    }
+
+    /// The beginning of [`control`](Self::control).
+    pub fn begin_control(&self, execution: ExecutionId, action: Control) -> Answer<ExecutionStatus> {
         let give_up = self.give_up();
         self.ask(|reply| Message::Control { execution, action, give_up, reply })
     }
@@ -282,10 +297,20 @@ impl EngineHandle {
 
     /// Stops gracefully and waits for it: running tasks get `grace`, the rest is given back (semantics D8).
     pub fn stop(&self, grace: Duration) {
+        // A refusal means that the coordinator has ended already.
+        drop(settled(&self.begin_stop(grace)));
+        self.end_stop();
+    }
+
+    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop).
+    pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
         let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
-        if self.ask::<()>(|reply| Message::Stop { grace, reply }).is_ok() {
-            self.driver.lock().join();
-        }
+        self.ask(|reply| Message::Stop { grace, reply })
+    }
+
+    /// Ends the threads of a coordinator that has stopped.
+    pub fn end_stop(&self) {
+        self.driver.lock().join();
         self.closed.store(true, Ordering::Release);
         self.tasks.shutdown();
     }
@@ -325,20 +350,17 @@ impl EngineHandle {
         self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
 
-    fn ask<T: Send + 'static>(&self, message: impl FnOnce(crate::runtime::Reply<T>) -> Message) -> Result<T, Error> {
-        let answer = OneShot::default();
-        let reply = answer.clone();
-        self.parts
-            .mailbox
-            .send(message(Box::new(move |result| reply.set(result))))
-            .map_err(|_| closed())?;
-        answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
+    fn ask<T: Send + 'static>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
+        let (answer, reply) = Answer::new();
+        // Nobody reads a message that came too late: dropping it answers.
+        drop(self.parts.mailbox.send(message(reply)));
+        answer
     }
 }
 
 impl Drop for EngineHandle {
     fn drop(&mut self) {
-        if !self.is_closed() {
+        if !self.closed.load(Ordering::Acquire) {
             self.stop(Duration::ZERO);
         }
     }
@@ -363,6 +385,10 @@ fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
     serde_json::from_str(body).map_err(|error| {
         Error::new(ErrorCode::Database, format!("a stored workflow definition cannot be read: {error}"))
     })
+}
+
+fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
+    answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
 }
 
 fn unknown_execution(id: ExecutionId) -> Error {

@@ -133,9 +133,9 @@ impl Coordinator {
             self.handle(message, &mut draft, now);
         }
         let rescued = self.rescue(&mut draft, now);
-        self.continue_stop(now);
         self.claim_direct(&mut draft, now);
         self.commit(draft, now)?;
+        self.continue_stop(now);
         rescued.map_err(|error| (error, Vec::new()))
     }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Message;
+use super::submitting::closed;
+use super::{Message, Reply};
+use crate::types::Error;
 
 /// A queue of messages with one reader. A reader that waits is woken at once; nobody polls.
 #[derive(Default)]
@@ -51,6 +53,11 @@ impl Mailbox {
             inner.reader_waits = false;
         }
         std::mem::take(&mut inner.messages)
+    }
+
+    /// Whether messages are refused.
+    pub fn is_closed(&self) -> bool {
+        self.inner.lock().closed
     }
 
     /// Refuses messages from now on and returns those not read.
@@ -99,5 +106,54 @@ impl<T> OneShot<T> {
             }
         }
         slot.take()
+    }
+}
+
+/// An answer on its way to a caller. When nobody is left to give it, it is an error and not silence.
+pub struct Answer<T> {
+    slot: OneShot<Result<T, Error>>,
+}
+
+impl<T: Send + 'static> Answer<T> {
+    /// An answer and the way to give it.
+    pub fn new() -> (Self, Reply<T>) {
+        let slot = OneShot::default();
+        let promise = Promise { slot: slot.clone(), kept: false };
+        (Self { slot }, Box::new(move |result| promise.keep(result)))
+    }
+}
+
+impl<T> Answer<T> {
+    /// An answer that is there already.
+    pub fn ready(result: Result<T, Error>) -> Self {
+        let slot = OneShot::default();
+        slot.set(result);
+        Self { slot }
+    }
+
+    /// The answer, once, if it arrives within `patience`.
+    pub fn wait(&self, patience: Duration) -> Option<Result<T, Error>> {
+        self.slot.wait(patience)
+    }
+}
+
+/// The giver's half of an [`Answer`].
+struct Promise<T> {
+    slot: OneShot<Result<T, Error>>,
+    kept: bool,
+}
+
+impl<T> Promise<T> {
+    fn keep(mut self, result: Result<T, Error>) {
+        self.kept = true;
+        self.slot.set(result);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.slot.set(Err(closed()));
+        }
     }
 }

@@ -24,7 +24,7 @@ mod work;
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts};
-pub use mailbox::{Mailbox, OneShot};
+pub use mailbox::{Answer, Mailbox, OneShot};
 pub use registry::{Handler, Registration};
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};

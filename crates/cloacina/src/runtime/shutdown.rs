@@ -4,6 +4,7 @@ use super::coordinator::Coordinator;
 use super::work::Executor;
 use super::{Message, Reply};
 use crate::engine::{Finish, Outcome};
+use crate::store::StoreError;
 use crate::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
 
 /// How often the end of running tasks is looked for, where no message tells of it.
@@ -71,11 +72,23 @@ impl Coordinator {
         self.finished = true;
         if given_up {
             tracing::warn!("shut down without the database: another runner takes the open tasks when the lease ends");
-        } else if let Err(error) = self.store.retire_runner(self.runner) {
+        } else if let Err(error) = self.leave() {
             tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
         }
         for reply in self.stopping.take().into_iter().flat_map(|stopping| stopping.replies) {
             reply(Ok(()));
         }
+    }
+
+    /// Takes the runner's row away; should it still have claims, others are told to take them at once.
+    fn leave(&self) -> Result<(), StoreError> {
+        if self.store.claims_of(self.runner)?.is_empty() {
+            return self.store.retire_runner(self.runner);
+        }
+        let rows = self.store.runners()?;
+        if let Some(row) = rows.iter().find(|row| row.id == self.runner) {
+            self.store.declare_dead(row.id, row.lease_until, self.clock.now())?;
+        }
+        Ok(())
     }
 }

@@ -78,8 +78,8 @@ pub trait Store: Send + Sync {
     /// Removes a runner that has no claim any more.
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError>;
 
-    /// A number that differs from the last answer when another process may have written. A store that nobody else can
-    /// write to always answers the same.
+    /// A number that differs from the last answer when another runner may have written. A store that nobody else can
+    /// write to may always answer the same.
     fn change_marker(&self) -> Result<i64, StoreError>;
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.

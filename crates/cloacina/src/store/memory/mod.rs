@@ -4,6 +4,8 @@ mod claim;
 mod commit;
 mod table;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use parking_lot::Mutex;
 
 use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
@@ -17,6 +19,8 @@ use table::{Definition, Runner, Tables};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    /// Counts commits: runners that share the store learn of each other's work.
+    commits: AtomicI64,
 }
 
 impl MemoryStore {
@@ -64,6 +68,7 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        self.commits.fetch_add(1, Ordering::Release);
         commit::commit(&mut self.tables.lock(), batch)
     }
 
@@ -162,7 +167,7 @@ impl Store for MemoryStore {
     }
 
     fn change_marker(&self) -> Result<i64, StoreError> {
-        Ok(0)
+        Ok(self.commits.load(Ordering::Acquire))
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

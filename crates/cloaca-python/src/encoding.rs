@@ -1,0 +1,207 @@
+//! Values of Python as JSON text and back.
+//!
+//! Plain values are written here. Whatever is not plain, or has no JSON form, goes to the package's encoder, which
+//! converts it or says why not: its messages are the only ones.
+
+use std::fmt::Write;
+
+use cloacina::types::{Json, JsonShape};
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+/// Deeper values are refused. The same number stands in `cloaca._encoding`.
+const MAX_DEPTH: usize = 100;
+/// Shorter texts of digits fit into 64 bits.
+const SMALL_INTEGER: usize = 18;
+
+/// `encode(key, value) -> str`; the package sets it while it is imported.
+static ENCODER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
+
+/// Sets `encode(key, value) -> str` for values that are not plain; it raises `TypeError` or `ValueError`.
+#[pyfunction]
+pub fn set_encoder(encode: Bound<'_, PyAny>) {
+    let former = ENCODER.lock().replace(encode.unbind());
+    drop(former);
+}
+
+/// The JSON of a value; errors name the context's key.
+pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
+    let mut text = String::new();
+    if write(&mut text, value, 0) {
+        return Ok(Json::from_encoder(text));
+    }
+    encode_foreign(key, value)
+}
+
+fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
+    let py = value.py();
+    let encoder = ENCODER
+        .lock()
+        .as_ref()
+        .map(|encoder| encoder.clone_ref(py));
+    let Some(encoder) = encoder else {
+        let kind = value.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "context key '{key}': a value of type '{kind}' is not JSON"
+        )));
+    };
+    let text = encoder.bind(py).call1((key, value))?;
+    let text = text.cast::<PyString>()?.to_str()?;
+    Json::parse(text).map_err(|error| {
+        PyValueError::new_err(format!(
+            "context key '{key}': the encoder did not write JSON: {error}"
+        ))
+    })
+}
+
+/// Appends a plain value; `false` when it is not plain, and what was written is of no use.
+fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
+    if value.is_exact_instance_of::<PyString>() {
+        let text = value.cast::<PyString>().ok().and_then(|text| text.to_str().ok());
+        text.map(|text| write_string(out, text)).is_some()
+    } else if value.is_exact_instance_of::<PyInt>() {
+        write_integer(out, value)
+    } else if value.is_exact_instance_of::<PyFloat>() {
+        write_float(out, value)
+    } else if value.is_none() {
+        out.push_str("null");
+        true
+    } else if let Ok(value) = value.cast_exact::<PyBool>() {
+        out.push_str(if value.is_true() { "true" } else { "false" });
+        true
+    } else if depth > MAX_DEPTH {
+        false
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        write_array(out, list.iter(), depth)
+    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+        write_object(out, dict, depth)
+    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        write_array(out, tuple.iter(), depth)
+    } else {
+        false
+    }
+}
+
+fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
+    if let Ok(small) = value.extract::<i64>() {
+        return write!(out, "{small}").is_ok();
+    }
+    // Python's own text, for any size.
+    let Ok(text) = value.str() else { return false };
+    text.to_str().map(|text| out.push_str(text)).is_ok()
+}
+
+/// The shortest text that reads back as the same number. It never looks like an integer.
+fn write_float(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
+    match value.extract::<f64>() {
+        Ok(number) if number.is_finite() => write!(out, "{number:?}").is_ok(),
+        _ => false,
+    }
+}
+
+fn write_array<'py>(
+    out: &mut String,
+    items: impl Iterator<Item = Bound<'py, PyAny>>,
+    depth: usize,
+) -> bool {
+    out.push('[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        if !write(out, &item, depth + 1) {
+            return false;
+        }
+    }
+    out.push(']');
+    true
+}
+
+fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> bool {
+    let mut first = true;
+    out.push('{');
+    let whole = dict.locked_for_each(|key, value| {
+        let key = key.cast_exact::<PyString>()?;
+        if !std::mem::take(&mut first) {
+            out.push(',');
+        }
+        write_string(out, key.to_str()?);
+        out.push(':');
+        if write(out, &value, depth + 1) {
+            Ok(())
+        } else {
+            Err(PyTypeError::new_err(()))
+        }
+    });
+    out.push('}');
+    whole.is_ok()
+}
+
+fn write_string(out: &mut String, text: &str) {
+    out.reserve(text.len() + 2);
+    out.push('"');
+    let mut plain_from = 0;
+    for (index, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.push_str(&text[plain_from..index]);
+        plain_from = index + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{other:04x}");
+            }
+        }
+    }
+    out.push_str(&text[plain_from..]);
+    out.push('"');
+}
+
+/// A fresh Python value.
+pub fn decode<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
+    let text = json.as_str();
+    match json.shape() {
+        JsonShape::Null => Ok(py.None().into_bound(py)),
+        JsonShape::Bool => Ok(PyBool::new(py, text == "true").to_owned().into_any()),
+        JsonShape::String => match text.get(1..text.len().saturating_sub(1)) {
+            Some(inner) if !inner.contains('\\') => Ok(PyString::new(py, inner).into_any()),
+            _ => scan(py, text),
+        },
+        JsonShape::Number => decode_number(py, text),
+        JsonShape::Array | JsonShape::Object => scan(py, text),
+    }
+}
+
+fn decode_number<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    if text.len() <= SMALL_INTEGER
+        && let Ok(integer) = text.parse::<i64>()
+    {
+        return Ok(integer.into_pyobject(py)?.into_any());
+    }
+    if text.contains(['.', 'e', 'E'])
+        && let Ok(float) = text.parse::<f64>()
+    {
+        return Ok(PyFloat::new(py, float).into_any());
+    }
+    scan(py, text)
+}
+
+/// The scanner of Python's own `json`, without the white space that it would look for around the text.
+fn scan<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    static SCAN_ONCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // Imported when it is first needed: the module is a part of the time to the first result.
+    let scan_once = SCAN_ONCE.get_or_try_init(py, || {
+        let decoder = py.import("json")?.getattr("JSONDecoder")?.call0()?;
+        decoder.getattr("scan_once").map(Bound::unbind)
+    })?;
+    scan_once.bind(py).call1((text, 0))?.get_item(0)
+}

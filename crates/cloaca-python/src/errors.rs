@@ -1,0 +1,65 @@
+//! Errors of the engine as Python exceptions, by their code.
+
+use cloacina::types::{Error, ErrorCode};
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// The exception classes by error code. The package sets them while it is imported.
+static CLASSES: Mutex<Option<Py<PyDict>>> = Mutex::new(None);
+
+/// Exception classes by error code; each takes `(message, *, code, hint)`.
+///
+/// Raises `ValueError` when a code has no class.
+#[pyfunction]
+pub fn set_exceptions(classes: &Bound<'_, PyDict>) -> PyResult<()> {
+    for code in ErrorCode::ALL {
+        if !classes.contains(code.name())? {
+            let name = code.name();
+            return Err(PyValueError::new_err(format!(
+                "no exception class for the error code '{name}'"
+            )));
+        }
+    }
+    let classes = classes.copy()?.unbind();
+    let former = CLASSES.lock().replace(classes);
+    drop(former);
+    Ok(())
+}
+
+/// The exception of an error, to raise.
+pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
+    build(py, error).unwrap_or_else(|failure| failure)
+}
+
+fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    let classes = CLASSES.lock().as_ref().map(|classes| classes.clone_ref(py));
+    let class = match classes {
+        Some(classes) => classes.bind(py).get_item(error.code.name())?,
+        None => None,
+    };
+    // Only before the package has set its classes.
+    let Some(class) = class else {
+        return Ok(PyRuntimeError::new_err(error.to_string()));
+    };
+    let named = PyDict::new(py);
+    named.set_item("code", error.code.name())?;
+    named.set_item("hint", error.hint.as_deref())?;
+    Ok(PyErr::from_value(class.call(
+        (error.message.as_str(),),
+        Some(&named),
+    )?))
+}
+
+/// Turns the engine's results into Python's.
+pub trait Raise<T> {
+    /// The value, or the exception.
+    fn raise(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T> Raise<T> for Result<T, Error> {
+    fn raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| exception(py, &error))
+    }
+}

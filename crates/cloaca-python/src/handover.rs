@@ -1,0 +1,119 @@
+//! Work between the engine's queues and Python's threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloacina::engine::{Finish, Outcome};
+use cloacina::runner::EngineHandle;
+use cloacina::runtime::{self, Completion, Executor, Message, Notice, Taken, WorkQueue};
+use pyo3::prelude::*;
+
+use crate::port::Bell;
+use crate::supervision::Supervision;
+use crate::work::Work;
+
+/// The event loop takes as this worker.
+const LOOP_WORKER: u64 = 0;
+/// A worker waits for ever; this long at a time.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Whether a worker goes on after its task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// It takes the next work.
+    Kept,
+    /// Another worker has its place.
+    Lost,
+}
+
+/// Connects the queues of worker threads and of the event loop with those who wake for them.
+pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell) {
+    let threads = engine.queues().of(Executor::Threads);
+    let (queue, told) = (Arc::downgrade(threads), Arc::clone(supervision));
+    threads.on_arrival(Arc::new(move || {
+        if let Some(queue) = queue.upgrade() {
+            told.collect(&queue);
+        }
+    }));
+    threads.allow_workers(engine.config().max_concurrent_tasks);
+    engine.queues().of(Executor::Loop).on_arrival(Arc::new(move || bell.ring()));
+}
+
+/// Reports the end of what a worker ran.
+pub fn finish(engine: &EngineHandle, executor: Executor, work: &Work, outcome: Outcome) -> Slot {
+    let Some(token) = work.task_token() else {
+        return Slot::Kept; // nobody waits for a callback
+    };
+    match engine.queues().of(executor).complete(token) {
+        Completion::Accepted(running) => {
+            let ran = engine.now().since(running.started_at).max(0);
+            let finish = Finish {
+                task: running.task,
+                claim: running.claim,
+                started_at: Some(running.started_at),
+                outcome,
+            };
+            engine.report(Message::Finished { execution: running.execution, finish, executor, ran });
+            Slot::Kept
+        }
+        Completion::Dropped => Slot::Kept,
+        Completion::Replaced => Slot::Lost,
+    }
+}
+
+/// The next work of a thread. Detaches only when none waits. `None`: there will be none.
+pub fn next(py: Python<'_>, engine: &EngineHandle, supervision: &Supervision, worker: u64) -> Option<Work> {
+    let queue = engine.queues().of(Executor::Threads);
+    let now = || engine.now();
+    let taken = match queue.try_take(worker, now()) {
+        Some(taken) => taken,
+        None => py.detach(|| wait(queue, worker, &now))?,
+    };
+    // Taking may have found that more workers are wanted.
+    supervision.collect(queue);
+    Some(accept(engine, taken))
+}
+
+fn wait(queue: &WorkQueue, worker: u64, now: &dyn Fn() -> cloacina::types::Timestamp) -> Option<Taken> {
+    loop {
+        let taken = queue.wait_take(worker, PATIENCE, now);
+        if taken.is_some() || queue.is_closed() {
+            return taken;
+        }
+    }
+}
+
+/// What waits for the event loop, at most `limit`.
+pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
+    let queue = engine.queues().of(Executor::Loop);
+    let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
+    taken.take(limit).map(|taken| accept(engine, taken)).collect()
+}
+
+/// Coroutines that the event loop must cancel, and why.
+pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
+    let notices = engine.queues().of(Executor::Loop).notices(Duration::ZERO);
+    let named = notices.into_iter().filter_map(|notice| match notice {
+        Notice::Overrun { token, .. } => Some(("overrun", token)),
+        Notice::Cancelled { token, .. } => Some(("cancelled", token)),
+        Notice::WorkerWanted => None,
+    });
+    named.collect()
+}
+
+fn accept(engine: &EngineHandle, taken: Taken) -> Work {
+    if taken.poke {
+        engine.report(Message::Poke);
+    }
+    if let runtime::Work::Task(_, assignment) = &taken.work
+        && assignment.reports_start
+    {
+        engine.report(Message::Started {
+            execution: assignment.execution,
+            task: assignment.task,
+            claim: assignment.claim,
+            at: engine.now(),
+        });
+    }
+    taken.work.into()
+}

@@ -1,0 +1,110 @@
+//! What a context holds: the values it was made from, and what was written since.
+
+use std::sync::Arc;
+
+use cloacina::types::{Context, Delta, Json};
+use rustc_hash::FxHashSet;
+
+/// A context with its writes apart, so that a write copies nothing and a task's delta is at hand.
+pub struct Overlay {
+    base: Arc<Context>,
+    /// Values written, in the order of their first write.
+    written: Delta,
+    /// Keys of the base that were removed. One that was set again is also in `written`, and stands at the end.
+    hidden: FxHashSet<Arc<str>>,
+    /// Whether the writes are a task's: then the base stays what the task got.
+    is_task: bool,
+}
+
+impl Overlay {
+    /// Without writes.
+    pub fn new(base: Arc<Context>, is_task: bool) -> Self {
+        Self { base, written: Delta::default(), hidden: FxHashSet::default(), is_task }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.written.set.get(key).or_else(|| self.below(key))
+    }
+
+    /// Whether the key is present.
+    pub fn contains(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Sets a key; a new one goes to the end.
+    pub fn set(&mut self, key: &str, value: Json) {
+        match self.written.set.get_mut(key) {
+            Some(place) => *place = value,
+            None => {
+                self.written.set.insert(key.into(), value);
+            }
+        }
+    }
+
+    /// Removes a key and returns what it had.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        let below = self.below(key).cloned();
+        if below.is_some() {
+            self.hidden.insert(key.into());
+        }
+        self.written.set.shift_remove(key).or(below)
+    }
+
+    /// Removes every key.
+    pub fn clear(&mut self) {
+        self.written.set.clear();
+        self.hidden = self.base.iter().map(|(key, _)| Arc::clone(key)).collect();
+    }
+
+    /// Keys and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
+        let below = self.base.iter().filter(|(key, _)| !self.hidden.contains(*key));
+        let below = below.map(|(key, value)| (key, self.written.set.get(key).unwrap_or(value)));
+        below.chain(self.written.set.iter().filter(|(key, _)| self.below(key).is_none()))
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        let appended = self.written.set.keys().filter(|key| self.below(key).is_none()).count();
+        self.base.len() - self.hidden.len() + appended
+    }
+
+    /// The key that stands last.
+    pub fn last_key(&self) -> Option<Arc<str>> {
+        let appended = self.written.set.keys().rev().find(|key| self.below(key).is_none());
+        appended.or_else(|| self.iter().last().map(|(key, _)| key)).cloned()
+    }
+
+    /// Everything as one value, shared where nothing was written.
+    pub fn snapshot(&mut self) -> Arc<Context> {
+        if self.written.set.is_empty() && self.hidden.is_empty() {
+            return Arc::clone(&self.base);
+        }
+        let pairs = self.iter().map(|(key, value)| (Arc::clone(key), value.clone()));
+        let all: Arc<Context> = Arc::new(pairs.collect());
+        if !self.is_task {
+            *self = Self::new(Arc::clone(&all), false);
+        }
+        all
+    }
+
+    /// What was written: the keys set, and those removed and not set again.
+    pub fn delta(&self) -> Delta {
+        let gone = self.hidden.iter().filter(|key| !self.written.set.contains_key(*key));
+        let mut removed: Vec<Arc<str>> = gone.cloned().collect();
+        removed.sort_unstable();
+        Delta { set: self.written.set.clone(), removed }
+    }
+
+    /// Becomes `other`; what differs from the base counts as written.
+    pub fn replace_with(&mut self, other: &Context) {
+        let delta = self.base.delta_to(other);
+        self.hidden = delta.removed.iter().cloned().collect();
+        self.written = Delta { set: delta.set, removed: Vec::new() };
+    }
+
+    fn below(&self, key: &str) -> Option<&Json> {
+        self.base.get(key).filter(|_| !self.hidden.contains(key))
+    }
+}

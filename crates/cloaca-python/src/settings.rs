@@ -1,0 +1,68 @@
+//! The settings of a runner as Python hands them over: one JSON object, every member named, spans in microseconds.
+
+use std::time::Duration;
+
+use cloacina::runtime::RunnerConfig;
+use cloacina::types::{Error, ErrorCode};
+use serde::Deserialize;
+
+/// What `Runner(database_url, config)` takes as `config`. Nothing is optional: the defaults are Python's to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunnerSettings {
+    max_concurrent_tasks: usize,
+    max_concurrent_async_tasks: usize,
+    poll_interval_us: u64,
+    /// `null`: no limit.
+    task_timeout_us: Option<u64>,
+    /// `null`: no limit.
+    workflow_timeout_us: Option<u64>,
+    enable_recovery: bool,
+    heartbeat_interval_us: u64,
+    lease_ttl_us: u64,
+    max_rescues: u32,
+    max_context_bytes: u64,
+    shutdown_timeout_us: u64,
+    db_timeout_us: u64,
+    db_pool_size: usize,
+    /// `null` keeps everything.
+    retention_us: Option<u64>,
+    auto_migrate: bool,
+}
+
+impl RunnerSettings {
+    /// Reads the JSON text. The values themselves are judged when the runner opens.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(|error| {
+            Error::new(
+                ErrorCode::Configuration,
+                format!("the runner's settings cannot be read: {error}"),
+            )
+        })
+    }
+
+    /// Whether opening the database migrates it.
+    pub const fn auto_migrate(&self) -> bool {
+        self.auto_migrate
+    }
+
+    /// The settings as the engine takes them.
+    pub fn config(&self) -> RunnerConfig {
+        RunnerConfig {
+            max_concurrent_tasks: self.max_concurrent_tasks,
+            max_concurrent_async_tasks: self.max_concurrent_async_tasks,
+            poll_interval: Duration::from_micros(self.poll_interval_us),
+            task_timeout: self.task_timeout_us.map(Duration::from_micros),
+            workflow_timeout: self.workflow_timeout_us.map(Duration::from_micros),
+            enable_recovery: self.enable_recovery,
+            heartbeat_interval: Duration::from_micros(self.heartbeat_interval_us),
+            lease_ttl: Duration::from_micros(self.lease_ttl_us),
+            max_rescues: self.max_rescues,
+            max_context_bytes: self.max_context_bytes,
+            shutdown_timeout: Duration::from_micros(self.shutdown_timeout_us),
+            db_timeout: Duration::from_micros(self.db_timeout_us),
+            db_pool_size: self.db_pool_size,
+            retention: self.retention_us.map(Duration::from_micros),
+        }
+    }
+}

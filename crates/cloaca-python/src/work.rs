@@ -1,0 +1,181 @@
+//! `Work`: a claimed task or a callback on its way through Python, and how its outcome comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cloacina::engine::Outcome;
+use cloacina::runtime::{self, Assignment, Callback};
+use cloacina::types::{Delta, Failure};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+
+use crate::context::Context;
+
+enum Item {
+    Task(u64, Assignment),
+    Callback(Callback),
+}
+
+/// A claimed task, or a callback to make.
+#[pyclass(frozen, module = "cloaca._core")]
+pub struct Work {
+    item: Item,
+    context: PyOnceLock<Py<Context>>,
+}
+
+impl Work {
+    /// The token of a task, `None` of a callback.
+    pub const fn task_token(&self) -> Option<u64> {
+        match &self.item {
+            Item::Task(token, _) => Some(*token),
+            Item::Callback(_) => None,
+        }
+    }
+
+    /// Reads the tuple by which Python says how the attempt ended.
+    pub fn outcome(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<Outcome> {
+        let py = outcome.py();
+        let kind = outcome.get_borrowed_item(0)?;
+        let kind = kind.cast::<PyString>()?.to_str()?;
+        let part = |index| outcome.get_item(index);
+        match kind {
+            "completed" => {
+                let delta = self.context.get(py).map_or_else(Delta::default, |context| context.get().delta());
+                Ok(Outcome::Completed(Arc::new(delta)))
+            }
+            "failed" => Ok(Outcome::Failed(Failure {
+                kind: text(&part(1)?)?,
+                message: text(&part(2)?)?,
+                traceback: optional_text(&part(3)?)?,
+                lineage: part(4)?.extract()?,
+                retryable: part(5)?.extract()?,
+            })),
+            "retry" => Ok(Outcome::Retry {
+                after: part(1)?.extract()?,
+                failure: Failure {
+                    kind: text(&part(2)?)?,
+                    message: text(&part(3)?)?,
+                    traceback: optional_text(&part(4)?)?,
+                    lineage: Vec::new(),
+                    retryable: true,
+                },
+            }),
+            "snooze" => Ok(Outcome::Snooze { after: part(1)?.extract()? }),
+            other => Err(PyValueError::new_err(format!("'{other}' is no outcome"))),
+        }
+    }
+}
+
+impl From<runtime::Work> for Work {
+    fn from(work: runtime::Work) -> Self {
+        let item = match work {
+            runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
+            runtime::Work::Callback(callback) => Item::Callback(callback),
+        };
+        Self { item, context: PyOnceLock::new() }
+    }
+}
+
+/// Text from a user's exception; what is no Unicode in it must not lose the outcome.
+fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(value.cast::<PyString>()?.to_string_lossy().into_owned())
+}
+
+fn optional_text(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    if value.is_none() { Ok(None) } else { text(value).map(Some) }
+}
+
+#[pymethods]
+impl Work {
+    #[getter]
+    fn handler(&self) -> u64 {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.handler,
+            Item::Callback(callback) => callback.handler,
+        }
+    }
+
+    #[getter]
+    fn callback(&self) -> bool {
+        matches!(self.item, Item::Callback(_))
+    }
+
+    /// Of a callback: the error's text; `None` means success.
+    #[getter]
+    fn error(&self) -> Option<&str> {
+        match &self.item {
+            Item::Task(..) => None,
+            Item::Callback(callback) => callback.error.as_deref(),
+        }
+    }
+
+    /// What the task sees; always the same object.
+    #[getter]
+    fn context(&self, py: Python<'_>) -> PyResult<Py<Context>> {
+        let context = self.context.get_or_try_init(py, || {
+            let context = match &self.item {
+                Item::Task(_, assignment) => Context::of_task(Arc::clone(&assignment.context)),
+                Item::Callback(callback) => Context::plain(Arc::clone(&callback.context)),
+            };
+            Py::new(py, context)
+        })?;
+        Ok(context.clone_ref(py))
+    }
+
+    #[getter]
+    fn execution_id(&self) -> String {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.execution.to_string(),
+            Item::Callback(callback) => callback.execution.to_string(),
+        }
+    }
+
+    #[getter]
+    fn workflow_name(&self) -> &str {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.workflow.name(),
+            Item::Callback(callback) => callback.workflow.name(),
+        }
+    }
+
+    #[getter]
+    fn task_id(&self) -> &str {
+        match &self.item {
+            Item::Task(_, assignment) => &assignment.workflow.task(assignment.task).id,
+            Item::Callback(callback) => &callback.task,
+        }
+    }
+
+    /// 1-based; 0 of a callback.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.claim.attempt,
+            Item::Callback(_) => 0,
+        }
+    }
+
+    /// Names the running attempt in events; 0 of a callback.
+    #[getter]
+    fn token(&self) -> u64 {
+        self.task_token().unwrap_or(0)
+    }
+
+    #[getter]
+    fn timeout_us(&self) -> Option<i64> {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.timeout,
+            Item::Callback(_) => None,
+        }
+    }
+
+    /// Whether the execution was cancelled since.
+    fn is_cancelled(&self) -> bool {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.cancelled.load(Ordering::Acquire),
+            Item::Callback(_) => false,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What the store alone costs per execution of one task: `cargo run --release -p cloacina --example store_timing`.
+//!
+//! Prints the fastest of several rounds, in microseconds per execution: on a machine that does other things too, the
+//! fastest is the one that says most about the code. The first argument picks one store, the second names a database file
+//! that each measurement starts from a copy of: one with many executions, or with another schema.
+
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to run")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloacina::store::memory::MemoryStore;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
+use cloacina::store::{
+    Advance, Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store, Submit, TaskWrite,
+};
+use cloacina::types::{
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
+    TaskStatus, Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+
+const BATCH: usize = 100;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(600);
+const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+
+struct Bench {
+    store: Arc<dyn Store>,
+    runner: RunnerId,
+    definition: DefinitionId,
+}
+
+impl Bench {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let workflow = Workflow::new(WorkflowDefinition {
+            name: "benchmark.workflow".to_owned(),
+            tenant: "public".to_owned(),
+            package: "embedded".to_owned(),
+            tasks: vec![TaskDefinition { id: "task".to_owned(), ..TaskDefinition::default() }],
+            ..WorkflowDefinition::default()
+        })
+        .unwrap();
+        let definition = store.put_definition(&workflow, NOW).unwrap();
+        let runner = RunnerId::generate();
+        let row = RunnerRow {
+            id: runner,
+            host: "host".to_owned(),
+            pid: 1,
+            pid_started: 1,
+            started_at: NOW,
+            heartbeat_at: NOW,
+            lease_until: NOW,
+            workflows: vec![],
+        };
+        store.register_runner(&row).unwrap();
+        Self { store, runner, definition }
+    }
+
+    fn queue(&self) -> QueueId {
+        QueueId::new(self.definition, TaskKind::Sync)
+    }
+
+    fn new_record(&self, claimed: bool) -> ExecutionRecord {
+        let mut task = TaskRecord::pending();
+        task.status = TaskStatus::Ready;
+        if claimed {
+            task.status = TaskStatus::Running;
+            task.attempt = 1;
+            task.runner = Some(self.runner);
+            task.started_at = Some(NOW);
+        }
+        ExecutionRecord {
+            id: ExecutionId::generate(),
+            definition: self.definition,
+            revision: 1,
+            status: if claimed { ExecutionStatus::Running } else { ExecutionStatus::Pending },
+            priority: 0,
+            key: None,
+            input: Arc::new(Context::new()),
+            created_at: NOW,
+            start_at: None,
+            started_at: claimed.then_some(NOW),
+            ended_at: None,
+            timeout: None,
+            deadline: None,
+            paused_at: None,
+            error: None,
+            tasks: vec![task],
+        }
+    }
+
+    fn write(&self, insert: bool, attempt: Option<u32>) -> TaskWrite {
+        let fence = attempt.map(|attempt| Claim { runner: self.runner, attempt });
+        TaskWrite { ordinal: 0, insert, fence, queue: self.queue(), priority: 0 }
+    }
+
+    fn submit<'a>(&self, record: &'a ExecutionRecord) -> Submit<'a> {
+        Submit { record, workflow: "benchmark.workflow", tasks: vec![self.write(true, None)], history: &[] }
+    }
+
+    fn end(record: &mut ExecutionRecord) {
+        record.revision += 1;
+        record.status = ExecutionStatus::Completed;
+        record.ended_at = Some(NOW + 1);
+        let task = &mut record.tasks[0];
+        task.status = TaskStatus::Completed;
+        task.ended_at = Some(NOW + 1);
+        task.delta = Some(Arc::new(Delta::default()));
+    }
+
+    fn commit(&self, submits: &[ExecutionRecord], ended: &[ExecutionRecord], claim: usize) -> Vec<ExecutionId> {
+        let classes = vec![ClaimClass { queues: vec![self.queue()], excluded: vec![], limit: claim }];
+        let batch = Batch {
+            runner: self.runner,
+            now: NOW,
+            submits: submits.iter().map(|record| self.submit(record)).collect(),
+            advances: ended
+                .iter()
+                .map(|record| Advance {
+                    record,
+                    expected: record.revision - 1,
+                    tasks: vec![self.write(false, Some(1))],
+                    history: &[],
+                })
+                .collect(),
+            claim: ClaimRequest { classes: if claim > 0 { classes } else { vec![] } },
+        };
+        let committed = self.store.commit(&batch).unwrap();
+        assert!(committed.advances.iter().all(|applied| *applied));
+        committed.claimed.iter().map(|claim| claim.execution).collect()
+    }
+
+    /// Each commit submits a batch with its tasks claimed and finishes the one before.
+    fn submit_claimed(&self) -> f64 {
+        let mut previous: Vec<ExecutionRecord> = Vec::new();
+        per_execution(|| {
+            let fresh: Vec<ExecutionRecord> = (0..BATCH).map(|_| self.new_record(true)).collect();
+            self.commit(&fresh, &previous, 0);
+            previous = fresh;
+            previous.iter_mut().for_each(Self::end);
+        })
+    }
+
+    /// Each commit submits a batch, finishes what was claimed before, and claims; what was claimed is then loaded.
+    fn submit_unclaimed(&self) -> f64 {
+        let mut claimed: Vec<ExecutionRecord> = Vec::new();
+        per_execution(|| {
+            let fresh: Vec<ExecutionRecord> = (0..BATCH).map(|_| self.new_record(false)).collect();
+            let ids = self.commit(&fresh, &claimed, BATCH);
+            claimed = self.store.load(&ids).unwrap();
+            claimed.iter_mut().for_each(Self::end);
+        })
+    }
+
+    /// One execution alone: a commit to submit it with its claim, one to finish it.
+    fn alone(&self) -> f64 {
+        per_execution(|| {
+            let mut record = [self.new_record(true)];
+            self.commit(&record, &[], 0);
+            Self::end(&mut record[0]);
+            self.commit(&[], &record, 0);
+        }) * f64::from(u32::try_from(BATCH).unwrap())
+    }
+
+    /// Looking for work where there is none.
+    fn idle_claim(&self) -> f64 {
+        per_execution(|| {
+            self.commit(&[], &[], BATCH);
+        }) * f64::from(u32::try_from(BATCH).unwrap())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn per_execution(mut commit: impl FnMut()) -> f64 {
+    for _ in 0..3 {
+        commit();
+    }
+    let rounds = (0..ROUNDS).map(|_| {
+        let (start, mut commits) = (Instant::now(), 0);
+        while start.elapsed() < ROUND {
+            commit();
+            commits += 1;
+        }
+        start.elapsed().as_secs_f64() * 1e6 / (commits * BATCH) as f64
+    });
+    rounds.fold(f64::INFINITY, f64::min)
+}
+
+fn main() {
+    let only: Option<String> = std::env::args().nth(1);
+    let template: Option<String> = std::env::args().nth(2);
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let mut makers: HashMap<&str, Box<dyn Fn() -> Arc<dyn Store>>> = HashMap::new();
+    makers.insert("memory", Box::new(|| Arc::new(MemoryStore::new())));
+    makers.insert("sqlite :memory:", Box::new(|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())));
+    for (name, synchronous) in [("sqlite full", Synchronous::Full), ("sqlite normal", Synchronous::Normal)] {
+        let (folder, template) = (folder.path().to_owned(), template.clone());
+        makers.insert(
+            name,
+            Box::new(move || {
+                let path = folder.join(ExecutionId::generate().to_string());
+                if let Some(template) = &template {
+                    std::fs::copy(template, &path).unwrap();
+                }
+                let options = SqliteOptions { synchronous, ..SqliteOptions::file(path) };
+                Arc::new(SqliteStore::open(&options).unwrap())
+            }),
+        );
+    }
+    let mut names: Vec<&str> = makers.keys().copied().collect();
+    names.sort_unstable();
+    println!("{:<18}{:>16}{:>18}{:>10}{:>14}", "µs per execution", "submit claimed", "submit, claim", "alone", "idle claim");
+    for name in names.into_iter().filter(|name| only.as_deref().is_none_or(|only| only == *name)) {
+        let claimed = Bench::new(makers[name]()).submit_claimed();
+        let unclaimed = Bench::new(makers[name]()).submit_unclaimed();
+        let bench = Bench::new(makers[name]());
+        println!("{name:<18}{claimed:>16.1}{unclaimed:>18.1}{:>10.1}{:>14.1}", bench.alone(), bench.idle_claim());
+    }
+}

@@ -1,0 +1,129 @@
+//! What the tests share: a runner with named Rust tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cloacina::engine::Outcome;
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::{Assignment, Ended, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest};
+use cloacina::store::Store;
+use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub type Body = Arc<dyn Fn(&Assignment) -> Outcome + Send + Sync>;
+
+pub fn body(run: impl Fn(&Assignment) -> Outcome + Send + Sync + 'static) -> Body {
+    Arc::new(run)
+}
+
+pub fn done() -> Outcome {
+    Outcome::Completed(Arc::new(Delta::default()))
+}
+
+pub fn wrote(key: &str, value: &str) -> Outcome {
+    let mut delta = Delta::default();
+    delta.set.insert(key.into(), Json::parse(value).unwrap());
+    Outcome::Completed(Arc::new(delta))
+}
+
+pub fn failed(message: &str) -> Outcome {
+    Outcome::Failed(Failure { kind: "Boom".into(), message: message.into(), traceback: None, retryable: true, lineage: Vec::new() })
+}
+
+pub fn config() -> RunnerConfig {
+    RunnerConfig { poll_interval: Duration::from_millis(10), ..RunnerConfig::default() }
+}
+
+pub fn start(store: Arc<dyn Store>, config: RunnerConfig) -> EngineHandle {
+    let options = OpenOptions { config, auto_migrate: true, ..OpenOptions::default() };
+    EngineHandle::start(store, Arc::new(SystemClock), options).unwrap()
+}
+
+pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
+    TaskDefinition {
+        id: id.into(),
+        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
+        kind: TaskKind::Async,
+        retry: RetryPolicy { max_attempts: 1, ..RetryPolicy::default() },
+        ..TaskDefinition::default()
+    }
+}
+
+pub fn define(engine: &EngineHandle, name: &str, tasks: Vec<(TaskDefinition, Body)>) -> Arc<Workflow> {
+    let mut handlers = BTreeMap::new();
+    let mut definitions = Vec::new();
+    for (definition, body) in tasks {
+        let token = engine
+            .tasks()
+            .add(Arc::new(move |assignment| {
+                let body = Arc::clone(&body);
+                Box::pin(async move { body(&assignment) })
+            }))
+            .unwrap();
+        let handler = Handler { executor: Executor::Futures, token, on_success: false, on_failure: false };
+        handlers.insert(definition.id.clone(), handler);
+        definitions.push(definition);
+    }
+    let workflow = Arc::new(
+        Workflow::new(WorkflowDefinition {
+            name: name.into(),
+            tenant: "public".into(),
+            package: "embedded".into(),
+            tasks: definitions,
+            ..WorkflowDefinition::default()
+        })
+        .unwrap(),
+    );
+    engine.register(Registration { workflow: Arc::clone(&workflow), handlers }).unwrap();
+    workflow
+}
+
+pub fn request(workflow: &str) -> SubmitRequest {
+    SubmitRequest {
+        id: ExecutionId::generate(),
+        workflow: workflow.into(),
+        input: Arc::new(Context::new()),
+        key: None,
+        priority: 0,
+        start_at: None,
+        timeout: None,
+    }
+}
+
+pub fn submit(engine: &EngineHandle, workflow: &str) -> ExecutionId {
+    engine.submit(vec![request(workflow)]).unwrap()[0]
+}
+
+pub fn wait(engine: &EngineHandle, id: ExecutionId) -> Ended {
+    let ended = OneShot::default();
+    let set = ended.clone();
+    engine.when_ended(id, move |result| set.set(result)).unwrap();
+    ended.wait(PATIENCE).unwrap_or_else(|| panic!("execution {id} did not end: {:?}", engine.execution(id))).unwrap()
+}
+
+/// Counts calls.
+#[derive(Clone, Default)]
+pub struct Counter(Arc<AtomicUsize>);
+
+impl Counter {
+    pub fn hit(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits for a fact without a fixed sleep.
+pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while !fact() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        std::thread::yield_now();
+    }
+}

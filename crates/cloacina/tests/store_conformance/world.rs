@@ -1,0 +1,228 @@
+//! What the cases share: a store with a runner and a workflow, and short ways to write batches.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use cloacina::store::{
+    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, RunnerRow, Store, StoreError, Submit,
+    SubmitVerdict, TaskWrite,
+};
+use cloacina::types::{
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
+    RunnerId, TaskRecord, TaskStatus, Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+
+/// A store to test, with whatever must live as long as it.
+pub struct Subject {
+    pub store: Arc<dyn Store>,
+    pub keep: Option<Box<dyn Any>>,
+}
+
+pub struct World {
+    pub store: Arc<dyn Store>,
+    pub runner: RunnerId,
+    pub workflow: Workflow,
+    pub definition: DefinitionId,
+    _keep: Option<Box<dyn Any>>,
+}
+
+pub const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+pub const SECOND: i64 = 1_000_000;
+
+pub fn workflow(name: &str, tasks: usize) -> Workflow {
+    let tasks = (0..tasks).map(|index| TaskDefinition { id: format!("task{index}"), ..TaskDefinition::default() });
+    Workflow::new(WorkflowDefinition {
+        name: name.to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks: tasks.collect(),
+        ..WorkflowDefinition::default()
+    })
+    .unwrap()
+}
+
+pub fn runner_row(id: RunnerId) -> RunnerRow {
+    RunnerRow {
+        id,
+        host: "host/boot".to_owned(),
+        pid: 4711,
+        pid_started: 99,
+        started_at: NOW,
+        heartbeat_at: NOW,
+        lease_until: NOW + 15 * SECOND,
+        workflows: vec!["etl".to_owned()],
+    }
+}
+
+pub fn register(store: &dyn Store) -> RunnerId {
+    let id = RunnerId::generate();
+    store.register_runner(&runner_row(id)).unwrap();
+    id
+}
+
+/// A record without any row yet.
+pub fn record_of(definition: DefinitionId, tasks: usize) -> ExecutionRecord {
+    ExecutionRecord {
+        id: ExecutionId::generate(),
+        definition,
+        revision: 1,
+        status: ExecutionStatus::Pending,
+        priority: 0,
+        key: None,
+        input: Arc::new(Context::new()),
+        created_at: NOW,
+        start_at: None,
+        started_at: None,
+        ended_at: None,
+        timeout: None,
+        deadline: None,
+        paused_at: None,
+        error: None,
+        tasks: vec![TaskRecord::pending(); tasks],
+    }
+}
+
+pub fn history(kind: &str) -> HistoryEvent {
+    HistoryEvent { time: NOW, kind: kind.to_owned(), task: None, attempt: None, runner: None, data: None }
+}
+
+impl World {
+    pub fn new(subject: Subject, tasks: usize) -> Self {
+        let Subject { store, keep } = subject;
+        let workflow = workflow("etl", tasks);
+        let definition = store.put_definition(&workflow, NOW).unwrap();
+        let runner = register(&*store);
+        Self { store, runner, workflow, definition, _keep: keep }
+    }
+
+    pub fn queue(&self) -> QueueId {
+        QueueId::new(self.definition, TaskKind::Sync)
+    }
+
+    pub fn record(&self) -> ExecutionRecord {
+        record_of(self.definition, self.workflow.len())
+    }
+
+    /// A record whose tasks of these ordinals are ready.
+    pub fn ready(&self, ordinals: &[Ordinal]) -> ExecutionRecord {
+        let mut record = self.record();
+        for ordinal in ordinals {
+            record.tasks[*ordinal as usize].status = TaskStatus::Ready;
+        }
+        record
+    }
+
+    /// A record whose first task is claimed by this world's runner.
+    pub fn running(&self) -> ExecutionRecord {
+        let mut record = self.record();
+        record.status = ExecutionStatus::Running;
+        record.started_at = Some(NOW);
+        let task = &mut record.tasks[0];
+        task.status = TaskStatus::Running;
+        task.attempt = 1;
+        task.runner = Some(self.runner);
+        task.started_at = Some(NOW);
+        record
+    }
+
+    pub fn insert(&self, ordinal: Ordinal) -> TaskWrite {
+        TaskWrite { ordinal, insert: true, fence: None, queue: self.queue(), priority: 0 }
+    }
+
+    pub fn update(&self, ordinal: Ordinal) -> TaskWrite {
+        TaskWrite { insert: false, ..self.insert(ordinal) }
+    }
+
+    pub fn fenced(&self, ordinal: Ordinal, runner: RunnerId, attempt: u32) -> TaskWrite {
+        TaskWrite { fence: Some(Claim { runner, attempt }), ..self.update(ordinal) }
+    }
+
+    pub fn batch<'a>(&self) -> Batch<'a> {
+        Batch {
+            runner: self.runner,
+            now: NOW,
+            submits: Vec::new(),
+            advances: Vec::new(),
+            claim: ClaimRequest::default(),
+        }
+    }
+
+    /// The submission of a record with rows for all tasks that are not pending.
+    pub fn submission<'a>(&'a self, record: &'a ExecutionRecord) -> Submit<'a> {
+        let tasks = (0..).zip(&record.tasks).filter(|(_, task)| task.status != TaskStatus::Pending);
+        let tasks = tasks.map(|(ordinal, _)| TaskWrite { priority: record.priority, ..self.insert(ordinal) });
+        Submit { record, workflow: self.workflow.name(), tasks: tasks.collect(), history: &[] }
+    }
+
+    pub fn submit(&self, record: &ExecutionRecord) -> SubmitVerdict {
+        let batch = Batch { submits: vec![self.submission(record)], ..self.batch() };
+        self.store.commit(&batch).unwrap().submits[0]
+    }
+
+    pub fn try_advance(
+        &self,
+        record: &ExecutionRecord,
+        expected: i64,
+        tasks: Vec<TaskWrite>,
+    ) -> Result<bool, StoreError> {
+        let advance = Advance { record, expected, tasks, history: &[] };
+        let committed = self.store.commit(&Batch { advances: vec![advance], ..self.batch() })?;
+        Ok(committed.advances[0])
+    }
+
+    /// Writes a change of a record on top of the revision before it.
+    pub fn advance(&self, record: &mut ExecutionRecord, tasks: Vec<TaskWrite>) -> bool {
+        let expected = record.revision;
+        record.revision += 1;
+        self.try_advance(record, expected, tasks).unwrap()
+    }
+
+    pub fn class(&self, limit: usize) -> ClaimClass {
+        ClaimClass { queues: vec![self.queue()], excluded: Vec::new(), limit }
+    }
+
+    pub fn request(&self, classes: Vec<ClaimClass>, now: Timestamp) -> Committed {
+        self.store.commit(&Batch { now, claim: ClaimRequest { classes }, ..self.batch() }).unwrap()
+    }
+
+    pub fn claim(&self, limit: usize) -> Vec<Claimed> {
+        self.request(vec![self.class(limit)], NOW).claimed
+    }
+
+    pub fn load(&self, id: ExecutionId) -> ExecutionRecord {
+        let mut records = self.store.load(&[id]).unwrap();
+        assert_eq!(records.len(), 1);
+        records.remove(0)
+    }
+
+    /// Ends the first task and the execution.
+    pub fn finish(&self, record: &mut ExecutionRecord, status: ExecutionStatus, at: Timestamp) -> bool {
+        let task = &mut record.tasks[0];
+        let attempt = task.attempt;
+        task.status = TaskStatus::Completed;
+        task.ended_at = Some(at);
+        task.delta = Some(Arc::new(Delta::default()));
+        record.status = status;
+        record.ended_at = Some(at);
+        let write = self.fenced(0, self.runner, attempt);
+        self.advance(record, vec![write])
+    }
+
+    /// A submitted execution that has ended.
+    pub fn ended(&self, status: ExecutionStatus, at: Timestamp) -> ExecutionRecord {
+        let mut record = self.running();
+        self.submit(&record);
+        assert!(self.finish(&mut record, status, at));
+        record
+    }
+}
+
+/// The record as `load` gives it back: rows are stored where there are some.
+pub fn as_stored(record: &ExecutionRecord) -> ExecutionRecord {
+    let mut record = record.clone();
+    for task in &mut record.tasks {
+        task.stored = task.status != TaskStatus::Pending;
+    }
+    record
+}
