@@ -27,6 +27,10 @@ class Context(MutableMapping[str, Any]):
     def remove(self, key: str) -> Any: ...
     def delete(self, key: str) -> None: ...
     def get_required(self, key: str) -> Any: ...
+    def __reversed__(self) -> Iterator[str]: ...
+    def popitem(self) -> tuple[str, Any]:
+        """The last one, as with a dict."""
+
     def to_dict(self) -> dict[str, Any]: ...
     def update_from_dict(self, data: Mapping[str, Any]) -> None: ...
     def to_json(self) -> str: ...
@@ -144,7 +148,11 @@ class Port:
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
     def completed(self) -> list[tuple[int, Execution | None]]:
-        """Subscriptions that ended since the last call: token and execution; `None` when the runner is gone."""
+        """Subscriptions that ended since the last call: token and execution; `None` when the runner is gone.
+
+        Makes the port unreadable. Call it first whenever the port is readable, also on `Runner.loop_port`, and only then
+        `async_notices` and `take_async`: what arrives later makes it readable again.
+        """
 
     def close(self) -> None: ...
 
@@ -232,16 +240,26 @@ class Runner:
     # The supervisor thread
     def supervise(self) -> list[tuple[Any, ...]]:
         """Wait for what to do: ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end."""
+        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end.
+
+        The level of a log record is a number of `logging`, or 5 for the engine's finest; the target begins with
+        `cloacina`; the values are text, numbers and booleans.
+        """
+
+    def set_log_level(self, level: int) -> None:
+        """Queue log records of this level of `logging` and above for `supervise`; 20 at first."""
 
     # The event loop's thread
     @property
     def loop_port(self) -> Port: ...
-    def take_async(self, limit: int) -> list[Work]: ...
+    def take_async(self, limit: int) -> list[Work]:
+        """What waits, at most `limit`; the port does not tell again of what is left."""
     def async_notices(self) -> list[tuple[str, int]]:
         """("overrun" | "cancelled", token) for coroutines to cancel."""
 
-    def finish_async(self, work: Work, outcome: Outcome) -> None: ...
+    def finish_async(self, work: Work, outcome: Outcome) -> None:
+        """Report; also what overran or was cancelled, whose result is dropped."""
+
     def stop(self, grace_us: int) -> None:
         """Graceful shutdown; waits. A second call with a shorter grace shortens the first."""
 
@@ -249,8 +267,8 @@ def now_us() -> int: ...
 def after_fork_child() -> None:
     """Mark this process as a forked child: every engine object made before raises ForkedProcessError."""
 
-def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
-    """Exception classes by error code and by the names used in `crates/cloaca-python/src/errors.rs`."""
+def set_exceptions(classes: dict[str, Any]) -> None:
+    """Exception classes by error code; each takes `(message, *, code, hint)`. `ValueError` when a code has none."""
 
 def set_encoder(encode: Any) -> None:
     """`encode(key, value) -> str` for values that are not plain scalars; raises TypeError or ValueError."""

@@ -28,6 +28,7 @@ use crate::overlay::Overlay;
 ///     ValueError: A value holds NaN, an infinity, or itself.
 ///
 /// Since 0.1.
+#[expect(clippy::doc_markdown, reason = "Python's docstring, in Google's style")]
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {
     // Held only for moments in which no Python code can run.
@@ -37,12 +38,16 @@ pub struct Context {
 impl Context {
     /// What a task sees; its writes are its delta.
     pub fn of_task(base: Arc<types::Context>) -> Self {
-        Self { content: Mutex::new(Overlay::new(base, true)) }
+        Self {
+            content: Mutex::new(Overlay::new(base, true)),
+        }
     }
 
     /// Values that nobody counts writes of.
     pub fn plain(values: Arc<types::Context>) -> Self {
-        Self { content: Mutex::new(Overlay::new(values, false)) }
+        Self {
+            content: Mutex::new(Overlay::new(values, false)),
+        }
     }
 
     /// What was written.
@@ -71,7 +76,11 @@ impl Context {
         let mut pairs: Vec<(Arc<str>, Json)> = Vec::new();
         if let Ok(other) = data.cast::<Self>() {
             let other = other.get().snapshot();
-            pairs.extend(other.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+            pairs.extend(
+                other
+                    .iter()
+                    .map(|(key, value)| (Arc::clone(key), value.clone())),
+            );
         } else {
             for pair in pairs_of(data)? {
                 let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
@@ -87,21 +96,36 @@ impl Context {
     }
 
     fn keys_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let keys: Vec<Arc<str>> =
-            self.content.lock().iter().map(|(key, _)| Arc::clone(key)).collect();
+        let keys: Vec<Arc<str>> = self
+            .content
+            .lock()
+            .iter()
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
         PyList::new(py, keys.iter().map(|key| PyString::new(py, key)))
     }
 
     fn missing(&self, py: Python<'_>, key: &str) -> PyErr {
-        let keys: Vec<Arc<str>> =
-            self.content.lock().iter().map(|(key, _)| Arc::clone(key)).collect();
-        let error = Error::new(ErrorCode::ContextInvalid, format!("the context has no key '{key}'"));
+        let keys: Vec<Arc<str>> = self
+            .content
+            .lock()
+            .iter()
+            .map(|(key, _)| Arc::clone(key))
+            .collect();
+        let error = Error::new(
+            ErrorCode::ContextInvalid,
+            format!("the context has no key '{key}'"),
+        );
         let hint = match nearest(key, keys.iter().map(AsRef::as_ref)) {
             Some(near) => format!("did you mean '{near}'?"),
             None if keys.is_empty() => "it is empty".to_owned(),
             None => {
                 let shown: Vec<&str> = keys.iter().take(10).map(AsRef::as_ref).collect();
-                format!("it has {}{}", shown.join(", "), if keys.len() > 10 { ", …" } else { "" })
+                format!(
+                    "it has {}{}",
+                    shown.join(", "),
+                    if keys.len() > 10 { ", …" } else { "" }
+                )
             }
         };
         exception(py, &error.with_hint(hint))
@@ -133,7 +157,9 @@ impl Context {
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let removed = self.content.lock().remove(key_text(key)?);
-        removed.map(drop).ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
+        removed
+            .map(drop)
+            .ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -181,7 +207,11 @@ impl Context {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, Bound<'py, PyTuple>, String) {
-        (slf.get_type().into_any(), PyTuple::empty(slf.py()), slf.get().to_json())
+        (
+            slf.get_type().into_any(),
+            PyTuple::empty(slf.py()),
+            slf.get().to_json(),
+        )
     }
 
     fn __setstate__(&self, text: &str) -> PyResult<()> {
@@ -281,11 +311,15 @@ impl Context {
         default: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if default.len() > 1 {
-            return Err(PyTypeError::new_err("pop takes a key and at most one default"));
+            return Err(PyTypeError::new_err(
+                "pop takes a key and at most one default",
+            ));
         }
         match self.remove(key)? {
             Some(value) => Ok(value),
-            None => default.get_item(0).map_err(|_| PyKeyError::new_err(key.clone().unbind())),
+            None => default
+                .get_item(0)
+                .map_err(|_| PyKeyError::new_err(key.clone().unbind())),
         }
     }
 
@@ -324,19 +358,22 @@ impl Context {
     /// A view of the keys.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        VIEW.import(slf.py(), "collections.abc", "KeysView")?.call1((slf,))
+        VIEW.import(slf.py(), "collections.abc", "KeysView")?
+            .call1((slf,))
     }
 
     /// A view of the values.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        VIEW.import(slf.py(), "collections.abc", "ValuesView")?.call1((slf,))
+        VIEW.import(slf.py(), "collections.abc", "ValuesView")?
+            .call1((slf,))
     }
 
     /// A view of the keys with their values.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        VIEW.import(slf.py(), "collections.abc", "ItemsView")?.call1((slf,))
+        VIEW.import(slf.py(), "collections.abc", "ItemsView")?
+            .call1((slf,))
     }
 
     /// All keys and values as a new dict.
@@ -407,12 +444,11 @@ fn key_text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
 }
 
 /// The arguments of the established `update(key, value)`.
-#[expect(clippy::type_complexity, reason = "a pair of values")]
 fn key_and_value<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let named = kwargs.map_or(0, |kwargs| kwargs.len());
+    let named = kwargs.map_or(0, PyDictMethods::len);
     if args.len() + named != 2 {
         return Ok(None);
     }

@@ -3,6 +3,7 @@
 //! Plain values are written here. Whatever is not plain, or has no JSON form, goes to the package's encoder, which
 //! converts it or says why not: its messages are the only ones.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 
 use cloacina::types::{Json, JsonShape};
@@ -38,10 +39,7 @@ pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
 
 fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let py = value.py();
-    let encoder = ENCODER
-        .lock()
-        .as_ref()
-        .map(|encoder| encoder.clone_ref(py));
+    let encoder = ENCODER.lock().as_ref().map(|encoder| encoder.clone_ref(py));
     let Some(encoder) = encoder else {
         let kind = value.get_type().qualname()?;
         return Err(PyTypeError::new_err(format!(
@@ -60,7 +58,10 @@ fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
 /// Appends a plain value; `false` when it is not plain, and what was written is of no use.
 fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
     if value.is_exact_instance_of::<PyString>() {
-        let text = value.cast::<PyString>().ok().and_then(|text| text.to_str().ok());
+        let text = value
+            .cast::<PyString>()
+            .ok()
+            .and_then(|text| text.to_str().ok());
         text.map(|text| write_string(out, text)).is_some()
     } else if value.is_exact_instance_of::<PyInt>() {
         write_integer(out, value)
@@ -121,16 +122,19 @@ fn write_array<'py>(
 }
 
 fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> bool {
-    let mut first = true;
     out.push('{');
+    let start = out.len();
+    // The closure is an `Fn`, though it is never entered twice at once.
+    let target = RefCell::new(&mut *out);
+    // Under a lock where Python has no GIL: another thread may change the dict.
     let whole = dict.locked_for_each(|key, value| {
-        let key = key.cast_exact::<PyString>()?;
-        if !std::mem::take(&mut first) {
-            out.push(',');
+        let mut target = target.borrow_mut();
+        if target.len() > start {
+            target.push(',');
         }
-        write_string(out, key.to_str()?);
-        out.push(':');
-        if write(out, &value, depth + 1) {
+        write_string(&mut target, key.cast_exact::<PyString>()?.to_str()?);
+        target.push(':');
+        if write(&mut target, &value, depth + 1) {
             Ok(())
         } else {
             Err(PyTypeError::new_err(()))

@@ -46,10 +46,9 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let named = PyDict::new(py);
     named.set_item("code", error.code.name())?;
     named.set_item("hint", error.hint.as_deref())?;
-    Ok(PyErr::from_value(class.call(
-        (error.message.as_str(),),
-        Some(&named),
-    )?))
+    Ok(PyErr::from_value(
+        class.call((error.message.as_str(),), Some(&named))?,
+    ))
 }
 
 /// Turns the engine's results into Python's.

@@ -84,7 +84,12 @@ impl Execution {
     fn error(&self) -> Option<(Option<&str>, &str, &str, Option<&str>)> {
         let (task, failure) = self.inner.record().error.as_ref()?;
         let task = task.map(|task| self.inner.workflow().task(task).id.as_str());
-        Some((task, &failure.kind, &failure.message, failure.traceback.as_deref()))
+        Some((
+            task,
+            &failure.kind,
+            &failure.message,
+            failure.traceback.as_deref(),
+        ))
     }
 
     /// The input with what all completed tasks wrote.
@@ -95,25 +100,37 @@ impl Execution {
     /// Per task: id, status, attempts, `started_at_us`, `ended_at_us`, (type, message, traceback), skip reason.
     fn tasks(&self) -> Vec<TaskParts<'_>> {
         let definitions = &self.inner.workflow().definition().tasks;
-        let tasks = definitions.iter().zip(&self.inner.record().tasks).map(|(definition, task)| {
-            let failure = task.error.as_ref().map(|failure| {
-                (failure.kind.as_str(), failure.message.as_str(), failure.traceback.as_deref())
+        let tasks = definitions
+            .iter()
+            .zip(&self.inner.record().tasks)
+            .map(|(definition, task)| {
+                let failure = task.error.as_ref().map(|failure| {
+                    (
+                        failure.kind.as_str(),
+                        failure.message.as_str(),
+                        failure.traceback.as_deref(),
+                    )
+                });
+                (
+                    definition.id.as_str(),
+                    task.status.name(),
+                    task.attempt,
+                    task.started_at.map(|at| at.0),
+                    task.ended_at.map(|at| at.0),
+                    failure,
+                    task.skip.as_ref().map(|skip| skip.reason.as_str()),
+                )
             });
-            (
-                definition.id.as_str(),
-                task.status.name(),
-                task.attempt,
-                task.started_at.map(|at| at.0),
-                task.ended_at.map(|at| at.0),
-                failure,
-                task.skip.as_ref().map(|skip| skip.reason.as_str()),
-            )
-        });
         tasks.collect()
     }
 
     fn __repr__(&self) -> String {
         let record = self.inner.record();
-        format!("<Execution {} of '{}', {}>", record.id, self.inner.workflow().name(), record.status)
+        format!(
+            "<Execution {} of '{}', {}>",
+            record.id,
+            self.inner.workflow().name(),
+            record.status
+        )
     }
 }

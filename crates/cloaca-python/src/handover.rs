@@ -15,7 +15,7 @@ use crate::work::Work;
 /// The event loop takes as this worker.
 const LOOP_WORKER: u64 = 0;
 /// A worker waits for ever; this long at a time.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Whether a worker goes on after its task.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,10 @@ pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell
         }
     }));
     threads.allow_workers(engine.config().max_concurrent_tasks);
-    engine.queues().of(Executor::Loop).on_arrival(Arc::new(move || bell.ring()));
+    engine
+        .queues()
+        .of(Executor::Loop)
+        .on_arrival(Arc::new(move || bell.ring()));
 }
 
 /// Reports the end of what a worker ran.
@@ -53,7 +56,12 @@ pub fn finish(engine: &EngineHandle, executor: Executor, work: &Work, outcome: O
                 started_at: Some(running.started_at),
                 outcome,
             };
-            engine.report(Message::Finished { execution: running.execution, finish, executor, ran });
+            engine.report(Message::Finished {
+                execution: running.execution,
+                finish,
+                executor,
+                ran,
+            });
             Slot::Kept
         }
         Completion::Dropped => Slot::Kept,
@@ -62,7 +70,12 @@ pub fn finish(engine: &EngineHandle, executor: Executor, work: &Work, outcome: O
 }
 
 /// The next work of a thread. Detaches only when none waits. `None`: there will be none.
-pub fn next(py: Python<'_>, engine: &EngineHandle, supervision: &Supervision, worker: u64) -> Option<Work> {
+pub fn next(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    supervision: &Supervision,
+    worker: u64,
+) -> Option<Work> {
     let queue = engine.queues().of(Executor::Threads);
     let now = || engine.now();
     let taken = match queue.try_take(worker, now()) {
@@ -74,7 +87,11 @@ pub fn next(py: Python<'_>, engine: &EngineHandle, supervision: &Supervision, wo
     Some(accept(engine, taken))
 }
 
-fn wait(queue: &WorkQueue, worker: u64, now: &dyn Fn() -> cloacina::types::Timestamp) -> Option<Taken> {
+fn wait(
+    queue: &WorkQueue,
+    worker: u64,
+    now: &dyn Fn() -> cloacina::types::Timestamp,
+) -> Option<Taken> {
     loop {
         let taken = queue.wait_take(worker, PATIENCE, now);
         if taken.is_some() || queue.is_closed() {
@@ -87,7 +104,10 @@ fn wait(queue: &WorkQueue, worker: u64, now: &dyn Fn() -> cloacina::types::Times
 pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     let queue = engine.queues().of(Executor::Loop);
     let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
-    taken.take(limit).map(|taken| accept(engine, taken)).collect()
+    taken
+        .take(limit)
+        .map(|taken| accept(engine, taken))
+        .collect()
 }
 
 /// Coroutines that the event loop must cancel, and why.

@@ -48,7 +48,9 @@ impl Record {
         Self {
             level: number_of(Level::WARN),
             target: TARGET,
-            message: format!("{count} log records were dropped: they came faster than they were written"),
+            message: format!(
+                "{count} log records were dropped: they came faster than they were written"
+            ),
             fields: Vec::new(),
         }
     }
@@ -59,7 +61,8 @@ impl Visit for Record {
         if name.name() == "message" {
             value.clone_into(&mut self.message);
         } else {
-            self.fields.push((name.name(), Field::Text(value.to_owned())));
+            self.fields
+                .push((name.name(), Field::Text(value.to_owned())));
         }
     }
 
@@ -69,7 +72,8 @@ impl Visit for Record {
 
     fn record_u64(&mut self, name: &Name, value: u64) {
         let value = i64::try_from(value);
-        self.fields.push((name.name(), Field::Integer(value.unwrap_or(i64::MAX))));
+        self.fields
+            .push((name.name(), Field::Integer(value.unwrap_or(i64::MAX))));
     }
 
     fn record_f64(&mut self, name: &Name, value: f64) {
@@ -117,7 +121,10 @@ pub struct LogQueue {
 
 impl LogQueue {
     pub const fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
-        Self { supervision, threshold }
+        Self {
+            supervision,
+            threshold,
+        }
     }
 }
 
@@ -129,12 +136,18 @@ impl Subscriber for LogQueue {
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN];
-        let lowest = levels.into_iter().find(|level| self.threshold.admits(*level));
+        let lowest = levels
+            .into_iter()
+            .find(|level| self.threshold.admits(*level));
         Some(lowest.unwrap_or(Level::ERROR).into())
     }
 

@@ -19,7 +19,12 @@ pub struct Overlay {
 impl Overlay {
     /// Without writes.
     pub fn new(base: Arc<Context>, is_task: bool) -> Self {
-        Self { base, written: Delta::default(), hidden: FxHashSet::default(), is_task }
+        Self {
+            base,
+            written: Delta::default(),
+            hidden: FxHashSet::default(),
+            is_task,
+        }
     }
 
     /// The value of a key.
@@ -59,21 +64,41 @@ impl Overlay {
 
     /// Keys and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
-        let below = self.base.iter().filter(|(key, _)| !self.hidden.contains(*key));
+        let below = self
+            .base
+            .iter()
+            .filter(|(key, _)| !self.hidden.contains(*key));
         let below = below.map(|(key, value)| (key, self.written.set.get(key).unwrap_or(value)));
-        below.chain(self.written.set.iter().filter(|(key, _)| self.below(key).is_none()))
+        below.chain(
+            self.written
+                .set
+                .iter()
+                .filter(|(key, _)| self.below(key).is_none()),
+        )
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        let appended = self.written.set.keys().filter(|key| self.below(key).is_none()).count();
+        let appended = self
+            .written
+            .set
+            .keys()
+            .filter(|key| self.below(key).is_none())
+            .count();
         self.base.len() - self.hidden.len() + appended
     }
 
     /// The key that stands last.
     pub fn last_key(&self) -> Option<Arc<str>> {
-        let appended = self.written.set.keys().rev().find(|key| self.below(key).is_none());
-        appended.or_else(|| self.iter().last().map(|(key, _)| key)).cloned()
+        let appended = self
+            .written
+            .set
+            .keys()
+            .rev()
+            .find(|key| self.below(key).is_none());
+        appended
+            .or_else(|| self.iter().last().map(|(key, _)| key))
+            .cloned()
     }
 
     /// Everything as one value, shared where nothing was written.
@@ -81,7 +106,9 @@ impl Overlay {
         if self.written.set.is_empty() && self.hidden.is_empty() {
             return Arc::clone(&self.base);
         }
-        let pairs = self.iter().map(|(key, value)| (Arc::clone(key), value.clone()));
+        let pairs = self
+            .iter()
+            .map(|(key, value)| (Arc::clone(key), value.clone()));
         let all: Arc<Context> = Arc::new(pairs.collect());
         if !self.is_task {
             *self = Self::new(Arc::clone(&all), false);
@@ -91,17 +118,26 @@ impl Overlay {
 
     /// What was written: the keys set, and those removed and not set again.
     pub fn delta(&self) -> Delta {
-        let gone = self.hidden.iter().filter(|key| !self.written.set.contains_key(*key));
+        let gone = self
+            .hidden
+            .iter()
+            .filter(|key| !self.written.set.contains_key(*key));
         let mut removed: Vec<Arc<str>> = gone.cloned().collect();
         removed.sort_unstable();
-        Delta { set: self.written.set.clone(), removed }
+        Delta {
+            set: self.written.set.clone(),
+            removed,
+        }
     }
 
     /// Becomes `other`; what differs from the base counts as written.
     pub fn replace_with(&mut self, other: &Context) {
         let delta = self.base.delta_to(other);
         self.hidden = delta.removed.iter().cloned().collect();
-        self.written = Delta { set: delta.set, removed: Vec::new() };
+        self.written = Delta {
+            set: delta.set,
+            removed: Vec::new(),
+        };
     }
 
     fn below(&self, key: &str) -> Option<&Json> {

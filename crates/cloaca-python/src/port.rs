@@ -85,7 +85,9 @@ impl Port {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        let port = Self { bell: Bell::default() };
+        let port = Self {
+            bell: Bell::default(),
+        };
         port.bell.inner.lock().streams = Some(Streams { reader, writer });
         Ok(port)
     }
@@ -93,7 +95,10 @@ impl Port {
     /// The descriptor to watch for reading.
     fn fileno(&self) -> PyResult<i32> {
         let inner = self.bell.inner.lock();
-        let descriptor = inner.streams.as_ref().map(|streams| streams.reader.as_raw_fd());
+        let descriptor = inner
+            .streams
+            .as_ref()
+            .map(|streams| streams.reader.as_raw_fd());
         descriptor.ok_or_else(|| PyValueError::new_err("the port is closed"))
     }
 
@@ -103,7 +108,10 @@ impl Port {
         inner.acknowledge();
         let ended = std::mem::take(&mut inner.ended);
         drop(inner);
-        ended.into_iter().map(|(token, ended)| (token, ended.map(Execution::new))).collect()
+        ended
+            .into_iter()
+            .map(|(token, ended)| (token, ended.map(Execution::new)))
+            .collect()
     }
 
     /// Closes the descriptors. Nothing wakes through this port any more.

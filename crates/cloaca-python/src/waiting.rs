@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription};
-use cloacina::types::{Error, ErrorCode, ExecutionId};
+use cloacina::types::{Error, ErrorCode, ExecutionId, Micros};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
 use crate::errors::Raise;
-use crate::gate;
+use crate::gate::{self, Birthplace};
 use crate::port::Bell;
 
 /// Takes a subscription back when nobody waits any more.
@@ -40,25 +40,104 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
     let end = End::default();
     let told = end.clone();
     let subscription = engine.when_new_ended(id, move |ended| told.set(ended));
-    let _own = Subscribed { engine, subscription };
+    let _own = Subscribed {
+        engine,
+        subscription,
+    };
     let answer = engine.begin_submit(vec![request]);
-    let mut durable = false;
-    let mut duplicate = None;
-    // One wait for both, so that the thread does not attach in between.
+    let mut is_durable = false;
+    // The key may name an earlier execution: then it is that one's end.
+    let mut earlier: Option<Subscribed<'_>> = None;
+    // One wait for both answers, so that the thread does not attach in between.
     let ended = gate::wait(py, None, |patience| {
-        if !durable {
+        if !is_durable {
             match answer.wait(patience)? {
-                Ok(ids) => durable = true & ids.iter().all(|stored| *stored == id),
+                Ok(ids) => {
+                    for stored in ids.into_iter().filter(|stored| *stored != id) {
+                        match subscribe(engine, stored, &end) {
+                            Ok(subscription) => {
+                                earlier = Some(Subscribed {
+                                    engine,
+                                    subscription,
+                                });
+                            }
+                            Err(error) => return Some(Err(error)),
+                        }
+                    }
+                    is_durable = true;
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
         end.wait(patience)
     })?;
-    drop(duplicate.take().unwrap_or(()));
-    finished(py, ended)
+    drop(earlier);
+    ended.unwrap_or_else(|| Err(gone())).raise(py)
 }
 
-fn finished(py: Python<'_>, ended: Option<Result<Ended, Error>>) -> PyResult<Ended> {
-    let never = || Err(Error::new(ErrorCode::RunnerClosed, "the runner is shut down"));
-    ended.unwrap_or_else(never).raise(py)
+/// Waits for the end of an execution; `None` when the time is over.
+pub fn wait(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    birthplace: Birthplace,
+    id: ExecutionId,
+    timeout: Option<Micros>,
+) -> PyResult<Option<Ended>> {
+    let patience = timeout.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
+    let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+    let end = End::default();
+    let subscription = gate::call(py, birthplace, || subscribe(engine, id, &end))?;
+    let _own = Subscribed {
+        engine,
+        subscription,
+    };
+    gate::wait(py, until, |patience| end.wait(patience))?
+        .transpose()
+        .raise(py)
+}
+
+fn gone() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+}
+
+/// Who waits through a port.
+#[derive(Default)]
+pub struct Subscriptions {
+    last: AtomicU64,
+    /// By token; `None` for the moment in which the engine has not answered.
+    open: Arc<Mutex<FxHashMap<u64, Option<Subscription>>>>,
+}
+
+impl Subscriptions {
+    /// Has a port told of an execution's end, at once if it has ended.
+    pub fn open(&self, engine: &EngineHandle, bell: Bell, id: ExecutionId) -> Result<u64, Error> {
+        let token = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open.lock().insert(token, None);
+        let open = Arc::clone(&self.open);
+        let subscribed = engine.when_ended(id, move |ended| {
+            open.lock().remove(&token);
+            bell.ended(token, ended.ok());
+        });
+        let mut open = self.open.lock();
+        match subscribed {
+            Ok(subscription) => {
+                if let Some(place) = open.get_mut(&token) {
+                    *place = Some(subscription);
+                }
+                Ok(token)
+            }
+            Err(error) => {
+                open.remove(&token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a subscription back.
+    pub fn close(&self, engine: &EngineHandle, token: u64) {
+        let closed = self.open.lock().remove(&token);
+        if let Some(Some(subscription)) = closed {
+            engine.forget(subscription);
+        }
+    }
 }

@@ -38,11 +38,14 @@ impl Work {
     pub fn outcome(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<Outcome> {
         let py = outcome.py();
         let kind = outcome.get_borrowed_item(0)?;
-        let kind = kind.cast::<PyString>()?.to_str()?;
+        let kind = kind.cast::<PyString>()?;
         let part = |index| outcome.get_item(index);
-        match kind {
+        match kind.to_str()? {
             "completed" => {
-                let delta = self.context.get(py).map_or_else(Delta::default, |context| context.get().delta());
+                let delta = self
+                    .context
+                    .get(py)
+                    .map_or_else(Delta::default, |context| context.get().delta());
                 Ok(Outcome::Completed(Arc::new(delta)))
             }
             "failed" => Ok(Outcome::Failed(Failure {
@@ -62,7 +65,9 @@ impl Work {
                     retryable: true,
                 },
             }),
-            "snooze" => Ok(Outcome::Snooze { after: part(1)?.extract()? }),
+            "snooze" => Ok(Outcome::Snooze {
+                after: part(1)?.extract()?,
+            }),
             other => Err(PyValueError::new_err(format!("'{other}' is no outcome"))),
         }
     }
@@ -74,7 +79,10 @@ impl From<runtime::Work> for Work {
             runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
             runtime::Work::Callback(callback) => Item::Callback(callback),
         };
-        Self { item, context: PyOnceLock::new() }
+        Self {
+            item,
+            context: PyOnceLock::new(),
+        }
     }
 }
 
@@ -84,7 +92,11 @@ fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 fn optional_text(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-    if value.is_none() { Ok(None) } else { text(value).map(Some) }
+    if value.is_none() {
+        Ok(None)
+    } else {
+        text(value).map(Some)
+    }
 }
 
 #[pymethods]

@@ -28,7 +28,10 @@ impl Workflow {
     }
 
     fn full_names(&self, tasks: impl IntoIterator<Item = Ordinal>) -> Vec<String> {
-        tasks.into_iter().map(|task| self.inner.full_name(self.id(task))).collect()
+        tasks
+            .into_iter()
+            .map(|task| self.inner.full_name(self.id(task)))
+            .collect()
     }
 
     fn ordinal(&self, task: &str) -> Result<Ordinal, Error> {
@@ -38,7 +41,12 @@ impl Workflow {
                 ErrorCode::TaskInvalid,
                 format!("workflow '{name}' has no task '{task}'"),
             );
-            let ids = self.inner.definition().tasks.iter().map(|known| known.id.as_str());
+            let ids = self
+                .inner
+                .definition()
+                .tasks
+                .iter()
+                .map(|known| known.id.as_str());
             match nearest(task, ids) {
                 Some(near) => error.with_hint(format!("did you mean '{near}'?")),
                 None => error,
@@ -75,7 +83,9 @@ impl Workflow {
     /// Validates a definition given as JSON.
     #[staticmethod]
     fn build(py: Python<'_>, definition: &str) -> PyResult<Self> {
-        Ok(Self { inner: Arc::new(build(definition).raise(py)?) })
+        Ok(Self {
+            inner: Arc::new(build(definition).raise(py)?),
+        })
     }
 
     #[getter]
@@ -101,7 +111,12 @@ impl Workflow {
     /// Short ids, in the order of their declaration.
     #[getter]
     fn tasks(&self) -> Vec<&str> {
-        self.inner.definition().tasks.iter().map(|task| task.id.as_str()).collect()
+        self.inner
+            .definition()
+            .tasks
+            .iter()
+            .map(|task| task.id.as_str())
+            .collect()
     }
 
     /// Per task, by short id: the short ids of what it waits for.
@@ -164,6 +179,9 @@ impl Workflow {
 
     fn __repr__(&self) -> String {
         let (name, version) = (self.inner.name(), self.inner.version());
-        format!("<Workflow '{name}' version {version}, tasks: {}>", self.inner.len())
+        format!(
+            "<Workflow '{name}' version {version}, tasks: {}>",
+            self.inner.len()
+        )
     }
 }

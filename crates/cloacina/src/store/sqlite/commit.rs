@@ -25,8 +25,10 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     let connection = &mut *writer.lock();
     if !writes {
         // Looking for work needs no write lock, which other processes may want. What is found is looked up again under it.
-        check_alive(connection, batch.runner)?;
-        let found = claim::find(connection, &batch.claim, batch.now)?;
+        let found = writer.peek(connection, |connection| {
+            check_alive(connection, batch.runner)?;
+            claim::find(connection, &batch.claim, batch.now)
+        })?;
         if found.is_empty() {
             return Ok(claimed_nothing(found));
         }

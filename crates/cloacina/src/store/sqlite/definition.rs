@@ -68,7 +68,8 @@ pub(super) fn put(writer: &Writer, workflow: &Workflow, now: Timestamp) -> Resul
     let connection = &mut *writer.lock();
     // Usually it is known already, and every start of a runner puts all its workflows: look before taking the write lock.
     let select = || SelectVersion { workflow: workflow.name(), version: workflow.version() };
-    if let [(id, stored)] = &select().load::<(i64, String)>(connection)?[..]
+    let known = writer.peek(connection, |connection| Ok(select().load::<(i64, String)>(connection)?))?;
+    if let [(id, stored)] = known.as_slice()
         && stored == body
     {
         return Ok(DefinitionId(*id));

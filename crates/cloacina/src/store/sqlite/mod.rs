@@ -17,6 +17,8 @@ mod prune;
 mod row;
 mod runner;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use diesel::sql_types::BigInt;
@@ -169,8 +171,9 @@ impl Store for SqliteStore {
 
     fn change_marker(&self) -> Result<i64, StoreError> {
         // On the writer: for a reader, this store's own commits would count as another connection's.
-        let versions = DataVersion {}.load::<i64>(&mut *self.writer.lock());
-        let versions = versions.map_err(|error| self.error(error.into()))?;
+        let connection = &mut *self.writer.lock();
+        let versions = self.writer.peek(connection, |connection| Ok(DataVersion {}.load::<i64>(connection)?));
+        let versions = versions.map_err(|fault| self.error(fault))?;
         Ok(versions.first().copied().unwrap_or_default())
     }
 

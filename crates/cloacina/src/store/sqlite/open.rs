@@ -107,10 +107,11 @@ fn finish(
         let what = format!("lacks the schema version {}", schema.pending.join(", "));
         return Err(not_migrated(&location, &what));
     }
-    if options.path.is_some() && options.mode != OpenMode::ReadOnly {
-        use_wal(&mut connection, options.busy_timeout).map_err(fault)?;
-    }
-    let writer = Writer::new(connection, options.busy_timeout).map_err(|error| fault(error.into()))?;
+    let is_wal = options.path.is_some()
+        && options.mode != OpenMode::ReadOnly
+        && use_wal(&mut connection, options.busy_timeout).map_err(fault)?;
+    let writer =
+        Writer::new(connection, options.busy_timeout, is_wal).map_err(|error| fault(error.into()))?;
     if pending {
         let mut migrated = Ok(());
         let mut connection = writer.lock();
@@ -131,24 +132,24 @@ fn not_migrated(location: &str, what: &str) -> StoreError {
     ))
 }
 
-/// Turns the file to write-ahead logging. SQLite does not wait for the lock that this takes when another connection does
-/// the same at this moment, so the waiting is here.
-fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), Fault> {
+/// Turns the file to write-ahead logging; `false` on a file system that lacks the shared memory for it, where the store
+/// works, one process at a time. SQLite does not wait for the lock that this takes when another connection does the same
+/// at this moment, so the waiting is here.
+fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<bool, Fault> {
     let give_up = Instant::now() + busy_timeout;
+    let is_wal = |modes: Vec<String>| modes == ["wal"];
     loop {
-        let mode = JournalMode {}.load::<String>(connection);
-        let result = match mode {
-            Ok(mode) if mode == ["wal"] => return Ok(()),
-            Ok(_) => UseWal {}.load::<String>(connection),
-            error => error,
+        let now = JournalMode {}.load(connection).map(is_wal);
+        let turned = match now {
+            Ok(false) => UseWal {}.load(connection).map(is_wal),
+            result => result,
         };
-        match result {
+        match turned {
             Err(error) if is_busy(&error) && Instant::now() < give_up => {
                 #[expect(clippy::disallowed_methods, reason = "no event tells of another process's lock")]
                 std::thread::sleep(Duration::from_millis(1));
             }
-            // A file system without shared memory keeps another journal: it works, one process at a time.
-            result => return result.map(drop).map_err(Fault::from),
+            result => return Ok(result?),
         }
     }
 }

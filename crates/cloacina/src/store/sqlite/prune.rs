@@ -25,7 +25,7 @@ statement! {
 
 pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
     let connection = &mut *writer.lock();
-    let ids = ended_before(connection, before, limit)?;
+    let ids = writer.peek(connection, |connection| ended_before(connection, before, limit))?;
     if ids.is_empty() {
         return Ok(0);
     }

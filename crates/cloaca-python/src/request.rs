@@ -1,0 +1,160 @@
+//! What callers pass to a runner, as the engine takes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina::runner::ListFilter;
+use cloacina::runtime::{Control, Executor, Handler, Registration, SubmitRequest};
+use cloacina::store::DatabaseUrl;
+use cloacina::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp, nearest};
+use cloacina::workflow::Workflow;
+use pyo3::prelude::*;
+
+use crate::context::Context;
+
+/// Workflow, context, key, priority, `delay_us`, `at_us`, `timeout_us`.
+pub type SubmitParts<'py> = (
+    String,
+    Option<Bound<'py, Context>>,
+    Option<String>,
+    i64,
+    Option<Micros>,
+    Option<i64>,
+    Option<Micros>,
+);
+
+/// Executor, handler number, `on_success`, `on_failure`.
+pub type HandlerParts = (String, u64, bool, bool);
+
+/// A submission under a fresh id.
+pub fn submit_request(parts: SubmitParts<'_>, now: Timestamp) -> Result<SubmitRequest, Error> {
+    let (workflow, context, key, priority, delay, at, timeout) = parts;
+    let priority = i16::try_from(priority).map_err(|_| {
+        invalid(format!(
+            "priority must be between -32768 and 32767, not {priority}"
+        ))
+    })?;
+    Ok(SubmitRequest {
+        id: ExecutionId::generate(),
+        workflow,
+        input: context.map_or_else(Arc::default, |context| context.get().snapshot()),
+        key,
+        priority,
+        start_at: at.map(Timestamp).or_else(|| delay.map(|delay| now + delay)),
+        timeout,
+    })
+}
+
+/// A workflow with this program's handlers; also whether one of them runs on the event loop.
+pub fn registration(
+    workflow: &Arc<Workflow>,
+    handlers: BTreeMap<String, HandlerParts>,
+) -> Result<(Registration, bool), Error> {
+    let mut wants_loop = false;
+    let mut known = BTreeMap::new();
+    for (task, (executor, token, on_success, on_failure)) in handlers {
+        let Some(ordinal) = workflow.ordinal(&task) else {
+            let name = workflow.name();
+            return Err(Error::new(
+                ErrorCode::TaskInvalid,
+                format!("a handler is for task '{task}', which workflow '{name}' does not have"),
+            ));
+        };
+        let executor = match executor.as_str() {
+            "threads" => Executor::Threads,
+            "loop" => Executor::Loop,
+            other => return Err(invalid(format!("'{other}' is no executor of Python"))),
+        };
+        wants_loop |= executor == Executor::Loop;
+        let id = workflow.task(ordinal).id.clone();
+        known.insert(
+            id,
+            Handler {
+                executor,
+                token,
+                on_success,
+                on_failure,
+            },
+        );
+    }
+    Ok((
+        Registration {
+            workflow: Arc::clone(workflow),
+            handlers: known,
+        },
+        wants_loop,
+    ))
+}
+
+/// An execution's id from its text.
+pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        invalid(format!("'{shown}' is not an execution id")).with_hint(
+            "an id is a UUID, like 0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41; submit returns it",
+        )
+    })
+}
+
+/// What to do to an execution.
+pub fn control(action: &str, from_task: Option<String>) -> Result<Control, Error> {
+    match action {
+        "cancel" => Ok(Control::Cancel),
+        "pause" => Ok(Control::Pause),
+        "resume" => Ok(Control::Resume),
+        "retry" => Ok(Control::Retry { from_task }),
+        other => Err(invalid(format!("'{other}' is no control action"))),
+    }
+}
+
+/// Which executions to list.
+pub fn list_filter(
+    workflow: Option<String>,
+    statuses: &[String],
+    tags: Option<BTreeMap<String, String>>,
+    since: Option<i64>,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<ListFilter, Error> {
+    Ok(ListFilter {
+        workflow,
+        statuses: statuses
+            .iter()
+            .map(|name| status(name))
+            .collect::<Result<_, _>>()?,
+        tags: tags.into_iter().flatten().collect(),
+        since: since.map(Timestamp),
+        before: cursor.map(execution_id).transpose()?,
+        limit,
+    })
+}
+
+fn status(name: &str) -> Result<ExecutionStatus, Error> {
+    name.parse().map_err(|()| {
+        let names = ExecutionStatus::ALL.iter().map(|status| status.name());
+        let error = invalid(format!("'{name}' is no status of an execution"));
+        let known = names.clone().collect::<Vec<_>>().join(", ");
+        error.with_hint(match nearest(name, names) {
+            Some(near) => format!("did you mean '{near}'? It takes one of {known}"),
+            None => format!("it takes one of {known}"),
+        })
+    })
+}
+
+/// Refuses a schema where the database has none (semantics H3).
+pub fn check_schema(url: &str, schema: Option<&str>) -> Result<(), Error> {
+    match (DatabaseUrl::parse(url)?, schema) {
+        (DatabaseUrl::Sqlite(_), Some(schema)) => Err(invalid(format!(
+            "SQLite has no schemas: '{schema}' cannot be one of {}",
+            cloacina::store::without_password(url)
+        ))
+        .with_hint(
+            "on SQLite a tenant is a file: give each its own path, like sqlite:///tenant_a.db",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorCode::Configuration, message)
+}

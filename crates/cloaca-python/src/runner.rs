@@ -1,0 +1,345 @@
+//! `Runner`: the engine on one database, as Python drives it.
+
+use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::Executor;
+use cloacina::types::{ExecutionStatus, Micros};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use tracing::Dispatch;
+
+use crate::errors::Raise;
+use crate::execution::Execution;
+use crate::gate::{self, Birthplace};
+use crate::handover::{self, Slot};
+use crate::logs::{LogQueue, Threshold};
+use crate::port::Port;
+use crate::request::{self, HandlerParts, SubmitParts};
+use crate::settings::RunnerSettings;
+use crate::supervision::{Event, Supervision};
+use crate::waiting::{self, Subscriptions};
+use crate::work::Work;
+use crate::workflow::Workflow;
+
+/// `time_us`, type, `execution_id`, `task_id`, attempt, `runner_id`, data.
+type EventParts = (
+    i64,
+    String,
+    String,
+    Option<String>,
+    Option<u32>,
+    Option<String>,
+    Option<String>,
+);
+
+/// The engine on one database, with its threads. Starts at once.
+///
+/// The coordinator's thread never needs the interpreter, so that dropping a runner may wait for it while attached.
+#[pyclass(frozen, module = "cloaca._core")]
+pub struct Runner {
+    engine: ManuallyDrop<EngineHandle>,
+    birthplace: Birthplace,
+    supervision: Arc<Supervision>,
+    threshold: Threshold,
+    loop_port: Py<Port>,
+    loop_wanted: AtomicBool,
+    subscriptions: Subscriptions,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // A forked child has neither the threads nor a right to the connections: it leaves both alone.
+        if self.birthplace.is_here() {
+            // SAFETY: nothing uses the field after `drop`.
+            #[expect(unsafe_code, reason = "a field that is dropped in one of two cases")]
+            unsafe {
+                ManuallyDrop::drop(&mut self.engine);
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Runner {
+    #[new]
+    #[pyo3(signature = (database_url, config, schema=None))]
+    fn new(
+        py: Python<'_>,
+        database_url: &str,
+        config: &str,
+        schema: Option<&str>,
+    ) -> PyResult<Self> {
+        let birthplace = Birthplace::here();
+        let settings = RunnerSettings::parse(config).raise(py)?;
+        request::check_schema(database_url, schema).raise(py)?;
+        let port = Port::new()?;
+        let bell = port.bell();
+        let supervision = Arc::new(Supervision::default());
+        let threshold = Threshold::info();
+        let options = OpenOptions {
+            config: settings.config(),
+            dispatch: Some(Dispatch::new(LogQueue::new(
+                Arc::clone(&supervision),
+                threshold.clone(),
+            ))),
+            auto_migrate: settings.auto_migrate(),
+        };
+        let engine = gate::call(py, birthplace, || EngineHandle::open(database_url, options))?;
+        handover::connect(&engine, &supervision, bell);
+        Ok(Self {
+            engine: ManuallyDrop::new(engine),
+            birthplace,
+            supervision,
+            threshold,
+            loop_port: Py::new(py, port)?,
+            loop_wanted: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
+        })
+    }
+
+    /// The database, without a password.
+    #[getter]
+    fn location(&self) -> String {
+        self.engine.location()
+    }
+
+    #[getter]
+    fn runner_id(&self) -> String {
+        self.engine.runner_id().to_string()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.engine.is_closed()
+    }
+
+    /// Makes a workflow known, with handlers by task id: executor, handler number, `on_success`, `on_failure`.
+    fn register(
+        &self,
+        py: Python<'_>,
+        workflow: &Bound<'_, Workflow>,
+        handlers: BTreeMap<String, HandlerParts>,
+    ) -> PyResult<()> {
+        let workflow = workflow.get().inner();
+        let (registration, wants_loop) = request::registration(workflow, handlers).raise(py)?;
+        gate::answer(py, self.birthplace, || {
+            self.engine.begin_register(registration)
+        })?;
+        if wants_loop && !self.loop_wanted.swap(true, Ordering::AcqRel) {
+            self.supervision.push(Event::LoopWanted);
+        }
+        Ok(())
+    }
+
+    /// Starts executions, all or none; they are durable when this returns.
+    fn submit(&self, py: Python<'_>, requests: Vec<SubmitParts<'_>>) -> PyResult<Vec<String>> {
+        let now = self.engine.now();
+        let requests = requests
+            .into_iter()
+            .map(|parts| request::submit_request(parts, now));
+        let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
+        let ids = gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))?;
+        Ok(ids.iter().map(ToString::to_string).collect())
+    }
+
+    /// Submits and waits for the end.
+    fn execute(&self, py: Python<'_>, request: SubmitParts<'_>) -> PyResult<Execution> {
+        self.birthplace.check(py)?;
+        let request = request::submit_request(request, self.engine.now()).raise(py)?;
+        waiting::execute(py, &self.engine, request).map(Execution::new)
+    }
+
+    /// Waits for the end of an execution; `None` when the time is over.
+    fn wait(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        timeout_us: Option<Micros>,
+    ) -> PyResult<Option<Execution>> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        let ended = waiting::wait(py, &self.engine, self.birthplace, id, timeout_us)?;
+        Ok(ended.map(Execution::new))
+    }
+
+    /// Has `port` told of the end of an execution, also when it has ended already.
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        port: &Bound<'_, Port>,
+        execution_id: &str,
+    ) -> PyResult<u64> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        let bell = port.get().bell();
+        gate::call(py, self.birthplace, || {
+            self.subscriptions.open(&self.engine, bell, id)
+        })
+    }
+
+    fn unsubscribe(&self, py: Python<'_>, token: u64) -> PyResult<()> {
+        self.birthplace.check(py)?;
+        self.subscriptions.close(&self.engine, token);
+        Ok(())
+    }
+
+    fn status(&self, py: Python<'_>, execution_id: &str) -> PyResult<&'static str> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        gate::call(py, self.birthplace, || self.engine.status(id)).map(ExecutionStatus::name)
+    }
+
+    fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        gate::call(py, self.birthplace, || self.engine.execution(id)).map(Execution::new)
+    }
+
+    /// Executions, newest first, and where the next part starts.
+    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments of Python come as values"
+    )]
+    fn list(
+        &self,
+        py: Python<'_>,
+        workflow: Option<String>,
+        statuses: Vec<String>,
+        tags: Option<BTreeMap<String, String>>,
+        since_us: Option<i64>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> PyResult<(Vec<Execution>, Option<String>)> {
+        let filter = request::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
+        let filter = filter.raise(py)?;
+        let page = gate::call(py, self.birthplace, || self.engine.list(&filter))?;
+        let items = page.items.into_iter().map(Execution::new).collect();
+        Ok((items, page.next.map(|id| id.to_string())))
+    }
+
+    /// The history of an execution, oldest first.
+    fn events(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<EventParts>> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        let (execution, events) = gate::call(py, self.birthplace, || self.engine.history(id))?;
+        let parts = events.into_iter().map(|event| {
+            (
+                event.time.0,
+                event.kind,
+                id.to_string(),
+                event
+                    .task
+                    .map(|task| execution.workflow().task(task).id.clone()),
+                event.attempt,
+                event.runner.map(|runner| runner.to_string()),
+                event.data.map(|data| data.to_string()),
+            )
+        });
+        Ok(parts.collect())
+    }
+
+    /// Does `cancel`, `pause`, `resume` or `retry`; the state after it is durable.
+    #[pyo3(signature = (execution_id, action, from_task=None))]
+    fn control(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        action: &str,
+        from_task: Option<String>,
+    ) -> PyResult<&'static str> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        let action = request::control(action, from_task).raise(py)?;
+        let status = gate::answer(py, self.birthplace, || {
+            self.engine.begin_control(id, action)
+        })?;
+        Ok(status.name())
+    }
+
+    /// Tasks that run and that wait for a worker, in this process.
+    fn load(&self) -> (usize, usize) {
+        let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
+        loads
+            .iter()
+            .fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
+    }
+
+    /// Waits for work; `None` means: end this thread.
+    fn next_work(&self, py: Python<'_>, worker: u64) -> PyResult<Option<Work>> {
+        self.birthplace.check_fast(py)?;
+        Ok(handover::next(py, &self.engine, &self.supervision, worker))
+    }
+
+    /// Reports and takes the next work; detaches only when none waits. `None` means: end this thread.
+    fn finish_and_next(
+        &self,
+        py: Python<'_>,
+        worker: u64,
+        work: &Bound<'_, Work>,
+        outcome: &Bound<'_, PyTuple>,
+    ) -> PyResult<Option<Work>> {
+        self.birthplace.check_fast(py)?;
+        let work = work.get();
+        let outcome = work.outcome(outcome)?;
+        match handover::finish(&self.engine, Executor::Threads, work, outcome) {
+            Slot::Kept => Ok(handover::next(py, &self.engine, &self.supervision, worker)),
+            Slot::Lost => Ok(None),
+        }
+    }
+
+    /// Waits for what the supervisor thread has to do. Empty list: end.
+    fn supervise<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.birthplace.check_fast(py)?;
+        let events = gate::wait(py, None, |patience| self.supervision.wait(patience))?;
+        events
+            .into_iter()
+            .flatten()
+            .map(|event| event.into_tuple(py))
+            .collect()
+    }
+
+    /// Queues log events of this level (as `logging` numbers it) and above for `supervise`; 20 at first.
+    fn set_log_level(&self, level: u8) {
+        self.threshold.set(level);
+    }
+
+    /// Readable when there is something for `take_async` or `async_notices`.
+    #[getter]
+    fn loop_port(&self, py: Python<'_>) -> Py<Port> {
+        self.loop_port.clone_ref(py)
+    }
+
+    fn take_async(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Work>> {
+        self.birthplace.check_fast(py)?;
+        Ok(handover::take_for_loop(&self.engine, limit))
+    }
+
+    /// ("overrun" | "cancelled", token) for coroutines to cancel.
+    fn async_notices(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
+        self.birthplace.check_fast(py)?;
+        Ok(handover::loop_notices(&self.engine))
+    }
+
+    fn finish_async(
+        &self,
+        py: Python<'_>,
+        work: &Bound<'_, Work>,
+        outcome: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        self.birthplace.check_fast(py)?;
+        let work = work.get();
+        handover::finish(&self.engine, Executor::Loop, work, work.outcome(outcome)?);
+        Ok(())
+    }
+
+    /// Graceful shutdown; waits. A second call with a shorter grace shortens the first.
+    fn stop(&self, py: Python<'_>, grace_us: Micros) -> PyResult<()> {
+        self.birthplace.check(py)?;
+        let grace = Duration::from_micros(u64::try_from(grace_us).unwrap_or(0));
+        let answer = self.engine.begin_stop(grace);
+        // A refusal means that the coordinator has ended already.
+        let _ = gate::wait(py, None, |patience| answer.wait(patience))?;
+        py.detach(|| self.engine.end_stop());
+        Ok(())
+    }
+}

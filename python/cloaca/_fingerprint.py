@@ -1,0 +1,203 @@
+"""A hash of a function that changes when its code does, and not with the release of Python (semantics A4).
+
+Hashed are the syntax tree of the function's source and the values of its defaults. Left out are decorators, annotations,
+docstrings, comments, positions, and whatever fields of the tree are empty, because new releases add such fields. Two
+ways to write the same tree (quotes, parentheses, line breaks) give the same hash. Where there is no source (a REPL
+without history, `exec`), the compiled code is hashed, which differs between releases of Python.
+
+The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the first 16 hex characters of
+BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of what it wraps, and of their defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from types import CodeType, FunctionType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_IGNORED_FIELDS = frozenset(
+    {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
+)
+# Stands in for a whole module that cannot be parsed or holds the function somewhere else.
+_MAX_TRIES = 32
+
+_sources: dict[CodeType, str | None] = {}
+
+
+def fingerprint(function: Callable[..., object]) -> str:
+    """Sixteen hex characters over a function's code, constants and defaults.
+
+    Args:
+        function: A function, method, partial or callable object.
+    """
+    from hashlib import blake2b
+
+    digest = blake2b(b"cloaca-fingerprint-1", digest_size=8)
+    for part in _parts(function):
+        digest.update(b"\0")
+        digest.update(part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _parts(function: Any) -> Iterator[str]:
+    """The texts that make up a callable: through partials, methods, callable objects and wrappers."""
+    for _ in range(32):
+        if type(function) is FunctionType:
+            yield _code_text(function.__code__)
+            yield _value_text((function.__defaults__, function.__kwdefaults__))
+            function = getattr(function, "__wrapped__", None)
+            if function is None:
+                return
+        elif hasattr(function, "func") and hasattr(function, "keywords"):
+            yield f"partial {_value_text((function.args, function.keywords))}"
+            function = function.func
+        elif hasattr(function, "__func__"):
+            function = function.__func__
+        elif type(getattr(type(function), "__call__", None)) is FunctionType:
+            function = type(function).__call__
+        else:
+            yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+            return
+
+
+def _value_text(value: object) -> str:
+    """A value without what differs from process to process: objects other than plain ones count by their type."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return f"{type(value).__name__}:{value!r}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_value_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(sorted(f'{_value_text(k)}={_value_text(v)}' for k, v in value.items()))}}}"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{','.join(sorted(map(_value_text, value)))}}}"
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _code_text(code: CodeType) -> str:
+    if code not in _sources:
+        try:
+            node = _find(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            node = None
+        _sources[code] = None if node is None else "".join(_node_text(node))
+    return _sources[code] or _compiled_text(code)
+
+
+def _find(code: CodeType) -> ast.AST | None:
+    """The function's part of its source's syntax tree."""
+    import linecache
+
+    lines = linecache.getlines(code.co_filename)
+    first = code.co_firstlineno - 1
+    if not 0 <= first < len(lines):
+        return None
+    if code.co_name == "<lambda>":
+        return _find_lambda(lines, code.co_firstlineno)
+    return _find_def(lines, first, code.co_name)
+
+
+def _find_def(lines: list[str], first: int, name: str) -> ast.AST | None:
+    """Cuts the function out by its indentation. A cut inside brackets or a string does not parse: then further down."""
+    import ast
+
+    start = re.compile(rf"(\s*)(async\s+)?def\s+{re.escape(name)}\b")
+    for top in range(first, len(lines)):
+        found = start.match(lines[top])
+        if found:
+            break
+    else:
+        return None
+    indent = len(found[1].expandtabs())
+    tries = 0
+    for end in range(top + 1, len(lines) + 1):
+        if end < len(lines) and not _ends_block(lines[end], indent):
+            continue
+        tries += 1
+        bottom = end if tries < _MAX_TRIES else len(lines)
+        # The `if` takes up the indentation; taking it off would change strings of several lines.
+        text = "".join(lines[top:bottom])
+        try:
+            tree = ast.parse(f"if 1:\n{text}" if indent else text)
+        except SyntaxError:
+            if bottom == len(lines):
+                return None
+            continue
+        holder = tree.body[0]
+        node = holder.body[0] if isinstance(holder, ast.If) else holder
+        return node if getattr(node, "name", None) == name else None
+    return None
+
+
+def _ends_block(line: str, indent: int) -> bool:
+    stripped = line.strip()
+    if not stripped or stripped.startswith("#"):
+        return False
+    expanded = line.expandtabs()
+    return len(expanded) - len(expanded.lstrip()) <= indent
+
+
+def _find_lambda(lines: list[str], line: int) -> ast.AST | None:
+    """The only lambda that begins on the line."""
+    import ast
+
+    tree = ast.parse("".join(lines))
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == line]
+    return found[0] if len(found) == 1 else None
+
+
+def _node_text(value: object) -> Iterator[str]:
+    """The canonical text of a node, piece by piece."""
+    import ast
+
+    if isinstance(value, ast.AST):
+        yield f"({type(value).__name__}"
+        for field in sorted(value._fields):
+            part = getattr(value, field, None)
+            if field in _IGNORED_FIELDS or part is None or part == []:
+                # A constant None is still told from none at all by the class of its node.
+                continue
+            if field == "body" and isinstance(part, list):
+                part = _without_docstring(value, part)
+            yield f" {field}="
+            yield from _node_text(part)
+        yield ")"
+    elif isinstance(value, list):
+        for part in value:
+            yield from _node_text(part)
+            yield ","
+    else:
+        yield _constant_text(value)
+
+
+def _constant_text(value: object) -> str:
+    if isinstance(value, (tuple, frozenset)):
+        return f"{type(value).__name__}({','.join(sorted(map(_constant_text, value)))})"
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
+    import ast
+
+    if not isinstance(holder, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or not body:
+        return body
+    first = body[0]
+    is_docstring = (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+    return body[1:] if is_docstring else body
+
+
+def _compiled_text(code: CodeType) -> str:
+    """What is hashed where there is no source."""
+    constants = [
+        _compiled_text(part) if isinstance(part, CodeType) else _constant_text(part)
+        for part in code.co_consts
+    ]
+    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames} {code.co_freevars}"
