@@ -267,7 +267,7 @@ def now_us() -> int: ...
 def after_fork_child() -> None:
     """Mark this process as a forked child: every engine object made before raises ForkedProcessError."""
 
-def set_exceptions(classes: dict[str, Any]) -> None:
+def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
     """Exception classes by error code; each takes `(message, *, code, hint)`. `ValueError` when a code has none."""
 
 def set_encoder(encode: Any) -> None:

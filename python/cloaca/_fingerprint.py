@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _IGNORED_FIELDS = frozenset(
     {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
 )
-# Stands in for a whole module that cannot be parsed or holds the function somewhere else.
+# Cuts that do not parse before the rest of the file is taken whole.
 _MAX_TRIES = 32
 
-_sources: dict[CodeType, str | None] = {}
+_sources: dict[CodeType, str] = {}
 
 
 def fingerprint(function: Callable[..., object]) -> str:
@@ -48,7 +48,7 @@ def _parts(function: Any) -> Iterator[str]:
     """The texts that make up a callable: through partials, methods, callable objects and wrappers."""
     for _ in range(32):
         if type(function) is FunctionType:
-            yield _code_text(function.__code__)
+            yield _code_text(function)
             yield _value_text((function.__defaults__, function.__kwdefaults__))
             function = getattr(function, "__wrapped__", None)
             if function is None:
@@ -78,30 +78,37 @@ def _value_text(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _code_text(code: CodeType) -> str:
+def _code_text(function: FunctionType) -> str:
+    code = function.__code__
     if code not in _sources:
+        out: list[str] = []
         try:
-            node = _find(code)
+            _write(_find(code, function.__globals__), out)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            node = None
-        _sources[code] = None if node is None else "".join(_node_text(node))
-    return _sources[code] or _compiled_text(code)
+            out = []
+        _sources[code] = "".join(out) or _compiled_text(code)
+    return _sources[code]
 
 
-def _find(code: CodeType) -> ast.AST | None:
-    """The function's part of its source's syntax tree."""
+def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
+    """The function's part of its source's syntax tree.
+
+    Raises:
+        ValueError: It is not there.
+        SyntaxError: The source is not Python.
+    """
     import linecache
 
-    lines = linecache.getlines(code.co_filename)
+    lines = linecache.getlines(code.co_filename, module)
     first = code.co_firstlineno - 1
     if not 0 <= first < len(lines):
-        return None
+        raise ValueError("no source")
     if code.co_name == "<lambda>":
         return _find_lambda(lines, code.co_firstlineno)
     return _find_def(lines, first, code.co_name)
 
 
-def _find_def(lines: list[str], first: int, name: str) -> ast.AST | None:
+def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
     """Cuts the function out by its indentation. A cut inside brackets or a string does not parse: then further down."""
     import ast
 
@@ -111,7 +118,7 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST | None:
         if found:
             break
     else:
-        return None
+        raise ValueError("no definition")
     indent = len(found[1].expandtabs())
     tries = 0
     for end in range(top + 1, len(lines) + 1):
@@ -125,12 +132,11 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST | None:
             tree = ast.parse(f"if 1:\n{text}" if indent else text)
         except SyntaxError:
             if bottom == len(lines):
-                return None
+                raise
             continue
         holder = tree.body[0]
-        node = holder.body[0] if isinstance(holder, ast.If) else holder
-        return node if getattr(node, "name", None) == name else None
-    return None
+        return holder.body[0] if isinstance(holder, ast.If) else holder
+    raise ValueError("no definition")
 
 
 def _ends_block(line: str, indent: int) -> bool:
@@ -141,37 +147,37 @@ def _ends_block(line: str, indent: int) -> bool:
     return len(expanded) - len(expanded.lstrip()) <= indent
 
 
-def _find_lambda(lines: list[str], line: int) -> ast.AST | None:
+def _find_lambda(lines: list[str], line: int) -> ast.AST:
     """The only lambda that begins on the line."""
     import ast
 
     tree = ast.parse("".join(lines))
     found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == line]
-    return found[0] if len(found) == 1 else None
+    if len(found) != 1:
+        raise ValueError("several lambdas on one line")
+    return found[0]
 
 
-def _node_text(value: object) -> Iterator[str]:
-    """The canonical text of a node, piece by piece."""
-    import ast
-
-    if isinstance(value, ast.AST):
-        yield f"({type(value).__name__}"
+def _write(value: Any, out: list[str]) -> None:
+    """Appends the canonical text of a part of a tree."""
+    if isinstance(value, list):
+        for part in value:
+            _write(part, out)
+            out.append(",")
+    elif not hasattr(value, "_fields"):
+        out.append(_constant_text(value))
+    else:
+        out.append(f"({type(value).__name__}")
         for field in sorted(value._fields):
             part = getattr(value, field, None)
+            # `Constant` without a value is None itself.
             if field in _IGNORED_FIELDS or part is None or part == []:
-                # A constant None is still told from none at all by the class of its node.
                 continue
             if field == "body" and isinstance(part, list):
                 part = _without_docstring(value, part)
-            yield f" {field}="
-            yield from _node_text(part)
-        yield ")"
-    elif isinstance(value, list):
-        for part in value:
-            yield from _node_text(part)
-            yield ","
-    else:
-        yield _constant_text(value)
+            out.append(f" {field}=")
+            _write(part, out)
+        out.append(")")
 
 
 def _constant_text(value: object) -> str:
@@ -181,17 +187,10 @@ def _constant_text(value: object) -> str:
 
 
 def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
-    import ast
-
-    if not isinstance(holder, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or not body:
+    if type(holder).__name__ not in {"FunctionDef", "AsyncFunctionDef", "ClassDef"}:
         return body
-    first = body[0]
-    is_docstring = (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    )
-    return body[1:] if is_docstring else body
+    first = getattr(body[0], "value", None) if type(body[0]).__name__ == "Expr" else None
+    return body[1:] if isinstance(getattr(first, "value", None), str) else body
 
 
 def _compiled_text(code: CodeType) -> str:

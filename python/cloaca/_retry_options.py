@@ -37,11 +37,10 @@ _WORDS = (
 )
 
 
-def policy_of(task: str, options: Mapping[str, Any]) -> RetryPolicy:
+def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
     """The policy that the options of a task say.
 
     Args:
-        task: The task's id, for messages.
         options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` where left out.
 
     Raises:
@@ -52,18 +51,14 @@ def policy_of(task: str, options: Mapping[str, Any]) -> RetryPolicy:
         others = sorted(name for name in given if name not in {whole, "never_on"})
         if whole in given and others:
             raise TaskValidationError(
-                f"task '{task}' has both {whole} and {', '.join(others)}",
+                f"{whole} excludes {', '.join(others)}",
                 hint=f"{whole} is a whole policy: say everything in it",
             )
-    try:
-        if "retry" in given:
-            return _with_never_on(_checked(given["retry"]), given.get("never_on"))
-        if "retry_policy" in given:
-            policy = from_mapping(given["retry_policy"])
-            return _with_never_on(policy, given.get("never_on"))
-        return RetryPolicy(**_keywords(given))
-    except TaskValidationError as error:
-        raise TaskValidationError(f"task '{task}': {error.message}", hint=error.hint) from None
+    if "retry" in given:
+        return _with_never_on(_checked(given["retry"]), given.get("never_on"))
+    if "retry_policy" in given:
+        return _with_never_on(from_mapping(given["retry_policy"]), given.get("never_on"))
+    return RetryPolicy(**_keywords(given))
 
 
 def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:

@@ -1,7 +1,11 @@
 //! The workloads W1–W3 with tasks in Rust that do nothing: what the engine costs without Python.
 //!
 //! `cargo run --release --example engine_timing -- DIRECTORY`
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for the terminal; a failure ends it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a program for the terminal; a failure ends it"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +25,12 @@ fn define(engine: &EngineHandle, name: &str, tasks: &[(&str, &[&str])]) {
             Box::pin(async { Outcome::Completed(Arc::new(Delta::default())) })
         };
         let token = engine.tasks().add(Arc::new(done)).unwrap();
-        let handler = Handler { executor: Executor::Futures, token, on_success: false, on_failure: false };
+        let handler = Handler {
+            executor: Executor::Futures,
+            token,
+            on_success: false,
+            on_failure: false,
+        };
         handlers.insert((*id).to_owned(), handler);
         definitions.push(TaskDefinition {
             id: (*id).to_owned(),
@@ -38,7 +47,9 @@ fn define(engine: &EngineHandle, name: &str, tasks: &[(&str, &[&str])]) {
         ..WorkflowDefinition::default()
     };
     let workflow = Arc::new(Workflow::new(definition).unwrap());
-    engine.register(Registration { workflow, handlers }).unwrap();
+    engine
+        .register(Registration { workflow, handlers })
+        .unwrap();
 }
 
 fn run(engine: &EngineHandle, workflow: &str, count: usize) {
@@ -72,10 +83,17 @@ fn run(engine: &EngineHandle, workflow: &str, count: usize) {
 fn main() {
     let directory = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
     let path = format!("{directory}/engine_timing-{}.db", std::process::id());
-    let options = OpenOptions { auto_migrate: true, ..OpenOptions::default() };
+    let options = OpenOptions {
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
     let engine = EngineHandle::open(&format!("sqlite:///{path}"), options).unwrap();
     define(&engine, "single", &[("only", &[])]);
-    define(&engine, "chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])]);
+    define(
+        &engine,
+        "chain",
+        &[("a", &[]), ("b", &["a"]), ("c", &["b"])],
+    );
     let middle = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7"];
     let mut fan: Vec<(&str, &[&str])> = vec![("first", &[])];
     fan.extend(middle.iter().map(|id| (*id, &["first"] as &[&str])));
@@ -97,7 +115,10 @@ fn main() {
         let start = Instant::now();
         run(&engine, "fan", 300);
         let tasks = 3000.0 / start.elapsed().as_secs_f64();
-        println!("W1 p50 {:.0} us   W2 {single:.0} executions/s   W3 {tasks:.0} tasks/s", times[250]);
+        println!(
+            "W1 p50 {:.0} us   W2 {single:.0} executions/s   W3 {tasks:.0} tasks/s",
+            times[250]
+        );
     }
     engine.stop(std::time::Duration::from_secs(1));
     for suffix in ["", "-wal", "-shm"] {

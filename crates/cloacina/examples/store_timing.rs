@@ -4,7 +4,11 @@
 //! fastest is the one that says most about the code. The first argument picks one store, the second names a database file
 //! that each measurement starts from a copy of: one with many executions, or with another schema.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to run")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for people to run"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +20,8 @@ use cloacina::store::{
     Advance, Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store, Submit, TaskWrite,
 };
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
-    TaskStatus, Timestamp,
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId,
+    TaskRecord, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
@@ -38,7 +42,10 @@ impl Bench {
             name: "benchmark.workflow".to_owned(),
             tenant: "public".to_owned(),
             package: "embedded".to_owned(),
-            tasks: vec![TaskDefinition { id: "task".to_owned(), ..TaskDefinition::default() }],
+            tasks: vec![TaskDefinition {
+                id: "task".to_owned(),
+                ..TaskDefinition::default()
+            }],
             ..WorkflowDefinition::default()
         })
         .unwrap();
@@ -55,7 +62,11 @@ impl Bench {
             workflows: vec![],
         };
         store.register_runner(&row).unwrap();
-        Self { store, runner, definition }
+        Self {
+            store,
+            runner,
+            definition,
+        }
     }
 
     fn queue(&self) -> QueueId {
@@ -75,7 +86,11 @@ impl Bench {
             id: ExecutionId::generate(),
             definition: self.definition,
             revision: 1,
-            status: if claimed { ExecutionStatus::Running } else { ExecutionStatus::Pending },
+            status: if claimed {
+                ExecutionStatus::Running
+            } else {
+                ExecutionStatus::Pending
+            },
             priority: 0,
             key: None,
             input: Arc::new(Context::new()),
@@ -92,12 +107,26 @@ impl Bench {
     }
 
     fn write(&self, insert: bool, attempt: Option<u32>) -> TaskWrite {
-        let fence = attempt.map(|attempt| Claim { runner: self.runner, attempt });
-        TaskWrite { ordinal: 0, insert, fence, queue: self.queue(), priority: 0 }
+        let fence = attempt.map(|attempt| Claim {
+            runner: self.runner,
+            attempt,
+        });
+        TaskWrite {
+            ordinal: 0,
+            insert,
+            fence,
+            queue: self.queue(),
+            priority: 0,
+        }
     }
 
     fn submit<'a>(&self, record: &'a ExecutionRecord) -> Submit<'a> {
-        Submit { record, workflow: "benchmark.workflow", tasks: vec![self.write(true, None)], history: &[] }
+        Submit {
+            record,
+            workflow: "benchmark.workflow",
+            tasks: vec![self.write(true, None)],
+            history: &[],
+        }
     }
 
     fn end(record: &mut ExecutionRecord) {
@@ -110,8 +139,17 @@ impl Bench {
         task.delta = Some(Arc::new(Delta::default()));
     }
 
-    fn commit(&self, submits: &[ExecutionRecord], ended: &[ExecutionRecord], claim: usize) -> Vec<ExecutionId> {
-        let classes = vec![ClaimClass { queues: vec![self.queue()], excluded: vec![], limit: claim }];
+    fn commit(
+        &self,
+        submits: &[ExecutionRecord],
+        ended: &[ExecutionRecord],
+        claim: usize,
+    ) -> Vec<ExecutionId> {
+        let classes = vec![ClaimClass {
+            queues: vec![self.queue()],
+            excluded: vec![],
+            limit: claim,
+        }];
         let batch = Batch {
             runner: self.runner,
             now: NOW,
@@ -125,11 +163,17 @@ impl Bench {
                     history: &[],
                 })
                 .collect(),
-            claim: ClaimRequest { classes: if claim > 0 { classes } else { vec![] } },
+            claim: ClaimRequest {
+                classes: if claim > 0 { classes } else { vec![] },
+            },
         };
         let committed = self.store.commit(&batch).unwrap();
         assert!(committed.advances.iter().all(|applied| *applied));
-        committed.claimed.iter().map(|claim| claim.execution).collect()
+        committed
+            .claimed
+            .iter()
+            .map(|claim| claim.execution)
+            .collect()
     }
 
     /// Each commit submits a batch with its tasks claimed and finishes the one before.
@@ -194,8 +238,14 @@ fn main() {
     let folder = tempfile::tempdir_in(".").unwrap();
     let mut makers: HashMap<&str, Box<dyn Fn() -> Arc<dyn Store>>> = HashMap::new();
     makers.insert("memory", Box::new(|| Arc::new(MemoryStore::new())));
-    makers.insert("sqlite :memory:", Box::new(|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())));
-    for (name, synchronous) in [("sqlite full", Synchronous::Full), ("sqlite normal", Synchronous::Normal)] {
+    makers.insert(
+        "sqlite :memory:",
+        Box::new(|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())),
+    );
+    for (name, synchronous) in [
+        ("sqlite full", Synchronous::Full),
+        ("sqlite normal", Synchronous::Normal),
+    ] {
         let (folder, template) = (folder.path().to_owned(), template.clone());
         makers.insert(
             name,
@@ -204,18 +254,31 @@ fn main() {
                 if let Some(template) = &template {
                     std::fs::copy(template, &path).unwrap();
                 }
-                let options = SqliteOptions { synchronous, ..SqliteOptions::file(path) };
+                let options = SqliteOptions {
+                    synchronous,
+                    ..SqliteOptions::file(path)
+                };
                 Arc::new(SqliteStore::open(&options).unwrap())
             }),
         );
     }
     let mut names: Vec<&str> = makers.keys().copied().collect();
     names.sort_unstable();
-    println!("{:<18}{:>16}{:>18}{:>10}{:>14}", "µs per execution", "submit claimed", "submit, claim", "alone", "idle claim");
-    for name in names.into_iter().filter(|name| only.as_deref().is_none_or(|only| only == *name)) {
+    println!(
+        "{:<18}{:>16}{:>18}{:>10}{:>14}",
+        "µs per execution", "submit claimed", "submit, claim", "alone", "idle claim"
+    );
+    for name in names
+        .into_iter()
+        .filter(|name| only.as_deref().is_none_or(|only| only == *name))
+    {
         let claimed = Bench::new(makers[name]()).submit_claimed();
         let unclaimed = Bench::new(makers[name]()).submit_unclaimed();
         let bench = Bench::new(makers[name]());
-        println!("{name:<18}{claimed:>16.1}{unclaimed:>18.1}{:>10.1}{:>14.1}", bench.alone(), bench.idle_claim());
+        println!(
+            "{name:<18}{claimed:>16.1}{unclaimed:>18.1}{:>10.1}{:>14.1}",
+            bench.alone(),
+            bench.idle_claim()
+        );
     }
 }

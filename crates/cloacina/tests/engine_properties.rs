@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use cloacina::engine::{Changes, Execution, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
-    Backoff, Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Ordinal, RetryPolicy, RunnerId,
-    SkipCause, TaskStatus, Timestamp,
+    Backoff, Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Ordinal,
+    RetryPolicy, RunnerId, SkipCause, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
 use proptest::prelude::*;
 
-const LIMITS: TaskLimits = TaskLimits { max_context_bytes: 1 << 20, max_rescues: 3 };
+const LIMITS: TaskLimits = TaskLimits {
+    max_context_bytes: 1 << 20,
+    max_rescues: 3,
+};
 
 #[derive(Clone, Debug)]
 struct Plan {
@@ -25,7 +28,9 @@ struct Plan {
 
 fn plan() -> impl Strategy<Value = Plan> {
     (2_usize..12).prop_flat_map(|tasks| {
-        let dependencies = (0..tasks).map(|index| proptest::collection::vec(0..index.max(1), 0..=index.min(4))).collect::<Vec<_>>();
+        let dependencies = (0..tasks)
+            .map(|index| proptest::collection::vec(0..index.max(1), 0..=index.min(4)))
+            .collect::<Vec<_>>();
         (
             dependencies,
             proptest::collection::vec(0_u8..10, tasks),
@@ -33,32 +38,52 @@ fn plan() -> impl Strategy<Value = Plan> {
             proptest::collection::vec(0_u8..6, 64),
             proptest::collection::vec(0_usize..64, 256),
         )
-            .prop_map(|(dependencies, rules, attempts, outcomes, picks)| Plan { dependencies, rules, attempts, outcomes, picks })
+            .prop_map(|(dependencies, rules, attempts, outcomes, picks)| Plan {
+                dependencies,
+                rules,
+                attempts,
+                outcomes,
+                picks,
+            })
     })
 }
 
 fn workflow(plan: &Plan) -> Arc<Workflow> {
-    let tasks = plan.dependencies.iter().enumerate().map(|(index, dependencies)| {
-        let mut unique: Vec<usize> = if index == 0 { Vec::new() } else { dependencies.clone() };
-        unique.sort_unstable();
-        unique.dedup();
-        let first = unique.first().map(|task| format!("t{task}"));
-        TaskDefinition {
-            id: format!("t{index}"),
-            dependencies: unique.iter().map(|task| format!("t{task}")).collect(),
-            rule: match (plan.rules[index], first) {
-                (0, _) => TriggerRule::AllSuccess,
-                (1, _) => TriggerRule::AllDone,
-                (2, Some(_)) => TriggerRule::OneSuccess,
-                (3, Some(_)) => TriggerRule::OneFailed,
-                (4, Some(task)) => TriggerRule::TaskFailed { task },
-                (5, Some(task)) => TriggerRule::NoneOf { conditions: vec![TriggerRule::TaskSuccess { task }] },
-                _ => TriggerRule::NoneFailed,
-            },
-            retry: RetryPolicy { max_attempts: plan.attempts[index], backoff: Backoff::Fixed, ..RetryPolicy::default() },
-            ..TaskDefinition::default()
-        }
-    });
+    let tasks = plan
+        .dependencies
+        .iter()
+        .enumerate()
+        .map(|(index, dependencies)| {
+            let mut unique: Vec<usize> = if index == 0 {
+                Vec::new()
+            } else {
+                dependencies.clone()
+            };
+            unique.sort_unstable();
+            unique.dedup();
+            let first = unique.first().map(|task| format!("t{task}"));
+            TaskDefinition {
+                id: format!("t{index}"),
+                dependencies: unique.iter().map(|task| format!("t{task}")).collect(),
+                rule: match (plan.rules[index], first) {
+                    (0, _) => TriggerRule::AllSuccess,
+                    (1, _) => TriggerRule::AllDone,
+                    (2, Some(_)) => TriggerRule::OneSuccess,
+                    (3, Some(_)) => TriggerRule::OneFailed,
+                    (4, Some(task)) => TriggerRule::TaskFailed { task },
+                    (5, Some(task)) => TriggerRule::NoneOf {
+                        conditions: vec![TriggerRule::TaskSuccess { task }],
+                    },
+                    _ => TriggerRule::NoneFailed,
+                },
+                retry: RetryPolicy {
+                    max_attempts: plan.attempts[index],
+                    backoff: Backoff::Fixed,
+                    ..RetryPolicy::default()
+                },
+                ..TaskDefinition::default()
+            }
+        });
     let definition = WorkflowDefinition {
         name: "random".into(),
         tenant: "public".into(),
@@ -90,7 +115,13 @@ impl Run {
         };
         let now = Timestamp(1_000_000);
         let (execution, _) = Execution::submit(workflow, new, now);
-        Self { execution, running: Vec::new(), runner: RunnerId::generate(), now, interrupted: HashSet::new() }
+        Self {
+            execution,
+            running: Vec::new(),
+            runner: RunnerId::generate(),
+            now,
+            interrupted: HashSet::new(),
+        }
     }
 
     fn note(&mut self, changes: &Changes) {
@@ -100,12 +131,22 @@ impl Run {
     /// Claims everything that is ready; time moves to where that is possible.
     fn claim_all(&mut self) {
         let tasks = self.execution.record().tasks.len();
-        let due = self.execution.record().tasks.iter().filter(|task| task.status == TaskStatus::Ready).filter_map(|task| task.ready_at).max();
+        let due = self
+            .execution
+            .record()
+            .tasks
+            .iter()
+            .filter(|task| task.status == TaskStatus::Ready)
+            .filter_map(|task| task.ready_at)
+            .max();
         self.now = due.map_or(self.now, |due| due.max(self.now)) + 1;
         for ordinal in 0..u32::try_from(tasks).unwrap() {
             let mut changes = Changes::default();
             let ready = self.execution.task(ordinal).status == TaskStatus::Ready;
-            if let Some(claim) = self.execution.claim(ordinal, self.runner, self.now, &mut changes) {
+            if let Some(claim) = self
+                .execution
+                .claim(ordinal, self.runner, self.now, &mut changes)
+            {
                 assert!(ready);
                 self.assert_may_start(ordinal);
                 self.running.push((ordinal, claim));
@@ -124,53 +165,108 @@ impl Run {
         let (task, claim) = self.running.swap_remove(pick % self.running.len());
         let outcome = match outcome {
             0 | 1 => Outcome::Failed(failure()),
-            2 => Outcome::Retry { after: Some(5), failure: failure() },
+            2 => Outcome::Retry {
+                after: Some(5),
+                failure: failure(),
+            },
             _ => Outcome::Completed(Arc::new(Delta::default())),
         };
-        let finish = Finish { task, claim, started_at: None, outcome };
-        let changes = self.execution.finish(finish.clone(), LIMITS, self.now, 0.5).unwrap();
+        let finish = Finish {
+            task,
+            claim,
+            started_at: None,
+            outcome,
+        };
+        let changes = self
+            .execution
+            .finish(finish.clone(), LIMITS, self.now, 0.5)
+            .unwrap();
         self.note(&changes);
         // The same result once more is refused: recorded exactly once.
-        assert!(self.execution.finish(finish, LIMITS, self.now, 0.5).is_err());
+        assert!(
+            self.execution
+                .finish(finish, LIMITS, self.now, 0.5)
+                .is_err()
+        );
     }
 }
 
 fn failure() -> Failure {
-    Failure { kind: "ValueError".into(), message: "no".into(), traceback: None, retryable: true, lineage: Vec::new() }
+    Failure {
+        kind: "ValueError".into(),
+        message: "no".into(),
+        traceback: None,
+        retryable: true,
+        lineage: Vec::new(),
+    }
 }
 
 /// An own, naive reading of C3: failed means that a failed task has no completed task that names it or asks for failure.
 fn expected_status(execution: &Execution) -> ExecutionStatus {
     let workflow = execution.workflow();
     let handled = |failed: Ordinal| {
-        (0..).zip(&workflow.definition().tasks).any(|(ordinal, task)| {
-            let names = task.rule.named_tasks().contains(&workflow.task(failed).id.as_str());
-            let asks = task.rule.asks_for_failure() && workflow.graph().dependencies(ordinal).contains(&failed);
-            execution.task(ordinal).status == TaskStatus::Completed && (names || asks)
-        })
+        (0..)
+            .zip(&workflow.definition().tasks)
+            .any(|(ordinal, task)| {
+                let names = task
+                    .rule
+                    .named_tasks()
+                    .contains(&workflow.task(failed).id.as_str());
+                let asks = task.rule.asks_for_failure()
+                    && workflow.graph().dependencies(ordinal).contains(&failed);
+                execution.task(ordinal).status == TaskStatus::Completed && (names || asks)
+            })
     };
-    let failed = (0..).zip(&execution.record().tasks).filter(|(_, task)| task.status == TaskStatus::Failed);
+    let failed = (0..)
+        .zip(&execution.record().tasks)
+        .filter(|(_, task)| task.status == TaskStatus::Failed);
     let unhandled = failed.filter(|(ordinal, _)| !handled(*ordinal)).count();
-    if unhandled > 0 { ExecutionStatus::Failed } else { ExecutionStatus::Completed }
+    if unhandled > 0 {
+        ExecutionStatus::Failed
+    } else {
+        ExecutionStatus::Completed
+    }
 }
 
 fn check_end(run: &Run) {
     let execution = &run.execution;
     let record = execution.record();
-    assert!(record.tasks.iter().all(|task| task.status.is_terminal()), "every task ends");
-    assert_eq!(record.status, expected_status(execution), "the status follows C3");
-    assert_eq!(record.error.is_some(), record.status == ExecutionStatus::Failed);
+    assert!(
+        record.tasks.iter().all(|task| task.status.is_terminal()),
+        "every task ends"
+    );
+    assert_eq!(
+        record.status,
+        expected_status(execution),
+        "the status follows C3"
+    );
+    assert_eq!(
+        record.error.is_some(),
+        record.status == ExecutionStatus::Failed
+    );
     for (ordinal, task) in (0..).zip(&record.tasks) {
         let policy = &execution.workflow().task(ordinal).retry;
-        assert!(task.attempt <= policy.max_attempts, "attempts never exceed the policy");
+        assert!(
+            task.attempt <= policy.max_attempts,
+            "attempts never exceed the policy"
+        );
         assert_eq!(task.skip.is_some(), task.status == TaskStatus::Skipped);
         if let Some(skip) = &task.skip
             && skip.cause == SkipCause::Failure
         {
-            let blocked = execution.workflow().graph().dependencies(ordinal).iter().any(|dependency| {
-                let before = execution.task(*dependency);
-                before.status == TaskStatus::Failed || before.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Failure)
-            });
+            let blocked = execution
+                .workflow()
+                .graph()
+                .dependencies(ordinal)
+                .iter()
+                .any(|dependency| {
+                    let before = execution.task(*dependency);
+                    before.status == TaskStatus::Failed
+                        || before
+                            .skip
+                            .as_ref()
+                            .is_some_and(|skip| skip.cause == SkipCause::Failure)
+                });
             assert!(blocked, "a skip because of a failure has one before it");
         }
     }

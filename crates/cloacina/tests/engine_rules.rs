@@ -5,28 +5,44 @@ use std::sync::Arc;
 
 use cloacina::engine::{Changes, Execution, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
-    Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, RetryPolicy, RunnerId, TaskStatus, Timestamp,
+    Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, RetryPolicy,
+    RunnerId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{Operator, TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
 
-const LIMITS: TaskLimits = TaskLimits { max_context_bytes: 1000, max_rescues: 3 };
+const LIMITS: TaskLimits = TaskLimits {
+    max_context_bytes: 1000,
+    max_rescues: 3,
+};
 const SECOND: i64 = 1_000_000;
 
 fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     TaskDefinition {
         id: id.into(),
         dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
-        retry: RetryPolicy { max_attempts: 1, ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        },
         ..TaskDefinition::default()
     }
 }
 
 fn ruled(id: &str, dependencies: &[&str], rule: TriggerRule) -> TaskDefinition {
-    TaskDefinition { rule, ..task(id, dependencies) }
+    TaskDefinition {
+        rule,
+        ..task(id, dependencies)
+    }
 }
 
 fn workflow(tasks: Vec<TaskDefinition>) -> WorkflowDefinition {
-    WorkflowDefinition { name: "w".into(), tenant: "public".into(), package: "embedded".into(), tasks, ..WorkflowDefinition::default() }
+    WorkflowDefinition {
+        name: "w".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks,
+        ..WorkflowDefinition::default()
+    }
 }
 
 struct Run {
@@ -47,8 +63,13 @@ impl Run {
             timeout,
         };
         let now = Timestamp(SECOND);
-        let (execution, _) = Execution::submit(Arc::new(Workflow::new(workflow(tasks)).unwrap()), new, now);
-        Self { execution, runner: RunnerId::generate(), now }
+        let (execution, _) =
+            Execution::submit(Arc::new(Workflow::new(workflow(tasks)).unwrap()), new, now);
+        Self {
+            execution,
+            runner: RunnerId::generate(),
+            now,
+        }
     }
 
     fn new(tasks: Vec<TaskDefinition>) -> Self {
@@ -57,23 +78,43 @@ impl Run {
 
     fn try_run(&mut self, id: &str, outcome: Outcome) -> Option<Changes> {
         let ordinal = self.execution.workflow().ordinal(id).unwrap();
-        let claim = self.execution.claim(ordinal, self.runner, self.now, &mut Changes::default())?;
+        let claim =
+            self.execution
+                .claim(ordinal, self.runner, self.now, &mut Changes::default())?;
         self.now = self.now + 1000;
-        let finish = Finish { task: ordinal, claim, started_at: None, outcome };
-        Some(self.execution.finish(finish, LIMITS, self.now, 0.5).unwrap())
+        let finish = Finish {
+            task: ordinal,
+            claim,
+            started_at: None,
+            outcome,
+        };
+        Some(
+            self.execution
+                .finish(finish, LIMITS, self.now, 0.5)
+                .unwrap(),
+        )
     }
 
     fn complete(&mut self, id: &str, delta: &str) {
         let delta = Delta::from_json(delta).unwrap();
-        assert!(self.try_run(id, Outcome::Completed(Arc::new(delta))).is_some(), "{id} cannot run");
+        assert!(
+            self.try_run(id, Outcome::Completed(Arc::new(delta)))
+                .is_some(),
+            "{id} cannot run"
+        );
     }
 
     fn fail(&mut self, id: &str) {
-        assert!(self.try_run(id, Outcome::Failed(failure("boom"))).is_some(), "{id} cannot run");
+        assert!(
+            self.try_run(id, Outcome::Failed(failure("boom"))).is_some(),
+            "{id} cannot run"
+        );
     }
 
     fn status(&self, id: &str) -> TaskStatus {
-        self.execution.task(self.execution.workflow().ordinal(id).unwrap()).status
+        self.execution
+            .task(self.execution.workflow().ordinal(id).unwrap())
+            .status
     }
 
     fn seen_by(&mut self, id: &str) -> String {
@@ -83,7 +124,13 @@ impl Run {
 }
 
 fn failure(message: &str) -> Failure {
-    Failure { kind: "ValueError".into(), message: message.into(), traceback: None, retryable: true, lineage: Vec::new() }
+    Failure {
+        kind: "ValueError".into(),
+        message: message.into(),
+        traceback: None,
+        retryable: true,
+        lineage: Vec::new(),
+    }
 }
 
 fn task_failed(id: &str) -> TriggerRule {
@@ -93,7 +140,12 @@ fn task_failed(id: &str) -> TriggerRule {
 #[test]
 fn b2_a_task_sees_all_its_ancestors_and_removed_keys_stay_removed() {
     let mut run = Run::with_timeout(
-        vec![task("a", &[]), task("b", &["a"]), task("c", &["b"]), task("other", &[])],
+        vec![
+            task("a", &[]),
+            task("b", &["a"]),
+            task("c", &["b"]),
+            task("other", &[]),
+        ],
         r#"{"day":1,"drop":true}"#,
         None,
     );
@@ -102,20 +154,37 @@ fn b2_a_task_sees_all_its_ancestors_and_removed_keys_stay_removed() {
     run.complete("b", r#"{"s":{"y":2,"x":3}}"#);
     assert_eq!(run.seen_by("c"), r#"{"day":1,"x":3,"y":2}"#);
     run.complete("c", "{}");
-    assert_eq!(run.execution.final_context().to_json(), r#"{"day":1,"x":3,"y":2,"unseen":1}"#);
+    assert_eq!(
+        run.execution.final_context().to_json(),
+        r#"{"day":1,"x":3,"y":2,"unseen":1}"#
+    );
 }
 
 #[test]
 fn b3_unordered_writes_merge_and_a_write_beats_a_removal() {
     let mut run = Run::with_timeout(
-        vec![task("root", &[]), task("l", &["root"]), task("r", &["root"]), task("join", &["l", "r"])],
+        vec![
+            task("root", &[]),
+            task("l", &["root"]),
+            task("r", &["root"]),
+            task("join", &["l", "r"]),
+        ],
         r#"{"gone":1,"both":1}"#,
         None,
     );
     run.complete("root", r#"{"s":{"o":{"base":0},"n":0}}"#);
-    run.complete("r", r#"{"s":{"o":{"r":1},"list":[2,3],"n":2,"both":7},"r":["gone"]}"#);
-    run.complete("l", r#"{"s":{"o":{"l":1},"list":[1,2],"n":1},"r":["both"]}"#);
-    assert_eq!(run.seen_by("join"), r#"{"both":7,"o":{"l":1,"r":1},"n":2,"list":[1,2,3]}"#);
+    run.complete(
+        "r",
+        r#"{"s":{"o":{"r":1},"list":[2,3],"n":2,"both":7},"r":["gone"]}"#,
+    );
+    run.complete(
+        "l",
+        r#"{"s":{"o":{"l":1},"list":[1,2],"n":1},"r":["both"]}"#,
+    );
+    assert_eq!(
+        run.seen_by("join"),
+        r#"{"both":7,"o":{"l":1,"r":1},"n":2,"list":[1,2,3]}"#
+    );
 }
 
 #[test]
@@ -132,9 +201,17 @@ fn b6_too_large_a_delta_fails_for_good() {
 
 #[test]
 fn c1_a_failure_skips_dependents_and_leaves_other_branches_alone() {
-    let mut run = Run::new(vec![task("a", &[]), task("b", &["a"]), task("c", &["b"]), task("free", &[])]);
+    let mut run = Run::new(vec![
+        task("a", &[]),
+        task("b", &["a"]),
+        task("c", &["b"]),
+        task("free", &[]),
+    ]);
     run.fail("a");
-    assert_eq!((run.status("b"), run.status("c"), run.status("free")), (TaskStatus::Skipped, TaskStatus::Skipped, TaskStatus::Ready));
+    assert_eq!(
+        (run.status("b"), run.status("c"), run.status("free")),
+        (TaskStatus::Skipped, TaskStatus::Skipped, TaskStatus::Ready)
+    );
     assert_eq!(run.execution.record().status, ExecutionStatus::Running);
     run.complete("free", "{}");
     assert_eq!(run.execution.record().status, ExecutionStatus::Failed);
@@ -142,10 +219,21 @@ fn c1_a_failure_skips_dependents_and_leaves_other_branches_alone() {
 
 #[test]
 fn c1_a_skip_by_an_own_rule_does_not_block_dependents() {
-    let never = TriggerRule::ContextValue { key: "go".into(), operator: Operator::Equals, value: Json::parse("true").unwrap() };
-    let mut run = Run::new(vec![task("a", &[]), ruled("b", &["a"], never), task("c", &["b"])]);
+    let never = TriggerRule::ContextValue {
+        key: "go".into(),
+        operator: Operator::Equals,
+        value: Json::parse("true").unwrap(),
+    };
+    let mut run = Run::new(vec![
+        task("a", &[]),
+        ruled("b", &["a"], never),
+        task("c", &["b"]),
+    ]);
     run.complete("a", r#"{"s":{"go":false}}"#);
-    assert_eq!((run.status("b"), run.status("c")), (TaskStatus::Skipped, TaskStatus::Ready));
+    assert_eq!(
+        (run.status("b"), run.status("c")),
+        (TaskStatus::Skipped, TaskStatus::Ready)
+    );
 }
 
 #[test]
@@ -168,7 +256,12 @@ fn c2_table_of_rules_by_name() {
             } else {
                 task("y", &["z"])
             };
-            let mut run = Run::new(vec![task("z", &[]), task("x", &["z"]), second, ruled("t", &["x", "y"], rule.clone())]);
+            let mut run = Run::new(vec![
+                task("z", &[]),
+                task("x", &["z"]),
+                second,
+                ruled("t", &["x", "y"], rule.clone()),
+            ]);
             run.complete("z", "{}");
             for (id, outcome) in ["x", "y"].iter().zip(pair.chars()) {
                 match outcome {
@@ -184,12 +277,22 @@ fn c2_table_of_rules_by_name() {
 
 #[test]
 fn c2_a_rule_that_errs_fails_its_task_and_does_not_loop() {
-    let odd = TriggerRule::ContextValue { key: "n".into(), operator: Operator::GreaterThan, value: Json::parse("1").unwrap() };
+    let odd = TriggerRule::ContextValue {
+        key: "n".into(),
+        operator: Operator::GreaterThan,
+        value: Json::parse("1").unwrap(),
+    };
     let mut run = Run::new(vec![task("a", &[]), ruled("b", &["a"], odd)]);
     run.complete("a", r#"{"s":{"n":"text"}}"#);
     assert_eq!(run.status("b"), TaskStatus::Failed);
     let (_, error) = run.execution.record().error.clone().unwrap();
-    assert!(error.message.contains("a string does not compare with a number"), "{}", error.message);
+    assert!(
+        error
+            .message
+            .contains("a string does not compare with a number"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]
@@ -214,77 +317,189 @@ fn c4_the_first_unhandled_failure_is_the_error() {
     let mut run = Run::new(vec![task("late", &[]), task("early", &[])]);
     run.fail("early");
     run.fail("late");
-    assert_eq!(run.execution.record().error.as_ref().unwrap().0, run.execution.workflow().ordinal("early"));
+    assert_eq!(
+        run.execution.record().error.as_ref().unwrap().0,
+        run.execution.workflow().ordinal("early")
+    );
 }
 
 #[test]
 fn d2_snooze_and_release_do_not_count_but_retry_does() {
-    let mut run = Run::new(vec![TaskDefinition { retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::default() }, ..task("a", &[]) }]);
+    let mut run = Run::new(vec![TaskDefinition {
+        retry: RetryPolicy {
+            max_attempts: 2,
+            ..RetryPolicy::default()
+        },
+        ..task("a", &[])
+    }]);
     run.try_run("a", Outcome::Snooze { after: SECOND }).unwrap();
     assert!(run.try_run("a", Outcome::Released).is_none(), "not due yet");
     run.now = run.now + SECOND;
     run.try_run("a", Outcome::Released).unwrap();
-    run.try_run("a", Outcome::Retry { after: Some(0), failure: failure("again") }).unwrap();
+    run.try_run(
+        "a",
+        Outcome::Retry {
+            after: Some(0),
+            failure: failure("again"),
+        },
+    )
+    .unwrap();
     assert_eq!(run.status("a"), TaskStatus::Ready);
-    run.try_run("a", Outcome::Retry { after: Some(0), failure: failure("again") }).unwrap();
-    assert_eq!((run.status("a"), run.execution.task(0).attempt), (TaskStatus::Failed, 2));
+    run.try_run(
+        "a",
+        Outcome::Retry {
+            after: Some(0),
+            failure: failure("again"),
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        (run.status("a"), run.execution.task(0).attempt),
+        (TaskStatus::Failed, 2)
+    );
 }
 
 #[test]
 fn d5_a_timeout_counts_from_the_first_start_and_leaves_nothing_open() {
-    let mut run = Run::with_timeout(vec![task("a", &[]), task("b", &["a"]), task("c", &[])], "{}", Some(10 * SECOND));
-    assert!(!run.execution.time_out(run.now + 100 * SECOND).ended, "nothing has started");
-    let claim = run.execution.claim(0, run.runner, run.now, &mut Changes::default()).unwrap();
+    let mut run = Run::with_timeout(
+        vec![task("a", &[]), task("b", &["a"]), task("c", &[])],
+        "{}",
+        Some(10 * SECOND),
+    );
+    assert!(
+        !run.execution.time_out(run.now + 100 * SECOND).ended,
+        "nothing has started"
+    );
+    let claim = run
+        .execution
+        .claim(0, run.runner, run.now, &mut Changes::default())
+        .unwrap();
     run.execution.start(0, claim, run.now);
     assert!(!run.execution.time_out(run.now + 9 * SECOND).ended);
     let changes = run.execution.time_out(run.now + 10 * SECOND);
     assert!(changes.ended);
     assert_eq!(changes.interrupted, [(0, claim)]);
-    assert_eq!([run.status("a"), run.status("b"), run.status("c")], [TaskStatus::Cancelled, TaskStatus::Skipped, TaskStatus::Skipped]);
-    assert_eq!(run.execution.record().error.as_ref().unwrap().1.kind, "WorkflowTimeoutError");
+    assert_eq!(
+        [run.status("a"), run.status("b"), run.status("c")],
+        [
+            TaskStatus::Cancelled,
+            TaskStatus::Skipped,
+            TaskStatus::Skipped
+        ]
+    );
+    assert_eq!(
+        run.execution.record().error.as_ref().unwrap().1.kind,
+        "WorkflowTimeoutError"
+    );
 }
 
 #[test]
 fn d7_timers_hold_while_paused() {
-    let mut run = Run::new(vec![TaskDefinition { retry: RetryPolicy { max_attempts: 3, ..RetryPolicy::default() }, ..task("a", &[]) }]);
-    run.try_run("a", Outcome::Retry { after: Some(10 * SECOND), failure: failure("x") }).unwrap();
+    let mut run = Run::new(vec![TaskDefinition {
+        retry: RetryPolicy {
+            max_attempts: 3,
+            ..RetryPolicy::default()
+        },
+        ..task("a", &[])
+    }]);
+    run.try_run(
+        "a",
+        Outcome::Retry {
+            after: Some(10 * SECOND),
+            failure: failure("x"),
+        },
+    )
+    .unwrap();
     let retried_at = run.now;
     run.execution.pause(retried_at + 4 * SECOND).unwrap();
     run.execution.resume(retried_at + 100 * SECOND).unwrap();
-    assert_eq!(run.execution.task(0).ready_at, Some(retried_at + 106 * SECOND));
+    assert_eq!(
+        run.execution.task(0).ready_at,
+        Some(retried_at + 106 * SECOND)
+    );
 }
 
 #[test]
 fn d7_retry_of_a_failed_diamond_runs_only_what_failed_and_was_skipped() {
-    let mut run = Run::new(vec![task("a", &[]), task("l", &["a"]), task("r", &["a"]), task("join", &["l", "r"])]);
+    let mut run = Run::new(vec![
+        task("a", &[]),
+        task("l", &["a"]),
+        task("r", &["a"]),
+        task("join", &["l", "r"]),
+    ]);
     run.complete("a", "{}");
     run.complete("l", "{}");
     run.fail("r");
     assert_eq!(run.execution.record().status, ExecutionStatus::Failed);
     run.execution.retry(None, run.now).unwrap();
-    assert_eq!([run.status("a"), run.status("l"), run.status("r"), run.status("join")], [TaskStatus::Completed, TaskStatus::Completed, TaskStatus::Ready, TaskStatus::Pending]);
+    assert_eq!(
+        [
+            run.status("a"),
+            run.status("l"),
+            run.status("r"),
+            run.status("join")
+        ],
+        [
+            TaskStatus::Completed,
+            TaskStatus::Completed,
+            TaskStatus::Ready,
+            TaskStatus::Pending
+        ]
+    );
     run.complete("r", "{}");
     run.complete("join", "{}");
     assert_eq!(run.execution.record().status, ExecutionStatus::Completed);
     let from = run.execution.workflow().ordinal("l");
     run.execution.retry(from, run.now).unwrap();
-    assert_eq!([run.status("a"), run.status("l"), run.status("r"), run.status("join")], [TaskStatus::Completed, TaskStatus::Ready, TaskStatus::Completed, TaskStatus::Pending]);
+    assert_eq!(
+        [
+            run.status("a"),
+            run.status("l"),
+            run.status("r"),
+            run.status("join")
+        ],
+        [
+            TaskStatus::Completed,
+            TaskStatus::Ready,
+            TaskStatus::Completed,
+            TaskStatus::Pending
+        ]
+    );
 }
 
 #[test]
 fn e2_a_rescued_task_runs_again_and_its_old_result_is_refused() {
     let mut run = Run::new(vec![task("a", &[])]);
     for _ in 0..LIMITS.max_rescues {
-        let claim = run.execution.claim(0, run.runner, run.now, &mut Changes::default()).unwrap();
+        let claim = run
+            .execution
+            .claim(0, run.runner, run.now, &mut Changes::default())
+            .unwrap();
         assert_eq!(run.execution.rescue(run.runner, LIMITS, run.now).rescued, 1);
         assert_eq!(run.status("a"), TaskStatus::Ready);
-        let late = Finish { task: 0, claim, started_at: None, outcome: Outcome::Completed(Arc::new(Delta::default())) };
+        let late = Finish {
+            task: 0,
+            claim,
+            started_at: None,
+            outcome: Outcome::Completed(Arc::new(Delta::default())),
+        };
         assert!(run.execution.finish(late, LIMITS, run.now, 0.5).is_err());
     }
-    run.execution.claim(0, run.runner, run.now, &mut Changes::default()).unwrap();
+    run.execution
+        .claim(0, run.runner, run.now, &mut Changes::default())
+        .unwrap();
     run.execution.rescue(run.runner, LIMITS, run.now);
     assert_eq!(run.status("a"), TaskStatus::Failed);
-    assert!(run.execution.record().error.as_ref().unwrap().1.message.contains("max_rescues"));
+    assert!(
+        run.execution
+            .record()
+            .error
+            .as_ref()
+            .unwrap()
+            .1
+            .message
+            .contains("max_rescues")
+    );
 }
 
 #[test]
@@ -292,13 +507,36 @@ fn a2_every_broken_definition_is_refused_with_the_culprit() {
     let cycle = vec![task("a", &["c"]), task("b", &["a"]), task("c", &["b"])];
     let cases: Vec<(Vec<TaskDefinition>, &str, &str)> = vec![
         (vec![], "Workflow cannot be empty", ""),
-        (vec![task("a", &[]), task("a", &[])], "two tasks with the id 'a'", ""),
-        (vec![task("extract", &[]), task("b", &["exract"])], "unknown task 'exract'", "did you mean 'extract'?"),
+        (
+            vec![task("a", &[]), task("a", &[])],
+            "two tasks with the id 'a'",
+            "",
+        ),
+        (
+            vec![task("extract", &[]), task("b", &["exract"])],
+            "unknown task 'exract'",
+            "did you mean 'extract'?",
+        ),
         (cycle, "a -> b -> c -> a", ""),
         (vec![task("a", &["a"])], "a -> a", ""),
-        (vec![ruled("a", &[], task_failed("b"))], "names unknown task 'b'", ""),
-        (vec![TaskDefinition { timeout: Some(0), ..task("a", &[]) }], "timeout", ""),
-        (vec![ruled("a", &[], TriggerRule::AllOf { conditions: vec![] })], "without conditions", ""),
+        (
+            vec![ruled("a", &[], task_failed("b"))],
+            "names unknown task 'b'",
+            "",
+        ),
+        (
+            vec![TaskDefinition {
+                timeout: Some(0),
+                ..task("a", &[])
+            }],
+            "timeout",
+            "",
+        ),
+        (
+            vec![ruled("a", &[], TriggerRule::AllOf { conditions: vec![] })],
+            "without conditions",
+            "",
+        ),
     ];
     for (tasks, message, hint) in cases {
         let error = Workflow::new(workflow(tasks)).unwrap_err();
@@ -309,9 +547,14 @@ fn a2_every_broken_definition_is_refused_with_the_culprit() {
 
 #[test]
 fn a4_the_version_follows_what_runs_and_nothing_else() {
-    let version = |definition: WorkflowDefinition| Workflow::new(definition).unwrap().version().to_owned();
+    let version =
+        |definition: WorkflowDefinition| Workflow::new(definition).unwrap().version().to_owned();
     let base = workflow(vec![task("a", &[]), task("b", &["a"])]);
-    let described = WorkflowDefinition { description: "text".into(), tags: [("k".to_owned(), "v".to_owned())].into(), ..base.clone() };
+    let described = WorkflowDefinition {
+        description: "text".into(),
+        tags: [("k".to_owned(), "v".to_owned())].into(),
+        ..base.clone()
+    };
     assert_eq!(version(base.clone()), version(described));
     assert_eq!(version(base.clone()).len(), 16);
     let mut changed = base.clone();

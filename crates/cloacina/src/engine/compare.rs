@@ -20,7 +20,10 @@ pub fn compare(found: Option<&Json>, operator: Operator, expected: &Json) -> Res
     }
     // An absent key equals nothing and contains nothing, and no order with it holds.
     let Some(found) = found else {
-        return Ok(matches!(operator, Operator::NotEquals | Operator::NotContains));
+        return Ok(matches!(
+            operator,
+            Operator::NotEquals | Operator::NotContains
+        ));
     };
     match operator {
         Operator::Equals => Ok(equal(found, expected)),
@@ -40,21 +43,28 @@ fn equal(left: &Json, right: &Json) -> bool {
         return true;
     }
     match (left.shape(), right.shape()) {
-        (JsonShape::Number, JsonShape::Number) => compare_numbers(left, right) == Some(Ordering::Equal),
+        (JsonShape::Number, JsonShape::Number) => {
+            compare_numbers(left, right) == Some(Ordering::Equal)
+        }
         (JsonShape::String, JsonShape::String) => {
             matches!((left.decode::<String>(), right.decode::<String>()), (Ok(a), Ok(b)) if a == b)
         }
         (JsonShape::Array, JsonShape::Array) => {
-            let (Ok(a), Ok(b)) = (left.decode::<Vec<Json>>(), right.decode::<Vec<Json>>()) else { return false };
+            let (Ok(a), Ok(b)) = (left.decode::<Vec<Json>>(), right.decode::<Vec<Json>>()) else {
+                return false;
+            };
             a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| equal(x, y))
         }
         (JsonShape::Object, JsonShape::Object) => {
-            let (Ok(a), Ok(b)) =
-                (left.decode::<IndexMap<String, Json>>(), right.decode::<IndexMap<String, Json>>())
-            else {
+            let (Ok(a), Ok(b)) = (
+                left.decode::<IndexMap<String, Json>>(),
+                right.decode::<IndexMap<String, Json>>(),
+            ) else {
                 return false;
             };
-            a.len() == b.len() && a.iter().all(|(key, x)| b.get(key).is_some_and(|y| equal(x, y)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(key, x)| b.get(key).is_some_and(|y| equal(x, y)))
         }
         _ => false,
     }
@@ -63,22 +73,34 @@ fn equal(left: &Json, right: &Json) -> bool {
 fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
     let ordering = match (left.shape(), right.shape()) {
         (JsonShape::Number, JsonShape::Number) => compare_numbers(left, right),
-        (JsonShape::String, JsonShape::String) => {
-            left.decode::<String>().ok().zip(right.decode::<String>().ok()).map(|(a, b)| a.cmp(&b))
-        }
+        (JsonShape::String, JsonShape::String) => left
+            .decode::<String>()
+            .ok()
+            .zip(right.decode::<String>().ok())
+            .map(|(a, b)| a.cmp(&b)),
         _ => None,
     };
     ordering.ok_or_else(|| {
-        format!("a {} does not compare with a {}", left.shape().name(), right.shape().name())
+        format!(
+            "a {} does not compare with a {}",
+            left.shape().name(),
+            right.shape().name()
+        )
     })
 }
 
 /// Integers compare exactly up to 128 bits; everything else as doubles.
 fn compare_numbers(left: &Json, right: &Json) -> Option<Ordering> {
-    if let (Ok(a), Ok(b)) = (left.as_str().parse::<i128>(), right.as_str().parse::<i128>()) {
+    if let (Ok(a), Ok(b)) = (
+        left.as_str().parse::<i128>(),
+        right.as_str().parse::<i128>(),
+    ) {
         return Some(a.cmp(&b));
     }
-    let (a, b) = (left.as_str().parse::<f64>().ok()?, right.as_str().parse::<f64>().ok()?);
+    let (a, b) = (
+        left.as_str().parse::<f64>().ok()?,
+        right.as_str().parse::<f64>().ok()?,
+    );
     a.partial_cmp(&b)
 }
 
@@ -93,11 +115,16 @@ fn contains(found: &Json, expected: &Json) -> Result<bool, String> {
             Ok(items.iter().any(|item| equal(item, expected)))
         }
         (JsonShape::Object, JsonShape::String) => {
-            let members: IndexMap<String, Box<RawValue>> = found.decode().map_err(|error| error.to_string())?;
+            let members: IndexMap<String, Box<RawValue>> =
+                found.decode().map_err(|error| error.to_string())?;
             let key: String = expected.decode().map_err(|error| error.to_string())?;
             Ok(members.contains_key(&key))
         }
-        (left, right) => Err(format!("a {} cannot contain a {}", left.name(), right.name())),
+        (left, right) => Err(format!(
+            "a {} cannot contain a {}",
+            left.name(),
+            right.name()
+        )),
     }
 }
 
@@ -107,10 +134,17 @@ mod tests {
 
     #[test]
     fn c2_table_of_comparisons() {
-        use Operator::{Contains, Equals, Exists, GreaterThan, LessOrEqual, NotContains, NotEquals, NotExists};
+        use Operator::{
+            Contains, Equals, Exists, GreaterThan, LessOrEqual, NotContains, NotEquals, NotExists,
+        };
         let cases: &[(Option<&str>, Operator, &str, Option<bool>)] = &[
             (Some("1"), Equals, "1.0", Some(true)),
-            (Some("12345678901234567890123"), GreaterThan, "12345678901234567890122", Some(true)),
+            (
+                Some("12345678901234567890123"),
+                GreaterThan,
+                "12345678901234567890122",
+                Some(true),
+            ),
             (Some("\"a\""), Equals, "\"\\u0061\"", Some(true)),
             (Some("[1,{\"a\":2}]"), Equals, "[1.0,{\"a\":2}]", Some(true)),
             (Some("1"), NotEquals, "\"1\"", Some(true)),
@@ -132,7 +166,11 @@ mod tests {
         for (found, operator, expected, verdict) in cases {
             let found = found.map(|text| Json::parse(text).unwrap());
             let expected = Json::parse(expected).unwrap();
-            assert_eq!(compare(found.as_ref(), *operator, &expected).ok(), *verdict, "{found:?} {operator:?} {expected}");
+            assert_eq!(
+                compare(found.as_ref(), *operator, &expected).ok(),
+                *verdict,
+                "{found:?} {operator:?} {expected}"
+            );
         }
     }
 }

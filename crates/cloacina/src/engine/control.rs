@@ -2,8 +2,8 @@
 
 use super::{Changes, Execution};
 use crate::types::{
-    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Ordinal, Skip, SkipCause, TaskRecord, TaskStatus,
-    Timestamp,
+    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Ordinal, Skip, SkipCause, TaskRecord,
+    TaskStatus, Timestamp,
 };
 
 /// The execution's state does not allow it. Nothing changed.
@@ -50,7 +50,10 @@ impl Execution {
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Skipped;
             task.ended_at = Some(now);
-            task.skip = Some(Skip { cause: SkipCause::Ended, reason: "the execution timed out".to_owned() });
+            task.skip = Some(Skip {
+                cause: SkipCause::Ended,
+                reason: "the execution timed out".to_owned(),
+            });
             changes.touch(ordinal);
         }
         let seconds = self.record.timeout.map_or_else(String::new, seconds_text);
@@ -78,11 +81,15 @@ impl Execution {
         changes.touch(ordinal);
         changes.interrupted.push((ordinal, claim));
         let id = &self.definition(ordinal).id;
-        let message = format!("task '{id}' did not end within its timeout of {}", seconds_text(timeout));
+        let message = format!(
+            "task '{id}' did not end within its timeout of {}",
+            seconds_text(timeout)
+        );
         let failure = Failure::engine(FailureKind::TaskTimeout, message);
         let policy = &self.definition(ordinal).retry;
         let attempt = self.counted_attempts(ordinal);
-        let delay = super::should_retry(policy, &failure, attempt).then(|| super::retry_delay(policy, attempt, random));
+        let delay = super::should_retry(policy, &failure, attempt)
+            .then(|| super::retry_delay(policy, attempt, random));
         self.fail_attempt(ordinal, claim, failure, delay, now, &mut changes);
         Some(changes)
     }
@@ -116,10 +123,16 @@ impl Execution {
     pub fn resume(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         let mut changes = Changes::default();
         self.refuse_ended("resume")?;
-        let Some(paused_at) = self.record.paused_at.take() else { return Ok(changes) };
+        let Some(paused_at) = self.record.paused_at.take() else {
+            return Ok(changes);
+        };
         let held = now.since(paused_at).max(0);
         let started = self.record.started_at.is_some();
-        self.record.status = if started { ExecutionStatus::Running } else { ExecutionStatus::Pending };
+        self.record.status = if started {
+            ExecutionStatus::Running
+        } else {
+            ExecutionStatus::Pending
+        };
         self.record.deadline = self.record.deadline.map(|deadline| deadline + held);
         let start_at = self.record.start_at;
         let mut unjudged = Vec::new();
@@ -131,7 +144,11 @@ impl Execution {
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Ready;
             // The start time that the caller asked for is not shifted.
-            let due = if task.attempt == 0 && start_at == Some(ready_at) { ready_at } else { ready_at + held };
+            let due = if task.attempt == 0 && start_at == Some(ready_at) {
+                ready_at
+            } else {
+                ready_at + held
+            };
             task.ready_at = Some(due).filter(|due| *due > now);
             changes.touch(ordinal);
             changes.ready.push(ordinal);
@@ -146,36 +163,65 @@ impl Execution {
     ///
     /// # Errors
     /// When it has not ended, was cancelled, or has nothing to run again.
-    pub fn retry(&mut self, from_task: Option<Ordinal>, now: Timestamp) -> Result<Changes, ControlError> {
+    pub fn retry(
+        &mut self,
+        from_task: Option<Ordinal>,
+        now: Timestamp,
+    ) -> Result<Changes, ControlError> {
         match self.record.status {
             ExecutionStatus::Completed | ExecutionStatus::Failed => {}
             ExecutionStatus::Cancelled => {
-                return Err(self.control_error("was cancelled and cannot be retried", Some("submit the workflow again")));
+                return Err(self.control_error(
+                    "was cancelled and cannot be retried",
+                    Some("submit the workflow again"),
+                ));
             }
-            _ => return Err(self.control_error("has not ended and cannot be retried", Some("cancel it, or wait for its end"))),
+            _ => {
+                return Err(self.control_error(
+                    "has not ended and cannot be retried",
+                    Some("cancel it, or wait for its end"),
+                ));
+            }
         }
         let graph_workflow = std::sync::Arc::clone(&self.workflow);
         let graph = graph_workflow.graph();
         let mut again = vec![false; self.record.tasks.len()];
         for (index, task) in self.record.tasks.iter().enumerate() {
-            let upstream = task.skip.as_ref().is_some_and(|skip| skip.cause != SkipCause::Rule);
-            again[index] = upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
+            let upstream = task
+                .skip
+                .as_ref()
+                .is_some_and(|skip| skip.cause != SkipCause::Rule);
+            again[index] =
+                upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
         }
-        for ordinal in from_task.iter().flat_map(|task| graph.with_descendants(*task)) {
+        for ordinal in from_task
+            .iter()
+            .flat_map(|task| graph.with_descendants(*task))
+        {
             again[ordinal as usize] = true;
         }
         // What was skipped by its own rule may be decided otherwise once something before it runs again.
         for ordinal in graph.order() {
             let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
-            let before = graph.dependencies(*ordinal).iter().any(|dependency| again[*dependency as usize]);
+            let before = graph
+                .dependencies(*ordinal)
+                .iter()
+                .any(|dependency| again[*dependency as usize]);
             again[*ordinal as usize] |= skipped && before;
         }
         if !again.contains(&true) {
-            return Err(self.control_error("completed without a failure: there is nothing to retry", Some("name a task with from_task to run it and its descendants again")));
+            return Err(self.control_error(
+                "completed without a failure: there is nothing to retry",
+                Some("name a task with from_task to run it and its descendants again"),
+            ));
         }
         let mut changes = Changes::default();
-        let ids: Vec<&str> =
-            graph.order().iter().filter(|task| again[**task as usize]).map(|task| graph_workflow.task(*task).id.as_str()).collect();
+        let ids: Vec<&str> = graph
+            .order()
+            .iter()
+            .filter(|task| again[**task as usize])
+            .map(|task| graph_workflow.task(*task).id.as_str())
+            .collect();
         let data = Json::encode(&serde_json::json!({ "tasks": ids })).ok();
         changes.record(now, HistoryKind::Retried, None, data);
         for (ordinal, _) in (0..).zip(&again).filter(|(_, again)| **again) {
@@ -189,13 +235,23 @@ impl Execution {
             changes.touch(ordinal);
         }
         let started = self.record.started_at.is_some();
-        self.record.status = if started { ExecutionStatus::Running } else { ExecutionStatus::Pending };
+        self.record.status = if started {
+            ExecutionStatus::Running
+        } else {
+            ExecutionStatus::Pending
+        };
         self.record.ended_at = None;
         self.record.error = None;
         self.record.deadline = None;
         self.views.clear();
         self.count_open();
-        let candidates: Vec<Ordinal> = graph.order().iter().rev().copied().filter(|task| again[*task as usize]).collect();
+        let candidates: Vec<Ordinal> = graph
+            .order()
+            .iter()
+            .rev()
+            .copied()
+            .filter(|task| again[*task as usize])
+            .collect();
         self.settle(candidates, now, &mut changes);
         Ok(changes)
     }
@@ -203,13 +259,23 @@ impl Execution {
     fn refuse_ended(&self, verb: &str) -> Result<(), ControlError> {
         let status = self.record.status;
         if status.is_terminal() {
-            return Err(self.control_error(&format!("has ended as {status}; there is nothing to {verb}"), None));
+            return Err(self.control_error(
+                &format!("has ended as {status}; there is nothing to {verb}"),
+                None,
+            ));
         }
         Ok(())
     }
 
     fn control_error(&self, what: &str, hint: Option<&'static str>) -> ControlError {
-        ControlError { message: format!("execution {} of workflow '{}' {what}", self.record.id, self.workflow.name()), hint }
+        ControlError {
+            message: format!(
+                "execution {} of workflow '{}' {what}",
+                self.record.id,
+                self.workflow.name()
+            ),
+            hint,
+        }
     }
 
     fn interrupt_running(&mut self, now: Timestamp, changes: &mut Changes) {
@@ -234,11 +300,19 @@ impl Execution {
     }
 
     fn ordinals_in(&self, status: TaskStatus) -> Vec<Ordinal> {
-        (0..).zip(&self.record.tasks).filter(|(_, task)| task.status == status).map(|(ordinal, _)| ordinal).collect()
+        (0..)
+            .zip(&self.record.tasks)
+            .filter(|(_, task)| task.status == status)
+            .map(|(ordinal, _)| ordinal)
+            .collect()
     }
 
     fn open_ordinals(&self) -> Vec<Ordinal> {
-        (0..).zip(&self.record.tasks).filter(|(_, task)| !task.status.is_terminal()).map(|(ordinal, _)| ordinal).collect()
+        (0..)
+            .zip(&self.record.tasks)
+            .filter(|(_, task)| !task.status.is_terminal())
+            .map(|(ordinal, _)| ordinal)
+            .collect()
     }
 }
 

@@ -44,8 +44,13 @@ impl Execution {
     /// An execution from its stored record.
     #[must_use]
     pub fn load(workflow: Arc<Workflow>, record: ExecutionRecord) -> Self {
-        let mut execution =
-            Self { workflow, record, open_dependencies: Vec::new(), open_tasks: 0, views: Views::default() };
+        let mut execution = Self {
+            workflow,
+            record,
+            open_dependencies: Vec::new(),
+            open_tasks: 0,
+            views: Views::default(),
+        };
         execution.count_open();
         execution
     }
@@ -105,7 +110,9 @@ impl Execution {
     /// The priority that a task's claim has (semantics C6).
     #[must_use]
     pub fn priority(&self, ordinal: Ordinal) -> i16 {
-        self.definition(ordinal).priority.unwrap_or(self.record.priority)
+        self.definition(ordinal)
+            .priority
+            .unwrap_or(self.record.priority)
     }
 
     /// The revision under which the changes will be written.
@@ -122,7 +129,13 @@ impl Execution {
     }
 
     /// Gives a ready task to a runner. `None` when it cannot start now: not ready, not due, or the execution is held.
-    pub fn claim(&mut self, ordinal: Ordinal, runner: RunnerId, now: Timestamp, changes: &mut Changes) -> Option<Claim> {
+    pub fn claim(
+        &mut self,
+        ordinal: Ordinal,
+        runner: RunnerId,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) -> Option<Claim> {
         let status = self.record.status;
         let task = self.task(ordinal);
         let may_start = task.status == TaskStatus::Ready
@@ -151,7 +164,11 @@ impl Execution {
     /// Whether the claim is the one under which the task runs: every write about it asks first.
     #[must_use]
     pub fn holds(&self, ordinal: Ordinal, claim: Claim) -> bool {
-        self.record.tasks.get(ordinal as usize).and_then(TaskRecord::claim) == Some(claim)
+        self.record
+            .tasks
+            .get(ordinal as usize)
+            .and_then(TaskRecord::claim)
+            == Some(claim)
     }
 
     /// Sets the deadline at the first real start of a task (semantics D5).
@@ -178,9 +195,22 @@ impl Execution {
     pub(super) fn count_open(&mut self) {
         let graph = self.workflow.graph();
         let is_open = |task: &Ordinal| !self.record.tasks[*task as usize].status.is_terminal();
-        let count = |task: Ordinal| graph.dependencies(task).iter().filter(|other| is_open(other)).count();
-        let counts = (0..).zip(&self.record.tasks).map(|(task, _)| u32::try_from(count(task)).unwrap_or(u32::MAX));
+        let count = |task: Ordinal| {
+            graph
+                .dependencies(task)
+                .iter()
+                .filter(|other| is_open(other))
+                .count()
+        };
+        let counts = (0..)
+            .zip(&self.record.tasks)
+            .map(|(task, _)| u32::try_from(count(task)).unwrap_or(u32::MAX));
         self.open_dependencies = counts.collect();
-        self.open_tasks = self.record.tasks.iter().filter(|task| !task.status.is_terminal()).count();
+        self.open_tasks = self
+            .record
+            .tasks
+            .iter()
+            .filter(|task| !task.status.is_terminal())
+            .count();
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Changes, Execution, retry_delay, should_retry};
 use crate::types::{
-    Claim, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Ordinal, TaskStatus,
-    Timestamp,
+    Claim, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Ordinal,
+    TaskStatus, Timestamp,
 };
 
 /// How an attempt ended.
@@ -83,7 +83,8 @@ impl Execution {
             Outcome::Failed(failure) => {
                 let policy = &self.definition(finish.task).retry;
                 let attempt = self.counted_attempts(finish.task);
-                let delay = should_retry(policy, &failure, attempt).then(|| retry_delay(policy, attempt, random));
+                let delay = should_retry(policy, &failure, attempt)
+                    .then(|| retry_delay(policy, attempt, random));
                 self.fail_attempt(finish.task, finish.claim, failure, delay, now, &mut changes);
             }
             Outcome::Retry { after, failure } => {
@@ -95,12 +96,22 @@ impl Execution {
             }
             Outcome::Snooze { after } => {
                 let data = Json::encode(&serde_json::json!({ "delay_us": after })).ok();
-                changes.record(now, HistoryKind::TaskSnoozed, Some((finish.task, finish.claim)), data);
+                changes.record(
+                    now,
+                    HistoryKind::TaskSnoozed,
+                    Some((finish.task, finish.claim)),
+                    data,
+                );
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, after, now, &mut changes);
             }
             Outcome::Released => {
-                changes.record(now, HistoryKind::TaskReleased, Some((finish.task, finish.claim)), None);
+                changes.record(
+                    now,
+                    HistoryKind::TaskReleased,
+                    Some((finish.task, finish.claim)),
+                    None,
+                );
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, 0, now, &mut changes);
             }
@@ -116,8 +127,13 @@ impl Execution {
 
     /// B6: too large a delta is a failure that no retry can mend.
     fn within_limits(&self, task: Ordinal, outcome: Outcome, limits: TaskLimits) -> Outcome {
-        let Outcome::Completed(delta) = outcome else { return outcome };
-        let limit = self.definition(task).max_context_bytes.unwrap_or(limits.max_context_bytes);
+        let Outcome::Completed(delta) = outcome else {
+            return outcome;
+        };
+        let limit = self
+            .definition(task)
+            .max_context_bytes
+            .unwrap_or(limits.max_context_bytes);
         let size = delta.size();
         if size as u64 <= limit {
             return Outcome::Completed(delta);
@@ -132,7 +148,13 @@ impl Execution {
         ))
     }
 
-    fn complete(&mut self, ordinal: Ordinal, delta: Arc<Delta>, now: Timestamp, changes: &mut Changes) {
+    fn complete(
+        &mut self,
+        ordinal: Ordinal,
+        delta: Arc<Delta>,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Completed;
         task.runner = None;
@@ -160,7 +182,12 @@ impl Execution {
                 "delay_us": delay,
                 "started_at": self.task(ordinal).started_at,
             });
-            changes.record(now, HistoryKind::TaskRetrying, Some((ordinal, claim)), Json::encode(&data).ok());
+            changes.record(
+                now,
+                HistoryKind::TaskRetrying,
+                Some((ordinal, claim)),
+                Json::encode(&data).ok(),
+            );
             self.task_mut(ordinal).error = Some(failure);
             self.make_ready(ordinal, delay, now, changes);
         } else {
@@ -168,7 +195,13 @@ impl Execution {
         }
     }
 
-    pub(super) fn fail_task(&mut self, ordinal: Ordinal, failure: Failure, now: Timestamp, changes: &mut Changes) {
+    pub(super) fn fail_task(
+        &mut self,
+        ordinal: Ordinal,
+        failure: Failure,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Failed;
         task.runner = None;
@@ -180,8 +213,17 @@ impl Execution {
     }
 
     /// Ready again after `delay`; while paused the remaining time is kept and starts to run at `resume` (D7).
-    pub(super) fn make_ready(&mut self, ordinal: Ordinal, delay: Micros, now: Timestamp, changes: &mut Changes) {
-        let paused_at = self.record.paused_at.filter(|_| self.record.status == ExecutionStatus::Paused);
+    pub(super) fn make_ready(
+        &mut self,
+        ordinal: Ordinal,
+        delay: Micros,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        let paused_at = self
+            .record
+            .paused_at
+            .filter(|_| self.record.status == ExecutionStatus::Paused);
         let task = self.task_mut(ordinal);
         task.runner = None;
         task.started_at = None;

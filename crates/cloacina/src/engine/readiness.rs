@@ -9,10 +9,17 @@ use crate::workflow::TriggerRule;
 
 impl Execution {
     /// Judges the given waiting tasks, and whatever their end decides in turn; ends the execution when nothing is open.
-    pub(super) fn settle(&mut self, candidates: Vec<Ordinal>, now: Timestamp, changes: &mut Changes) {
+    pub(super) fn settle(
+        &mut self,
+        candidates: Vec<Ordinal>,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         let mut worklist = candidates;
         while let Some(ordinal) = worklist.pop() {
-            if self.task(ordinal).status != TaskStatus::Pending || self.open_dependencies[ordinal as usize] > 0 {
+            if self.task(ordinal).status != TaskStatus::Pending
+                || self.open_dependencies[ordinal as usize] > 0
+            {
                 continue;
             }
             if self.record.status == ExecutionStatus::Paused {
@@ -29,7 +36,12 @@ impl Execution {
     }
 
     /// Marks an ended task as such for its dependents and judges them.
-    pub(super) fn settle_dependents(&mut self, ended: Ordinal, now: Timestamp, changes: &mut Changes) {
+    pub(super) fn settle_dependents(
+        &mut self,
+        ended: Ordinal,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         let mut worklist = Vec::new();
         self.close_dependency(ended, &mut worklist);
         worklist.reverse();
@@ -50,10 +62,15 @@ impl Execution {
     /// C1: ready when the rule holds, skipped with the reason when it cannot, failed when it cannot be told.
     fn judge(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let rule = &self.workflow.task(ordinal).rule;
-        let view = rule.reads_context().then(|| {
-            self.views.view(&self.workflow, &self.record, ordinal)
-        });
-        let input = RuleInput { workflow: &self.workflow, record: &self.record, task: ordinal, view: view.as_deref() };
+        let view = rule
+            .reads_context()
+            .then(|| self.views.view(&self.workflow, &self.record, ordinal));
+        let input = RuleInput {
+            workflow: &self.workflow,
+            record: &self.record,
+            task: ordinal,
+            view: view.as_deref(),
+        };
         let verdict = evaluate(rule, &input);
         let skip = match &verdict {
             Ok(false) => Some(skip_cause(rule, &input)),
@@ -85,10 +102,17 @@ impl Execution {
     /// C3: failed when a failure was not handled, else completed.
     fn end(&mut self, now: Timestamp, changes: &mut Changes) {
         let blamed = self.first_unhandled_failure();
-        self.record.status =
-            if blamed.is_some() { ExecutionStatus::Failed } else { ExecutionStatus::Completed };
-        self.record.error =
-            blamed.and_then(|task| self.task(task).error.clone().map(|failure| (Some(task), failure)));
+        self.record.status = if blamed.is_some() {
+            ExecutionStatus::Failed
+        } else {
+            ExecutionStatus::Completed
+        };
+        self.record.error = blamed.and_then(|task| {
+            self.task(task)
+                .error
+                .clone()
+                .map(|failure| (Some(task), failure))
+        });
         self.record.ended_at = Some(now);
         self.record.paused_at = None;
         changes.ended = true;
@@ -97,7 +121,9 @@ impl Execution {
     /// The failed task that ended first among those that no completed task handled (C3, C4).
     #[must_use]
     pub fn first_unhandled_failure(&self) -> Option<Ordinal> {
-        let failed = (0..).zip(&self.record.tasks).filter(|(_, task)| task.status == TaskStatus::Failed);
+        let failed = (0..)
+            .zip(&self.record.tasks)
+            .filter(|(_, task)| task.status == TaskStatus::Failed);
         failed
             .filter(|(ordinal, _)| !self.is_handled(*ordinal))
             .min_by_key(|(ordinal, task)| (task.ended_at, *ordinal))
@@ -107,11 +133,15 @@ impl Execution {
     /// C3: a completed task's rule names the failed one, or asks for failure among its dependencies.
     fn is_handled(&self, failed: Ordinal) -> bool {
         let id = self.definition(failed).id.as_str();
-        self.workflow.graph().dependents(failed).iter().any(|dependent| {
-            let rule = &self.definition(*dependent).rule;
-            self.task(*dependent).status == TaskStatus::Completed
-                && (rule.named_tasks().contains(&id) || rule.asks_for_failure())
-        })
+        self.workflow
+            .graph()
+            .dependents(failed)
+            .iter()
+            .any(|dependent| {
+                let rule = &self.definition(*dependent).rule;
+                self.task(*dependent).status == TaskStatus::Completed
+                    && (rule.named_tasks().contains(&id) || rule.asks_for_failure())
+            })
     }
 }
 
@@ -119,7 +149,9 @@ impl Execution {
 pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str]) -> Skip {
     let names = blockers.join("', '");
     let reason = match cause {
-        SkipCause::Failure => format!("dependency '{names}' failed or was skipped because of a failure"),
+        SkipCause::Failure => {
+            format!("dependency '{names}' failed or was skipped because of a failure")
+        }
         SkipCause::Rule => format!("its trigger rule {} did not hold", rule_text(rule)),
         SkipCause::Ended => "the execution timed out".to_owned(),
     };
@@ -143,7 +175,11 @@ pub(super) fn rule_text(rule: &TriggerRule) -> String {
         TriggerRule::TaskSuccess { task } => format!("task_success('{task}')"),
         TriggerRule::TaskFailed { task } => format!("task_failed('{task}')"),
         TriggerRule::TaskSkipped { task } => format!("task_skipped('{task}')"),
-        TriggerRule::ContextValue { key, operator, value } => {
+        TriggerRule::ContextValue {
+            key,
+            operator,
+            value,
+        } => {
             format!("context_value('{key}', {operator:?}, {value})")
         }
         TriggerRule::AllOf { conditions } => group("all_of", conditions),

@@ -1,7 +1,9 @@
 //! What the death of a runner means for the tasks it had (semantics E2).
 
 use super::{Changes, Execution, TaskLimits};
-use crate::types::{Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, TaskStatus, Timestamp};
+use crate::types::{
+    Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, TaskStatus, Timestamp,
+};
 
 /// What was taken back from a dead runner.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +26,12 @@ impl Execution {
             .collect();
         for (ordinal, claim) in lost {
             let data = serde_json::json!({ "started_at": self.task(ordinal).started_at });
-            recovery.changes.record(now, HistoryKind::TaskRescued, Some((ordinal, claim)), Json::encode(&data).ok());
+            recovery.changes.record(
+                now,
+                HistoryKind::TaskRescued,
+                Some((ordinal, claim)),
+                Json::encode(&data).ok(),
+            );
             recovery.rescued += 1;
             let task = self.task_mut(ordinal);
             task.rescues += 1;
@@ -36,7 +43,12 @@ impl Execution {
                     self.task(ordinal).rescues,
                     limits.max_rescues
                 );
-                self.fail_task(ordinal, Failure::engine(FailureKind::RunnerLost, message), now, &mut recovery.changes);
+                self.fail_task(
+                    ordinal,
+                    Failure::engine(FailureKind::RunnerLost, message),
+                    now,
+                    &mut recovery.changes,
+                );
             } else {
                 self.make_ready(ordinal, 0, now, &mut recovery.changes);
             }
@@ -47,7 +59,10 @@ impl Execution {
     /// Whether a runner has a claim here.
     #[must_use]
     pub fn is_claimed_by(&self, runner: RunnerId) -> bool {
-        self.record.tasks.iter().any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
+        self.record
+            .tasks
+            .iter()
+            .any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
     }
 
     /// The context of a claimed task (B2).

@@ -14,13 +14,24 @@ const TRANSIENT_TYPES: &[&str] = &[
     "InterruptedError",
 ];
 /// Words that tell the same where the type does not.
-const TRANSIENT_WORDS: &[&str] = &["timeout", "timed out", "connection", "network", "temporary", "temporarily", "unavailable"];
+const TRANSIENT_WORDS: &[&str] = &[
+    "timeout",
+    "timed out",
+    "connection",
+    "network",
+    "temporary",
+    "temporarily",
+    "unavailable",
+];
 
 /// Whether a failed attempt, the `attempt`th that counts, is followed by another.
 #[must_use]
 pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bool {
     let matches = |names: &[String]| {
-        names.iter().any(|name| same_type(name, &failure.kind) || failure.lineage.iter().any(|base| same_type(name, base)))
+        names.iter().any(|name| {
+            same_type(name, &failure.kind)
+                || failure.lineage.iter().any(|base| same_type(name, base))
+        })
     };
     failure.retryable
         && attempt < policy.max_attempts
@@ -36,7 +47,9 @@ fn condition_holds(condition: &RetryCondition, failure: &Failure) -> bool {
         RetryCondition::Transient => is_transient(failure),
         RetryCondition::Patterns(patterns) => {
             let text = format!("{}: {}", failure.kind, failure.message).to_lowercase();
-            patterns.iter().any(|pattern| text.contains(&pattern.to_lowercase()))
+            patterns
+                .iter()
+                .any(|pattern| text.contains(&pattern.to_lowercase()))
         }
     }
 }
@@ -56,16 +69,26 @@ fn same_type(left: &str, right: &str) -> bool {
 
 /// The delay after the `attempt`th failed attempt. `random` in 0..1 places it within the jitter, before the cap.
 #[must_use]
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "delays are far below 2^53 microseconds and capped")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "delays are far below 2^53 microseconds and capped"
+)]
 pub fn retry_delay(policy: &RetryPolicy, attempt: u32, random: f64) -> Micros {
     let initial = policy.initial_delay as f64;
     let attempt = f64::from(attempt.max(1));
     let delay = match policy.backoff {
         Backoff::Fixed => initial,
         Backoff::Linear { multiplier } => initial * multiplier * attempt,
-        Backoff::Exponential { base, multiplier } => initial * multiplier * base.powf(attempt - 1.0),
+        Backoff::Exponential { base, multiplier } => {
+            initial * multiplier * base.powf(attempt - 1.0)
+        }
     };
-    let spread = if policy.jitter { 0.75 + 0.5 * random.clamp(0.0, 1.0) } else { 1.0 };
+    let spread = if policy.jitter {
+        0.75 + 0.5 * random.clamp(0.0, 1.0)
+    } else {
+        1.0
+    };
     (delay * spread).clamp(0.0, policy.max_delay as f64) as Micros
 }
 
@@ -74,17 +97,31 @@ mod tests {
     use super::*;
 
     fn policy(backoff: Backoff) -> RetryPolicy {
-        RetryPolicy { backoff, jitter: false, max_attempts: 4, ..RetryPolicy::default() }
+        RetryPolicy {
+            backoff,
+            jitter: false,
+            max_attempts: 4,
+            ..RetryPolicy::default()
+        }
     }
 
     fn failure(kind: &str, message: &str) -> Failure {
-        Failure { kind: kind.into(), message: message.into(), traceback: None, retryable: true, lineage: Vec::new() }
+        Failure {
+            kind: kind.into(),
+            message: message.into(),
+            traceback: None,
+            retryable: true,
+            lineage: Vec::new(),
+        }
     }
 
     #[test]
     fn d1_table_of_delays() {
         let second = 1_000_000;
-        let exponential = Backoff::Exponential { base: 2.0, multiplier: 1.0 };
+        let exponential = Backoff::Exponential {
+            base: 2.0,
+            multiplier: 1.0,
+        };
         let cases = [
             (Backoff::Fixed, 1, second),
             (Backoff::Fixed, 9, second),
@@ -95,34 +132,74 @@ mod tests {
             (exponential, 5, 16 * second),
             (exponential, 7, 60 * second),
             (exponential, 4000, 60 * second),
-            (Backoff::Exponential { base: 3.0, multiplier: 2.0 }, 3, 18 * second),
+            (
+                Backoff::Exponential {
+                    base: 3.0,
+                    multiplier: 2.0,
+                },
+                3,
+                18 * second,
+            ),
         ];
         for (backoff, attempt, expected) in cases {
-            assert_eq!(retry_delay(&policy(backoff), attempt, 0.5), expected, "{backoff:?} {attempt}");
+            assert_eq!(
+                retry_delay(&policy(backoff), attempt, 0.5),
+                expected,
+                "{backoff:?} {attempt}"
+            );
         }
     }
 
     #[test]
     fn d1_jitter_is_a_quarter_either_way_and_the_cap_comes_after_it() {
-        let policy = RetryPolicy { jitter: true, ..policy(Backoff::Fixed) };
+        let policy = RetryPolicy {
+            jitter: true,
+            ..policy(Backoff::Fixed)
+        };
         assert_eq!(retry_delay(&policy, 1, 0.0), 750_000);
         assert_eq!(retry_delay(&policy, 1, 1.0), 1_250_000);
-        let capped = RetryPolicy { max_delay: 1_100_000, ..policy };
+        let capped = RetryPolicy {
+            max_delay: 1_100_000,
+            ..policy
+        };
         assert_eq!(retry_delay(&capped, 1, 1.0), 1_100_000);
     }
 
     #[test]
     fn d1_conditions_decide() {
         let base = policy(Backoff::Fixed);
-        let with = |condition| RetryPolicy { condition, ..base.clone() };
+        let with = |condition| RetryPolicy {
+            condition,
+            ..base.clone()
+        };
         assert!(should_retry(&base, &failure("ValueError", "x"), 3));
         assert!(!should_retry(&base, &failure("ValueError", "x"), 4));
-        assert!(!should_retry(&with(RetryCondition::Never), &failure("ValueError", "x"), 1));
-        assert!(should_retry(&with(RetryCondition::Transient), &failure("ConnectionResetError", "x"), 1));
-        assert!(should_retry(&with(RetryCondition::Transient), &failure("Odd", "Service Unavailable"), 1));
-        assert!(!should_retry(&with(RetryCondition::Transient), &failure("ValueError", "x"), 1));
+        assert!(!should_retry(
+            &with(RetryCondition::Never),
+            &failure("ValueError", "x"),
+            1
+        ));
+        assert!(should_retry(
+            &with(RetryCondition::Transient),
+            &failure("ConnectionResetError", "x"),
+            1
+        ));
+        assert!(should_retry(
+            &with(RetryCondition::Transient),
+            &failure("Odd", "Service Unavailable"),
+            1
+        ));
+        assert!(!should_retry(
+            &with(RetryCondition::Transient),
+            &failure("ValueError", "x"),
+            1
+        ));
         let patterns = with(RetryCondition::Patterns(vec!["rate limit".into()]));
-        assert!(should_retry(&patterns, &failure("Odd", "Rate Limit hit"), 1));
+        assert!(should_retry(
+            &patterns,
+            &failure("Odd", "Rate Limit hit"),
+            1
+        ));
         assert!(!should_retry(&patterns, &failure("Odd", "other"), 1));
     }
 
@@ -130,10 +207,16 @@ mod tests {
     fn d1_types_include_their_subclasses() {
         let mut derived = failure("shop.PaymentDown", "x");
         derived.lineage = vec!["ConnectionError".into(), "OSError".into()];
-        let retry_on = RetryPolicy { retry_on: vec!["builtins.ConnectionError".into()], ..policy(Backoff::Fixed) };
+        let retry_on = RetryPolicy {
+            retry_on: vec!["builtins.ConnectionError".into()],
+            ..policy(Backoff::Fixed)
+        };
         assert!(should_retry(&retry_on, &derived, 1));
         assert!(!should_retry(&retry_on, &failure("ValueError", "x"), 1));
-        let never_on = RetryPolicy { never_on: vec!["OSError".into()], ..policy(Backoff::Fixed) };
+        let never_on = RetryPolicy {
+            never_on: vec!["OSError".into()],
+            ..policy(Backoff::Fixed)
+        };
         assert!(!should_retry(&never_on, &derived, 1));
     }
 }

@@ -41,15 +41,25 @@ pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
         TriggerRule::OneFailed => statuses.any(|task| task.status == TaskStatus::Failed),
         TriggerRule::NoneFailed => !statuses.any(|task| {
             task.status == TaskStatus::Failed
-                || task.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Failure)
+                || task
+                    .skip
+                    .as_ref()
+                    .is_some_and(|skip| skip.cause == SkipCause::Failure)
         }),
         TriggerRule::TaskSuccess { task } => named(task, TaskStatus::Completed),
         TriggerRule::TaskFailed { task } => named(task, TaskStatus::Failed),
         TriggerRule::TaskSkipped { task } => named(task, TaskStatus::Skipped),
-        TriggerRule::ContextValue { key, operator, value } => {
+        TriggerRule::ContextValue {
+            key,
+            operator,
+            value,
+        } => {
             let found = input.view.and_then(|view| view.get(key));
             compare(found, *operator, value).map_err(|problem| {
-                format!("trigger rule {} cannot be judged: {problem}", rule_text(rule))
+                format!(
+                    "trigger rule {} cannot be judged: {problem}",
+                    rule_text(rule)
+                )
             })?
         }
         TriggerRule::AllOf { conditions } => all_hold(conditions, input)?,
@@ -87,12 +97,21 @@ pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
         .filter(|task| {
             let record = &input.record.tasks[**task as usize];
             record.status == TaskStatus::Failed
-                || record.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Failure)
+                || record
+                    .skip
+                    .as_ref()
+                    .is_some_and(|skip| skip.cause == SkipCause::Failure)
         })
         .map(|task| input.workflow.task(*task).id.as_str())
         .collect();
-    let wants_success =
-        matches!(rule, TriggerRule::AllSuccess | TriggerRule::OneSuccess | TriggerRule::NoneFailed);
-    let cause = if wants_success && !blockers.is_empty() { SkipCause::Failure } else { SkipCause::Rule };
+    let wants_success = matches!(
+        rule,
+        TriggerRule::AllSuccess | TriggerRule::OneSuccess | TriggerRule::NoneFailed
+    );
+    let cause = if wants_success && !blockers.is_empty() {
+        SkipCause::Failure
+    } else {
+        SkipCause::Rule
+    };
     skip_reason(rule, cause, &blockers[..blockers.len().min(3)])
 }

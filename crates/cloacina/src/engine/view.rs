@@ -25,7 +25,12 @@ impl Views {
     }
 
     /// The context that a task sees (B2).
-    pub fn view(&mut self, workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Arc<Context> {
+    pub fn view(
+        &mut self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        task: Ordinal,
+    ) -> Arc<Context> {
         match workflow.graph().dependencies(task) {
             [] => Arc::clone(&record.input),
             [only] => self.after(workflow, record, *only),
@@ -36,14 +41,23 @@ impl Views {
         }
     }
 
-    fn after(&mut self, workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Arc<Context> {
+    fn after(
+        &mut self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        task: Ordinal,
+    ) -> Arc<Context> {
         if let Some((_, context)) = self.after.iter().find(|(known, _)| *known == task) {
             return Arc::clone(context);
         }
         let graph = workflow.graph();
         let before = match graph.dependencies(task) {
             [] => Some(Arc::clone(&record.input)),
-            [only] => self.after.iter().find(|(known, _)| known == only).map(|(_, context)| Arc::clone(context)),
+            [only] => self
+                .after
+                .iter()
+                .find(|(known, _)| known == only)
+                .map(|(_, context)| Arc::clone(context)),
             _ => None,
         };
         let context = if let Some(before) = before {
@@ -70,17 +84,26 @@ impl Views {
 
 fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option<&Delta> {
     let task = &record.tasks[task as usize];
-    let delta = (task.status == TaskStatus::Completed).then_some(task.delta.as_deref()).flatten();
+    let delta = (task.status == TaskStatus::Completed)
+        .then_some(task.delta.as_deref())
+        .flatten();
     delta.filter(|delta| !delta.is_empty())
 }
 
 /// The input overlaid by the deltas of the given tasks, which are in topological order (B2, B3).
 #[must_use]
-pub fn overlay(input: &Context, graph: &Graph, record: &ExecutionRecord, tasks: &[Ordinal]) -> Context {
+pub fn overlay(
+    input: &Context,
+    graph: &Graph,
+    record: &ExecutionRecord,
+    tasks: &[Ordinal],
+) -> Context {
     type Writes<'a> = Vec<(Ordinal, Option<&'a Json>)>;
     let mut writes: IndexMap<&Arc<str>, Writes, FxBuildHasher> = IndexMap::default();
     for task in tasks {
-        let Some(delta) = completed_delta(record, *task) else { continue };
+        let Some(delta) = completed_delta(record, *task) else {
+            continue;
+        };
         for (key, value) in &delta.set {
             writes.entry(key).or_default().push((*task, Some(value)));
         }
@@ -107,14 +130,23 @@ fn resolve(graph: &Graph, writes: &[(Ordinal, Option<&Json>)]) -> Option<Json> {
     }
     let unseen = |index: usize| {
         let (task, _) = writes[index];
-        !writes[index + 1..].iter().any(|(later, _)| graph.is_ancestor(task, *later))
+        !writes[index + 1..]
+            .iter()
+            .any(|(later, _)| graph.is_ancestor(task, *later))
     };
-    let values: Vec<&Json> =
-        (0..writes.len()).filter(|index| unseen(*index)).filter_map(|index| writes[index].1).collect();
+    let values: Vec<&Json> = (0..writes.len())
+        .filter(|index| unseen(*index))
+        .filter_map(|index| writes[index].1)
+        .collect();
     merge_values(&values)
 }
 
 /// The final context: the input overlaid by the deltas of all completed tasks (B4).
 pub(super) fn final_context(workflow: &Workflow, record: &ExecutionRecord) -> Context {
-    overlay(&record.input, workflow.graph(), record, workflow.graph().order())
+    overlay(
+        &record.input,
+        workflow.graph(),
+        record,
+        workflow.graph().order(),
+    )
 }

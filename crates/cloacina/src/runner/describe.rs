@@ -27,7 +27,10 @@ pub fn to_mermaid(workflow: &Workflow) -> String {
 #[must_use]
 pub fn to_dot(workflow: &Workflow) -> String {
     let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let mut out = format!("digraph {} {{\n    rankdir=LR;\n    node [shape=box];\n", quote(workflow.name()));
+    let mut out = format!(
+        "digraph {} {{\n    rankdir=LR;\n    node [shape=box];\n",
+        quote(workflow.name())
+    );
     let id = |index: u32| quote(&workflow.task(index).id);
     for (index, _) in (0..).zip(&workflow.definition().tasks) {
         let _ = writeln!(out, "    {};", id(index));
@@ -41,6 +44,10 @@ pub fn to_dot(workflow: &Workflow) -> String {
 
 fn edges(workflow: &Workflow) -> impl Iterator<Item = (u32, u32)> {
     (0..).zip(&workflow.definition().tasks).flat_map(|(to, _)| {
-        workflow.graph().dependencies(to).iter().map(move |from| (*from, to))
+        workflow
+            .graph()
+            .dependencies(to)
+            .iter()
+            .map(move |from| (*from, to))
     })
 }

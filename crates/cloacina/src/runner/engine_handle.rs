@@ -10,12 +10,13 @@ use tracing::Dispatch;
 use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Reply, Registration, RunnerConfig,
-    Subscription, SubmitRequest, TokioExecutor, Waiters, WorkQueues,
+    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
+    Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
-    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId, SystemClock, Timestamp,
+    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
+    SystemClock, Timestamp,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -81,7 +82,11 @@ impl EngineHandle {
     ///
     /// # Errors
     /// When the store does not take the runner.
-    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, options: OpenOptions) -> Result<Self, Error> {
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        options: OpenOptions,
+    ) -> Result<Self, Error> {
         options.config.validate()?;
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
@@ -165,7 +170,10 @@ impl EngineHandle {
 
     /// [`register`](Self::register) for a caller that waits in its own way, as are the other `begin_` methods.
     pub fn begin_register(&self, registration: Registration) -> Answer<()> {
-        self.ask(|reply| Message::Register { registration, reply })
+        self.ask(|reply| Message::Register {
+            registration,
+            reply,
+        })
     }
 
     /// Starts executions, all or none; they are durable when this returns.
@@ -182,21 +190,38 @@ impl EngineHandle {
             return Answer::ready(Ok(Vec::new()));
         }
         let give_up = self.give_up();
-        self.ask(|reply| Message::Submit { requests, give_up, reply })
+        self.ask(|reply| Message::Submit {
+            requests,
+            give_up,
+            reply,
+        })
     }
 
     /// Asks something of an execution; its state afterwards, durable.
     ///
     /// # Errors
     /// For an unknown id, a state that does not allow it, a database in trouble, or a closed runner.
-    pub fn control(&self, execution: ExecutionId, action: Control) -> Result<ExecutionStatus, Error> {
+    pub fn control(
+        &self,
+        execution: ExecutionId,
+        action: Control,
+    ) -> Result<ExecutionStatus, Error> {
         settled(&self.begin_control(execution, action))
     }
 
     /// The beginning of [`control`](Self::control).
-    pub fn begin_control(&self, execution: ExecutionId, action: Control) -> Answer<ExecutionStatus> {
+    pub fn begin_control(
+        &self,
+        execution: ExecutionId,
+        action: Control,
+    ) -> Answer<ExecutionStatus> {
         let give_up = self.give_up();
-        self.ask(|reply| Message::Control { execution, action, give_up, reply })
+        self.ask(|reply| Message::Control {
+            execution,
+            action,
+            give_up,
+            reply,
+        })
     }
 
     /// Calls `callback` once when the execution has ended, at once if it has. To wait without a thread.
@@ -252,7 +277,10 @@ impl EngineHandle {
     /// For an unknown id or a database in trouble.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
         let states = self.store.statuses(&[id])?;
-        states.first().map(|(_, status)| *status).ok_or_else(|| unknown_execution(id))
+        states
+            .first()
+            .map(|(_, status)| *status)
+            .ok_or_else(|| unknown_execution(id))
     }
 
     /// An execution as it is now.
@@ -260,7 +288,9 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
-        self.executions(&[id])?.pop().ok_or_else(|| unknown_execution(id))
+        self.executions(&[id])?
+            .pop()
+            .ok_or_else(|| unknown_execution(id))
     }
 
     /// Executions, newest first, page by page.
@@ -268,7 +298,11 @@ impl EngineHandle {
     /// # Errors
     /// When the database is in trouble.
     pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
-        let definitions = if filter.tags.is_empty() { None } else { Some(self.tagged(&filter.tags)?) };
+        let definitions = if filter.tags.is_empty() {
+            None
+        } else {
+            Some(self.tagged(&filter.tags)?)
+        };
         let query = ListQuery {
             workflow: filter.workflow.clone(),
             statuses: filter.statuses.clone(),
@@ -281,7 +315,10 @@ impl EngineHandle {
         let more = ids.len() > filter.limit;
         ids.truncate(filter.limit);
         let next = ids.last().copied().filter(|_| more);
-        Ok(Page { items: self.executions(&ids)?, next })
+        Ok(Page {
+            items: self.executions(&ids)?,
+            next,
+        })
     }
 
     /// The history of an execution, oldest first.
@@ -324,7 +361,10 @@ impl EngineHandle {
                 Arc::clone(workflow)
             } else {
                 let stored = self.store.definition(record.definition)?.ok_or_else(|| {
-                    Error::new(ErrorCode::Database, format!("the workflow definition of execution {} is gone", record.id))
+                    Error::new(
+                        ErrorCode::Database,
+                        format!("the workflow definition of execution {} is gone", record.id),
+                    )
                 })?;
                 let workflow = Arc::new(Workflow::new(parse(&stored.body)?)?);
                 workflows.push((record.definition, Arc::clone(&workflow)));
@@ -339,7 +379,10 @@ impl EngineHandle {
         let mut ids = Vec::new();
         for stored in self.store.definitions(crate::types::DefinitionId(0))? {
             let definition = parse(&stored.body)?;
-            if tags.iter().all(|(key, value)| definition.tags.get(key) == Some(value)) {
+            if tags
+                .iter()
+                .all(|(key, value)| definition.tags.get(key) == Some(value))
+            {
                 ids.push(stored.id);
             }
         }
@@ -383,7 +426,10 @@ fn open_store(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Error>
 
 fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
     serde_json::from_str(body).map_err(|error| {
-        Error::new(ErrorCode::Database, format!("a stored workflow definition cannot be read: {error}"))
+        Error::new(
+            ErrorCode::Database,
+            format!("a stored workflow definition cannot be read: {error}"),
+        )
     })
 }
 
@@ -392,10 +438,14 @@ fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
 }
 
 fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(ErrorCode::ExecutionNotFound, format!("there is no execution {id}"))
-        .with_hint("it may have been pruned, or be in another database")
+    Error::new(
+        ErrorCode::ExecutionNotFound,
+        format!("there is no execution {id}"),
+    )
+    .with_hint("it may have been pruned, or be in another database")
 }
 
 fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down").with_hint("start a new DefaultRunner")
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+        .with_hint("start a new DefaultRunner")
 }

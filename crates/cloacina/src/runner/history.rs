@@ -1,7 +1,9 @@
 //! The whole history of an execution: what is stored, and what its rows tell anyway (semantics E7).
 
 use crate::engine::Execution;
-use crate::types::{ExecutionStatus, HistoryEvent, HistoryKind, Json, Ordinal, TaskRecord, TaskStatus, Timestamp};
+use crate::types::{
+    ExecutionStatus, HistoryEvent, HistoryKind, Json, Ordinal, TaskRecord, TaskStatus, Timestamp,
+};
 
 /// Stored events and those that follow from the rows, oldest first.
 #[must_use]
@@ -44,11 +46,16 @@ fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEven
         runner: task.runner,
         ..event(time, kind, None, data)
     };
-    let ran = matches!(task.status, TaskStatus::Running | TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled);
+    let ran = matches!(
+        task.status,
+        TaskStatus::Running | TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled
+    );
     if let Some(started_at) = task.started_at.filter(|_| ran) {
         events.push(at(started_at, HistoryKind::TaskStarted, None));
     }
-    let Some(ended_at) = task.ended_at else { return };
+    let Some(ended_at) = task.ended_at else {
+        return;
+    };
     match task.status {
         TaskStatus::Completed => events.push(at(ended_at, HistoryKind::TaskCompleted, None)),
         TaskStatus::Failed => {
@@ -78,7 +85,11 @@ fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     }
     let data: Data = ended.data.as_ref()?.decode().ok()?;
     let start = event(data.started_at?, HistoryKind::TaskStarted, ended.task, None);
-    Some(HistoryEvent { attempt: ended.attempt, runner: ended.runner, ..start })
+    Some(HistoryEvent {
+        attempt: ended.attempt,
+        runner: ended.runner,
+        ..start
+    })
 }
 
 /// Order among events of the same microsecond.
@@ -92,6 +103,18 @@ fn rank(kind: &str) -> u8 {
     }
 }
 
-fn event(time: Timestamp, kind: HistoryKind, task: Option<Ordinal>, data: Option<Json>) -> HistoryEvent {
-    HistoryEvent { time, kind: kind.name().to_owned(), task, attempt: None, runner: None, data }
+fn event(
+    time: Timestamp,
+    kind: HistoryKind,
+    task: Option<Ordinal>,
+    data: Option<Json>,
+) -> HistoryEvent {
+    HistoryEvent {
+        time,
+        kind: kind.name().to_owned(),
+        task,
+        attempt: None,
+        runner: None,
+        data,
+    }
 }

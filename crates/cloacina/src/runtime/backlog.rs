@@ -28,11 +28,22 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, in_flight: 0, average_run: 1_000.0, floor: None, unseen: true }
+        Self {
+            limit,
+            in_flight: 0,
+            average_run: 1_000.0,
+            floor: None,
+            unseen: true,
+        }
     }
 
     /// How many more tasks may be claimed now.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "small positive numbers"
+    )]
     pub(super) fn room(&self) -> usize {
         let ahead = (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize;
         (self.limit + ahead).saturating_sub(self.in_flight)
@@ -46,7 +57,10 @@ impl Backlog {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "run times are far below 2^53 microseconds")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "run times are far below 2^53 microseconds"
+    )]
     pub(super) fn ran(&mut self, micros: Micros) {
         self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);
     }

@@ -36,7 +36,13 @@ impl Cache {
     pub(super) fn insert(&mut self, execution: Execution, in_flight: u32) {
         self.records += execution.record().tasks.len();
         let id = execution.record().id;
-        if let Some(old) = self.executions.insert(id, Cached { execution, in_flight }) {
+        if let Some(old) = self.executions.insert(
+            id,
+            Cached {
+                execution,
+                in_flight,
+            },
+        ) {
             self.records -= old.execution.record().tasks.len();
         }
     }
@@ -49,7 +55,12 @@ impl Cache {
 
     /// Drops an idle execution when memory is short.
     pub(super) fn trim(&mut self, id: ExecutionId) {
-        if self.records > SPARE_RECORDS && self.executions.get(&id).is_some_and(|cached| cached.in_flight == 0) {
+        if self.records > SPARE_RECORDS
+            && self
+                .executions
+                .get(&id)
+                .is_some_and(|cached| cached.in_flight == 0)
+        {
             self.remove(id);
         }
     }

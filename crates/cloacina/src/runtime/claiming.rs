@@ -18,13 +18,20 @@ impl Coordinator {
     pub(super) fn claim_direct(&mut self, draft: &mut Draft, now: Timestamp) {
         let mut candidates: Vec<(Place, Executor)> = Vec::new();
         for (id, touched) in &draft.touched {
-            let Some(cached) = self.cache.get(*id) else { continue };
+            let Some(cached) = self.cache.get(*id) else {
+                continue;
+            };
             for ordinal in &touched.changes.ready {
                 let task = cached.execution.task(*ordinal);
                 if task.status != TaskStatus::Ready {
                     continue;
                 }
-                let Some(handler) = self.registry.handler(cached.execution.record().definition, *ordinal) else { continue };
+                let Some(handler) = self
+                    .registry
+                    .handler(cached.execution.record().definition, *ordinal)
+                else {
+                    continue;
+                };
                 if let Some(ready_at) = task.ready_at {
                     self.next_due = Some(self.next_due.map_or(ready_at, |due| due.min(ready_at)));
                     continue;
@@ -43,8 +50,15 @@ impl Coordinator {
             }
             let (_, id, ordinal) = place;
             let runner = self.runner;
-            let (Some(touched), Some(cached)) = (draft.touched.get_mut(&id), self.cache.get_mut(id)) else { continue };
-            if let Some(claim) = cached.execution.claim(ordinal, runner, now, &mut touched.changes) {
+            let (Some(touched), Some(cached)) =
+                (draft.touched.get_mut(&id), self.cache.get_mut(id))
+            else {
+                continue;
+            };
+            if let Some(claim) = cached
+                .execution
+                .claim(ordinal, runner, now, &mut touched.changes)
+            {
                 self.note_claim(id, ordinal, claim, executor);
                 draft.claimed.push((id, ordinal, claim));
             }
@@ -72,7 +86,11 @@ impl Coordinator {
     }
 
     /// Writes the draft in one transaction, claims in it what workers have room for, then tells everybody.
-    pub(super) fn commit(&mut self, draft: Draft, now: Timestamp) -> Result<(), (StoreError, Vec<Message>)> {
+    pub(super) fn commit(
+        &mut self,
+        draft: Draft,
+        now: Timestamp,
+    ) -> Result<(), (StoreError, Vec<Message>)> {
         for (id, touched) in &draft.touched {
             if let (Some(cached), Some(expected)) = (self.cache.get_mut(*id), touched.expected) {
                 cached.execution.set_revision(expected + 1);
@@ -81,10 +99,16 @@ impl Coordinator {
         let (executors, claim) = self.claim_request();
         let (submits, advances) = draft.rows(&self.cache);
         if submits.is_empty() && advances.is_empty() && claim.classes.is_empty() {
-            self.answer(draft.submissions, &[]);
+            answer(draft.submissions, &[]);
             return Ok(());
         }
-        let batch = Batch { runner: self.runner, now, submits, advances, claim };
+        let batch = Batch {
+            runner: self.runner,
+            now,
+            submits,
+            advances,
+            claim,
+        };
         match self.store.commit(&batch) {
             Ok(committed) => {
                 self.recovered();
@@ -119,8 +143,16 @@ impl Coordinator {
     fn undo(&mut self, draft: Draft) -> Vec<Message> {
         let mut messages = Vec::new();
         for submission in draft.submissions {
-            let requests = submission.ids.iter().filter_map(|id| self.request_again(*id)).collect();
-            messages.push(Message::Submit { requests, give_up: submission.give_up, reply: submission.reply });
+            let requests = submission
+                .ids
+                .iter()
+                .filter_map(|id| self.request_again(*id))
+                .collect();
+            messages.push(Message::Submit {
+                requests,
+                give_up: submission.give_up,
+                reply: submission.reply,
+            });
         }
         for (id, ordinal, claim) in draft.claimed {
             self.forget_claim(id, ordinal, claim);
@@ -136,7 +168,12 @@ impl Coordinator {
     fn redo(&mut self, id: ExecutionId, touched: Touched, messages: &mut Vec<Message>) {
         messages.extend(touched.messages);
         for (reply, action, give_up) in touched.replies {
-            messages.push(Message::Control { execution: id, action, give_up, reply });
+            messages.push(Message::Control {
+                execution: id,
+                action,
+                give_up,
+                reply,
+            });
         }
         if touched.rescued {
             self.liveness.rescue_now();
@@ -157,7 +194,13 @@ impl Coordinator {
         })
     }
 
-    fn after_commit(&mut self, mut draft: Draft, committed: &Committed, executors: &[Executor], now: Timestamp) {
+    fn after_commit(
+        &mut self,
+        mut draft: Draft,
+        committed: &Committed,
+        executors: &[Executor],
+        now: Timestamp,
+    ) {
         let mut duplicates = Vec::new();
         let (mut submits, mut advances) = (committed.submits.iter(), committed.advances.iter());
         let touched = std::mem::take(&mut draft.touched);
@@ -190,14 +233,22 @@ impl Coordinator {
         self.take_claimed(committed, executors, &mut work, now);
         for executor in Executor::ALL {
             let index = executor.index();
-            let callbacks = if index == 0 { std::mem::take(&mut work.callbacks) } else { Vec::new() };
-            self.queues.of(executor).push(std::mem::take(&mut work.assignments[index]), callbacks);
+            let callbacks = if index == 0 {
+                std::mem::take(&mut work.callbacks)
+            } else {
+                Vec::new()
+            };
+            self.queues
+                .of(executor)
+                .push(std::mem::take(&mut work.assignments[index]), callbacks);
         }
-        self.answer(draft.submissions, &duplicates);
+        answer(draft.submissions, &duplicates);
     }
 
     fn drop_claims(&mut self, draft: &mut Draft, id: ExecutionId) {
-        let (dropped, kept) = std::mem::take(&mut draft.claimed).into_iter().partition(|(claimed, _, _)| *claimed == id);
+        let (dropped, kept) = std::mem::take(&mut draft.claimed)
+            .into_iter()
+            .partition(|(claimed, _, _)| *claimed == id);
         draft.claimed = kept;
         let dropped: Vec<(ExecutionId, Ordinal, Claim)> = dropped;
         for (id, ordinal, claim) in dropped {
@@ -207,8 +258,12 @@ impl Coordinator {
 
     /// What follows a durable change: answers, interrupts, callbacks, waiting callers.
     fn settle_applied(&mut self, id: ExecutionId, touched: Touched, work: &mut Handover) {
-        let Some(cached) = self.cache.get_mut(id) else { return };
-        cached.execution.written(touched.changes.tasks.iter().copied());
+        let Some(cached) = self.cache.get_mut(id) else {
+            return;
+        };
+        cached
+            .execution
+            .written(touched.changes.tasks.iter().copied());
         let status = cached.execution.record().status;
         let mut callbacks = Vec::new();
         for ordinal in &touched.changes.ended_tasks {
@@ -216,8 +271,12 @@ impl Coordinator {
         }
         work.callbacks.extend(callbacks);
         if !touched.changes.interrupted.is_empty() {
-            let priorities: Vec<i16> =
-                touched.changes.interrupted.iter().map(|(ordinal, _)| cached.execution.priority(*ordinal)).collect();
+            let priorities: Vec<i16> = touched
+                .changes
+                .interrupted
+                .iter()
+                .map(|(ordinal, _)| cached.execution.priority(*ordinal))
+                .collect();
             for ((ordinal, claim), priority) in touched.changes.interrupted.iter().zip(priorities) {
                 self.interrupt(id, *ordinal, *claim, priority);
             }
@@ -240,8 +299,16 @@ impl Coordinator {
     }
 
     /// Stops an attempt of this process whose claim is gone.
-    pub(super) fn interrupt(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, priority: i16) {
-        let Some((held, executor)) = self.in_flight.get(&(id, ordinal)).copied() else { return };
+    pub(super) fn interrupt(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        priority: i16,
+    ) {
+        let Some((held, executor)) = self.in_flight.get(&(id, ordinal)).copied() else {
+            return;
+        };
         if held != claim {
             return;
         }
@@ -254,7 +321,13 @@ impl Coordinator {
     }
 
     /// Follows the claims that the store made.
-    fn take_claimed(&mut self, committed: &Committed, executors: &[Executor], work: &mut Handover, now: Timestamp) {
+    fn take_claimed(
+        &mut self,
+        committed: &Committed,
+        executors: &[Executor],
+        work: &mut Handover,
+        now: Timestamp,
+    ) {
         if let Some(due) = committed.next_due {
             self.next_due = Some(self.next_due.map_or(due, |known| known.min(due)));
         }
@@ -268,9 +341,17 @@ impl Coordinator {
         let mut last: [Option<Place>; 3] = [None; 3];
         for claimed in &committed.claimed {
             let (id, ordinal) = (claimed.execution, claimed.ordinal);
-            let Some(cached) = self.cache.get(id) else { continue };
-            let claim = Claim { runner: self.runner, attempt: claimed.attempt };
-            let Some(handler) = self.registry.handler(cached.execution.record().definition, ordinal) else {
+            let Some(cached) = self.cache.get(id) else {
+                continue;
+            };
+            let claim = Claim {
+                runner: self.runner,
+                attempt: claimed.attempt,
+            };
+            let Some(handler) = self
+                .registry
+                .handler(cached.execution.record().definition, ordinal)
+            else {
                 self.give_back(id, ordinal, claim);
                 continue;
             };
@@ -294,7 +375,10 @@ impl Coordinator {
             let id = claimed.execution;
             let runner = self.runner;
             match self.cache.get_mut(id) {
-                Some(cached) if cached.execution.record().revision + 1 == claimed.revision && !missing.contains(&id) => {
+                Some(cached)
+                    if cached.execution.record().revision + 1 == claimed.revision
+                        && !missing.contains(&id) =>
+                {
                     cached.execution.note_claim(claimed.ordinal, runner, now);
                     cached.execution.set_revision(claimed.revision);
                     cached.execution.written([claimed.ordinal]);
@@ -311,10 +395,23 @@ impl Coordinator {
     }
 
     /// Hands a claimed task to its executor's queue.
-    pub(super) fn assign(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, work: &mut Handover) {
-        let Some(cached) = self.cache.get_mut(id) else { return };
+    pub(super) fn assign(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        work: &mut Handover,
+    ) {
+        let Some(cached) = self.cache.get_mut(id) else {
+            return;
+        };
         let execution = &mut cached.execution;
-        let Some(handler) = self.registry.handler(execution.record().definition, ordinal) else { return };
+        let Some(handler) = self
+            .registry
+            .handler(execution.record().definition, ordinal)
+        else {
+            return;
+        };
         let context = execution.view(ordinal);
         let record = execution.record();
         let definition = execution.workflow().task(ordinal);
@@ -325,25 +422,13 @@ impl Coordinator {
             claim,
             context,
             handler: handler.token,
-            timeout: definition.timeout.or_else(|| self.config.task_timeout.map(micros)),
+            timeout: definition
+                .timeout
+                .or_else(|| self.config.task_timeout.map(micros)),
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
             cancelled: Arc::new(AtomicBool::new(false)),
         });
-    }
-
-    fn answer(&self, submissions: Vec<super::draft::Submission>, duplicates: &[(ExecutionId, ExecutionId)]) {
-        for submission in submissions {
-            let replace = |id: ExecutionId| {
-                duplicates.iter().find(|(duplicate, _)| *duplicate == id).map_or(id, |(_, existing)| *existing)
-            };
-            let ids = if duplicates.is_empty() {
-                submission.ids
-            } else {
-                submission.ids.into_iter().map(replace).collect()
-            };
-            (submission.reply)(Ok::<_, Error>(ids));
-        }
     }
 
     /// Puts adopted or reclaimed work into the queues.
@@ -356,23 +441,42 @@ impl Coordinator {
 
     /// Gives a claim back that nobody here can run.
     fn give_back(&mut self, execution: ExecutionId, task: Ordinal, claim: Claim) {
-        let finish = Finish { task, claim, started_at: None, outcome: Outcome::Released };
-        self.again.push(Message::Finished { execution, finish, executor: Executor::Threads, ran: 0 });
+        let finish = Finish {
+            task,
+            claim,
+            started_at: None,
+            outcome: Outcome::Released,
+        };
+        self.again.push(Message::Finished {
+            execution,
+            finish,
+            executor: Executor::Threads,
+            ran: 0,
+        });
     }
 
     /// Takes work back into this process's books that the database says is ours.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let runner = self.runner;
-        let Some(cached) = self.cache.get(id) else { return };
+        let Some(cached) = self.cache.get(id) else {
+            return;
+        };
         let tasks = (0..).zip(&cached.execution.record().tasks);
         let claims: Vec<(Ordinal, Claim)> = tasks
             .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
-            .filter(|(ordinal, claim)| claim.runner == runner && !self.in_flight.contains_key(&(id, *ordinal)))
+            .filter(|(ordinal, claim)| {
+                claim.runner == runner && !self.in_flight.contains_key(&(id, *ordinal))
+            })
             .collect();
         let mut work = Handover::default();
         for (ordinal, claim) in claims {
-            let Some(cached) = self.cache.get(id) else { continue };
-            let Some(handler) = self.registry.handler(cached.execution.record().definition, ordinal) else {
+            let Some(cached) = self.cache.get(id) else {
+                continue;
+            };
+            let Some(handler) = self
+                .registry
+                .handler(cached.execution.record().definition, ordinal)
+            else {
                 self.give_back(id, ordinal, claim);
                 continue;
             };
@@ -383,6 +487,23 @@ impl Coordinator {
     }
 }
 
+fn answer(submissions: Vec<super::draft::Submission>, duplicates: &[(ExecutionId, ExecutionId)]) {
+    for submission in submissions {
+        let replace = |id: ExecutionId| {
+            duplicates
+                .iter()
+                .find(|(duplicate, _)| *duplicate == id)
+                .map_or(id, |(_, existing)| *existing)
+        };
+        let ids = if duplicates.is_empty() {
+            submission.ids
+        } else {
+            submission.ids.into_iter().map(replace).collect()
+        };
+        (submission.reply)(Ok::<_, Error>(ids));
+    }
+}
+
 /// Work on its way to the queues, by executor.
 #[derive(Default)]
 pub(super) struct Handover {
@@ -390,15 +511,28 @@ pub(super) struct Handover {
     callbacks: Vec<Callback>,
 }
 
-fn callback(registry: &super::registry::Registry, cached: &mut super::cache::Cached, ordinal: Ordinal) -> Option<Callback> {
+fn callback(
+    registry: &super::registry::Registry,
+    cached: &mut super::cache::Cached,
+    ordinal: Ordinal,
+) -> Option<Callback> {
     let execution = &mut cached.execution;
     let handler = registry.handler(execution.record().definition, ordinal)?;
     let failed = execution.task(ordinal).status == TaskStatus::Failed;
-    if !(if failed { handler.on_failure } else { handler.on_success }) {
+    if !(if failed {
+        handler.on_failure
+    } else {
+        handler.on_success
+    }) {
         return None;
     }
     let mut context = execution.view(ordinal);
-    if let Some(delta) = execution.task(ordinal).delta.as_deref().filter(|delta| !failed && !delta.is_empty()) {
+    if let Some(delta) = execution
+        .task(ordinal)
+        .delta
+        .as_deref()
+        .filter(|delta| !failed && !delta.is_empty())
+    {
         let mut after = (*context).clone();
         after.apply(delta);
         context = Arc::new(after);

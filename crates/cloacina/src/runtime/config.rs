@@ -43,7 +43,7 @@ impl Default for RunnerConfig {
             max_concurrent_tasks: 4,
             max_concurrent_async_tasks: 1000,
             poll_interval: Duration::from_millis(100),
-            task_timeout: Some(Duration::from_secs(300)),
+            task_timeout: Some(Duration::from_mins(5)),
             workflow_timeout: None,
             enable_recovery: true,
             heartbeat_interval: Duration::from_secs(5),
@@ -53,7 +53,7 @@ impl Default for RunnerConfig {
             shutdown_timeout: Duration::from_secs(30),
             db_timeout: Duration::from_secs(30),
             db_pool_size: 10,
-            retention: Some(Duration::from_secs(30 * 24 * 3600)),
+            retention: Some(Duration::from_hours(30 * 24)),
         }
     }
 }
@@ -67,7 +67,10 @@ impl RunnerConfig {
         let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
         let counts = [
             ("max_concurrent_tasks", self.max_concurrent_tasks),
-            ("max_concurrent_async_tasks", self.max_concurrent_async_tasks),
+            (
+                "max_concurrent_async_tasks",
+                self.max_concurrent_async_tasks,
+            ),
             ("db_pool_size", self.db_pool_size),
         ];
         for (name, value) in counts {

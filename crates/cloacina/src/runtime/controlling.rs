@@ -20,7 +20,10 @@ impl Coordinator {
         now: Timestamp,
     ) {
         let Finish { task, claim, .. } = finish;
-        let was_mine = self.in_flight.get(&(id, task)).is_some_and(|(held, _)| *held == claim);
+        let was_mine = self
+            .in_flight
+            .get(&(id, task))
+            .is_some_and(|(held, _)| *held == claim);
         if was_mine {
             self.in_flight.remove(&(id, task));
             self.backlogs[executor.index()].freed();
@@ -33,7 +36,9 @@ impl Coordinator {
         }
         let limits = self.limits();
         let random = self.random.f64();
-        let Some(cached) = self.cache.get_mut(id) else { return };
+        let Some(cached) = self.cache.get_mut(id) else {
+            return;
+        };
         if !cached.execution.holds(task, claim) {
             let name = &cached.execution.workflow().task(task).id;
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
@@ -43,7 +48,12 @@ impl Coordinator {
         let again = finish.clone();
         if let Ok(changes) = cached.execution.finish(finish, limits, now, random) {
             touched.changes.absorb(changes);
-            touched.messages.push(Message::Finished { execution: id, finish: again, executor, ran });
+            touched.messages.push(Message::Finished {
+                execution: id,
+                finish: again,
+                executor,
+                ran,
+            });
         }
     }
 
@@ -55,14 +65,23 @@ impl Coordinator {
         at: Timestamp,
         draft: &mut Draft,
     ) {
-        let Some(cached) = self.cache.get_mut(id) else { return };
+        let Some(cached) = self.cache.get_mut(id) else {
+            return;
+        };
         let before = cached.execution.record().deadline;
         if before.is_some() || !cached.execution.holds(task, claim) {
             return;
         }
         let touched = draft.touch(&cached.execution);
-        touched.changes.absorb(cached.execution.start(task, claim, at));
-        touched.messages.push(Message::Started { execution: id, task, claim, at });
+        touched
+            .changes
+            .absorb(cached.execution.start(task, claim, at));
+        touched.messages.push(Message::Started {
+            execution: id,
+            task,
+            claim,
+            at,
+        });
         if let Some(deadline) = cached.execution.record().deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -81,7 +100,9 @@ impl Coordinator {
             return reply(Err(unknown_execution(id)));
         };
         let from_task = match &action {
-            Control::Retry { from_task: Some(task) } => match cached.execution.workflow().ordinal(task) {
+            Control::Retry {
+                from_task: Some(task),
+            } => match cached.execution.workflow().ordinal(task) {
                 Some(ordinal) => Some(ordinal),
                 None => return reply(Err(unknown_task(cached.execution.workflow(), task))),
             },
@@ -105,20 +126,7 @@ impl Coordinator {
             }
             Err(error) => reply(Err(control_error(error))),
         }
-        self.drop_untouched(id, draft);
-    }
-
-    /// A refused request leaves no empty write behind.
-    fn drop_untouched(&self, id: ExecutionId, draft: &mut Draft) {
-        let idle = draft.touched.get(&id).is_some_and(|touched| {
-            touched.expected.is_some()
-                && touched.changes == Changes::default()
-                && touched.messages.is_empty()
-                && touched.replies.is_empty()
-        });
-        if idle {
-            draft.touched.shift_remove(&id);
-        }
+        drop_untouched(id, draft);
     }
 
     /// The timers that are due, as messages (semantics D3–D5).
@@ -129,11 +137,23 @@ impl Coordinator {
                 let (execution, task, claim) = (running.execution, running.task, running.claim);
                 // The slot is free from here on: the queue has given it to another worker.
                 self.forget_claim(execution, task, claim);
-                let timeout = running.deadline.map_or(0, |deadline| deadline.since(running.started_at));
-                messages.push(Message::Overdue { execution, task, claim, timeout });
+                let timeout = running
+                    .deadline
+                    .map_or(0, |deadline| deadline.since(running.started_at));
+                messages.push(Message::Overdue {
+                    execution,
+                    task,
+                    claim,
+                    timeout,
+                });
             }
         }
-        while let Some((deadline, execution)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
+        while let Some((deadline, execution)) = self
+            .deadlines
+            .first()
+            .copied()
+            .filter(|(due, _)| *due <= now)
+        {
             self.deadlines.remove(&(deadline, execution));
             messages.push(Message::Deadline { execution });
         }
@@ -156,20 +176,41 @@ impl Coordinator {
         now: Timestamp,
     ) {
         let random = self.random.f64();
-        let Some(cached) = self.cache.get_mut(id).filter(|cached| cached.execution.holds(task, claim)) else { return };
+        let Some(cached) = self
+            .cache
+            .get_mut(id)
+            .filter(|cached| cached.execution.holds(task, claim))
+        else {
+            return;
+        };
         let touched = draft.touch(&cached.execution);
-        if let Some(mut changes) = cached.execution.time_out_task(task, claim, timeout, now, random) {
+        if let Some(mut changes) = cached
+            .execution
+            .time_out_task(task, claim, timeout, now, random)
+        {
             changes.interrupted.clear(); // the queue has told the worker already
             touched.changes.absorb(changes);
-            touched.messages.push(Message::Overdue { execution: id, task, claim, timeout });
+            touched.messages.push(Message::Overdue {
+                execution: id,
+                task,
+                claim,
+                timeout,
+            });
         }
     }
 
     pub(super) fn deadline(&mut self, id: ExecutionId, draft: &mut Draft, now: Timestamp) {
-        let Some(cached) = self.cache.get_mut(id) else { return };
+        let Some(cached) = self.cache.get_mut(id) else {
+            return;
+        };
         let record = cached.execution.record();
         // While paused the deadline is held; resuming sets it anew.
-        let Some(deadline) = record.deadline.filter(|_| record.status == ExecutionStatus::Running) else { return };
+        let Some(deadline) = record
+            .deadline
+            .filter(|_| record.status == ExecutionStatus::Running)
+        else {
+            return;
+        };
         if deadline > now {
             self.deadlines.insert((deadline, id));
             return;
@@ -180,15 +221,40 @@ impl Coordinator {
     }
 }
 
+/// A refused request leaves no empty write behind.
+fn drop_untouched(id: ExecutionId, draft: &mut Draft) {
+    let idle = draft.touched.get(&id).is_some_and(|touched| {
+        touched.expected.is_some()
+            && touched.changes == Changes::default()
+            && touched.messages.is_empty()
+            && touched.replies.is_empty()
+    });
+    if idle {
+        draft.touched.shift_remove(&id);
+    }
+}
+
 pub(super) fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(ErrorCode::ExecutionNotFound, format!("there is no execution {id}"))
-        .with_hint("it may have been pruned, or be in another database")
+    Error::new(
+        ErrorCode::ExecutionNotFound,
+        format!("there is no execution {id}"),
+    )
+    .with_hint("it may have been pruned, or be in another database")
 }
 
 fn unknown_task(workflow: &crate::workflow::Workflow, task: &str) -> Error {
-    let error =
-        Error::new(ErrorCode::Configuration, format!("workflow '{}' has no task '{task}'", workflow.name()));
-    match nearest(task, workflow.definition().tasks.iter().map(|known| known.id.as_str())) {
+    let error = Error::new(
+        ErrorCode::Configuration,
+        format!("workflow '{}' has no task '{task}'", workflow.name()),
+    );
+    match nearest(
+        task,
+        workflow
+            .definition()
+            .tasks
+            .iter()
+            .map(|known| known.id.as_str()),
+    ) {
         Some(near) => error.with_hint(format!("did you mean '{near}'?")),
         None => error,
     }

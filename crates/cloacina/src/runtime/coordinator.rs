@@ -16,7 +16,9 @@ use super::work::{Executor, WorkQueues};
 use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
-use crate::types::{Claim, Clock, Error, ErrorCode, ExecutionId, Micros, Ordinal, RunnerId, Timestamp};
+use crate::types::{
+    Claim, Clock, Error, ErrorCode, ExecutionId, Micros, Ordinal, RunnerId, Timestamp,
+};
 
 /// After an error of the database the next try waits so long, doubling up to `MAX_PAUSE`.
 const FIRST_PAUSE: Micros = 20_000;
@@ -113,7 +115,11 @@ impl Coordinator {
         let now = self.clock.now();
         let mut messages = std::mem::take(&mut self.again);
         messages.extend(inbox);
-        if self.outage.as_ref().is_some_and(|outage| now < outage.next_try) {
+        if self
+            .outage
+            .as_ref()
+            .is_some_and(|outage| now < outage.next_try)
+        {
             self.keep(messages, now);
             return self.next_wake(now);
         }
@@ -124,7 +130,11 @@ impl Coordinator {
         self.next_wake(now)
     }
 
-    fn work(&mut self, messages: Vec<Message>, now: Timestamp) -> Result<(), (StoreError, Vec<Message>)> {
+    fn work(
+        &mut self,
+        messages: Vec<Message>,
+        now: Timestamp,
+    ) -> Result<(), (StoreError, Vec<Message>)> {
         if let Err(error) = self.prepare(&messages, now) {
             return Err((error, messages));
         }
@@ -185,28 +195,60 @@ impl Coordinator {
             if let Some(deadline) = record.deadline.filter(|_| !record.status.is_terminal()) {
                 self.deadlines.insert((deadline, id));
             }
-            let in_flight = self.in_flight.keys().filter(|(execution, _)| *execution == id).count();
+            let in_flight = self
+                .in_flight
+                .keys()
+                .filter(|(execution, _)| *execution == id)
+                .count();
             let execution = Execution::load(Arc::clone(workflow), record);
-            self.cache.insert(execution, u32::try_from(in_flight).unwrap_or(u32::MAX));
+            self.cache
+                .insert(execution, u32::try_from(in_flight).unwrap_or(u32::MAX));
         }
         Ok(())
     }
 
     fn handle(&mut self, message: Message, draft: &mut Draft, now: Timestamp) {
         match message {
-            Message::Submit { requests, give_up, reply } => self.submit(requests, give_up, reply, draft, now),
-            Message::Finished { execution, finish, executor, ran } => {
+            Message::Submit {
+                requests,
+                give_up,
+                reply,
+            } => self.submit(requests, give_up, reply, draft, now),
+            Message::Finished {
+                execution,
+                finish,
+                executor,
+                ran,
+            } => {
                 self.finish(execution, finish, executor, ran, draft, now);
             }
-            Message::Started { execution, task, claim, at } => self.note_start(execution, task, claim, at, draft),
-            Message::Overdue { execution, task, claim, timeout } => {
+            Message::Started {
+                execution,
+                task,
+                claim,
+                at,
+            } => self.note_start(execution, task, claim, at, draft),
+            Message::Overdue {
+                execution,
+                task,
+                claim,
+                timeout,
+            } => {
                 self.overdue(execution, task, claim, timeout, draft, now);
             }
             Message::Deadline { execution } => self.deadline(execution, draft, now),
-            Message::Control { execution, action, give_up, reply } => {
+            Message::Control {
+                execution,
+                action,
+                give_up,
+                reply,
+            } => {
                 self.control(execution, action, give_up, reply, draft, now);
             }
-            Message::Register { registration, reply } => self.register(registration, reply, now),
+            Message::Register {
+                registration,
+                reply,
+            } => self.register(registration, reply, now),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),
             Message::Poke => {}
@@ -214,7 +256,10 @@ impl Coordinator {
     }
 
     pub(super) const fn limits(&self) -> TaskLimits {
-        TaskLimits { max_context_bytes: self.config.max_context_bytes, max_rescues: self.config.max_rescues }
+        TaskLimits {
+            max_context_bytes: self.config.max_context_bytes,
+            max_rescues: self.config.max_rescues,
+        }
     }
 
     /// The database is in trouble: keep what must not be lost, and try again later.
@@ -224,11 +269,18 @@ impl Coordinator {
             self.start_anew();
             return;
         }
-        let pause = self.outage.as_ref().map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(MAX_PAUSE));
+        let pause = self
+            .outage
+            .as_ref()
+            .map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(MAX_PAUSE));
         if self.outage.is_none() {
             tracing::warn!(database = %self.store.location(), %error, "the database does not take writes; running tasks go on, results are kept until it does");
         }
-        self.outage = Some(Outage { next_try: now + pause, pause, error });
+        self.outage = Some(Outage {
+            next_try: now + pause,
+            pause,
+            error,
+        });
         self.keep(messages, now);
     }
 
@@ -238,7 +290,12 @@ impl Coordinator {
         let passes = matches!(error, Some(StoreError::Unavailable(_)) | None);
         for message in messages {
             let over = |give_up: Timestamp| !passes || give_up <= now;
-            let error = || error.clone().map_or_else(|| Error::new(ErrorCode::Database, "the database failed"), Error::from);
+            let error = || {
+                error.clone().map_or_else(
+                    || Error::new(ErrorCode::Database, "the database failed"),
+                    Error::from,
+                )
+            };
             match message {
                 Message::Submit { give_up, reply, .. } if over(give_up) => reply(Err(error())),
                 Message::Control { give_up, reply, .. } if over(give_up) => reply(Err(error())),
@@ -263,12 +320,18 @@ impl Coordinator {
         if !self.again.is_empty() {
             return now;
         }
-        let first_deadlines = Executor::ALL.iter().filter_map(|executor| self.queues.of(*executor).first_deadline());
+        let first_deadlines = Executor::ALL
+            .iter()
+            .filter_map(|executor| self.queues.of(*executor).first_deadline());
         let due = self.next_due.filter(|_| self.stopping.is_none());
         first_deadlines
             .chain(due)
             .chain(self.deadlines.first().map(|(deadline, _)| *deadline))
-            .chain(self.stopping.as_ref().map(|stopping| stopping.next_look(now)))
+            .chain(
+                self.stopping
+                    .as_ref()
+                    .map(|stopping| stopping.next_look(now)),
+            )
             .fold(self.liveness.next_wake(), Timestamp::min)
     }
 }

@@ -46,7 +46,10 @@ impl Draft {
         let record = execution.record();
         self.touched.entry(record.id).or_insert_with(|| Touched {
             expected: Some(record.revision),
-            fences: (0..).zip(&record.tasks).filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim))).collect(),
+            fences: (0..)
+                .zip(&record.tasks)
+                .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
+                .collect(),
             ..Touched::default()
         })
     }
@@ -55,13 +58,25 @@ impl Draft {
     pub(super) fn rows<'a>(&'a self, cache: &'a Cache) -> (Vec<Submit<'a>>, Vec<Advance<'a>>) {
         let (mut submits, mut advances) = (Vec::new(), Vec::new());
         for (id, touched) in &self.touched {
-            let Some(cached) = cache.get(*id) else { continue };
+            let Some(cached) = cache.get(*id) else {
+                continue;
+            };
             let record = cached.execution.record();
             let tasks = task_writes(&cached.execution, touched);
             let history = touched.changes.history.as_slice();
             match touched.expected {
-                None => submits.push(Submit { record, workflow: cached.execution.workflow().name(), tasks, history }),
-                Some(expected) => advances.push(Advance { record, expected, tasks, history }),
+                None => submits.push(Submit {
+                    record,
+                    workflow: cached.execution.workflow().name(),
+                    tasks,
+                    history,
+                }),
+                Some(expected) => advances.push(Advance {
+                    record,
+                    expected,
+                    tasks,
+                    history,
+                }),
             }
         }
         (submits, advances)
@@ -79,7 +94,11 @@ fn task_writes(execution: &Execution, touched: &Touched) -> Vec<TaskWrite> {
         Some(TaskWrite {
             ordinal: *ordinal,
             insert: !task.stored,
-            fence: touched.fences.iter().find(|(fenced, _)| fenced == ordinal).map(|(_, claim)| *claim),
+            fence: touched
+                .fences
+                .iter()
+                .find(|(fenced, _)| fenced == ordinal)
+                .map(|(_, claim)| *claim),
             queue: QueueId::new(execution.record().definition, kind),
             priority: execution.priority(*ordinal),
         })

@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 use tracing::Dispatch;
 
 use super::submitting::closed;
+use super::work::Executor;
 use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
 use crate::types::{Clock, Error, ErrorCode};
-use super::work::Executor;
 
 /// What a coordinator's thread shares with callers and workers.
 #[derive(Clone)]
@@ -34,15 +34,29 @@ impl Driver {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(coordinator: Coordinator, parts: Parts, dispatch: Option<Dispatch>) -> Result<Self, Error> {
+    pub fn start(
+        coordinator: Coordinator,
+        parts: Parts,
+        dispatch: Option<Dispatch>,
+    ) -> Result<Self, Error> {
         let run = move || match dispatch {
-            Some(dispatch) => tracing::dispatcher::with_default(&dispatch, || drive(coordinator, &parts)),
+            Some(dispatch) => {
+                tracing::dispatcher::with_default(&dispatch, || drive(coordinator, &parts));
+            }
             None => drive(coordinator, &parts),
         };
-        let thread = thread::Builder::new().name("cloacina".to_owned()).spawn(run).map_err(|error| {
-            Error::new(ErrorCode::Configuration, format!("cannot start the coordinator's thread: {error}"))
-        })?;
-        Ok(Self { thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("cloacina".to_owned())
+            .spawn(run)
+            .map_err(|error| {
+                Error::new(
+                    ErrorCode::Configuration,
+                    format!("cannot start the coordinator's thread: {error}"),
+                )
+            })?;
+        Ok(Self {
+            thread: Some(thread),
+        })
     }
 
     /// Waits for the thread's end, once it was told to stop.
@@ -65,9 +79,12 @@ fn drive(mut coordinator: Coordinator, parts: &Parts) {
     let error = if outcome.is_ok() {
         closed()
     } else {
-        tracing::error!("the coordinator failed; the runner is closed. What is in the database is safe");
-        Error::new(ErrorCode::RunnerClosed, "the runner failed and is closed")
-            .with_hint("start a new DefaultRunner: it takes up what is in the database; please report the log")
+        tracing::error!(
+            "the coordinator failed; the runner is closed. What is in the database is safe"
+        );
+        Error::new(ErrorCode::RunnerClosed, "the runner failed and is closed").with_hint(
+            "start a new DefaultRunner: it takes up what is in the database; please report the log",
+        )
     };
     for message in parts.mailbox.close() {
         match message {

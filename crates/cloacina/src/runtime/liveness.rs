@@ -36,7 +36,9 @@ impl Liveness {
         if self.announce || self.reconcile || !self.dead.is_empty() {
             return Timestamp(0);
         }
-        self.next_heartbeat.min(self.next_death_check).min(self.next_look)
+        self.next_heartbeat
+            .min(self.next_death_check)
+            .min(self.next_look)
     }
 
     /// Look for other processes' changes at the next step.
@@ -87,7 +89,10 @@ impl Coordinator {
         if now < self.liveness.next_heartbeat {
             return Ok(());
         }
-        if !self.store.heartbeat(self.runner, now, now + micros(self.config.lease_ttl))? {
+        if !self
+            .store
+            .heartbeat(self.runner, now, now + micros(self.config.lease_ttl))?
+        {
             return Err(StoreError::RunnerLost);
         }
         self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
@@ -112,7 +117,10 @@ impl Coordinator {
         for backlog in &mut self.backlogs {
             backlog.look_again();
         }
-        self.liveness = Liveness { announce: true, ..Liveness::default() };
+        self.liveness = Liveness {
+            announce: true,
+            ..Liveness::default()
+        };
     }
 
     /// Notices what other processes wrote: new work, new definitions, executions that ended there.
@@ -135,7 +143,8 @@ impl Coordinator {
             }
             self.read_definitions()?;
             let due = self.store.overdue(now)?;
-            self.deadlines.extend(due.executions.into_iter().map(|id| (now, id)));
+            self.deadlines
+                .extend(due.executions.into_iter().map(|id| (now, id)));
             self.look_for_ends()?;
         }
         let poll = micros(self.config.poll_interval);
@@ -150,15 +159,29 @@ impl Coordinator {
         ids.extend(self.in_flight.keys().map(|(id, _)| *id));
         ids.sort_unstable();
         ids.dedup();
-        let states = if ids.is_empty() { Vec::new() } else { self.store.statuses(&ids)? };
-        let ended: Vec<ExecutionId> =
-            states.into_iter().filter(|(_, status)| status.is_terminal()).map(|(id, _)| id).collect();
+        let states = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.store.statuses(&ids)?
+        };
+        let ended: Vec<ExecutionId> = states
+            .into_iter()
+            .filter(|(_, status)| status.is_terminal())
+            .map(|(id, _)| id)
+            .collect();
         self.load(&ended)?;
         for id in ended {
-            let claims: Vec<_> =
-                self.in_flight.iter().filter(|((held, _), _)| *held == id).map(|((_, task), (claim, _))| (*task, *claim)).collect();
+            let claims: Vec<_> = self
+                .in_flight
+                .iter()
+                .filter(|((held, _), _)| *held == id)
+                .map(|((_, task), (claim, _))| (*task, *claim))
+                .collect();
             for (task, claim) in claims {
-                let priority = self.cache.get(id).map_or(0, |cached| cached.execution.priority(task));
+                let priority = self
+                    .cache
+                    .get(id)
+                    .map_or(0, |cached| cached.execution.priority(task));
                 self.interrupt(id, task, claim, priority);
             }
             if let Some(cached) = self.cache.remove(id) {
@@ -194,7 +217,9 @@ impl Coordinator {
             self.find_dead(now)?;
             self.liveness.next_death_check = now + DEATH_CHECK;
         }
-        let Some(dead) = self.liveness.dead.first().copied() else { return Ok(()) };
+        let Some(dead) = self.liveness.dead.first().copied() else {
+            return Ok(());
+        };
         let mut ids = self.store.claims_of(dead)?;
         if ids.is_empty() {
             self.store.retire_runner(dead)?;
@@ -205,12 +230,18 @@ impl Coordinator {
         for id in ids.iter().filter(|id| !draft.touched.contains_key(*id)) {
             self.cache.remove(*id);
         }
-        let missing: Vec<ExecutionId> = ids.iter().copied().filter(|id| !self.cache.contains(*id)).collect();
+        let missing: Vec<ExecutionId> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.cache.contains(*id))
+            .collect();
         self.load(&missing)?;
         let limits = self.limits();
         let mut rescued = 0;
         for id in ids {
-            let Some(cached) = self.cache.get_mut(id) else { continue };
+            let Some(cached) = self.cache.get_mut(id) else {
+                continue;
+            };
             let touched = draft.touch(&cached.execution);
             let recovery = cached.execution.rescue(dead, limits, now);
             rescued += recovery.rescued;
@@ -232,7 +263,11 @@ impl Coordinator {
             let expired = row.lease_until < now;
             let vanished = row.host == host && process::is_dead(row.pid, row.pid_started);
             if (expired || vanished) && self.store.declare_dead(row.id, row.lease_until, now)? {
-                let why = if vanished { "its process is gone" } else { "its lease ran out" };
+                let why = if vanished {
+                    "its process is gone"
+                } else {
+                    "its lease ran out"
+                };
                 tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
             }
         }

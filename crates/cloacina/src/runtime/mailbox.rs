@@ -24,7 +24,14 @@ struct Inner {
 }
 
 impl Mailbox {
-    /// Puts a message in. Gives it back when nobody will ever read it.
+    /// Puts a message in.
+    ///
+    /// # Errors
+    /// Gives the message back when nobody will ever read it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the message goes on or back, never up"
+    )]
     pub fn send(&self, message: Message) -> Result<(), Message> {
         let mut inner = self.inner.lock();
         if inner.closed {
@@ -75,13 +82,17 @@ pub struct OneShot<T> {
 
 impl<T> Clone for OneShot<T> {
     fn clone(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot) }
+        Self {
+            slot: Arc::clone(&self.slot),
+        }
     }
 }
 
 impl<T> Default for OneShot<T> {
     fn default() -> Self {
-        Self { slot: Arc::new((Mutex::new(None), Condvar::new())) }
+        Self {
+            slot: Arc::new((Mutex::new(None), Condvar::new())),
+        }
     }
 }
 
@@ -118,7 +129,10 @@ impl<T: Send + 'static> Answer<T> {
     /// An answer and the way to give it.
     pub fn new() -> (Self, Reply<T>) {
         let slot = OneShot::default();
-        let promise = Promise { slot: slot.clone(), kept: false };
+        let promise = Promise {
+            slot: slot.clone(),
+            kept: false,
+        };
         (Self { slot }, Box::new(move |result| promise.keep(result)))
     }
 }

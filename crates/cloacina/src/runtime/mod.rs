@@ -29,7 +29,8 @@ pub use registry::{Handler, Registration};
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{
-    Assignment, Callback, Completion, Executor, Notice, Taken, Running, Work, WorkQueue, WorkQueues, WorkToken, WorkerId,
+    Assignment, Callback, Completion, Executor, Notice, Running, Taken, Work, WorkQueue,
+    WorkQueues, WorkToken, WorkerId,
 };
 
 pub use submitting::SubmitRequest;

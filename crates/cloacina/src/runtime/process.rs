@@ -8,7 +8,8 @@ pub(super) fn host() -> String {
     match read("/proc/sys/kernel/random/boot_id") {
         // Containers share a boot id but not process ids: their namespace tells them apart.
         Some(boot) => {
-            let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
+            let namespace =
+                fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
             format!("{name}/{boot}/{}", namespace.unwrap_or_default())
         }
         None => name,
@@ -41,7 +42,9 @@ fn started(pid: i64) -> Option<i64> {
 }
 
 fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    fs::read_to_string(path)
+        .ok()
+        .map(|text| text.trim().to_owned())
 }
 
 #[cfg(test)]

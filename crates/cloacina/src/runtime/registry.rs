@@ -54,7 +54,11 @@ impl Registry {
         self.latest.insert(name.clone(), id);
         self.registrations.insert(name.clone(), registration);
         // Handlers go by names: those of other versions change with it.
-        for known in self.definitions.values_mut().filter(|known| known.workflow.name() == name) {
+        for known in self
+            .definitions
+            .values_mut()
+            .filter(|known| known.workflow.name() == name)
+        {
             known.handlers = handlers_of(&self.registrations, &known.workflow);
         }
         self.add_definition(id, workflow);
@@ -80,7 +84,10 @@ impl Registry {
         let definition: WorkflowDefinition = serde_json::from_str(body).map_err(|error| {
             Error::new(
                 ErrorCode::Database,
-                format!("the stored workflow definition {} cannot be read: {error}", id.0),
+                format!(
+                    "the stored workflow definition {} cannot be read: {error}",
+                    id.0
+                ),
             )
         })?;
         self.add_definition(id, Arc::new(Workflow::new(definition)?));
@@ -115,12 +122,20 @@ impl Registry {
 
     /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).
     pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
-        self.definitions.get(&definition)?.handlers.get(task as usize).copied().flatten()
+        self.definitions
+            .get(&definition)?
+            .handlers
+            .get(task as usize)
+            .copied()
+            .flatten()
     }
 
     /// What each executor can claim, without limits.
     pub(super) fn classes(&mut self) -> &[ClaimClass; 3] {
-        let classes = self.classes.take().unwrap_or_else(|| self.compute_classes());
+        let classes = self
+            .classes
+            .take()
+            .unwrap_or_else(|| self.compute_classes());
         self.classes.insert(classes)
     }
 
@@ -129,18 +144,29 @@ impl Registry {
         for (id, known) in &self.definitions {
             for kind in TaskKind::ALL {
                 let queue = QueueId::new(*id, kind);
-                let tasks = known.workflow.definition().tasks.iter().zip(&known.handlers).enumerate();
+                let tasks = known
+                    .workflow
+                    .definition()
+                    .tasks
+                    .iter()
+                    .zip(&known.handlers)
+                    .enumerate();
                 let owners: Vec<(usize, Option<Executor>)> = tasks
                     .filter(|(_, (task, _))| task.kind == kind)
-                    .map(|(ordinal, (_, handler))| (ordinal, handler.map(|handler| handler.executor)))
+                    .map(|(ordinal, (_, handler))| {
+                        (ordinal, handler.map(|handler| handler.executor))
+                    })
                     .collect();
                 for executor in Executor::ALL {
                     if owners.iter().any(|(_, owner)| *owner == Some(executor)) {
                         let class = &mut classes[executor.index()];
                         class.queues.push(queue);
                         let others = owners.iter().filter(|(_, owner)| *owner != Some(executor));
-                        let others = others.filter_map(|(ordinal, _)| Ordinal::try_from(*ordinal).ok());
-                        class.excluded.extend(others.map(|ordinal| (queue, ordinal)));
+                        let others =
+                            others.filter_map(|(ordinal, _)| Ordinal::try_from(*ordinal).ok());
+                        class
+                            .excluded
+                            .extend(others.map(|ordinal| (queue, ordinal)));
                     }
                 }
             }
@@ -149,8 +175,13 @@ impl Registry {
     }
 }
 
-fn handlers_of(registrations: &FxHashMap<String, Registration>, workflow: &Workflow) -> Vec<Option<Handler>> {
+fn handlers_of(
+    registrations: &FxHashMap<String, Registration>,
+    workflow: &Workflow,
+) -> Vec<Option<Handler>> {
     let registration = registrations.get(workflow.name());
     let tasks = workflow.definition().tasks.iter();
-    tasks.map(|task| registration.and_then(|known| known.handlers.get(&task.id).copied())).collect()
+    tasks
+        .map(|task| registration.and_then(|known| known.handlers.get(&task.id).copied()))
+        .collect()
 }

@@ -34,27 +34,53 @@ impl Coordinator {
                 stopping.deadline = stopping.deadline.min(deadline);
                 stopping.replies.push(reply);
             }
-            None => self.stopping = Some(Stopping { deadline, replies: vec![reply], abandoned: false }),
+            None => {
+                self.stopping = Some(Stopping {
+                    deadline,
+                    replies: vec![reply],
+                    abandoned: false,
+                });
+            }
         }
         for executor in Executor::ALL {
             for assignment in self.queues.of(executor).take_waiting() {
-                self.release(executor, assignment.execution, assignment.task, assignment.claim);
+                self.release(
+                    executor,
+                    assignment.execution,
+                    assignment.task,
+                    assignment.claim,
+                );
             }
         }
     }
 
     fn release(&mut self, executor: Executor, execution: ExecutionId, task: Ordinal, claim: Claim) {
-        let finish = Finish { task, claim, started_at: None, outcome: Outcome::Released };
-        self.again.push(Message::Finished { execution, finish, executor, ran: 0 });
+        let finish = Finish {
+            task,
+            claim,
+            started_at: None,
+            outcome: Outcome::Released,
+        };
+        self.again.push(Message::Finished {
+            execution,
+            finish,
+            executor,
+            ran: 0,
+        });
     }
 
     /// Ends the stop when nothing runs any more, or gives back what overran the grace.
     pub(super) fn continue_stop(&mut self, now: Timestamp) {
-        let Some(stopping) = &self.stopping else { return };
+        let Some(stopping) = &self.stopping else {
+            return;
+        };
         let (deadline, abandoned) = (stopping.deadline, stopping.abandoned);
-        let idle = Executor::ALL.iter().all(|executor| self.queues.of(*executor).is_idle());
+        let idle = Executor::ALL
+            .iter()
+            .all(|executor| self.queues.of(*executor).is_idle());
         let given_up = abandoned && now >= deadline + LAST_WRITES;
-        if (idle || abandoned) && ((self.again.is_empty() && self.in_flight.is_empty()) || given_up) {
+        if (idle || abandoned) && ((self.again.is_empty() && self.in_flight.is_empty()) || given_up)
+        {
             self.end(given_up);
         } else if now >= deadline && !abandoned {
             if let Some(stopping) = &mut self.stopping {
@@ -71,11 +97,18 @@ impl Coordinator {
     fn end(&mut self, given_up: bool) {
         self.finished = true;
         if given_up {
-            tracing::warn!("shut down without the database: another runner takes the open tasks when the lease ends");
+            tracing::warn!(
+                "shut down without the database: another runner takes the open tasks when the lease ends"
+            );
         } else if let Err(error) = self.leave() {
             tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
         }
-        for reply in self.stopping.take().into_iter().flat_map(|stopping| stopping.replies) {
+        for reply in self
+            .stopping
+            .take()
+            .into_iter()
+            .flat_map(|stopping| stopping.replies)
+        {
             reply(Ok(()));
         }
     }
@@ -87,7 +120,8 @@ impl Coordinator {
         }
         let rows = self.store.runners()?;
         if let Some(row) = rows.iter().find(|row| row.id == self.runner) {
-            self.store.declare_dead(row.id, row.lease_until, self.clock.now())?;
+            self.store
+                .declare_dead(row.id, row.lease_until, self.clock.now())?;
         }
         Ok(())
     }

@@ -7,9 +7,7 @@ use super::draft::{Draft, Submission, Touched};
 use super::{Registration, Reply};
 use crate::engine::{Execution, NewExecution};
 use crate::store::StoreError;
-use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, Micros, Timestamp, nearest,
-};
+use crate::types::{Context, Error, ErrorCode, ExecutionId, Micros, Timestamp, nearest};
 
 /// One execution to start.
 #[derive(Clone, Debug)]
@@ -42,7 +40,10 @@ impl Coordinator {
         if self.stopping.is_some() {
             return reply(Err(closed()));
         }
-        if let Some(unknown) = requests.iter().find(|request| self.registry.latest(&request.workflow).is_none()) {
+        if let Some(unknown) = requests
+            .iter()
+            .find(|request| self.registry.latest(&request.workflow).is_none())
+        {
             return reply(Err(self.unknown_workflow(&unknown.workflow)));
         }
         let default_timeout = self.config.workflow_timeout.map(micros);
@@ -52,7 +53,9 @@ impl Coordinator {
             if self.cache.contains(request.id) {
                 continue; // stored by an earlier try whose answer got lost
             }
-            let Some((definition, workflow)) = self.registry.latest(&request.workflow) else { continue };
+            let Some((definition, workflow)) = self.registry.latest(&request.workflow) else {
+                continue;
+            };
             let new = NewExecution {
                 id: request.id,
                 definition,
@@ -64,29 +67,45 @@ impl Coordinator {
             };
             let (execution, changes) = Execution::submit(Arc::clone(workflow), new, now);
             self.cache.insert(execution, 0);
-            draft.touched.insert(request.id, Touched { changes, ..Touched::default() });
+            draft.touched.insert(
+                request.id,
+                Touched {
+                    changes,
+                    ..Touched::default()
+                },
+            );
         }
-        draft.submissions.push(Submission { ids, give_up, reply });
+        draft.submissions.push(Submission {
+            ids,
+            give_up,
+            reply,
+        });
     }
 
     fn unknown_workflow(&self, name: &str) -> Error {
-        let error = Error::new(ErrorCode::WorkflowNotFound, format!("workflow '{name}' is not known"));
-        match nearest(name, self.registry.names()) {
-            Some(near) => error.with_hint(format!("did you mean '{near}'?")),
-            None => {
-                let mut names: Vec<&str> = self.registry.names().collect();
-                names.sort_unstable();
-                names.truncate(10);
-                error.with_hint(if names.is_empty() {
-                    "no workflow is defined in this process; define it with WorkflowBuilder before running it".to_owned()
-                } else {
-                    format!("known workflows: {}", names.join(", "))
-                })
-            }
+        let error = Error::new(
+            ErrorCode::WorkflowNotFound,
+            format!("workflow '{name}' is not known"),
+        );
+        if let Some(near) = nearest(name, self.registry.names()) {
+            return error.with_hint(format!("did you mean '{near}'?"));
         }
+        let mut names: Vec<&str> = self.registry.names().collect();
+        names.sort_unstable();
+        names.truncate(10);
+        error.with_hint(if names.is_empty() {
+            "no workflow is defined in this process; define it with WorkflowBuilder before running it".to_owned()
+        } else {
+            format!("known workflows: {}", names.join(", "))
+        })
     }
 
-    pub(super) fn register(&mut self, registration: Registration, reply: Reply<()>, now: Timestamp) {
+    pub(super) fn register(
+        &mut self,
+        registration: Registration,
+        reply: Reply<()>,
+        now: Timestamp,
+    ) {
         match self.store.put_definition(&registration.workflow, now) {
             Ok(id) => {
                 self.registry.register(id, registration);
@@ -97,7 +116,14 @@ impl Coordinator {
                 reply(Ok(()));
             }
             Err(error @ StoreError::Unavailable(_)) => {
-                self.suffer(error, vec![super::Message::Register { registration, reply }], now);
+                self.suffer(
+                    error,
+                    vec![super::Message::Register {
+                        registration,
+                        reply,
+                    }],
+                    now,
+                );
             }
             Err(error) => reply(Err(error.into())),
         }
@@ -115,7 +141,8 @@ impl Coordinator {
 }
 
 pub(super) fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down").with_hint("start a new DefaultRunner")
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+        .with_hint("start a new DefaultRunner")
 }
 
 pub(super) fn micros(span: std::time::Duration) -> Micros {

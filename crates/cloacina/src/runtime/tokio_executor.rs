@@ -16,7 +16,8 @@ use crate::engine::{Finish, Outcome};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
 /// A task in Rust: takes the assignment, gives its outcome.
-pub type TaskFunction = Arc<dyn Fn(Assignment) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+pub type TaskFunction =
+    Arc<dyn Fn(Assignment) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
@@ -45,7 +46,9 @@ impl TokioExecutor {
             mailbox,
             clock,
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Adds a task's function and gives the token of its handler. The first one starts the runtime.
@@ -60,7 +63,10 @@ impl TokioExecutor {
                 .enable_time()
                 .build()
                 .map_err(|error| {
-                    Error::new(ErrorCode::Configuration, format!("cannot start the task runtime: {error}"))
+                    Error::new(
+                        ErrorCode::Configuration,
+                        format!("cannot start the task runtime: {error}"),
+                    )
                 })?;
             *runtime = Some(built);
             let weak = Arc::downgrade(&self.inner);
@@ -106,13 +112,25 @@ impl Inner {
 
     fn start(self: &Arc<Self>, token: WorkToken, assignment: Assignment) {
         if assignment.reports_start {
-            let Assignment { execution, task, claim, .. } = assignment;
-            drop(self.mailbox.send(Message::Started { execution, task, claim, at: self.clock.now() }));
+            let Assignment {
+                execution,
+                task,
+                claim,
+                ..
+            } = assignment;
+            drop(self.mailbox.send(Message::Started {
+                execution,
+                task,
+                claim,
+                at: self.clock.now(),
+            }));
         }
         let function = self.functions.lock().get(&assignment.handler).cloned();
         let inner = Arc::clone(self);
         let runtime = self.runtime.lock();
-        let Some(runtime) = runtime.as_ref() else { return };
+        let Some(runtime) = runtime.as_ref() else {
+            return;
+        };
         let mut running = self.running.lock();
         let task = runtime.spawn(async move {
             let outcome = match function {
@@ -130,9 +148,16 @@ impl Inner {
     }
 
     fn report(&self, token: WorkToken, outcome: Outcome) {
-        let Completion::Accepted(running) = self.queue.complete(token) else { return };
+        let Completion::Accepted(running) = self.queue.complete(token) else {
+            return;
+        };
         let ran = self.clock.now().since(running.started_at);
-        let finish = Finish { task: running.task, claim: running.claim, started_at: Some(running.started_at), outcome };
+        let finish = Finish {
+            task: running.task,
+            claim: running.claim,
+            started_at: Some(running.started_at),
+            outcome,
+        };
         drop(self.mailbox.send(Message::Finished {
             execution: running.execution,
             finish,
@@ -151,5 +176,11 @@ fn panic_failure(error: tokio::task::JoinError) -> Failure {
             .unwrap_or_else(|| "the task panicked".to_owned()),
         Err(error) => error.to_string(),
     };
-    Failure { kind: "panic".to_owned(), message, traceback: None, retryable: true, lineage: Vec::new() }
+    Failure {
+        kind: "panic".to_owned(),
+        message,
+        traceback: None,
+        retryable: true,
+        lineage: Vec::new(),
+    }
 }

@@ -42,7 +42,11 @@ impl Waiters {
         let mut inner = self.inner.lock();
         inner.next += 1;
         let number = inner.next;
-        inner.waiting.entry(execution).or_default().push((number, Box::new(callback)));
+        inner
+            .waiting
+            .entry(execution)
+            .or_default()
+            .push((number, Box::new(callback)));
         Subscription { execution, number }
     }
 

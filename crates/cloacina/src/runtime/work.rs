@@ -215,7 +215,11 @@ impl WorkQueue {
         }
         let mut inner = self.inner.lock();
         for assignment in assignments {
-            let place = (Reverse(assignment.priority), assignment.execution, assignment.task);
+            let place = (
+                Reverse(assignment.priority),
+                assignment.execution,
+                assignment.task,
+            );
             inner.waiting.insert(place, assignment);
         }
         inner.callbacks.extend(callbacks);
@@ -231,7 +235,12 @@ impl WorkQueue {
     }
 
     /// Takes work, waiting for it up to `patience`. `None`: nothing came, or the queue is closed.
-    pub fn wait_take(&self, worker: WorkerId, patience: Duration, now: &dyn Fn() -> Timestamp) -> Option<Taken> {
+    pub fn wait_take(
+        &self,
+        worker: WorkerId,
+        patience: Duration,
+        now: &dyn Fn() -> Timestamp,
+    ) -> Option<Taken> {
         let until = Instant::now() + patience;
         let mut inner = self.inner.lock();
         loop {
@@ -254,7 +263,10 @@ impl WorkQueue {
     fn take(&self, inner: &mut Inner, worker: WorkerId, now: Timestamp) -> Option<Taken> {
         if let Some(callback) = inner.callbacks.pop_front() {
             self.wake_one(inner);
-            return Some(Taken { work: Work::Callback(callback), poke: false });
+            return Some(Taken {
+                work: Work::Callback(callback),
+                poke: false,
+            });
         }
         let (_, assignment) = inner.waiting.pop_first()?;
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
@@ -281,7 +293,10 @@ impl WorkQueue {
             }
             closer
         });
-        Some(Taken { work: Work::Task(token, assignment), poke })
+        Some(Taken {
+            work: Work::Task(token, assignment),
+            poke,
+        })
     }
 
     fn wake_one(&self, inner: &mut Inner) {
@@ -316,7 +331,10 @@ impl WorkQueue {
     /// Attempts that run and those that wait for a worker.
     pub fn load(&self) -> (usize, usize) {
         let inner = self.inner.lock();
-        (inner.running.len(), inner.waiting.len() + inner.callbacks.len())
+        (
+            inner.running.len(),
+            inner.waiting.len() + inner.callbacks.len(),
+        )
     }
 
     /// Takes the attempts whose deadline has passed from their workers, with a notice for each.
@@ -326,19 +344,30 @@ impl WorkQueue {
         }
         let mut inner = self.inner.lock();
         let overdue = |running: &Running| running.deadline.is_some_and(|deadline| deadline <= now);
-        let tokens: Vec<WorkToken> =
-            inner.running.iter().filter(|(_, running)| overdue(running)).map(|(token, _)| *token).collect();
+        let tokens: Vec<WorkToken> = inner
+            .running
+            .iter()
+            .filter(|(_, running)| overdue(running))
+            .map(|(token, _)| *token)
+            .collect();
         let mut taken = Vec::with_capacity(tokens.len());
         for token in tokens {
             if let Some(running) = inner.running.remove(&token) {
-                inner.notices.push_back(Notice::Overrun { worker: running.worker, token });
+                inner.notices.push_back(Notice::Overrun {
+                    worker: running.worker,
+                    token,
+                });
                 inner.replaced.insert(token);
                 inner.workers = inner.workers.saturating_sub(1);
                 taken.push(running);
             }
         }
         self.wake_one(&mut inner);
-        *self.first_deadline.lock() = inner.running.values().filter_map(|running| running.deadline).min();
+        *self.first_deadline.lock() = inner
+            .running
+            .values()
+            .filter_map(|running| running.deadline)
+            .min();
         self.noticed.notify_all();
         drop(inner);
         self.call_hook();
@@ -352,19 +381,27 @@ impl WorkQueue {
 
     /// Drops an attempt that nobody has taken yet; `true` if there was one.
     pub fn withdraw(&self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
-        self.inner.lock().waiting.remove(&(Reverse(priority), execution, task)).is_some()
+        self.inner
+            .lock()
+            .waiting
+            .remove(&(Reverse(priority), execution, task))
+            .is_some()
     }
 
     /// Tells a running attempt that its execution was cancelled.
     pub fn interrupt(&self, execution: ExecutionId, task: Ordinal, claim: Claim) {
         let mut inner = self.inner.lock();
-        let found = inner
-            .running
-            .iter()
-            .find(|(_, running)| running.execution == execution && running.task == task && running.claim == claim);
-        let Some((token, running)) = found.map(|(token, running)| (*token, running.clone())) else { return };
+        let found = inner.running.iter().find(|(_, running)| {
+            running.execution == execution && running.task == task && running.claim == claim
+        });
+        let Some((token, running)) = found.map(|(token, running)| (*token, running.clone())) else {
+            return;
+        };
         running.cancelled.store(true, Ordering::Release);
-        inner.notices.push_back(Notice::Cancelled { worker: running.worker, token });
+        inner.notices.push_back(Notice::Cancelled {
+            worker: running.worker,
+            token,
+        });
         self.noticed.notify_all();
         drop(inner);
         self.call_hook();
@@ -372,7 +409,9 @@ impl WorkQueue {
 
     /// Takes back everything that no worker has entered.
     pub fn take_waiting(&self) -> Vec<Assignment> {
-        std::mem::take(&mut self.inner.lock().waiting).into_values().collect()
+        std::mem::take(&mut self.inner.lock().waiting)
+            .into_values()
+            .collect()
     }
 
     /// Takes all running attempts from their workers; their results will be refused.
@@ -381,7 +420,10 @@ impl WorkQueue {
         let abandoned: Vec<(WorkToken, Running)> = inner.running.drain().collect();
         for (token, running) in &abandoned {
             running.cancelled.store(true, Ordering::Release);
-            inner.notices.push_back(Notice::Cancelled { worker: running.worker, token: *token });
+            inner.notices.push_back(Notice::Cancelled {
+                worker: running.worker,
+                token: *token,
+            });
         }
         self.noticed.notify_all();
         drop(inner);

@@ -16,20 +16,30 @@ mod verbs;
 pub use error::StoreError;
 pub use url::{DatabaseUrl, without_password};
 pub use verbs::{
-    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId, RunnerRow,
-    StoredDefinition, Submit, SubmitVerdict, TaskWrite,
+    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId,
+    RunnerRow, StoredDefinition, Submit, SubmitVerdict, TaskWrite,
 };
 
-use crate::types::{DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp};
+use crate::types::{
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
+};
 use crate::workflow::Workflow;
 
 /// A database that keeps definitions, executions, tasks and runners.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every verb fails alike: see `StoreError`"
+)]
 pub trait Store: Send + Sync {
     /// Where the data is, for messages: never with a password.
     fn location(&self) -> String;
 
     /// Keeps a version of a workflow once; a known version keeps its id and gets the new description and tags.
-    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError>;
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        now: Timestamp,
+    ) -> Result<DefinitionId, StoreError>;
 
     /// A definition by its id.
     fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError>;
@@ -46,7 +56,10 @@ pub trait Store: Send + Sync {
     fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError>;
 
     /// The states of executions, in no order; unknown ids are left out.
-    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError>;
+    fn statuses(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError>;
 
     /// Ids of executions, newest first, by a keyset.
     fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError>;
@@ -61,13 +74,23 @@ pub trait Store: Send + Sync {
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError>;
 
     /// Extends a runner's lease. `false`: it was declared dead or never registered.
-    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError>;
+    fn heartbeat(
+        &self,
+        runner: RunnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// All runners that were not declared dead or retired.
     fn runners(&self) -> Result<Vec<RunnerRow>, StoreError>;
 
     /// Declares a runner dead if its lease still ends at the instant that was seen. `false`: it has moved, leave it alone.
-    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> Result<bool, StoreError>;
+    fn declare_dead(
+        &self,
+        runner: RunnerId,
+        seen_lease: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// Executions in which a runner has claims.
     fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError>;

@@ -30,7 +30,9 @@ impl DatabaseUrl {
         if url.contains('\0') {
             return Err(invalid("the database URL contains a NUL character").with_hint(KNOWN));
         }
-        let Some((scheme, rest)) = url.split_once("://") else { return bare(url) };
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return bare(url);
+        };
         match scheme.to_ascii_lowercase().as_str() {
             "sqlite" => sqlite(rest),
             "postgres" | "postgresql" => Ok(Self::Postgres(url.to_owned())),
@@ -58,8 +60,12 @@ impl fmt::Debug for DatabaseUrl {
 /// A URL as messages may show it: without the password in its user part or among its parameters.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
-    let (scheme, rest) = base.split_once("://").map_or(("", base), |(scheme, rest)| (scheme, rest));
+    let (base, query) = url
+        .split_once('?')
+        .map_or((url, None), |(base, query)| (base, Some(query)));
+    let (scheme, rest) = base
+        .split_once("://")
+        .map_or(("", base), |(scheme, rest)| (scheme, rest));
     let mut shown = String::with_capacity(url.len());
     if !scheme.is_empty() {
         shown.push_str(scheme);
@@ -103,24 +109,32 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, Error> {
 
 #[cfg(not(feature = "sqlite"))]
 fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
-    Err(invalid("this build has no support for SQLite").with_hint("enable the cargo feature `sqlite`"))
+    Err(invalid("this build has no support for SQLite")
+        .with_hint("enable the cargo feature `sqlite`"))
 }
 
 /// A bare path, unless it looks like a URL with a typing error: a file of that name is never what was meant.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
     if text.starts_with(":memory:") && text != ":memory:" {
-        return Err(invalid(format!("the database path '{text}' does not exist"))
-            .with_hint("options go into a URL: sqlite:///:memory:?synchronous=normal"));
+        return Err(
+            invalid(format!("the database path '{text}' does not exist"))
+                .with_hint("options go into a URL: sqlite:///:memory:?synchronous=normal"),
+        );
     }
     if let Some((scheme, _)) = text.split_once(':')
         && is_known_scheme(scheme)
     {
         let shown = without_password(text);
-        return Err(invalid(format!("the database URL '{shown}' lacks '//' after '{scheme}:'")).with_hint(KNOWN));
+        return Err(invalid(format!(
+            "the database URL '{shown}' lacks '//' after '{scheme}:'"
+        ))
+        .with_hint(KNOWN));
     }
     if text.contains('?') {
-        return Err(invalid(format!("a bare database path takes no options: '{text}'"))
-            .with_hint("write it as a URL: sqlite:///path/to/file.db?synchronous=normal"));
+        return Err(
+            invalid(format!("a bare database path takes no options: '{text}'"))
+                .with_hint("write it as a URL: sqlite:///path/to/file.db?synchronous=normal"),
+        );
     }
     bare_path(text)
 }
@@ -140,13 +154,22 @@ fn bare_path(_text: &str) -> Result<DatabaseUrl, Error> {
 }
 
 fn is_known_scheme(scheme: &str) -> bool {
-    ["sqlite", "postgres", "postgresql", "file", "mysql"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    ["sqlite", "postgres", "postgresql", "file", "mysql"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
     // What stands before `://` may be anything, also a password that holds these characters.
-    let plain = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
-    let shown = if plain { format!(" '{scheme}'") } else { String::new() };
+    let plain = !scheme.is_empty()
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    let shown = if plain {
+        format!(" '{scheme}'")
+    } else {
+        String::new()
+    };
     invalid(format!("the database URL has an unknown scheme{shown}")).with_hint(KNOWN)
 }
 
@@ -161,17 +184,33 @@ mod tests {
     #[test]
     fn passwords_are_never_shown() {
         let cases = [
-            ("postgresql://u:secret@h:5432/db", "postgresql://u:***@h:5432/db"),
+            (
+                "postgresql://u:secret@h:5432/db",
+                "postgresql://u:***@h:5432/db",
+            ),
             ("postgres://u:se@c/ret@h/db", "postgres://u:***@h/db"),
-            ("postgresql://u@h/db?sslmode=require", "postgresql://u@h/db?sslmode=require"),
-            ("postgresql://h/db?password=secret&user=u", "postgresql://h/db?password=***&user=u"),
-            ("postgresql:///db?sslpassword=secret", "postgresql:///db?sslpassword=***"),
+            (
+                "postgresql://u@h/db?sslmode=require",
+                "postgresql://u@h/db?sslmode=require",
+            ),
+            (
+                "postgresql://h/db?password=secret&user=u",
+                "postgresql://h/db?password=***&user=u",
+            ),
+            (
+                "postgresql:///db?sslpassword=secret",
+                "postgresql:///db?sslpassword=***",
+            ),
             ("postgresql://u:se?cret@h/db", "postgresql://***"),
         ];
         for (url, shown) in cases {
             assert_eq!(format!("{:?}", DatabaseUrl::parse(url).unwrap()), shown);
         }
-        for url in ["postgresql:u:secret@h/db", "mysql://u:secret@h/db", "u:secret://x"] {
+        for url in [
+            "postgresql:u:secret@h/db",
+            "mysql://u:secret@h/db",
+            "u:secret://x",
+        ] {
             let message = DatabaseUrl::parse(url).unwrap_err().to_string();
             assert!(!message.contains("secret"), "{message}");
         }
@@ -179,11 +218,23 @@ mod tests {
 
     #[test]
     fn unknown_schemes_are_refused_with_the_known_ones() {
-        for url in ["mysql://h/db", "sqlite3:///x.db", "http://x", "", "  ", "sqlite:x.db", "file:x.db?mode=ro", "a\0b"] {
+        for url in [
+            "mysql://h/db",
+            "sqlite3:///x.db",
+            "http://x",
+            "",
+            "  ",
+            "sqlite:x.db",
+            "file:x.db?mode=ro",
+            "a\0b",
+        ] {
             let error = DatabaseUrl::parse(url).unwrap_err();
             assert_eq!(error.code, ErrorCode::UrlInvalid, "{url}");
             let hint = error.hint.unwrap();
-            assert!(hint.contains("sqlite:///") && hint.contains("postgresql://"), "{hint}");
+            assert!(
+                hint.contains("sqlite:///") && hint.contains("postgresql://"),
+                "{hint}"
+            );
         }
     }
 }

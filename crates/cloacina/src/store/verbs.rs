@@ -1,7 +1,8 @@
 //! Parameters and answers of the store's verbs.
 
 use crate::types::{
-    Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal, RunnerId, Timestamp,
+    Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
+    RunnerId, Timestamp,
 };
 use crate::workflow::TaskKind;
 

@@ -117,7 +117,9 @@ impl Context {
 
 impl FromIterator<(Arc<str>, Json)> for Context {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, Json)>>(pairs: I) -> Self {
-        Self { values: pairs.into_iter().collect() }
+        Self {
+            values: pairs.into_iter().collect(),
+        }
     }
 }
 
@@ -142,7 +144,10 @@ impl Delta {
     /// Bytes of keys and values together: what `max_context_bytes` bounds.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.set.iter().map(|(key, value)| key.len() + value.as_str().len()).sum::<usize>()
+        self.set
+            .iter()
+            .map(|(key, value)| key.len() + value.as_str().len())
+            .sum::<usize>()
             + self.removed.iter().map(|key| key.len()).sum::<usize>()
     }
 
@@ -163,7 +168,11 @@ impl Delta {
             out.push('}');
         }
         if !self.removed.is_empty() {
-            out.push_str(if self.set.is_empty() { "\"r\":[" } else { ",\"r\":[" });
+            out.push_str(if self.set.is_empty() {
+                "\"r\":["
+            } else {
+                ",\"r\":["
+            });
             for (index, key) in self.removed.iter().enumerate() {
                 if index > 0 {
                     out.push(',');
@@ -192,7 +201,10 @@ fn push_key(out: &mut String, key: &str) {
 
 /// Appends a JSON string; plain text goes without an encoder.
 fn push_string(out: &mut String, text: &str) {
-    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+    if text
+        .bytes()
+        .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    {
         out.push('"');
         out.push_str(text);
         out.push('"');

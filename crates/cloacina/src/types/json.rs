@@ -54,7 +54,8 @@ impl Json {
     /// # Errors
     /// When the text is not exactly one JSON value (`NaN` and `Infinity` are none).
     pub fn parse(text: &str) -> Result<Self, JsonError> {
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
         Ok(Self(compact(raw.get())))
     }
 
@@ -172,7 +173,15 @@ mod tests {
 
     #[test]
     fn b1_nan_and_infinities_are_refused() {
-        for text in ["NaN", "Infinity", "-Infinity", "[NaN]", "", "1 2", "{'a':1}"] {
+        for text in [
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "[NaN]",
+            "",
+            "1 2",
+            "{'a':1}",
+        ] {
             assert!(Json::parse(text).is_err(), "{text}");
         }
     }

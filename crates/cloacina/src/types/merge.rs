@@ -20,7 +20,10 @@ pub fn merge_values(values: &[&Json]) -> Option<Json> {
     }
     // Only the run of equal shapes at the end can matter: a later value of another shape replaces all before it.
     let shape = last.shape();
-    let start = values.iter().rposition(|value| value.shape() != shape).map_or(0, |index| index + 1);
+    let start = values
+        .iter()
+        .rposition(|value| value.shape() != shape)
+        .map_or(0, |index| index + 1);
     let alike = &values[start..];
     match shape {
         JsonShape::Object => Some(merge_objects(alike)),
@@ -32,9 +35,14 @@ pub fn merge_values(values: &[&Json]) -> Option<Json> {
 fn merge_objects(values: &[&Json]) -> Json {
     let mut members: IndexMap<String, Vec<Json>, FxBuildHasher> = IndexMap::default();
     for value in values {
-        let Ok(object) = serde_json::from_str::<Object>(value.as_str()) else { continue };
+        let Ok(object) = serde_json::from_str::<Object>(value.as_str()) else {
+            continue;
+        };
         for (key, member) in object {
-            members.entry(key).or_default().push(Json::from_encoder(compact(member.get())));
+            members
+                .entry(key)
+                .or_default()
+                .push(Json::from_encoder(compact(member.get())));
         }
     }
     let mut out = String::from("{");
@@ -57,7 +65,9 @@ fn merge_arrays(values: &[&Json]) -> Json {
     let mut seen: FxHashSet<Arc<str>> = FxHashSet::default();
     let mut out = String::from("[");
     for value in values {
-        let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(value.as_str()) else { continue };
+        let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(value.as_str()) else {
+            continue;
+        };
         for item in items {
             let text = compact(item.get());
             if seen.insert(Arc::clone(&text)) {
@@ -82,14 +92,26 @@ mod tests {
             (&["1", "2"], "2"),
             (&["[1,2]", "[2,3]"], "[1,2,3]"),
             (&["[1,1]", "[]"], "[1]"),
-            (&[r#"{"a":1,"l":[1]}"#, r#"{"b":2,"l":[2]}"#], r#"{"a":1,"l":[1,2],"b":2}"#),
-            (&[r#"{"a":{"x":1}}"#, r#"{"a":{"y":2}}"#], r#"{"a":{"x":1,"y":2}}"#),
+            (
+                &[r#"{"a":1,"l":[1]}"#, r#"{"b":2,"l":[2]}"#],
+                r#"{"a":1,"l":[1,2],"b":2}"#,
+            ),
+            (
+                &[r#"{"a":{"x":1}}"#, r#"{"a":{"y":2}}"#],
+                r#"{"a":{"x":1,"y":2}}"#,
+            ),
             (&[r#"{"a":1}"#, "5", r#"{"b":1}"#], r#"{"b":1}"#),
             (&[r#"{"a":1}"#, "null"], "null"),
-            (&["[12345678901234567890123]", "[1.10]"], "[12345678901234567890123,1.10]"),
+            (
+                &["[12345678901234567890123]", "[1.10]"],
+                "[12345678901234567890123,1.10]",
+            ),
         ];
         for (values, expected) in cases {
-            let parsed: Vec<Json> = values.iter().map(|text| Json::parse(text).unwrap()).collect();
+            let parsed: Vec<Json> = values
+                .iter()
+                .map(|text| Json::parse(text).unwrap())
+                .collect();
             let merged = merge_values(&parsed.iter().collect::<Vec<_>>()).unwrap();
             assert_eq!(merged.as_str(), *expected, "{values:?}");
         }

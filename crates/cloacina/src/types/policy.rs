@@ -65,7 +65,10 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             max_attempts: 3,
-            backoff: Backoff::Exponential { base: 2.0, multiplier: 1.0 },
+            backoff: Backoff::Exponential {
+                base: 2.0,
+                multiplier: 1.0,
+            },
             initial_delay: 1_000_000,
             max_delay: 60_000_000,
             jitter: true,

@@ -92,7 +92,10 @@ impl TaskRecord {
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         match (self.status, self.runner) {
-            (TaskStatus::Running, Some(runner)) => Some(Claim { runner, attempt: self.attempt }),
+            (TaskStatus::Running, Some(runner)) => Some(Claim {
+                runner,
+                attempt: self.attempt,
+            }),
             _ => None,
         }
     }

@@ -114,7 +114,12 @@ impl Workflow {
         validate::check(&definition)?;
         let graph = Graph::build(&definition)?;
         let version = fingerprint::version(&definition);
-        Ok(Self { definition, version, graph, stored: OnceLock::new() })
+        Ok(Self {
+            definition,
+            version,
+            graph,
+            stored: OnceLock::new(),
+        })
     }
 
     /// The data.
@@ -164,14 +169,20 @@ impl Workflow {
     pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
         self.graph.ordinal(id).or_else(|| {
             let prefix = self.full_name("");
-            id.strip_prefix(prefix.as_str()).and_then(|short| self.graph.ordinal(short))
+            id.strip_prefix(prefix.as_str())
+                .and_then(|short| self.graph.ordinal(short))
         })
     }
 
     /// `tenant::package::workflow::task`.
     #[must_use]
     pub fn full_name(&self, task: &str) -> String {
-        let WorkflowDefinition { tenant, package, name, .. } = &self.definition;
+        let WorkflowDefinition {
+            tenant,
+            package,
+            name,
+            ..
+        } = &self.definition;
         format!("{tenant}::{package}::{name}::{task}")
     }
 

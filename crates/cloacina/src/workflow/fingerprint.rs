@@ -11,23 +11,40 @@ use super::{TriggerRule, WorkflowDefinition};
 use crate::types::{Micros, RetryPolicy};
 
 #[derive(Serialize)]
-struct TaskPart<'a>(&'a str, &'a [String], &'a TriggerRule, &'a RetryPolicy, Option<Micros>, &'a str);
+struct TaskPart<'a>(
+    &'a str,
+    &'a [String],
+    &'a TriggerRule,
+    &'a RetryPolicy,
+    Option<Micros>,
+    &'a str,
+);
 
 pub(super) fn version(definition: &WorkflowDefinition) -> String {
     let tasks: Vec<TaskPart> = definition
         .tasks
         .iter()
         .map(|task| {
-            TaskPart(&task.id, &task.dependencies, &task.rule, &task.retry, task.timeout, &task.fingerprint)
+            TaskPart(
+                &task.id,
+                &task.dependencies,
+                &task.rule,
+                &task.retry,
+                task.timeout,
+                &task.fingerprint,
+            )
         })
         .collect();
     // Serialising these plain values cannot fail: every key is a string and every float was checked to be finite.
-    let text = serde_json::to_string(&("cloacina-version-1", &definition.name, tasks)).unwrap_or_default();
+    let text =
+        serde_json::to_string(&("cloacina-version-1", &definition.name, tasks)).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
-    digest[..8].iter().fold(String::with_capacity(16), |mut out, byte| {
-        use std::fmt::Write;
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    digest[..8]
+        .iter()
+        .fold(String::with_capacity(16), |mut out, byte| {
+            use std::fmt::Write;
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }

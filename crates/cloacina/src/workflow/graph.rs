@@ -29,8 +29,10 @@ impl Graph {
         let mut dependents: Vec<Vec<Ordinal>> = vec![Vec::new(); definition.tasks.len()];
         for (ordinal, task) in (0..).zip(&definition.tasks) {
             let declared = task.dependencies.iter().map(String::as_str);
-            let mut own: Vec<Ordinal> =
-                declared.chain(task.rule.named_tasks()).filter_map(|id| ordinals.get(id).copied()).collect();
+            let mut own: Vec<Ordinal> = declared
+                .chain(task.rule.named_tasks())
+                .filter_map(|id| ordinals.get(id).copied())
+                .collect();
             own.sort_unstable();
             own.dedup();
             for dependency in &own {
@@ -42,7 +44,14 @@ impl Graph {
         if order.len() < dependencies.len() {
             return Err(cycle_error(definition, &dependencies, &order));
         }
-        Ok(Self { ordinals, dependencies, dependents, order, level, ancestors: OnceLock::new() })
+        Ok(Self {
+            ordinals,
+            dependencies,
+            dependents,
+            order,
+            level,
+            ancestors: OnceLock::new(),
+        })
     }
 
     /// The ordinal of a short id.
@@ -77,12 +86,18 @@ impl Graph {
 
     /// Tasks without dependencies, in declaration order.
     pub fn roots(&self) -> impl Iterator<Item = Ordinal> {
-        (0..).zip(&self.dependencies).filter(|(_, own)| own.is_empty()).map(|(task, _)| task)
+        (0..)
+            .zip(&self.dependencies)
+            .filter(|(_, own)| own.is_empty())
+            .map(|(task, _)| task)
     }
 
     /// Tasks without dependents, in declaration order.
     pub fn leaves(&self) -> impl Iterator<Item = Ordinal> {
-        (0..).zip(&self.dependents).filter(|(_, own)| own.is_empty()).map(|(task, _)| task)
+        (0..)
+            .zip(&self.dependents)
+            .filter(|(_, own)| own.is_empty())
+            .map(|(task, _)| task)
     }
 
     /// Whether `ancestor` must have ended before `task` can start.
@@ -99,7 +114,12 @@ impl Graph {
             [] => Vec::new(),
             // The usual wide case, a fan-out behind one root, needs no bit sets.
             [only] if self.dependencies(*only).is_empty() => vec![*only],
-            _ => self.order.iter().copied().filter(|other| self.is_ancestor(*other, task)).collect(),
+            _ => self
+                .order
+                .iter()
+                .copied()
+                .filter(|other| self.is_ancestor(*other, task))
+                .collect(),
         }
     }
 
@@ -113,7 +133,10 @@ impl Graph {
             .copied()
             .filter(|other| {
                 let hit = reached[*other as usize]
-                    || self.dependencies(*other).iter().any(|dependency| reached[*dependency as usize]);
+                    || self
+                        .dependencies(*other)
+                        .iter()
+                        .any(|dependency| reached[*dependency as usize]);
                 reached[*other as usize] = hit;
                 hit
             })
@@ -140,11 +163,17 @@ impl Graph {
 }
 
 /// Kahn's algorithm with a heap, so that ties go by declaration. A cycle leaves its members out.
-fn topological_order(dependencies: &[Vec<Ordinal>], dependents: &[Vec<Ordinal>]) -> (Vec<Ordinal>, Vec<u32>) {
+fn topological_order(
+    dependencies: &[Vec<Ordinal>],
+    dependents: &[Vec<Ordinal>],
+) -> (Vec<Ordinal>, Vec<u32>) {
     let mut open: Vec<usize> = dependencies.iter().map(Vec::len).collect();
     let mut level = vec![0; dependencies.len()];
-    let mut free: BinaryHeap<Reverse<Ordinal>> =
-        (0..).zip(&open).filter(|(_, count)| **count == 0).map(|(task, _)| Reverse(task)).collect();
+    let mut free: BinaryHeap<Reverse<Ordinal>> = (0..)
+        .zip(&open)
+        .filter(|(_, count)| **count == 0)
+        .map(|(task, _)| Reverse(task))
+        .collect();
     let mut order = Vec::with_capacity(dependencies.len());
     while let Some(Reverse(task)) = free.pop() {
         order.push(task);
@@ -160,28 +189,48 @@ fn topological_order(dependencies: &[Vec<Ordinal>], dependents: &[Vec<Ordinal>])
     (order, level)
 }
 
-fn cycle_error(definition: &WorkflowDefinition, dependencies: &[Vec<Ordinal>], order: &[Ordinal]) -> Error {
+fn cycle_error(
+    definition: &WorkflowDefinition,
+    dependencies: &[Vec<Ordinal>],
+    order: &[Ordinal],
+) -> Error {
     let mut sorted = vec![false; dependencies.len()];
     for task in order {
         sorted[*task as usize] = true;
     }
     // Every task left over has a dependency left over: walking along them must come back to a task seen before.
     let mut path: Vec<Ordinal> = Vec::new();
-    let mut current = (0..).zip(&sorted).find(|(_, done)| !**done).map_or(0, |(task, _)| task);
+    let mut current = (0..)
+        .zip(&sorted)
+        .find(|(_, done)| !**done)
+        .map_or(0, |(task, _)| task);
     while !path.contains(&current) {
         path.push(current);
-        let next = dependencies[current as usize].iter().find(|task| !sorted[**task as usize]);
+        let next = dependencies[current as usize]
+            .iter()
+            .find(|task| !sorted[**task as usize]);
         current = next.copied().unwrap_or(current);
     }
     let start = path.iter().position(|task| *task == current).unwrap_or(0);
-    let mut cycle: Vec<&str> =
-        path[start..].iter().rev().map(|task| definition.tasks[*task as usize].id.as_str()).collect();
-    let smallest = cycle.iter().enumerate().min_by_key(|(_, id)| definition.tasks.iter().position(|task| task.id == **id)).map_or(0, |(index, _)| index);
+    let mut cycle: Vec<&str> = path[start..]
+        .iter()
+        .rev()
+        .map(|task| definition.tasks[*task as usize].id.as_str())
+        .collect();
+    let smallest = cycle
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, id)| definition.tasks.iter().position(|task| task.id == **id))
+        .map_or(0, |(index, _)| index);
     cycle.rotate_left(smallest);
     cycle.push(cycle[0]);
     Error::new(
         ErrorCode::WorkflowInvalid,
-        format!("workflow '{}' has a cycle: {}", definition.name, cycle.join(" -> ")),
+        format!(
+            "workflow '{}' has a cycle: {}",
+            definition.name,
+            cycle.join(" -> ")
+        ),
     )
     .with_hint("an arrow means 'must end before'; remove one of these dependencies")
 }

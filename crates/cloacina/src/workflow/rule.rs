@@ -90,12 +90,17 @@ impl TriggerRule {
             "none_failed" => Self::NoneFailed,
             "always" => Self::Always,
             _ => {
-                let error = Error::new(ErrorCode::TaskInvalid, format!("unknown trigger_rule '{name}'"));
+                let error = Error::new(
+                    ErrorCode::TaskInvalid,
+                    format!("unknown trigger_rule '{name}'"),
+                );
                 let known = format!("one of {}", Self::NAMES.join(", "));
-                return Err(error.with_hint(match nearest(name, Self::NAMES.iter().copied()) {
-                    Some(near) => format!("did you mean '{near}'? It takes {known}"),
-                    None => format!("it takes {known}"),
-                }));
+                return Err(
+                    error.with_hint(match nearest(name, Self::NAMES.iter().copied()) {
+                        Some(near) => format!("did you mean '{near}'? It takes {known}"),
+                        None => format!("it takes {known}"),
+                    }),
+                );
             }
         })
     }
@@ -103,7 +108,10 @@ impl TriggerRule {
     /// Calls `visit` with every rule of the tree, this one first.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
-        if let Self::AllOf { conditions } | Self::AnyOf { conditions } | Self::NoneOf { conditions } = self {
+        if let Self::AllOf { conditions }
+        | Self::AnyOf { conditions }
+        | Self::NoneOf { conditions } = self
+        {
             for condition in conditions {
                 condition.walk(visit);
             }
@@ -115,7 +123,9 @@ impl TriggerRule {
     pub fn named_tasks(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         self.walk(&mut |rule| {
-            if let Self::TaskSuccess { task } | Self::TaskFailed { task } | Self::TaskSkipped { task } = rule
+            if let Self::TaskSuccess { task }
+            | Self::TaskFailed { task }
+            | Self::TaskSkipped { task } = rule
                 && !names.contains(&task.as_str())
             {
                 names.push(task);
@@ -173,24 +183,34 @@ impl Operator {
     /// # Errors
     /// When the spelling is unknown; the hint lists the short ones.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let plain: String =
-            text.chars().filter(|c| *c != '_' && *c != ' ').flat_map(char::to_lowercase).collect();
+        let plain: String = text
+            .chars()
+            .filter(|c| *c != '_' && *c != ' ')
+            .flat_map(char::to_lowercase)
+            .collect();
         Ok(match plain.as_str() {
             "==" | "=" | "eq" | "equals" | "equal" => Self::Equals,
             "!=" | "<>" | "ne" | "neq" | "notequals" | "notequal" => Self::NotEquals,
             ">" | "gt" | "greaterthan" => Self::GreaterThan,
-            ">=" | "ge" | "gte" | "greaterorequal" | "greaterthanorequal" | "greaterthanorequals" => {
-                Self::GreaterOrEqual
-            }
+            ">="
+            | "ge"
+            | "gte"
+            | "greaterorequal"
+            | "greaterthanorequal"
+            | "greaterthanorequals" => Self::GreaterOrEqual,
             "<" | "lt" | "lessthan" => Self::LessThan,
-            "<=" | "le" | "lte" | "lessorequal" | "lessthanorequal" | "lessthanorequals" => Self::LessOrEqual,
+            "<=" | "le" | "lte" | "lessorequal" | "lessthanorequal" | "lessthanorequals" => {
+                Self::LessOrEqual
+            }
             "contains" | "in" => Self::Contains,
             "notcontains" | "notin" => Self::NotContains,
             "exists" => Self::Exists,
             "notexists" => Self::NotExists,
             _ => {
-                let error =
-                    Error::new(ErrorCode::TaskInvalid, format!("unknown operator '{text}' of context_value"));
+                let error = Error::new(
+                    ErrorCode::TaskInvalid,
+                    format!("unknown operator '{text}' of context_value"),
+                );
                 return Err(error.with_hint(
                     "it takes ==, !=, >, >=, <, <=, contains, not_contains, exists, not_exists",
                 ));

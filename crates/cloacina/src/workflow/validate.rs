@@ -14,8 +14,11 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     check_name("tenant", &definition.tenant)?;
     check_name("package", &definition.package)?;
     if definition.tasks.is_empty() {
-        return Err(Error::new(ErrorCode::WorkflowInvalid, format!("Workflow cannot be empty: '{name}' has no task"))
-            .with_hint("add a function with @task inside the builder, or builder.add_task(...)"));
+        return Err(Error::new(
+            ErrorCode::WorkflowInvalid,
+            format!("Workflow cannot be empty: '{name}' has no task"),
+        )
+        .with_hint("add a function with @task inside the builder, or builder.add_task(...)"));
     }
     let mut ids = HashSet::with_capacity(definition.tasks.len());
     for task in &definition.tasks {
@@ -28,18 +31,26 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
             .with_hint("give one of them another id=..."));
         }
     }
-    definition.tasks.iter().try_for_each(|task| check_task(name, task, &ids))
+    definition
+        .tasks
+        .iter()
+        .try_for_each(|task| check_task(name, task, &ids))
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), Error> {
     let fits = (1..=255).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if fits {
         return Ok(());
     }
     let shown: String = name.chars().take(80).collect();
-    Err(Error::new(ErrorCode::WorkflowInvalid, format!("invalid {what} '{shown}'"))
-        .with_hint("use 1 to 255 of the characters A-Z a-z 0-9 _ . -"))
+    Err(Error::new(
+        ErrorCode::WorkflowInvalid,
+        format!("invalid {what} '{shown}'"),
+    )
+    .with_hint("use 1 to 255 of the characters A-Z a-z 0-9 _ . -"))
 }
 
 fn check_task_id(workflow: &str, id: &str) -> Result<(), Error> {
@@ -68,11 +79,20 @@ fn check_task(workflow: &str, task: &TaskDefinition, ids: &HashSet<&str>) -> Res
         check_known(workflow, id, "depends on unknown task", dependency, ids)?;
     }
     for named in task.rule.named_tasks() {
-        check_known(workflow, id, "has a trigger rule that names unknown task", named, ids)?;
+        check_known(
+            workflow,
+            id,
+            "has a trigger rule that names unknown task",
+            named,
+            ids,
+        )?;
     }
     let mut empty_group = false;
     task.rule.walk(&mut |rule| {
-        if let TriggerRule::AllOf { conditions } | TriggerRule::AnyOf { conditions } | TriggerRule::NoneOf { conditions } = rule {
+        if let TriggerRule::AllOf { conditions }
+        | TriggerRule::AnyOf { conditions }
+        | TriggerRule::NoneOf { conditions } = rule
+        {
             empty_group |= conditions.is_empty();
         }
     });
@@ -97,7 +117,10 @@ fn check_task(workflow: &str, task: &TaskDefinition, ids: &HashSet<&str>) -> Res
 fn check_retry(task: &TaskDefinition) -> Option<String> {
     let retry = &task.retry;
     if !(1..=MAX_ATTEMPTS).contains(&retry.max_attempts) {
-        return Some(format!("max_attempts {}, outside 1..={MAX_ATTEMPTS}", retry.max_attempts));
+        return Some(format!(
+            "max_attempts {}, outside 1..={MAX_ATTEMPTS}",
+            retry.max_attempts
+        ));
     }
     if retry.initial_delay < 0 || retry.max_delay < 0 {
         return Some("a negative retry delay".to_owned());
@@ -107,13 +130,22 @@ fn check_retry(task: &TaskDefinition) -> Option<String> {
         Backoff::Linear { multiplier } => [multiplier, 1.0],
         Backoff::Exponential { base, multiplier } => [multiplier, base],
     };
-    if factors.iter().any(|factor| !factor.is_finite() || *factor < 0.0) {
+    if factors
+        .iter()
+        .any(|factor| !factor.is_finite() || *factor < 0.0)
+    {
         return Some("a backoff factor that is negative or not finite".to_owned());
     }
     None
 }
 
-fn check_known(workflow: &str, id: &str, what: &str, other: &str, ids: &HashSet<&str>) -> Result<(), Error> {
+fn check_known(
+    workflow: &str,
+    id: &str,
+    what: &str,
+    other: &str,
+    ids: &HashSet<&str>,
+) -> Result<(), Error> {
     if ids.contains(other) {
         return Ok(());
     }
@@ -123,6 +155,8 @@ fn check_known(workflow: &str, id: &str, what: &str, other: &str, ids: &HashSet<
     );
     Err(match nearest(other, ids.iter().copied()) {
         Some(near) => error.with_hint(format!("did you mean '{near}'?")),
-        None => error.with_hint("define it in the same workflow, or add it with builder.add_task(...)"),
+        None => {
+            error.with_hint("define it in the same workflow, or add it with builder.add_task(...)")
+        }
     })
 }

@@ -8,13 +8,19 @@ use cloacina::store::memory::MemoryStore;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{ExecutionStatus, RetryPolicy, TaskStatus};
 
-use super::support::{Counter, body, config, define, done, failed, request, start, submit, task, wait, wrote};
+use super::support::{
+    Counter, body, config, define, done, failed, request, start, submit, task, wait, wrote,
+};
 
 fn on_each_store(test: impl Fn(Arc<dyn Store>)) {
     test(Arc::new(MemoryStore::new()));
     let folder = tempfile::tempdir().unwrap();
-    test(Arc::new(SqliteStore::open(&SqliteOptions::file(folder.path().join("flow.db"))).unwrap()));
-    test(Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()));
+    test(Arc::new(
+        SqliteStore::open(&SqliteOptions::file(folder.path().join("flow.db"))).unwrap(),
+    ));
+    test(Arc::new(
+        SqliteStore::open(&SqliteOptions::memory()).unwrap(),
+    ));
 }
 
 #[test]
@@ -25,11 +31,15 @@ fn a_chain_runs_in_order_and_deltas_reach_descendants() {
             assert_eq!(assignment.context.get("n").unwrap().as_str(), "1");
             wrote("sum", "2")
         });
-        define(&engine, "chain", vec![
-            (task("a", &[]), body(|_| wrote("n", "1"))),
-            (task("b", &["a"]), body(|_| done())),
-            (task("c", &["b"]), last),
-        ]);
+        define(
+            &engine,
+            "chain",
+            vec![
+                (task("a", &[]), body(|_| wrote("n", "1"))),
+                (task("b", &["a"]), body(|_| done())),
+                (task("c", &["b"]), last),
+            ],
+        );
         let id = submit(&engine, "chain");
         let ended = wait(&engine, id);
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
@@ -54,13 +64,22 @@ fn many_executions_at_once_run_each_task_once() {
         });
         let mut tasks = vec![(task("first", &[]), Arc::clone(&work))];
         let middle: Vec<String> = (0..8).map(|index| format!("m{index}")).collect();
-        tasks.extend(middle.iter().map(|id| (task(id, &["first"]), Arc::clone(&work))));
+        tasks.extend(
+            middle
+                .iter()
+                .map(|id| (task(id, &["first"]), Arc::clone(&work))),
+        );
         let middle: Vec<&str> = middle.iter().map(String::as_str).collect();
         tasks.push((task("last", &middle), work));
         define(&engine, "fan", tasks);
-        let ids = engine.submit((0..200).map(|_| request("fan")).collect()).unwrap();
+        let ids = engine
+            .submit((0..200).map(|_| request("fan")).collect())
+            .unwrap();
         for id in ids {
-            assert_eq!(wait(&engine, id).record().status, ExecutionStatus::Completed);
+            assert_eq!(
+                wait(&engine, id).record().status,
+                ExecutionStatus::Completed
+            );
         }
         assert_eq!(count.get(), 2000);
         engine.stop(Duration::from_secs(1));
@@ -75,10 +94,19 @@ fn d3_a_retry_waits_its_delay_and_no_longer() {
         let hit = count.clone();
         let flaky = body(move |_| {
             hit.hit();
-            if hit.get() == 1 { failed("once") } else { done() }
+            if hit.get() == 1 {
+                failed("once")
+            } else {
+                done()
+            }
         });
         let mut definition = task("a", &[]);
-        definition.retry = RetryPolicy { max_attempts: 2, initial_delay: 50_000, jitter: false, ..RetryPolicy::default() };
+        definition.retry = RetryPolicy {
+            max_attempts: 2,
+            initial_delay: 50_000,
+            jitter: false,
+            ..RetryPolicy::default()
+        };
         define(&engine, "flaky", vec![(definition, flaky)]);
         let started = Instant::now();
         let id = submit(&engine, "flaky");
@@ -88,7 +116,18 @@ fn d3_a_retry_waits_its_delay_and_no_longer() {
         assert!(started.elapsed() >= Duration::from_millis(50));
         let (_, events) = engine.history(id).unwrap();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-        assert_eq!(kinds, ["submitted", "started", "task_started", "task_retrying", "task_started", "task_completed", "completed"]);
+        assert_eq!(
+            kinds,
+            [
+                "submitted",
+                "started",
+                "task_started",
+                "task_retrying",
+                "task_started",
+                "task_completed",
+                "completed"
+            ]
+        );
         engine.stop(Duration::from_secs(1));
     });
 }
@@ -99,8 +138,22 @@ fn c7_a_key_is_taken_once() {
         let engine = start(store, config());
         let count = Counter::default();
         let hit = count.clone();
-        define(&engine, "keyed", vec![(task("a", &[]), body(move |_| { hit.hit(); done() }))]);
-        let mut keyed = || { let mut request = request("keyed"); request.key = Some("k".into()); request };
+        define(
+            &engine,
+            "keyed",
+            vec![(
+                task("a", &[]),
+                body(move |_| {
+                    hit.hit();
+                    done()
+                }),
+            )],
+        );
+        let keyed = || {
+            let mut request = request("keyed");
+            request.key = Some("k".into());
+            request
+        };
         let ids = engine.submit(vec![keyed(), keyed()]).unwrap();
         let again = engine.submit(vec![keyed()]).unwrap();
         assert!(ids.iter().chain(&again).all(|id| *id == ids[0]));
@@ -118,13 +171,31 @@ fn c6_higher_priority_starts_first() {
     let engine = start(Arc::new(MemoryStore::new()), settings);
     let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let seen = Arc::clone(&order);
-    define(&engine, "ordered", vec![(task("a", &[]), body(move |assignment| { seen.lock().push(assignment.priority); done() }))]);
-    let requests = (0..600).map(|index| { let mut request = request("ordered"); request.priority = i16::from(index == 599); request });
+    define(
+        &engine,
+        "ordered",
+        vec![(
+            task("a", &[]),
+            body(move |assignment| {
+                seen.lock().push(assignment.priority);
+                done()
+            }),
+        )],
+    );
+    let requests = (0..600).map(|index| {
+        let mut request = request("ordered");
+        request.priority = i16::from(index == 599);
+        request
+    });
     let ids = engine.submit(requests.collect()).unwrap();
     for id in ids {
         wait(&engine, id);
     }
-    let place = order.lock().iter().position(|priority| *priority == 1).unwrap();
+    let place = order
+        .lock()
+        .iter()
+        .position(|priority| *priority == 1)
+        .unwrap();
     assert!(place < 500, "the urgent one was number {place}");
     engine.stop(Duration::from_secs(1));
 }
@@ -132,7 +203,11 @@ fn c6_higher_priority_starts_first() {
 #[test]
 fn a_panic_is_its_tasks_failure() {
     let engine = start(Arc::new(MemoryStore::new()), config());
-    define(&engine, "panics", vec![(task("a", &[]), body(|_| panic!("ouch")))]);
+    define(
+        &engine,
+        "panics",
+        vec![(task("a", &[]), body(|_| panic!("ouch")))],
+    );
     let id = submit(&engine, "panics");
     let ended = wait(&engine, id);
     let (task, error) = ended.record().error.clone().unwrap();
@@ -145,8 +220,19 @@ fn a_panic_is_its_tasks_failure() {
 fn an_unknown_workflow_is_refused_with_the_nearest_name() {
     let engine = start(Arc::new(MemoryStore::new()), config());
     define(&engine, "nightly", vec![(task("a", &[]), body(|_| done()))]);
-    let error = engine.submit(vec![request("nigthly"), request("nightly")]).unwrap_err();
+    let error = engine
+        .submit(vec![request("nigthly"), request("nightly")])
+        .unwrap_err();
     assert!(error.hint.unwrap().contains("'nightly'"));
-    assert!(engine.list(&cloacina::runner::ListFilter { limit: 10, ..Default::default() }).unwrap().items.is_empty());
+    assert!(
+        engine
+            .list(&cloacina::runner::ListFilter {
+                limit: 10,
+                ..Default::default()
+            })
+            .unwrap()
+            .items
+            .is_empty()
+    );
     engine.stop(Duration::from_secs(1));
 }

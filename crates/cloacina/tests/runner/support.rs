@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cloacina::engine::Outcome;
 use cloacina::runner::{EngineHandle, OpenOptions};
-use cloacina::runtime::{Assignment, Ended, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest};
+use cloacina::runtime::{
+    Assignment, Ended, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest,
+};
 use cloacina::store::Store;
 use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
@@ -31,15 +33,28 @@ pub fn wrote(key: &str, value: &str) -> Outcome {
 }
 
 pub fn failed(message: &str) -> Outcome {
-    Outcome::Failed(Failure { kind: "Boom".into(), message: message.into(), traceback: None, retryable: true, lineage: Vec::new() })
+    Outcome::Failed(Failure {
+        kind: "Boom".into(),
+        message: message.into(),
+        traceback: None,
+        retryable: true,
+        lineage: Vec::new(),
+    })
 }
 
 pub fn config() -> RunnerConfig {
-    RunnerConfig { poll_interval: Duration::from_millis(10), ..RunnerConfig::default() }
+    RunnerConfig {
+        poll_interval: Duration::from_millis(10),
+        ..RunnerConfig::default()
+    }
 }
 
 pub fn start(store: Arc<dyn Store>, config: RunnerConfig) -> EngineHandle {
-    let options = OpenOptions { config, auto_migrate: true, ..OpenOptions::default() };
+    let options = OpenOptions {
+        config,
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
     EngineHandle::start(store, Arc::new(SystemClock), options).unwrap()
 }
 
@@ -48,12 +63,19 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
         id: id.into(),
         dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
         kind: TaskKind::Async,
-        retry: RetryPolicy { max_attempts: 1, ..RetryPolicy::default() },
+        retry: RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        },
         ..TaskDefinition::default()
     }
 }
 
-pub fn define(engine: &EngineHandle, name: &str, tasks: Vec<(TaskDefinition, Body)>) -> Arc<Workflow> {
+pub fn define(
+    engine: &EngineHandle,
+    name: &str,
+    tasks: Vec<(TaskDefinition, Body)>,
+) -> Arc<Workflow> {
     let mut handlers = BTreeMap::new();
     let mut definitions = Vec::new();
     for (definition, body) in tasks {
@@ -64,7 +86,12 @@ pub fn define(engine: &EngineHandle, name: &str, tasks: Vec<(TaskDefinition, Bod
                 Box::pin(async move { body(&assignment) })
             }))
             .unwrap();
-        let handler = Handler { executor: Executor::Futures, token, on_success: false, on_failure: false };
+        let handler = Handler {
+            executor: Executor::Futures,
+            token,
+            on_success: false,
+            on_failure: false,
+        };
         handlers.insert(definition.id.clone(), handler);
         definitions.push(definition);
     }
@@ -78,7 +105,12 @@ pub fn define(engine: &EngineHandle, name: &str, tasks: Vec<(TaskDefinition, Bod
         })
         .unwrap(),
     );
-    engine.register(Registration { workflow: Arc::clone(&workflow), handlers }).unwrap();
+    engine
+        .register(Registration {
+            workflow: Arc::clone(&workflow),
+            handlers,
+        })
+        .unwrap();
     workflow
 }
 
@@ -101,8 +133,13 @@ pub fn submit(engine: &EngineHandle, workflow: &str) -> ExecutionId {
 pub fn wait(engine: &EngineHandle, id: ExecutionId) -> Ended {
     let ended = OneShot::default();
     let set = ended.clone();
-    engine.when_ended(id, move |result| set.set(result)).unwrap();
-    ended.wait(PATIENCE).unwrap_or_else(|| panic!("execution {id} did not end: {:?}", engine.execution(id))).unwrap()
+    engine
+        .when_ended(id, move |result| set.set(result))
+        .unwrap();
+    ended
+        .wait(PATIENCE)
+        .unwrap_or_else(|| panic!("execution {id} did not end: {:?}", engine.execution(id)))
+        .unwrap()
 }
 
 /// Counts calls.

@@ -4,13 +4,18 @@ use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 
 use cloacina::store::{Advance, Batch, ClaimClass, ClaimRequest, Claimed, QueueId, Submit};
-use cloacina::types::{ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus, Timestamp};
+use cloacina::types::{
+    ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus, Timestamp,
+};
 use cloacina::workflow::TaskKind;
 
 use crate::world::{NOW, SECOND, Subject, World, record_of, register, workflow};
 
 fn ids(claimed: &[Claimed]) -> Vec<(ExecutionId, Ordinal)> {
-    claimed.iter().map(|claim| (claim.execution, claim.ordinal)).collect()
+    claimed
+        .iter()
+        .map(|claim| (claim.execution, claim.ordinal))
+        .collect()
 }
 
 pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
@@ -18,9 +23,18 @@ pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
     let mut record = world.ready(&[0]);
     world.submit(&record);
     let committed = world.request(vec![world.class(5)], NOW + 7);
-    let expected = Claimed { execution: record.id, definition: world.definition, ordinal: 0, attempt: 1, revision: 2 };
+    let expected = Claimed {
+        execution: record.id,
+        definition: world.definition,
+        ordinal: 0,
+        attempt: 1,
+        revision: 2,
+    };
     assert_eq!(committed.claimed, [expected]);
-    assert_eq!((committed.more.as_slice(), committed.next_due), ([false].as_slice(), None));
+    assert_eq!(
+        (committed.more.as_slice(), committed.next_due),
+        ([false].as_slice(), None)
+    );
     record.revision = 2;
     record.status = ExecutionStatus::Running;
     record.started_at = Some(NOW + 7);
@@ -37,8 +51,12 @@ pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
 pub fn higher_priority_first_then_older_then_declaration(subject: Subject) {
     let world = World::new(subject, 2);
     let priorities = [0, 5, -32768, 32767, 5];
-    let records: Vec<ExecutionRecord> =
-        priorities.map(|priority| ExecutionRecord { priority, ..world.ready(&[0, 1]) }).to_vec();
+    let records: Vec<ExecutionRecord> = priorities
+        .map(|priority| ExecutionRecord {
+            priority,
+            ..world.ready(&[0, 1])
+        })
+        .to_vec();
     for record in records.iter().rev() {
         world.submit(record);
     }
@@ -52,9 +70,15 @@ pub fn a_class_takes_no_more_than_its_limit_and_says_that_there_is_more(subject:
     let world = World::new(subject, 3);
     world.submit(&world.ready(&[0, 1, 2]));
     let first = world.request(vec![world.class(2)], NOW);
-    assert_eq!((first.claimed.len(), first.more.as_slice()), (2, [true].as_slice()));
+    assert_eq!(
+        (first.claimed.len(), first.more.as_slice()),
+        (2, [true].as_slice())
+    );
     let second = world.request(vec![world.class(1)], NOW);
-    assert_eq!((second.claimed.len(), second.more.as_slice()), (1, [false].as_slice()));
+    assert_eq!(
+        (second.claimed.len(), second.more.as_slice()),
+        (1, [false].as_slice())
+    );
 }
 
 pub fn a_limit_of_zero_only_tells_whether_there_is_work(subject: Subject) {
@@ -63,7 +87,10 @@ pub fn a_limit_of_zero_only_tells_whether_there_is_work(subject: Subject) {
     let record = world.ready(&[0]);
     world.submit(&record);
     let committed = world.request(vec![world.class(0)], NOW);
-    assert_eq!((committed.claimed.len(), committed.more.as_slice()), (0, [true].as_slice()));
+    assert_eq!(
+        (committed.claimed.len(), committed.more.as_slice()),
+        (0, [true].as_slice())
+    );
     assert_eq!(world.load(record.id).revision, 1);
 }
 
@@ -76,11 +103,20 @@ fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
 }
 
 fn submit_to(world: &World, queue: QueueId, name: &str, record: &ExecutionRecord) {
-    let mut submit = Submit { workflow: name, ..world.submission(record) };
+    let mut submit = Submit {
+        workflow: name,
+        ..world.submission(record)
+    };
     for write in &mut submit.tasks {
         write.queue = queue;
     }
-    world.store.commit(&Batch { submits: vec![submit], ..world.batch() }).unwrap();
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![submit],
+            ..world.batch()
+        })
+        .unwrap();
 }
 
 pub fn queues_of_one_class_share_its_limit_and_order(subject: Subject) {
@@ -93,7 +129,11 @@ pub fn queues_of_one_class_share_its_limit_and_order(subject: Subject) {
         world.submit(record);
     }
     submit_to(&world, queue, "other", &second);
-    let class = ClaimClass { queues: vec![world.queue(), queue], excluded: vec![], limit: 2 };
+    let class = ClaimClass {
+        queues: vec![world.queue(), queue],
+        excluded: vec![],
+        limit: 2,
+    };
     let committed = world.request(vec![class], NOW);
     assert_eq!(ids(&committed.claimed), [(second.id, 0), (first.id, 0)]);
     assert_eq!(committed.claimed[0].definition, second.definition);
@@ -110,8 +150,16 @@ pub fn classes_do_not_share_their_limits(subject: Subject) {
     }
     let classes = vec![
         world.class(1),
-        ClaimClass { queues: vec![queue], excluded: vec![], limit: 5 },
-        ClaimClass { queues: vec![], excluded: vec![], limit: 5 },
+        ClaimClass {
+            queues: vec![queue],
+            excluded: vec![],
+            limit: 5,
+        },
+        ClaimClass {
+            queues: vec![],
+            excluded: vec![],
+            limit: 5,
+        },
     ];
     let committed = world.request(classes, NOW);
     assert_eq!(committed.claimed.len(), 4);
@@ -125,7 +173,10 @@ pub fn two_classes_over_one_queue_never_take_a_task_twice(subject: Subject) {
     record.tasks[2].ready_at = Some(NOW);
     world.submit(&record);
     let committed = world.request(vec![world.class(1), world.class(1), world.class(5)], NOW);
-    assert_eq!(ids(&committed.claimed), [(record.id, 0), (record.id, 1), (record.id, 2)]);
+    assert_eq!(
+        ids(&committed.claimed),
+        [(record.id, 0), (record.id, 1), (record.id, 2)]
+    );
     assert_eq!(committed.more, [true, true, false]);
 }
 
@@ -133,10 +184,19 @@ pub fn other_queues_are_left_alone(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.ready(&[0]);
     world.submit(&record);
-    let queues = TaskKind::ALL.map(|kind| QueueId::new(world.definition, kind)).to_vec();
-    let foreign = ClaimClass { queues: queues[1..].to_vec(), excluded: vec![], limit: 5 };
+    let queues = TaskKind::ALL
+        .map(|kind| QueueId::new(world.definition, kind))
+        .to_vec();
+    let foreign = ClaimClass {
+        queues: queues[1..].to_vec(),
+        excluded: vec![],
+        limit: 5,
+    };
     let committed = world.request(vec![foreign], NOW);
-    assert_eq!((committed.claimed.len(), committed.more.as_slice()), (0, [false].as_slice()));
+    assert_eq!(
+        (committed.claimed.len(), committed.more.as_slice()),
+        (0, [false].as_slice())
+    );
     assert_eq!(world.load(record.id).revision, 1);
 }
 
@@ -145,8 +205,18 @@ pub fn excluded_tasks_are_left_alone(subject: Subject) {
     let mut record = world.ready(&[0, 1, 2]);
     record.tasks[2].ready_at = Some(NOW + SECOND);
     world.submit(&record);
-    let excluded = vec![(world.queue(), 0), (world.queue(), 2), (QueueId(world.queue().0 + 1), 1)];
-    let committed = world.request(vec![ClaimClass { excluded, ..world.class(1) }], NOW);
+    let excluded = vec![
+        (world.queue(), 0),
+        (world.queue(), 2),
+        (QueueId(world.queue().0 + 1), 1),
+    ];
+    let committed = world.request(
+        vec![ClaimClass {
+            excluded,
+            ..world.class(1)
+        }],
+        NOW,
+    );
     assert_eq!(ids(&committed.claimed), [(record.id, 1)]);
     assert_eq!(committed.more, [false], "what is excluded is not more");
     assert_eq!(committed.next_due, None, "nor due");
@@ -157,8 +227,15 @@ pub fn several_tasks_of_one_execution_raise_its_revision_each(subject: Subject) 
     let (one, two) = (world.ready(&[0, 1, 2]), world.ready(&[0]));
     world.submit(&one);
     world.submit(&two);
-    let revisions: Vec<_> = world.claim(10).iter().map(|claim| (claim.execution, claim.revision)).collect();
-    assert_eq!(revisions, [(one.id, 2), (one.id, 3), (one.id, 4), (two.id, 2)]);
+    let revisions: Vec<_> = world
+        .claim(10)
+        .iter()
+        .map(|claim| (claim.execution, claim.revision))
+        .collect();
+    assert_eq!(
+        revisions,
+        [(one.id, 2), (one.id, 3), (one.id, 4), (two.id, 2)]
+    );
     assert_eq!(world.load(one.id).revision, 4);
     assert_eq!(world.load(two.id).revision, 2);
 }
@@ -179,18 +256,26 @@ pub fn what_a_batch_makes_ready_it_can_claim(subject: Subject) {
             tasks: vec![world.fenced(0, world.runner, 1), world.insert(1)],
             history: &[],
         }],
-        claim: ClaimRequest { classes: vec![world.class(5)] },
+        claim: ClaimRequest {
+            classes: vec![world.class(5)],
+        },
         ..world.batch()
     };
     let committed = world.store.commit(&batch).unwrap();
-    let claimed: Vec<_> =
-        committed.claimed.iter().map(|claim| (claim.execution, claim.ordinal, claim.revision)).collect();
+    let claimed: Vec<_> = committed
+        .claimed
+        .iter()
+        .map(|claim| (claim.execution, claim.ordinal, claim.revision))
+        .collect();
     assert_eq!(claimed, [(first.id, 1, 3), (second.id, 0, 2)]);
 }
 
 /// Submits an execution whose first task waits until a time.
 fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
-    let mut record = ExecutionRecord { priority, ..world.ready(&[0]) };
+    let mut record = ExecutionRecord {
+        priority,
+        ..world.ready(&[0])
+    };
     record.tasks[0].ready_at = Some(ready_at);
     world.submit(&record);
     record
@@ -200,7 +285,10 @@ pub fn a_waiting_task_is_claimed_from_its_time_on(subject: Subject) {
     let world = World::new(subject, 1);
     let record = waiting(&world, 0, NOW + SECOND);
     let early = world.request(vec![world.class(5)], NOW + SECOND - 1);
-    assert_eq!((early.claimed.len(), early.more.as_slice()), (0, [false].as_slice()));
+    assert_eq!(
+        (early.claimed.len(), early.more.as_slice()),
+        (0, [false].as_slice())
+    );
     assert_eq!(early.next_due, Some(NOW + SECOND));
     let due = world.request(vec![world.class(5)], NOW + SECOND);
     assert_eq!(ids(&due.claimed), [(record.id, 0)]);
@@ -215,12 +303,22 @@ pub fn the_next_due_time_is_that_of_the_requested_queues(subject: Subject) {
     submit_to(&world, queue, "other", &foreign);
     waiting(&world, 0, NOW + 3 * SECOND);
     waiting(&world, 9, NOW + 2 * SECOND);
-    assert_eq!(world.request(vec![world.class(0)], NOW).next_due, Some(NOW + 2 * SECOND));
-    let both = ClaimClass { queues: vec![world.queue(), queue], excluded: vec![], limit: 1 };
+    assert_eq!(
+        world.request(vec![world.class(0)], NOW).next_due,
+        Some(NOW + 2 * SECOND)
+    );
+    let both = ClaimClass {
+        queues: vec![world.queue(), queue],
+        excluded: vec![],
+        limit: 1,
+    };
     assert_eq!(world.request(vec![both], NOW).next_due, Some(NOW + 1));
     // Nothing requested, nothing told.
     let record = world.record();
-    let batch = Batch { submits: vec![world.submission(&record)], ..world.batch() };
+    let batch = Batch {
+        submits: vec![world.submission(&record)],
+        ..world.batch()
+    };
     assert_eq!(world.store.commit(&batch).unwrap().next_due, None);
 }
 
@@ -231,20 +329,37 @@ pub fn a_waiting_task_competes_by_priority_and_age(subject: Subject) {
     world.submit(&fresh);
     let urgent_retry = waiting(&world, 3, NOW - SECOND);
     let late = waiting(&world, 9, NOW + SECOND);
-    assert_eq!(ids(&world.claim(2)), [(urgent_retry.id, 0), (old_retry.id, 0)]);
+    assert_eq!(
+        ids(&world.claim(2)),
+        [(urgent_retry.id, 0), (old_retry.id, 0)]
+    );
     assert_eq!(ids(&world.claim(2)), [(fresh.id, 0)]);
-    assert_eq!(ids(&world.request(vec![world.class(2)], NOW + SECOND).claimed), [(late.id, 0)]);
+    assert_eq!(
+        ids(&world.request(vec![world.class(2)], NOW + SECOND).claimed),
+        [(late.id, 0)]
+    );
 }
 
 pub fn more_waiting_tasks_than_the_limit(subject: Subject) {
     let world = World::new(subject, 1);
-    let records: Vec<_> = (0..5).map(|index| waiting(&world, 0, NOW - 10 + index)).collect();
+    let records: Vec<_> = (0..5)
+        .map(|index| waiting(&world, 0, NOW - 10 + index))
+        .collect();
     waiting(&world, 0, NOW + SECOND);
     let first = world.request(vec![world.class(2)], NOW);
-    assert_eq!(ids(&first.claimed), [(records[0].id, 0), (records[1].id, 0)]);
-    assert_eq!((first.more.as_slice(), first.next_due), ([true].as_slice(), Some(NOW + SECOND)));
+    assert_eq!(
+        ids(&first.claimed),
+        [(records[0].id, 0), (records[1].id, 0)]
+    );
+    assert_eq!(
+        (first.more.as_slice(), first.next_due),
+        ([true].as_slice(), Some(NOW + SECOND))
+    );
     let rest = world.request(vec![world.class(3)], NOW);
-    assert_eq!((rest.claimed.len(), rest.more.as_slice()), (3, [false].as_slice()));
+    assert_eq!(
+        (rest.claimed.len(), rest.more.as_slice()),
+        (3, [false].as_slice())
+    );
     assert_eq!(rest.next_due, Some(NOW + SECOND));
 }
 
@@ -261,7 +376,10 @@ pub fn a_paused_execution_is_not_claimed(subject: Subject) {
     }
     assert!(world.advance(&mut record, vec![world.update(0), world.update(1)]));
     let committed = world.request(vec![world.class(5)], NOW + SECOND);
-    assert_eq!((committed.claimed.len(), committed.more.as_slice()), (0, [false].as_slice()));
+    assert_eq!(
+        (committed.claimed.len(), committed.more.as_slice()),
+        (0, [false].as_slice())
+    );
     assert_eq!(committed.next_due, None);
     // And a ready row of a paused execution, which nobody writes, would not be claimed either.
     record.tasks[0].status = TaskStatus::Ready;
@@ -303,19 +421,40 @@ pub fn concurrent_claimers_never_get_the_same_task(subject: Subject) {
     const EXECUTIONS: usize = 60;
     let world = World::new(subject, 3);
     let records: Vec<_> = (0..EXECUTIONS).map(|_| world.ready(&[0, 1, 2])).collect();
-    let submits = records.iter().map(|record| world.submission(record)).collect();
-    world.store.commit(&Batch { submits, ..world.batch() }).unwrap();
+    let submits = records
+        .iter()
+        .map(|record| world.submission(record))
+        .collect();
+    world
+        .store
+        .commit(&Batch {
+            submits,
+            ..world.batch()
+        })
+        .unwrap();
     let barrier = Arc::new(Barrier::new(CLAIMERS));
     let threads: Vec<_> = (0..CLAIMERS)
         .map(|_| {
-            let (store, barrier, class) = (Arc::clone(&world.store), Arc::clone(&barrier), world.class(7));
+            let (store, barrier, class) = (
+                Arc::clone(&world.store),
+                Arc::clone(&barrier),
+                world.class(7),
+            );
             std::thread::spawn(move || {
                 let runner = register(&*store);
                 barrier.wait();
                 let mut claimed = Vec::new();
                 loop {
-                    let claim = ClaimRequest { classes: vec![class.clone()] };
-                    let batch = Batch { runner, now: NOW, submits: vec![], advances: vec![], claim };
+                    let claim = ClaimRequest {
+                        classes: vec![class.clone()],
+                    };
+                    let batch = Batch {
+                        runner,
+                        now: NOW,
+                        submits: vec![],
+                        advances: vec![],
+                        claim,
+                    };
                     let committed = store.commit(&batch).unwrap();
                     if committed.claimed.is_empty() {
                         return claimed;
@@ -325,7 +464,10 @@ pub fn concurrent_claimers_never_get_the_same_task(subject: Subject) {
             })
         })
         .collect();
-    let all: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let all: Vec<_> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect();
     assert_eq!(all.len(), EXECUTIONS * 3);
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), EXECUTIONS * 3);
 }

@@ -15,7 +15,10 @@ pub fn a_known_version_keeps_its_id_and_gets_the_new_description(subject: Subjec
     let second = Workflow::new(definition).unwrap();
     assert_eq!(store.put_definition(&second, NOW).unwrap(), id);
     let stored = store.definition(id).unwrap().unwrap();
-    assert_eq!((stored.id, stored.workflow.as_str(), stored.version.as_str()), (id, "etl", second.version()));
+    assert_eq!(
+        (stored.id, stored.workflow.as_str(), stored.version.as_str()),
+        (id, "etl", second.version())
+    );
     assert_eq!(stored.body, second.stored().as_str());
 }
 
@@ -24,15 +27,24 @@ pub fn a_changed_task_makes_a_new_version(subject: Subject) {
     let first = store.put_definition(&workflow("etl", 2), NOW).unwrap();
     let second = store.put_definition(&workflow("etl", 3), NOW).unwrap();
     assert!(second > first);
-    assert_ne!(store.definition(first).unwrap().unwrap().version, store.definition(second).unwrap().unwrap().version);
+    assert_ne!(
+        store.definition(first).unwrap().unwrap().version,
+        store.definition(second).unwrap().unwrap().version
+    );
 }
 
 pub fn definitions_come_oldest_first_and_after_a_given_one(subject: Subject) {
     let store = subject.store;
-    let ids: Vec<DefinitionId> =
-        ["b", "a", "c"].map(|name| store.put_definition(&workflow(name, 1), NOW).unwrap()).to_vec();
+    let ids: Vec<DefinitionId> = ["b", "a", "c"]
+        .map(|name| store.put_definition(&workflow(name, 1), NOW).unwrap())
+        .to_vec();
     let list = |after| -> Vec<DefinitionId> {
-        store.definitions(DefinitionId(after)).unwrap().into_iter().map(|stored| stored.id).collect()
+        store
+            .definitions(DefinitionId(after))
+            .unwrap()
+            .into_iter()
+            .map(|stored| stored.id)
+            .collect()
     };
     assert_eq!(list(0), ids);
     assert_eq!(list(ids[0].0), ids[1..]);

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use cloacina::store::{Advance, Batch, Due, ListQuery, Submit};
-use cloacina::types::{Context, ExecutionId, ExecutionRecord, ExecutionStatus, TaskStatus, Timestamp};
+use cloacina::types::{
+    Context, ExecutionId, ExecutionRecord, ExecutionStatus, TaskStatus, Timestamp,
+};
 
 use crate::world::{NOW, SECOND, Subject, World, history, record_of, workflow};
 
 fn all() -> ListQuery {
-    ListQuery { limit: 1000, ..ListQuery::default() }
+    ListQuery {
+        limit: 1000,
+        ..ListQuery::default()
+    }
 }
 
 fn newest_first(records: &[&ExecutionRecord]) -> Vec<ExecutionId> {
@@ -24,13 +29,21 @@ pub fn newest_first_page_by_page(subject: Subject) {
         world.submit(record);
     }
     let expected = newest_first(&records.iter().collect::<Vec<_>>());
-    for (workflow, statuses) in
-        [(None, vec![]), (Some("etl".to_owned()), vec![]), (None, vec![ExecutionStatus::Pending])]
-    {
+    for (workflow, statuses) in [
+        (None, vec![]),
+        (Some("etl".to_owned()), vec![]),
+        (None, vec![ExecutionStatus::Pending]),
+    ] {
         let mut seen = Vec::new();
         let mut before = None;
         loop {
-            let query = ListQuery { workflow: workflow.clone(), statuses: statuses.clone(), before, limit: 3, ..all() };
+            let query = ListQuery {
+                workflow: workflow.clone(),
+                statuses: statuses.clone(),
+                before,
+                limit: 3,
+                ..all()
+            };
             let page = world.store.list(&query).unwrap();
             assert!(page.len() <= 3);
             before = page.last().copied();
@@ -41,7 +54,10 @@ pub fn newest_first_page_by_page(subject: Subject) {
         }
         assert_eq!(seen, expected);
     }
-    assert_eq!(world.store.list(&ListQuery { limit: 0, ..all() }).unwrap(), []);
+    assert_eq!(
+        world.store.list(&ListQuery { limit: 0, ..all() }).unwrap(),
+        []
+    );
 }
 
 pub fn by_state_workflow_definition_and_time(subject: Subject) {
@@ -51,9 +67,21 @@ pub fn by_state_workflow_definition_and_time(subject: Subject) {
     let other_definition = world.store.put_definition(&other, NOW).unwrap();
     let second_definition = world.store.put_definition(&second_version, NOW).unwrap();
     let submit = |definition, name: &str, created_at| {
-        let record = ExecutionRecord { created_at, ..record_of(definition, 1) };
-        let submit = Submit { workflow: name, ..world.submission(&record) };
-        world.store.commit(&Batch { submits: vec![submit], ..world.batch() }).unwrap();
+        let record = ExecutionRecord {
+            created_at,
+            ..record_of(definition, 1)
+        };
+        let submit = Submit {
+            workflow: name,
+            ..world.submission(&record)
+        };
+        world
+            .store
+            .commit(&Batch {
+                submits: vec![submit],
+                ..world.batch()
+            })
+            .unwrap();
         record
     };
     let one = submit(world.definition, "etl", NOW);
@@ -64,19 +92,88 @@ pub fn by_state_workflow_definition_and_time(subject: Subject) {
 
     let list = |query: ListQuery| world.store.list(&query).unwrap();
     let etl = || Some("etl".to_owned());
-    assert_eq!(list(all()), newest_first(&[&one, &two, &three, &done, &failed]));
-    assert_eq!(list(ListQuery { workflow: etl(), ..all() }), newest_first(&[&one, &three, &done, &failed]));
-    assert_eq!(list(ListQuery { definitions: Some(vec![second_definition, other_definition]), ..all() }), newest_first(&[&two, &three]));
-    assert_eq!(list(ListQuery { definitions: Some(vec![]), ..all() }), []);
-    assert_eq!(list(ListQuery { workflow: etl(), definitions: Some(vec![second_definition, other_definition]), ..all() }), [three.id]);
-    assert_eq!(list(ListQuery { since: Some(NOW + SECOND), ..all() }), newest_first(&[&two, &three]));
-    assert_eq!(list(ListQuery { since: Some(NOW + 3 * SECOND), ..all() }), []);
-    for (status, record) in [(ExecutionStatus::Completed, &done), (ExecutionStatus::Failed, &failed)] {
-        assert_eq!(list(ListQuery { statuses: vec![status], ..all() }), [record.id]);
-        assert_eq!(list(ListQuery { statuses: vec![status], workflow: etl(), ..all() }), [record.id]);
-        assert_eq!(list(ListQuery { statuses: vec![status], workflow: Some("other".to_owned()), ..all() }), []);
+    assert_eq!(
+        list(all()),
+        newest_first(&[&one, &two, &three, &done, &failed])
+    );
+    assert_eq!(
+        list(ListQuery {
+            workflow: etl(),
+            ..all()
+        }),
+        newest_first(&[&one, &three, &done, &failed])
+    );
+    assert_eq!(
+        list(ListQuery {
+            definitions: Some(vec![second_definition, other_definition]),
+            ..all()
+        }),
+        newest_first(&[&two, &three])
+    );
+    assert_eq!(
+        list(ListQuery {
+            definitions: Some(vec![]),
+            ..all()
+        }),
+        []
+    );
+    assert_eq!(
+        list(ListQuery {
+            workflow: etl(),
+            definitions: Some(vec![second_definition, other_definition]),
+            ..all()
+        }),
+        [three.id]
+    );
+    assert_eq!(
+        list(ListQuery {
+            since: Some(NOW + SECOND),
+            ..all()
+        }),
+        newest_first(&[&two, &three])
+    );
+    assert_eq!(
+        list(ListQuery {
+            since: Some(NOW + 3 * SECOND),
+            ..all()
+        }),
+        []
+    );
+    for (status, record) in [
+        (ExecutionStatus::Completed, &done),
+        (ExecutionStatus::Failed, &failed),
+    ] {
+        assert_eq!(
+            list(ListQuery {
+                statuses: vec![status],
+                ..all()
+            }),
+            [record.id]
+        );
+        assert_eq!(
+            list(ListQuery {
+                statuses: vec![status],
+                workflow: etl(),
+                ..all()
+            }),
+            [record.id]
+        );
+        assert_eq!(
+            list(ListQuery {
+                statuses: vec![status],
+                workflow: Some("other".to_owned()),
+                ..all()
+            }),
+            []
+        );
     }
-    assert_eq!(list(ListQuery { statuses: vec![ExecutionStatus::Cancelled], ..all() }), []);
+    assert_eq!(
+        list(ListQuery {
+            statuses: vec![ExecutionStatus::Cancelled],
+            ..all()
+        }),
+        []
+    );
 }
 
 pub fn by_several_states_at_once(subject: Subject) {
@@ -89,29 +186,62 @@ pub fn by_several_states_at_once(subject: Subject) {
     world.submit(&paused);
     paused.status = ExecutionStatus::Paused;
     assert!(world.advance(&mut paused, vec![]));
-    let ended = [ExecutionStatus::Completed, ExecutionStatus::Failed, ExecutionStatus::Cancelled]
-        .map(|status| world.ended(status, NOW));
+    let ended = [
+        ExecutionStatus::Completed,
+        ExecutionStatus::Failed,
+        ExecutionStatus::Cancelled,
+    ]
+    .map(|status| world.ended(status, NOW));
     let list = |statuses: &[ExecutionStatus], limit| {
-        world.store.list(&ListQuery { statuses: statuses.to_vec(), limit, ..all() }).unwrap()
+        world
+            .store
+            .list(&ListQuery {
+                statuses: statuses.to_vec(),
+                limit,
+                ..all()
+            })
+            .unwrap()
     };
     use ExecutionStatus::{Cancelled, Completed, Failed, Paused, Pending, Running};
-    assert_eq!(list(&[Pending, Running, Paused], 9), newest_first(&[&pending, &running, &paused]));
-    assert_eq!(list(&[Paused, Pending, Pending], 9), newest_first(&[&pending, &paused]));
-    assert_eq!(list(&[Failed, Cancelled], 9), newest_first(&[&ended[1], &ended[2]]));
-    assert_eq!(list(&[Completed, Running], 9), newest_first(&[&running, &ended[0]]));
+    assert_eq!(
+        list(&[Pending, Running, Paused], 9),
+        newest_first(&[&pending, &running, &paused])
+    );
+    assert_eq!(
+        list(&[Paused, Pending, Pending], 9),
+        newest_first(&[&pending, &paused])
+    );
+    assert_eq!(
+        list(&[Failed, Cancelled], 9),
+        newest_first(&[&ended[1], &ended[2]])
+    );
+    assert_eq!(
+        list(&[Completed, Running], 9),
+        newest_first(&[&running, &ended[0]])
+    );
     let newest = newest_first(&[&pending, &running, &paused, &ended[1], &ended[2]]);
-    assert_eq!(list(&[Pending, Running, Paused, Failed, Cancelled], 2), newest[..2]);
+    assert_eq!(
+        list(&[Pending, Running, Paused, Failed, Cancelled], 2),
+        newest[..2]
+    );
 }
 
 pub fn an_unknown_workflow_lists_nothing(subject: Subject) {
     let world = World::new(subject, 1);
     world.submit(&world.ready(&[0]));
-    let query = ListQuery { workflow: Some("et%l' OR 1=1 --".to_owned()), ..all() };
+    let query = ListQuery {
+        workflow: Some("et%l' OR 1=1 --".to_owned()),
+        ..all()
+    };
     assert_eq!(world.store.list(&query).unwrap(), []);
 }
 
 fn with_deadline(world: &World, deadline: Timestamp) -> ExecutionRecord {
-    let record = ExecutionRecord { timeout: Some(1), deadline: Some(deadline), ..world.running() };
+    let record = ExecutionRecord {
+        timeout: Some(1),
+        deadline: Some(deadline),
+        ..world.running()
+    };
     world.submit(&record);
     record
 }
@@ -139,7 +269,13 @@ pub fn only_a_running_execution_can_be_overdue(subject: Subject) {
     record.status = ExecutionStatus::Running;
     record.deadline = Some(NOW + SECOND);
     assert!(world.advance(&mut record, vec![]));
-    assert_eq!(world.store.overdue(NOW).unwrap(), Due { executions: vec![], next: Some(NOW + SECOND) });
+    assert_eq!(
+        world.store.overdue(NOW).unwrap(),
+        Due {
+            executions: vec![],
+            next: Some(NOW + SECOND)
+        }
+    );
     assert!(world.finish(&mut record, ExecutionStatus::Failed, NOW));
     assert_eq!(world.store.overdue(NOW + SECOND).unwrap(), Due::default());
 }
@@ -155,8 +291,19 @@ pub fn prune_deletes_the_oldest_ended_with_all_that_belongs_to_them(subject: Sub
     old.ended_at = Some(NOW);
     old.revision = 2;
     let tasks = vec![world.fenced(0, world.runner, 1)];
-    let advance = Advance { record: &old, expected: 1, tasks, history: &events };
-    world.store.commit(&Batch { advances: vec![advance], ..world.batch() }).unwrap();
+    let advance = Advance {
+        record: &old,
+        expected: 1,
+        tasks,
+        history: &events,
+    };
+    world
+        .store
+        .commit(&Batch {
+            advances: vec![advance],
+            ..world.batch()
+        })
+        .unwrap();
     let young = world.ended(ExecutionStatus::Completed, NOW + SECOND);
     assert_eq!(world.store.prune(NOW, 10).unwrap(), 0, "before, not at");
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
@@ -177,7 +324,10 @@ pub fn prune_leaves_open_and_younger_executions_alone(subject: Subject) {
     let ended = world.ended(ExecutionStatus::Failed, NOW + 1);
     let young = world.ended(ExecutionStatus::Cancelled, NOW + 5 * SECOND);
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
-    assert_eq!(world.store.list(&all()).unwrap(), newest_first(&[&open[0], &open[1], &young]));
+    assert_eq!(
+        world.store.list(&all()).unwrap(),
+        newest_first(&[&open[0], &open[1], &young])
+    );
     assert!(!world.store.list(&all()).unwrap().contains(&ended.id));
     // The tasks of the others are still there.
     assert_eq!(world.claim(5).len(), 1);
@@ -186,11 +336,17 @@ pub fn prune_leaves_open_and_younger_executions_alone(subject: Subject) {
 
 pub fn prune_stops_at_its_limit(subject: Subject) {
     let world = World::new(subject, 1);
-    let records: Vec<_> = (0..5).map(|_| world.ended(ExecutionStatus::Completed, NOW)).collect();
+    let records: Vec<_> = (0..5)
+        .map(|_| world.ended(ExecutionStatus::Completed, NOW))
+        .collect();
     assert_eq!(world.store.prune(NOW + 1, 0).unwrap(), 0);
     assert_eq!(world.store.prune(NOW + 1, 2).unwrap(), 2);
     let left = newest_first(&[&records[2], &records[3], &records[4]]);
-    assert_eq!(world.store.list(&all()).unwrap(), left, "the oldest went first");
+    assert_eq!(
+        world.store.list(&all()).unwrap(),
+        left,
+        "the oldest went first"
+    );
     assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 3);
     assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 0);
 }

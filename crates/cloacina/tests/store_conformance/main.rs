@@ -1,6 +1,9 @@
 //! One suite for every store. A case gets a fresh store and states one fact that the engine relies on.
 
-#![expect(clippy::unwrap_used, reason = "a failing step of a test is its failure")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
 
 mod claiming;
 mod definition;
@@ -118,7 +121,10 @@ macro_rules! conformance {
 }
 
 fn memory() -> Subject {
-    Subject { store: Arc::new(MemoryStore::new()), keep: None }
+    Subject {
+        store: Arc::new(MemoryStore::new()),
+        keep: None,
+    }
 }
 
 conformance!(in_memory, memory());
@@ -133,12 +139,19 @@ mod sqlite_subject {
 
     pub fn file() -> Subject {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&SqliteOptions::file(folder.path().join("store.db"))).unwrap();
-        Subject { store: Arc::new(store), keep: Some(Box::new(folder)) }
+        let store =
+            SqliteStore::open(&SqliteOptions::file(folder.path().join("store.db"))).unwrap();
+        Subject {
+            store: Arc::new(store),
+            keep: Some(Box::new(folder)),
+        }
     }
 
     pub fn memory() -> Subject {
-        Subject { store: Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()), keep: None }
+        Subject {
+            store: Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()),
+            keep: None,
+        }
     }
 }
 

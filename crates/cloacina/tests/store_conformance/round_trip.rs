@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cloacina::store::{Batch, Submit};
 use cloacina::types::{
-    Context, Delta, ExecutionId, ExecutionStatus, Failure, FailureKind, HistoryEvent, Json, RunnerId, Skip,
-    SkipCause, TaskRecord, TaskStatus, Timestamp,
+    Context, Delta, ExecutionId, ExecutionStatus, Failure, FailureKind, HistoryEvent, Json,
+    RunnerId, Skip, SkipCause, TaskRecord, TaskStatus, Timestamp,
 };
 
 use crate::world::{NOW, SECOND, Subject, World, as_stored, history};
@@ -46,7 +46,10 @@ pub fn every_column_of_an_execution_comes_back(subject: Subject) {
     assert!(world.advance(&mut record, vec![]));
     assert_eq!(world.load(record.id), as_stored(&record));
 
-    record.error = Some((None, Failure::engine(FailureKind::WorkflowTimeout, "too long")));
+    record.error = Some((
+        None,
+        Failure::engine(FailureKind::WorkflowTimeout, "too long"),
+    ));
     record.started_at = None;
     record.deadline = None;
     assert!(world.advance(&mut record, vec![]));
@@ -66,9 +69,14 @@ pub fn every_column_of_a_task_comes_back(subject: Subject) {
         ready_at: Some(Timestamp(-1)),
         started_at: Some(NOW),
         ended_at: Some(NOW + 1),
-        delta: Some(Arc::new(Delta::from_json(r#"{"s":{"k":1},"r":["gone"]}"#).unwrap())),
+        delta: Some(Arc::new(
+            Delta::from_json(r#"{"s":{"k":1},"r":["gone"]}"#).unwrap(),
+        )),
         error: Some(failure()),
-        skip: Some(Skip { cause: SkipCause::Rule, reason: "because".to_owned() }),
+        skip: Some(Skip {
+            cause: SkipCause::Rule,
+            reason: "because".to_owned(),
+        }),
         stored: true,
     };
     world.submit(&record);
@@ -78,7 +86,10 @@ pub fn every_column_of_a_task_comes_back(subject: Subject) {
     let mut full = record.tasks[2].clone();
     full.status = TaskStatus::Skipped;
     record.tasks[0] = full;
-    record.tasks[2] = TaskRecord { status: TaskStatus::Cancelled, ..TaskRecord::pending() };
+    record.tasks[2] = TaskRecord {
+        status: TaskStatus::Cancelled,
+        ..TaskRecord::pending()
+    };
     assert!(world.advance(&mut record, vec![world.update(0), world.update(2)]));
     assert_eq!(world.load(record.id), as_stored(&record));
 }
@@ -89,12 +100,17 @@ pub fn contexts_keep_unicode_escapes_big_numbers_and_order(subject: Subject) {
     let mut record = world.running();
     record.input = Arc::new(Context::from_json(text).unwrap());
     world.submit(&record);
-    record.tasks[0].delta = Some(Arc::new(Delta::from_json(&format!(r#"{{"s":{text},"r":["x\u0000y"]}}"#)).unwrap()));
+    record.tasks[0].delta = Some(Arc::new(
+        Delta::from_json(&format!(r#"{{"s":{text},"r":["x\u0000y"]}}"#)).unwrap(),
+    ));
     record.tasks[0].status = TaskStatus::Completed;
     assert!(world.advance(&mut record, vec![world.fenced(0, world.runner, 1)]));
     let loaded = world.load(record.id);
     assert_eq!(loaded.input.to_json(), text);
-    assert_eq!(loaded.tasks[0].delta.as_ref().unwrap().to_json(), record.tasks[0].delta.as_ref().unwrap().to_json());
+    assert_eq!(
+        loaded.tasks[0].delta.as_ref().unwrap().to_json(),
+        record.tasks[0].delta.as_ref().unwrap().to_json()
+    );
 }
 
 pub fn a_pending_task_has_no_row_unless_one_was_written(subject: Subject) {
@@ -121,8 +137,19 @@ pub fn load_keeps_the_given_order_and_leaves_unknown_ids_out(subject: Subject) {
     for record in &records {
         world.submit(record);
     }
-    let asked = [records[2].id, ExecutionId::generate(), records[0].id, records[2].id];
-    let loaded: Vec<ExecutionId> = world.store.load(&asked).unwrap().iter().map(|record| record.id).collect();
+    let asked = [
+        records[2].id,
+        ExecutionId::generate(),
+        records[0].id,
+        records[2].id,
+    ];
+    let loaded: Vec<ExecutionId> = world
+        .store
+        .load(&asked)
+        .unwrap()
+        .iter()
+        .map(|record| record.id)
+        .collect();
     assert_eq!(loaded, [records[2].id, records[0].id, records[2].id]);
     assert_eq!(world.store.load(&[]).unwrap(), []);
 }
@@ -132,9 +159,18 @@ pub fn statuses_leave_unknown_ids_out(subject: Subject) {
     let open = world.ready(&[0]);
     world.submit(&open);
     let ended = world.ended(ExecutionStatus::Failed, NOW);
-    let mut statuses = world.store.statuses(&[ended.id, ExecutionId::generate(), open.id]).unwrap();
+    let mut statuses = world
+        .store
+        .statuses(&[ended.id, ExecutionId::generate(), open.id])
+        .unwrap();
     statuses.sort_unstable();
-    assert_eq!(statuses, [(open.id, ExecutionStatus::Pending), (ended.id, ExecutionStatus::Failed)]);
+    assert_eq!(
+        statuses,
+        [
+            (open.id, ExecutionStatus::Pending),
+            (ended.id, ExecutionStatus::Failed)
+        ]
+    );
 }
 
 pub fn history_comes_oldest_first(subject: Subject) {
@@ -149,15 +185,49 @@ pub fn history_comes_oldest_first(subject: Subject) {
         data: Some(Json::parse(r#"{"delay_us":1234567890123456789012}"#).unwrap()),
     };
     let first = [history("submitted")];
-    let submit = Submit { history: &first, ..world.submission(&record) };
-    world.store.commit(&Batch { submits: vec![submit], ..world.batch() }).unwrap();
+    let submit = Submit {
+        history: &first,
+        ..world.submission(&record)
+    };
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![submit],
+            ..world.batch()
+        })
+        .unwrap();
     record.revision = 2;
     let later = [full.clone(), history("paused")];
-    let advance = cloacina::store::Advance { record: &record, expected: 1, tasks: vec![], history: &later };
-    world.store.commit(&Batch { advances: vec![advance], ..world.batch() }).unwrap();
-    let stale = cloacina::store::Advance { record: &record, expected: 1, tasks: vec![], history: &later };
-    world.store.commit(&Batch { advances: vec![stale], ..world.batch() }).unwrap();
-    assert_eq!(world.store.history(record.id).unwrap(), [history("submitted"), full, history("paused")]);
+    let advance = cloacina::store::Advance {
+        record: &record,
+        expected: 1,
+        tasks: vec![],
+        history: &later,
+    };
+    world
+        .store
+        .commit(&Batch {
+            advances: vec![advance],
+            ..world.batch()
+        })
+        .unwrap();
+    let stale = cloacina::store::Advance {
+        record: &record,
+        expected: 1,
+        tasks: vec![],
+        history: &later,
+    };
+    world
+        .store
+        .commit(&Batch {
+            advances: vec![stale],
+            ..world.batch()
+        })
+        .unwrap();
+    assert_eq!(
+        world.store.history(record.id).unwrap(),
+        [history("submitted"), full, history("paused")]
+    );
     assert_eq!(world.store.history(ExecutionId::generate()).unwrap(), []);
 }
 
@@ -180,7 +250,9 @@ pub fn ten_thousand_tasks_of_one_execution_are_written_claimed_and_loaded(subjec
     record.status = ExecutionStatus::Completed;
     record.started_at = Some(NOW);
     record.ended_at = Some(NOW);
-    let writes = (0..TASKS).map(|ordinal| world.fenced(ordinal, world.runner, 1)).collect();
+    let writes = (0..TASKS)
+        .map(|ordinal| world.fenced(ordinal, world.runner, 1))
+        .collect();
     assert!(world.advance(&mut record, writes));
     assert_eq!(world.load(record.id), as_stored(&record));
 }

@@ -22,7 +22,11 @@ pub fn a_lease_that_moved_is_left_alone(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     assert!(store.heartbeat(id, NOW + 5, NOW + 20 * SECOND).unwrap());
-    assert!(!store.declare_dead(id, NOW + 15 * SECOND, NOW + 16 * SECOND).unwrap());
+    assert!(
+        !store
+            .declare_dead(id, NOW + 15 * SECOND, NOW + 16 * SECOND)
+            .unwrap()
+    );
     assert!(store.heartbeat(id, NOW + 6, NOW + 21 * SECOND).unwrap());
     assert!(!store.declare_dead(RunnerId::generate(), NOW, NOW).unwrap());
     assert_eq!(store.dead_runners().unwrap(), []);
@@ -31,9 +35,22 @@ pub fn a_lease_that_moved_is_left_alone(subject: Subject) {
 pub fn a_dead_runner_stays_dead(subject: Subject) {
     let store = subject.store;
     let (dead, other) = (register(&*store), register(&*store));
-    assert!(store.declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND).unwrap());
-    assert!(!store.declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND).unwrap(), "only one declares it");
-    assert!(!store.heartbeat(dead, NOW + 17 * SECOND, NOW + 32 * SECOND).unwrap());
+    assert!(
+        store
+            .declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND)
+            .unwrap()
+    );
+    assert!(
+        !store
+            .declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND)
+            .unwrap(),
+        "only one declares it"
+    );
+    assert!(
+        !store
+            .heartbeat(dead, NOW + 17 * SECOND, NOW + 32 * SECOND)
+            .unwrap()
+    );
     assert_eq!(store.dead_runners().unwrap(), [dead]);
     let living: Vec<RunnerId> = store.runners().unwrap().iter().map(|row| row.id).collect();
     assert_eq!(living, [other]);
@@ -41,7 +58,11 @@ pub fn a_dead_runner_stays_dead(subject: Subject) {
 
 pub fn claims_of_finds_running_tasks_also_of_paused_executions(subject: Subject) {
     let world = World::new(subject, 2);
-    let (running, mut paused, done) = (world.running(), world.running(), world.ended(ExecutionStatus::Completed, NOW));
+    let (running, mut paused, done) = (
+        world.running(),
+        world.running(),
+        world.ended(ExecutionStatus::Completed, NOW),
+    );
     world.submit(&running);
     world.submit(&paused);
     world.submit(&world.ready(&[0]));

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use cloacina::store::{
-    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, RunnerRow, Store, StoreError, Submit,
-    SubmitVerdict, TaskWrite,
+    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, RunnerRow, Store,
+    StoreError, Submit, SubmitVerdict, TaskWrite,
 };
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
-    RunnerId, TaskRecord, TaskStatus, Timestamp,
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus,
+    HistoryEvent, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
@@ -31,7 +31,10 @@ pub const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 pub const SECOND: i64 = 1_000_000;
 
 pub fn workflow(name: &str, tasks: usize) -> Workflow {
-    let tasks = (0..tasks).map(|index| TaskDefinition { id: format!("task{index}"), ..TaskDefinition::default() });
+    let tasks = (0..tasks).map(|index| TaskDefinition {
+        id: format!("task{index}"),
+        ..TaskDefinition::default()
+    });
     Workflow::new(WorkflowDefinition {
         name: name.to_owned(),
         tenant: "public".to_owned(),
@@ -84,7 +87,14 @@ pub fn record_of(definition: DefinitionId, tasks: usize) -> ExecutionRecord {
 }
 
 pub fn history(kind: &str) -> HistoryEvent {
-    HistoryEvent { time: NOW, kind: kind.to_owned(), task: None, attempt: None, runner: None, data: None }
+    HistoryEvent {
+        time: NOW,
+        kind: kind.to_owned(),
+        task: None,
+        attempt: None,
+        runner: None,
+        data: None,
+    }
 }
 
 impl World {
@@ -93,7 +103,13 @@ impl World {
         let workflow = workflow("etl", tasks);
         let definition = store.put_definition(&workflow, NOW).unwrap();
         let runner = register(&*store);
-        Self { store, runner, workflow, definition, _keep: keep }
+        Self {
+            store,
+            runner,
+            workflow,
+            definition,
+            _keep: keep,
+        }
     }
 
     pub fn queue(&self) -> QueueId {
@@ -127,15 +143,27 @@ impl World {
     }
 
     pub fn insert(&self, ordinal: Ordinal) -> TaskWrite {
-        TaskWrite { ordinal, insert: true, fence: None, queue: self.queue(), priority: 0 }
+        TaskWrite {
+            ordinal,
+            insert: true,
+            fence: None,
+            queue: self.queue(),
+            priority: 0,
+        }
     }
 
     pub fn update(&self, ordinal: Ordinal) -> TaskWrite {
-        TaskWrite { insert: false, ..self.insert(ordinal) }
+        TaskWrite {
+            insert: false,
+            ..self.insert(ordinal)
+        }
     }
 
     pub fn fenced(&self, ordinal: Ordinal, runner: RunnerId, attempt: u32) -> TaskWrite {
-        TaskWrite { fence: Some(Claim { runner, attempt }), ..self.update(ordinal) }
+        TaskWrite {
+            fence: Some(Claim { runner, attempt }),
+            ..self.update(ordinal)
+        }
     }
 
     pub fn batch<'a>(&self) -> Batch<'a> {
@@ -150,13 +178,26 @@ impl World {
 
     /// The submission of a record with rows for all tasks that are not pending.
     pub fn submission<'a>(&'a self, record: &'a ExecutionRecord) -> Submit<'a> {
-        let tasks = (0..).zip(&record.tasks).filter(|(_, task)| task.status != TaskStatus::Pending);
-        let tasks = tasks.map(|(ordinal, _)| TaskWrite { priority: record.priority, ..self.insert(ordinal) });
-        Submit { record, workflow: self.workflow.name(), tasks: tasks.collect(), history: &[] }
+        let tasks = (0..)
+            .zip(&record.tasks)
+            .filter(|(_, task)| task.status != TaskStatus::Pending);
+        let tasks = tasks.map(|(ordinal, _)| TaskWrite {
+            priority: record.priority,
+            ..self.insert(ordinal)
+        });
+        Submit {
+            record,
+            workflow: self.workflow.name(),
+            tasks: tasks.collect(),
+            history: &[],
+        }
     }
 
     pub fn submit(&self, record: &ExecutionRecord) -> SubmitVerdict {
-        let batch = Batch { submits: vec![self.submission(record)], ..self.batch() };
+        let batch = Batch {
+            submits: vec![self.submission(record)],
+            ..self.batch()
+        };
         self.store.commit(&batch).unwrap().submits[0]
     }
 
@@ -166,8 +207,16 @@ impl World {
         expected: i64,
         tasks: Vec<TaskWrite>,
     ) -> Result<bool, StoreError> {
-        let advance = Advance { record, expected, tasks, history: &[] };
-        let committed = self.store.commit(&Batch { advances: vec![advance], ..self.batch() })?;
+        let advance = Advance {
+            record,
+            expected,
+            tasks,
+            history: &[],
+        };
+        let committed = self.store.commit(&Batch {
+            advances: vec![advance],
+            ..self.batch()
+        })?;
         Ok(committed.advances[0])
     }
 
@@ -179,11 +228,21 @@ impl World {
     }
 
     pub fn class(&self, limit: usize) -> ClaimClass {
-        ClaimClass { queues: vec![self.queue()], excluded: Vec::new(), limit }
+        ClaimClass {
+            queues: vec![self.queue()],
+            excluded: Vec::new(),
+            limit,
+        }
     }
 
     pub fn request(&self, classes: Vec<ClaimClass>, now: Timestamp) -> Committed {
-        self.store.commit(&Batch { now, claim: ClaimRequest { classes }, ..self.batch() }).unwrap()
+        self.store
+            .commit(&Batch {
+                now,
+                claim: ClaimRequest { classes },
+                ..self.batch()
+            })
+            .unwrap()
     }
 
     pub fn claim(&self, limit: usize) -> Vec<Claimed> {
@@ -197,7 +256,12 @@ impl World {
     }
 
     /// Ends the first task and the execution.
-    pub fn finish(&self, record: &mut ExecutionRecord, status: ExecutionStatus, at: Timestamp) -> bool {
+    pub fn finish(
+        &self,
+        record: &mut ExecutionRecord,
+        status: ExecutionStatus,
+        at: Timestamp,
+    ) -> bool {
         let task = &mut record.tasks[0];
         let attempt = task.attempt;
         task.status = TaskStatus::Completed;

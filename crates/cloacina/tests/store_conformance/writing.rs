@@ -5,12 +5,20 @@ use std::sync::Arc;
 use cloacina::store::{Advance, Batch, StoreError, Submit, SubmitVerdict};
 use cloacina::types::{DefinitionId, Delta, ExecutionId, ExecutionStatus, RunnerId, TaskStatus};
 
-use crate::world::{NOW, SECOND, Subject, World, as_stored, history, record_of, register, workflow};
+use crate::world::{
+    NOW, SECOND, Subject, World, as_stored, history, record_of, register, workflow,
+};
 
 pub fn an_empty_batch_does_nothing_even_for_an_unknown_runner(subject: Subject) {
     let world = World::new(subject, 1);
-    let batch = Batch { runner: RunnerId::generate(), ..world.batch() };
-    assert_eq!(world.store.commit(&batch).unwrap(), cloacina::store::Committed::default());
+    let batch = Batch {
+        runner: RunnerId::generate(),
+        ..world.batch()
+    };
+    assert_eq!(
+        world.store.commit(&batch).unwrap(),
+        cloacina::store::Committed::default()
+    );
 }
 
 pub fn duplicate_key_returns_the_first_id(subject: Subject) {
@@ -21,8 +29,17 @@ pub fn duplicate_key_returns_the_first_id(subject: Subject) {
     let mut second = world.ready(&[0]);
     second.key.clone_from(&first.key);
     let events = [history("submitted")];
-    let submit = Submit { history: &events, ..world.submission(&second) };
-    let committed = world.store.commit(&Batch { submits: vec![submit], ..world.batch() }).unwrap();
+    let submit = Submit {
+        history: &events,
+        ..world.submission(&second)
+    };
+    let committed = world
+        .store
+        .commit(&Batch {
+            submits: vec![submit],
+            ..world.batch()
+        })
+        .unwrap();
     assert_eq!(committed.submits, [SubmitVerdict::Duplicate(first.id)]);
     assert_eq!(world.store.load(&[second.id]).unwrap(), []);
     assert_eq!(world.store.history(second.id).unwrap(), []);
@@ -39,9 +56,22 @@ pub fn a_duplicate_within_one_batch_returns_the_first_id(subject: Subject) {
     for index in [0, 2] {
         records[index].key = Some("same".to_owned());
     }
-    let submits = records.iter().map(|record| world.submission(record)).collect();
-    let committed = world.store.commit(&Batch { submits, ..world.batch() }).unwrap();
-    let expected = [SubmitVerdict::Accepted, SubmitVerdict::Accepted, SubmitVerdict::Duplicate(records[0].id)];
+    let submits = records
+        .iter()
+        .map(|record| world.submission(record))
+        .collect();
+    let committed = world
+        .store
+        .commit(&Batch {
+            submits,
+            ..world.batch()
+        })
+        .unwrap();
+    let expected = [
+        SubmitVerdict::Accepted,
+        SubmitVerdict::Accepted,
+        SubmitVerdict::Duplicate(records[0].id),
+    ];
     assert_eq!(committed.submits, expected);
 }
 
@@ -54,8 +84,17 @@ pub fn the_same_key_of_another_workflow_is_another_execution(subject: Subject) {
     let mut second = record_of(definition, 1);
     second.key = Some("same".to_owned());
     world.submit(&first);
-    let submit = Submit { workflow: "other", ..world.submission(&second) };
-    let committed = world.store.commit(&Batch { submits: vec![submit], ..world.batch() }).unwrap();
+    let submit = Submit {
+        workflow: "other",
+        ..world.submission(&second)
+    };
+    let committed = world
+        .store
+        .commit(&Batch {
+            submits: vec![submit],
+            ..world.batch()
+        })
+        .unwrap();
     assert_eq!(committed.submits, [SubmitVerdict::Accepted]);
 }
 
@@ -98,8 +137,19 @@ pub fn stale_advance_writes_nothing(subject: Subject) {
     late.revision = 2;
     let events = [history("late")];
     let tasks = vec![world.fenced(0, world.runner, 1), world.insert(1)];
-    let advance = Advance { record: &late, expected: 1, tasks, history: &events };
-    let committed = world.store.commit(&Batch { advances: vec![advance], ..world.batch() }).unwrap();
+    let advance = Advance {
+        record: &late,
+        expected: 1,
+        tasks,
+        history: &events,
+    };
+    let committed = world
+        .store
+        .commit(&Batch {
+            advances: vec![advance],
+            ..world.batch()
+        })
+        .unwrap();
     assert_eq!(committed.advances, [false]);
     assert_eq!(world.load(record.id), as_stored(&record));
     assert_eq!(world.store.history(record.id).unwrap(), []);
@@ -125,11 +175,32 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
     third.ended_at = Some(NOW);
     third.tasks[0].status = TaskStatus::Cancelled;
     let advances = vec![
-        Advance { record: &second, expected: 1, tasks: vec![], history: &[] },
-        Advance { record: &third, expected: 2, tasks: vec![world.update(0)], history: &[] },
-        Advance { record: &third, expected: 2, tasks: vec![world.update(0)], history: &[] },
+        Advance {
+            record: &second,
+            expected: 1,
+            tasks: vec![],
+            history: &[],
+        },
+        Advance {
+            record: &third,
+            expected: 2,
+            tasks: vec![world.update(0)],
+            history: &[],
+        },
+        Advance {
+            record: &third,
+            expected: 2,
+            tasks: vec![world.update(0)],
+            history: &[],
+        },
     ];
-    let committed = world.store.commit(&Batch { advances, ..world.batch() }).unwrap();
+    let committed = world
+        .store
+        .commit(&Batch {
+            advances,
+            ..world.batch()
+        })
+        .unwrap();
     assert_eq!(committed.advances, [true, true, false]);
     assert_eq!(world.load(record.id), as_stored(&third));
 }
@@ -143,10 +214,26 @@ pub fn one_stale_advance_does_not_stop_the_others(subject: Subject) {
     two.revision = 2;
     two.paused_at = Some(NOW);
     let advances = vec![
-        Advance { record: &one, expected: 9, tasks: vec![], history: &[] },
-        Advance { record: &two, expected: 1, tasks: vec![], history: &[] },
+        Advance {
+            record: &one,
+            expected: 9,
+            tasks: vec![],
+            history: &[],
+        },
+        Advance {
+            record: &two,
+            expected: 1,
+            tasks: vec![],
+            history: &[],
+        },
     ];
-    let committed = world.store.commit(&Batch { advances, ..world.batch() }).unwrap();
+    let committed = world
+        .store
+        .commit(&Batch {
+            advances,
+            ..world.batch()
+        })
+        .unwrap();
     assert_eq!(committed.advances, [false, true]);
     assert_eq!(world.load(two.id).paused_at, Some(NOW));
 }
@@ -159,7 +246,12 @@ pub fn a_submitted_execution_advances_in_the_same_batch(subject: Subject) {
     next.status = ExecutionStatus::Paused;
     let batch = Batch {
         submits: vec![world.submission(&record)],
-        advances: vec![Advance { record: &next, expected: 1, tasks: vec![], history: &[] }],
+        advances: vec![Advance {
+            record: &next,
+            expected: 1,
+            tasks: vec![],
+            history: &[],
+        }],
         ..world.batch()
     };
     assert_eq!(world.store.commit(&batch).unwrap().advances, [true]);
@@ -172,15 +264,29 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     let record = world.running();
     world.submit(&record);
     let rescuer = register(&*world.store);
-    assert!(world.store.declare_dead(world.runner, NOW + 15 * SECOND, NOW).unwrap());
+    assert!(
+        world
+            .store
+            .declare_dead(world.runner, NOW + 15 * SECOND, NOW)
+            .unwrap()
+    );
     let mut rescued = record.clone();
     rescued.tasks[0].status = TaskStatus::Ready;
     rescued.tasks[0].runner = None;
     rescued.tasks[0].rescues = 1;
     rescued.revision = 2;
     let tasks = vec![world.update(0)];
-    let advance = Advance { record: &rescued, expected: 1, tasks, history: &[] };
-    let batch = Batch { runner: rescuer, advances: vec![advance], ..world.batch() };
+    let advance = Advance {
+        record: &rescued,
+        expected: 1,
+        tasks,
+        history: &[],
+    };
+    let batch = Batch {
+        runner: rescuer,
+        advances: vec![advance],
+        ..world.batch()
+    };
     assert_eq!(world.store.commit(&batch).unwrap().advances, [true]);
 
     let mut late = record;
@@ -189,11 +295,23 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     late.status = ExecutionStatus::Completed;
     late.revision = 2;
     let tasks = vec![world.fenced(0, world.runner, 1)];
-    assert_eq!(world.try_advance(&late, 1, tasks.clone()), Err(StoreError::RunnerLost));
+    assert_eq!(
+        world.try_advance(&late, 1, tasks.clone()),
+        Err(StoreError::RunnerLost)
+    );
     // Also under a new name, with the old claim: the revision has moved.
     let reborn = register(&*world.store);
-    let advance = Advance { record: &late, expected: 1, tasks, history: &[] };
-    let batch = Batch { runner: reborn, advances: vec![advance], ..world.batch() };
+    let advance = Advance {
+        record: &late,
+        expected: 1,
+        tasks,
+        history: &[],
+    };
+    let batch = Batch {
+        runner: reborn,
+        advances: vec![advance],
+        ..world.batch()
+    };
     assert_eq!(world.store.commit(&batch).unwrap().advances, [false]);
     assert_eq!(world.load(late.id), as_stored(&rescued));
 }
@@ -217,7 +335,10 @@ fn rolls_everything_back(world: &World, break_it: impl Fn(&World) -> cloacina::s
     let mut claim = world.batch().claim;
     claim.classes.push(world.class(10));
     let batch = Batch {
-        submits: vec![Submit { history: &events, ..world.submission(&new) }],
+        submits: vec![Submit {
+            history: &events,
+            ..world.submission(&new)
+        }],
         advances: vec![
             Advance {
                 record: &changed_one,
@@ -225,7 +346,12 @@ fn rolls_everything_back(world: &World, break_it: impl Fn(&World) -> cloacina::s
                 tasks: vec![world.fenced(0, world.runner, 1)],
                 history: &events,
             },
-            Advance { record: &changed_two, expected: 1, tasks: vec![break_it(world)], history: &events },
+            Advance {
+                record: &changed_two,
+                expected: 1,
+                tasks: vec![break_it(world)],
+                history: &events,
+            },
         ],
         claim,
         ..world.batch()
@@ -266,7 +392,13 @@ pub fn a_submission_of_an_unknown_definition_is_refused_whole(subject: Subject) 
     let good = world.ready(&[0]);
     let bad = record_of(DefinitionId(999), 1);
     let submits = vec![world.submission(&good), world.submission(&bad)];
-    let error = world.store.commit(&Batch { submits, ..world.batch() }).unwrap_err();
+    let error = world
+        .store
+        .commit(&Batch {
+            submits,
+            ..world.batch()
+        })
+        .unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
     assert_eq!(world.store.load(&[good.id, bad.id]).unwrap(), []);
 }
@@ -277,22 +409,42 @@ pub fn dead_runners_commit_is_refused(subject: Subject) {
     world.submit(&open);
     let ready = world.ready(&[0]);
     world.submit(&ready);
-    assert!(world.store.declare_dead(world.runner, NOW + 15 * SECOND, NOW).unwrap());
+    assert!(
+        world
+            .store
+            .declare_dead(world.runner, NOW + 15 * SECOND, NOW)
+            .unwrap()
+    );
 
     let claimed = world.running();
-    let batch = Batch { submits: vec![world.submission(&claimed)], ..world.batch() };
-    assert_eq!(world.store.commit(&batch), Err(StoreError::RunnerLost), "a submission with a claim");
+    let batch = Batch {
+        submits: vec![world.submission(&claimed)],
+        ..world.batch()
+    };
+    assert_eq!(
+        world.store.commit(&batch),
+        Err(StoreError::RunnerLost),
+        "a submission with a claim"
+    );
     assert_eq!(world.store.load(&[claimed.id]).unwrap(), []);
 
     let mut finished = open.clone();
     finished.revision = 2;
     finished.tasks[0].status = TaskStatus::Completed;
     let write = world.fenced(0, world.runner, 1);
-    assert_eq!(world.try_advance(&finished, 1, vec![write]), Err(StoreError::RunnerLost), "a fenced write");
+    assert_eq!(
+        world.try_advance(&finished, 1, vec![write]),
+        Err(StoreError::RunnerLost),
+        "a fenced write"
+    );
 
     let mut batch = world.batch();
     batch.claim.classes.push(world.class(1));
-    assert_eq!(world.store.commit(&batch), Err(StoreError::RunnerLost), "a claim");
+    assert_eq!(
+        world.store.commit(&batch),
+        Err(StoreError::RunnerLost),
+        "a claim"
+    );
     assert_eq!(world.load(open.id), as_stored(&open));
     assert_eq!(world.load(ready.id), as_stored(&ready));
 }
@@ -300,7 +452,10 @@ pub fn dead_runners_commit_is_refused(subject: Subject) {
 pub fn a_runner_that_never_registered_cannot_claim(subject: Subject) {
     let world = World::new(subject, 1);
     world.submit(&world.ready(&[0]));
-    let mut batch = Batch { runner: RunnerId::generate(), ..world.batch() };
+    let mut batch = Batch {
+        runner: RunnerId::generate(),
+        ..world.batch()
+    };
     batch.claim.classes.push(world.class(1));
     assert_eq!(world.store.commit(&batch), Err(StoreError::RunnerLost));
 }
@@ -310,12 +465,28 @@ pub fn control_without_a_claim_needs_no_living_runner(subject: Subject) {
     let mut record = world.ready(&[0]);
     let submits = vec![world.submission(&record)];
     let outsider = RunnerId::generate();
-    world.store.commit(&Batch { runner: outsider, submits, ..world.batch() }).unwrap();
+    world
+        .store
+        .commit(&Batch {
+            runner: outsider,
+            submits,
+            ..world.batch()
+        })
+        .unwrap();
     record.revision = 2;
     record.status = ExecutionStatus::Cancelled;
     record.tasks[0].status = TaskStatus::Cancelled;
-    let advance = Advance { record: &record, expected: 1, tasks: vec![world.update(0)], history: &[] };
-    let batch = Batch { runner: outsider, advances: vec![advance], ..world.batch() };
+    let advance = Advance {
+        record: &record,
+        expected: 1,
+        tasks: vec![world.update(0)],
+        history: &[],
+    };
+    let batch = Batch {
+        runner: outsider,
+        advances: vec![advance],
+        ..world.batch()
+    };
     assert_eq!(world.store.commit(&batch).unwrap().advances, [true]);
     assert_eq!(world.store.load(&[ExecutionId::generate()]).unwrap(), []);
 }

@@ -22,25 +22,37 @@ pub(super) fn claim(
         committed.more.push(candidates.len() > class.limit);
         committed.next_due = committed.next_due.into_iter().chain(next_due).min();
         for (_, execution, ordinal) in candidates.into_iter().take(class.limit) {
-            committed.claimed.extend(take(tables, execution, ordinal, runner, now));
+            committed
+                .claimed
+                .extend(take(tables, execution, ordinal, runner, now));
         }
     }
 }
 
 /// All that could be claimed now, and the first time after `now`.
-fn find(tables: &Tables, class: &ClaimClass, now: Timestamp) -> (Vec<Candidate>, Option<Timestamp>) {
+fn find(
+    tables: &Tables,
+    class: &ClaimClass,
+    now: Timestamp,
+) -> (Vec<Candidate>, Option<Timestamp>) {
     let allowed = |queue: QueueId, ordinal: Ordinal| !class.excluded.contains(&(queue, ordinal));
     let mut candidates = Vec::new();
     let mut next_due = None;
     for queue in &class.queues {
         let end = QueueId(queue.0 + 1);
-        let due = tables.due.range((*queue, Reverse(i16::MAX), first(), 0)..(end, Reverse(i16::MAX), first(), 0));
+        let due = tables
+            .due
+            .range((*queue, Reverse(i16::MAX), first(), 0)..(end, Reverse(i16::MAX), first(), 0));
         candidates.extend(
             due.filter(|(queue, _, _, ordinal)| allowed(*queue, *ordinal))
                 .map(|(_, priority, execution, ordinal)| (*priority, *execution, *ordinal)),
         );
-        let waiting = tables.waiting.range((*queue, Timestamp(i64::MIN), first(), 0)..(end, Timestamp(i64::MIN), first(), 0));
-        for (_, ready_at, execution, ordinal) in waiting.filter(|(queue, _, _, ordinal)| allowed(*queue, *ordinal)) {
+        let waiting = tables.waiting.range(
+            (*queue, Timestamp(i64::MIN), first(), 0)..(end, Timestamp(i64::MIN), first(), 0),
+        );
+        for (_, ready_at, execution, ordinal) in
+            waiting.filter(|(queue, _, _, ordinal)| allowed(*queue, *ordinal))
+        {
             if *ready_at > now {
                 next_due = next_due.into_iter().chain([*ready_at]).min();
                 break;
@@ -68,7 +80,10 @@ fn take(
 ) -> Option<Claimed> {
     let row = tables.executions.get_mut(&execution)?;
     let record = &mut row.record;
-    if !matches!(record.status, ExecutionStatus::Pending | ExecutionStatus::Running) {
+    if !matches!(
+        record.status,
+        ExecutionStatus::Pending | ExecutionStatus::Running
+    ) {
         return None;
     }
     let queue = row.queues.get(&ordinal).copied();
@@ -81,8 +96,13 @@ fn take(
     record.revision += 1;
     record.status = ExecutionStatus::Running;
     record.started_at.get_or_insert(now);
-    let claimed =
-        Claimed { execution, definition: record.definition, ordinal, attempt: task.attempt, revision: record.revision };
+    let claimed = Claimed {
+        execution,
+        definition: record.definition,
+        ordinal,
+        attempt: task.attempt,
+        revision: record.revision,
+    };
     tables.set_task(execution, ordinal, task, queue);
     Some(claimed)
 }

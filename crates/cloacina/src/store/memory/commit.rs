@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::claim;
 use super::table::{Row, Tables};
-use crate::store::{Advance, Batch, Committed, QueueId, StoreError, Submit, SubmitVerdict, TaskWrite};
+use crate::store::{
+    Advance, Batch, Committed, QueueId, StoreError, Submit, SubmitVerdict, TaskWrite,
+};
 use crate::types::{ExecutionId, ExecutionRecord, Ordinal, TaskRecord, TaskStatus};
 
 /// How to take back one step of a batch.
@@ -12,13 +14,21 @@ enum Undo {
     Submit(ExecutionId),
     /// The record before, without its tasks.
     Advance(Box<ExecutionRecord>, usize),
-    Task(ExecutionId, Ordinal, Box<TaskRecord>, Option<(QueueId, i16)>),
+    Task(
+        ExecutionId,
+        Ordinal,
+        Box<TaskRecord>,
+        Option<(QueueId, i16)>,
+    ),
 }
 
 pub(super) fn commit(tables: &mut Tables, batch: &Batch) -> Result<Committed, StoreError> {
     let claims = !batch.claim.classes.is_empty();
     if claims || needs_a_live_runner(batch) {
-        let alive = tables.runners.get(&batch.runner).is_some_and(|runner| !runner.dead);
+        let alive = tables
+            .runners
+            .get(&batch.runner)
+            .is_some_and(|runner| !runner.dead);
         if !alive {
             return Err(StoreError::RunnerLost);
         }
@@ -27,7 +37,13 @@ pub(super) fn commit(tables: &mut Tables, batch: &Batch) -> Result<Committed, St
     let mut committed = Committed::default();
     match apply(tables, batch, &mut committed, &mut undo) {
         Ok(()) => {
-            claim::claim(tables, &batch.claim.classes, batch.runner, batch.now, &mut committed);
+            claim::claim(
+                tables,
+                &batch.claim.classes,
+                batch.runner,
+                batch.now,
+                &mut committed,
+            );
             Ok(committed)
         }
         Err(error) => {
@@ -43,13 +59,23 @@ pub(super) fn commit(tables: &mut Tables, batch: &Batch) -> Result<Committed, St
 fn needs_a_live_runner(batch: &Batch) -> bool {
     let claims = |record: &ExecutionRecord, write: &TaskWrite| {
         let task = record.tasks.get(write.ordinal as usize);
-        task.is_some_and(|task| task.status == TaskStatus::Running && task.runner == Some(batch.runner))
+        task.is_some_and(|task| {
+            task.status == TaskStatus::Running && task.runner == Some(batch.runner)
+        })
     };
-    let in_submits = batch.submits.iter().map(|submit| (submit.record, &submit.tasks));
-    let in_advances = batch.advances.iter().map(|advance| (advance.record, &advance.tasks));
-    in_submits
-        .chain(in_advances)
-        .any(|(record, tasks)| tasks.iter().any(|write| write.fence.is_some() || claims(record, write)))
+    let in_submits = batch
+        .submits
+        .iter()
+        .map(|submit| (submit.record, &submit.tasks));
+    let in_advances = batch
+        .advances
+        .iter()
+        .map(|advance| (advance.record, &advance.tasks));
+    in_submits.chain(in_advances).any(|(record, tasks)| {
+        tasks
+            .iter()
+            .any(|write| write.fence.is_some() || claims(record, write))
+    })
 }
 
 fn apply(
@@ -67,9 +93,16 @@ fn apply(
     Ok(())
 }
 
-fn insert(tables: &mut Tables, submit: &Submit, undo: &mut Vec<Undo>) -> Result<SubmitVerdict, StoreError> {
+fn insert(
+    tables: &mut Tables,
+    submit: &Submit,
+    undo: &mut Vec<Undo>,
+) -> Result<SubmitVerdict, StoreError> {
     let record = submit.record;
-    let key = record.key.as_ref().map(|key| (submit.workflow.to_owned(), key.clone()));
+    let key = record
+        .key
+        .as_ref()
+        .map(|key| (submit.workflow.to_owned(), key.clone()));
     if let Some(known) = key.as_ref().and_then(|key| tables.keys.get(key)) {
         return Ok(SubmitVerdict::Duplicate(*known));
     }
@@ -77,12 +110,18 @@ fn insert(tables: &mut Tables, submit: &Submit, undo: &mut Vec<Undo>) -> Result<
         return Ok(SubmitVerdict::Duplicate(record.id));
     }
     let Some(definition) = tables.definition(record.definition) else {
-        return Err(StoreError::Corrupt(format!("execution {} has no stored definition", record.id)));
+        return Err(StoreError::Corrupt(format!(
+            "execution {} has no stored definition",
+            record.id
+        )));
     };
     let tasks = vec![TaskRecord::pending(); definition.task_count];
     let row = Row {
         workflow: submit.workflow.to_owned(),
-        record: ExecutionRecord { tasks, ..header(record) },
+        record: ExecutionRecord {
+            tasks,
+            ..header(record)
+        },
         queues: BTreeMap::new(),
         history: submit.history.to_vec(),
     };
@@ -95,12 +134,23 @@ fn insert(tables: &mut Tables, submit: &Submit, undo: &mut Vec<Undo>) -> Result<
     Ok(SubmitVerdict::Accepted)
 }
 
-fn update(tables: &mut Tables, advance: &Advance, undo: &mut Vec<Undo>) -> Result<bool, StoreError> {
+fn update(
+    tables: &mut Tables,
+    advance: &Advance,
+    undo: &mut Vec<Undo>,
+) -> Result<bool, StoreError> {
     let record = advance.record;
-    let Some(row) = tables.executions.get_mut(&record.id).filter(|row| row.record.revision == advance.expected) else {
+    let Some(row) = tables
+        .executions
+        .get_mut(&record.id)
+        .filter(|row| row.record.revision == advance.expected)
+    else {
         return Ok(false);
     };
-    undo.push(Undo::Advance(Box::new(header(&row.record)), row.history.len()));
+    undo.push(Undo::Advance(
+        Box::new(header(&row.record)),
+        row.history.len(),
+    ));
     // The columns that a database's UPDATE names; the others never change.
     let stored = &mut row.record;
     stored.status = record.status;
@@ -147,10 +197,16 @@ fn write_tasks(
         let ordinal = write.ordinal;
         let stored = tables.executions.get(&record.id);
         let (Some(stored), Some(new)) = (stored, record.tasks.get(ordinal as usize)) else {
-            return Err(StoreError::Corrupt(format!("execution {} has no task {ordinal}", record.id)));
+            return Err(StoreError::Corrupt(format!(
+                "execution {} has no task {ordinal}",
+                record.id
+            )));
         };
         let Some(old) = stored.record.tasks.get(ordinal as usize) else {
-            return Err(StoreError::Corrupt(format!("execution {} has no task {ordinal}", record.id)));
+            return Err(StoreError::Corrupt(format!(
+                "execution {} has no task {ordinal}",
+                record.id
+            )));
         };
         let queue = stored.queues.get(&ordinal).copied();
         let may_write = match write.fence {
@@ -166,8 +222,16 @@ fn write_tasks(
             )));
         }
         undo.push(Undo::Task(record.id, ordinal, Box::new(old.clone()), queue));
-        let task = TaskRecord { stored: true, ..new.clone() };
-        tables.set_task(record.id, ordinal, task, queue.or(Some((write.queue, write.priority))));
+        let task = TaskRecord {
+            stored: true,
+            ..new.clone()
+        };
+        tables.set_task(
+            record.id,
+            ordinal,
+            task,
+            queue.or(Some((write.queue, write.priority))),
+        );
     }
     Ok(())
 }
@@ -183,7 +247,9 @@ impl Undo {
                     row.history.truncate(events);
                 }
             }
-            Self::Task(execution, ordinal, task, queue) => tables.set_task(execution, ordinal, *task, queue),
+            Self::Task(execution, ordinal, task, queue) => {
+                tables.set_task(execution, ordinal, *task, queue)
+            }
         }
     }
 }

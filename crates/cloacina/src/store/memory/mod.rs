@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
+    TaskStatus, Timestamp,
 };
 use crate::workflow::Workflow;
 use table::{Definition, Runner, Tables};
@@ -36,34 +37,52 @@ impl Store for MemoryStore {
         "memory".to_owned()
     }
 
-    fn put_definition(&self, workflow: &Workflow, _now: Timestamp) -> Result<DefinitionId, StoreError> {
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        _now: Timestamp,
+    ) -> Result<DefinitionId, StoreError> {
         let mut tables = self.tables.lock();
         let body = workflow.stored().as_str();
         let known = tables.definitions.iter_mut().find(|definition| {
-            definition.stored.workflow == workflow.name() && definition.stored.version == workflow.version()
+            definition.stored.workflow == workflow.name()
+                && definition.stored.version == workflow.version()
         });
         if let Some(known) = known {
             body.clone_into(&mut known.stored.body);
             return Ok(known.stored.id);
         }
-        let id = tables.definitions.last().map_or(DefinitionId(1), |last| DefinitionId(last.stored.id.0 + 1));
+        let id = tables
+            .definitions
+            .last()
+            .map_or(DefinitionId(1), |last| DefinitionId(last.stored.id.0 + 1));
         let stored = StoredDefinition {
             id,
             workflow: workflow.name().to_owned(),
             version: workflow.version().to_owned(),
             body: body.to_owned(),
         };
-        tables.definitions.push(Definition { stored, task_count: workflow.len() });
+        tables.definitions.push(Definition {
+            stored,
+            task_count: workflow.len(),
+        });
         Ok(id)
     }
 
     fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
-        Ok(self.tables.lock().definition(id).map(|definition| definition.stored.clone()))
+        Ok(self
+            .tables
+            .lock()
+            .definition(id)
+            .map(|definition| definition.stored.clone()))
     }
 
     fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
         let tables = self.tables.lock();
-        let stored = tables.definitions.iter().map(|definition| &definition.stored);
+        let stored = tables
+            .definitions
+            .iter()
+            .map(|definition| &definition.stored);
         Ok(stored.filter(|stored| stored.id > after).cloned().collect())
     }
 
@@ -78,7 +97,10 @@ impl Store for MemoryStore {
         Ok(rows.map(|row| row.record.clone()).collect())
     }
 
-    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
+    fn statuses(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
         let tables = self.tables.lock();
         let rows = ids.iter().filter_map(|id| tables.executions.get(id));
         Ok(rows.map(|row| (row.record.id, row.record.status)).collect())
@@ -89,16 +111,31 @@ impl Store for MemoryStore {
         let matching = tables.executions.values().rev().filter(|row| {
             let record = &row.record;
             query.before.is_none_or(|before| record.id < before)
-                && query.workflow.as_ref().is_none_or(|workflow| *workflow == row.workflow)
+                && query
+                    .workflow
+                    .as_ref()
+                    .is_none_or(|workflow| *workflow == row.workflow)
                 && (query.statuses.is_empty() || query.statuses.contains(&record.status))
-                && query.definitions.as_ref().is_none_or(|ids| ids.contains(&record.definition))
+                && query
+                    .definitions
+                    .as_ref()
+                    .is_none_or(|ids| ids.contains(&record.definition))
                 && query.since.is_none_or(|since| record.created_at >= since)
         });
-        Ok(matching.take(query.limit).map(|row| row.record.id).collect())
+        Ok(matching
+            .take(query.limit)
+            .map(|row| row.record.id)
+            .collect())
     }
 
     fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
-        Ok(self.tables.lock().executions.get(&id).map(|row| row.history.clone()).unwrap_or_default())
+        Ok(self
+            .tables
+            .lock()
+            .executions
+            .get(&id)
+            .map(|row| row.history.clone())
+            .unwrap_or_default())
     }
 
     fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
@@ -118,13 +155,27 @@ impl Store for MemoryStore {
 
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
         let mut tables = self.tables.lock();
-        tables.runners.entry(row.id).or_insert_with(|| Runner { row: row.clone(), dead: false });
+        tables.runners.entry(row.id).or_insert_with(|| Runner {
+            row: row.clone(),
+            dead: false,
+        });
         Ok(())
     }
 
-    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError> {
+    fn heartbeat(
+        &self,
+        runner: RunnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut tables = self.tables.lock();
-        let Some(runner) = tables.runners.get_mut(&runner).filter(|runner| !runner.dead) else { return Ok(false) };
+        let Some(runner) = tables
+            .runners
+            .get_mut(&runner)
+            .filter(|runner| !runner.dead)
+        else {
+            return Ok(false);
+        };
         runner.row.heartbeat_at = now;
         runner.row.lease_until = lease_until;
         Ok(true)
@@ -132,13 +183,25 @@ impl Store for MemoryStore {
 
     fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
         let tables = self.tables.lock();
-        Ok(tables.runners.values().filter(|runner| !runner.dead).map(|runner| runner.row.clone()).collect())
+        Ok(tables
+            .runners
+            .values()
+            .filter(|runner| !runner.dead)
+            .map(|runner| runner.row.clone())
+            .collect())
     }
 
-    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, _now: Timestamp) -> Result<bool, StoreError> {
+    fn declare_dead(
+        &self,
+        runner: RunnerId,
+        seen_lease: Timestamp,
+        _now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut tables = self.tables.lock();
         let found = tables.runners.get_mut(&runner);
-        let Some(runner) = found.filter(|runner| !runner.dead && runner.row.lease_until == seen_lease) else {
+        let Some(runner) =
+            found.filter(|runner| !runner.dead && runner.row.lease_until == seen_lease)
+        else {
             return Ok(false);
         };
         runner.dead = true;
@@ -151,7 +214,12 @@ impl Store for MemoryStore {
 
     fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
         let tables = self.tables.lock();
-        Ok(tables.runners.values().filter(|runner| runner.dead).map(|runner| runner.row.id).collect())
+        Ok(tables
+            .runners
+            .values()
+            .filter(|runner| runner.dead)
+            .map(|runner| runner.row.id)
+            .collect())
     }
 
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
@@ -184,5 +252,8 @@ impl Store for MemoryStore {
 
 /// Whether a task of a record runs under a claim of this runner.
 fn is_claimed_by(record: &ExecutionRecord, runner: RunnerId) -> bool {
-    record.tasks.iter().any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
+    record
+        .tasks
+        .iter()
+        .any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::is_claimed_by;
 use crate::store::{QueueId, RunnerRow, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, Ordinal, RunnerId, TaskRecord,
+    TaskStatus, Timestamp,
 };
 
 #[derive(Debug, Default)]
@@ -46,18 +47,31 @@ pub(super) struct Runner {
 
 impl Tables {
     pub(super) fn definition(&self, id: DefinitionId) -> Option<&Definition> {
-        self.definitions.iter().find(|definition| definition.stored.id == id)
+        self.definitions
+            .iter()
+            .find(|definition| definition.stored.id == id)
     }
 
     pub(super) fn claims_of(&self, runner: RunnerId) -> Vec<ExecutionId> {
-        let claimed = self.executions.values().filter(|row| is_claimed_by(&row.record, runner));
+        let claimed = self
+            .executions
+            .values()
+            .filter(|row| is_claimed_by(&row.record, runner));
         claimed.map(|row| row.record.id).collect()
     }
 
     /// Puts a task's row in place, with its entries in the indexes.
-    pub(super) fn set_task(&mut self, execution: ExecutionId, ordinal: Ordinal, task: TaskRecord, queue: Option<(QueueId, i16)>) {
+    pub(super) fn set_task(
+        &mut self,
+        execution: ExecutionId,
+        ordinal: Ordinal,
+        task: TaskRecord,
+        queue: Option<(QueueId, i16)>,
+    ) {
         self.unindex(execution, ordinal);
-        let Some(row) = self.executions.get_mut(&execution) else { return };
+        let Some(row) = self.executions.get_mut(&execution) else {
+            return;
+        };
         match queue {
             Some(queue) => row.queues.insert(ordinal, queue),
             None => row.queues.remove(&ordinal),
@@ -70,8 +84,11 @@ impl Tables {
 
     /// Deletes an execution and all that belongs to it.
     pub(super) fn remove(&mut self, id: ExecutionId) {
-        let ordinals: Vec<Ordinal> =
-            self.executions.get(&id).map(|row| row.queues.keys().copied().collect()).unwrap_or_default();
+        let ordinals: Vec<Ordinal> = self
+            .executions
+            .get(&id)
+            .map(|row| row.queues.keys().copied().collect())
+            .unwrap_or_default();
         for ordinal in ordinals {
             self.unindex(id, ordinal);
         }
@@ -83,23 +100,35 @@ impl Tables {
     }
 
     fn index(&mut self, execution: ExecutionId, ordinal: Ordinal) {
-        let Some((queue, priority, ready_at)) = self.ready(execution, ordinal) else { return };
+        let Some((queue, priority, ready_at)) = self.ready(execution, ordinal) else {
+            return;
+        };
         match ready_at {
-            None => self.due.insert((queue, Reverse(priority), execution, ordinal)),
+            None => self
+                .due
+                .insert((queue, Reverse(priority), execution, ordinal)),
             Some(at) => self.waiting.insert((queue, at, execution, ordinal)),
         };
     }
 
     fn unindex(&mut self, execution: ExecutionId, ordinal: Ordinal) {
-        let Some((queue, priority, ready_at)) = self.ready(execution, ordinal) else { return };
+        let Some((queue, priority, ready_at)) = self.ready(execution, ordinal) else {
+            return;
+        };
         match ready_at {
-            None => self.due.remove(&(queue, Reverse(priority), execution, ordinal)),
+            None => self
+                .due
+                .remove(&(queue, Reverse(priority), execution, ordinal)),
             Some(at) => self.waiting.remove(&(queue, at, execution, ordinal)),
         };
     }
 
     /// Queue, priority and time of a task, if it is ready.
-    fn ready(&self, execution: ExecutionId, ordinal: Ordinal) -> Option<(QueueId, i16, Option<Timestamp>)> {
+    fn ready(
+        &self,
+        execution: ExecutionId,
+        ordinal: Ordinal,
+    ) -> Option<(QueueId, i16, Option<Timestamp>)> {
         let row = self.executions.get(&execution)?;
         let task = row.record.tasks.get(ordinal as usize)?;
         let (queue, priority) = row.queues.get(&ordinal)?;

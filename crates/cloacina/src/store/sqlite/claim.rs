@@ -100,10 +100,18 @@ pub(super) fn find(
     let mut taken = HashSet::new();
     for class in &request.classes {
         let mut candidates = Vec::new();
-        for queue in class.queues.iter().filter(|queue| due_queues.contains(&queue.0)) {
+        for queue in class
+            .queues
+            .iter()
+            .filter(|queue| due_queues.contains(&queue.0))
+        {
             find_due(connection, class, *queue, &taken, &mut candidates)?;
         }
-        for queue in class.queues.iter().filter(|queue| waiting_queues.contains(&queue.0)) {
+        for queue in class
+            .queues
+            .iter()
+            .filter(|queue| waiting_queues.contains(&queue.0))
+        {
             let next = find_waiting(connection, class, *queue, now, &taken, &mut candidates)?;
             found.next_due = found.next_due.into_iter().chain(next).min();
         }
@@ -126,10 +134,15 @@ fn find_due(
     candidates: &mut Vec<Candidate>,
 ) -> Result<(), Fault> {
     let mut wanted = class.limit.saturating_add(1);
-    let rows = DueTasks { queue: queue.0 }.load_iter::<(i16, Id, i64), DefaultLoadingMode>(connection)?;
+    let rows =
+        DueTasks { queue: queue.0 }.load_iter::<(i16, Id, i64), DefaultLoadingMode>(connection)?;
     for row in rows {
         let (priority, execution, ordinal) = row?;
-        let candidate = Candidate { priority: Reverse(priority), execution, ordinal: count("ordinal", ordinal)? };
+        let candidate = Candidate {
+            priority: Reverse(priority),
+            execution,
+            ordinal: count("ordinal", ordinal)?,
+        };
         if !class.excluded.contains(&(queue, candidate.ordinal)) && !taken.contains(&candidate) {
             candidates.push(candidate);
             wanted -= 1;
@@ -154,12 +167,18 @@ fn find_waiting(
     let mut next = None;
     // Past the tasks that are wanted, only the first one after `now` counts.
     for from in [i64::MIN, now.0.saturating_add(1)] {
-        let rows = WaitingTasks { queue: queue.0, from }
-            .load_iter::<(i64, i16, Id, i64), DefaultLoadingMode>(connection)?;
+        let rows = WaitingTasks {
+            queue: queue.0,
+            from,
+        }
+        .load_iter::<(i64, i16, Id, i64), DefaultLoadingMode>(connection)?;
         for row in rows {
             let (ready_at, priority, execution, ordinal) = row?;
-            let candidate =
-                Candidate { priority: Reverse(priority), execution, ordinal: count("ordinal", ordinal)? };
+            let candidate = Candidate {
+                priority: Reverse(priority),
+                execution,
+                ordinal: count("ordinal", ordinal)?,
+            };
             if class.excluded.contains(&(queue, candidate.ordinal)) {
                 continue;
             }
@@ -197,15 +216,24 @@ pub(super) fn take(
     let mut executions: HashMap<Id, (i64, DefinitionId)> = HashMap::with_capacity(claims.len());
     let mut claimed = Vec::new();
     for candidate in found.classes.into_iter().flatten() {
-        let Candidate { execution, ordinal, .. } = candidate;
+        let Candidate {
+            execution, ordinal, ..
+        } = candidate;
         if let Some(count) = claims.remove(&execution) {
-            let statement = ClaimExecution { claims: count, started_at: now.0, id: &execution.0 };
+            let statement = ClaimExecution {
+                claims: count,
+                started_at: now.0,
+                id: &execution.0,
+            };
             // No row: the execution is held or over. Nothing of it is ready then; such a row is nobody's to claim.
-            if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first() {
+            if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first()
+            {
                 executions.insert(execution, (revision - count, DefinitionId(*definition)));
             }
         }
-        let Some((revision, definition)) = executions.get_mut(&execution) else { continue };
+        let Some((revision, definition)) = executions.get_mut(&execution) else {
+            continue;
+        };
         let statement = ClaimTask {
             runner_id: runner.as_bytes(),
             started_at: now.0,
@@ -228,5 +256,10 @@ pub(super) fn take(
             revision: *revision,
         });
     }
-    Ok(Committed { claimed, more: found.more, next_due: found.next_due, ..Committed::default() })
+    Ok(Committed {
+        claimed,
+        more: found.more,
+        next_due: found.next_due,
+        ..Committed::default()
+    })
 }

@@ -37,35 +37,65 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
         if claims || needs_a_live_runner(batch) {
             check_alive(connection, batch.runner)?;
         }
-        let submits = batch.submits.iter().map(|submit| write::submit(connection, submit)).collect::<Result<_, _>>()?;
-        let advances =
-            batch.advances.iter().map(|advance| write::advance(connection, advance)).collect::<Result<_, _>>()?;
+        let submits = batch
+            .submits
+            .iter()
+            .map(|submit| write::submit(connection, submit))
+            .collect::<Result<_, _>>()?;
+        let advances = batch
+            .advances
+            .iter()
+            .map(|advance| write::advance(connection, advance))
+            .collect::<Result<_, _>>()?;
         let claimed = if claims {
             let found = claim::find(connection, &batch.claim, batch.now)?;
             claim::take(connection, found, batch.runner, batch.now)?
         } else {
             Committed::default()
         };
-        Ok(Committed { submits, advances, ..claimed })
+        Ok(Committed {
+            submits,
+            advances,
+            ..claimed
+        })
     })
 }
 
 fn claimed_nothing(found: Found) -> Committed {
-    Committed { more: found.more, next_due: found.next_due, ..Committed::default() }
+    Committed {
+        more: found.more,
+        next_due: found.next_due,
+        ..Committed::default()
+    }
 }
 
 fn check_alive(connection: &mut SqliteConnection, runner: RunnerId) -> Result<(), Fault> {
-    let alive = IsAlive { id: runner.as_bytes() }.load::<i64>(connection)?;
-    if alive.is_empty() { Err(Fault::RunnerLost) } else { Ok(()) }
+    let alive = IsAlive {
+        id: runner.as_bytes(),
+    }
+    .load::<i64>(connection)?;
+    if alive.is_empty() {
+        Err(Fault::RunnerLost)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that
 /// nobody has claimed need no runner.
 fn needs_a_live_runner(batch: &Batch) -> bool {
-    let in_submits = batch.submits.iter().map(|submit| (submit.record, &submit.tasks));
-    let in_advances = batch.advances.iter().map(|advance| (advance.record, &advance.tasks));
+    let in_submits = batch
+        .submits
+        .iter()
+        .map(|submit| (submit.record, &submit.tasks));
+    let in_advances = batch
+        .advances
+        .iter()
+        .map(|advance| (advance.record, &advance.tasks));
     in_submits.chain(in_advances).any(|(record, tasks)| {
-        tasks.iter().any(|write| write.fence.is_some() || claims(record, write, batch.runner))
+        tasks
+            .iter()
+            .any(|write| write.fence.is_some() || claims(record, write, batch.runner))
     })
 }
 

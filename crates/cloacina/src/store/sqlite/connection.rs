@@ -28,7 +28,9 @@ statement! { Rollback {} "ROLLBACK" }
 pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnection, StoreError> {
     let location = options.location();
     let mut connection = SqliteConnection::establish(uri).map_err(|error| match error {
-        diesel::ConnectionError::BadConnection(message) => super::error::explain(&message, &location),
+        diesel::ConnectionError::BadConnection(message) => {
+            super::error::explain(&message, &location)
+        }
         other => StoreError::Failed(format!("the database {location} cannot be opened: {other}")),
     })?;
     let synchronous = match options.synchronous {
@@ -41,7 +43,9 @@ pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnec
          PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4000; PRAGMA journal_size_limit = 67108864;",
         options.busy_timeout.as_millis()
     );
-    connection.batch_execute(&settings).map_err(|error| Fault::Sql(error).at(&location))?;
+    connection
+        .batch_execute(&settings)
+        .map_err(|error| Fault::Sql(error).at(&location))?;
     Ok(connection)
 }
 
@@ -62,7 +66,10 @@ impl Writer {
             let poll = LOCK_POLL.min(busy_timeout);
             connection.batch_execute(&format!("PRAGMA busy_timeout = {}", poll.as_millis()))?;
         }
-        Ok(Self { connection: Mutex::new(connection), busy_timeout })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            busy_timeout,
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SqliteConnection> {
@@ -114,7 +121,10 @@ fn within<T>(
     connection: &mut SqliteConnection,
     work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    let mut open = OpenTransaction { connection, ended: false };
+    let mut open = OpenTransaction {
+        connection,
+        ended: false,
+    };
     let value = work(open.connection)?;
     Commit {}.execute(open.connection)?;
     open.ended = true;
@@ -152,7 +162,12 @@ struct Pool {
 
 impl Readers {
     pub(super) fn new(uri: String, options: SqliteOptions) -> Self {
-        Self { uri, options, pool: Mutex::default(), returned: Condvar::new() }
+        Self {
+            uri,
+            options,
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+        }
     }
 
     /// Lends a connection to `work`; waits while all are lent.
@@ -160,7 +175,10 @@ impl Readers {
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut loan = Loan { readers: self, connection: self.take() };
+        let mut loan = Loan {
+            readers: self,
+            connection: self.take(),
+        };
         let connection = match &mut loan.connection {
             Some(connection) => connection,
             none => none.insert(connect(&self.uri, &self.options)?),

@@ -57,25 +57,43 @@ struct DefinitionRow {
 
 impl From<DefinitionRow> for StoredDefinition {
     fn from(row: DefinitionRow) -> Self {
-        Self { id: DefinitionId(row.id), workflow: row.workflow, version: row.version, body: row.body }
+        Self {
+            id: DefinitionId(row.id),
+            workflow: row.workflow,
+            version: row.version,
+            body: row.body,
+        }
     }
 }
 
-pub(super) fn put(writer: &Writer, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, Fault> {
+pub(super) fn put(
+    writer: &Writer,
+    workflow: &Workflow,
+    now: Timestamp,
+) -> Result<DefinitionId, Fault> {
     let body = workflow.stored().as_str();
-    let task_count = i64::try_from(workflow.len())
-        .map_err(|_| Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name())))?;
+    let task_count = i64::try_from(workflow.len()).map_err(|_| {
+        Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
+    })?;
     let connection = &mut *writer.lock();
     // Usually it is known already, and every start of a runner puts all its workflows: look before taking the write lock.
-    let select = || SelectVersion { workflow: workflow.name(), version: workflow.version() };
-    let known = writer.peek(connection, |connection| Ok(select().load::<(i64, String)>(connection)?))?;
+    let select = || SelectVersion {
+        workflow: workflow.name(),
+        version: workflow.version(),
+    };
+    let known = writer.peek(connection, |connection| {
+        Ok(select().load::<(i64, String)>(connection)?)
+    })?;
     if let [(id, stored)] = known.as_slice()
         && stored == body
     {
         return Ok(DefinitionId(*id));
     }
     writer.write(connection, |connection| {
-        let known = select().load::<(i64, String)>(connection)?.into_iter().next();
+        let known = select()
+            .load::<(i64, String)>(connection)?
+            .into_iter()
+            .next();
         if let Some((id, stored)) = known {
             if stored != body {
                 UpdateBody { body, id }.execute(connection)?;
@@ -90,16 +108,24 @@ pub(super) fn put(writer: &Writer, workflow: &Workflow, now: Timestamp) -> Resul
             created_at: now.0,
         };
         let ids: Vec<i64> = insert.load(connection)?;
-        ids.first().map(|id| DefinitionId(*id)).ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))
+        ids.first()
+            .map(|id| DefinitionId(*id))
+            .ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))
     })
 }
 
-pub(super) fn get(connection: &mut SqliteConnection, id: DefinitionId) -> Result<Option<StoredDefinition>, Fault> {
+pub(super) fn get(
+    connection: &mut SqliteConnection,
+    id: DefinitionId,
+) -> Result<Option<StoredDefinition>, Fault> {
     let rows: Vec<DefinitionRow> = SelectDefinition { id: id.0 }.load(connection)?;
     Ok(rows.into_iter().next().map(Into::into))
 }
 
-pub(super) fn after(connection: &mut SqliteConnection, after: DefinitionId) -> Result<Vec<StoredDefinition>, Fault> {
+pub(super) fn after(
+    connection: &mut SqliteConnection,
+    after: DefinitionId,
+) -> Result<Vec<StoredDefinition>, Fault> {
     let rows: Vec<DefinitionRow> = SelectAfter { after: after.0 }.load(connection)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }

@@ -28,8 +28,12 @@ impl Fault {
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
             Self::Sql(error) => classify(&error, location),
-            Self::Corrupt(message) => StoreError::Corrupt(format!("{message} (database {location})")),
-            Self::Refused(message) => StoreError::Failed(format!("{message} (database {location})")),
+            Self::Corrupt(message) => {
+                StoreError::Corrupt(format!("{message} (database {location})"))
+            }
+            Self::Refused(message) => {
+                StoreError::Failed(format!("{message} (database {location})"))
+            }
             Self::RunnerLost => StoreError::RunnerLost,
         }
     }
@@ -42,7 +46,9 @@ pub(super) fn is_busy(error: &DieselError) -> bool {
 
 fn message_of(error: &DieselError) -> Option<&str> {
     match error {
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => Some(information.message()),
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
+            Some(information.message())
+        }
         _ => None,
     }
 }

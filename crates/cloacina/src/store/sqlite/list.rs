@@ -70,19 +70,30 @@ struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    fn keep(&self, rows: impl Iterator<Item = diesel::QueryResult<Row>>, ids: &mut Vec<Id>) -> Result<(), Fault> {
+    fn keep(
+        &self,
+        rows: impl Iterator<Item = diesel::QueryResult<Row>>,
+        ids: &mut Vec<Id>,
+    ) -> Result<(), Fault> {
         let mut wanted = self.limit;
         for row in rows {
             if wanted == 0 {
                 break;
             }
             let (id, created_at, state, definition) = row?;
-            if self.since.is_some_and(|since| created_at < since.saturating_sub(ID_SLACK)) {
+            if self
+                .since
+                .is_some_and(|since| created_at < since.saturating_sub(ID_SLACK))
+            {
                 break;
             }
             let in_time = self.since.is_none_or(|since| created_at >= since);
-            let in_state = self.statuses.is_empty() || self.statuses.contains(&execution_status(state)?);
-            let in_definition = self.definitions.as_ref().is_none_or(|known| known.contains(&definition));
+            let in_state =
+                self.statuses.is_empty() || self.statuses.contains(&execution_status(state)?);
+            let in_definition = self
+                .definitions
+                .as_ref()
+                .is_none_or(|known| known.contains(&definition));
             if in_time && in_state && in_definition {
                 ids.push(id);
                 wanted -= 1;
@@ -93,7 +104,10 @@ impl Filter<'_> {
 }
 
 /// Ids of executions, newest first.
-pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Vec<ExecutionId>, Fault> {
+pub(super) fn list(
+    connection: &mut SqliteConnection,
+    query: &ListQuery,
+) -> Result<Vec<ExecutionId>, Fault> {
     let filter = Filter {
         statuses: &query.statuses,
         definitions: definitions(connection, query)?,
@@ -105,7 +119,10 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
     // Macro and not function: each statement is a type of its own.
     macro_rules! read {
         ($statement:expr) => {
-            filter.keep($statement.load_iter::<Row, DefaultLoadingMode>(connection)?, &mut ids)?
+            filter.keep(
+                $statement.load_iter::<Row, DefaultLoadingMode>(connection)?,
+                &mut ids,
+            )?
         };
     }
     if !query.statuses.is_empty() && !query.statuses.contains(&ExecutionStatus::Completed) {
@@ -122,7 +139,10 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
         }
     } else if let Some(definitions) = &filter.definitions {
         for definition_id in definitions {
-            read!(ByDefinition { definition_id: *definition_id, before });
+            read!(ByDefinition {
+                definition_id: *definition_id,
+                before
+            });
         }
     } else {
         read!(ById { before });
@@ -133,11 +153,24 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
 }
 
 /// The definitions that the query allows; none means all.
-fn definitions(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Option<HashSet<i64>>, Fault> {
-    let given: Option<HashSet<i64>> = query.definitions.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
-    let Some(workflow) = &query.workflow else { return Ok(given) };
+fn definitions(
+    connection: &mut SqliteConnection,
+    query: &ListQuery,
+) -> Result<Option<HashSet<i64>>, Fault> {
+    let given: Option<HashSet<i64>> = query
+        .definitions
+        .as_ref()
+        .map(|ids| ids.iter().map(|id| id.0).collect());
+    let Some(workflow) = &query.workflow else {
+        return Ok(given);
+    };
     let named = super::definition::ids_of(connection, workflow)?;
-    Ok(Some(named.into_iter().filter(|id| given.as_ref().is_none_or(|given| given.contains(id))).collect()))
+    Ok(Some(
+        named
+            .into_iter()
+            .filter(|id| given.as_ref().is_none_or(|given| given.contains(id)))
+            .collect(),
+    ))
 }
 
 /// Running executions that have overrun their timeout, and the next deadline.

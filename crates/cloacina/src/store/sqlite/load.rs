@@ -10,8 +10,8 @@ use super::error::Fault;
 use super::row::{Decoded, DeltaColumn, Id, count};
 use super::statement::query;
 use crate::types::{
-    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent, Json, Skip,
-    TaskRecord, TaskStatus, Timestamp,
+    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent,
+    Json, Skip, TaskRecord, TaskStatus, Timestamp,
 };
 
 query! {
@@ -108,10 +108,18 @@ pub(super) fn executions(
     Ok(records)
 }
 
-fn execution(connection: &mut SqliteConnection, id: ExecutionId) -> Result<Option<ExecutionRecord>, Fault> {
+fn execution(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+) -> Result<Option<ExecutionRecord>, Fault> {
     let rows: Vec<ExecutionRow> = SelectExecution { id: id.as_bytes() }.load(connection)?;
-    let Some(row) = rows.into_iter().next() else { return Ok(None) };
-    let input: Vec<Decoded<Context>> = SelectInput { execution_id: id.as_bytes() }.load(connection)?;
+    let Some(row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let input: Vec<Decoded<Context>> = SelectInput {
+        execution_id: id.as_bytes(),
+    }
+    .load(connection)?;
     Ok(Some(ExecutionRecord {
         id,
         definition: DefinitionId(row.definition),
@@ -119,7 +127,10 @@ fn execution(connection: &mut SqliteConnection, id: ExecutionId) -> Result<Optio
         status: execution_status(row.state)?,
         priority: row.priority,
         key: row.key,
-        input: input.into_iter().next().map_or_else(Arc::default, |input| Arc::new(input.0)),
+        input: input
+            .into_iter()
+            .next()
+            .map_or_else(Arc::default, |input| Arc::new(input.0)),
         created_at: Timestamp(row.created_at),
         start_at: row.start_at.map(Timestamp),
         started_at: row.started_at.map(Timestamp),
@@ -128,13 +139,24 @@ fn execution(connection: &mut SqliteConnection, id: ExecutionId) -> Result<Optio
         deadline: row.deadline.map(Timestamp),
         paused_at: row.paused_at.map(Timestamp),
         error: row.error.map(|error| error.0),
-        tasks: tasks(connection, id, count("task_count", row.task_count)? as usize)?,
+        tasks: tasks(
+            connection,
+            id,
+            count("task_count", row.task_count)? as usize,
+        )?,
     }))
 }
 
-fn tasks(connection: &mut SqliteConnection, id: ExecutionId, task_count: usize) -> Result<Vec<TaskRecord>, Fault> {
+fn tasks(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+    task_count: usize,
+) -> Result<Vec<TaskRecord>, Fault> {
     let mut tasks = vec![TaskRecord::pending(); task_count];
-    let rows = SelectTasks { execution_id: id.as_bytes() }.load_iter::<TaskRow, DefaultLoadingMode>(connection)?;
+    let rows = SelectTasks {
+        execution_id: id.as_bytes(),
+    }
+    .load_iter::<TaskRow, DefaultLoadingMode>(connection)?;
     for row in rows {
         let row = row?;
         let ordinal = count("ordinal", row.ordinal)?;
@@ -144,8 +166,12 @@ fn tasks(connection: &mut SqliteConnection, id: ExecutionId, task_count: usize) 
             )));
         };
         *task = TaskRecord {
-            status: TaskStatus::from_code(row.state)
-                .ok_or_else(|| Fault::Corrupt(format!("task {ordinal} of execution {id} has the state {}", row.state)))?,
+            status: TaskStatus::from_code(row.state).ok_or_else(|| {
+                Fault::Corrupt(format!(
+                    "task {ordinal} of execution {id} has the state {}",
+                    row.state
+                ))
+            })?,
             attempt: count("attempt", row.attempt)?,
             uncounted: count("uncounted", row.uncounted)?,
             rescues: count("rescues", row.rescues)?,
@@ -163,7 +189,8 @@ fn tasks(connection: &mut SqliteConnection, id: ExecutionId, task_count: usize) 
 }
 
 pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
-    ExecutionStatus::from_code(code).ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
+    ExecutionStatus::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
 }
 
 /// The states of the executions that exist.
@@ -173,7 +200,10 @@ pub(super) fn statuses(
 ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, Fault> {
     let mut statuses = Vec::with_capacity(ids.len());
     for id in ids {
-        if let Some(state) = (SelectState { id: id.as_bytes() }).load::<i16>(connection)?.first() {
+        if let Some(state) = (SelectState { id: id.as_bytes() })
+            .load::<i16>(connection)?
+            .first()
+        {
             statuses.push((*id, execution_status(*state)?));
         }
     }
@@ -181,15 +211,27 @@ pub(super) fn statuses(
 }
 
 /// The stored events of an execution, oldest first.
-pub(super) fn history(connection: &mut SqliteConnection, id: ExecutionId) -> Result<Vec<HistoryEvent>, Fault> {
-    let rows: Vec<EventRow> = SelectEvents { execution_id: id.as_bytes() }.load(connection)?;
+pub(super) fn history(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+) -> Result<Vec<HistoryEvent>, Fault> {
+    let rows: Vec<EventRow> = SelectEvents {
+        execution_id: id.as_bytes(),
+    }
+    .load(connection)?;
     rows.into_iter()
         .map(|row| {
             Ok(HistoryEvent {
                 time: Timestamp(row.time),
                 kind: row.kind,
-                task: row.ordinal.map(|ordinal| count("ordinal", ordinal)).transpose()?,
-                attempt: row.attempt.map(|attempt| count("attempt", attempt)).transpose()?,
+                task: row
+                    .ordinal
+                    .map(|ordinal| count("ordinal", ordinal))
+                    .transpose()?,
+                attempt: row
+                    .attempt
+                    .map(|attempt| count("attempt", attempt))
+                    .transpose()?,
                 runner: row.runner.map(Into::into),
                 data: row.data.map(|data| data.0),
             })

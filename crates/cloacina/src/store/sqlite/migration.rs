@@ -46,10 +46,20 @@ impl Schema {
     /// Reads the versions.
     pub(super) fn read(connection: &mut SqliteConnection) -> Result<Self, Fault> {
         let exists = HasVersions {}.load::<i64>(connection)? != [0];
-        let applied: Vec<String> = if exists { Versions {}.load(connection)? } else { Vec::new() };
+        let applied: Vec<String> = if exists {
+            Versions {}.load(connection)?
+        } else {
+            Vec::new()
+        };
         let known = known()?;
-        let pending = known.iter().map(|(version, _)| version).filter(|version| !applied.contains(version));
-        Ok(Self { pending: pending.cloned().collect(), applied })
+        let pending = known
+            .iter()
+            .map(|(version, _)| version)
+            .filter(|version| !applied.contains(version));
+        Ok(Self {
+            pending: pending.cloned().collect(),
+            applied,
+        })
     }
 
     /// Refuses a database that a newer program has migrated.
@@ -79,11 +89,17 @@ pub(super) fn migrate(connection: &mut SqliteConnection, location: &str) -> Resu
     // Read again under the lock: another process may have migrated in the meantime.
     let schema = Schema::read(connection).map_err(fault)?;
     schema.refuse_newer(location)?;
-    connection.batch_execute(CREATE_VERSIONS).map_err(|error| fault(error.into()))?;
+    connection
+        .batch_execute(CREATE_VERSIONS)
+        .map_err(|error| fault(error.into()))?;
     for (version, migration) in known().map_err(fault)? {
         if schema.pending.contains(&version) {
-            migration.run(connection).map_err(|error| failed(error.as_ref(), &version, location))?;
-            InsertVersion { version: &version }.execute(connection).map_err(|error| fault(error.into()))?;
+            migration
+                .run(connection)
+                .map_err(|error| failed(error.as_ref(), &version, location))?;
+            InsertVersion { version: &version }
+                .execute(connection)
+                .map_err(|error| fault(error.into()))?;
         }
     }
     Ok(())
@@ -99,10 +115,13 @@ fn failed(error: &dyn std::error::Error, version: &str, location: &str) -> Store
 type Known = Vec<(String, Box<dyn Migration<Sqlite>>)>;
 
 fn known() -> Result<Known, Fault> {
-    let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS)
-        .map_err(|error| Fault::Corrupt(format!("the embedded migrations cannot be read: {error}")))?;
-    let mut known: Known =
-        migrations.into_iter().map(|migration| (migration.name().version().to_string(), migration)).collect();
+    let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS).map_err(|error| {
+        Fault::Corrupt(format!("the embedded migrations cannot be read: {error}"))
+    })?;
+    let mut known: Known = migrations
+        .into_iter()
+        .map(|migration| (migration.name().version().to_string(), migration))
+        .collect();
     known.sort_by(|left, right| left.0.cmp(&right.0));
     Ok(known)
 }

@@ -51,7 +51,9 @@ pub struct SqliteStore {
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("SqliteStore")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,8 +63,16 @@ impl SqliteStore {
     /// # Errors
     /// What the path, the file or its schema lack, and what to do. A file that did not exist before does not exist after.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
-        let open::Opened { location, writer, readers } = open::open(options)?;
-        Ok(Self { location, writer, readers })
+        let open::Opened {
+            location,
+            writer,
+            readers,
+        } = open::open(options)?;
+        Ok(Self {
+            location,
+            writer,
+            readers,
+        })
     }
 
     /// The newest version of the schema that the database has, if it has any. Changes nothing.
@@ -105,7 +115,11 @@ impl Store for SqliteStore {
         self.location.clone()
     }
 
-    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError> {
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        now: Timestamp,
+    ) -> Result<DefinitionId, StoreError> {
         definition::put(&self.writer, workflow, now).map_err(|fault| self.error(fault))
     }
 
@@ -125,7 +139,10 @@ impl Store for SqliteStore {
         self.read(|connection| load::executions(connection, ids))
     }
 
-    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
+    fn statuses(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
         self.read(|connection| load::statuses(connection, ids))
     }
 
@@ -145,7 +162,12 @@ impl Store for SqliteStore {
         runner::register(&self.writer, row).map_err(|fault| self.error(fault))
     }
 
-    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError> {
+    fn heartbeat(
+        &self,
+        runner: RunnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool, StoreError> {
         runner::heartbeat(&self.writer, runner, now, lease_until).map_err(|fault| self.error(fault))
     }
 
@@ -153,8 +175,14 @@ impl Store for SqliteStore {
         self.read(runner::living)
     }
 
-    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
-        runner::declare_dead(&self.writer, runner, seen_lease, now).map_err(|fault| self.error(fault))
+    fn declare_dead(
+        &self,
+        runner: RunnerId,
+        seen_lease: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        runner::declare_dead(&self.writer, runner, seen_lease, now)
+            .map_err(|fault| self.error(fault))
     }
 
     fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
@@ -172,7 +200,9 @@ impl Store for SqliteStore {
     fn change_marker(&self) -> Result<i64, StoreError> {
         // On the writer: for a reader, this store's own commits would count as another connection's.
         let connection = &mut *self.writer.lock();
-        let versions = self.writer.peek(connection, |connection| Ok(DataVersion {}.load::<i64>(connection)?));
+        let versions = self.writer.peek(connection, |connection| {
+            Ok(DataVersion {}.load::<i64>(connection)?)
+        });
         let versions = versions.map_err(|fault| self.error(fault))?;
         Ok(versions.first().copied().unwrap_or_default())
     }

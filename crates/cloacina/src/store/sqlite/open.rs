@@ -30,12 +30,19 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
         return finish(connection, options, None);
     };
     let path = std::path::absolute(path).map_err(|error| {
-        StoreError::Failed(format!("the database path '{}' cannot be used: {error}", path.display()))
+        StoreError::Failed(format!(
+            "the database path '{}' cannot be used: {error}",
+            path.display()
+        ))
     })?;
-    let options = SqliteOptions { path: Some(path.clone()), ..options.clone() };
+    let options = SqliteOptions {
+        path: Some(path.clone()),
+        ..options.clone()
+    };
     let existed = check_path(&path, &options)?;
     let uri = options.uri(&path);
-    let opened = connect(&uri, &options).and_then(|connection| finish(connection, &options, Some(uri)));
+    let opened =
+        connect(&uri, &options).and_then(|connection| finish(connection, &options, Some(uri)));
     if opened.is_err() && !existed {
         remove_created(&path);
     }
@@ -49,9 +56,16 @@ pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
         return Schema::read(&mut connection).map_err(|fault| fault.at(&options.location()));
     };
     let path = std::path::absolute(path).map_err(|error| {
-        StoreError::Failed(format!("the database path '{}' cannot be used: {error}", path.display()))
+        StoreError::Failed(format!(
+            "the database path '{}' cannot be used: {error}",
+            path.display()
+        ))
     })?;
-    let options = SqliteOptions { path: Some(path.clone()), mode: OpenMode::ReadWrite, ..options.clone() };
+    let options = SqliteOptions {
+        path: Some(path.clone()),
+        mode: OpenMode::ReadWrite,
+        ..options.clone()
+    };
     check_path(&path, &options)?;
     let mut connection = connect(&options.uri(&path), &options)?;
     read(&mut connection, Schema::read).map_err(|fault| fault.at(&options.location()))
@@ -110,20 +124,27 @@ fn finish(
     let is_wal = options.path.is_some()
         && options.mode != OpenMode::ReadOnly
         && use_wal(&mut connection, options.busy_timeout).map_err(fault)?;
-    let writer =
-        Writer::new(connection, options.busy_timeout, is_wal).map_err(|error| fault(error.into()))?;
+    let writer = Writer::new(connection, options.busy_timeout, is_wal)
+        .map_err(|error| fault(error.into()))?;
     if pending {
         let mut migrated = Ok(());
         let mut connection = writer.lock();
         let written = writer.write(&mut connection, |connection| {
             migrated = migrate(connection, &location);
-            migrated.as_ref().map(|()| ()).map_err(|_| Fault::Refused(String::new()))
+            migrated
+                .as_ref()
+                .map(|()| ())
+                .map_err(|_| Fault::Refused(String::new()))
         });
         migrated?;
         written.map_err(fault)?;
     }
     let readers = uri.map(|uri| Readers::new(uri, options.clone()));
-    Ok(Opened { location, writer, readers })
+    Ok(Opened {
+        location,
+        writer,
+        readers,
+    })
 }
 
 fn not_migrated(location: &str, what: &str) -> StoreError {
@@ -146,7 +167,10 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
         };
         match turned {
             Err(error) if is_busy(&error) && Instant::now() < give_up => {
-                #[expect(clippy::disallowed_methods, reason = "no event tells of another process's lock")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "no event tells of another process's lock"
+                )]
                 std::thread::sleep(Duration::from_millis(1));
             }
             result => return Ok(result?),
@@ -158,7 +182,9 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
 fn remove_created(path: &Path) {
     let is_empty = |options: SqliteOptions| {
         connect(&options.uri(path), &options)
-            .and_then(|mut connection| read(&mut connection, Schema::read).map_err(|fault| fault.at("")))
+            .and_then(|mut connection| {
+                read(&mut connection, Schema::read).map_err(|fault| fault.at(""))
+            })
             .is_ok_and(|schema| schema.applied.is_empty())
     };
     let mut options = SqliteOptions::file(path);

@@ -7,7 +7,13 @@ use crate::store::url::invalid;
 use crate::types::{Error, nearest};
 
 /// The names that a URL may give after its `?`.
-const OPTIONS: [&str; 5] = ["synchronous", "busy_timeout", "mode", "journal_mode", "_journal_mode"];
+const OPTIONS: [&str; 5] = [
+    "synchronous",
+    "busy_timeout",
+    "mode",
+    "journal_mode",
+    "_journal_mode",
+];
 
 /// When SQLite waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +68,10 @@ impl SqliteOptions {
     /// A database in a file.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { path: Some(path.into()), ..Self::memory() }
+        Self {
+            path: Some(path.into()),
+            ..Self::memory()
+        }
     }
 
     /// Reads what follows `sqlite://` in a URL.
@@ -70,7 +79,9 @@ impl SqliteOptions {
     /// # Errors
     /// `UrlInvalid`, with the part and what it may be.
     pub fn from_url(rest: &str) -> Result<Self, Error> {
-        let (path, query) = rest.split_once('?').map_or((rest, ""), |(path, query)| (path, query));
+        let (path, query) = rest
+            .split_once('?')
+            .map_or((rest, ""), |(path, query)| (path, query));
         // `sqlite:///x` names a file of the working directory and `sqlite:////x` one of the root, as in SQLAlchemy.
         let path = decode(path.strip_prefix('/').unwrap_or(path))?;
         let mut options = match path.as_path().to_str() {
@@ -86,15 +97,19 @@ impl SqliteOptions {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if seen.contains(&name) {
-                return Err(invalid(format!("the SQLite option '{name}' is given twice"))
-                    .with_hint("give it once"));
+                return Err(
+                    invalid(format!("the SQLite option '{name}' is given twice"))
+                        .with_hint("give it once"),
+                );
             }
             seen.push(name);
             options.set(name, value)?;
         }
         if options.path.is_none() && options.mode == OpenMode::ReadOnly {
-            return Err(invalid("mode=ro makes no sense for a database in memory: it would stay empty")
-                .with_hint("leave mode out, or name a file"));
+            return Err(invalid(
+                "mode=ro makes no sense for a database in memory: it would stay empty",
+            )
+            .with_hint("leave mode out, or name a file"));
         }
         Ok(options)
     }
@@ -111,13 +126,22 @@ impl SqliteOptions {
             ("journal_mode" | "_journal_mode", "wal") => {}
             ("busy_timeout", digits) => match digits.parse::<u32>() {
                 Ok(milliseconds) => self.busy_timeout = Duration::from_millis(milliseconds.into()),
-                Err(_) => return Err(wrong_value(name, value, "a number of milliseconds, e.g. 30000")),
+                Err(_) => {
+                    return Err(wrong_value(
+                        name,
+                        value,
+                        "a number of milliseconds, e.g. 30000",
+                    ));
+                }
             },
             ("synchronous", _) => return Err(wrong_value(name, value, "full or normal")),
             ("mode", _) => return Err(wrong_value(name, value, "ro, rw or rwc")),
-            ("journal_mode" | "_journal_mode", _) => return Err(wrong_value(name, value, "WAL, the only journal mode")),
+            ("journal_mode" | "_journal_mode", _) => {
+                return Err(wrong_value(name, value, "WAL, the only journal mode"));
+            }
             _ => {
-                let near = nearest(name, OPTIONS).map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+                let near = nearest(name, OPTIONS)
+                    .map_or_else(String::new, |near| format!("did you mean '{near}'? "));
                 return Err(invalid(format!("unknown SQLite option '{name}'"))
                     .with_hint(format!("{near}the options are synchronous=normal|full, busy_timeout=milliseconds and mode=ro|rw|rwc")));
             }
@@ -128,9 +152,10 @@ impl SqliteOptions {
     /// The database for messages.
     #[must_use]
     pub fn location(&self) -> String {
-        self.path
-            .as_deref()
-            .map_or_else(|| "sqlite:///:memory:".to_owned(), |path| format!("sqlite:///{}", path.display()))
+        self.path.as_deref().map_or_else(
+            || "sqlite:///:memory:".to_owned(),
+            |path| format!("sqlite:///{}", path.display()),
+        )
     }
 
     /// The URI under which SQLite opens the file at `path`, which is absolute: a reader that is opened after the process
@@ -144,7 +169,11 @@ impl SqliteOptions {
         }
         for byte in bytes {
             if byte.is_ascii_alphanumeric() || b"/._-~:\\".contains(byte) {
-                uri.push(char::from(if cfg!(windows) && *byte == b'\\' { b'/' } else { *byte }));
+                uri.push(char::from(if cfg!(windows) && *byte == b'\\' {
+                    b'/'
+                } else {
+                    *byte
+                }));
             } else {
                 // Writing to a String cannot fail.
                 let _ = write!(uri, "%{byte:02X}");
@@ -160,20 +189,26 @@ impl SqliteOptions {
 }
 
 fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
-    invalid(format!("the SQLite option {name} cannot be '{value}'")).with_hint(format!("it takes {expected}"))
+    invalid(format!("the SQLite option {name} cannot be '{value}'"))
+        .with_hint(format!("it takes {expected}"))
 }
 
 /// Replaces `%20` and the like.
 fn decode(text: &str) -> Result<PathBuf, Error> {
     let wrong = || {
-        invalid(format!("the SQLite URL has a malformed % sequence in '{text}'"))
-            .with_hint("write a percent sign in a path as %25")
+        invalid(format!(
+            "the SQLite URL has a malformed % sequence in '{text}'"
+        ))
+        .with_hint("write a percent sign in a path as %25")
     };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
         if *byte == b'%' {
-            let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(wrong)?;
+            let digits = after
+                .get(..2)
+                .and_then(|digits| std::str::from_utf8(digits).ok())
+                .ok_or_else(wrong)?;
             if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
                 return Err(wrong());
             }
@@ -229,10 +264,34 @@ mod tests {
             ("C:\\data\\x.db", file("C:\\data\\x.db")),
             ("sqlite:///x.db?journal_mode=WAL", file("x.db")),
             ("sqlite:///x.db?_journal_mode=wal&mode=rwc", file("x.db")),
-            ("sqlite:///x.db?synchronous=NORMAL", SqliteOptions { synchronous: Synchronous::Normal, ..file("x.db") }),
-            ("sqlite:///x.db?busy_timeout=5000", SqliteOptions { busy_timeout: Duration::from_secs(5), ..file("x.db") }),
-            ("sqlite:///x.db?mode=ro&synchronous=full", SqliteOptions { mode: OpenMode::ReadOnly, ..file("x.db") }),
-            ("sqlite:///x.db?mode=rw", SqliteOptions { mode: OpenMode::ReadWrite, ..file("x.db") }),
+            (
+                "sqlite:///x.db?synchronous=NORMAL",
+                SqliteOptions {
+                    synchronous: Synchronous::Normal,
+                    ..file("x.db")
+                },
+            ),
+            (
+                "sqlite:///x.db?busy_timeout=5000",
+                SqliteOptions {
+                    busy_timeout: Duration::from_secs(5),
+                    ..file("x.db")
+                },
+            ),
+            (
+                "sqlite:///x.db?mode=ro&synchronous=full",
+                SqliteOptions {
+                    mode: OpenMode::ReadOnly,
+                    ..file("x.db")
+                },
+            ),
+            (
+                "sqlite:///x.db?mode=rw",
+                SqliteOptions {
+                    mode: OpenMode::ReadWrite,
+                    ..file("x.db")
+                },
+            ),
         ];
         for (url, expected) in cases {
             assert_eq!(parse(url).unwrap(), expected, "{url}");
@@ -266,7 +325,10 @@ mod tests {
             assert!(error.message.contains(expected), "{url}: {error}");
             assert!(error.hint.is_some(), "{url}");
         }
-        let hint = parse("sqlite:///x.db?synchronus=full").unwrap_err().hint.unwrap();
+        let hint = parse("sqlite:///x.db?synchronus=full")
+            .unwrap_err()
+            .hint
+            .unwrap();
         assert!(hint.starts_with("did you mean 'synchronous'?"), "{hint}");
     }
 }

@@ -25,7 +25,9 @@ statement! {
 
 pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
     let connection = &mut *writer.lock();
-    let ids = writer.peek(connection, |connection| ended_before(connection, before, limit))?;
+    let ids = writer.peek(connection, |connection| {
+        ended_before(connection, before, limit)
+    })?;
     if ids.is_empty() {
         return Ok(0);
     }
@@ -33,7 +35,13 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         let mut deleted = 0;
         for Id(id) in &ids {
             // Asked again under the lock: it may run again since, by a retry.
-            if (DeleteExecution { id, ended_before: before.0 }).execute(connection)? == 1 {
+            if (DeleteExecution {
+                id,
+                ended_before: before.0,
+            })
+            .execute(connection)?
+                == 1
+            {
                 DeleteEvents { id }.execute(connection)?;
                 DeleteTasks { id }.execute(connection)?;
                 DeleteInput { id }.execute(connection)?;
@@ -46,9 +54,14 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
 
 /// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
 /// submitted after `before` cannot have ended before it, nor can any that follows.
-fn ended_before(connection: &mut SqliteConnection, before: Timestamp, limit: usize) -> Result<Vec<Id>, Fault> {
+fn ended_before(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<Id>, Fault> {
     let mut ids = Vec::new();
-    let rows = OldestFirst {}.load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
+    let rows =
+        OldestFirst {}.load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
     for row in rows {
         let (id, created_at, ended_at) = row?;
         if ids.len() == limit || created_at >= before.0 {

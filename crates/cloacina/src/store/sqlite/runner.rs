@@ -101,8 +101,11 @@ pub(super) fn heartbeat(
     lease_until: Timestamp,
 ) -> Result<bool, Fault> {
     writer.write(&mut writer.lock(), |connection| {
-        let statement =
-            Heartbeat { heartbeat_at: now.0, lease_until: lease_until.0, id: runner.as_bytes() };
+        let statement = Heartbeat {
+            heartbeat_at: now.0,
+            lease_until: lease_until.0,
+            id: runner.as_bytes(),
+        };
         Ok(statement.execute(connection)? == 1)
     })
 }
@@ -136,13 +139,24 @@ pub(super) fn declare_dead(
     now: Timestamp,
 ) -> Result<bool, Fault> {
     writer.write(&mut writer.lock(), |connection| {
-        let statement = DeclareDead { dead_at: now.0, id: runner.as_bytes(), lease_until: seen_lease.0 };
+        let statement = DeclareDead {
+            dead_at: now.0,
+            id: runner.as_bytes(),
+            lease_until: seen_lease.0,
+        };
         Ok(statement.execute(connection)? == 1)
     })
 }
 
-pub(super) fn claims_of(connection: &mut SqliteConnection, runner: RunnerId) -> Result<Vec<ExecutionId>, Fault> {
-    let rows: Vec<Id> = ClaimsOf { running: runner.as_bytes(), paused: runner.as_bytes() }.load(connection)?;
+pub(super) fn claims_of(
+    connection: &mut SqliteConnection,
+    runner: RunnerId,
+) -> Result<Vec<ExecutionId>, Fault> {
+    let rows: Vec<Id> = ClaimsOf {
+        running: runner.as_bytes(),
+        paused: runner.as_bytes(),
+    }
+    .load(connection)?;
     let mut ids: Vec<ExecutionId> = rows.into_iter().map(Into::into).collect();
     ids.sort_unstable();
     Ok(ids)
@@ -157,7 +171,10 @@ pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
                 "runner {runner} cannot be retired: it has claims in {claims} executions"
             )));
         }
-        DeleteRunner { id: runner.as_bytes() }.execute(connection)?;
+        DeleteRunner {
+            id: runner.as_bytes(),
+        }
+        .execute(connection)?;
         Ok(())
     })
 }

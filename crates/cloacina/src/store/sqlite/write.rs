@@ -134,7 +134,10 @@ statement! {
 }
 
 /// Stores a new execution.
-pub(super) fn submit(connection: &mut SqliteConnection, submit: &Submit) -> Result<SubmitVerdict, Fault> {
+pub(super) fn submit(
+    connection: &mut SqliteConnection,
+    submit: &Submit,
+) -> Result<SubmitVerdict, Fault> {
     let record = submit.record;
     let id = record.id.as_bytes();
     let error = record.error.as_ref().map(encode).transpose()?;
@@ -160,7 +163,11 @@ pub(super) fn submit(connection: &mut SqliteConnection, submit: &Submit) -> Resu
         return duplicate_of(connection, submit).map(SubmitVerdict::Duplicate);
     }
     if !record.input.is_empty() {
-        InsertInput { execution_id: id, input: &record.input.to_json() }.execute(connection)?;
+        InsertInput {
+            execution_id: id,
+            input: &record.input.to_json(),
+        }
+        .execute(connection)?;
     }
     write_tasks(connection, record, &submit.tasks)?;
     write_history(connection, record.id, submit.history)?;
@@ -170,10 +177,17 @@ pub(super) fn submit(connection: &mut SqliteConnection, submit: &Submit) -> Resu
 /// The execution that is in the way: the one with the key, or this very one, sent again by a caller that did not learn
 /// whether its first commit was applied.
 fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<ExecutionId, Fault> {
-    let Some(key) = submit.record.key.as_deref() else { return Ok(submit.record.id) };
-    let holders: Vec<Id> =
-        ExecutionOfKey { workflow: submit.workflow, execution_key: key }.load(connection)?;
-    Ok(holders.first().map_or(submit.record.id, |id| ExecutionId::from(*id)))
+    let Some(key) = submit.record.key.as_deref() else {
+        return Ok(submit.record.id);
+    };
+    let holders: Vec<Id> = ExecutionOfKey {
+        workflow: submit.workflow,
+        execution_key: key,
+    }
+    .load(connection)?;
+    Ok(holders
+        .first()
+        .map_or(submit.record.id, |id| ExecutionId::from(*id)))
 }
 
 /// Applies a decision if nobody changed the execution since it was made.
@@ -207,7 +221,10 @@ fn write_tasks(
 ) -> Result<(), Fault> {
     for write in writes {
         let Some(task) = record.tasks.get(write.ordinal as usize) else {
-            return Err(Fault::Corrupt(format!("execution {} has no task {}", record.id, write.ordinal)));
+            return Err(Fault::Corrupt(format!(
+                "execution {} has no task {}",
+                record.id, write.ordinal
+            )));
         };
         write_task(connection, record.id, task, write)?;
     }
@@ -245,7 +262,11 @@ fn write_task(
         };
     }
     if write.insert {
-        row!(InsertTask { queue: write.queue.0, priority: write.priority }).execute(connection)?;
+        row!(InsertTask {
+            queue: write.queue.0,
+            priority: write.priority
+        })
+        .execute(connection)?;
         return Ok(());
     }
     let changed = match &write.fence {
@@ -284,7 +305,10 @@ fn write_history(
             kind: &event.kind,
             ordinal: event.task.map(i64::from),
             attempt: event.attempt.map(i64::from),
-            runner_id: event.runner.as_ref().map(|runner| runner.as_bytes().as_slice()),
+            runner_id: event
+                .runner
+                .as_ref()
+                .map(|runner| runner.as_bytes().as_slice()),
             data: event.data.as_ref().map(crate::types::Json::as_str),
         }
         .execute(connection)?;

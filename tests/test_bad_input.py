@@ -1,0 +1,158 @@
+"""Bad input is refused where it enters, by an error of the right class, with nothing half-made left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import cloaca
+
+
+def nothing(context):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "text"),
+    [
+        ("mysql://root@localhost/db", cloaca.ConfigurationError, "mysql"),
+        ("sqlite:///x.db?speed=fast", cloaca.ConfigurationError, "speed"),
+        ("sqlite:///x.db?synchronous=never", cloaca.ConfigurationError, "never"),
+        ("", cloaca.ConfigurationError, "URL"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused(url, error, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=text):
+        cloaca.DefaultRunner(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(cloaca.DatabaseError, match="missing"):
+        cloaca.DefaultRunner(f"sqlite:///{tmp_path}/missing/x.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_as_database_is_refused(tmp_path):
+    with pytest.raises(cloaca.DatabaseError, match=str(tmp_path)):
+        cloaca.DefaultRunner(f"sqlite:///{tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corrupt_file_is_refused_and_left_as_it_was(tmp_path):
+    path = tmp_path / "corrupt.db"
+    path.write_bytes(b"this is no database " * 500)
+    before = path.read_bytes()
+    with pytest.raises(cloaca.DatabaseError, match="corrupt.db"):
+        cloaca.DefaultRunner(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["corrupt.db"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_path_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(cloaca.DatabaseError, match=str(tmp_path)):
+        cloaca.DefaultRunner(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_a_path_where_nobody_can_write_is_refused():
+    with pytest.raises(cloaca.DatabaseError, match="/proc"):
+        cloaca.DefaultRunner("sqlite:////proc/x.db")
+
+
+def test_an_unknown_workflow_is_refused_with_the_nearest_name(runner):
+    with cloaca.WorkflowBuilder("nightly_report"):
+        cloaca.task(id="a")(nothing)
+    with pytest.raises(cloaca.WorkflowNotFoundError) as caught:
+        runner.execute("nigthly_report")
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, KeyError)
+    assert "nightly_report" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (object(), TypeError),
+        (b"bytes", TypeError),
+        ({1: 2}, TypeError),
+        (float("nan"), ValueError),
+        ([float("inf")], ValueError),
+        ("\ud800", ValueError),
+    ],
+)
+def test_b1_a_value_that_is_not_json_names_its_key(value, error):
+    context = cloaca.Context()
+    with pytest.raises(error, match="price"):
+        context["price"] = value
+    assert "price" not in context
+
+
+def builder_with(*tasks):
+    with cloaca.WorkflowBuilder("broken"):
+        for id, dependencies in tasks:
+            cloaca.task(id=id, dependencies=dependencies)(nothing)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "text"),
+    [
+        ([], "Workflow cannot be empty"),
+        ([("a", []), ("a", [])], "'a'"),
+        ([("extract", []), ("b", ["exract"])], "did you mean 'extract'"),
+        ([("a", ["b"]), ("b", ["a"])], "a -> b -> a"),
+        ([("a", ["a"])], "a -> a"),
+    ],
+)
+def test_a2_a_broken_definition_is_refused_and_not_registered(runner, tasks, text):
+    with pytest.raises(cloaca.WorkflowValidationError, match=text) as caught:
+        builder_with(*tasks)
+    assert isinstance(caught.value, ValueError)
+    with pytest.raises(cloaca.WorkflowNotFoundError):
+        runner.execute("broken")
+
+
+def test_a2_a_handler_that_cannot_be_called_is_refused():
+    with pytest.raises(ValueError, match="too_many"), cloaca.WorkflowBuilder("signature"):
+
+        @cloaca.task()
+        def too_many(context, first, second):
+            pass
+
+
+def test_a3_an_exception_in_the_with_block_is_what_the_user_sees(runner):
+    with pytest.raises(ZeroDivisionError), cloaca.WorkflowBuilder("half"):
+        cloaca.task(id="a")(nothing)
+        raise ZeroDivisionError
+    with pytest.raises(cloaca.WorkflowNotFoundError):
+        runner.execute("half")
+
+
+def test_a_closed_runner_refuses_work(database):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(nothing)
+    runner = cloaca.DefaultRunner(database)
+    handle = runner.submit("w")
+    handle.result(timeout=10)
+    runner.shutdown()
+    runner.shutdown()
+    with pytest.raises(cloaca.RunnerClosedError):
+        runner.execute("w")
+
+
+def test_a_refused_batch_starts_nothing(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(nothing)
+    with pytest.raises(cloaca.WorkflowNotFoundError):
+        runner.submit_many([("w", None), ("unknown", None)])
+    assert runner.list_executions().items == []
+
+
+def test_the_sources_print_nothing():
+    package = Path(cloaca.__file__).parent
+    for path in package.glob("*.py"):
+        assert "print(" not in path.read_text(), path
