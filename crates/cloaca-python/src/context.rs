@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::encoding::{decode, encode};
+use crate::decoding::decode;
+use crate::encoding::encode;
 use crate::errors::exception;
 use crate::overlay::Overlay;
 

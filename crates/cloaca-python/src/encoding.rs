@@ -1,4 +1,4 @@
-//! Values of Python as JSON text and back.
+//! Values of Python as JSON text.
 //!
 //! Plain values are written here. Whatever is not plain, or has no JSON form, goes to the package's encoder, which
 //! converts it or says why not: its messages are the only ones.
@@ -6,17 +6,14 @@
 use std::cell::RefCell;
 use std::fmt::Write;
 
-use cloacina::types::{Json, JsonShape};
+use cloacina::types::Json;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Deeper values are refused. The same number stands in `cloaca._encoding`.
 const MAX_DEPTH: usize = 100;
-/// Shorter texts of digits fit into 64 bits.
-const SMALL_INTEGER: usize = 18;
 
 /// `encode(key, value) -> str`; the package sets it while it is imported.
 static ENCODER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
@@ -168,44 +165,4 @@ fn write_string(out: &mut String, text: &str) {
     }
     out.push_str(&text[plain_from..]);
     out.push('"');
-}
-
-/// A fresh Python value.
-pub fn decode<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
-    let text = json.as_str();
-    match json.shape() {
-        JsonShape::Null => Ok(py.None().into_bound(py)),
-        JsonShape::Bool => Ok(PyBool::new(py, text == "true").to_owned().into_any()),
-        JsonShape::String => match text.get(1..text.len().saturating_sub(1)) {
-            Some(inner) if !inner.contains('\\') => Ok(PyString::new(py, inner).into_any()),
-            _ => scan(py, text),
-        },
-        JsonShape::Number => decode_number(py, text),
-        JsonShape::Array | JsonShape::Object => scan(py, text),
-    }
-}
-
-fn decode_number<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    if text.len() <= SMALL_INTEGER
-        && let Ok(integer) = text.parse::<i64>()
-    {
-        return Ok(integer.into_pyobject(py)?.into_any());
-    }
-    if text.contains(['.', 'e', 'E'])
-        && let Ok(float) = text.parse::<f64>()
-    {
-        return Ok(PyFloat::new(py, float).into_any());
-    }
-    scan(py, text)
-}
-
-/// The scanner of Python's own `json`, without the white space that it would look for around the text.
-fn scan<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    static SCAN_ONCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    // Imported when it is first needed: the module is a part of the time to the first result.
-    let scan_once = SCAN_ONCE.get_or_try_init(py, || {
-        let decoder = py.import("json")?.getattr("JSONDecoder")?.call0()?;
-        decoder.getattr("scan_once").map(Bound::unbind)
-    })?;
-    scan_once.bind(py).call1((text, 0))?.get_item(0)
 }

@@ -1,6 +1,7 @@
 //! The Python module `cloaca._core`: it converts values, maps errors and hands tasks over. No policy lives here.
 
 mod context;
+mod decoding;
 mod encoding;
 mod errors;
 mod execution;

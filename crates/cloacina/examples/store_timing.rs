@@ -30,6 +30,8 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(600);
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
+type Maker = Box<dyn Fn() -> Arc<dyn Store>>;
+
 struct Bench {
     store: Arc<dyn Store>,
     runner: RunnerId,
@@ -236,7 +238,7 @@ fn main() {
     let only: Option<String> = std::env::args().nth(1);
     let template: Option<String> = std::env::args().nth(2);
     let folder = tempfile::tempdir_in(".").unwrap();
-    let mut makers: HashMap<&str, Box<dyn Fn() -> Arc<dyn Store>>> = HashMap::new();
+    let mut makers: HashMap<&str, Maker> = HashMap::new();
     makers.insert("memory", Box::new(|| Arc::new(MemoryStore::new())));
     makers.insert(
         "sqlite :memory:",

@@ -335,7 +335,7 @@ impl Coordinator {
         if let Err(error) = self.load(&missing) {
             // The claims are ours and durable: they are adopted once the database answers.
             self.liveness.reconcile_now();
-            self.suffer(error, Vec::new(), now);
+            self.trouble = Some(error);
             return;
         }
         let mut last: [Option<Place>; 3] = [None; 3];

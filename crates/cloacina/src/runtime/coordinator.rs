@@ -52,6 +52,8 @@ pub struct Coordinator {
     /// Messages to take again: their execution had changed, or the database did not answer.
     pub(super) again: Vec<Message>,
     pub(super) outage: Option<Outage>,
+    /// An error of the database in the middle of a step, whose other work went on.
+    pub(super) trouble: Option<StoreError>,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
 }
@@ -91,6 +93,7 @@ impl Coordinator {
             next_due: None,
             again: Vec::new(),
             outage: None,
+            trouble: None,
             stopping: None,
             finished: false,
         };
@@ -124,8 +127,9 @@ impl Coordinator {
             return self.next_wake(now);
         }
         messages.extend(self.due_messages(now));
-        if let Err((error, messages)) = self.work(messages, now) {
-            self.suffer(error, messages, now);
+        match self.work(messages, now) {
+            Ok(()) => self.recovered(),
+            Err((error, messages)) => self.suffer(error, messages, now),
         }
         self.next_wake(now)
     }
@@ -146,13 +150,17 @@ impl Coordinator {
         self.claim_direct(&mut draft, now);
         self.commit(draft, now)?;
         self.continue_stop(now);
-        rescued.map_err(|error| (error, Vec::new()))
+        match self.trouble.take() {
+            Some(error) => Err((error, Vec::new())),
+            None => rescued.map_err(|error| (error, Vec::new())),
+        }
     }
 
     /// What must be read before the messages can be decided.
     fn prepare(&mut self, messages: &[Message], now: Timestamp) -> Result<(), StoreError> {
         self.keep_alive(now)?;
         self.look_around(now)?;
+        self.prune(now)?;
         let wanted = messages.iter().filter_map(|message| match message {
             Message::Finished { execution, .. }
             | Message::Started { execution, .. }

@@ -14,6 +14,10 @@ const DEATH_CHECK: Micros = 1_000_000;
 /// After another process wrote, more may follow at once: so long it is looked for more often.
 const BUSY_SPAN: Micros = 1_000_000;
 const BUSY_POLL: Micros = 5_000;
+/// How often old executions are looked for, and how many go at once: small enough not to be felt.
+const PRUNE_INTERVAL: Micros = 60_000_000;
+const PRUNE_PAUSE: Micros = 100_000;
+const PRUNE_BATCH: usize = 200;
 /// Executions taken from a dead runner per step.
 const RESCUE_BATCH: usize = 200;
 
@@ -24,6 +28,7 @@ pub(super) struct Liveness {
     next_death_check: Timestamp,
     next_look: Timestamp,
     busy_until: Timestamp,
+    next_prune: Timestamp,
     marker: Option<i64>,
     /// Runners declared dead whose claims are not all taken back.
     dead: Vec<RunnerId>,
@@ -39,6 +44,7 @@ impl Liveness {
         self.next_heartbeat
             .min(self.next_death_check)
             .min(self.next_look)
+            .min(self.next_prune)
     }
 
     /// Look for other processes' changes at the next step.
@@ -86,7 +92,8 @@ impl Coordinator {
         if self.liveness.announce {
             self.register_runner(now)?;
         }
-        if now < self.liveness.next_heartbeat {
+        // In an outage each try is a heartbeat: a write that tells whether the database takes writes again.
+        if now < self.liveness.next_heartbeat && self.outage.is_none() {
             return Ok(());
         }
         if !self
@@ -96,6 +103,21 @@ impl Coordinator {
             return Err(StoreError::RunnerLost);
         }
         self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
+        Ok(())
+    }
+
+    /// E8: deletes executions that ended longer ago than the retention, a few at a time.
+    pub(super) fn prune(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if now < self.liveness.next_prune {
+            return Ok(());
+        }
+        let mut pause = PRUNE_INTERVAL;
+        if let Some(retention) = self.config.retention.filter(|_| self.stopping.is_none())
+            && self.store.prune(now - micros(retention), PRUNE_BATCH)? == PRUNE_BATCH
+        {
+            pause = PRUNE_PAUSE;
+        }
+        self.liveness.next_prune = now + pause;
         Ok(())
     }
 
@@ -248,7 +270,10 @@ impl Coordinator {
             touched.changes.absorb(recovery.changes);
             touched.rescued = true;
         }
-        if rescued > 0 {
+        if rescued == 0 {
+            // None of them can be read now: look again at the next check, not at once.
+            self.liveness.dead.remove(0);
+        } else {
             tracing::info!(dead_runner_id = %dead, tasks = rescued, "took tasks back from a dead runner");
         }
         Ok(())

@@ -116,14 +116,11 @@ impl Coordinator {
                 reply(Ok(()));
             }
             Err(error @ StoreError::Unavailable(_)) => {
-                self.suffer(
-                    error,
-                    vec![super::Message::Register {
-                        registration,
-                        reply,
-                    }],
-                    now,
-                );
+                self.again.push(super::Message::Register {
+                    registration,
+                    reply,
+                });
+                self.trouble = Some(error);
             }
             Err(error) => reply(Err(error.into())),
         }

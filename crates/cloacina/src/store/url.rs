@@ -140,6 +140,7 @@ fn bare(text: &str) -> Result<DatabaseUrl, Error> {
 }
 
 #[cfg(feature = "sqlite")]
+#[expect(clippy::unnecessary_wraps, reason = "without SQLite it is an error")]
 fn bare_path(text: &str) -> Result<DatabaseUrl, Error> {
     Ok(DatabaseUrl::Sqlite(if text == ":memory:" {
         SqliteOptions::memory()

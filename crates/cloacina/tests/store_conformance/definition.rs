@@ -11,7 +11,7 @@ pub fn a_known_version_keeps_its_id_and_gets_the_new_description(subject: Subjec
     let id = store.put_definition(&first, NOW).unwrap();
     assert_eq!(store.put_definition(&first, NOW).unwrap(), id);
     let mut definition = first.definition().clone();
-    definition.description = "now with words".to_owned();
+    "now with words".clone_into(&mut definition.description);
     let second = Workflow::new(definition).unwrap();
     assert_eq!(store.put_definition(&second, NOW).unwrap(), id);
     let stored = store.definition(id).unwrap().unwrap();

@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a failing step of a test is its failure"
 )]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a case owns its store, and drops it with its files"
+)]
 
 mod claiming;
 mod definition;

@@ -7,7 +7,7 @@ use crate::world::{NOW, SECOND, Subject, World, register, runner_row};
 pub fn a_registered_runner_is_listed_and_beats(subject: Subject) {
     let store = subject.store;
     let mut row = runner_row(RunnerId::generate());
-    row.host = "höst".to_owned();
+    "höst".clone_into(&mut row.host);
     row.workflows = vec!["a".to_owned(), "b\"c".to_owned()];
     store.register_runner(&row).unwrap();
     assert_eq!(store.runners().unwrap(), [row.clone()]);

@@ -248,7 +248,7 @@ impl Undo {
                 }
             }
             Self::Task(execution, ordinal, task, queue) => {
-                tables.set_task(execution, ordinal, *task, queue)
+                tables.set_task(execution, ordinal, *task, queue);
             }
         }
     }

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Sql(DieselError),
     /// A row or the caller's decision cannot be what it is.
     Corrupt(String),
+    /// What is wrong with the schema, as the end of a sentence about the database.
+    Migration(String),
     /// The verb does not apply.
     Refused(String),
     /// The writing runner is dead.
@@ -33,6 +35,9 @@ impl Fault {
             }
             Self::Refused(message) => {
                 StoreError::Failed(format!("{message} (database {location})"))
+            }
+            Self::Migration(message) => {
+                StoreError::Migration(format!("the database {location} {message}"))
             }
             Self::RunnerLost => StoreError::RunnerLost,
         }

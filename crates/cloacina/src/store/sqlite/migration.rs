@@ -12,7 +12,6 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::error::Fault;
 use super::statement::{query, statement};
-use crate::store::StoreError;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -63,8 +62,8 @@ impl Schema {
     }
 
     /// Refuses a database that a newer program has migrated.
-    pub(super) fn refuse_newer(&self, location: &str) -> Result<(), StoreError> {
-        let known = known().map_err(|fault| fault.at(location))?;
+    pub(super) fn refuse_newer(&self) -> Result<(), Fault> {
+        let known = known()?;
         let newer: Vec<&str> = self
             .applied
             .iter()
@@ -74,9 +73,9 @@ impl Schema {
         if newer.is_empty() {
             return Ok(());
         }
-        Err(StoreError::Migration(format!(
-            "the database {location} has the schema version {}, which is newer than this program knows (up to {}); \
-             install the version of cloaca that migrated it, or a later one",
+        Err(Fault::Migration(format!(
+            "has the schema version {}, which is newer than this program knows (up to {}); install the version of \
+             cloaca that migrated it, or a later one",
             newer.join(", "),
             known.last().map_or("none", |(name, _)| name.as_str())
         )))
@@ -84,32 +83,22 @@ impl Schema {
 }
 
 /// Applies what is pending. To be called in a transaction that has the write lock.
-pub(super) fn migrate(connection: &mut SqliteConnection, location: &str) -> Result<(), StoreError> {
-    let fault = |fault: Fault| fault.at(location);
+pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     // Read again under the lock: another process may have migrated in the meantime.
-    let schema = Schema::read(connection).map_err(fault)?;
-    schema.refuse_newer(location)?;
-    connection
-        .batch_execute(CREATE_VERSIONS)
-        .map_err(|error| fault(error.into()))?;
-    for (version, migration) in known().map_err(fault)? {
+    let schema = Schema::read(connection)?;
+    schema.refuse_newer()?;
+    connection.batch_execute(CREATE_VERSIONS)?;
+    for (version, migration) in known()? {
         if schema.pending.contains(&version) {
-            migration
-                .run(connection)
-                .map_err(|error| failed(error.as_ref(), &version, location))?;
-            InsertVersion { version: &version }
-                .execute(connection)
-                .map_err(|error| fault(error.into()))?;
+            migration.run(connection).map_err(|error| {
+                Fault::Migration(format!(
+                    "was not migrated, since version {version} failed: {error}"
+                ))
+            })?;
+            InsertVersion { version: &version }.execute(connection)?;
         }
     }
     Ok(())
-}
-
-/// What the disk says is told as such; anything else is the migration's failure.
-fn failed(error: &dyn std::error::Error, version: &str, location: &str) -> StoreError {
-    StoreError::Migration(format!(
-        "migration {version} of the database {location} failed and was undone: {error}"
-    ))
 }
 
 type Known = Vec<(String, Box<dyn Migration<Sqlite>>)>;

@@ -16,6 +16,9 @@ use crate::store::StoreError;
 query! { JournalMode {} -> Text; "PRAGMA journal_mode" }
 query! { UseWal {} -> Text; "PRAGMA journal_mode = WAL" }
 
+/// Size of a page, and of a file with no table in it.
+const FIRST_PAGE: u64 = 4096;
+
 /// What an opened database consists of.
 pub(super) struct Opened {
     pub(super) location: String,
@@ -115,11 +118,18 @@ fn finish(
     let fault = |fault: Fault| fault.at(&location);
     // The first look at the file: a file that is no database is found here, before anything is written.
     let schema = read(&mut connection, Schema::read).map_err(fault)?;
-    schema.refuse_newer(&location)?;
+    schema.refuse_newer().map_err(fault)?;
     let pending = !schema.pending.is_empty();
-    if pending && (!options.auto_migrate || options.mode == OpenMode::ReadOnly) {
+    if pending {
         let what = format!("lacks the schema version {}", schema.pending.join(", "));
-        return Err(not_migrated(&location, &what));
+        if options.mode == OpenMode::ReadOnly {
+            return Err(fault(Fault::Migration(format!(
+                "{what}, and mode=ro does not let it be migrated; open it once without mode=ro"
+            ))));
+        }
+        if !options.auto_migrate {
+            return Err(not_migrated(&location, &what));
+        }
     }
     let is_wal = options.path.is_some()
         && options.mode != OpenMode::ReadOnly
@@ -127,17 +137,8 @@ fn finish(
     let writer = Writer::new(connection, options.busy_timeout, is_wal)
         .map_err(|error| fault(error.into()))?;
     if pending {
-        let mut migrated = Ok(());
-        let mut connection = writer.lock();
-        let written = writer.write(&mut connection, |connection| {
-            migrated = migrate(connection, &location);
-            migrated
-                .as_ref()
-                .map(|()| ())
-                .map_err(|_| Fault::Refused(String::new()))
-        });
-        migrated?;
-        written.map_err(fault)?;
+        let connection = &mut *writer.lock();
+        writer.write(connection, migrate).map_err(fault)?;
     }
     let readers = uri.map(|uri| Readers::new(uri, options.clone()));
     Ok(Opened {
@@ -180,22 +181,29 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
 
 /// Removes what a failed opening created, unless another process has made a database of it by now.
 fn remove_created(path: &Path) {
-    let is_empty = |options: SqliteOptions| {
-        connect(&options.uri(path), &options)
-            .and_then(|mut connection| {
-                read(&mut connection, Schema::read).map_err(|fault| fault.at(""))
-            })
-            .is_ok_and(|schema| schema.applied.is_empty())
-    };
+    let files = ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    });
+    // Where the disk is full, the file cannot even be read. It has no tables then: those need a second page or a journal.
+    let size = |file: &Path| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    let has_no_pages = size(&files[0]) <= FIRST_PAGE && size(&files[1]) == 0;
+    if has_no_pages || has_no_schema(path) {
+        for file in files {
+            // Best effort: the error that the caller sees is the one of the opening.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+fn has_no_schema(path: &Path) -> bool {
     let mut options = SqliteOptions::file(path);
     options.mode = OpenMode::ReadOnly;
     options.busy_timeout = Duration::ZERO;
-    if is_empty(options) {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            // Best effort: the error that the caller sees is the one of the opening.
-            let _ = std::fs::remove_file(PathBuf::from(name));
-        }
-    }
+    connect(&options.uri(path), &options)
+        .and_then(|mut connection| {
+            read(&mut connection, Schema::read).map_err(|fault| fault.at(""))
+        })
+        .is_ok_and(|schema| schema.applied.is_empty())
 }

@@ -27,7 +27,7 @@ statement! {
 }
 
 statement! {
-    Heartbeat<'a> { heartbeat_at: i64 => BigInt, lease_until: i64 => BigInt, id: &'a [u8] => Binary }
+    Beat<'a> { heartbeat_at: i64 => BigInt, lease_until: i64 => BigInt, id: &'a [u8] => Binary }
     "UPDATE cloacina_runners SET heartbeat_at = ?, lease_until = ? WHERE id = ? AND dead_at IS NULL"
 }
 
@@ -101,7 +101,7 @@ pub(super) fn heartbeat(
     lease_until: Timestamp,
 ) -> Result<bool, Fault> {
     writer.write(&mut writer.lock(), |connection| {
-        let statement = Heartbeat {
+        let statement = Beat {
             heartbeat_at: now.0,
             lease_until: lease_until.0,
             id: runner.as_bytes(),

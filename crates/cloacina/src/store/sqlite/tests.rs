@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::{Advance, ClaimClass, ClaimRequest, QueueId, Submit, TaskWrite};
+use crate::types::ExecutionStatus::{Cancelled, Failed, Paused, Pending, Running};
 use crate::types::{Claim, Context, Json, TaskRecord, TaskStatus};
 use crate::workflow::{TaskDefinition, TaskKind, WorkflowDefinition};
 
@@ -54,6 +55,10 @@ fn workflow() -> Workflow {
 }
 
 /// Uses every verb at least once, and the hot ones in all their forms.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one step after the other, none of them with a name of its own"
+)]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();
     let definition = store.put_definition(&workflow(), NOW).unwrap();
@@ -201,7 +206,6 @@ fn exercise(store: &SqliteStore) {
     };
     list(&[], None);
     list(&[], Some("etl"));
-    use ExecutionStatus::{Cancelled, Failed, Paused, Pending, Running};
     list(&[Pending, Running, Paused, Failed, Cancelled], None);
     store.heartbeat(runner, NOW, NOW).unwrap();
     store.runners().unwrap();
@@ -231,7 +235,10 @@ fn each_statement_is_prepared_once_per_connection() {
     );
     // Opening has prepared these already.
     let opened = ["BEGIN", "BEGIN IMMEDIATE", "COMMIT"];
-    let executed = seen.executed.iter().filter(|sql| !opened.contains(&sql.as_str()));
+    let executed = seen
+        .executed
+        .iter()
+        .filter(|sql| !opened.contains(&sql.as_str()));
     let uncached: Vec<&String> = executed.filter(|sql| !distinct.contains(*sql)).collect();
     assert!(uncached.is_empty(), "never cached: {uncached:#?}");
     assert!(
@@ -308,7 +315,11 @@ fn settings_hold_on_writer_and_readers() {
         };
         let store = SqliteStore::open(&options).unwrap();
         let get = |connection: &mut SqliteConnection, name: &str| {
-            let column = if name == "busy_timeout" { "timeout" } else { name };
+            let column = if name == "busy_timeout" {
+                "timeout"
+            } else {
+                name
+            };
             let sql = format!("SELECT {column} AS value FROM pragma_{name}");
             diesel::sql_query(sql).load::<Setting>(connection).unwrap()[0].value
         };

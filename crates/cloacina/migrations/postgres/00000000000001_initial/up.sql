@@ -1,0 +1,110 @@
+-- The same tables as on SQLite. Times are microseconds since 1970-01-01 UTC, JSON is text (numbers keep their exact form, and
+-- `jsonb` knows no \u0000). Every index costs each execution some microseconds, so each says below what it is for.
+
+CREATE TABLE cloacina_definitions (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    workflow TEXT NOT NULL,
+    version TEXT NOT NULL,
+    body TEXT NOT NULL,
+    task_count BIGINT NOT NULL CHECK (task_count > 0),
+    created_at BIGINT NOT NULL,
+    UNIQUE (workflow, version)
+);
+
+-- States: 0 pending, 1 running, 2 paused, 3 completed, 4 failed, 5 cancelled. No foreign key to the definition: its check
+-- would lock the definition's row for every inserted execution; the statement that inserts looks itself.
+CREATE TABLE cloacina_executions (
+    id UUID NOT NULL PRIMARY KEY,
+    definition_id BIGINT NOT NULL,
+    workflow TEXT NOT NULL,
+    state SMALLINT NOT NULL CHECK (state BETWEEN 0 AND 5),
+    revision BIGINT NOT NULL CHECK (revision > 0),
+    priority SMALLINT NOT NULL,
+    execution_key TEXT,
+    created_at BIGINT NOT NULL,
+    start_at BIGINT,
+    started_at BIGINT,
+    ended_at BIGINT,
+    timeout BIGINT,
+    deadline BIGINT,
+    paused_at BIGINT,
+    error TEXT
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+
+-- One execution per idempotency key; free for those without one.
+CREATE UNIQUE INDEX cloacina_executions_key ON cloacina_executions (workflow, execution_key)
+WHERE execution_key IS NOT NULL;
+
+-- The next deadline; free for executions without a timeout.
+CREATE INDEX cloacina_executions_deadline ON cloacina_executions (deadline, id)
+WHERE deadline IS NOT NULL AND state = 1;
+
+-- What is open (claims of a dead runner, `list` by state) and what went wrong. Completed ones are not in it: there are many
+-- of them, and they are found by their id.
+CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id) WHERE state <> 3;
+
+-- `list` of one workflow among many.
+CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
+
+-- Only for executions whose input is not empty, and apart, so that no update of an execution writes a large input again.
+CREATE TABLE cloacina_inputs (
+    execution_id UUID NOT NULL PRIMARY KEY,
+    input TEXT NOT NULL
+);
+
+-- States: 0 pending (only what a pause or a retry put back; else no row), 1 ready, 2 running, 3 completed, 4 failed,
+-- 5 skipped, 6 cancelled.
+CREATE TABLE cloacina_tasks (
+    execution_id UUID NOT NULL,
+    ordinal BIGINT NOT NULL CHECK (ordinal >= 0),
+    state SMALLINT NOT NULL CHECK (state BETWEEN 0 AND 6),
+    attempt BIGINT NOT NULL CHECK (attempt >= 0),
+    uncounted BIGINT NOT NULL,
+    rescues BIGINT NOT NULL,
+    runner_id UUID,
+    ready_at BIGINT,
+    queue BIGINT NOT NULL,
+    priority SMALLINT NOT NULL,
+    started_at BIGINT,
+    ended_at BIGINT,
+    delta TEXT,
+    error TEXT,
+    skip TEXT,
+    PRIMARY KEY (execution_id, ordinal)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+
+-- What can be claimed now, in the order of claims. A task that is claimed as it is submitted never enters it.
+CREATE INDEX cloacina_tasks_due ON cloacina_tasks (queue, priority DESC, execution_id, ordinal)
+WHERE state = 1 AND ready_at IS NULL;
+
+-- Retries, delays and snoozes in the order of their time.
+CREATE INDEX cloacina_tasks_waiting ON cloacina_tasks (queue, ready_at)
+WHERE state = 1 AND ready_at IS NOT NULL;
+
+-- History that no other row holds; most executions have none.
+CREATE TABLE cloacina_events (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    execution_id UUID NOT NULL,
+    time BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    ordinal BIGINT,
+    attempt BIGINT,
+    runner_id UUID,
+    data TEXT
+);
+
+CREATE INDEX cloacina_events_execution ON cloacina_events (execution_id, id);
+
+-- Leases and heartbeats by the database's clock, the start by the runner's own. No index but the key, so that a heartbeat
+-- is an update within its page.
+CREATE TABLE cloacina_runners (
+    id UUID NOT NULL PRIMARY KEY,
+    host TEXT NOT NULL,
+    pid BIGINT NOT NULL,
+    pid_started BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    heartbeat_at BIGINT NOT NULL,
+    lease_until BIGINT NOT NULL,
+    dead_at BIGINT,
+    workflows TEXT NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);

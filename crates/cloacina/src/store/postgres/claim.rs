@@ -1,0 +1,178 @@
+//! Claims: one statement finds and takes the tasks of a class.
+
+use std::collections::HashMap;
+
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use super::error::Fault;
+use super::row::count;
+use super::statement::query;
+use crate::store::{ClaimClass, Claimed};
+use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
+
+// `found` reads each queue's index in order without locks, a few times as far as needed, since another runner may have
+// what comes first. `taken` locks in the order of claims and skips what is locked: it never waits, so it is in nobody's way.
+// The lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the
+// planner can neither run the limit twice nor reorder. The lock on the runner's row is only taken when there is work, so
+// that looking in vain writes nothing.
+query! {
+    Claim {
+        queues: Vec<i64> => Array<BigInt>,
+        excluded_queues: Vec<i64> => Array<BigInt>,
+        excluded_ordinals: Vec<i64> => Array<BigInt>,
+        due_window: i64 => BigInt,
+        now: i64 => BigInt,
+        waiting_excluded_queues: Vec<i64> => Array<BigInt>,
+        waiting_excluded_ordinals: Vec<i64> => Array<BigInt>,
+        waiting_window: i64 => BigInt,
+        window: i64 => BigInt,
+        limit: i64 => BigInt,
+        lock_runner: Uuid => SqlUuid,
+        started_at: i64 => BigInt,
+        runner: Uuid => SqlUuid,
+        task_started_at: i64 => BigInt,
+        next_queues: Vec<i64> => Array<BigInt>,
+        next_after: i64 => BigInt,
+        next_excluded_queues: Vec<i64> => Array<BigInt>,
+        next_excluded_ordinals: Vec<i64> => Array<BigInt>,
+        check_runner: Uuid => SqlUuid,
+    } -> (SmallInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>);
+    "WITH found AS MATERIALIZED (\
+         SELECT c.* FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
+             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT ?::bigint) \
+             UNION ALL \
+             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at <= ?::bigint \
+             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             ORDER BY t.ready_at LIMIT ?::bigint)\
+         ) AS c ORDER BY c.priority DESC, c.execution_id, c.ordinal LIMIT ?::bigint\
+     ), chosen AS MATERIALIZED (\
+         SELECT f.execution_id, f.ordinal FROM found AS f CROSS JOIN LATERAL (\
+             SELECT 1 FROM cloacina_executions AS e, cloacina_tasks AS t \
+             WHERE e.id = f.execution_id AND e.state IN (0, 1) \
+             AND t.execution_id = f.execution_id AND t.ordinal = f.ordinal AND t.state = 1 \
+             FOR UPDATE OF e, t SKIP LOCKED\
+         ) AS l LIMIT ?::bigint\
+     ), alive AS MATERIALIZED (\
+         SELECT r.id FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL \
+         AND EXISTS (SELECT 1 FROM chosen) FOR SHARE\
+     ), counted AS MATERIALIZED (\
+         SELECT execution_id, count(*) AS tasks FROM chosen GROUP BY execution_id\
+     ), executions AS (\
+         UPDATE cloacina_executions AS e SET revision = e.revision + c.tasks, state = 1, \
+         started_at = coalesce(e.started_at, ?::bigint) \
+         FROM counted AS c WHERE e.id = c.execution_id \
+         RETURNING e.id, e.revision - c.tasks AS revision, e.definition_id\
+     ), tasks AS (\
+         UPDATE cloacina_tasks AS t SET state = 2, attempt = t.attempt + 1, runner_id = ?::uuid, ready_at = NULL, \
+         started_at = ?::bigint FROM chosen AS c \
+         WHERE t.execution_id = c.execution_id AND t.ordinal = c.ordinal \
+         RETURNING t.execution_id, t.ordinal, t.attempt, t.priority\
+     ), waiting AS (\
+         SELECT min(w.ready_at) AS ready_at FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
+             SELECT t.ready_at FROM cloacina_tasks AS t \
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at > ?::bigint \
+             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             ORDER BY t.ready_at LIMIT 1\
+         ) AS w\
+     ), verdict AS MATERIALIZED (\
+         SELECT CASE WHEN EXISTS (SELECT 1 FROM alive) OR (NOT EXISTS (SELECT 1 FROM chosen) AND EXISTS (\
+         SELECT 1 FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL)) \
+         THEN NULL ELSE 'cloacina:runner' END AS problem\
+     ) \
+     SELECT 1::smallint, id, revision, definition_id, NULL::bigint FROM executions \
+     UNION ALL SELECT 2::smallint, execution_id, ordinal, attempt, priority FROM tasks \
+     UNION ALL SELECT 3::smallint, NULL::uuid, (SELECT count(*) FROM found), (SELECT ready_at FROM waiting), \
+         (SELECT problem::bigint FROM verdict)"
+}
+
+/// A row of the answer: which part wrote it, an execution, and three numbers.
+pub(super) type Row = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
+
+const EXECUTION: i16 = 1;
+const TASK: i16 = 2;
+
+impl Claim {
+    pub(super) fn new(class: &ClaimClass, runner: RunnerId, now: Timestamp) -> Self {
+        let limit = i64::try_from(class.limit).unwrap_or(i64::MAX / 8);
+        // Others may have taken what comes first, or be about to.
+        let window = if limit == 0 { 1 } else { limit.saturating_mul(3).saturating_add(16) };
+        let mut queues: Vec<i64> = class.queues.iter().map(|queue| queue.0).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        let excluded_queues: Vec<i64> = class.excluded.iter().map(|(queue, _)| queue.0).collect();
+        let excluded_ordinals: Vec<i64> = class.excluded.iter().map(|(_, ordinal)| (*ordinal).into()).collect();
+        Self {
+            due_window: window,
+            waiting_window: window,
+            window,
+            limit,
+            now: now.0,
+            started_at: now.0,
+            task_started_at: now.0,
+            next_after: now.0,
+            runner: runner.uuid(),
+            lock_runner: runner.uuid(),
+            check_runner: runner.uuid(),
+            next_queues: queues.clone(),
+            queues,
+            waiting_excluded_queues: excluded_queues.clone(),
+            waiting_excluded_ordinals: excluded_ordinals.clone(),
+            next_excluded_queues: excluded_queues.clone(),
+            next_excluded_ordinals: excluded_ordinals.clone(),
+            excluded_queues,
+            excluded_ordinals,
+        }
+    }
+}
+
+/// What a class got.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) claimed: Vec<Claimed>,
+    pub(super) more: bool,
+    pub(super) next_due: Option<Timestamp>,
+}
+
+/// Puts the answer's rows together.
+pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
+    let mut executions: HashMap<Uuid, (i64, i64)> = HashMap::new();
+    let mut tasks: Vec<(i64, Uuid, Ordinal, u32)> = Vec::new();
+    let mut taken = Taken::default();
+    for row in rows {
+        match row {
+            (EXECUTION, Some(id), Some(revision), Some(definition), _) => {
+                executions.insert(id, (revision, definition));
+            }
+            (TASK, Some(id), Some(ordinal), Some(attempt), Some(priority)) => {
+                tasks.push((-priority, id, count("ordinal", ordinal)?, count("attempt", attempt)?));
+            }
+            (_, _, found, next_due, _) => {
+                taken.more = usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX) > limit;
+                taken.next_due = next_due.map(Timestamp);
+            }
+        }
+    }
+    tasks.sort_unstable();
+    for (_, id, ordinal, attempt) in tasks {
+        let Some((revision, definition)) = executions.get_mut(&id) else {
+            return Err(Fault::Corrupt(format!("task {ordinal} of execution {id} was claimed without its execution")));
+        };
+        *revision += 1;
+        taken.claimed.push(Claimed {
+            execution: id.into(),
+            definition: DefinitionId(*definition),
+            ordinal,
+            attempt,
+            revision: *revision,
+        });
+    }
+    Ok(taken)
+}

@@ -1,0 +1,45 @@
+//! Columns as values: JSON texts and counters.
+
+use std::sync::Arc;
+
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::sql_types::Text;
+use serde::de::DeserializeOwned;
+
+use super::error::Fault;
+use crate::types::{Delta, Timestamp};
+
+/// A JSON column, decoded without a copy of its text.
+#[derive(Clone, Debug, FromSqlRow)]
+pub(super) struct Decoded<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromSql<Text, Pg> for Decoded<T> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(serde_json::from_slice(value.as_bytes())?))
+    }
+}
+
+/// A delta column.
+#[derive(Clone, Debug, FromSqlRow)]
+pub(super) struct DeltaColumn(pub(super) Arc<Delta>);
+
+impl FromSql<Text, Pg> for DeltaColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(Arc::new(Delta::from_json(std::str::from_utf8(value.as_bytes())?)?)))
+    }
+}
+
+/// A column that counts.
+pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
+    u32::try_from(value).map_err(|_| Fault::Corrupt(format!("a row has {value} in its column {column}")))
+}
+
+/// A value as the text of a JSON column.
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Corrupt(format!("a value has no JSON form: {error}")))
+}
+
+pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(|time| time.0)
+}

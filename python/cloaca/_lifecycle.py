@@ -1,0 +1,51 @@
+"""The end of the process, and forks: no runner may hang or crash either (design §6)."""
+
+from __future__ import annotations
+
+import atexit
+import os
+
+from cloaca import _core
+from cloaca._workflow_registry import registry
+
+# At the interpreter's end running tasks get at most so many seconds: what is cut off runs again at the next start.
+_EXIT_GRACE = 5.0
+
+_latest: list[str] = []
+
+
+def latest_location() -> str | None:
+    """The database of the runner that started last."""
+    return _latest[0] if _latest else None
+
+
+def note_location(location: str) -> None:
+    """Keeps the database of a runner that starts."""
+    _latest[:] = [location]
+
+
+def install() -> None:
+    """Asks Python to be told of the end and of forks."""
+    atexit.register(_close_runners)
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _close_runners() -> None:
+    """Stops all live runners at once, so that their graces do not add up."""
+    import threading
+
+    runners = registry.runners()
+    threads = [
+        threading.Thread(target=runner.close_at_exit, args=(_EXIT_GRACE,), daemon=True)
+        for runner in runners
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        # A database that does not answer must not hold up the end.
+        thread.join(_EXIT_GRACE + 10)
+
+
+def _after_fork() -> None:
+    _core.after_fork_child()
+    registry.after_fork()

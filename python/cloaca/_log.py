@@ -1,0 +1,58 @@
+"""The package's logger, and the engine's records on their way to it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from logging import Logger
+    from typing import Any
+
+# What a log record has of its own.
+_TAKEN = frozenset(
+    {"args", "asctime", "created", "exc_info", "exc_text", "filename", "funcName", "levelname"}
+    | {"levelno", "lineno", "message", "module", "msecs", "msg", "name", "pathname", "process"}
+    | {"processName", "relativeCreated", "stack_info", "taskName", "thread", "threadName"}
+)
+
+
+def logger() -> Logger:
+    """The logger `cloaca`. Where the program sets no level, WARNING and above are logged."""
+    import logging
+
+    return logging.getLogger("cloaca")
+
+
+def prepare() -> int:
+    """Sets the level that `CLOACA_LOG_LEVEL` asks for, and gives the one that holds.
+
+    Raises:
+        ConfigurationError: The variable names no level.
+    """
+    import logging
+    import os
+
+    found = logger()
+    level = os.environ.get("CLOACA_LOG_LEVEL")
+    if level is not None:
+        try:
+            found.setLevel(level.strip().upper())
+        except ValueError:
+            from cloaca._exceptions import ConfigurationError
+
+            raise ConfigurationError(
+                f"CLOACA_LOG_LEVEL is {level!r}",
+                hint="it takes DEBUG, INFO, WARNING, ERROR or CRITICAL",
+            ) from None
+    if not found.handlers:
+        # Where the program has no handler either, Python would print warnings to stderr by itself.
+        found.addHandler(logging.NullHandler())
+    return found.getEffectiveLevel()
+
+
+def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> None:
+    """Logs a record of the engine; its fields become attributes of the record."""
+    extra = {f"{name}_" if name in _TAKEN else name: value for name, value in fields.items()}
+    extra["target"] = target
+    shown = ", ".join(f"{name}={value}" for name, value in fields.items())
+    logger().log(level, "%s (%s)" if shown else "%s%s", message, shown, extra=extra)

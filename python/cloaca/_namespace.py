@@ -1,0 +1,157 @@
+"""The parts of a task's full name, `tenant::package::workflow::task`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_SEPARATOR = "::"
+
+
+class _Names:
+    """A tuple of names with names for its places. Cannot be changed; compared by value."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: str) -> None:
+        for part in parts:
+            if not isinstance(part, str) or not part or _SEPARATOR in part:
+                raise ValueError(f"a part of a full name must be a text without '::', not {part!r}")
+        object.__setattr__(self, "_parts", parts)
+
+    _parts: tuple[str, ...]
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refuse."""
+        raise AttributeError(f"{type(self).__name__} cannot be changed")
+
+    def as_components(self) -> tuple[str, ...]:
+        """The parts, first the tenant. Since 0.1."""
+        return self._parts
+
+    def __str__(self) -> str:
+        """The parts, joined by `::`."""
+        return _SEPARATOR.join(self._parts)
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        return f"{type(self).__name__}({', '.join(map(repr, self._parts))})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one class with the same parts."""
+        return isinstance(other, _Names) and type(other) is type(self) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        """By value."""
+        return hash(self._parts)
+
+
+class WorkflowContext(_Names):
+    """Where a workflow's tasks have their names: tenant, package and workflow. Since 0.1."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, tenant_id: str = "public", package_name: str = "embedded", workflow_id: str = "default"
+    ) -> None:
+        """Name a place.
+
+        Args:
+            tenant_id: The tenant.
+            package_name: The package.
+            workflow_id: The workflow's name.
+
+        Raises:
+            ValueError: A part is empty or contains `::`.
+        """
+        super().__init__(tenant_id, package_name, workflow_id)
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant. Since 0.1."""
+        return self._parts[0]
+
+    @property
+    def package_name(self) -> str:
+        """The package. Since 0.1."""
+        return self._parts[1]
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's name. Since 0.1."""
+        return self._parts[2]
+
+    def task_namespace(self, task_id: str) -> TaskNamespace:
+        """The full name of a task of this workflow.
+
+        Args:
+            task_id: The task's short id.
+
+        Since 0.1.
+        """
+        return TaskNamespace(*self._parts, task_id)
+
+
+class TaskNamespace(_Names):
+    """A task's full name.
+
+    Example:
+        >>> str(cloaca.TaskNamespace("public", "embedded", "etl", "load"))
+        'public::embedded::etl::load'
+
+    Since 0.1.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, tenant_id: str, package_name: str, workflow_id: str, task_id: str) -> None:
+        """Name a task.
+
+        Args:
+            tenant_id: The tenant.
+            package_name: The package.
+            workflow_id: The workflow's name.
+            task_id: The task's short id.
+
+        Raises:
+            ValueError: A part is empty or contains `::`.
+        """
+        super().__init__(tenant_id, package_name, workflow_id, task_id)
+
+    @staticmethod
+    def from_string(text: str) -> TaskNamespace:
+        """The name of a text such as `public::embedded::etl::load`.
+
+        Args:
+            text: Four parts, joined by `::`.
+
+        Raises:
+            ValueError: It has not four parts.
+
+        Since 0.1.
+        """
+        parts = text.split(_SEPARATOR)
+        if len(parts) != 4:
+            raise ValueError(f"a full task name is tenant::package::workflow::task, not {text!r}")
+        return TaskNamespace(*parts)
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant. Since 0.1."""
+        return self._parts[0]
+
+    @property
+    def package_name(self) -> str:
+        """The package. Since 0.1."""
+        return self._parts[1]
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's name. Since 0.1."""
+        return self._parts[2]
+
+    @property
+    def task_id(self) -> str:
+        """The task's short id. Since 0.1."""
+        return self._parts[3]

@@ -1,0 +1,55 @@
+"""Serving until a signal asks to end (semantics D8)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from cloaca._runner import DefaultRunner
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(runner: DefaultRunner) -> None:
+    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts the shutdown short.
+
+    On another thread than the main one Python gets no signals: then it waits for `shutdown`.
+
+    Raises:
+        SystemExit: With 128 + the signal's number, after a second signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        runner.closing.wait()
+        runner.shutdown()
+        return
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        runner.closing.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in _ENDING}
+    try:
+        runner.closing.wait()
+        _stop(runner, received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if len(received) > 1:
+        raise SystemExit(128 + received[1])
+
+
+def _stop(runner: DefaultRunner, received: list[int]) -> None:
+    """Shuts down on another thread, so that this one stays free for a second signal."""
+    stopping = threading.Thread(target=runner.shutdown, name="cloaca-shutdown", daemon=True)
+    stopping.start()
+    while stopping.is_alive():
+        # Python runs signal handlers between two waits of the main thread at the latest.
+        stopping.join(0.1)
+        if len(received) > 1:
+            runner.shutdown(timeout=0)
+            return

@@ -1,0 +1,60 @@
+"""The states of executions and tasks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class WorkflowStatus(StrEnum):
+    """The state of an execution. It is a string: `result.status == "Completed"`.
+
+    Since 0.1.
+    """
+
+    PENDING = "Pending"
+    """Submitted; no task has started yet."""
+    RUNNING = "Running"
+    """At least one task has started."""
+    PAUSED = "Paused"
+    """Held by `pause`: what runs may finish, nothing new starts."""
+    COMPLETED = "Completed"
+    """Ended; no task failed, or every failure was handled."""
+    FAILED = "Failed"
+    """Ended with an unhandled failure, or by its timeout."""
+    CANCELLED = "Cancelled"
+    """Ended by `cancel`."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the execution has ended. Since 0.1."""
+        return self in _ENDED
+
+
+class TaskStatus(StrEnum):
+    """The state of a task of an execution. It is a string.
+
+    Since 0.1.
+    """
+
+    PENDING = "Pending"
+    """Waits for its dependencies."""
+    READY = "Ready"
+    """Waits for a worker, or for the end of a retry delay."""
+    RUNNING = "Running"
+    """Runs."""
+    COMPLETED = "Completed"
+    """Ended well."""
+    FAILED = "Failed"
+    """Ended badly; no attempt is left."""
+    SKIPPED = "Skipped"
+    """Never ran, because its trigger rule could not hold."""
+    CANCELLED = "Cancelled"
+    """Ended because its execution was cancelled or timed out."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended. Since 0.1."""
+        return self not in {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.RUNNING}
+
+
+_ENDED = frozenset({WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED})

@@ -1,0 +1,83 @@
+"""The thread that does for the engine what only Python can: start workers and the loop, interrupt, log."""
+
+from __future__ import annotations
+
+import threading
+
+from cloaca._loop import LoopThread
+from cloaca._worker import WorkerPool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca._core import Runner
+
+_INFO = 20
+
+
+class Crew:
+    """The Python threads of one runner. They hold the engine, but not the `DefaultRunner`, which may go away."""
+
+    def __init__(self, core: Runner, log_level: int) -> None:
+        self._core = core
+        self._log_level = log_level
+        self._workers = WorkerPool(core)
+        self._loop: LoopThread | None = None
+        self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
+        # INFO comes in any case, so that a level that is lowered later is noticed.
+        core.set_log_level(min(log_level, _INFO))
+
+    def start(self) -> None:
+        """Starts the supervisor; it starts the others when they are wanted."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Ends the threads of a stopped engine, waiting at most so many seconds in all."""
+        from time import monotonic
+
+        until = monotonic() + timeout
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        if self._loop is not None:
+            self._loop.close(max(until - monotonic(), 0))
+        self._workers.join(max(until - monotonic(), 0))
+
+    def _run(self) -> None:
+        while events := self._core.supervise():
+            for event in events:
+                try:
+                    self._handle(*event)
+                except Exception as error:
+                    _report(event, error)
+
+    def _handle(self, what: str, *details: Any) -> None:
+        if what == "worker_wanted":
+            self._workers.start_worker()
+        elif what == "interrupt":
+            self._workers.interrupt(details[0])
+        elif what == "loop_wanted":
+            if self._loop is None:
+                self._loop = LoopThread(self._core)
+                self._loop.start()
+        elif what == "log":
+            self._log(*details)
+
+    def _log(self, level: int, target: str, message: str, fields: dict[str, Any]) -> None:
+        from cloaca._log import logger, write
+
+        write(level, target, message, fields)
+        wanted = logger().getEffectiveLevel()
+        if wanted != self._log_level:
+            self._log_level = wanted
+            self._core.set_log_level(min(wanted, _INFO))
+
+
+def _report(event: tuple[Any, ...], error: Exception) -> None:
+    """A thread that cannot be started, a log handler that raises: the supervisor goes on."""
+    from cloaca._log import logger
+
+    try:
+        logger().error("the supervisor could not handle %r: %s", event[0], error, exc_info=error)
+    except Exception:
+        return
