@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -150,9 +149,3 @@ def test_a_refused_batch_starts_nothing(runner):
     with pytest.raises(cloaca.WorkflowNotFoundError):
         runner.submit_many([("w", None), ("unknown", None)])
     assert runner.list_executions().items == []
-
-
-def test_the_sources_print_nothing():
-    package = Path(cloaca.__file__).parent
-    for path in package.glob("*.py"):
-        assert "print(" not in path.read_text(), path

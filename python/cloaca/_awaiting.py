@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Waiters:
-    """Who waits for executions of one runner: one port for each event loop, whatever the number of waiters."""
+    """Who waits for executions of one runner.
+
+    One port for each event loop, whatever the number of waiters.
+    """
 
     def __init__(self, core: Runner) -> None:
         self._core = core
@@ -36,7 +39,6 @@ class Waiters:
             if waiters is None:
                 waiters = self._by_loop[loop] = _LoopWaiters(self._core, loop)
         return await waiters.wait(execution_id)
-
 
     def close(self) -> None:
         """Takes the ports from the loops, once those have heard of the runner's end."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class WorkflowBuilder:
     """Makes a workflow: as a context manager from the tasks defined in its block, or step by step.
 
-    A `with` block registers the workflow at its end, in place of an earlier one of the same name. If its body raises,
-    nothing is registered.
+    A `with` block registers the workflow at its end, in place of an earlier one of the same name.
+    If its body raises, nothing is registered.
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl") as builder:
@@ -54,7 +54,8 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: An argument is no string, or `workflow` is not the name.
         """
-        for what, value in (("name", name), ("tenant", tenant), ("package", package)):
+        given: dict[str, object] = {"name": name, "tenant": tenant, "package": package}
+        for what, value in given.items():
             if not isinstance(value, str) and (what == "name" or value is not None):
                 raise WorkflowValidationError(
                     f"the {what} of a workflow must be a string, not {type(value).__name__}"
@@ -119,7 +120,7 @@ class WorkflowBuilder:
 
         Since 0.1.
         """
-        if not isinstance(key, str) or not isinstance(value, str):
+        if not all(isinstance(text, str) for text in (key, value)):
             raise WorkflowValidationError(
                 f"a tag of workflow '{self._name}' must be a string with a string: "
                 f"{key!r}: {value!r}"
@@ -137,7 +138,8 @@ class WorkflowBuilder:
             The builder.
 
         Raises:
-            WorkflowValidationError: There is no such task, or the workflow has one with its id. It is a `ValueError`.
+            WorkflowValidationError: There is no such task, or the workflow has one with its id. It
+                is a `ValueError`.
 
         Since 0.1.
         """
@@ -179,10 +181,13 @@ class WorkflowBuilder:
         self._definitions[task.id] = task
 
     def build(self) -> Workflow:
-        """Validate the workflow. It is not registered: that is done by the `with` block, or by a constructor.
+        """Validate the workflow.
+
+        It is not registered: that is done by the `with` block, or by a constructor.
 
         Raises:
-            WorkflowValidationError: The definition breaks a rule; the message names the culprit. It is a `ValueError`.
+            WorkflowValidationError: The definition breaks a rule; the message names the culprit. It
+                is a `ValueError`.
             TaskValidationError: The definition of a task breaks a rule. It is a `ValueError`.
 
         Since 0.1.
@@ -236,7 +241,8 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         constructor: Returns what `WorkflowBuilder.build` made.
 
     Raises:
-        WorkflowValidationError: It returns no workflow, or one of another name. It is a `ValueError`.
+        WorkflowValidationError: It returns no workflow, or one of another name. It is a
+            `ValueError`.
 
     Example:
         >>> builder = cloaca.WorkflowBuilder("etl").add_task("extract").add_task("total")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class DefaultRunnerConfig:
     """The settings of a `DefaultRunner`. Each is an attribute, checked whenever it is set.
 
-    What is left out is taken from the environment variable `CLOACA_` + the setting's name in capital letters (`none`
-    stands for `None`), else from the defaults.
+    What is left out is taken from the environment variable `CLOACA_` + the setting's name in
+    capital letters (`none` stands for `None`), else from the defaults.
 
     Example:
         >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, task_timeout_seconds=60)
@@ -80,10 +80,12 @@ class DefaultRunnerConfig:
 
         Args:
             max_concurrent_tasks: Functions that run at once, each on a thread.
-            scheduler_poll_interval_ms: How often other processes' work is looked for where nothing wakes this one, in
-                milliseconds.
-            task_timeout_seconds: Limit of one attempt of a task that names none; `None` for no limit.
-            workflow_timeout_seconds: Limit of an execution whose submission names none; `None` for no limit.
+            scheduler_poll_interval_ms: How often other processes' work is looked for where nothing
+                wakes this one, in milliseconds.
+            task_timeout_seconds: Limit of one attempt of a task that names none; `None` for no
+                limit.
+            workflow_timeout_seconds: Limit of an execution whose submission names none; `None` for
+                no limit.
             pipeline_timeout_seconds: Another name of `workflow_timeout_seconds`.
             db_pool_size: Connections to the database.
             connection_pool_size: Another name of `db_pool_size`.
@@ -91,14 +93,16 @@ class DefaultRunnerConfig:
             enable_cron_scheduling: Whether schedules are fired.
             cron_poll_interval_seconds: Accepted; the next due time wakes the scheduler.
             cron_max_catchup_executions: Missed ticks that are made up for at most.
-            cron_enable_recovery: Accepted; ticks are recorded together with their executions and cannot be lost.
+            cron_enable_recovery: Accepted; ticks are recorded together with their executions and
+                cannot be lost.
             cron_recovery_interval_seconds: Accepted, as above.
             cron_lost_threshold_minutes: Accepted, as above.
             cron_max_recovery_age_seconds: Accepted, as above.
             cron_max_recovery_attempts: Accepted, as above.
             max_concurrent_async_tasks: Coroutines that run at once.
             heartbeat_interval: How often the runner's lease is extended, in seconds.
-            lease_ttl: How long a claim lives without a heartbeat, in seconds; at least twice `heartbeat_interval`.
+            lease_ttl: How long a claim lives without a heartbeat, in seconds; at least twice
+                `heartbeat_interval`.
             max_rescues: How often one task may be taken back from dead runners before it fails.
             max_context_bytes: What one task may write to the context, in bytes.
             shutdown_timeout: How long running tasks may take at shutdown, in seconds.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
-class TaskControl(Exception):  # noqa: N818 (these are requests, not errors)
+class TaskControl(Exception):
     """The base of the exceptions that steer a task. Private."""
 
     code: str = "task_control"

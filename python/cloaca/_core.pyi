@@ -1,10 +1,14 @@
-"""The Rust engine as Python sees it. Private: everything public is re-exported or wrapped by `cloaca`.
+"""The Rust engine as Python sees it.
 
-Times are microseconds since the Unix epoch (`*_us`), spans are microseconds too, unless a name says otherwise.
-Every method that waits releases the interpreter and honours Ctrl-C; every method refuses a forked child.
-Errors are raised as the classes of `cloaca._exceptions`, with `.code` and `.hint` set.
+Private: everything public is re-exported or wrapped by `cloaca`.
+
+Times are microseconds since the Unix epoch (`*_us`), spans are microseconds too, unless a name says
+otherwise. Every method that waits releases the interpreter and honours Ctrl-C; every method refuses
+a forked child. Errors are raised as the classes of `cloaca._exceptions`, with `.code` and `.hint`
+set.
 """
 
+import builtins
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, final
 
@@ -12,7 +16,10 @@ __version__: str
 
 @final
 class Context(MutableMapping[str, Any]):
-    """Ordered map from string keys to JSON values; encodes on write, decodes on read, notes what was written."""
+    """Ordered map from string keys to JSON values.
+
+    Encodes on write, decodes on read, notes what was written.
+    """
 
     def __init__(self, data: Mapping[str, Any] | None = None) -> None: ...
     def __getitem__(self, key: str, /) -> Any: ...
@@ -40,7 +47,10 @@ class Context(MutableMapping[str, Any]):
     def data(self) -> dict[str, Any]: ...
     def copy(self) -> Context: ...
     def replace_with(self, other: Context) -> None:
-        """Become a copy of `other`; the difference counts as written. Used for a task's return value."""
+        """Become a copy of `other`; the difference counts as written.
+
+        Used for a task's return value.
+        """
 
 @final
 class Workflow:
@@ -48,7 +58,7 @@ class Workflow:
 
     @staticmethod
     def build(definition: str) -> Workflow:
-        """Validate a definition given as JSON (see `WorkflowDefinition` in crates/cloacina/src/workflow)."""
+        """Validate the JSON of a `WorkflowDefinition` (crates/cloacina/src/workflow)."""
 
     @property
     def name(self) -> str: ...
@@ -111,7 +121,10 @@ class Execution:
             str | None,
         ]
     ]:
-        """Per task: id, status, attempts, started_at_us, ended_at_us, (type, message, traceback), skip reason."""
+        """Per task.
+
+        Id, status, attempts, started_at_us, ended_at_us, (type, message, traceback), skip reason.
+        """
 
 @final
 class Work:
@@ -148,16 +161,19 @@ class Port:
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
     def completed(self) -> list[tuple[int, Execution | None]]:
-        """Subscriptions that ended since the last call: token and execution; `None` when the runner is gone.
+        """Token and execution of the subscriptions that ended since the last call.
 
-        Makes the port unreadable. Call it first whenever the port is readable, also on `Runner.loop_port`, and only then
-        `async_notices` and `take_async`: what arrives later makes it readable again.
+        The execution is `None` when the runner is gone.
+
+        Makes the port unreadable. Call it first whenever the port is readable, also on
+        `Runner.loop_port`, and only then `async_notices` and `take_async`: what arrives later makes
+        it readable again.
         """
 
     def close(self) -> None: ...
 
 # How an attempt ended, for `finish_and_next` and `finish_async`:
-# ("completed",)                                          what `work.context` notes as written counts
+# ("completed",): what `work.context` notes as written counts
 # ("failed", type, message, traceback, lineage, retryable)
 # ("retry", after_us | None, type, message, traceback)
 # ("snooze", after_us)
@@ -178,24 +194,28 @@ class Runner:
     def runner_id(self) -> str: ...
     @property
     def closed(self) -> bool: ...
-    def register(self, workflow: Workflow, handlers: Mapping[str, tuple[str, int, bool, bool]]) -> None:
-        """Handlers by task id: executor ("threads" or "loop"), handler number, on_success, on_failure."""
+    def register(
+        self, workflow: Workflow, handlers: Mapping[str, tuple[str, int, bool, bool]]
+    ) -> None:
+        """Handlers by task id.
+
+        Executor ("threads" or "loop"), handler number, on_success, on_failure.
+        """
 
     def submit(
         self,
-        requests: list[
-            tuple[
-                str, Context | None, str | None, int, int | None, int | None, int | None
-            ]
+        requests: builtins.list[
+            tuple[str, Context | None, str | None, int, int | None, int | None, int | None]
         ],
-    ) -> list[str]:
-        """Requests: workflow, context, key, priority, delay_us, at_us, timeout_us. All or none; durable on return."""
+    ) -> builtins.list[str]:
+        """Requests: workflow, context, key, priority, delay_us, at_us, timeout_us.
+
+        All or none; durable on return.
+        """
 
     def execute(
         self,
-        request: tuple[
-            str, Context | None, str | None, int, int | None, int | None, int | None
-        ],
+        request: tuple[str, Context | None, str | None, int, int | None, int | None, int | None],
     ) -> Execution:
         """Submit and wait for the end."""
 
@@ -211,17 +231,15 @@ class Runner:
     def list(
         self,
         workflow: str | None,
-        statuses: list[str],
+        statuses: builtins.list[str],
         tags: dict[str, str] | None,
         since_us: int | None,
         limit: int,
         cursor: str | None,
-    ) -> tuple[list[Execution], str | None]: ...
+    ) -> tuple[builtins.list[Execution], str | None]: ...
     def events(
         self, execution_id: str
-    ) -> list[
-        tuple[int, str, str, str | None, int | None, str | None, str | None]
-    ]:
+    ) -> builtins.list[tuple[int, str, str, str | None, int | None, str | None, str | None]]:
         """time_us, type, execution_id, task_id, attempt, runner_id, data as JSON."""
 
     def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
@@ -235,15 +253,21 @@ class Runner:
         """Wait for work; `None` means: end this thread."""
 
     def finish_and_next(self, worker: int, work: Work, outcome: Outcome) -> Work | None:
-        """Report and take the next work; detaches only when none waits. `None` means: end this thread."""
+        """Report and take the next work; detaches only when none waits.
+
+        `None` means: end this thread.
+        """
 
     # The supervisor thread
-    def supervise(self) -> list[tuple[Any, ...]]:
-        """Wait for what to do: ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end.
+    def supervise(self) -> builtins.list[tuple[Any, ...]]:
+        """Wait for what to do.
 
-        The level of a log record is a number of `logging`, or 5 for the engine's finest; the target begins with
-        `cloacina`; the values are text, numbers and booleans.
+        ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
+        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty
+        list: end.
+
+        The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
+        begins with `cloacina`; the values are text, numbers and booleans.
         """
 
     def set_log_level(self, level: int) -> None:
@@ -252,9 +276,9 @@ class Runner:
     # The event loop's thread
     @property
     def loop_port(self) -> Port: ...
-    def take_async(self, limit: int) -> list[Work]:
+    def take_async(self, limit: int) -> builtins.list[Work]:
         """What waits, at most `limit`; the port does not tell again of what is left."""
-    def async_notices(self) -> list[tuple[str, int]]:
+    def async_notices(self) -> builtins.list[tuple[str, int]]:
         """("overrun" | "cancelled", token) for coroutines to cancel."""
 
     def finish_async(self, work: Work, outcome: Outcome) -> None:
@@ -265,12 +289,21 @@ class Runner:
 
 def now_us() -> int: ...
 def after_fork_child() -> None:
-    """Mark this process as a forked child: every engine object made before raises ForkedProcessError."""
+    """Mark this process as a forked child.
+
+    Every engine object made before raises ForkedProcessError.
+    """
 
 def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
-    """Exception classes by error code; each takes `(message, *, code, hint)`. `ValueError` when a code has none."""
+    """Exception classes by error code; each takes `(message, *, code, hint)`.
+
+    `ValueError` when a code has none.
+    """
 
 def set_encoder(encode: Any) -> None:
-    """`encode(key, value) -> str` for values that are not plain scalars; raises TypeError or ValueError."""
+    """`encode(key, value) -> str` for values that are not plain scalars.
+
+    Raises TypeError or ValueError.
+    """
 
 def nearest(typed: str, known: list[str]) -> str | None: ...

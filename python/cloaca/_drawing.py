@@ -46,13 +46,20 @@ def _svg(workflow: Workflow) -> str:
         for index, task in enumerate(column):
             boxes[task] = (x, top + index * (_HEIGHT + _GAP_Y), width)
         x += width + _GAP_X
-    parts = [_edge(boxes[before], boxes[task]) for task, befores in workflow.dependencies.items() for before in befores]
-    parts += [_box(task, *place, is_external=workflow.definitions[task].function is None) for task, place in boxes.items()]
+    parts = [
+        _edge(boxes[before], boxes[task])
+        for task, befores in workflow.dependencies.items()
+        for before in befores
+    ]
+    parts += [
+        _box(task, *place, is_external=workflow.definitions[task].function is None)
+        for task, place in boxes.items()
+    ]
     width = x - _GAP_X + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="sans-serif" font-size="13" '
-        f'style="max-width:100%">{"".join(parts)}</svg>'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="sans-serif" '
+        f'font-size="13" style="max-width:100%">{"".join(parts)}</svg>'
     )
 
 
@@ -69,7 +76,8 @@ def _edge(start: tuple[float, float, float], end: tuple[float, float, float]) ->
     x2, y2 = end[0], end[1] + _HEIGHT / 2
     middle = (x1 + x2) / 2
     return (
-        f'<path d="M{x1:.0f} {y1:.0f}C{middle:.0f} {y1:.0f} {middle:.0f} {y2:.0f} {x2 - 5:.0f} {y2:.0f}" '
+        f'<path d="M{x1:.0f} {y1:.0f}'
+        f'C{middle:.0f} {y1:.0f} {middle:.0f} {y2:.0f} {x2 - 5:.0f} {y2:.0f}" '
         'fill="none" stroke="#8a94a6"/>'
         f'<path d="M{x2:.0f} {y2:.0f}l-7 -4v8z" fill="#8a94a6"/>'
     )
@@ -78,8 +86,10 @@ def _edge(start: tuple[float, float, float], end: tuple[float, float, float]) ->
 def _box(task: str, x: float, y: float, width: float, *, is_external: bool) -> str:
     dashes = ' stroke-dasharray="5 3"' if is_external else ""
     return (
-        f'<g><title>{escape(task)}</title><rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" '
-        f'rx="7" fill="#eef3fb" stroke="#3b6fb6"{dashes}/>'
-        f'<text x="{x + width / 2:.0f}" y="{y + _HEIGHT / 2 + 4.5:.1f}" text-anchor="middle" fill="#1d2b3f">'
+        f"<g><title>{escape(task)}</title>"
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="7" '
+        f'fill="#eef3fb" stroke="#3b6fb6"{dashes}/>'
+        f'<text x="{x + width / 2:.0f}" y="{y + _HEIGHT / 2 + 4.5:.1f}" text-anchor="middle" '
+        f'fill="#1d2b3f">'
         f"{escape(_shown(task))}</text></g>"
     )

@@ -47,23 +47,23 @@ def instant_to_us(name: str, value: datetime) -> int:
     Raises:
         ConfigurationError: It is no datetime, or has no time zone.
     """
-    from datetime import datetime, timedelta, timezone
+    from datetime import UTC, datetime, timedelta
 
     if not isinstance(value, datetime):
         raise ConfigurationError(f"{name} must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise ConfigurationError(
             f"{name} must have a time zone: {value!r}",
-            hint="use datetime.now(timezone.utc), or .astimezone() for local time",
+            hint="use datetime.now(UTC), or .astimezone() for local time",
         )
-    return (value - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def us_to_instant(value: int) -> datetime:
     """The instant, in UTC, of microseconds since 1970."""
-    from datetime import datetime, timedelta, timezone
+    from datetime import UTC, datetime, timedelta
 
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=value)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
 
 
 def rfc3339(value: int) -> str:

@@ -1,9 +1,10 @@
 """Python values as JSON text: what a context, a rule and a definition are made of (semantics B1).
 
-An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects; `datetime`, `date` and `time`
-become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and `UUID` become text; tuples become arrays; sets become
-arrays too, sorted where their members compare; any `Mapping` becomes an object. Keys of objects must be strings, because
-`{1: "a"}` would come back as `{"1": "a"}`. `bytes` and everything else are refused.
+An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects;
+`datetime`, `date` and `time` become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and
+`UUID` become text; tuples become arrays; sets become arrays too, sorted where their members
+compare; any `Mapping` becomes an object. Keys of objects must be strings, because `{1: "a"}` would
+come back as `{"1": "a"}`. `bytes` and everything else are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def encode(key: str, value: object) -> str:
 
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.
-        ValueError: NaN, an infinity, a circle, more than 100 levels, or a lone surrogate. It names the key.
+        ValueError: NaN, an infinity, a circle, more than 100 levels, or a lone surrogate. It names
+            the key.
     """
     return encode_as(f"context key {key!r}", value)
 
@@ -41,7 +43,11 @@ def encode_as(what: str, value: object) -> str:
 
     try:
         text = json.dumps(
-            plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
+            plain(value),
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+            check_circular=False,
         )
         if not text.isascii():
             text.encode()
@@ -61,7 +67,9 @@ _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains it
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """The value with everything in it replaced that JSON's own types do not cover. Parts that are plain are not copied.
+    """The value with everything in it replaced that JSON's own types do not cover.
+
+    Parts that are plain are not copied.
 
     Raises:
         TypeError: A part of it has no JSON form, or an object's key is no string.
@@ -118,7 +126,10 @@ def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
 
 
 def _fields(value: object) -> object | None:
-    """The fields of a dataclass, attrs, pydantic or msgspec object by name; `None` for anything else."""
+    """The fields of a dataclass, attrs, pydantic or msgspec object by name.
+
+    `None` for anything else.
+    """
     kind = type(value)
     dump = getattr(kind, "model_dump", None)
     if dump is not None and hasattr(kind, "model_fields"):
@@ -165,4 +176,8 @@ def _advice(value: object) -> str:
 
 
 def _name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
 
-class CloacaException(Exception):  # noqa: N818 (the established name)
+class CloacaException(Exception):
     """The base of every error that cloaca raises.
 
     Attributes:
@@ -66,7 +66,12 @@ class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
 
 
 class WorkflowExecutionError(WorkflowError):
-    """An execution failed or was cancelled. Raised by `WorkflowResult.raise_for_status`. Since 0.1."""
+    """An execution failed or was cancelled.
+
+    Raised by `WorkflowResult.raise_for_status`.
+
+    Since 0.1.
+    """
 
     default_code = "workflow_failed"
     default_message = "the execution failed"
@@ -101,7 +106,12 @@ class TaskExecutionError(TaskError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """An attempt overran its timeout. Raised inside the task's function, as far as that is possible. Since 0.1."""
+    """An attempt overran its timeout.
+
+    Raised inside the task's function, as far as that is possible.
+
+    Since 0.1.
+    """
 
     default_code = "task_timeout"
     default_message = "the attempt overran its timeout"
@@ -136,7 +146,10 @@ class ConnectionError(DatabaseError, builtins.ConnectionError):
 
 
 class MigrationError(DatabaseError):
-    """The database's schema is newer than this program, or cannot be brought up to date. Since 0.1."""
+    """The database's schema is newer than this program, or cannot be brought up to date.
+
+    Since 0.1.
+    """
 
     default_code = "migration"
     default_message = "the database cannot be migrated"

@@ -1,18 +1,22 @@
-"""A hash of a function that changes when its code does, and not with the release of Python (semantics A4).
+"""A hash of a function that changes with its code, and not with the release of Python (A4).
 
-Hashed are the syntax tree of the function's source and the values of its defaults. Left out are decorators, annotations,
-docstrings, comments, positions, and whatever fields of the tree are empty, because new releases add such fields. Two
-ways to write the same tree (quotes, parentheses, line breaks) give the same hash. Where there is no source (a REPL
-without history, `exec`), the compiled code is hashed, which differs between releases of Python.
+Hashed are the syntax tree of the function's source and the values of its defaults. Left out are
+decorators, annotations, docstrings, comments, positions, and whatever fields of the tree are empty,
+because new releases add such fields. Two ways to write the same tree (quotes, parentheses, line
+breaks) give the same hash. Where there is no source (a REPL without history, `exec`), the compiled
+code is hashed, which differs between releases of Python.
 
-The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the first 16 hex characters of
-BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of what it wraps, and of their defaults.
+The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the
+first 16 hex characters of BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of
+what it wraps, and of their defaults.
 """
 
 from __future__ import annotations
 
 import re
 from types import CodeType, FunctionType
+
+from cloaca._signature import call_method
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def fingerprint(function: Callable[..., object]) -> str:
 
 
 def _parts(function: Any) -> Iterator[str]:
-    """The texts that make up a callable: through partials, methods, callable objects and wrappers."""
+    """The texts that make up a callable, through partials, methods, objects and wrappers."""
     for _ in range(32):
         if type(function) is FunctionType:
             yield _code_text(function)
@@ -58,21 +62,25 @@ def _parts(function: Any) -> Iterator[str]:
             function = function.func
         elif hasattr(function, "__func__"):
             function = function.__func__
-        elif type(getattr(type(function), "__call__", None)) is FunctionType:
-            function = type(function).__call__
+        elif type(call_method(type(function))) is FunctionType:
+            function = call_method(type(function))
         else:
             yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
             return
 
 
 def _value_text(value: object) -> str:
-    """A value without what differs from process to process: objects other than plain ones count by their type."""
+    """A value without what differs from process to process.
+
+    Objects other than plain ones count by their type.
+    """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return f"{type(value).__name__}:{value!r}"
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_value_text, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(sorted(f'{_value_text(k)}={_value_text(v)}' for k, v in value.items()))}}}"
+        pairs = (f"{_value_text(key)}={_value_text(part)}" for key, part in value.items())
+        return f"{{{','.join(sorted(pairs))}}}"
     if isinstance(value, (set, frozenset)):
         return f"{{{','.join(sorted(map(_value_text, value)))}}}"
     return f"{type(value).__module__}.{type(value).__qualname__}"
@@ -109,7 +117,10 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 
 
 def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
-    """Cuts the function out by its indentation. A cut inside brackets or a string does not parse: then further down."""
+    """Cuts the function out by its indentation.
+
+    A cut inside brackets or a string does not parse: then further down.
+    """
     import ast
 
     start = re.compile(rf"(\s*)(async\s+)?def\s+{re.escape(name)}\b")

@@ -8,7 +8,8 @@ import os
 from cloaca import _core
 from cloaca._workflow_registry import registry
 
-# At the interpreter's end running tasks get at most so many seconds: what is cut off runs again at the next start.
+# At the interpreter's end running tasks get at most so many seconds: what is cut off runs again at
+# the next start.
 _EXIT_GRACE = 5.0
 
 _latest: list[str] = []
@@ -31,19 +32,12 @@ def install() -> None:
 
 
 def _close_runners() -> None:
-    """Stops all live runners at once, so that their graces do not add up."""
-    import threading
+    """Stops the live runners, one after the other: no thread can be started any more."""
+    from time import monotonic
 
-    runners = registry.runners()
-    threads = [
-        threading.Thread(target=runner.close_at_exit, args=(_EXIT_GRACE,), daemon=True)
-        for runner in runners
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        # A database that does not answer must not hold up the end.
-        thread.join(_EXIT_GRACE + 10)
+    until = monotonic() + _EXIT_GRACE
+    for runner in registry.runners():
+        runner.close_at_exit(max(until - monotonic(), 0))
 
 
 def _after_fork() -> None:

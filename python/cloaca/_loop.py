@@ -102,7 +102,10 @@ class LoopThread:
 
 
 async def _outcome_of(work: Work) -> Outcome:
-    """Runs a coroutine to its outcome. A cancelled one fails; the engine knows whether it asked for that."""
+    """Runs a coroutine to its outcome.
+
+    A cancelled one fails; the engine knows whether it asked for that.
+    """
     try:
         task = registry.task(work.handler)
         context = work.context
@@ -118,7 +121,10 @@ async def _outcome_of(work: Work) -> Outcome:
 
 
 async def _call_back(work: Work) -> None:
-    """Makes a callback: a coroutine function on the loop, any other on a thread, so that it cannot block the loop."""
+    """Makes a callback.
+
+    A coroutine function on the loop, any other on a thread, so that it cannot block the loop.
+    """
     import asyncio
 
     from cloaca._signature import is_coroutine_function

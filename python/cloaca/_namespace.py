@@ -15,7 +15,8 @@ class _Names:
     __slots__ = ("_parts",)
 
     def __init__(self, *parts: str) -> None:
-        for part in parts:
+        given: tuple[object, ...] = parts
+        for part in given:
             if not isinstance(part, str) or not part or _SEPARATOR in part:
                 raise ValueError(f"a part of a full name must be a text without '::', not {part!r}")
         object.__setattr__(self, "_parts", parts)
@@ -40,7 +41,9 @@ class _Names:
 
     def __eq__(self, other: object) -> bool:
         """Whether both are of one class with the same parts."""
-        return isinstance(other, _Names) and type(other) is type(self) and self._parts == other._parts
+        return (
+            isinstance(other, _Names) and type(other) is type(self) and self._parts == other._parts
+        )
 
     def __hash__(self) -> int:
         """By value."""
@@ -53,7 +56,10 @@ class WorkflowContext(_Names):
     __slots__ = ()
 
     def __init__(
-        self, tenant_id: str = "public", package_name: str = "embedded", workflow_id: str = "default"
+        self,
+        tenant_id: str = "public",
+        package_name: str = "embedded",
+        workflow_id: str = "default",
     ) -> None:
         """Name a place.
 
@@ -90,7 +96,7 @@ class WorkflowContext(_Names):
 
         Since 0.1.
         """
-        return TaskNamespace(*self._parts, task_id)
+        return TaskNamespace(self.tenant_id, self.package_name, self.workflow_id, task_id)
 
 
 class TaskNamespace(_Names):

@@ -24,8 +24,8 @@ def of_return(context: Context, returned: object) -> Outcome:
 
     Args:
         context: What it was given.
-        returned: What it returned. `None` or the context: its writes count. Another context: it replaces the view. A
-            mapping: it is merged in. Anything else: the task fails.
+        returned: What it returned. `None` or the context: its writes count. Another context: it
+            replaces the view. A mapping: it is merged in. Anything else: the task fails.
     """
     from collections.abc import Mapping
 
@@ -42,7 +42,14 @@ def of_return(context: Context, returned: object) -> Outcome:
                 "it may return None, its context, another Context or a mapping"
             )
     except (TypeError, ValueError) as error:
-        return ("failed", type_name(type(error)), _message(error), None, lineage(type(error)), False)
+        return (
+            "failed",
+            type_name(type(error)),
+            _message(error),
+            None,
+            lineage(type(error)),
+            False,
+        )
     return COMPLETED
 
 

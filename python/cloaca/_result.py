@@ -21,7 +21,8 @@ class ErrorInfo:
         type: The qualified name of the exception's type, e.g. `ValueError`.
         message: What the exception said.
         traceback: The traceback's text, where there is one.
-        task_id: The task that failed; `None` where it was the execution itself, e.g. by its timeout.
+        task_id: The task that failed; `None` where it was the execution itself, e.g. by its
+            timeout.
 
     Since 0.1.
     """
@@ -60,7 +61,15 @@ class TaskResult:
     Since 0.1.
     """
 
-    __slots__ = ("_ended_us", "_started_us", "attempts", "error", "skip_reason", "status", "task_id")
+    __slots__ = (
+        "_ended_us",
+        "_started_us",
+        "attempts",
+        "error",
+        "skip_reason",
+        "status",
+        "task_id",
+    )
 
     def __init__(
         self,
@@ -162,7 +171,10 @@ class WorkflowResult:
 
     @property
     def start_time(self) -> str:
-        """`started_at` as RFC 3339 text; the time of the submission where no task has started. Since 0.1."""
+        """`started_at` as RFC 3339 text; the time of the submission where no task has started.
+
+        Since 0.1.
+        """
         us = self._execution.started_at_us
         return rfc3339(self._execution.created_at_us if us is None else us)
 

@@ -136,7 +136,9 @@ class RetryPolicy:
         """Names of the exception types that are never retried. Since 0.1."""
         return self._never_on
 
-    def should_retry(self, attempt: int, error: BaseException | type[BaseException] | str = "") -> bool:
+    def should_retry(
+        self, attempt: int, error: BaseException | type[BaseException] | str = ""
+    ) -> bool:
         """Whether another attempt follows a failed one.
 
         Args:
@@ -325,7 +327,7 @@ def exception_names(
     Raises:
         TaskValidationError: One of them is neither an exception type nor a name.
     """
-    given = (types,) if isinstance(types, (str, type)) else tuple(types)
+    given: tuple[object, ...] = (types,) if isinstance(types, (str, type)) else tuple(types)
     names = []
     for kind in given:
         if isinstance(kind, type) and issubclass(kind, BaseException):

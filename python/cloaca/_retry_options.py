@@ -10,7 +10,9 @@ from cloaca._suggestion import suggestion
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
     "fixed": BackoffStrategy.fixed,
@@ -65,8 +67,8 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
     """The policy of its dict form.
 
     Args:
-        data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds), `initial_delay_ms` and
-            `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`.
+        data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),
+            `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`.
 
     Raises:
         TaskValidationError: A word or a value is not known.
@@ -81,7 +83,9 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
                 f"unknown word {word!r} in retry_policy",
                 hint=suggestion(word, _WORDS, listing=True),
             )
-    keywords: dict[str, Any] = {name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data}
+    keywords: dict[str, Any] = {
+        name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data
+    }
     for span in ("initial_delay", "max_delay"):
         if span in data and f"{span}_ms" in data:
             raise TaskValidationError(f"retry_policy has both {span} and {span}_ms")
@@ -127,7 +131,9 @@ def _checked(policy: object) -> RetryPolicy:
     )
 
 
-def _with_never_on(policy: RetryPolicy, types: Iterable[type[BaseException] | str] | None) -> RetryPolicy:
+def _with_never_on(
+    policy: RetryPolicy, types: Iterable[type[BaseException] | str] | None
+) -> RetryPolicy:
     if types is None:
         return policy
     return policy.replace(never_on=(*policy.never_on, *exception_names("never_on", types)))
@@ -147,7 +153,7 @@ def _condition(option: str, value: object) -> RetryCondition:
     return _word(option, value, _CONDITIONS)()
 
 
-def _word(option: str, value: object, words: Mapping[str, Callable[[], Any]]) -> Callable[[], Any]:
+def _word(option: str, value: object, words: Mapping[str, Callable[[], T]]) -> Callable[[], T]:
     if isinstance(value, str) and value in words:
         return words[value]
     raise TaskValidationError(

@@ -1,4 +1,4 @@
-"""The parts of a retry policy: how the delay grows, and which failures are worth another attempt."""
+"""The parts of a retry policy: how a delay grows, and which failures are tried again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _TRANSIENT_TYPES = frozenset(
         "InterruptedError",
     }
 )
+_INFINITY = float("inf")
 _TRANSIENT_WORDS = (
     "timeout",
     "timed out",
@@ -34,7 +35,12 @@ _TRANSIENT_WORDS = (
 
 
 class BackoffStrategy:
-    """How the delay grows from attempt to attempt. Made by its static methods; compared by value. Since 0.1."""
+    """How the delay grows from attempt to attempt.
+
+    Made by its static methods; compared by value.
+
+    Since 0.1.
+    """
 
     __slots__ = ("_data",)
 
@@ -59,7 +65,9 @@ class BackoffStrategy:
 
         Since 0.1.
         """
-        return BackoffStrategy({"strategy": "linear", "multiplier": _factor("multiplier", multiplier)})
+        return BackoffStrategy(
+            {"strategy": "linear", "multiplier": _factor("multiplier", multiplier)}
+        )
 
     @staticmethod
     def exponential(base: float = 2, multiplier: float = 1) -> BackoffStrategy:
@@ -98,7 +106,7 @@ class BackoffStrategy:
                 try:
                     growth = float(self._data["base"]) ** (attempt - 1)
                 except OverflowError:
-                    growth = float("inf")
+                    growth = _INFINITY
                 # Zero times infinity would be no number.
                 return initial_us * multiplier * growth if initial_us * multiplier else 0.0
 
@@ -117,7 +125,12 @@ class BackoffStrategy:
 
 
 class RetryCondition:
-    """Which failures are worth another attempt. Made by its static methods; compared by value. Since 0.1."""
+    """Which failures are worth another attempt.
+
+    Made by its static methods; compared by value.
+
+    Since 0.1.
+    """
 
     __slots__ = ("_data",)
 
@@ -132,7 +145,10 @@ class RetryCondition:
 
     @staticmethod
     def transient_only() -> RetryCondition:
-        """Timeouts and connection errors: told by type, then by words such as "unavailable". Since 0.1."""
+        """Timeouts and connection errors: told by type, then by words such as "unavailable".
+
+        Since 0.1.
+        """
         return RetryCondition("transient")
 
     @staticmethod
@@ -156,7 +172,7 @@ class RetryCondition:
         Since 0.1.
         """
         texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-        if not texts or not all(isinstance(text, str) and text for text in texts):
+        if not texts or not all(_is_text(text) for text in texts):
             raise TaskValidationError(
                 f"the patterns of a retry condition must be texts, at least one: {patterns!r}"
             )
@@ -167,7 +183,10 @@ class RetryCondition:
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
 
     def holds(self, names: list[str], message: str) -> bool:
-        """Whether it holds for a failure with these type names, nearest first, and this message. Private."""
+        """Whether it holds for a failure with these type names, nearest first, and this message.
+
+        Private.
+        """
         if isinstance(self._data, tuple):
             text = f"{names[0] if names else ''}: {message}".lower()
             return any(pattern.lower() in text for pattern in self._data)
@@ -206,8 +225,13 @@ def names_of(error: BaseException | type[BaseException] | str) -> tuple[list[str
     return [error], error
 
 
-def _factor(name: str, value: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
-        raise TaskValidationError(f"the {name} of a backoff must be a number from 0 on, not {value!r}")
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _factor(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _INFINITY:
+        raise TaskValidationError(
+            f"the {name} of a backoff must be a number from 0 on, not {value!r}"
+        )
     return float(value)

@@ -1,4 +1,7 @@
-"""Trigger rules: the condition under which a task starts once its dependencies have ended (semantics C2)."""
+"""Trigger rules.
+
+The condition under which a task starts once its dependencies have ended (semantics C2).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ _OPERATOR_BY_SPELLING = {
 
 
 class TriggerRule:
-    """A condition. Made by `always`, `all_of`, `task_failed` and the like; compared by value. Private."""
+    """A condition.
+
+    Made by `always`, `all_of`, `task_failed` and the like; compared by value. Private.
+    """
 
     __slots__ = ("_data", "_text")
 
@@ -173,8 +179,8 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
 
     Args:
         key: The context's key.
-        operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or another spelling of
-            these such as `eq`, `Equals` or `greater_than`.
+        operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or
+            another spelling of these such as `eq`, `Equals` or `greater_than`.
         value: What to compare with; `exists` and `not_exists` need none.
 
     Raises:
@@ -193,7 +199,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
         raise TaskValidationError(
             f"the key of context_value must be a string, not {type(key).__name__}"
         )
-    spelling = operator.replace("_", "").replace(" ", "").lower() if isinstance(operator, str) else ""
+    spelling = str(operator).replace("_", "").replace(" ", "").lower()
     name = _OPERATOR_BY_SPELLING.get(spelling)
     if name is None:
         raise TaskValidationError(

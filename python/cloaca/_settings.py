@@ -53,7 +53,8 @@ class Setting:
             value = float(value)
         if not is_right or not isinstance(value, self.kind):
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
-        if self.kind is not bool and not self.minimum <= value <= self.maximum:
+        number: Any = value
+        if self.kind is not bool and not self.minimum <= number <= self.maximum:
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
         return value
 
@@ -82,7 +83,9 @@ class Setting:
         if self.kind is bool:
             return "True or False"
         number = "a whole number" if self.kind is int else "a number"
-        limits = f"from {self.minimum:g}" + ("" if self.maximum >= 1e15 else f" to {self.maximum:g}")
+        limits = f"from {self.minimum:g}" + (
+            "" if self.maximum >= 1e15 else f" to {self.maximum:g}"
+        )
         return f"{number} {limits}" + (" or None" if self.is_optional else "")
 
 

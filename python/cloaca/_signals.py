@@ -15,7 +15,7 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(runner: DefaultRunner) -> None:
-    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts the shutdown short.
+    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts that short.
 
     On another thread than the main one Python gets no signals: then it waits for `shutdown`.
 
@@ -23,18 +23,17 @@ def serve(runner: DefaultRunner) -> None:
         SystemExit: With 128 + the signal's number, after a second signal.
     """
     if threading.current_thread() is not threading.main_thread():
-        runner.closing.wait()
-        runner.shutdown()
+        runner.wait_for_closing()
         return
     received: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        runner.closing.set()
+        runner.begin_closing()
 
     previous = {number: signal.signal(number, on_signal) for number in _ENDING}
     try:
-        runner.closing.wait()
+        runner.wait_for_closing()
         _stop(runner, received)
     finally:
         for number, handler in previous.items():

@@ -17,7 +17,8 @@ _ASYNC_GENERATOR = 0x200
 _VARIADIC = 0x04
 
 _HINT = (
-    "a task takes the context, and a parameter named 'handle' or 'task_handle'; give others a default"
+    "a task takes the context, and a parameter named 'handle' or 'task_handle'; "
+    "give others a default"
 )
 
 
@@ -86,7 +87,10 @@ def name_of(function: object) -> str:
 
 
 def _flags(function: Any) -> int:
-    """The flags of the code that a call runs, through partials, methods and callable objects; 0 without code."""
+    """The flags of the code that a call runs, through partials, methods and callable objects.
+
+    0 without code.
+    """
     for _ in range(32):
         if hasattr(function, "func") and not hasattr(function, "__code__"):
             function = function.func
@@ -97,11 +101,16 @@ def _flags(function: Any) -> int:
             flags: int = code.co_flags
             # What `inspect.markcoroutinefunction` leaves behind.
             return flags | (_COROUTINE if hasattr(function, "_is_coroutine_mark") else 0)
-        call = getattr(type(function), "__call__", None)
+        call = call_method(type(function))
         if isinstance(function, type) or not hasattr(call, "__code__"):
             return 0
         function = call
     return 0
+
+
+def call_method(kind: type) -> Any:
+    """What an object of a class runs when it is called."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
 
 
 # A parameter: its name, its kind as `inspect` counts kinds, and whether it has a default.
@@ -155,7 +164,10 @@ def _inspected_parameters(task_id: str, function: Callable[..., object]) -> list
 def _arrange(
     task_id: str, function: Callable[..., object], parameters: list[_Parameter], is_async: bool
 ) -> Call:
-    """Gives each parameter its argument: the handle by its name, the context to the first other one."""
+    """Gives each parameter its argument.
+
+    The handle by its name, the context to the first other one.
+    """
     positional: list[str] = []
     named: list[tuple[str, str]] = []
     has_context = False

@@ -38,7 +38,7 @@ def request(
         TypeError: The context is no mapping, or a value in it is not JSON.
         ValueError: A value in the context is NaN or an infinity.
     """
-    name = workflow.name if isinstance(workflow, Workflow) else workflow
+    name: object = workflow.name if isinstance(workflow, Workflow) else workflow
     if not isinstance(name, str):
         raise ConfigurationError(
             f"workflow must be the name of a workflow, not {type(name).__name__}"
@@ -47,12 +47,8 @@ def request(
         context = Context(context)
     if key is not None:
         _check_key(key)
-    if priority != 0 and (
-        isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES
-    ):
-        raise ConfigurationError(
-            f"priority must be a whole number from -32768 to 32767, not {priority!r}"
-        )
+    if priority != 0:
+        _check_priority(priority)
     if delay is not None and at is not None:
         raise ConfigurationError("delay and at exclude each other: both say when it starts")
     return (
@@ -67,7 +63,7 @@ def request(
 
 
 def request_of(entry: object) -> Request:
-    """The request of an entry of `submit_many`: a name, a pair, or a mapping with the names of `submit`'s arguments.
+    """The request of an entry of `submit_many`: a pair, or a mapping of `submit`'s arguments.
 
     Raises:
         ConfigurationError: It is none of these, or an argument is not valid.
@@ -92,6 +88,13 @@ def request_of(entry: object) -> Request:
             hint="for example [('etl', {'day': 1})] or [{'workflow': 'etl', 'priority': 5}]",
         )
     return request(given.pop("workflow"), given.pop("context"), **given)
+
+
+def _check_priority(priority: object) -> None:
+    if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
+        raise ConfigurationError(
+            f"priority must be a whole number from -32768 to 32767, not {priority!r}"
+        )
 
 
 def _check_key(key: object) -> None:

@@ -1,4 +1,7 @@
-"""The thread that does for the engine what only Python can: start workers and the loop, interrupt, log."""
+"""The thread that does for the engine what only Python can.
+
+Start workers and the loop, interrupt, log.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _INFO = 20
 
 
 class Crew:
-    """The Python threads of one runner. They hold the engine, but not the `DefaultRunner`, which may go away."""
+    """The Python threads of one runner.
+
+    They hold the engine, but not the `DefaultRunner`, which may go away.
+    """
 
     def __init__(self, core: Runner, log_level: int) -> None:
         self._core = core

@@ -22,38 +22,39 @@ if TYPE_CHECKING:
     # A task's id, or the function that `task` decorated.
     TaskReference = str | Callable[..., object]
     ExceptionTypes = Iterable[type[BaseException] | str] | type[BaseException] | str
-else:
-    # `typing` would double the time of the package's import.
-    def overload(function):  # noqa: D103
-        return function
 
 
-@overload
-def task(function: Callable[P, R], /) -> Callable[P, R]: ...
-@overload
-def task(
-    *,
-    id: str | None = None,
-    dependencies: Iterable[TaskReference] | None = None,
-    retry: RetryPolicy | None = None,
-    retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
-    retry_delay_ms: float | None = None,
-    retry_max_delay_ms: float | None = None,
-    retry_condition: str | Iterable[str] | None = None,
-    retry_jitter: bool | None = None,
-    retry_on: ExceptionTypes | None = None,
-    never_on: ExceptionTypes | None = None,
-    retry_policy: Mapping[str, Any] | None = None,
-    on_success: Callable[..., object] | None = None,
-    on_failure: Callable[..., object] | None = None,
-    trigger_rule: str | TriggerRule | None = None,
-    trigger_rules: str | TriggerRule | None = None,
-    timeout: float | timedelta | None = None,
-    timeout_seconds: float | timedelta | None = None,
-    priority: int | None = None,
-    max_context_bytes: int | None = None,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+# `typing` would double the time of the package's import: at run time there are no overloads.
+if TYPE_CHECKING:
+
+    @overload
+    def task(function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def task(
+        *,
+        id: str | None = None,
+        dependencies: Iterable[TaskReference] | None = None,
+        retry: RetryPolicy | None = None,
+        retry_attempts: int | None = None,
+        retry_backoff: str | None = None,
+        retry_delay_ms: float | None = None,
+        retry_max_delay_ms: float | None = None,
+        retry_condition: str | Iterable[str] | None = None,
+        retry_jitter: bool | None = None,
+        retry_on: ExceptionTypes | None = None,
+        never_on: ExceptionTypes | None = None,
+        retry_policy: Mapping[str, Any] | None = None,
+        on_success: Callable[..., object] | None = None,
+        on_failure: Callable[..., object] | None = None,
+        trigger_rule: str | TriggerRule | None = None,
+        trigger_rules: str | TriggerRule | None = None,
+        timeout: float | timedelta | None = None,
+        timeout_seconds: float | timedelta | None = None,
+        priority: int | None = None,
+        max_context_bytes: int | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
 def task(
     function: Callable[P, R] | None = None,
     /,
@@ -82,10 +83,10 @@ def task(
     """Make a task of a function, which stays as it is: callable and testable.
 
     Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
-    `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a parameter named
-    `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async def` functions run on an event loop.
-    What it returns is `None` or the context it got, another `Context` (which replaces it), or a mapping (which is
-    merged into it).
+    `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a
+    parameter named `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async
+    def` functions run on an event loop. What it returns is `None` or the context it got, another
+    `Context` (which replaces it), or a mapping (which is merged into it).
 
     Args:
         function: The function, where the decorator stands without brackets.
@@ -96,17 +97,22 @@ def task(
         retry_backoff: `"fixed"`, `"linear"` or `"exponential"` (the default).
         retry_delay_ms: The first delay, in milliseconds (default 1000).
         retry_max_delay_ms: No delay is longer, in milliseconds (default 60000).
-        retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of texts to look for in the error.
+        retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of texts to look
+            for in the error.
         retry_jitter: Whether a delay varies by a quarter up or down (default true).
         retry_on: Exception types that are retried, with their subclasses; others are not.
         never_on: Exception types that are never retried, with their subclasses.
-        retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and `max_delay`
-            (seconds), `jitter`, `condition`, `retry_on`, `never_on`; excludes every other `retry_*`.
-        on_success: Called with `(task_id, context)` once the task's completion is durable. What it raises is logged.
+        retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
+            `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`; excludes every
+            other `retry_*`.
+        on_success: Called with `(task_id, context)` once the task's completion is durable. What it
+            raises is logged.
         on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable.
-        trigger_rule: When the task starts, once its dependencies have ended: a name such as `"one_failed"`, or a rule.
+        trigger_rule: When the task starts, once its dependencies have ended: a name such as
+            `"one_failed"`, or a rule.
         trigger_rules: The same.
-        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` where left out.
+        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` where left
+            out.
         timeout_seconds: The same.
         priority: The place among what waits for a worker, -32768 to 32767; higher first.
         max_context_bytes: How much the task may write to the context, in bytes.
@@ -115,7 +121,8 @@ def task(
         The function itself.
 
     Raises:
-        TaskValidationError: An option is not valid, or the function cannot be called as a task. It is a `ValueError`.
+        TaskValidationError: An option is not valid, or the function cannot be called as a task. It
+            is a `ValueError`.
         WorkflowValidationError: The workflow has a task with this id already.
 
     Example:
@@ -184,9 +191,10 @@ def external_task(
 ) -> str:
     """Name a task that another program runs, e.g. a worker written in Rust.
 
-    Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for `WorkflowBuilder.add_task`. It runs as
-    soon as a program that has a task of this workflow and id works on the same database; until then it waits. The
-    options given here govern it; they are those of `task`.
+    Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for
+    `WorkflowBuilder.add_task`. It runs as soon as a program that has a task of this workflow and id
+    works on the same database; until then it waits. The options given here govern it; they are
+    those of `task`.
 
     Args:
         id: The task's id.

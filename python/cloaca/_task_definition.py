@@ -1,4 +1,4 @@
-"""One task as this process knows it: what the engine stores of it, and the function that runs it."""
+"""One task as this process knows it: what the engine stores of it, and its function."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ class Progress:
 
 
 class TaskHandle:
-    """A task's own attempt. A parameter named `handle` or `task_handle` of the task's function receives it.
+    """A task's own attempt.
+
+    A parameter named `handle` or `task_handle` of the task's function receives it.
 
     Example:
         >>> @cloaca.task
@@ -83,7 +85,10 @@ class TaskHandle:
         return self._progress
 
     def is_cancelled(self) -> bool:
-        """Whether the execution was cancelled meanwhile: then what the function returns is dropped. Since 0.1."""
+        """Whether the execution was cancelled meanwhile: then what the function returns is dropped.
+
+        Since 0.1.
+        """
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
@@ -135,11 +140,12 @@ class TaskHandle:
     ) -> Awaitable[None]:
         """Wait until a condition holds.
 
-        In a function it blocks; in an `async def` task it must be awaited. The wait counts for the task's timeout.
+        In a function it blocks; in an `async def` task it must be awaited. The wait counts for the
+        task's timeout.
 
         Args:
-            condition: Called at once and then after every interval; in an `async def` task it may be a coroutine
-                function.
+            condition: Called at once and then after every interval; in an `async def` task it may
+                be a coroutine function.
             poll_interval_ms: Time between two calls, in milliseconds.
 
         Returns:

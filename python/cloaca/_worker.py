@@ -1,4 +1,7 @@
-"""The threads that run functions: each pulls a task, runs it, and hands its outcome back (design §6)."""
+"""The threads that run functions.
+
+Each pulls a task, runs it, and hands its outcome back (design §6).
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ class WorkerPool:
     def interrupt(self, number: int) -> None:
         """Raises `TaskTimeoutError` in the function that a worker runs, as far as Python can.
 
-        The engine has given the worker's place to another one: it ends after this task. So the exception, however
-        late it comes, cannot hit another task.
+        The engine has given the worker's place to another one: it ends after this task. So the
+        exception, however late it comes, cannot hit another task.
         """
         with self._lock:
             worker = self._workers.get(number)
@@ -126,10 +129,7 @@ def attempt(work: Work) -> Outcome:
         call, function = task.call, task.function
         assert call is not None
         assert function is not None
-        if call.is_plain:
-            returned = function(context)
-        else:
-            returned = invoke(function, call, work, context)
+        returned = function(context) if call.is_plain else invoke(function, call, work, context)
         if returned is None or returned is context:
             return COMPLETED
         return of_return(context, returned)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 class Workflow:
     """A valid workflow: tasks, their order, and a version that changes with what they do.
 
-    Made by `WorkflowBuilder.build`. Task ids may be given short (`load`) or full (`public::embedded::etl::load`).
+    Made by `WorkflowBuilder.build`. Task ids may be given short (`load`) or full
+    (`public::embedded::etl::load`).
 
     Since 0.1.
     """
@@ -33,6 +34,19 @@ class Workflow:
         """The tasks by id. Private."""
         return self._definitions
 
+    def handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
+        """Who runs its tasks here, as the engine reads it. Private."""
+        return {
+            task.id: (
+                "loop" if task.kind == "async" else "threads",
+                task.handler,
+                task.options.on_success is not None,
+                task.options.on_failure is not None,
+            )
+            for task in self._definitions.values()
+            if task.handler is not None
+        }
+
     @property
     def name(self) -> str:
         """Its name. Since 0.1."""
@@ -45,7 +59,10 @@ class Workflow:
 
     @property
     def version(self) -> str:
-        """Sixteen hex characters over all that changes what it does: see "Versions" in the docs. Since 0.1."""
+        """Sixteen hex characters over all that changes what it does: see "Versions" in the docs.
+
+        Since 0.1.
+        """
         return self._core.version
 
     @property
@@ -64,11 +81,17 @@ class Workflow:
         return self._core.dependencies
 
     def topological_sort(self) -> list[str]:
-        """The full names of the tasks, each after its dependencies; ties by declaration. Since 0.1."""
+        """The full names of the tasks, each after its dependencies; ties by declaration.
+
+        Since 0.1.
+        """
         return self._core.topological_sort()
 
     def get_execution_levels(self) -> list[list[str]]:
-        """The full names of the tasks by level: tasks of one level can run in parallel. Since 0.1."""
+        """The full names of the tasks by level: tasks of one level can run in parallel.
+
+        Since 0.1.
+        """
         return self._core.get_execution_levels()
 
     def get_roots(self) -> list[str]:

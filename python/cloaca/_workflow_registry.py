@@ -1,4 +1,7 @@
-"""What this process has defined: workflows by name, tasks outside of any workflow, and the runners to be told."""
+"""What this process has defined.
+
+Workflows by name, tasks outside of any workflow, and the runners to be told.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ class WorkflowRegistry:
         self._workflows: dict[str, tuple[int, Workflow]] = {}
         self._loose: dict[str, TaskDefinition] = {}
         self._runners: WeakSet[DefaultRunner] = WeakSet()
-        # Every function that was ever registered: work that is queued may still name a replaced one.
+        # Every function that was ever registered: work that is queued may still name a replaced
+        # one.
         self._handlers: list[TaskDefinition] = []
         self._revision = 0
 
@@ -67,7 +71,10 @@ class WorkflowRegistry:
         return suggestion(id, list(self._loose))
 
     def add_workflow(self, workflow: Workflow) -> None:
-        """Keeps a workflow, in place of an earlier one of its name, and tells the live runners (semantics A3)."""
+        """Keeps a workflow, in place of an earlier one of its name.
+
+        And tells the live runners (semantics A3).
+        """
         with self._lock:
             for task in workflow.definitions.values():
                 if task.function is not None and task.handler is None:
@@ -108,7 +115,10 @@ class WorkflowRegistry:
             return list(self._runners)
 
     def after_fork(self) -> None:
-        """In a forked child: forgets the runners, which stayed behind, and a lock that another thread may hold."""
+        """In a forked child.
+
+        Forgets the runners, which stayed behind, and a lock that another thread may hold.
+        """
         self._lock = allocate_lock()
         self._runners = WeakSet()
 

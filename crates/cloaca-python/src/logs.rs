@@ -103,8 +103,10 @@ impl Threshold {
     }
 
     /// Queues this level of Python's and those above.
-    pub fn set(&self, level: u8) {
-        self.0.store(level, Ordering::Release);
+    pub fn set(&self, level: i64) {
+        let level = level.clamp(0, u8::MAX.into());
+        self.0
+            .store(u8::try_from(level).unwrap_or(u8::MAX), Ordering::Release);
         tracing::callsite::rebuild_interest_cache();
     }
 

@@ -299,7 +299,7 @@ impl Runner {
     }
 
     /// Queues log events of this level (as `logging` numbers it) and above for `supervise`; 20 at first.
-    fn set_log_level(&self, level: u8) {
+    fn set_log_level(&self, level: i64) {
         self.threshold.set(level);
     }
 

@@ -82,12 +82,11 @@ pub(super) async fn commit(
     };
     let mut duplicates = Vec::new();
     for (changes, applied) in rounds.iter().zip(&applied) {
-        let mut keys_seen: HashSet<Uuid> = HashSet::new();
         for change in changes {
             match change {
                 Change::Submit(index) => {
                     let id = batch.submits[*index].record.id.uuid();
-                    if !(applied.contains(&(SUBMITTED, Some(id))) && keys_seen.insert(id)) {
+                    if !applied.contains(&(SUBMITTED, Some(id))) {
                         duplicates.push(*index);
                     }
                 }
@@ -99,7 +98,7 @@ pub(super) async fn commit(
         }
     }
     for index in duplicates {
-        let id = duplicate_of(connection, &batch.submits[index]).await?;
+        let id = duplicate_of(connection, session, &batch.submits[index]).await?;
         committed.submits[index] = SubmitVerdict::Duplicate(id);
     }
     for taken in taken {
@@ -153,10 +152,14 @@ async fn in_transaction(
 
 /// The execution that is in the way: the one with the key, or this very one, sent again by a caller that did not learn
 /// whether its first commit was applied.
-async fn duplicate_of(mut connection: &AsyncPgConnection, submit: &Submit<'_>) -> Result<ExecutionId, Fault> {
+async fn duplicate_of(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    submit: &Submit<'_>,
+) -> Result<ExecutionId, Fault> {
     let Some(key) = submit.record.key.as_deref() else { return Ok(submit.record.id) };
     let statement = ExecutionOfKey { workflow: submit.workflow, execution_key: key };
-    let holders: Vec<Uuid> = statement.load(&mut connection).await?;
+    let holders: Vec<Uuid> = session.read(connection, statement).await?;
     Ok(holders.first().map_or(submit.record.id, |id| ExecutionId::from(*id)))
 }
 

@@ -1,0 +1,155 @@
+//! Lists of executions: by id, by state, by definition, by deadline. Each reads one index in order, as far as it must.
+
+use std::collections::HashSet;
+
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Uuid as SqlUuid};
+use diesel_async::AsyncPgConnection;
+use uuid::Uuid;
+
+use super::connection::Session;
+use super::error::Fault;
+use super::statement::query;
+use crate::store::{Due, ListQuery};
+use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
+
+/// Ids grow with the time of their submission, to within this many microseconds.
+const ID_SLACK: i64 = 60_000_000;
+
+query! {
+    ById {
+        before: Uuid => SqlUuid,
+        from: Uuid => SqlUuid,
+        since: i64 => BigInt,
+        all_states: bool => Bool,
+        states: Vec<i16> => Array<SmallInt>,
+        limit: i64 => BigInt,
+    } -> SqlUuid;
+    "SELECT e.id FROM cloacina_executions AS e WHERE e.id < ? AND e.id >= ? AND e.created_at >= ? \
+     AND (? OR e.state = ANY(?)) ORDER BY e.id DESC LIMIT ?"
+}
+
+query! {
+    ByDefinition {
+        definitions: Vec<i64> => Array<BigInt>,
+        before: Uuid => SqlUuid,
+        from: Uuid => SqlUuid,
+        since: i64 => BigInt,
+        all_states: bool => Bool,
+        states: Vec<i16> => Array<SmallInt>,
+        inner_limit: i64 => BigInt,
+        limit: i64 => BigInt,
+    } -> SqlUuid;
+    "SELECT e.id FROM unnest(?) AS d (id) CROSS JOIN LATERAL (\
+     SELECT x.id FROM cloacina_executions AS x WHERE x.definition_id = d.id AND x.id < ? AND x.id >= ? \
+     AND x.created_at >= ? AND (? OR x.state = ANY(?)) ORDER BY x.id DESC LIMIT ?) AS e ORDER BY e.id DESC LIMIT ?"
+}
+
+query! {
+    /// None of the states is that of completed executions: those are not in the index.
+    ByState {
+        states: Vec<i16> => Array<SmallInt>,
+        before: Uuid => SqlUuid,
+        from: Uuid => SqlUuid,
+        since: i64 => BigInt,
+        all_definitions: bool => Bool,
+        definitions: Vec<i64> => Array<BigInt>,
+        inner_limit: i64 => BigInt,
+        limit: i64 => BigInt,
+    } -> SqlUuid;
+    "SELECT e.id FROM unnest(?) AS s (state) CROSS JOIN LATERAL (\
+     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < ? AND x.id >= ? \
+     AND x.created_at >= ? AND (? OR x.definition_id = ANY(?)) ORDER BY x.id DESC LIMIT ?) AS e \
+     ORDER BY e.id DESC LIMIT ?"
+}
+
+query! {
+    Overdue { now: i64 => BigInt, after: i64 => BigInt } -> (Nullable<SqlUuid>, BigInt);
+    "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= ? AND state = 1 \
+     ORDER BY deadline, id) UNION ALL \
+     (SELECT NULL::uuid, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline > ? AND state = 1 \
+     ORDER BY deadline LIMIT 1)"
+}
+
+/// Ids of executions, newest first.
+pub(super) async fn list(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    query: &ListQuery,
+) -> Result<Vec<ExecutionId>, Fault> {
+    let definitions = definitions(connection, session, query).await?;
+    if query.limit == 0 || definitions.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let before = query.before.map_or(Uuid::max(), |id| id.uuid());
+    let since = query.since.map_or(i64::MIN, |since| since.0);
+    let from = query.since.map_or(Uuid::nil(), |since| first_id_of(since - ID_SLACK));
+    let states: HashSet<ExecutionStatus> = query.statuses.iter().copied().collect();
+    let all_states = states.is_empty();
+    let codes: Vec<i16> = states.iter().map(|status| status.code()).collect();
+    let ids: Vec<Uuid> = if !all_states && !states.contains(&ExecutionStatus::Completed) {
+        let statement = ByState {
+            states: codes,
+            before,
+            from,
+            since,
+            all_definitions: definitions.is_none(),
+            definitions: definitions.unwrap_or_default(),
+            inner_limit: limit,
+            limit,
+        };
+        session.read(connection, statement).await?
+    } else if let Some(definitions) = definitions {
+        let statement = ByDefinition {
+            definitions,
+            before,
+            from,
+            since,
+            all_states,
+            states: codes,
+            inner_limit: limit,
+            limit,
+        };
+        session.read(connection, statement).await?
+    } else {
+        session.read(connection, ById { before, from, since, all_states, states: codes, limit }).await?
+    };
+    Ok(ids.into_iter().map(Into::into).collect())
+}
+
+/// Below every id that was made at or after this time.
+fn first_id_of(time: Timestamp) -> Uuid {
+    let milliseconds = u64::try_from(time.0 / 1000).unwrap_or_default().min((1 << 48) - 1);
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
+    Uuid::from_bytes(bytes)
+}
+
+/// The definitions that the query allows; none means all.
+async fn definitions(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    query: &ListQuery,
+) -> Result<Option<Vec<i64>>, Fault> {
+    let given: Option<HashSet<i64>> = query.definitions.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
+    let Some(workflow) = &query.workflow else { return Ok(given.map(|ids| ids.into_iter().collect())) };
+    let named = super::definition::ids_of(connection, session, workflow).await?;
+    Ok(Some(named.into_iter().filter(|id| given.as_ref().is_none_or(|given| given.contains(id))).collect()))
+}
+
+/// Running executions that have overrun their timeout, and the next deadline.
+pub(super) async fn overdue(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    now: Timestamp,
+) -> Result<Due, Fault> {
+    let rows: Vec<(Option<Uuid>, i64)> = session.read(connection, Overdue { now: now.0, after: now.0 }).await?;
+    let mut due = Due::default();
+    for (id, deadline) in rows {
+        match id {
+            Some(id) => due.executions.push(id.into()),
+            None => due.next = Some(Timestamp(deadline)),
+        }
+    }
+    Ok(due)
+}

@@ -1,0 +1,233 @@
+//! Reading executions and their history: one statement for all executions, one for all their tasks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::Queryable;
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use uuid::Uuid;
+
+use super::connection::Session;
+use super::error::Fault;
+use super::row::{Decoded, DeltaColumn, count};
+use super::statement::query;
+use crate::types::{
+    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent, Json, Skip,
+    TaskRecord, TaskStatus, Timestamp,
+};
+
+// The lateral subqueries keep to the order of the ids: a row is looked up by its key for each of them. `OFFSET 0` keeps
+// the planner from turning that around.
+query! {
+    SelectExecutions { ids: Vec<Uuid> => Array<SqlUuid> } -> (
+        SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
+        Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>, Nullable<Text>,
+    );
+    "SELECT e.id, e.definition_id, d.task_count, e.state, e.revision, e.priority, e.execution_key, e.created_at, \
+     e.start_at, e.started_at, e.ended_at, e.timeout, e.deadline, e.paused_at, e.error, \
+     (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) \
+     FROM unnest(?::uuid[]) AS n (id) \
+     CROSS JOIN LATERAL (SELECT * FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e \
+     CROSS JOIN LATERAL (SELECT x.task_count FROM cloacina_definitions AS x WHERE x.id = e.definition_id OFFSET 0) AS d"
+}
+
+#[derive(Queryable)]
+struct ExecutionRow {
+    id: Uuid,
+    definition: i64,
+    task_count: i64,
+    state: i16,
+    revision: i64,
+    priority: i16,
+    key: Option<String>,
+    created_at: i64,
+    start_at: Option<i64>,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    timeout: Option<i64>,
+    deadline: Option<i64>,
+    paused_at: Option<i64>,
+    error: Option<Decoded<(Option<u32>, Failure)>>,
+    input: Option<Decoded<Context>>,
+}
+
+query! {
+    SelectTasks { ids: Vec<Uuid> => Array<SqlUuid> } -> (
+        SqlUuid, BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>,
+        Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
+    );
+    "SELECT t.execution_id, t.ordinal, t.state, t.attempt, t.uncounted, t.rescues, t.runner_id, t.ready_at, \
+     t.started_at, t.ended_at, t.delta, t.error, t.skip FROM unnest(?::uuid[]) AS n (id) \
+     CROSS JOIN LATERAL (SELECT * FROM cloacina_tasks AS x WHERE x.execution_id = n.id OFFSET 0) AS t"
+}
+
+#[derive(Queryable)]
+struct TaskRow {
+    execution: Uuid,
+    ordinal: i64,
+    state: i16,
+    attempt: i64,
+    uncounted: i64,
+    rescues: i64,
+    runner: Option<Uuid>,
+    ready_at: Option<i64>,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    delta: Option<DeltaColumn>,
+    error: Option<Decoded<Failure>>,
+    skip: Option<Decoded<Skip>>,
+}
+
+query! {
+    SelectStates { ids: Vec<Uuid> => Array<SqlUuid> } -> (SqlUuid, SmallInt);
+    "SELECT e.id, e.state FROM unnest(?::uuid[]) AS n (id) \
+     CROSS JOIN LATERAL (SELECT x.id, x.state FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e"
+}
+
+query! {
+    SelectEvents { execution_id: Uuid => SqlUuid } -> (
+        BigInt, Text, Nullable<BigInt>, Nullable<BigInt>, Nullable<SqlUuid>, Nullable<Text>,
+    );
+    "SELECT time, kind, ordinal, attempt, runner_id, data FROM cloacina_events WHERE execution_id = ? ORDER BY id"
+}
+
+#[derive(Queryable)]
+struct EventRow {
+    time: i64,
+    kind: String,
+    ordinal: Option<i64>,
+    attempt: Option<i64>,
+    runner: Option<Uuid>,
+    data: Option<Decoded<Json>>,
+}
+
+/// The executions that exist, in the order of their ids here, of one snapshot and in one round trip.
+pub(super) async fn executions(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    ids: &[ExecutionId],
+) -> Result<Vec<ExecutionRecord>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut unique: Vec<Uuid> = ids.iter().map(ExecutionId::uuid).collect();
+    unique.sort_unstable();
+    unique.dedup();
+    let select_executions = SelectExecutions { ids: unique.clone() };
+    let select_tasks = SelectTasks { ids: unique };
+    let begin = format!("{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", session.begin());
+    let (mut first, mut second, mut third) = (connection, connection, connection);
+    let rows: Vec<ExecutionRow>;
+    let tasks: Vec<TaskRow>;
+    if session.pooled {
+        first.batch_execute(&begin).await?;
+        rows = select_executions.load(&mut second).await?;
+        tasks = select_tasks.load(&mut third).await?;
+    } else {
+        (_, rows, tasks) = futures_util::future::try_join3(
+            first.batch_execute(&begin),
+            select_executions.load(&mut second),
+            select_tasks.load(&mut third),
+        )
+        .await?;
+    }
+    let mut last = connection;
+    last.batch_execute("COMMIT").await?;
+    let mut records: HashMap<Uuid, ExecutionRecord> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        records.insert(row.id, record(row)?);
+    }
+    for row in tasks {
+        if let Some(record) = records.get_mut(&row.execution) {
+            put_task(record, row)?;
+        }
+    }
+    Ok(ids.iter().filter_map(|id| records.get(&id.uuid()).cloned()).collect())
+}
+
+fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
+    Ok(ExecutionRecord {
+        id: row.id.into(),
+        definition: DefinitionId(row.definition),
+        revision: row.revision,
+        status: execution_status(row.state)?,
+        priority: row.priority,
+        key: row.key,
+        input: row.input.map_or_else(Arc::default, |input| Arc::new(input.0)),
+        created_at: Timestamp(row.created_at),
+        start_at: row.start_at.map(Timestamp),
+        started_at: row.started_at.map(Timestamp),
+        ended_at: row.ended_at.map(Timestamp),
+        timeout: row.timeout,
+        deadline: row.deadline.map(Timestamp),
+        paused_at: row.paused_at.map(Timestamp),
+        error: row.error.map(|error| error.0),
+        tasks: vec![TaskRecord::pending(); count("task_count", row.task_count)? as usize],
+    })
+}
+
+fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
+    let ordinal = count("ordinal", row.ordinal)?;
+    let (id, task_count) = (record.id, record.tasks.len());
+    let Some(task) = record.tasks.get_mut(ordinal as usize) else {
+        return Err(Fault::Corrupt(format!(
+            "execution {id} has a row of task {ordinal}, and its workflow has {task_count} tasks"
+        )));
+    };
+    *task = TaskRecord {
+        status: TaskStatus::from_code(row.state)
+            .ok_or_else(|| Fault::Corrupt(format!("task {ordinal} of execution {id} has the state {}", row.state)))?,
+        attempt: count("attempt", row.attempt)?,
+        uncounted: count("uncounted", row.uncounted)?,
+        rescues: count("rescues", row.rescues)?,
+        runner: row.runner.map(Into::into),
+        ready_at: row.ready_at.map(Timestamp),
+        started_at: row.started_at.map(Timestamp),
+        ended_at: row.ended_at.map(Timestamp),
+        delta: row.delta.map(|delta| delta.0),
+        error: row.error.map(|error| error.0),
+        skip: row.skip.map(|skip| skip.0),
+        stored: true,
+    };
+    Ok(())
+}
+
+pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
+    ExecutionStatus::from_code(code).ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
+}
+
+/// The states of the executions that exist.
+pub(super) async fn statuses(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    ids: &[ExecutionId],
+) -> Result<Vec<(ExecutionId, ExecutionStatus)>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = SelectStates { ids: ids.iter().map(ExecutionId::uuid).collect() };
+    let rows: Vec<(Uuid, i16)> = session.read(connection, statement).await?;
+    rows.into_iter().map(|(id, state)| Ok((id.into(), execution_status(state)?))).collect()
+}
+
+/// The stored events of an execution, oldest first.
+pub(super) async fn history(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    id: ExecutionId,
+) -> Result<Vec<HistoryEvent>, Fault> {
+    let rows: Vec<EventRow> = session.read(connection, SelectEvents { execution_id: id.uuid() }).await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(HistoryEvent {
+                time: Timestamp(row.time),
+                kind: row.kind,
+                task: row.ordinal.map(|ordinal| count("ordinal", ordinal)).transpose()?,
+                attempt: row.attempt.map(|attempt| count("attempt", attempt)).transpose()?,
+                runner: row.runner.map(Into::into),
+                data: row.data.map(|data| data.0),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,71 @@
+//! Deleting old executions.
+
+use diesel::sql_types::{Array, BigInt, Nullable, Uuid as SqlUuid};
+use diesel_async::AsyncPgConnection;
+use uuid::Uuid;
+
+use super::connection::Session;
+use super::error::Fault;
+use super::statement::query;
+use crate::types::Timestamp;
+
+/// Rows read at a time in the search for old ones.
+const PAGE: i64 = 1000;
+
+query! {
+    OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
+    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > ? ORDER BY id LIMIT ?"
+}
+
+query! {
+    /// The end is compared again: an execution may run again since, by a retry. In the order of ids, as every writer.
+    Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
+    "WITH gone AS (\
+         DELETE FROM cloacina_executions AS e USING unnest(?) AS n (id) \
+         WHERE e.id = n.id AND coalesce(e.ended_at < ?, false) RETURNING e.id\
+     ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id), \
+     tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id), \
+     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id) \
+     SELECT count(*) FROM gone"
+}
+
+pub(super) async fn prune(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let ids = ended_before(connection, session, before, limit).await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let deleted: Vec<i64> = session.read(connection, Delete { ids, before: before.0 }).await?;
+    Ok(deleted.first().and_then(|count| usize::try_from(*count).ok()).unwrap_or_default())
+}
+
+/// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
+/// submitted after `before` cannot have ended before it, nor can any that follows.
+async fn ended_before(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<Uuid>, Fault> {
+    let mut ids = Vec::new();
+    let mut after = Uuid::nil();
+    while ids.len() < limit {
+        let statement = OldestFirst { after, limit: PAGE };
+        let rows: Vec<(Uuid, i64, Option<i64>)> = session.read(connection, statement).await?;
+        let Some((last, _, _)) = rows.last() else { break };
+        after = *last;
+        for (id, created_at, ended_at) in rows {
+            if ids.len() == limit || created_at >= before.0 {
+                return Ok(ids);
+            }
+            if ended_at.is_some_and(|ended_at| ended_at < before.0) {
+                ids.push(id);
+            }
+        }
+    }
+    Ok(ids)
+}

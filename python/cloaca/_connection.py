@@ -1,0 +1,9 @@
+"""Tells the Rust module of the package's exceptions and encoder, while the package is imported."""
+
+from __future__ import annotations
+
+from cloaca import _core, _encoding, _exceptions, _lifecycle
+
+_core.set_exceptions(dict(_exceptions.CLASS_BY_CODE))
+_core.set_encoder(_encoding.encode)
+_lifecycle.install()

@@ -1,0 +1,390 @@
+"""The runner: the engine on one database, with this process's workflows and workers."""
+
+from __future__ import annotations
+
+from cloaca import _core
+from cloaca._control_methods import ControlMethods
+from cloaca._exceptions import ConfigurationError
+from cloaca._handle import WorkflowHandle
+from cloaca._result import WorkflowResult
+from cloaca._submission import request, request_of
+from cloaca._workflow_registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime, timedelta
+    from types import TracebackType
+    from typing import Any, Self
+
+    from cloaca._awaiting import Waiters
+    from cloaca._config import DefaultRunnerConfig
+    from cloaca._core import Context
+    from cloaca._workflow import Workflow
+
+# Seconds that threads get to end once the engine has stopped.
+_JOIN = 2.0
+
+
+class DefaultRunner(ControlMethods):
+    """The engine on one database.
+
+    It starts when it is made, and runs every workflow that this process defines.
+
+    Use it as a context manager, also with `async with`, or call `shutdown()`. Work that other
+    processes submitted to the same database is done too, where this process has the functions for
+    it.
+
+    Example:
+        >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
+        ...     result = runner.execute("etl", {"day": "2026-01-01"})
+
+    Since 0.1.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        config: DefaultRunnerConfig | None = None,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        """Open a database and start.
+
+        Args:
+            database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
+                path, or a `postgresql://` URL. The environment's `CLOACA_DATABASE_URL` where left
+                out.
+            config: Settings; the environment's and the defaults where left out.
+            schema: The PostgreSQL schema to work in: one for each tenant.
+
+        Raises:
+            ConfigurationError: The URL, the schema's name or a setting is not valid. It is a
+                `ValueError`.
+            ConnectionError: The database cannot be opened. It is a `DatabaseError` and a builtin
+                `ConnectionError`.
+            MigrationError: The database's schema is newer than this program.
+        """
+        from cloaca._start import start
+
+        self._crew: Any = None
+        self._shut = False
+        started = start(database_url, config, schema)
+        self._core = started.core
+        self._crew = started.crew
+        self._waiters = started.waiters
+        self._closing = started.closing
+        self._config = started.config
+        self._catching_up = started.lock
+        self._revision = 0
+        registry.add_runner(self)
+        try:
+            self.catch_up()
+        except BaseException:
+            self.shutdown(timeout=0)
+            raise
+
+    @staticmethod
+    def with_config(database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
+        """A runner with settings: the same as `DefaultRunner(database_url, config)`. Since 0.1."""
+        return DefaultRunner(database_url, config)
+
+    @staticmethod
+    def with_schema(database_url: str, schema: str) -> DefaultRunner:
+        """A runner in a PostgreSQL schema of its own, which is created where it does not exist.
+
+        Args:
+            database_url: A `postgresql://` URL.
+            schema: The schema's name: letters, digits and `_`.
+
+        Raises:
+            ConfigurationError: The name is not valid, or the database has no schemas. It is a
+                `ValueError`.
+
+        Since 0.1.
+        """
+        if schema is None:
+            raise ConfigurationError("Schema name cannot be empty")
+        return DefaultRunner(database_url, schema=schema)
+
+    def execute(
+        self,
+        workflow_name: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> WorkflowResult:
+        """Run a workflow and wait for its end. Ctrl-C ends the waiting; the execution goes on.
+
+        Args:
+            workflow_name: The workflow.
+            context: What the tasks see at first.
+            timeout: The execution's own limit in seconds, from its first task's start; it fails
+                when it is over.
+            key: Makes the submission idempotent: an execution with this key is waited for, and none
+                is started.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start; a datetime with a time zone.
+
+        Returns:
+            The result, also of an execution that failed, timed out or was cancelled.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database did not take the submission within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Since 0.1.
+        """
+        self.catch_up()
+        submission = request(
+            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        return WorkflowResult(self._core.execute(submission))
+
+    async def execute_async(
+        self,
+        workflow_name: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> WorkflowResult:
+        """Run a workflow and wait for its end on an event loop.
+
+        Arguments and errors are those of `execute`.
+
+        Args:
+            workflow_name: The workflow.
+            context: What the tasks see at first.
+            timeout: The execution's own limit in seconds.
+            key: Makes the submission idempotent.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start.
+
+        Returns:
+            The result, also of an execution that failed, timed out or was cancelled.
+
+        Since 0.1.
+        """
+        import asyncio
+
+        submission = request(
+            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        (handle,) = await asyncio.to_thread(self._submit, [submission])
+        return await handle
+
+    def submit(
+        self,
+        workflow: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> WorkflowHandle:
+        """Start a workflow, without waiting for its end.
+
+        The submission is durable when this returns.
+
+        Args:
+            workflow: The workflow.
+            context: What the tasks see at first.
+            key: Makes the submission idempotent: while an execution of this workflow with this key
+                exists, its handle is returned and none is started. At most 512 characters.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start; a datetime with a time zone.
+            timeout: The execution's own limit in seconds, from its first task's start; it fails
+                when it is over.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database did not take the submission within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Since 0.1.
+        """
+        submission = request(
+            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        return self._submit([submission])[0]
+
+    def submit_many(
+        self,
+        submissions: Iterable[
+            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
+        ],
+    ) -> list[WorkflowHandle]:
+        """Start many executions in one commit: all or none.
+
+        Args:
+            submissions: `(workflow, context)` pairs, or mappings with the names of `submit`'s
+                arguments.
+
+        Raises:
+            WorkflowNotFoundError: One of the workflows is not known.
+            ConfigurationError: An argument of one of them is not valid.
+            DatabaseError: The database did not take them within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> handles = runner.submit_many(("resize", {"file": name}) for name in names)
+
+        Since 0.1.
+        """
+        return self._submit([request_of(entry) for entry in submissions])
+
+    def run_forever(self) -> None:
+        """Work until SIGTERM or SIGINT, then shut down: running tasks end, the rest is given back.
+
+        A second signal cuts that short. On another thread than the main one, it works until
+        `shutdown` is called.
+
+        Raises:
+            SystemExit: After a second signal.
+
+        Since 0.1.
+        """
+        from cloaca._signals import serve
+
+        serve(self)
+
+    def shutdown(self, *, timeout: float | None = None) -> None:
+        """Stop: no new task starts, running ones get time to end, the rest is given back.
+
+        Calling it twice is harmless.
+
+        Args:
+            timeout: Seconds that running tasks may take; `shutdown_timeout` of the settings where
+                left out.
+
+        Since 0.1.
+        """
+        registry.remove_runner(self)
+        grace = self._config.shutdown_timeout if timeout is None else timeout
+        self._core.stop(round(grace * 1_000_000))
+        self._shut = True
+        self.begin_closing()
+        self._waiters.close()
+        self._crew.join(_JOIN)
+
+    @property
+    def config(self) -> DefaultRunnerConfig:
+        """The settings. Changing them has no effect on a runner that has started. Since 0.1."""
+        return self._config
+
+    @property
+    def core(self) -> _core.Runner:
+        """The engine. Private."""
+        return self._core
+
+    @property
+    def waiters(self) -> Waiters:
+        """Who waits on event loops. Private."""
+        return self._waiters
+
+    def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
+        self.catch_up()
+        return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
+
+    def catch_up(self, *, quietly: bool = False) -> None:
+        """Register what was defined since the last time. Private.
+
+        Args:
+            quietly: Whether an error is only logged: the next submission tries again.
+        """
+        if self._revision == registry.revision:
+            return
+        try:
+            with self._catching_up:
+                revision, workflows = registry.workflows_since(self._revision)
+                for workflow in workflows:
+                    self._core.register(workflow.core, workflow.handlers())
+                self._revision = revision
+        except Exception as error:
+            if not quietly or self._core.closed:
+                raise
+            from cloaca._log import logger
+
+            logger().warning("a workflow could not be registered now: %s", error)
+
+    def begin_closing(self) -> None:
+        """Let `run_forever` go on. Safe in a signal handler. Private."""
+        self._closing.put(None)
+
+    def wait_for_closing(self) -> None:
+        """Wait for `begin_closing`. Private."""
+        self._closing.get()
+        self._closing.put(None)
+
+    def close_at_exit(self, grace: float) -> None:
+        """Stop at the interpreter's end; nothing may be raised there. Private."""
+        try:
+            self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
+        except BaseException:
+            # Ctrl-C, for one: what runs is given back by the end of the lease.
+            return
+
+    def __enter__(self) -> Self:
+        """The runner itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down."""
+        self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        """The runner itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down, without blocking the loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.shutdown)
+
+    def __del__(self) -> None:
+        """Warn about a runner that nobody shut down, and stop it like a crash would.
+
+        Nothing is lost.
+        """
+        if self._crew is None or self._shut:
+            return
+        import warnings
+
+        warnings.warn(
+            f"unclosed {self!r}: use it as a context manager, or call shutdown()",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+    def __repr__(self) -> str:
+        """The database, and whether it is shut down."""
+        closed = " closed" if self._core.closed else ""
+        return f"<DefaultRunner {self._core.location}{closed}>"

@@ -1,0 +1,94 @@
+"""Starting a runner: from what the caller gave to a running engine with its threads."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from queue import SimpleQueue
+
+from cloaca import _core
+from cloaca._awaiting import Waiters
+from cloaca._config import DefaultRunnerConfig
+from cloaca._exceptions import CloacaException, ConfigurationError
+from cloaca._lifecycle import note_location
+from cloaca._log import prepare
+from cloaca._supervisor import Crew
+
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class Started:
+    """The parts of a running runner."""
+
+    def __init__(self, core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> None:
+        self.core = core
+        self.config = config
+        self.crew = Crew(core, log_level)
+        self.waiters = Waiters(core)
+        #: Something in it asks `run_forever` to end. `put` is safe in a signal handler, unlike an
+        #: `Event`.
+        self.closing: SimpleQueue[None] = SimpleQueue()
+        self.lock = threading.Lock()
+
+
+def start(
+    database_url: str | None, config: DefaultRunnerConfig | None, schema: str | None
+) -> Started:
+    """Opens the database and starts the engine and its Python threads.
+
+    Raises:
+        ConfigurationError: An argument is not valid.
+        DatabaseError: The database cannot be opened.
+    """
+    import json
+
+    if database_url is None:
+        database_url = os.environ.get("CLOACA_DATABASE_URL")
+        if database_url is None:
+            raise ConfigurationError(
+                "there is no database URL",
+                hint="give one, e.g. 'sqlite:///app.db', or set CLOACA_DATABASE_URL",
+            )
+    if not isinstance(database_url, str):
+        raise ConfigurationError(
+            f"the database URL must be a string, not {type(database_url).__name__}"
+        )
+    if config is None:
+        config = DefaultRunnerConfig()
+    if not isinstance(config, DefaultRunnerConfig):
+        raise ConfigurationError(
+            f"config must be a DefaultRunnerConfig, not {type(config).__name__}"
+        )
+    config.check()
+    log_level = prepare()
+    settings = json.dumps(config.to_engine())
+    if schema is None:
+        core = _core.Runner(database_url, settings)
+    else:
+        core = _open_schema(database_url, settings, schema)
+    note_location(core.location if "://" in core.location else database_url)
+    started = Started(core, config, log_level)
+    started.crew.start()
+    return started
+
+
+def _open_schema(database_url: str, settings: str, schema: str) -> _core.Runner:
+    if not isinstance(schema, str):
+        raise ConfigurationError(f"Schema name must be a string, not {type(schema).__name__}")
+    if not schema:
+        raise ConfigurationError("Schema name cannot be empty")
+    if not _SCHEMA.fullmatch(schema):
+        raise ConfigurationError(
+            f"Schema name '{schema[:80]}' must contain only alphanumeric characters "
+            "and underscores",
+            hint="at most 63 of A-Z a-z 0-9 _, not beginning with a digit",
+        )
+    try:
+        return _core.Runner(database_url, settings, schema)
+    except CloacaException as error:
+        raise type(error)(
+            f"Failed to create DefaultRunner with schema '{schema}': {error.message}",
+            code=error.code,
+            hint=error.hint,
+        ) from None
