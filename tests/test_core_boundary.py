@@ -1,4 +1,4 @@
-"""The boundary between Python and Rust: `cloaca._core` as the package uses it, without the package around it."""
+"""The boundary between Python and Rust: `cloaca._core` as the package uses it, by itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ from hypothesis import strategies as st
 
 from cloaca import _core
 from cloaca._encoding import encode
-from cloaca._exceptions import CLASS_BY_CODE, ConfigurationError, ContextError, ForkedProcessError
-from cloaca._exceptions import RunnerClosedError, WorkflowError, WorkflowNotFoundError
+from cloaca._exceptions import (
+    CLASS_BY_CODE,
+    ConfigurationError,
+    ContextError,
+    ForkedProcessError,
+    RunnerClosedError,
+    WorkflowError,
+    WorkflowNotFoundError,
+)
 
 Context = _core.Context
 
@@ -65,7 +72,9 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5)
+    ),
     max_leaves=20,
 )
 
@@ -148,7 +157,7 @@ def test_what_is_not_json_is_refused_where_it_is_set(value: object, error: type[
 def test_a_value_that_contains_itself_is_refused() -> None:
     circle: list[object] = []
     circle.append(circle)
-    with pytest.raises(ValueError, match="'k'.*contains itself"):
+    with pytest.raises(ValueError, match=r"'k'.*contains itself"):
         Context({"k": circle})
 
 
@@ -350,7 +359,7 @@ class Crew:
 
     def define(self, name: str, *tasks: dict[str, Any], executor: str = "threads") -> None:
         workflow = _core.Workflow.build(json.dumps({"name": name, "tasks": list(tasks)}))
-        handlers = {task: (executor, 7, True, True) for task in workflow.tasks}
+        handlers = dict.fromkeys(workflow.tasks, (executor, 7, True, True))
         self.runner.register(workflow, handlers)
 
     def execute(self, name: str, context: _core.Context | None = None) -> _core.Execution:
@@ -440,7 +449,10 @@ def test_what_a_task_wrote_reaches_the_next_task_and_the_result(crew: Crew) -> N
     assert execution.status == "Completed"
     assert seen == [{"in": 1, "back": 4, "new": [1]}]
     assert execution.final_context() == seen[0]
-    assert [task[:3] for task in execution.tasks()] == [("a", "Completed", 1), ("b", "Completed", 1)]
+    assert [task[:3] for task in execution.tasks()] == [
+        ("a", "Completed", 1),
+        ("b", "Completed", 1),
+    ]
 
 
 def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(crew: Crew) -> None:
@@ -453,7 +465,14 @@ def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(crew: C
 
 
 def test_a_failure_crosses_as_data(crew: Crew) -> None:
-    outcome = ("failed", "shop.PaymentError", "no \ud800 money", "Traceback …", ["ValueError"], True)
+    outcome = (
+        "failed",
+        "shop.PaymentError",
+        "no \ud800 money",
+        "Traceback …",
+        ["ValueError"],
+        True,
+    )
     crew.functions = {"a": lambda work: outcome}
     crew.define("bad", once("a"))
     execution = crew.execute("bad")
@@ -591,15 +610,31 @@ def test_the_same_key_gives_the_same_execution(crew: Crew) -> None:
     ("call", "error", "code"),
     [
         (lambda runner: runner.status("no id"), ConfigurationError, "configuration"),
-        (lambda runner: runner.list(None, [], None, None, 1, "x"), ConfigurationError, "configuration"),
-        (lambda runner: runner.list(None, ["Done"], None, None, 1, None), ConfigurationError, "configuration"),
+        (
+            lambda runner: runner.list(None, [], None, None, 1, "x"),
+            ConfigurationError,
+            "configuration",
+        ),
+        (
+            lambda runner: runner.list(None, ["Done"], None, None, 1, None),
+            ConfigurationError,
+            "configuration",
+        ),
         (
             lambda runner: runner.execution("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"),
             WorkflowNotFoundError,
             "execution_not_found",
         ),
-        (lambda runner: runner.execute(request("nope")), WorkflowNotFoundError, "workflow_not_found"),
-        (lambda runner: runner.submit([request("one")[:3] + (2**15, None, None, None)]), ConfigurationError, "configuration"),
+        (
+            lambda runner: runner.execute(request("nope")),
+            WorkflowNotFoundError,
+            "workflow_not_found",
+        ),
+        (
+            lambda runner: runner.submit([(*request("one")[:3], 2**15, None, None, None)]),
+            ConfigurationError,
+            "configuration",
+        ),
     ],
 )
 def test_an_error_has_the_class_of_its_code(
@@ -625,11 +660,14 @@ def test_a_closed_runner_says_so(crew: Crew) -> None:
 
 def test_a_class_for_every_code_is_demanded() -> None:
     with pytest.raises(ValueError, match="forked"):
-        _core.set_exceptions({code: kind for code, kind in CLASS_BY_CODE.items() if code != "forked"})
+        _core.set_exceptions(
+            {code: kind for code, kind in CLASS_BY_CODE.items() if code != "forked"}
+        )
 
 
 @pytest.mark.parametrize(
-    "config", ["", "{}", json.dumps(SETTINGS | {"max_speed": 1}), json.dumps(SETTINGS | {"db_pool_size": 0})]
+    "config",
+    ["", "{}", json.dumps(SETTINGS | {"max_speed": 1}), json.dumps(SETTINGS | {"db_pool_size": 0})],
 )
 def test_settings_that_cannot_be_read_are_a_configuration_error(url: str, config: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -645,7 +683,11 @@ def test_sqlite_has_no_schemas(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("definition", "message"),
-    [("", "cannot be read"), ('{"name":"x","tasks":[]}', "empty"), ('{"name":"a b","tasks":[]}', "invalid")],
+    [
+        ("", "cannot be read"),
+        ('{"name":"x","tasks":[]}', "empty"),
+        ('{"name":"a b","tasks":[]}', "invalid"),
+    ],
 )
 def test_a_definition_that_is_not_valid_is_refused(definition: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -763,7 +805,8 @@ def test_the_loop_hears_of_timeouts_and_cancels(crew: Crew) -> None:
     }
     for work in works.values():
         crew.runner.finish_async(work, ("completed",))
-    assert [crew.runner.status(id) for id in ids] == ["Failed", "Cancelled"]
+    ends = [crew.runner.wait(id, None) for id in ids]
+    assert [end and end.status for end in ends] == ["Failed", "Cancelled"]
 
 
 # ---------------------------------------------------------------- waiting, signals, forks, logs
@@ -811,7 +854,8 @@ def test_a_thread_that_waits_lets_others_run(crew: Crew) -> None:
     crew.define("one", once("a"))
     statuses: list[str] = []
     threads = [
-        threading.Thread(target=lambda: statuses.append(crew.execute("one").status)) for _ in range(20)
+        threading.Thread(target=lambda: statuses.append(crew.execute("one").status))
+        for _ in range(20)
     ]
     for thread in threads:
         thread.start()
@@ -937,7 +981,7 @@ def test_a_runner_that_is_dropped_ends_its_threads(url: str) -> None:
 
 
 def threads_of_this_process() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 KILLED = """

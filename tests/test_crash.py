@@ -189,10 +189,13 @@ def test_a_forked_child_gets_an_error_and_not_a_deadlock(database, script):
 def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, script):
     process = script(
         """
-        import sys, time, cloaca
+        import signal, sys, time, cloaca
         with cloaca.WorkflowBuilder("slow"):
             @cloaca.task()
             def work(context):
+                # Until run_forever listens, the signal would simply end the process.
+                while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                    time.sleep(0.01)
                 print("started", flush=True)
                 time.sleep(0.7)
         runner = cloaca.DefaultRunner(sys.argv[1], cloaca.DefaultRunnerConfig(max_concurrent_tasks=1))

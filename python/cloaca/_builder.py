@@ -168,12 +168,14 @@ class WorkflowBuilder:
         return self
 
     def add_definition(self, task: TaskDefinition) -> None:
-        """Add a task, at the line that defines it. Private.
+        """Add a task, at the line that defines it.
+
+        Adding the very same task again does nothing. Private.
 
         Raises:
-            WorkflowValidationError: The workflow has a task with its id.
+            WorkflowValidationError: The workflow has another task with its id.
         """
-        if task.id in self._definitions:
+        if self._definitions.get(task.id, task) is not task:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' has two tasks with the id '{task.id}'",
                 hint="give one of them another id=...",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from cloaca import _core, _encoding, _exceptions, _lifecycle
 
 _core.set_exceptions(dict(_exceptions.CLASS_BY_CODE))
 _core.set_encoder(_encoding.encode)
+MutableMapping.register(_core.Context)
 _lifecycle.install()

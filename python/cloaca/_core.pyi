@@ -9,8 +9,24 @@ set.
 """
 
 import builtins
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, final, overload
+
+__all__ = [
+    "Context",
+    "Execution",
+    "Outcome",
+    "Port",
+    "Runner",
+    "Work",
+    "Workflow",
+    "__version__",
+    "after_fork_child",
+    "nearest",
+    "now_us",
+    "set_encoder",
+    "set_exceptions",
+]
 
 __version__: str
 
@@ -21,7 +37,7 @@ class Context(MutableMapping[str, Any]):
     Encodes on write, decodes on read, notes what was written.
     """
 
-    def __init__(self, data: Mapping[str, Any] | None = None) -> None: ...
+    def __new__(cls, data: Mapping[str, Any] | None = None) -> Context: ...
     def __getitem__(self, key: str, /) -> Any: ...
     def __setitem__(self, key: str, value: Any, /) -> None: ...
     def __delitem__(self, key: str, /) -> None: ...
@@ -29,7 +45,21 @@ class Context(MutableMapping[str, Any]):
     def __len__(self) -> int: ...
     def __contains__(self, key: object, /) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
+    def get(self, key: str, default: Any = None) -> Any: ...
+    def setdefault(self, key: str, default: Any = None) -> Any: ...
     def set(self, key: str, value: Any) -> None: ...
+    @overload
+    def update(self, key: str, value: Any, /) -> None: ...
+    @overload
+    def update(self, *, key: str, value: Any) -> None:
+        """Change a key that is present; `KeyError` where it is not."""
+
+    @overload
+    def update(
+        self, data: Mapping[str, Any] | Iterable[tuple[str, Any]] = ..., /, **values: Any
+    ) -> None:
+        """The same as with a dict."""
+
     def insert(self, key: str, value: Any) -> None: ...
     def remove(self, key: str) -> Any: ...
     def delete(self, key: str) -> None: ...

@@ -58,11 +58,11 @@ class TriggerRule:
 
     __slots__ = ("_data", "_text")
 
-    def __init__(self, data: dict[str, Any], text: str) -> None:
+    def __init__(self, data: str | dict[str, Any], text: str) -> None:
         self._data = data
         self._text = text
 
-    def to_definition(self) -> dict[str, Any]:
+    def to_definition(self) -> str | dict[str, Any]:
         """The rule as the engine reads it."""
         return self._data
 
@@ -84,7 +84,7 @@ def always() -> TriggerRule:
 
     Since 0.1.
     """
-    return TriggerRule({"rule": "always"}, "always()")
+    return TriggerRule("always", "always()")
 
 
 def all_of(*conditions: TriggerRule | str) -> TriggerRule:
@@ -208,7 +208,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
         )
     data = json.loads(encode_as(f"the value of context_value({key!r})", value))
     return TriggerRule(
-        {"rule": "context_value", "key": key, "operator": name, "value": data},
+        {"context_value": {"key": key, "operator": name, "value": data}},
         f"context_value({key!r}, {operator!r}, {data!r})",
     )
 
@@ -223,7 +223,7 @@ def named(name: str) -> TriggerRule:
         raise TaskValidationError(
             f"unknown trigger_rule {name!r}", hint=suggestion(name, NAMES, listing=True)
         )
-    return TriggerRule({"rule": name}, repr(name))
+    return TriggerRule(name, repr(name))
 
 
 def as_rule(option: str, value: object) -> TriggerRule:
@@ -249,7 +249,7 @@ def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
         )
     rules = [as_rule(f"a condition of {name}", condition) for condition in conditions]
     return TriggerRule(
-        {"rule": name, "conditions": [rule.to_definition() for rule in rules]},
+        {name: {"conditions": [rule.to_definition() for rule in rules]}},
         f"{name}({', '.join(map(repr, rules))})",
     )
 
@@ -258,4 +258,4 @@ def _about_task(name: str, task: str | Callable[..., object]) -> TriggerRule:
     from cloaca._task_definition import task_id
 
     found = task_id(name, task)
-    return TriggerRule({"rule": name, "task": found}, f"{name}({found!r})")
+    return TriggerRule({name: {"task": found}}, f"{name}({found!r})")

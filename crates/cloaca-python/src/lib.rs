@@ -40,6 +40,7 @@ fn nearest(typed: &str, known: Vec<String>) -> Option<String> {
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
 
     #[pymodule_export]
     use super::{
@@ -50,6 +51,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("Outcome", module.py().get_type::<PyTuple>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

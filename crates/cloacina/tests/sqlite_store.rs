@@ -489,6 +489,38 @@ fn a_lock_held_beyond_the_busy_timeout_is_unavailable_and_nothing_is_written() {
 }
 
 #[test]
+fn looking_for_work_in_vain_needs_no_lock() {
+    let (_folder, path) = folder();
+    let options = SqliteOptions {
+        busy_timeout: Duration::ZERO,
+        ..SqliteOptions::file(&path)
+    };
+    let store = SqliteStore::open(&options).unwrap();
+    let definition = store.put_definition(&workflow(), NOW).unwrap();
+    let runner = register(&store);
+    let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let class = ClaimClass {
+        queues: vec![queue(definition)],
+        excluded: vec![],
+        limit: 3,
+    };
+    let claim = ClaimRequest {
+        classes: vec![class],
+    };
+    let batch = Batch {
+        runner,
+        now: NOW,
+        submits: vec![],
+        advances: vec![],
+        claim,
+    };
+    assert_eq!(store.commit(&batch).unwrap().claimed, []);
+    // Nor does a known definition.
+    assert_eq!(store.put_definition(&workflow(), NOW).unwrap(), definition);
+}
+
+#[test]
 fn the_last_one_out_leaves_one_file_behind() {
     let (folder, path) = folder();
     let (one, two) = (open(&path), open(&path));

@@ -8,6 +8,10 @@
 
 mod error;
 pub mod memory;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod placeholder;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
@@ -19,6 +23,8 @@ pub use verbs::{
     Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId,
     RunnerRow, StoredDefinition, Submit, SubmitVerdict, TaskWrite,
 };
+
+use std::sync::Arc;
 
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
@@ -104,6 +110,12 @@ pub trait Store: Send + Sync {
     /// A number that differs from the last answer when another runner may have written. A store that nobody else can
     /// write to may always answer the same.
     fn change_marker(&self) -> Result<i64, StoreError>;
+
+    /// Has `wake` called, from a thread of the store's own, when the marker has changed. A store that never calls it is
+    /// asked for its marker now and then.
+    fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        drop(wake);
+    }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;

@@ -6,7 +6,7 @@ use crate::types::{Error, ErrorCode, Json, nearest};
 
 /// The condition under which a task starts once its dependencies have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum TriggerRule {
     /// All dependencies completed.
     AllSuccess,

@@ -180,6 +180,20 @@ pub fn two_classes_over_one_queue_never_take_a_task_twice(subject: Subject) {
     assert_eq!(committed.more, [true, true, false]);
 }
 
+pub fn a_queue_that_is_named_twice_gives_each_task_once(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = world.ready(&[0, 1]);
+    record.tasks[1].ready_at = Some(NOW);
+    world.submit(&record);
+    let class = ClaimClass {
+        queues: vec![world.queue(), world.queue()],
+        ..world.class(2)
+    };
+    let committed = world.request(vec![class], NOW);
+    assert_eq!(ids(&committed.claimed), [(record.id, 0), (record.id, 1)]);
+    assert_eq!(committed.more, [false]);
+}
+
 pub fn other_queues_are_left_alone(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.ready(&[0]);

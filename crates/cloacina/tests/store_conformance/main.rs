@@ -11,6 +11,8 @@
 
 mod claiming;
 mod definition;
+#[cfg(feature = "sqlite")]
+mod differential;
 mod listing;
 mod round_trip;
 mod runner;
@@ -57,6 +59,7 @@ macro_rules! conformance {
                 a_submitted_execution_advances_in_the_same_batch
                 late_finish_of_a_lost_claim_is_refused
                 a_fence_that_does_not_hold_rolls_everything_back
+                a_task_that_has_ended_cannot_be_finished_again
                 an_insert_over_a_row_rolls_everything_back
                 an_update_without_a_row_rolls_everything_back
                 a_submission_of_an_unknown_definition_is_refused_whole
@@ -72,6 +75,7 @@ macro_rules! conformance {
                 queues_of_one_class_share_its_limit_and_order
                 classes_do_not_share_their_limits
                 two_classes_over_one_queue_never_take_a_task_twice
+                a_queue_that_is_named_twice_gives_each_task_once
                 other_queues_are_left_alone
                 excluded_tasks_are_left_alone
                 several_tasks_of_one_execution_raise_its_revision_each

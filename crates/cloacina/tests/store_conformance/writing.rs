@@ -377,6 +377,33 @@ pub fn a_fence_that_does_not_hold_rolls_everything_back(subject: Subject) {
     rolls_everything_back(&world, |world| world.fenced(1, world.runner, 1));
 }
 
+/// Design §1: never recorded twice. The row of an ended task still names who ran it.
+pub fn a_task_that_has_ended_cannot_be_finished_again(subject: Subject) {
+    let world = World::new(subject, 1);
+    for status in [
+        TaskStatus::Completed,
+        TaskStatus::Failed,
+        TaskStatus::Ready,
+        TaskStatus::Cancelled,
+    ] {
+        let mut record = world.running();
+        world.submit(&record);
+        record.tasks[0].status = status;
+        assert!(world.advance(&mut record, vec![world.fenced(0, world.runner, 1)]));
+        let mut again = record.clone();
+        again.revision = 3;
+        again.tasks[0].status = TaskStatus::Completed;
+        again.tasks[0].ended_at = Some(NOW);
+        let write = world.fenced(0, world.runner, 1);
+        let error = world.try_advance(&again, 2, vec![write]).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Corrupt(_)),
+            "{status}: {error:?}"
+        );
+        assert_eq!(world.load(record.id), as_stored(&record));
+    }
+}
+
 pub fn an_insert_over_a_row_rolls_everything_back(subject: Subject) {
     rolls_everything_back(&World::new(subject, 2), |world| world.insert(0));
 }

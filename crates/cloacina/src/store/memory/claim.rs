@@ -19,6 +19,8 @@ pub(super) fn claim(
     for class in classes {
         let (mut candidates, next_due) = find(tables, class, now);
         candidates.sort_unstable();
+        // A queue may be named twice.
+        candidates.dedup();
         committed.more.push(candidates.len() > class.limit);
         committed.next_due = committed.next_due.into_iter().chain(next_due).min();
         for (_, execution, ordinal) in candidates.into_iter().take(class.limit) {
@@ -29,7 +31,7 @@ pub(super) fn claim(
     }
 }
 
-/// All that could be claimed now, and the first time after `now`.
+/// What could be claimed now, in no order, and the first time after `now`.
 fn find(
     tables: &Tables,
     class: &ClaimClass,
@@ -50,6 +52,8 @@ fn find(
         let waiting = tables.waiting.range(
             (*queue, Timestamp(i64::MIN), first(), 0)..(end, Timestamp(i64::MIN), first(), 0),
         );
+        // As a database does it: of those whose time has come, as many as could be taken, by their time.
+        let mut wanted = class.limit.saturating_add(1);
         for (_, ready_at, execution, ordinal) in
             waiting.filter(|(queue, _, _, ordinal)| allowed(*queue, *ordinal))
         {
@@ -58,8 +62,11 @@ fn find(
                 break;
             }
             let queues = tables.executions.get(execution).map(|row| &row.queues);
-            if let Some((_, priority)) = queues.and_then(|queues| queues.get(ordinal)) {
+            if let Some((_, priority)) = queues.and_then(|queues| queues.get(ordinal))
+                && wanted > 0
+            {
                 candidates.push((Reverse(*priority), *execution, *ordinal));
+                wanted -= 1;
             }
         }
     }

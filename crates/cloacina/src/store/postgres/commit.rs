@@ -160,7 +160,7 @@ async fn duplicate_of(
     let Some(key) = submit.record.key.as_deref() else { return Ok(submit.record.id) };
     let statement = ExecutionOfKey { workflow: submit.workflow, execution_key: key };
     let holders: Vec<Uuid> = session.read(connection, statement).await?;
-    Ok(holders.first().map_or(submit.record.id, |id| ExecutionId::from(*id)))
+    Ok(holders.into_iter().next().map_or(submit.record.id, ExecutionId::from))
 }
 
 /// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that

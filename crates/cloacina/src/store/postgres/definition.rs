@@ -88,8 +88,8 @@ pub(super) async fn put(
     };
     let ids: Vec<i64> = insert.load(&mut shared).await?;
     shared.batch_execute("COMMIT").await?;
-    let id = ids.first().ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))?;
-    Ok((DefinitionId(*id), true))
+    let id = ids.into_iter().next().ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))?;
+    Ok((DefinitionId(id), true))
 }
 
 pub(super) async fn get(

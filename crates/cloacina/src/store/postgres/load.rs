@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
+use super::commit::Commit;
 use super::connection::Session;
 use super::error::Fault;
 use super::row::{Decoded, DeltaColumn, count};
@@ -117,23 +118,24 @@ pub(super) async fn executions(
     let select_executions = SelectExecutions { ids: unique.clone() };
     let select_tasks = SelectTasks { ids: unique };
     let begin = format!("{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", session.begin());
-    let (mut first, mut second, mut third) = (connection, connection, connection);
+    let (mut first, mut second, mut third, mut last) = (connection, connection, connection, connection);
     let rows: Vec<ExecutionRow>;
     let tasks: Vec<TaskRow>;
     if session.pooled {
         first.batch_execute(&begin).await?;
         rows = select_executions.load(&mut second).await?;
         tasks = select_tasks.load(&mut third).await?;
+        last.batch_execute("COMMIT").await?;
     } else {
-        (_, rows, tasks) = futures_util::future::try_join3(
+        // All are sent before the first answer is read.
+        (_, rows, tasks, _) = futures_util::future::try_join4(
             first.batch_execute(&begin),
             select_executions.load(&mut second),
             select_tasks.load(&mut third),
+            Commit {}.execute(&mut last),
         )
         .await?;
     }
-    let mut last = connection;
-    last.batch_execute("COMMIT").await?;
     let mut records: HashMap<Uuid, ExecutionRecord> = HashMap::with_capacity(rows.len());
     for row in rows {
         records.insert(row.id, record(row)?);

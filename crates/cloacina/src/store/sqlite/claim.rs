@@ -41,7 +41,8 @@ query! {
 query! {
     WaitingTasks { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt);
     "SELECT ready_at, priority, execution_id, ordinal FROM cloacina_tasks INDEXED BY cloacina_tasks_waiting \
-     WHERE queue = ? AND state = 1 AND ready_at >= ? ORDER BY ready_at"
+     WHERE queue = ? AND state = 1 AND ready_at >= ? \
+     ORDER BY ready_at, execution_id, ordinal"
 }
 
 query! {
@@ -116,6 +117,8 @@ pub(super) fn find(
             found.next_due = found.next_due.into_iter().chain(next).min();
         }
         candidates.sort_unstable();
+        // A queue may be named twice.
+        candidates.dedup();
         found.more.push(candidates.len() > class.limit);
         candidates.truncate(class.limit);
         // Two classes may share a queue.

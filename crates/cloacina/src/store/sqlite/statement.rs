@@ -3,24 +3,6 @@
 //! Diesel caches a prepared statement under its type. What its query language builds is prepared anew on every call for
 //! most of what an engine does; a type with a constant text is prepared once per connection.
 
-/// The stretches of `text` between its `?` placeholders; fails to compile when their number is not `N`.
-pub(super) const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
-    let bytes = text.as_bytes();
-    let mut pieces = [""; N];
-    let (mut piece, mut start, mut at) = (0, 0, 0);
-    while at <= bytes.len() {
-        if at == bytes.len() || bytes[at] == b'?' {
-            assert!(piece < N, "more placeholders than fields");
-            pieces[piece] = text.split_at(at).0.split_at(start).1;
-            piece += 1;
-            start = at + 1;
-        }
-        at += 1;
-    }
-    assert!(piece == N, "fewer placeholders than fields");
-    pieces
-}
-
 /// Declares a statement with a constant text. Its fields are bound, in order, to the placeholders `?` of the text.
 macro_rules! statement {
     (
@@ -51,7 +33,7 @@ macro_rules! statement {
             ) -> diesel::QueryResult<()> {
                 const FIELDS: &[&str] = &[$(stringify!($field)),*];
                 const PIECES: [&str; FIELDS.len() + 1] =
-                    $crate::store::sqlite::statement::pieces($text);
+                    $crate::store::placeholder::pieces($text);
                 let mut pieces = PIECES.iter();
                 out.push_sql(pieces.next().copied().unwrap_or_default());
                 $(
@@ -88,14 +70,3 @@ macro_rules! query {
 }
 
 pub(super) use {query, statement};
-
-#[cfg(test)]
-mod tests {
-    use super::pieces;
-
-    #[test]
-    fn text_is_cut_at_its_placeholders() {
-        assert_eq!(pieces::<1>("COMMIT"), ["COMMIT"]);
-        assert_eq!(pieces::<3>("SELECT ?, ?"), ["SELECT ", ", ", ""]);
-    }
-}

@@ -1,0 +1,153 @@
+//! The schema's versions. As on SQLite, the bookkeeping is ours: these tables live beside those of an application.
+
+use diesel::sql_types::{Bool, Nullable, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use super::connection::Session;
+use super::error::Fault;
+use super::statement::{query, statement};
+use crate::store::StoreError;
+
+/// What this program knows, oldest first. The same numbers as for SQLite.
+const KNOWN: [(&str, &str); 1] = [(
+    "00000000000001",
+    include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
+)];
+
+query! {
+    HasVersions {} -> (Nullable<Text>, Bool);
+    "SELECT current_schema()::text, to_regclass(quote_ident(current_schema()) || '.cloacina_migrations') IS NOT NULL"
+}
+
+query! {
+    Versions {} -> Text;
+    "SELECT version FROM cloacina_migrations ORDER BY version"
+}
+
+statement! {
+    InsertVersion<'a> { version: &'a str => Text }
+    "INSERT INTO cloacina_migrations (version, applied_at) \
+     VALUES (?, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+}
+
+const CREATE_VERSIONS: &str =
+    "CREATE TABLE IF NOT EXISTS cloacina_migrations (version TEXT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
+
+/// Which versions a database has and lacks.
+pub(super) struct Schema {
+    /// The schema of the session; none if there is none of that name.
+    name: Option<String>,
+    /// Applied ones, oldest first.
+    pub(super) applied: Vec<String>,
+    /// Ones that this program knows and the database lacks, oldest first.
+    pub(super) pending: Vec<String>,
+}
+
+impl Schema {
+    /// Reads the versions, in the transaction that is open.
+    async fn read(mut connection: &AsyncPgConnection) -> Result<Self, Fault> {
+        let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(&mut connection).await?;
+        let (name, exists) = rows.into_iter().next().unwrap_or_default();
+        let applied: Vec<String> = if exists { Versions {}.load(&mut connection).await? } else { Vec::new() };
+        let known = KNOWN.iter().map(|(version, _)| (*version).to_owned());
+        let pending = known.filter(|version| !applied.contains(version)).collect();
+        Ok(Self { name, applied, pending })
+    }
+
+    /// Refuses a database that a newer program has migrated.
+    fn refuse_newer(&self, location: &str) -> Result<(), StoreError> {
+        let is_known = |version: &&String| KNOWN.iter().any(|(known, _)| known == version);
+        let newer: Vec<&str> =
+            self.applied.iter().filter(|version| !is_known(version)).map(String::as_str).collect();
+        if newer.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Migration(format!(
+            "the database {location} has the schema version {}, which is newer than this program knows (up to {}); \
+             install the version of cloaca that migrated it, or a later one",
+            newer.join(", "),
+            KNOWN.last().map_or("none", |(version, _)| version)
+        )))
+    }
+
+    /// A connection that is not in its schema would write into somebody else's.
+    fn check_pin(&self, session: &Session) -> Result<(), StoreError> {
+        let wanted = session.options.schema.as_ref();
+        if wanted.is_none() || wanted == self.name.as_ref() {
+            return Ok(());
+        }
+        Err(StoreError::Failed(format!(
+            "the database {} does not keep its sessions in the schema '{}' but in '{}'; the connection is refused",
+            session.location,
+            wanted.map_or("", String::as_str),
+            self.name.as_deref().unwrap_or("none")
+        )))
+    }
+}
+
+/// The versions of a database. Changes nothing.
+pub(super) async fn look(connection: &AsyncPgConnection, session: &Session) -> Result<Schema, Fault> {
+    let mut shared = connection;
+    shared.batch_execute(session.begin()).await?;
+    let schema = Schema::read(connection).await?;
+    shared.batch_execute("COMMIT").await?;
+    Ok(schema)
+}
+
+/// Makes the schema what this program needs, or says why not.
+pub(super) async fn prepare(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
+    let location = &session.location;
+    let schema = look(connection, session).await?;
+    schema.refuse_newer(location)?;
+    if schema.pending.is_empty() {
+        return Ok(schema.check_pin(session)?);
+    }
+    if !session.options.auto_migrate {
+        let what = match (&schema.name, &session.options.schema) {
+            (None, Some(name)) => format!("has no schema '{name}'"),
+            _ => format!("lacks the schema version {}", schema.pending.join(", ")),
+        };
+        return Err(Fault::Told(StoreError::Migration(format!(
+            "the database {location} {what}, and migrating it at start is turned off; run `cloaca db migrate`"
+        ))));
+    }
+    migrate(connection, session).await
+}
+
+/// Applies what is pending, in one transaction and one process at a time.
+async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
+    let location = &session.location;
+    let mut shared = connection;
+    shared.batch_execute(session.begin()).await?;
+    // The names were checked: letters, digits and underscores. PostgreSQL ignores a second CREATE, but two at once collide.
+    let wanted = session.options.schema.as_deref();
+    let lock = format!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('cloacina:' || {}, 0))",
+        wanted.map_or_else(|| "coalesce(current_schema(), '')".to_owned(), |name| format!("'{name}'"))
+    );
+    shared.batch_execute(&lock).await?;
+    if let Some(name) = wanted
+        && Schema::read(connection).await?.name.is_none()
+    {
+        shared.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{name}\"")).await?;
+    }
+    // Read again under the lock: another process may have migrated in the meantime.
+    let schema = Schema::read(connection).await?;
+    schema.check_pin(session)?;
+    schema.refuse_newer(location)?;
+    if schema.name.is_none() {
+        return Err(Fault::Refused("the role's search_path names no schema that exists".to_owned()));
+    }
+    shared.batch_execute(CREATE_VERSIONS).await?;
+    for (version, text) in KNOWN.iter().filter(|(version, _)| schema.pending.iter().any(|known| known == version)) {
+        shared.batch_execute(text).await.map_err(|error| match Fault::from(error).at(location) {
+            StoreError::Unavailable(message) => Fault::Told(StoreError::Unavailable(message)),
+            other => Fault::Told(StoreError::Migration(format!(
+                "migration {version} of the database {location} failed and was undone: {other}"
+            ))),
+        })?;
+        InsertVersion { version }.execute(&mut shared).await?;
+    }
+    shared.batch_execute("COMMIT").await?;
+    Ok(())
+}

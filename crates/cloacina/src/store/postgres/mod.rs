@@ -1,0 +1,298 @@
+//! The store in a PostgreSQL database: the one for several machines.
+//!
+//! One connection writes, a few read, each driven by the calling thread (`connection`). A batch is one round trip
+//! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
+
+mod claim;
+mod commit;
+mod connection;
+mod definition;
+mod error;
+mod list;
+mod listener;
+mod load;
+mod migration;
+mod prune;
+mod row;
+mod runner;
+mod statement;
+mod tls;
+mod url;
+mod write;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::sql_types::Text;
+use diesel_async::AsyncPgConnection;
+use parking_lot::Mutex;
+
+use connection::{Lane, Readers, Session, Writer};
+use error::Fault;
+use listener::{Bell, Listener};
+use statement::query;
+pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
+
+use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
+use crate::types::{
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
+};
+use crate::workflow::Workflow;
+
+query! {
+    /// Changes whenever a transaction of the server that wrote something starts or ends.
+    Snapshot {} -> Text;
+    "SELECT pg_current_snapshot()::text"
+}
+
+/// Without LISTEN, the least and the most time between two looks at the server.
+const QUICK_LOOK: Duration = Duration::from_millis(100);
+const SLOW_LOOK: Duration = Duration::from_secs(2);
+
+/// A store in a PostgreSQL database.
+pub struct PostgresStore {
+    // First, so that it ends first.
+    listener: Mutex<Option<Listener>>,
+    session: Arc<Session>,
+    writer: Writer,
+    readers: Readers,
+    bell: Arc<Bell>,
+    look: Mutex<Look>,
+}
+
+/// The marker of a store that cannot listen.
+struct Look {
+    marker: i64,
+    next: Instant,
+    pause: Duration,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").field("location", &self.session.location).finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Opens a database, creating the schema and migrating it where the options allow it.
+    ///
+    /// # Errors
+    /// What the server, the login or the schema lack, and what to do; within the connection's timeout.
+    pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        let session = Arc::new(Session::new(options.clone()));
+        let mut lane = Lane::new();
+        lane.run(&session, migration::prepare)?;
+        Ok(Self {
+            listener: Mutex::new(None),
+            session,
+            writer: Writer::new(lane),
+            readers: Readers::default(),
+            bell: Arc::new(Bell::new()),
+            look: Mutex::new(Look { marker: 0, next: Instant::now(), pause: QUICK_LOOK }),
+        })
+    }
+
+    /// The newest version of the schema that the database has, if it has any. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn schema_version(options: &PostgresOptions) -> Result<Option<String>, StoreError> {
+        let session = Session::new(options.clone());
+        Lane::new().run(&session, migration::look).map(|mut schema| schema.applied.pop())
+    }
+
+    /// The versions of the schema that the database lacks, oldest first. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn pending_migrations(options: &PostgresOptions) -> Result<Vec<String>, StoreError> {
+        let session = Session::new(options.clone());
+        Lane::new().run(&session, migration::look).map(|schema| schema.pending)
+    }
+
+    fn write<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
+    ) -> Result<T, StoreError> {
+        self.writer.lock().run(&self.session, work)
+    }
+
+    fn read<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
+    ) -> Result<T, StoreError> {
+        self.readers.lend(|lane| lane.run(&self.session, work))
+    }
+
+    fn can_listen(&self) -> bool {
+        self.session.options.listen && !self.session.pooled
+    }
+
+    /// Starts to listen, when somebody first cares.
+    fn listen(&self) -> Result<(), StoreError> {
+        if !self.can_listen() {
+            return Ok(());
+        }
+        let mut listener = self.listener.lock();
+        if listener.is_none() {
+            *listener = Some(Listener::start(Arc::clone(&self.session), Arc::clone(&self.bell))?);
+        }
+        Ok(())
+    }
+
+    /// The rows of all runners, unless they are known well enough.
+    fn with_roster<T>(&self, read: impl Fn(&mut runner::Roster) -> Option<T>) -> Result<Option<T>, StoreError> {
+        if let Some(known) = read(&mut self.bell.roster.lock()) {
+            return Ok(Some(known));
+        }
+        let all = self.read(runner::all)?;
+        let roster = &mut *self.bell.roster.lock();
+        runner::fetched(roster, all);
+        Ok(read(roster))
+    }
+
+    /// A number that changes with the server's transactions, asked for rarely while nothing happens.
+    fn snapshot(&self) -> Result<i64, StoreError> {
+        let mut look = self.look.lock();
+        if Instant::now() < look.next {
+            return Ok(look.marker);
+        }
+        let texts: Vec<String> =
+            self.read(async |connection, session| session.read(connection, Snapshot {}).await)?;
+        let mut hasher = DefaultHasher::new();
+        texts.hash(&mut hasher);
+        let marker = i64::from_ne_bytes(hasher.finish().to_ne_bytes());
+        look.pause = if marker == look.marker { (look.pause * 2).min(SLOW_LOOK) } else { QUICK_LOOK };
+        look.marker = marker;
+        look.next = Instant::now() + look.pause;
+        Ok(marker)
+    }
+}
+
+impl Store for PostgresStore {
+    fn location(&self) -> String {
+        self.session.location.clone()
+    }
+
+    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError> {
+        let (id, written) =
+            self.write(async |connection, session| definition::put(connection, session, workflow, now).await)?;
+        if written {
+            self.bell.greet(None);
+        }
+        Ok(id)
+    }
+
+    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
+        self.read(async |connection, session| definition::get(connection, session, id).await)
+    }
+
+    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
+        self.read(async |connection, session| definition::after(connection, session, after).await)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let claims = batch.claim.classes.iter().any(|class| !class.queues.is_empty());
+        if batch.submits.is_empty() && batch.advances.is_empty() && !claims {
+            let more = vec![false; batch.claim.classes.len()];
+            return Ok(Committed { more, ..Committed::default() });
+        }
+        let committed =
+            self.write(async |connection, session| commit::commit(connection, session, batch).await);
+        match &committed {
+            Ok(committed) if commit::concerns_others(batch, committed) => self.bell.post(batch.runner),
+            Err(StoreError::RunnerLost) => self.bell.roster.lock().lose(batch.runner),
+            _ => {}
+        }
+        committed
+    }
+
+    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
+        self.read(async |connection, session| load::executions(connection, session, ids).await)
+    }
+
+    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
+        self.read(async |connection, session| load::statuses(connection, session, ids).await)
+    }
+
+    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError> {
+        self.read(async |connection, session| list::list(connection, session, query).await)
+    }
+
+    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
+        self.read(async |connection, session| load::history(connection, session, id).await)
+    }
+
+    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
+        self.read(async |connection, session| list::overdue(connection, session, now).await)
+    }
+
+    fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
+        let stored =
+            self.write(async |connection, session| runner::register(connection, session, row).await)?;
+        runner::registered(&mut self.bell.roster.lock(), row, stored);
+        self.bell.greet(Some(row.id));
+        Ok(())
+    }
+
+    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError> {
+        let lease = lease_until.since(now);
+        let beat = self
+            .write(async |connection, session| runner::heartbeat(connection, session, runner, lease).await)?;
+        let roster = &mut *self.bell.roster.lock();
+        let alive = runner::beaten(roster, beat, runner, now, lease_until);
+        if !alive {
+            roster.lose(runner);
+        }
+        Ok(alive)
+    }
+
+    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
+        Ok(self.with_roster(runner::Roster::living)?.unwrap_or_default())
+    }
+
+    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, _now: Timestamp) -> Result<bool, StoreError> {
+        let stored = self.bell.roster.lock().stored_lease(runner, seen_lease);
+        let declared = match stored {
+            None => false,
+            Some(stored) => self
+                .write(async |connection, session| runner::declare_dead(connection, session, runner, stored).await)?,
+        };
+        self.bell.roster.lock().forget();
+        Ok(declared)
+    }
+
+    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
+        self.read(async |connection, session| runner::claims_of(connection, session, runner).await)
+    }
+
+    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
+        Ok(self.with_roster(|roster| roster.dead())?.unwrap_or_default())
+    }
+
+    fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
+        self.write(async |connection, session| runner::retire(connection, session, runner).await)?;
+        self.bell.roster.lock().lose(runner);
+        Ok(())
+    }
+
+    fn change_marker(&self) -> Result<i64, StoreError> {
+        if !self.can_listen() {
+            return self.snapshot();
+        }
+        self.listen()?;
+        Ok(self.bell.marker())
+    }
+
+    fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.bell.on_change(wake);
+        if let Err(error) = self.listen() {
+            tracing::warn!(%error, "changes by other runners are noticed late");
+        }
+    }
+
+    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.write(async |connection, session| prune::prune(connection, session, before, limit).await)
+    }
+}

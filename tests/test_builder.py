@@ -1,0 +1,252 @@
+"""Putting workflows together (semantics A)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import xml.dom.minidom
+
+import pytest
+
+import cloaca
+from cloaca._workflow_registry import registry
+
+
+def nothing(context):
+    pass
+
+
+def diamond(name="diamond", **keywords):
+    builder = cloaca.WorkflowBuilder(name, **keywords)
+    with builder:
+
+        @cloaca.task
+        def root(context):
+            pass
+
+        @cloaca.task(dependencies=[root])
+        def left(context):
+            pass
+
+        @cloaca.task(dependencies=["root"])
+        def right(context):
+            pass
+
+        @cloaca.task(dependencies=[left, "right"])
+        def join(context):
+            pass
+
+    return builder
+
+
+def test_a1_a_workflow_shows_its_parts():
+    builder = diamond()
+    assert builder.description("a diamond") is builder
+    assert builder.tag("team", "data") is builder
+    workflow = builder.build()
+    assert (workflow.name, workflow.description, workflow.tags) == (
+        "diamond",
+        "a diamond",
+        {"team": "data"},
+    )
+    assert len(workflow.version) == 16
+    assert workflow.tasks == ["root", "left", "right", "join"]
+    assert workflow.dependencies["join"] == ["left", "right"]
+    assert workflow.topological_sort() == [
+        f"public::embedded::diamond::{task}" for task in workflow.tasks
+    ]
+    assert [len(level) for level in workflow.get_execution_levels()] == [1, 2, 1]
+    assert workflow.get_roots() == ["public::embedded::diamond::root"]
+    assert workflow.get_leaves() == ["public::embedded::diamond::join"]
+    assert workflow.can_run_parallel("left", "right")
+    assert not workflow.can_run_parallel("root", "public::embedded::diamond::join")
+    workflow.validate()
+    assert "diamond" in repr(workflow)
+
+
+def test_a1_tenant_and_package_are_parts_of_full_names():
+    workflow = diamond("named", tenant="acme", package="jobs", workflow="named").build()
+    assert workflow.get_roots() == ["acme::jobs::named::root"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a::b", "x" * 256, "é", 3, None])
+def test_a1_a_bad_name_is_refused(name):
+    with pytest.raises(cloaca.WorkflowValidationError):
+        cloaca.WorkflowBuilder(name).add_task(cloaca.task(nothing)).build()
+
+
+def test_a1_tags_and_description_must_be_strings():
+    builder = cloaca.WorkflowBuilder("w")
+    with pytest.raises(cloaca.WorkflowValidationError, match="'team'"):
+        builder.tag("team", 3)
+    with pytest.raises(cloaca.WorkflowValidationError, match="int"):
+        builder.description(3)
+    with pytest.raises(cloaca.WorkflowValidationError, match="'other'"):
+        cloaca.WorkflowBuilder("w", workflow="other")
+
+
+def test_the_graph_is_drawn_for_notebooks():
+    with cloaca.WorkflowBuilder("<drawn>".strip("<>")) as builder:
+        first = cloaca.external_task("a <&> b")
+        cloaca.task(id="b" * 60, dependencies=[first])(nothing)
+    html = builder.build()._repr_html_()
+    svg = html[html.index("<svg") : html.index("</svg>") + 6]
+    drawn = xml.dom.minidom.parseString(svg)
+    assert len(drawn.getElementsByTagName("rect")) == 2
+    assert len(drawn.getElementsByTagName("path")) == 2
+    assert "a &lt;&amp;&gt; b" in svg
+    assert "flowchart" in builder.build().to_mermaid()
+    assert "digraph" in builder.build().to_dot()
+
+
+def test_a_graph_too_large_to_draw_is_told_in_a_sentence():
+    builder = cloaca.WorkflowBuilder("large")
+    with builder:
+        for number in range(300):
+            cloaca.task(id=f"t{number}")(nothing)
+    assert "300 tasks" in builder.build()._repr_html_()
+
+
+def test_loose_tasks_are_added_by_id_or_function():
+    @cloaca.task(id="loose_one")
+    def one(context):
+        pass
+
+    @cloaca.task(id="loose_two", dependencies=[one])
+    def two(context):
+        pass
+
+    builder = cloaca.WorkflowBuilder("from_loose").add_task("loose_one").add_task(two)
+    assert builder.build().dependencies["loose_two"] == ["loose_one"]
+
+
+def test_a2_add_task_refuses_what_is_no_task():
+    builder = cloaca.WorkflowBuilder("refuses")
+    cloaca.task(id="known_task")(nothing)
+    with pytest.raises(ValueError, match="Task 'knwon_task' not found in registry") as caught:
+        builder.add_task("knwon_task")
+    assert "known_task" in caught.value.hint
+    with pytest.raises(ValueError, match="Task 'print' not found in registry"):
+        builder.add_task(print)
+    with pytest.raises(ValueError, match="either a string task ID or a function object"):
+        builder.add_task(3)
+
+
+def test_a2_a_second_task_of_one_id_is_refused_at_its_line():
+    with cloaca.WorkflowBuilder("twice"):
+        cloaca.task(id="a")(nothing)
+        with pytest.raises(cloaca.WorkflowValidationError, match="'twice'.*'a'"):
+            cloaca.task(id="a")(nothing)
+
+
+def test_a_task_of_the_block_may_be_added_by_name_too():
+    with cloaca.WorkflowBuilder("explicit") as builder:
+        builder.add_task(cloaca.task(id="a")(nothing))
+    assert builder.build().tasks == ["a"]
+
+
+def test_a2_a_function_that_is_several_tasks_needs_an_id():
+    with cloaca.WorkflowBuilder("several"):
+        cloaca.task(id="a")(nothing)
+        cloaca.task(id="b")(nothing)
+        with pytest.raises(cloaca.TaskValidationError, match="several tasks: a, b"):
+            cloaca.task(id="c", dependencies=[nothing])(nothing)
+
+
+def test_a_function_means_its_task_of_the_same_workflow():
+    def shared(context):
+        pass
+
+    with cloaca.WorkflowBuilder("first"):
+        cloaca.task(id="one")(shared)
+    with cloaca.WorkflowBuilder("second") as builder:
+        cloaca.task(id="two")(shared)
+        cloaca.task(id="end", dependencies=[shared])(nothing)
+    with cloaca.WorkflowBuilder("third"):
+        cloaca.task(id="three")(shared)
+    assert builder.build().dependencies["end"] == ["two"]
+
+
+def test_a2_an_empty_workflow_is_refused():
+    with pytest.raises(ValueError, match="Workflow cannot be empty"):
+        cloaca.WorkflowBuilder("empty").build()
+
+
+def test_a2_a_rule_that_names_an_unknown_task_is_refused():
+    with pytest.raises(ValueError, match="'lod'") as caught, cloaca.WorkflowBuilder("rule"):
+        cloaca.task(id="load")(nothing)
+        cloaca.task(id="end", trigger_rule=cloaca.task_failed("lod"))(nothing)
+    assert "load" in caught.value.hint
+
+
+def test_nested_blocks_keep_their_tasks_apart():
+    with cloaca.WorkflowBuilder("outer") as outer:
+        cloaca.task(id="before")(nothing)
+        with cloaca.WorkflowBuilder("inner") as inner:
+            cloaca.task(id="inside")(nothing)
+        cloaca.task(id="after")(nothing)
+    assert outer.build().tasks == ["before", "after"]
+    assert inner.build().tasks == ["inside"]
+    assert registry.current_builder() is None
+
+
+def test_blocks_of_threads_and_coroutines_keep_their_tasks_apart():
+    meet = threading.Barrier(4)
+    builders = {}
+
+    def define(name):
+        with cloaca.WorkflowBuilder(name) as builders[name]:
+            meet.wait(10)
+            cloaca.task(id=name)(nothing)
+            meet.wait(10)
+
+    threads = [threading.Thread(target=define, args=(f"thread{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    async def define_async(name):
+        with cloaca.WorkflowBuilder(name) as builders[name]:
+            await asyncio.sleep(0)
+            cloaca.task(id=name)(nothing)
+            await asyncio.sleep(0)
+
+    async def main():
+        await asyncio.gather(*(define_async(f"coroutine{n}") for n in range(4)))
+
+    asyncio.run(main())
+    assert len(builders) == 8
+    for name, builder in builders.items():
+        assert builder.build().tasks == [name]
+
+
+def names():
+    return {workflow.name for workflow in registry.workflows_since(0)[1]}
+
+
+def test_a3_a_block_that_raises_registers_nothing():
+    with pytest.raises(ZeroDivisionError), cloaca.WorkflowBuilder("never_registered"):
+        cloaca.task(id="a")(nothing)
+        raise ZeroDivisionError
+    assert "never_registered" not in names()
+    assert registry.current_builder() is None
+
+
+def test_a3_build_alone_registers_nothing():
+    cloaca.WorkflowBuilder("only_built").add_task(cloaca.task(nothing)).build()
+    assert "only_built" not in names()
+
+
+def test_a3_a_constructor_registers_what_it_makes():
+    def construct():
+        return cloaca.WorkflowBuilder("constructed").add_task(cloaca.task(nothing)).build()
+
+    cloaca.register_workflow_constructor("constructed", construct)
+    assert "constructed" in names()
+    with pytest.raises(ValueError, match="'other'.*'constructed'"):
+        cloaca.register_workflow_constructor("other", construct)
+    with pytest.raises(ValueError, match="NoneType"):
+        cloaca.register_workflow_constructor("other", lambda: None)
+    with pytest.raises(ValueError, match="function"):
+        cloaca.register_workflow_constructor("other", 3)

@@ -1,0 +1,116 @@
+"""The context: a mutable mapping of JSON values (semantics B1)."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import MutableMapping
+
+import pytest
+
+import cloaca
+
+
+def test_it_is_a_mutable_mapping_with_the_whole_protocol():
+    context = cloaca.Context({"a": 1, "b": [1, 2]})
+    assert isinstance(context, MutableMapping)
+    assert list(context) == ["a", "b"]
+    assert len(context) == 2
+    assert "a" in context
+    assert 1 not in context
+    assert list(context.keys()) == ["a", "b"]
+    assert list(context.values()) == [1, [1, 2]]
+    assert list(context.items()) == [("a", 1), ("b", [1, 2])]
+    assert context == {"a": 1, "b": [1, 2]}
+    assert context == cloaca.Context({"b": [1, 2], "a": 1})
+    assert context != {"a": 1}
+    assert context.pop("a") == 1
+    assert context.pop("a", 7) == 7
+    with pytest.raises(KeyError):
+        context.pop("a")
+    assert context.setdefault("c", 3) == 3
+    assert context.setdefault("c", 4) == 3
+    assert repr(context) == "Context({'b': [1, 2], 'c': 3})"
+
+
+def test_get_set_insert_update_remove_delete_are_told_apart():
+    context = cloaca.Context()
+    assert context.get("k") is None
+    assert context.get("k", 5) == 5
+    context.insert("k", 1)
+    with pytest.raises(ValueError, match="k"):
+        context.insert("k", 2)
+    context.update("k", 3)
+    with pytest.raises(KeyError, match="absent"):
+        context.update("absent", 1)
+    context.set("k", 4)
+    context.set("l", 5)
+    assert context.to_dict() == {"k": 4, "l": 5}
+    assert context.remove("k") == 4
+    assert context.remove("k") is None
+    context.delete("l")
+    with pytest.raises(KeyError):
+        context.delete("l")
+    with pytest.raises(KeyError):
+        context["l"]
+
+
+def test_update_of_dict_works_too():
+    context = cloaca.Context()
+    context.update({"a": 1})
+    context.update([("b", 2)], c=3)
+    context.update_from_dict({"d": 4})
+    assert context.data == {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+def test_a_stored_none_is_present():
+    context = cloaca.Context({"n": None})
+    assert "n" in context
+    assert context.get("n", 5) is None
+    assert context.get_required("n") is None
+
+
+def test_get_required_names_the_nearest_key():
+    with pytest.raises(cloaca.ContextError, match="rowz") as caught:
+        cloaca.Context({"rows": 1}).get_required("rowz")
+    assert caught.value.code == "context_invalid"
+    assert caught.value.hint == "did you mean 'rows'?"
+
+
+def test_values_are_fresh():
+    context = cloaca.Context({"list": [1]})
+    context["list"].append(2)
+    assert context["list"] == [1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**200, -(2**70), 0.1, 1e300, -0.0, "", "é\u2028\x00", [], {}, [[{"a": None}]], True],
+)
+def test_b1_plain_values_come_back_as_they_were(value):
+    context = cloaca.Context({"v": value})
+    again = cloaca.Context.from_json(context.to_json())["v"]
+    assert again == value
+    assert type(again) is type(value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"a":NaN}', "{'a':1}", "null"])
+def test_from_json_refuses_what_is_no_object(text):
+    with pytest.raises(ValueError, match=r"."):
+        cloaca.Context.from_json(text)
+
+
+@pytest.mark.parametrize("key", [1, None, b"a", ("a",)])
+def test_b1_a_key_that_is_no_string_is_refused(key):
+    with pytest.raises(TypeError):
+        cloaca.Context()[key] = 1
+    with pytest.raises(TypeError):
+        cloaca.Context({key: 1})
+
+
+def test_copies_are_independent():
+    context = cloaca.Context({"a": 1})
+    for twin in (context.copy(), copy.copy(context), pickle.loads(pickle.dumps(context))):
+        assert twin == context
+        twin["a"] = 2
+        assert context["a"] == 1

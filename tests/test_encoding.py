@@ -1,0 +1,170 @@
+"""How Python values become JSON (semantics B1)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import types
+import uuid
+
+import pytest
+
+import cloaca
+from cloaca._encoding import encode
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Name(enum.StrEnum):
+    ANN = "ann"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    tags: set[str]
+
+
+class Attrs:
+    """What attrs leaves on a class; the library itself is no dependency of the tests."""
+
+    __attrs_attrs__ = (types.SimpleNamespace(name="a"), types.SimpleNamespace(name="b"))
+    a = 1
+    b = Colour.RED
+
+
+class Model:
+    """The parts of a pydantic model that are used."""
+
+    model_fields: dict[str, object] = {}
+
+    def model_dump(self, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
+class Struct:
+    """The parts of a msgspec struct that are used."""
+
+    __struct_fields__ = ("a_b",)
+    __struct_encode_fields__ = ("aB",)
+    a_b = (1,)
+
+
+Pair = collections.namedtuple("Pair", "left right")  # noqa: PYI024
+ZONE = datetime.timezone(datetime.timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("value", "decoded"),
+    [
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Name.ANN, "ann"),
+        (Point(1, {"b", "a"}), {"x": 1, "tags": ["a", "b"]}),
+        (Attrs(), {"a": 1, "b": "red"}),
+        (Model(), {"mode": "json"}),
+        (Struct(), {"aB": [1]}),
+        (Pair(1, 2), [1, 2]),
+        ((1, (2,)), [1, [2]]),
+        ({3, 1, 2}, [1, 2, 3]),
+        (frozenset({"b", "a"}), ["a", "b"]),
+        ({1, "a"}, [1, "a"]),
+        (datetime.datetime(2026, 1, 2, 3, 4, 5, 6, ZONE), "2026-01-02T03:04:05.000006+02:00"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.time(3, 4), "03:04:00"),
+        (datetime.timedelta(minutes=1.5), 90.0),
+        (decimal.Decimal("1.10"), "1.10"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (types.MappingProxyType({"a": (1,)}), {"a": [1]}),
+        (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (cloaca.Context({"inner": 1}), {"inner": 1}),
+        ({"deep": [{"colour": Colour.RED}]}, {"deep": [{"colour": "red"}]}),
+    ],
+)
+def test_b1_values_are_encoded_by_documented_rules(value, decoded):
+    context = cloaca.Context({"k": value})
+    assert context["k"] == decoded
+    assert type(context["k"]) is type(decoded)
+
+
+def test_b1_the_text_is_compact_and_unicode():
+    assert encode("k", {"ä": (1, None, True), "b": 1.5}) == '{"ä":[1,null,true],"b":1.5}'
+
+
+def circle():
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+def deep(levels):
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@dataclasses.dataclass
+class Node:
+    next: object
+
+
+def chain(levels):
+    value: object = None
+    for _ in range(levels):
+        value = Node(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (b"x", TypeError, "'bytes'.*base64"),
+        ([bytearray(b"x")], TypeError, "bytearray"),
+        (object(), TypeError, "'object'"),
+        (1j, TypeError, "complex"),
+        (print, TypeError, "builtin_function_or_method"),
+        (Point, TypeError, "'type'"),
+        (Colour, TypeError, "enum"),
+        (range(3), TypeError, "range"),
+        ({"a": {1: 2}}, TypeError, "key 1 .*'int'"),
+        ([{None: 2}], TypeError, "key None"),
+        ({("a",): 1}, TypeError, "tuple"),
+        (float("nan"), ValueError, "NaN"),
+        ({"a": [float("-inf")]}, ValueError, "infinities"),
+        (Point(float("nan"), set()), ValueError, "NaN"),
+        ("\ud800", ValueError, "surrogate"),
+        ([{"\udfff": 1}], ValueError, "surrogate"),
+        (circle(), ValueError, "contains itself"),
+        (deep(150), ValueError, "deeper than 100"),
+        (deep(100_000), ValueError, "deeper than 100"),
+        (chain(150), ValueError, "deeper than 100"),
+    ],
+)
+def test_b1_what_is_not_json_is_refused_at_the_line_that_sets_it(value, error, text):
+    context = cloaca.Context()
+    with pytest.raises(error, match=f"(?s)price.*{text}"):
+        context["price"] = value
+    assert len(context) == 0
+
+
+def test_b1_a_hundred_levels_go_in_and_come_out():
+    context = cloaca.Context({"k": deep(100)})
+    assert context["k"] == deep(100)
+    assert cloaca.Context.from_json(context.to_json()) == context
+
+
+def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():
+    context = cloaca.Context()
+    with pytest.raises(TypeError):
+        context.update_from_dict({"good": 1, "bad": b""})
+    assert len(context) == 0

@@ -1,0 +1,86 @@
+"""The exception tree: bases, codes and hints."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+
+import pytest
+
+import cloaca
+from cloaca._exceptions import CLASS_BY_CODE
+
+TREE = {
+    "CloacaException": (Exception,),
+    "WorkflowError": (cloaca.CloacaException,),
+    "WorkflowValidationError": (cloaca.WorkflowError, ValueError),
+    "WorkflowNotFoundError": (cloaca.WorkflowError, ValueError, KeyError),
+    "WorkflowExecutionError": (cloaca.WorkflowError,),
+    "WorkflowTimeoutError": (cloaca.WorkflowError, TimeoutError),
+    "TaskError": (cloaca.CloacaException,),
+    "TaskValidationError": (cloaca.TaskError, ValueError),
+    "TaskExecutionError": (cloaca.TaskError,),
+    "TaskTimeoutError": (cloaca.TaskError, TimeoutError),
+    "ContextError": (cloaca.CloacaException,),
+    "ConfigurationError": (cloaca.CloacaException, ValueError),
+    "DatabaseError": (cloaca.CloacaException,),
+    "ConnectionError": (cloaca.DatabaseError, builtins.ConnectionError),
+    "MigrationError": (cloaca.DatabaseError,),
+    "ScheduleError": (cloaca.CloacaException, ValueError),
+    "RunnerClosedError": (cloaca.CloacaException, RuntimeError),
+    "ForkedProcessError": (cloaca.CloacaException, RuntimeError),
+}
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_every_class_has_its_bases_a_code_and_a_public_place(name):
+    kind = getattr(cloaca, name)
+    for base in TREE[name]:
+        assert issubclass(kind, base)
+    assert kind.__module__ == "cloaca"
+    error = kind("what went wrong", hint="do this")
+    assert (error.code, error.hint, error.message) == (kind.default_code, "do this", "what went wrong")
+    assert str(error) == "what went wrong\nhint: do this"
+    assert str(kind("without a hint")) == "without a hint"
+    assert kind().message == kind.default_message
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_errors_survive_pickling(name):
+    error = getattr(cloaca, name)("message", code="other", hint="hint")
+    twin = pickle.loads(pickle.dumps(error))
+    assert type(twin) is type(error)
+    assert (str(twin), twin.code, twin.hint) == (str(error), "other", "hint")
+
+
+def test_every_code_has_a_class_and_every_leaf_a_code():
+    codes = {kind.default_code for kind in CLASS_BY_CODE.values()}
+    abstract = {"cloaca", "task"}
+    assert {getattr(cloaca, name).default_code for name in TREE} - abstract <= codes | {"workflow"}
+    for code, kind in CLASS_BY_CODE.items():
+        assert issubclass(kind, cloaca.CloacaException), code
+
+
+def test_the_end_of_a_wait_is_a_timeout_but_not_the_executions_own():
+    kind = CLASS_BY_CODE["wait_timeout"]
+    assert issubclass(kind, TimeoutError)
+    assert not issubclass(kind, cloaca.WorkflowTimeoutError)
+
+
+def test_d2_control_exceptions_say_what_they_ask_for():
+    assert cloaca.Retry(after=1.5, reason="busy").after_us == 1_500_000
+    assert cloaca.Retry().after_us is None
+    assert str(cloaca.Retry(reason="busy")) == "busy"
+    assert str(cloaca.Abort("no")) == "no"
+    assert cloaca.Snooze(60).after_us == 60_000_000
+    assert str(cloaca.Snooze(0.5)) == "snoozed for 0.5 s"
+    for kind in (cloaca.Retry, cloaca.Abort, cloaca.Snooze):
+        assert not issubclass(kind, cloaca.CloacaException)
+        assert kind.code.startswith("task_")
+        assert kind.hint is None
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", True, None])
+def test_d2_a_snooze_that_makes_no_sense_is_refused(seconds):
+    with pytest.raises(cloaca.ConfigurationError, match="seconds"):
+        cloaca.Snooze(seconds)

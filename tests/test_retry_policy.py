@@ -1,0 +1,144 @@
+"""Retry policies as values (semantics D1)."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+import cloaca
+
+
+def test_d1_the_default_is_documented():
+    policy = cloaca.RetryPolicy.default()
+    assert policy == cloaca.RetryPolicy.builder().build()
+    assert (policy.max_attempts, policy.initial_delay, policy.max_delay) == (3, 1.0, 60.0)
+    assert policy.with_jitter
+    assert policy.backoff == cloaca.BackoffStrategy.exponential(2, 1)
+    assert policy.condition == cloaca.RetryCondition.all_errors()
+
+
+def build(strategy, **values):
+    builder = cloaca.RetryPolicy.builder().backoff_strategy(strategy).with_jitter(False)
+    for name, value in values.items():
+        getattr(builder, name)(value)
+    return builder.build()
+
+
+FIXED = cloaca.BackoffStrategy.fixed()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "attempt", "seconds"),
+    [
+        (FIXED, 1, 1),
+        (FIXED, 9, 1),
+        (cloaca.BackoffStrategy.linear(), 3, 3),
+        (cloaca.BackoffStrategy.linear(2), 3, 6),
+        (cloaca.BackoffStrategy.exponential(), 1, 1),
+        (cloaca.BackoffStrategy.exponential(), 5, 16),
+        (cloaca.BackoffStrategy.exponential(), 7, 60),
+        (cloaca.BackoffStrategy.exponential(), 4000, 60),
+        (cloaca.BackoffStrategy.exponential(3, 2), 3, 18),
+        (cloaca.BackoffStrategy.exponential(10**10, 0), 4000, 0),
+    ],
+)
+def test_d1_delays_grow_as_the_strategy_says_up_to_the_cap(strategy, attempt, seconds):
+    assert build(strategy).calculate_delay(attempt) == seconds
+
+
+def test_d1_jitter_is_a_quarter_either_way_and_the_cap_comes_after_it():
+    policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=10, max_delay=11)
+    delays = {policy.calculate_delay(1) for _ in range(500)}
+    assert 7.5 <= min(delays) < 8.5
+    assert max(delays) == 11
+
+
+@pytest.mark.parametrize(
+    ("condition", "error", "again"),
+    [
+        (cloaca.RetryCondition.all_errors(), ValueError("x"), True),
+        (cloaca.RetryCondition.never(), ValueError("x"), False),
+        (cloaca.RetryCondition.transient_only(), ConnectionResetError(), True),
+        (cloaca.RetryCondition.transient_only(), TimeoutError, True),
+        (cloaca.RetryCondition.transient_only(), cloaca.TaskTimeoutError(), True),
+        (cloaca.RetryCondition.transient_only(), "Service Unavailable", True),
+        (cloaca.RetryCondition.transient_only(), ValueError("x"), False),
+        (cloaca.RetryCondition.error_pattern(["Rate Limit"]), ValueError("rate limit hit"), True),
+        (cloaca.RetryCondition.error_pattern(["keyerror"]), KeyError("x"), True),
+        (cloaca.RetryCondition.error_pattern(["other"]), ValueError("x"), False),
+    ],
+)
+def test_d1_the_condition_decides(condition, error, again):
+    policy = cloaca.RetryPolicy.builder().retry_condition(condition).build()
+    assert policy.should_retry(1, error) is again
+    assert policy.should_retry(3, error) is False
+
+
+def test_d1_types_include_their_subclasses():
+    only = cloaca.RetryPolicy(retry_on=[OSError], never_on=[FileNotFoundError])
+    assert only.should_retry(1, ConnectionError())
+    assert not only.should_retry(1, FileNotFoundError())
+    assert not only.should_retry(1, ValueError())
+    assert only.retry_on == ("OSError",)
+    own = cloaca.RetryPolicy(retry_on=[cloaca.TaskTimeoutError, "shop.PaymentError"])
+    assert own.retry_on == ("TaskTimeoutError", "shop.PaymentError")
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_d1_zero_and_one_attempts_both_mean_one(attempts):
+    policy = cloaca.RetryPolicy.builder().max_attempts(attempts).build()
+    assert policy.max_attempts == 1
+    assert not policy.should_retry(1, ValueError())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_attempts": -1},
+        {"max_attempts": 1.5},
+        {"max_attempts": True},
+        {"max_attempts": 10**7},
+        {"initial_delay": -0.1},
+        {"initial_delay": float("nan")},
+        {"max_delay": float("inf")},
+        {"max_delay": "1"},
+        {"backoff": "fixed"},
+        {"condition": "all"},
+        {"retry_on": [int]},
+        {"never_on": [""]},
+    ],
+)
+def test_d1_what_makes_no_sense_is_refused(values):
+    with pytest.raises(cloaca.TaskValidationError) as caught:
+        cloaca.RetryPolicy(**values)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cloaca.BackoffStrategy.linear(-1),
+        lambda: cloaca.BackoffStrategy.exponential(float("nan")),
+        lambda: cloaca.BackoffStrategy.exponential(2, "1"),
+        lambda: cloaca.RetryCondition.error_pattern([]),
+        lambda: cloaca.RetryCondition.error_pattern([""]),
+        lambda: cloaca.RetryCondition.error_pattern([1]),
+    ],
+)
+def test_d1_parts_that_make_no_sense_are_refused(make):
+    with pytest.raises(cloaca.TaskValidationError):
+        make()
+
+
+def test_policies_are_values():
+    one = cloaca.RetryPolicy(initial_delay=datetime.timedelta(milliseconds=500))
+    two = cloaca.RetryPolicy(initial_delay=0.5)
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != cloaca.RetryPolicy()
+    assert "initial_delay=0.5" in repr(one)
+    assert repr(cloaca.BackoffStrategy.linear(3)) == "BackoffStrategy.linear(multiplier=3)"
+    assert repr(cloaca.RetryCondition.error_pattern("a")) == "RetryCondition.error_pattern(['a'])"
+    with pytest.raises(AttributeError):
+        one.max_attempts = 5  # type: ignore[misc]

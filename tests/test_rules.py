@@ -1,0 +1,114 @@
+"""Trigger rules as values (semantics C2)."""
+
+from __future__ import annotations
+
+import pytest
+
+import cloaca
+
+
+def named(context):
+    pass
+
+
+def test_c2_every_name_is_a_rule():
+    for name in (
+        "all_success",
+        "all_failed",
+        "all_done",
+        "one_success",
+        "one_failed",
+        "none_failed",
+        "always",
+    ):
+        assert cloaca.all_of(name).to_definition()["conditions"] == [{"rule": name}]
+
+
+def test_c2_conditions_nest_and_show_themselves():
+    cloaca.task(named)
+    rule = cloaca.any_of(
+        cloaca.all_of(cloaca.task_success("a"), cloaca.context_value("n", ">", 3)),
+        cloaca.none_of(cloaca.task_failed(named), cloaca.task_skipped("c")),
+        "one_failed",
+    )
+    assert rule.to_definition() == {
+        "rule": "any_of",
+        "conditions": [
+            {
+                "rule": "all_of",
+                "conditions": [
+                    {"rule": "task_success", "task": "a"},
+                    {"rule": "context_value", "key": "n", "operator": "greater_than", "value": 3},
+                ],
+            },
+            {
+                "rule": "none_of",
+                "conditions": [
+                    {"rule": "task_failed", "task": "named"},
+                    {"rule": "task_skipped", "task": "c"},
+                ],
+            },
+            {"rule": "one_failed"},
+        ],
+    }
+    assert repr(rule) == (
+        "any_of(all_of(task_success('a'), context_value('n', '>', 3)), "
+        "none_of(task_failed('named'), task_skipped('c')), 'one_failed')"
+    )
+    assert rule == cloaca.any_of(*PARTS)
+    assert hash(rule) == hash(cloaca.any_of(*PARTS))
+    assert rule != cloaca.all_of(*PARTS)
+
+
+PARTS = (
+    cloaca.all_of(cloaca.task_success("a"), cloaca.context_value("n", ">", 3)),
+    cloaca.none_of(cloaca.task_failed("named"), cloaca.task_skipped("c")),
+    "one_failed",
+)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "operator"),
+    [
+        (["==", "=", "eq", "Equals", "equal"], "equals"),
+        (["!=", "<>", "ne", "NotEquals", "not_equals", "not equal"], "not_equals"),
+        ([">", "gt", "GreaterThan", "greater_than"], "greater_than"),
+        ([">=", "ge", "GreaterThanOrEqual", "greater_or_equal"], "greater_or_equal"),
+        (["<", "lt", "LessThan"], "less_than"),
+        (["<=", "lte", "LessThanOrEquals"], "less_or_equal"),
+        (["contains", "Contains", "in"], "contains"),
+        (["not_contains", "NotContains"], "not_contains"),
+        (["exists", "Exists"], "exists"),
+        (["not_exists", "NotExists"], "not_exists"),
+    ],
+)
+def test_c2_operators_have_the_spellings_of_the_reference(spellings, operator):
+    for spelling in spellings:
+        data = cloaca.context_value("k", spelling, "v").to_definition()
+        assert data["operator"] == operator, spelling
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: cloaca.context_value("k", "~", 1), cloaca.TaskValidationError, "'~'"),
+        (lambda: cloaca.context_value("k", None, 1), cloaca.TaskValidationError, "None"),
+        (lambda: cloaca.context_value(3, "==", 1), cloaca.TaskValidationError, "int"),
+        (lambda: cloaca.context_value("k", "==", b""), TypeError, "'k'.*bytes"),
+        (lambda: cloaca.context_value("k", "==", float("nan")), ValueError, "'k'.*NaN"),
+        (lambda: cloaca.all_of(), cloaca.TaskValidationError, "at least one"),
+        (lambda: cloaca.any_of("one_faild"), cloaca.TaskValidationError, "one_failed"),
+        (lambda: cloaca.none_of(3), cloaca.TaskValidationError, "int"),
+        (lambda: cloaca.task_success(3), cloaca.TaskValidationError, "int"),
+        (lambda: cloaca.task_failed(print), cloaca.TaskValidationError, "not a task"),
+    ],
+)
+def test_a2_a_bad_rule_is_refused_where_it_is_made(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_c2_values_are_encoded_like_those_of_contexts():
+    assert cloaca.context_value("k", "==", (1, 2)).to_definition()["value"] == [1, 2]
+    big = cloaca.context_value("k", "==", 2**80).to_definition()["value"]
+    assert big == 2**80
