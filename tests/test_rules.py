@@ -11,6 +11,12 @@ def named(context):
     pass
 
 
+def compared(key, operator, value):
+    data = cloaca.context_value(key, operator, value).to_definition()
+    assert isinstance(data, dict)
+    return data["context_value"]
+
+
 def test_c2_every_name_is_a_rule():
     for name in (
         "all_success",
@@ -21,7 +27,7 @@ def test_c2_every_name_is_a_rule():
         "none_failed",
         "always",
     ):
-        assert cloaca.all_of(name).to_definition()["conditions"] == [{"rule": name}]
+        assert cloaca.all_of(name).to_definition() == {"all_of": {"conditions": [name]}}
 
 
 def test_c2_conditions_nest_and_show_themselves():
@@ -31,25 +37,19 @@ def test_c2_conditions_nest_and_show_themselves():
         cloaca.none_of(cloaca.task_failed(named), cloaca.task_skipped("c")),
         "one_failed",
     )
+    first = [
+        {"task_success": {"task": "a"}},
+        {"context_value": {"key": "n", "operator": "greater_than", "value": 3}},
+    ]
+    second = [{"task_failed": {"task": "named"}}, {"task_skipped": {"task": "c"}}]
     assert rule.to_definition() == {
-        "rule": "any_of",
-        "conditions": [
-            {
-                "rule": "all_of",
-                "conditions": [
-                    {"rule": "task_success", "task": "a"},
-                    {"rule": "context_value", "key": "n", "operator": "greater_than", "value": 3},
-                ],
-            },
-            {
-                "rule": "none_of",
-                "conditions": [
-                    {"rule": "task_failed", "task": "named"},
-                    {"rule": "task_skipped", "task": "c"},
-                ],
-            },
-            {"rule": "one_failed"},
-        ],
+        "any_of": {
+            "conditions": [
+                {"all_of": {"conditions": first}},
+                {"none_of": {"conditions": second}},
+                "one_failed",
+            ]
+        }
     }
     assert repr(rule) == (
         "any_of(all_of(task_success('a'), context_value('n', '>', 3)), "
@@ -84,8 +84,7 @@ PARTS = (
 )
 def test_c2_operators_have_the_spellings_of_the_reference(spellings, operator):
     for spelling in spellings:
-        data = cloaca.context_value("k", spelling, "v").to_definition()
-        assert data["operator"] == operator, spelling
+        assert compared("k", spelling, "v")["operator"] == operator, spelling
 
 
 @pytest.mark.parametrize(
@@ -109,6 +108,5 @@ def test_a2_a_bad_rule_is_refused_where_it_is_made(make, error, text):
 
 
 def test_c2_values_are_encoded_like_those_of_contexts():
-    assert cloaca.context_value("k", "==", (1, 2)).to_definition()["value"] == [1, 2]
-    big = cloaca.context_value("k", "==", 2**80).to_definition()["value"]
-    assert big == 2**80
+    assert compared("k", "==", (1, 2))["value"] == [1, 2]
+    assert compared("k", "==", 2**80)["value"] == 2**80

@@ -186,6 +186,8 @@ def _write(value: Any, out: list[str]) -> None:
                 continue
             if field == "body" and isinstance(part, list):
                 part = _without_docstring(value, part)
+            elif type(value).__name__ == "JoinedStr":
+                part = _joined(part)
             out.append(f" {field}=")
             _write(part, out)
         out.append(")")
@@ -202,6 +204,18 @@ def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
         return body
     first = getattr(body[0], "value", None) if type(body[0]).__name__ == "Expr" else None
     return body[1:] if isinstance(getattr(first, "value", None), str) else body
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    """The parts of an f-string, texts side by side as one: releases differ in where they cut."""
+    joined: list[Any] = []
+    for part in parts:
+        text = part.value if type(part).__name__ == "Constant" else part
+        if isinstance(text, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += text
+        elif text != "":
+            joined.append(text)
+    return joined
 
 
 def _compiled_text(code: CodeType) -> str:

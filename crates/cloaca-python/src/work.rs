@@ -52,7 +52,10 @@ impl Work {
                 kind: text(&part(1)?)?,
                 message: text(&part(2)?)?,
                 traceback: optional_text(&part(3)?)?,
-                lineage: part(4)?.extract()?,
+                lineage: part(4)?
+                    .try_iter()?
+                    .map(|name| text(&name?))
+                    .collect::<PyResult<_>>()?,
                 retryable: part(5)?.extract()?,
             })),
             "retry" => Ok(Outcome::Retry {

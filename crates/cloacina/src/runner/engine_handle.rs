@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
 use super::history_of;
@@ -15,8 +16,8 @@ use crate::runtime::{
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
-    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
-    SystemClock, Timestamp,
+    Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros,
+    RunnerId, SystemClock, Timestamp,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -63,6 +64,8 @@ pub struct EngineHandle {
     config: RunnerConfig,
     driver: Mutex<Driver>,
     tasks: TokioExecutor,
+    /// Definitions that were read, by the executions that were shown.
+    workflows: Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>,
     runner: RunnerId,
     closed: AtomicBool,
 }
@@ -115,6 +118,7 @@ impl EngineHandle {
             config: options.config,
             driver: Mutex::new(driver),
             tasks,
+            workflows: Mutex::default(),
             runner,
             closed: AtomicBool::new(false),
         })
@@ -235,6 +239,10 @@ impl EngineHandle {
     ) -> Result<Subscription, Error> {
         let subscription = self.parts.waiters.subscribe(id, callback);
         // Subscribed first, looked at second: an end in between is not missed.
+        if let Some(ended) = self.parts.waiters.recent(id) {
+            self.parts.waiters.resolve(subscription, ended);
+            return Ok(subscription);
+        }
         match self.store.statuses(&[id]) {
             Ok(states) => match states.first() {
                 None => {
@@ -243,7 +251,7 @@ impl EngineHandle {
                 }
                 Some((_, status)) if status.is_terminal() => {
                     let ended = self.execution(id)?;
-                    self.parts.waiters.notify(&ended);
+                    self.parts.waiters.resolve(subscription, ended);
                 }
                 Some(_) => {}
             },
@@ -353,12 +361,15 @@ impl EngineHandle {
     }
 
     fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
-        let mut workflows: Vec<(crate::types::DefinitionId, Arc<Workflow>)> = Vec::new();
         let mut found = Vec::with_capacity(ids.len());
         for record in self.store.load(ids)? {
-            let known = workflows.iter().find(|(id, _)| *id == record.definition);
-            let workflow = if let Some((_, workflow)) = known {
-                Arc::clone(workflow)
+            let known = self
+                .workflows
+                .lock()
+                .get(&record.definition)
+                .map(Arc::clone);
+            let workflow = if let Some(workflow) = known {
+                workflow
             } else {
                 let stored = self.store.definition(record.definition)?.ok_or_else(|| {
                     Error::new(
@@ -367,7 +378,9 @@ impl EngineHandle {
                     )
                 })?;
                 let workflow = Arc::new(Workflow::new(parse(&stored.body)?)?);
-                workflows.push((record.definition, Arc::clone(&workflow)));
+                self.workflows
+                    .lock()
+                    .insert(record.definition, Arc::clone(&workflow));
                 workflow
             };
             found.push(Arc::new(Execution::load(workflow, record)));
@@ -375,9 +388,9 @@ impl EngineHandle {
         Ok(found)
     }
 
-    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<crate::types::DefinitionId>, Error> {
+    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
         let mut ids = Vec::new();
-        for stored in self.store.definitions(crate::types::DefinitionId(0))? {
+        for stored in self.store.definitions(DefinitionId(0))? {
             let definition = parse(&stored.body)?;
             if tags
                 .iter()

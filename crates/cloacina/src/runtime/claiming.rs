@@ -286,9 +286,7 @@ impl Coordinator {
                 if let Some(deadline) = cached.execution.record().deadline {
                     self.deadlines.remove(&(deadline, id));
                 }
-                if self.waiters.is_awaited(id) {
-                    self.waiters.notify(&Arc::new(cached.execution));
-                }
+                self.waiters.notify(&Arc::new(cached.execution));
             }
         } else {
             self.cache.trim(id);

@@ -114,7 +114,10 @@ impl Coordinator {
             Control::Cancel => execution.cancel(now),
             Control::Pause => execution.pause(now),
             Control::Resume => execution.resume(now),
-            Control::Retry { .. } => execution.retry(from_task, now),
+            Control::Retry { .. } => {
+                self.waiters.forget_recent(Some(id));
+                execution.retry(from_task, now)
+            }
         };
         match decided {
             Ok(changes) => {

@@ -160,6 +160,7 @@ impl Coordinator {
                 self.liveness.busy_until = now + BUSY_SPAN;
             }
             self.liveness.marker = Some(marker);
+            self.waiters.forget_recent(None);
             for backlog in &mut self.backlogs {
                 backlog.look_again();
             }

@@ -1,5 +1,6 @@
 //! Callers that wait for the end of executions.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -19,9 +20,16 @@ pub struct Waiters {
     inner: Mutex<Inner>,
 }
 
+/// So many executions are remembered after their end, for callers that ask a little later.
+const RECENT: usize = 4096;
+/// Larger ones are not worth their memory.
+const RECENT_BYTES: usize = 4096;
+
 #[derive(Default)]
 struct Inner {
     next: u64,
+    recent: FxHashMap<ExecutionId, Ended>,
+    recent_order: VecDeque<ExecutionId>,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
 }
 
@@ -61,9 +69,23 @@ impl Waiters {
         }
     }
 
-    /// Whether anybody waits for an execution.
-    pub fn is_awaited(&self, execution: ExecutionId) -> bool {
-        self.inner.lock().waiting.contains_key(&execution)
+    /// Answers one subscription alone.
+    pub fn resolve(&self, subscription: Subscription, ended: Ended) {
+        let mut inner = self.inner.lock();
+        let Some(list) = inner.waiting.get_mut(&subscription.execution) else {
+            return;
+        };
+        let place = list
+            .iter()
+            .position(|(number, _)| *number == subscription.number);
+        let callback = place.map(|place| list.swap_remove(place).1);
+        if list.is_empty() {
+            inner.waiting.remove(&subscription.execution);
+        }
+        drop(inner);
+        if let Some(callback) = callback {
+            callback(Ok(ended));
+        }
     }
 
     /// All executions that somebody waits for.
@@ -71,9 +93,43 @@ impl Waiters {
         self.inner.lock().waiting.keys().copied().collect()
     }
 
-    /// Wakes everybody who waits for this execution.
+    /// An execution that ended a short while ago, as it was then.
+    pub fn recent(&self, execution: ExecutionId) -> Option<Ended> {
+        self.inner.lock().recent.get(&execution).map(Arc::clone)
+    }
+
+    /// Forgets the remembered ends: of one execution that goes on, or all when other processes may have changed some.
+    pub fn forget_recent(&self, execution: Option<ExecutionId>) {
+        let mut inner = self.inner.lock();
+        if let Some(execution) = execution {
+            inner.recent.remove(&execution);
+        } else {
+            inner.recent.clear();
+            inner.recent_order.clear();
+        }
+    }
+
+    /// Wakes everybody who waits for this execution, and remembers it for a while.
     pub fn notify(&self, ended: &Ended) {
-        let callbacks = self.inner.lock().waiting.remove(&ended.record().id);
+        let mut inner = self.inner.lock();
+        let id = ended.record().id;
+        let callbacks = inner.waiting.remove(&id);
+        let deltas = ended
+            .record()
+            .tasks
+            .iter()
+            .filter_map(|task| task.delta.as_deref());
+        if deltas.map(crate::types::Delta::size).sum::<usize>() <= RECENT_BYTES {
+            if inner.recent.insert(id, Arc::clone(ended)).is_none() {
+                inner.recent_order.push_back(id);
+            }
+            if inner.recent_order.len() > RECENT
+                && let Some(oldest) = inner.recent_order.pop_front()
+            {
+                inner.recent.remove(&oldest);
+            }
+        }
+        drop(inner);
         for (_, callback) in callbacks.into_iter().flatten() {
             callback(Ok(Arc::clone(ended)));
         }

@@ -149,6 +149,7 @@ impl Pair {
                 writes.push(self.write(definition, ordinal, true, None, record.priority));
             }
         }
+        self.settle(&mut record);
         (record, name, writes)
     }
 
@@ -170,6 +171,22 @@ impl Pair {
         }
     }
 
+    /// Keeps what the engine keeps: a task is ready only in an open execution that is not paused, it runs only in one that
+    /// runs or is paused, and what has ended has an end.
+    fn settle(&mut self, record: &mut ExecutionRecord) {
+        let has = |status| record.tasks.iter().any(|task| task.status == status);
+        let other = match (has(TaskStatus::Ready), has(TaskStatus::Running)) {
+            (true, true) => ExecutionStatus::Running,
+            (true, false) => ExecutionStatus::Pending,
+            (false, true) => ExecutionStatus::Paused,
+            (false, false) => record.status,
+        };
+        if has(TaskStatus::Ready) || has(TaskStatus::Running) {
+            record.status = self.pick(&[ExecutionStatus::Running, other]);
+        }
+        record.ended_at = record.status.is_terminal().then_some(self.now);
+    }
+
     /// A decision about an execution: mostly a sound one.
     fn decision(&mut self, runner: RunnerId) -> Option<(ExecutionRecord, i64, Vec<TaskWrite>)> {
         let ids = self.executions.clone();
@@ -183,7 +200,6 @@ impl Pair {
         record.revision += 1;
         record.status = self.pick(ExecutionStatus::ALL);
         record.started_at = self.time();
-        record.ended_at = record.status.is_terminal().then_some(self.now);
         record.deadline = self.time();
         record.paused_at = self.time();
         record.error = self.rng.bool().then(|| {
@@ -210,6 +226,7 @@ impl Pair {
             let priority = record.priority;
             writes.push(self.write(record.definition, ordinal, insert, fence, priority));
         }
+        self.settle(&mut record);
         Some((record, expected, writes))
     }
 
@@ -306,7 +323,7 @@ impl Pair {
             3 => {
                 let limit = self.rng.usize(0..4);
                 let before = self.now + self.rng.i64(-30..5);
-                drop(self.both(|store| store.prune(before, limit)));
+                let _ = self.both(|store| store.prune(before, limit));
             }
             _ => self.register(),
         }

@@ -9,6 +9,11 @@
     reason = "a case owns its store, and drops it with its files"
 )]
 
+#[cfg(feature = "postgres")]
+#[path = "../support/private_postgres.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod private_postgres;
+
 mod claiming;
 mod definition;
 #[cfg(feature = "sqlite")]
@@ -167,3 +172,30 @@ mod sqlite_subject {
 conformance!(sqlite_file, sqlite_subject::file());
 #[cfg(feature = "sqlite")]
 conformance!(sqlite_memory, sqlite_subject::memory());
+
+#[cfg(feature = "postgres")]
+mod postgres_subject {
+    use std::sync::Arc;
+
+    use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+
+    use super::private_postgres::{fresh_name, shared};
+    use super::world::Subject;
+
+    pub fn schema(parameters: &str) -> Subject {
+        let url = format!("{}?{parameters}", shared());
+        let options = PostgresOptions::from_url(&url)
+            .unwrap()
+            .with_schema(&fresh_name())
+            .unwrap();
+        Subject {
+            store: Arc::new(PostgresStore::open(&options).unwrap()),
+            keep: None,
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+conformance!(postgres, postgres_subject::schema(""));
+#[cfg(feature = "postgres")]
+conformance!(postgres_pooled, postgres_subject::schema("pgbouncer=true"));

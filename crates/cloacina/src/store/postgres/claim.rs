@@ -103,12 +103,20 @@ impl Claim {
     pub(super) fn new(class: &ClaimClass, runner: RunnerId, now: Timestamp) -> Self {
         let limit = i64::try_from(class.limit).unwrap_or(i64::MAX / 8);
         // Others may have taken what comes first, or be about to.
-        let window = if limit == 0 { 1 } else { limit.saturating_mul(3).saturating_add(16) };
+        let window = if limit == 0 {
+            1
+        } else {
+            limit.saturating_mul(3).saturating_add(16)
+        };
         let mut queues: Vec<i64> = class.queues.iter().map(|queue| queue.0).collect();
         queues.sort_unstable();
         queues.dedup();
         let excluded_queues: Vec<i64> = class.excluded.iter().map(|(queue, _)| queue.0).collect();
-        let excluded_ordinals: Vec<i64> = class.excluded.iter().map(|(_, ordinal)| (*ordinal).into()).collect();
+        let excluded_ordinals: Vec<i64> = class
+            .excluded
+            .iter()
+            .map(|(_, ordinal)| (*ordinal).into())
+            .collect();
         Self {
             due_window: window,
             waiting_window: window,
@@ -152,10 +160,16 @@ pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
                 executions.insert(id, (revision, definition));
             }
             (TASK, Some(id), Some(ordinal), Some(attempt), Some(priority)) => {
-                tasks.push((-priority, id, count("ordinal", ordinal)?, count("attempt", attempt)?));
+                tasks.push((
+                    -priority,
+                    id,
+                    count("ordinal", ordinal)?,
+                    count("attempt", attempt)?,
+                ));
             }
             (_, _, found, next_due, _) => {
-                taken.more = usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX) > limit;
+                taken.more =
+                    usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX) > limit;
                 taken.next_due = next_due.map(Timestamp);
             }
         }
@@ -163,7 +177,9 @@ pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
     tasks.sort_unstable();
     for (_, id, ordinal, attempt) in tasks {
         let Some((revision, definition)) = executions.get_mut(&id) else {
-            return Err(Fault::Corrupt(format!("task {ordinal} of execution {id} was claimed without its execution")));
+            return Err(Fault::Corrupt(format!(
+                "task {ordinal} of execution {id} was claimed without its execution"
+            )));
         };
         *revision += 1;
         taken.claimed.push(Claimed {

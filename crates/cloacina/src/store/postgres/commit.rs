@@ -50,29 +50,47 @@ pub(super) async fn commit(
         steps.push(
             async move {
                 let mut connection = connection;
-                Ok(Answer::Written(write.load::<Written>(&mut connection).await?))
+                Ok(Answer::Written(
+                    write.load::<Written>(&mut connection).await?,
+                ))
             }
             .boxed(),
         );
     }
-    for (index, class) in batch.claim.classes.iter().enumerate().filter(|(_, class)| !class.queues.is_empty()) {
+    for (index, class) in batch
+        .claim
+        .classes
+        .iter()
+        .enumerate()
+        .filter(|(_, class)| !class.queues.is_empty())
+    {
         let claim = Claim::new(class, batch.runner, batch.now);
         steps.push(
             async move {
                 let mut connection = connection;
-                Ok(Answer::Claimed(index, claim.load::<claim::Row>(&mut connection).await?))
+                Ok(Answer::Claimed(
+                    index,
+                    claim.load::<claim::Row>(&mut connection).await?,
+                ))
             }
             .boxed(),
         );
     }
     let answers = in_transaction(connection, session, steps).await?;
     let mut applied = Vec::new();
-    let mut taken: Vec<Taken> = batch.claim.classes.iter().map(|_| Taken::default()).collect();
+    let mut taken: Vec<Taken> = batch
+        .claim
+        .classes
+        .iter()
+        .map(|_| Taken::default())
+        .collect();
     for answer in answers {
         match answer {
             Answer::Nothing => {}
             Answer::Written(rows) => applied.push(rows.into_iter().collect::<HashSet<Written>>()),
-            Answer::Claimed(index, rows) => taken[index] = claim::assemble(rows, batch.claim.classes[index].limit)?,
+            Answer::Claimed(index, rows) => {
+                taken[index] = claim::assemble(rows, batch.claim.classes[index].limit)?
+            }
         }
     }
     let mut committed = Committed {
@@ -157,19 +175,35 @@ async fn duplicate_of(
     session: &Session,
     submit: &Submit<'_>,
 ) -> Result<ExecutionId, Fault> {
-    let Some(key) = submit.record.key.as_deref() else { return Ok(submit.record.id) };
-    let statement = ExecutionOfKey { workflow: submit.workflow, execution_key: key };
+    let Some(key) = submit.record.key.as_deref() else {
+        return Ok(submit.record.id);
+    };
+    let statement = ExecutionOfKey {
+        workflow: submit.workflow.to_owned(),
+        execution_key: key.to_owned(),
+    };
     let holders: Vec<Uuid> = session.read(connection, statement).await?;
-    Ok(holders.into_iter().next().map_or(submit.record.id, ExecutionId::from))
+    Ok(holders
+        .into_iter()
+        .next()
+        .map_or(submit.record.id, ExecutionId::from))
 }
 
 /// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that
 /// nobody has claimed need no runner.
 fn needs_a_live_runner(batch: &Batch) -> bool {
-    let in_submits = batch.submits.iter().map(|submit| (submit.record, &submit.tasks));
-    let in_advances = batch.advances.iter().map(|advance| (advance.record, &advance.tasks));
+    let in_submits = batch
+        .submits
+        .iter()
+        .map(|submit| (submit.record, &submit.tasks));
+    let in_advances = batch
+        .advances
+        .iter()
+        .map(|advance| (advance.record, &advance.tasks));
     in_submits.chain(in_advances).any(|(record, tasks)| {
-        tasks.iter().any(|write| write.fence.is_some() || claims(record, write, batch.runner))
+        tasks
+            .iter()
+            .any(|write| write.fence.is_some() || claims(record, write, batch.runner))
     })
 }
 

@@ -61,7 +61,12 @@ impl Session {
                 begin.push_str(&format!("; SET LOCAL search_path = \"{schema}\""));
             }
         }
-        Self { location: options.location(), pooled: options.pooled, begin, options }
+        Self {
+            location: options.location(),
+            pooled: options.pooled,
+            begin,
+            options,
+        }
     }
 
     /// Starts a transaction; behind a pooler with the settings that elsewhere belong to the session.
@@ -70,10 +75,19 @@ impl Session {
     }
 
     /// Runs a statement that only reads.
-    pub(super) async fn read<Q, T>(&self, connection: &AsyncPgConnection, statement: Q) -> Result<Vec<T>, Fault>
+    pub(super) async fn read<Q, T>(
+        &self,
+        connection: &AsyncPgConnection,
+        statement: Q,
+    ) -> Result<Vec<T>, Fault>
     where
         T: Send,
-        Q: Query + QueryFragment<Pg> + QueryId + Send + for<'c> LoadQuery<'static, &'c AsyncPgConnection, T> + 'static,
+        Q: Query
+            + QueryFragment<Pg>
+            + QueryId
+            + Send
+            + for<'c> LoadQuery<'static, &'c AsyncPgConnection, T>
+            + 'static,
     {
         let mut shared = connection;
         if !self.pooled {
@@ -96,7 +110,10 @@ impl Session {
                 config.hostaddr(address);
             }
         }
-        config.dbname(&options.database).user(&options.user).application_name(&options.application_name);
+        config
+            .dbname(&options.database)
+            .user(&options.user)
+            .application_name(&options.application_name);
         if let Some(password) = &options.password {
             config.password(&password.0);
         }
@@ -149,7 +166,10 @@ impl Session {
             client.batch_execute(english).await.map_err(told)?;
         }
         let mut connection = AsyncPgConnection::try_from(client).await.map_err(|error| {
-            StoreError::Unavailable(format!("the database {} cannot be used: {error}", self.location))
+            StoreError::Unavailable(format!(
+                "the database {} cannot be used: {error}",
+                self.location
+            ))
         })?;
         if self.pooled {
             connection
@@ -159,7 +179,11 @@ impl Session {
             // A prepared statement lives in one server connection, and the next transaction may get another.
             connection.set_prepared_statement_cache_size(CacheSize::Disabled);
         }
-        Ok(Link { connection, closed, used: Instant::now() })
+        Ok(Link {
+            connection,
+            closed,
+            used: Instant::now(),
+        })
     }
 
     /// A client whose connection is driven by the current runtime.
@@ -167,7 +191,13 @@ impl Session {
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
         let mode = self.options.tls;
-        if mode == TlsMode::Disable || self.options.hosts.iter().all(|host| host.name.starts_with('/')) {
+        if mode == TlsMode::Disable
+            || self
+                .options
+                .hosts
+                .iter()
+                .all(|host| host.name.starts_with('/'))
+        {
             config.ssl_mode(SslMode::Disable);
             return self.plain(&config, closed).await.map_err(told);
         }
@@ -178,9 +208,16 @@ impl Session {
                 Err(error) => error,
             };
             config.ssl_mode(SslMode::Require);
-            return self.protected(&config, closed).await.map_err(|_| told(first));
+            return self
+                .protected(&config, closed)
+                .await
+                .map_err(|_| told(first));
         }
-        config.ssl_mode(if mode == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
+        config.ssl_mode(if mode == TlsMode::Prefer {
+            SslMode::Prefer
+        } else {
+            SslMode::Require
+        });
         let first = match self.protected(&config, closed).await {
             Ok(client) => return Ok(client),
             Err(Trouble::Store(error)) => return Err(error),
@@ -193,14 +230,22 @@ impl Session {
         Err(told(first))
     }
 
-    async fn plain(&self, config: &Config, closed: &Arc<OnceLock<String>>) -> Result<Client, tokio_postgres::Error> {
+    async fn plain(
+        &self,
+        config: &Config,
+        closed: &Arc<OnceLock<String>>,
+    ) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = config.connect(NoTls).await?;
         let closed = Arc::clone(closed);
         tokio::spawn(async move { note_end(connection.await, &closed) });
         Ok(client)
     }
 
-    async fn protected(&self, config: &Config, closed: &Arc<OnceLock<String>>) -> Result<Client, Trouble> {
+    async fn protected(
+        &self,
+        config: &Config,
+        closed: &Arc<OnceLock<String>>,
+    ) -> Result<Client, Trouble> {
         let connector = tls::connector(&self.options).map_err(Trouble::Store)?;
         let (client, connection) = config.connect(connector).await.map_err(Trouble::Client)?;
         let closed = Arc::clone(closed);
@@ -211,11 +256,21 @@ impl Session {
     /// A client for the listener, with the messages that the server sends unasked.
     pub(super) async fn listen(
         &self,
-    ) -> Result<(Client, tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>), StoreError> {
+    ) -> Result<
+        (
+            Client,
+            tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
+        ),
+        StoreError,
+    > {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
-        let local = self.options.hosts.iter().all(|host| host.name.starts_with('/'));
+        let local = self
+            .options
+            .hosts
+            .iter()
+            .all(|host| host.name.starts_with('/'));
         if self.options.tls == TlsMode::Disable || local {
             config.ssl_mode(SslMode::Disable);
         } else if self.options.tls > TlsMode::Prefer {
@@ -290,7 +345,10 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new() -> Self {
-        Self { runtime: None, link: None }
+        Self {
+            runtime: None,
+            link: None,
+        }
     }
 
     /// Runs `work` on the lane's connection, which is opened first if there is none.
@@ -309,9 +367,16 @@ impl Lane {
     ) -> Result<T, StoreError> {
         let runtime = match &self.runtime {
             Some(runtime) => runtime,
-            None => self.runtime.insert(Builder::new_current_thread().enable_all().build().map_err(|error| {
-                StoreError::Failed(format!("the system gives no way to wait for the network: {error}"))
-            })?),
+            None => {
+                self.runtime
+                    .insert(Builder::new_current_thread().enable_all().build().map_err(
+                        |error| {
+                            StoreError::Failed(format!(
+                                "the system gives no way to wait for the network: {error}"
+                            ))
+                        },
+                    )?)
+            }
         };
         // Taken out: work that panics leaves no half-done transaction behind.
         let link = self.link.take();
@@ -328,7 +393,10 @@ impl Lane {
                 Err(fault) => recover(link, fault, session).await,
             }
         });
-        self.link = link.map(|link| Link { used: Instant::now(), ..link });
+        self.link = link.map(|link| Link {
+            used: Instant::now(),
+            ..link
+        });
         result
     }
 }
@@ -356,9 +424,14 @@ async fn usable(link: Option<Link>) -> Option<Link> {
 }
 
 /// Ends the transaction that failed. If that is not possible either, the connection is what failed.
-async fn recover<T>(link: Link, fault: Fault, session: &Session) -> (Option<Link>, Result<T, StoreError>) {
+async fn recover<T>(
+    link: Link,
+    fault: Fault,
+    session: &Session,
+) -> (Option<Link>, Result<T, StoreError>) {
     let mut shared = &link.connection;
-    let undone = tokio::time::timeout(Duration::from_secs(10), shared.batch_execute("ROLLBACK")).await;
+    let undone =
+        tokio::time::timeout(Duration::from_secs(10), shared.batch_execute("ROLLBACK")).await;
     if matches!(undone, Ok(Ok(()))) && link.closed.get().is_none() {
         return (Some(link), Err(fault.at(&session.location)));
     }
@@ -413,7 +486,10 @@ struct Pool {
 impl Readers {
     /// Lends a lane to `work`; waits while all are lent.
     pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Lane) -> T) -> T {
-        let mut loan = Loan { readers: self, lane: Some(self.take()) };
+        let mut loan = Loan {
+            readers: self,
+            lane: Some(self.take()),
+        };
         work(loan.lane.get_or_insert_with(Lane::new))
     }
 

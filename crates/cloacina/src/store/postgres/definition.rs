@@ -53,7 +53,12 @@ struct DefinitionRow {
 
 impl From<DefinitionRow> for StoredDefinition {
     fn from(row: DefinitionRow) -> Self {
-        Self { id: DefinitionId(row.id), workflow: row.workflow, version: row.version, body: row.body }
+        Self {
+            id: DefinitionId(row.id),
+            workflow: row.workflow,
+            version: row.version,
+            body: row.body,
+        }
     }
 }
 
@@ -65,10 +70,14 @@ pub(super) async fn put(
     now: Timestamp,
 ) -> Result<(DefinitionId, bool), Fault> {
     let body = workflow.stored().as_str();
-    let task_count = i64::try_from(workflow.len())
-        .map_err(|_| Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name())))?;
+    let task_count = i64::try_from(workflow.len()).map_err(|_| {
+        Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
+    })?;
     // Usually it is known already: every start of a runner puts all its workflows.
-    let select = SelectVersion { workflow: workflow.name().to_owned(), version: workflow.version().to_owned() };
+    let select = SelectVersion {
+        workflow: workflow.name().to_owned(),
+        version: workflow.version().to_owned(),
+    };
     let known: Vec<(i64, String)> = session.read(connection, select).await?;
     if let [(id, stored)] = known.as_slice()
         && stored == body
@@ -78,7 +87,9 @@ pub(super) async fn put(
     let mut shared = connection;
     shared.batch_execute(session.begin()).await?;
     // One writer at a time, so that ids become visible in their order: `definitions` reads those after the last it knows.
-    shared.batch_execute("LOCK TABLE cloacina_definitions IN SHARE ROW EXCLUSIVE MODE").await?;
+    shared
+        .batch_execute("LOCK TABLE cloacina_definitions IN SHARE ROW EXCLUSIVE MODE")
+        .await?;
     let insert = PutDefinition {
         workflow: workflow.name(),
         version: workflow.version(),
@@ -88,7 +99,10 @@ pub(super) async fn put(
     };
     let ids: Vec<i64> = insert.load(&mut shared).await?;
     shared.batch_execute("COMMIT").await?;
-    let id = ids.into_iter().next().ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))?;
+    let id = ids
+        .into_iter()
+        .next()
+        .ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))?;
     Ok((DefinitionId(id), true))
 }
 
@@ -97,7 +111,9 @@ pub(super) async fn get(
     session: &Session,
     id: DefinitionId,
 ) -> Result<Option<StoredDefinition>, Fault> {
-    let rows: Vec<DefinitionRow> = session.read(connection, SelectDefinition { id: id.0 }).await?;
+    let rows: Vec<DefinitionRow> = session
+        .read(connection, SelectDefinition { id: id.0 })
+        .await?;
     Ok(rows.into_iter().next().map(Into::into))
 }
 
@@ -106,7 +122,9 @@ pub(super) async fn after(
     session: &Session,
     after: DefinitionId,
 ) -> Result<Vec<StoredDefinition>, Fault> {
-    let rows: Vec<DefinitionRow> = session.read(connection, SelectAfter { after: after.0 }).await?;
+    let rows: Vec<DefinitionRow> = session
+        .read(connection, SelectAfter { after: after.0 })
+        .await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
@@ -116,5 +134,12 @@ pub(super) async fn ids_of(
     session: &Session,
     workflow: &str,
 ) -> Result<Vec<i64>, Fault> {
-    session.read(connection, SelectIds { workflow: workflow.to_owned() }).await
+    session
+        .read(
+            connection,
+            SelectIds {
+                workflow: workflow.to_owned(),
+            },
+        )
+        .await
 }

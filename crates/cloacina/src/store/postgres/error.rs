@@ -44,9 +44,15 @@ impl Fault {
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
             Self::Sql(error) => classify(&error, location),
-            Self::Lost(why) => StoreError::Unavailable(format!("the database {location} went away: {why}")),
-            Self::Corrupt(message) => StoreError::Corrupt(format!("{message} (database {location})")),
-            Self::Refused(message) => StoreError::Failed(format!("{message} (database {location})")),
+            Self::Lost(why) => {
+                StoreError::Unavailable(format!("the database {location} went away: {why}"))
+            }
+            Self::Corrupt(message) => {
+                StoreError::Corrupt(format!("{message} (database {location})"))
+            }
+            Self::Refused(message) => {
+                StoreError::Failed(format!("{message} (database {location})"))
+            }
             Self::RunnerLost => StoreError::RunnerLost,
             Self::Told(error) => error,
         }
@@ -119,7 +125,10 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
         DieselError::DatabaseError(
             DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
             information,
-        ) => StoreError::Unavailable(format!("the database {location} went away: {}", information.message())),
+        ) => StoreError::Unavailable(format!(
+            "the database {location} went away: {}",
+            information.message()
+        )),
         DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
             explain(information.message(), location)
         }
@@ -148,7 +157,9 @@ fn explain(message: &str, location: &str) -> StoreError {
         "remaining connection slots",
     ];
     if PASSING.iter().any(|text| message.contains(text)) {
-        return StoreError::Unavailable(format!("the database {location} is not available: {message}"));
+        return StoreError::Unavailable(format!(
+            "the database {location} is not available: {message}"
+        ));
     }
     let hint = if message.starts_with("permission denied") {
         "; grant the role what it lacks, or use another one"
@@ -169,20 +180,32 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
              and sslmode are right"
         ));
     };
-    let message = error.as_db_error().map_or(text.as_str(), |error| error.message());
-    if code == &SqlState::INVALID_PASSWORD || code == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
+    let message = error
+        .as_db_error()
+        .map_or(text.as_str(), |error| error.message());
+    if code == &SqlState::INVALID_PASSWORD || code == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+    {
         return StoreError::Failed(format!(
             "the database {location} refuses the login: {message}; check user, password and sslmode"
         ));
     }
     if code == &SqlState::INVALID_CATALOG_NAME {
-        return StoreError::Failed(format!("the database {location} does not exist: {message}; create it first"));
+        return StoreError::Failed(format!(
+            "the database {location} does not exist: {message}; create it first"
+        ));
     }
     // Classes 53 (no resources), 57 (operator intervention) and 08 (connection) pass by themselves.
-    if ["53", "57", "08"].iter().any(|class| code.code().starts_with(class)) {
-        return StoreError::Unavailable(format!("the database {location} is not available: {message}"));
+    if ["53", "57", "08"]
+        .iter()
+        .any(|class| code.code().starts_with(class))
+    {
+        return StoreError::Unavailable(format!(
+            "the database {location} is not available: {message}"
+        ));
     }
-    StoreError::Failed(format!("the database {location} refuses the connection: {message}"))
+    StoreError::Failed(format!(
+        "the database {location} refuses the connection: {message}"
+    ))
 }
 
 /// The error with what it came from: the client's own texts are as short as "error connecting to server".
@@ -206,9 +229,18 @@ mod tests {
     #[test]
     fn what_a_statement_found_is_read_in_any_language() {
         let cases = [
-            ("invalid input syntax for type smallint: \"cloacina:runner\"", Problem::RunnerLost),
-            ("ungültige Eingabe für Typ smallint: »\"cloacina:definition:7\"«", Problem::UnknownDefinition("7".into())),
-            ("x \"cloacina:task:3 of execution 4\"", Problem::Task("3 of execution 4".into())),
+            (
+                "invalid input syntax for type smallint: \"cloacina:runner\"",
+                Problem::RunnerLost,
+            ),
+            (
+                "ungültige Eingabe für Typ smallint: »\"cloacina:definition:7\"«",
+                Problem::UnknownDefinition("7".into()),
+            ),
+            (
+                "x \"cloacina:task:3 of execution 4\"",
+                Problem::Task("3 of execution 4".into()),
+            ),
         ];
         for (message, problem) in cases {
             assert_eq!(Problem::parse(message), Some(problem));

@@ -83,7 +83,9 @@ pub(super) async fn list(
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let before = query.before.map_or(Uuid::max(), |id| id.uuid());
     let since = query.since.map_or(i64::MIN, |since| since.0);
-    let from = query.since.map_or(Uuid::nil(), |since| first_id_of(since - ID_SLACK));
+    let from = query
+        .since
+        .map_or(Uuid::nil(), |since| first_id_of(since - ID_SLACK));
     let states: HashSet<ExecutionStatus> = query.statuses.iter().copied().collect();
     let all_states = states.is_empty();
     let codes: Vec<i16> = states.iter().map(|status| status.code()).collect();
@@ -112,14 +114,28 @@ pub(super) async fn list(
         };
         session.read(connection, statement).await?
     } else {
-        session.read(connection, ById { before, from, since, all_states, states: codes, limit }).await?
+        session
+            .read(
+                connection,
+                ById {
+                    before,
+                    from,
+                    since,
+                    all_states,
+                    states: codes,
+                    limit,
+                },
+            )
+            .await?
     };
     Ok(ids.into_iter().map(Into::into).collect())
 }
 
 /// Below every id that was made at or after this time.
 fn first_id_of(time: Timestamp) -> Uuid {
-    let milliseconds = u64::try_from(time.0 / 1000).unwrap_or_default().min((1 << 48) - 1);
+    let milliseconds = u64::try_from(time.0 / 1000)
+        .unwrap_or_default()
+        .min((1 << 48) - 1);
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
     Uuid::from_bytes(bytes)
@@ -131,10 +147,20 @@ async fn definitions(
     session: &Session,
     query: &ListQuery,
 ) -> Result<Option<Vec<i64>>, Fault> {
-    let given: Option<HashSet<i64>> = query.definitions.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
-    let Some(workflow) = &query.workflow else { return Ok(given.map(|ids| ids.into_iter().collect())) };
+    let given: Option<HashSet<i64>> = query
+        .definitions
+        .as_ref()
+        .map(|ids| ids.iter().map(|id| id.0).collect());
+    let Some(workflow) = &query.workflow else {
+        return Ok(given.map(|ids| ids.into_iter().collect()));
+    };
     let named = super::definition::ids_of(connection, session, workflow).await?;
-    Ok(Some(named.into_iter().filter(|id| given.as_ref().is_none_or(|given| given.contains(id))).collect()))
+    Ok(Some(
+        named
+            .into_iter()
+            .filter(|id| given.as_ref().is_none_or(|given| given.contains(id)))
+            .collect(),
+    ))
 }
 
 /// Running executions that have overrun their timeout, and the next deadline.
@@ -143,7 +169,15 @@ pub(super) async fn overdue(
     session: &Session,
     now: Timestamp,
 ) -> Result<Due, Fault> {
-    let rows: Vec<(Option<Uuid>, i64)> = session.read(connection, Overdue { now: now.0, after: now.0 }).await?;
+    let rows: Vec<(Option<Uuid>, i64)> = session
+        .read(
+            connection,
+            Overdue {
+                now: now.0,
+                after: now.0,
+            },
+        )
+        .await?;
     let mut due = Due::default();
     for (id, deadline) in rows {
         match id {

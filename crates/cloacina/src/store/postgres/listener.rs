@@ -65,7 +65,11 @@ impl Bell {
 
     /// The number that changes when another runner may have written.
     pub(super) fn marker(&self) -> i64 {
-        let patience = if self.listening.load(Ordering::Acquire) { TRUST } else { DEAF_LOOK };
+        let patience = if self.listening.load(Ordering::Acquire) {
+            TRUST
+        } else {
+            DEAF_LOOK
+        };
         let mut rung = self.rung.lock();
         if rung.elapsed() >= patience {
             *rung = Instant::now();
@@ -100,7 +104,10 @@ impl Bell {
 
     /// Tells the others that the set of runners or definitions changed.
     pub(super) fn greet(&self, runner: Option<RunnerId>) {
-        self.send(format!("{HELLO}{}", runner.map_or_else(String::new, |runner| runner.to_string())));
+        self.send(format!(
+            "{HELLO}{}",
+            runner.map_or_else(String::new, |runner| runner.to_string())
+        ));
     }
 
     fn send(&self, payload: String) {
@@ -134,13 +141,24 @@ impl Listener {
     /// Starts listening. Failures to connect are retried for as long as it lives.
     pub(super) fn start(session: Arc<Session>, bell: Arc<Bell>) -> Result<Self, StoreError> {
         let failed = |error: std::io::Error| {
-            StoreError::Failed(format!("the system gives no thread to listen to the database: {error}"))
+            StoreError::Failed(format!(
+                "the system gives no thread to listen to the database: {error}"
+            ))
         };
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let shared = Arc::clone(&bell);
         let run = move || runtime.block_on(listen(&session, &shared));
-        let thread = std::thread::Builder::new().name("cloacina-listen".to_owned()).spawn(run).map_err(failed)?;
-        Ok(Self { bell, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("cloacina-listen".to_owned())
+            .spawn(run)
+            .map_err(failed)?;
+        Ok(Self {
+            bell,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -195,9 +213,15 @@ async fn hear_and_tell(
         client.batch_execute(&listen).await.map_err(lost)?;
         Ok((client, notifications))
     };
-    let (client, mut notifications) = tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!("the database {} did not answer", session.location)))
-    })?;
+    let (client, mut notifications) =
+        tokio::time::timeout(limit, opening)
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!(
+                    "the database {} did not answer",
+                    session.location
+                )))
+            })?;
     *backoff = FIRST_BACKOFF;
     bell.listening.store(true, Ordering::Release);
     // Whatever happened while nobody listened.
@@ -230,6 +254,10 @@ async fn hear_and_tell(
 fn channel_of(session: &Session) -> String {
     let schema = session.options.schema.as_deref().unwrap_or("");
     let digest = Sha256::digest(schema.as_bytes());
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("cloacina_{short}")
 }

@@ -14,8 +14,8 @@ use super::error::Fault;
 use super::row::{Decoded, DeltaColumn, count};
 use super::statement::query;
 use crate::types::{
-    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent, Json, Skip,
-    TaskRecord, TaskStatus, Timestamp,
+    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent,
+    Json, Skip, TaskRecord, TaskStatus, Timestamp,
 };
 
 // The lateral subqueries keep to the order of the ids: a row is looked up by its key for each of them. `OFFSET 0` keeps
@@ -115,10 +115,16 @@ pub(super) async fn executions(
     let mut unique: Vec<Uuid> = ids.iter().map(ExecutionId::uuid).collect();
     unique.sort_unstable();
     unique.dedup();
-    let select_executions = SelectExecutions { ids: unique.clone() };
+    let select_executions = SelectExecutions {
+        ids: unique.clone(),
+    };
     let select_tasks = SelectTasks { ids: unique };
-    let begin = format!("{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", session.begin());
-    let (mut first, mut second, mut third, mut last) = (connection, connection, connection, connection);
+    let begin = format!(
+        "{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        session.begin()
+    );
+    let (mut first, mut second, mut third, mut last) =
+        (connection, connection, connection, connection);
     let rows: Vec<ExecutionRow>;
     let tasks: Vec<TaskRow>;
     if session.pooled {
@@ -145,7 +151,10 @@ pub(super) async fn executions(
             put_task(record, row)?;
         }
     }
-    Ok(ids.iter().filter_map(|id| records.get(&id.uuid()).cloned()).collect())
+    Ok(ids
+        .iter()
+        .filter_map(|id| records.get(&id.uuid()).cloned())
+        .collect())
 }
 
 fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
@@ -156,7 +165,9 @@ fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
         status: execution_status(row.state)?,
         priority: row.priority,
         key: row.key,
-        input: row.input.map_or_else(Arc::default, |input| Arc::new(input.0)),
+        input: row
+            .input
+            .map_or_else(Arc::default, |input| Arc::new(input.0)),
         created_at: Timestamp(row.created_at),
         start_at: row.start_at.map(Timestamp),
         started_at: row.started_at.map(Timestamp),
@@ -178,8 +189,12 @@ fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
         )));
     };
     *task = TaskRecord {
-        status: TaskStatus::from_code(row.state)
-            .ok_or_else(|| Fault::Corrupt(format!("task {ordinal} of execution {id} has the state {}", row.state)))?,
+        status: TaskStatus::from_code(row.state).ok_or_else(|| {
+            Fault::Corrupt(format!(
+                "task {ordinal} of execution {id} has the state {}",
+                row.state
+            ))
+        })?,
         attempt: count("attempt", row.attempt)?,
         uncounted: count("uncounted", row.uncounted)?,
         rescues: count("rescues", row.rescues)?,
@@ -196,7 +211,8 @@ fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
 }
 
 pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
-    ExecutionStatus::from_code(code).ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
+    ExecutionStatus::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
 }
 
 /// The states of the executions that exist.
@@ -208,9 +224,13 @@ pub(super) async fn statuses(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let statement = SelectStates { ids: ids.iter().map(ExecutionId::uuid).collect() };
+    let statement = SelectStates {
+        ids: ids.iter().map(ExecutionId::uuid).collect(),
+    };
     let rows: Vec<(Uuid, i16)> = session.read(connection, statement).await?;
-    rows.into_iter().map(|(id, state)| Ok((id.into(), execution_status(state)?))).collect()
+    rows.into_iter()
+        .map(|(id, state)| Ok((id.into(), execution_status(state)?)))
+        .collect()
 }
 
 /// The stored events of an execution, oldest first.
@@ -219,14 +239,27 @@ pub(super) async fn history(
     session: &Session,
     id: ExecutionId,
 ) -> Result<Vec<HistoryEvent>, Fault> {
-    let rows: Vec<EventRow> = session.read(connection, SelectEvents { execution_id: id.uuid() }).await?;
+    let rows: Vec<EventRow> = session
+        .read(
+            connection,
+            SelectEvents {
+                execution_id: id.uuid(),
+            },
+        )
+        .await?;
     rows.into_iter()
         .map(|row| {
             Ok(HistoryEvent {
                 time: Timestamp(row.time),
                 kind: row.kind,
-                task: row.ordinal.map(|ordinal| count("ordinal", ordinal)).transpose()?,
-                attempt: row.attempt.map(|attempt| count("attempt", attempt)).transpose()?,
+                task: row
+                    .ordinal
+                    .map(|ordinal| count("ordinal", ordinal))
+                    .transpose()?,
+                attempt: row
+                    .attempt
+                    .map(|attempt| count("attempt", attempt))
+                    .transpose()?,
                 runner: row.runner.map(Into::into),
                 data: row.data.map(|data| data.0),
             })

@@ -30,8 +30,7 @@ statement! {
      VALUES (?, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 }
 
-const CREATE_VERSIONS: &str =
-    "CREATE TABLE IF NOT EXISTS cloacina_migrations (version TEXT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
+const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations (version TEXT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
 
 /// Which versions a database has and lacks.
 pub(super) struct Schema {
@@ -48,17 +47,29 @@ impl Schema {
     async fn read(mut connection: &AsyncPgConnection) -> Result<Self, Fault> {
         let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(&mut connection).await?;
         let (name, exists) = rows.into_iter().next().unwrap_or_default();
-        let applied: Vec<String> = if exists { Versions {}.load(&mut connection).await? } else { Vec::new() };
+        let applied: Vec<String> = if exists {
+            Versions {}.load(&mut connection).await?
+        } else {
+            Vec::new()
+        };
         let known = KNOWN.iter().map(|(version, _)| (*version).to_owned());
         let pending = known.filter(|version| !applied.contains(version)).collect();
-        Ok(Self { name, applied, pending })
+        Ok(Self {
+            name,
+            applied,
+            pending,
+        })
     }
 
     /// Refuses a database that a newer program has migrated.
     fn refuse_newer(&self, location: &str) -> Result<(), StoreError> {
         let is_known = |version: &&String| KNOWN.iter().any(|(known, _)| known == version);
-        let newer: Vec<&str> =
-            self.applied.iter().filter(|version| !is_known(version)).map(String::as_str).collect();
+        let newer: Vec<&str> = self
+            .applied
+            .iter()
+            .filter(|version| !is_known(version))
+            .map(String::as_str)
+            .collect();
         if newer.is_empty() {
             return Ok(());
         }
@@ -86,7 +97,10 @@ impl Schema {
 }
 
 /// The versions of a database. Changes nothing.
-pub(super) async fn look(connection: &AsyncPgConnection, session: &Session) -> Result<Schema, Fault> {
+pub(super) async fn look(
+    connection: &AsyncPgConnection,
+    session: &Session,
+) -> Result<Schema, Fault> {
     let mut shared = connection;
     shared.batch_execute(session.begin()).await?;
     let schema = Schema::read(connection).await?;
@@ -95,7 +109,10 @@ pub(super) async fn look(connection: &AsyncPgConnection, session: &Session) -> R
 }
 
 /// Makes the schema what this program needs, or says why not.
-pub(super) async fn prepare(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
+pub(super) async fn prepare(
+    connection: &AsyncPgConnection,
+    session: &Session,
+) -> Result<(), Fault> {
     let location = &session.location;
     let schema = look(connection, session).await?;
     schema.refuse_newer(location)?;
@@ -123,28 +140,40 @@ async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<()
     let wanted = session.options.schema.as_deref();
     let lock = format!(
         "SELECT pg_advisory_xact_lock(hashtextextended('cloacina:' || {}, 0))",
-        wanted.map_or_else(|| "coalesce(current_schema(), '')".to_owned(), |name| format!("'{name}'"))
+        wanted.map_or_else(
+            || "coalesce(current_schema(), '')".to_owned(),
+            |name| format!("'{name}'")
+        )
     );
     shared.batch_execute(&lock).await?;
     if let Some(name) = wanted
         && Schema::read(connection).await?.name.is_none()
     {
-        shared.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{name}\"")).await?;
+        shared
+            .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{name}\""))
+            .await?;
     }
     // Read again under the lock: another process may have migrated in the meantime.
     let schema = Schema::read(connection).await?;
     schema.check_pin(session)?;
     schema.refuse_newer(location)?;
     if schema.name.is_none() {
-        return Err(Fault::Refused("the role's search_path names no schema that exists".to_owned()));
+        return Err(Fault::Refused(
+            "the role's search_path names no schema that exists".to_owned(),
+        ));
     }
     shared.batch_execute(CREATE_VERSIONS).await?;
-    for (version, text) in KNOWN.iter().filter(|(version, _)| schema.pending.iter().any(|known| known == version)) {
-        shared.batch_execute(text).await.map_err(|error| match Fault::from(error).at(location) {
-            StoreError::Unavailable(message) => Fault::Told(StoreError::Unavailable(message)),
-            other => Fault::Told(StoreError::Migration(format!(
-                "migration {version} of the database {location} failed and was undone: {other}"
-            ))),
+    for (version, text) in KNOWN
+        .iter()
+        .filter(|(version, _)| schema.pending.iter().any(|known| known == version))
+    {
+        shared.batch_execute(text).await.map_err(|error| {
+            match Fault::from(error).at(location) {
+                StoreError::Unavailable(message) => Fault::Told(StoreError::Unavailable(message)),
+                other => Fault::Told(StoreError::Migration(format!(
+                    "migration {version} of the database {location} failed and was undone: {other}"
+                ))),
+            }
         })?;
         InsertVersion { version }.execute(&mut shared).await?;
     }

@@ -70,7 +70,9 @@ struct Look {
 
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresStore").field("location", &self.session.location).finish_non_exhaustive()
+        f.debug_struct("PostgresStore")
+            .field("location", &self.session.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +91,11 @@ impl PostgresStore {
             writer: Writer::new(lane),
             readers: Readers::default(),
             bell: Arc::new(Bell::new()),
-            look: Mutex::new(Look { marker: 0, next: Instant::now(), pause: QUICK_LOOK }),
+            look: Mutex::new(Look {
+                marker: 0,
+                next: Instant::now(),
+                pause: QUICK_LOOK,
+            }),
         })
     }
 
@@ -99,7 +105,9 @@ impl PostgresStore {
     /// When the database cannot be read.
     pub fn schema_version(options: &PostgresOptions) -> Result<Option<String>, StoreError> {
         let session = Session::new(options.clone());
-        Lane::new().run(&session, migration::look).map(|mut schema| schema.applied.pop())
+        Lane::new()
+            .run(&session, migration::look)
+            .map(|mut schema| schema.applied.pop())
     }
 
     /// The versions of the schema that the database lacks, oldest first. Changes nothing.
@@ -108,7 +116,9 @@ impl PostgresStore {
     /// When the database cannot be read.
     pub fn pending_migrations(options: &PostgresOptions) -> Result<Vec<String>, StoreError> {
         let session = Session::new(options.clone());
-        Lane::new().run(&session, migration::look).map(|schema| schema.pending)
+        Lane::new()
+            .run(&session, migration::look)
+            .map(|schema| schema.pending)
     }
 
     fn write<T: Send>(
@@ -136,13 +146,19 @@ impl PostgresStore {
         }
         let mut listener = self.listener.lock();
         if listener.is_none() {
-            *listener = Some(Listener::start(Arc::clone(&self.session), Arc::clone(&self.bell))?);
+            *listener = Some(Listener::start(
+                Arc::clone(&self.session),
+                Arc::clone(&self.bell),
+            )?);
         }
         Ok(())
     }
 
     /// The rows of all runners, unless they are known well enough.
-    fn with_roster<T>(&self, read: impl Fn(&mut runner::Roster) -> Option<T>) -> Result<Option<T>, StoreError> {
+    fn with_roster<T>(
+        &self,
+        read: impl Fn(&mut runner::Roster) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         if let Some(known) = read(&mut self.bell.roster.lock()) {
             return Ok(Some(known));
         }
@@ -163,7 +179,11 @@ impl PostgresStore {
         let mut hasher = DefaultHasher::new();
         texts.hash(&mut hasher);
         let marker = i64::from_ne_bytes(hasher.finish().to_ne_bytes());
-        look.pause = if marker == look.marker { (look.pause * 2).min(SLOW_LOOK) } else { QUICK_LOOK };
+        look.pause = if marker == look.marker {
+            (look.pause * 2).min(SLOW_LOOK)
+        } else {
+            QUICK_LOOK
+        };
         look.marker = marker;
         look.next = Instant::now() + look.pause;
         Ok(marker)
@@ -175,9 +195,14 @@ impl Store for PostgresStore {
         self.session.location.clone()
     }
 
-    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError> {
-        let (id, written) =
-            self.write(async |connection, session| definition::put(connection, session, workflow, now).await)?;
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        now: Timestamp,
+    ) -> Result<DefinitionId, StoreError> {
+        let (id, written) = self.write(async |connection, session| {
+            definition::put(connection, session, workflow, now).await
+        })?;
         if written {
             self.bell.greet(None);
         }
@@ -193,15 +218,24 @@ impl Store for PostgresStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        let claims = batch.claim.classes.iter().any(|class| !class.queues.is_empty());
+        let claims = batch
+            .claim
+            .classes
+            .iter()
+            .any(|class| !class.queues.is_empty());
         if batch.submits.is_empty() && batch.advances.is_empty() && !claims {
             let more = vec![false; batch.claim.classes.len()];
-            return Ok(Committed { more, ..Committed::default() });
+            return Ok(Committed {
+                more,
+                ..Committed::default()
+            });
         }
-        let committed =
-            self.write(async |connection, session| commit::commit(connection, session, batch).await);
+        let committed = self
+            .write(async |connection, session| commit::commit(connection, session, batch).await);
         match &committed {
-            Ok(committed) if commit::concerns_others(batch, committed) => self.bell.post(batch.runner),
+            Ok(committed) if commit::concerns_others(batch, committed) => {
+                self.bell.post(batch.runner)
+            }
             Err(StoreError::RunnerLost) => self.bell.roster.lock().lose(batch.runner),
             _ => {}
         }
@@ -212,7 +246,10 @@ impl Store for PostgresStore {
         self.read(async |connection, session| load::executions(connection, session, ids).await)
     }
 
-    fn statuses(&self, ids: &[ExecutionId]) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
+    fn statuses(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
         self.read(async |connection, session| load::statuses(connection, session, ids).await)
     }
 
@@ -229,17 +266,23 @@ impl Store for PostgresStore {
     }
 
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
-        let stored =
-            self.write(async |connection, session| runner::register(connection, session, row).await)?;
+        let stored = self
+            .write(async |connection, session| runner::register(connection, session, row).await)?;
         runner::registered(&mut self.bell.roster.lock(), row, stored);
         self.bell.greet(Some(row.id));
         Ok(())
     }
 
-    fn heartbeat(&self, runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> Result<bool, StoreError> {
+    fn heartbeat(
+        &self,
+        runner: RunnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool, StoreError> {
         let lease = lease_until.since(now);
-        let beat = self
-            .write(async |connection, session| runner::heartbeat(connection, session, runner, lease).await)?;
+        let beat = self.write(async |connection, session| {
+            runner::heartbeat(connection, session, runner, lease).await
+        })?;
         let roster = &mut *self.bell.roster.lock();
         let alive = runner::beaten(roster, beat, runner, now, lease_until);
         if !alive {
@@ -249,15 +292,23 @@ impl Store for PostgresStore {
     }
 
     fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
-        Ok(self.with_roster(runner::Roster::living)?.unwrap_or_default())
+        Ok(self
+            .with_roster(runner::Roster::living)?
+            .unwrap_or_default())
     }
 
-    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp, _now: Timestamp) -> Result<bool, StoreError> {
+    fn declare_dead(
+        &self,
+        runner: RunnerId,
+        seen_lease: Timestamp,
+        _now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let stored = self.bell.roster.lock().stored_lease(runner, seen_lease);
         let declared = match stored {
             None => false,
-            Some(stored) => self
-                .write(async |connection, session| runner::declare_dead(connection, session, runner, stored).await)?,
+            Some(stored) => self.write(async |connection, session| {
+                runner::declare_dead(connection, session, runner, stored).await
+            })?,
         };
         self.bell.roster.lock().forget();
         Ok(declared)
@@ -268,7 +319,9 @@ impl Store for PostgresStore {
     }
 
     fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
-        Ok(self.with_roster(|roster| roster.dead())?.unwrap_or_default())
+        Ok(self
+            .with_roster(|roster| roster.dead())?
+            .unwrap_or_default())
     }
 
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
@@ -293,6 +346,8 @@ impl Store for PostgresStore {
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.write(async |connection, session| prune::prune(connection, session, before, limit).await)
+        self.write(async |connection, session| {
+            prune::prune(connection, session, before, limit).await
+        })
     }
 }

@@ -39,8 +39,19 @@ pub(super) async fn prune(
     if ids.is_empty() {
         return Ok(0);
     }
-    let deleted: Vec<i64> = session.read(connection, Delete { ids, before: before.0 }).await?;
-    Ok(deleted.first().and_then(|count| usize::try_from(*count).ok()).unwrap_or_default())
+    let deleted: Vec<i64> = session
+        .read(
+            connection,
+            Delete {
+                ids,
+                before: before.0,
+            },
+        )
+        .await?;
+    Ok(deleted
+        .first()
+        .and_then(|count| usize::try_from(*count).ok())
+        .unwrap_or_default())
 }
 
 /// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
@@ -56,7 +67,9 @@ async fn ended_before(
     while ids.len() < limit {
         let statement = OldestFirst { after, limit: PAGE };
         let rows: Vec<(Uuid, i64, Option<i64>)> = session.read(connection, statement).await?;
-        let Some((last, _, _)) = rows.last() else { break };
+        let Some((last, _, _)) = rows.last() else {
+            break;
+        };
         after = *last;
         for (id, created_at, ended_at) in rows {
             if ids.len() == limit || created_at >= before.0 {

@@ -26,18 +26,22 @@ pub(super) struct DeltaColumn(pub(super) Arc<Delta>);
 
 impl FromSql<Text, Pg> for DeltaColumn {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        Ok(Self(Arc::new(Delta::from_json(std::str::from_utf8(value.as_bytes())?)?)))
+        Ok(Self(Arc::new(Delta::from_json(std::str::from_utf8(
+            value.as_bytes(),
+        )?)?)))
     }
 }
 
 /// A column that counts.
 pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
-    u32::try_from(value).map_err(|_| Fault::Corrupt(format!("a row has {value} in its column {column}")))
+    u32::try_from(value)
+        .map_err(|_| Fault::Corrupt(format!("a row has {value} in its column {column}")))
 }
 
 /// A value as the text of a JSON column.
 pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, Fault> {
-    serde_json::to_string(value).map_err(|error| Fault::Corrupt(format!("a value has no JSON form: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| Fault::Corrupt(format!("a value has no JSON form: {error}")))
 }
 
 pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {

@@ -143,7 +143,9 @@ impl Roster {
             if self.offset.is_none() {
                 self.note_clock(row.now, SystemClock.now());
             }
-            let Some(id) = row.id.map(RunnerId::from) else { continue };
+            let Some(id) = row.id.map(RunnerId::from) else {
+                continue;
+            };
             if row.dead_at.is_some() {
                 self.dead.push(id);
                 continue;
@@ -156,7 +158,10 @@ impl Roster {
                 started_at: Timestamp(row.started_at.unwrap_or_default()),
                 heartbeat_at: Timestamp(row.heartbeat_at.unwrap_or_default()),
                 lease_until: Timestamp(row.lease_until.unwrap_or_default()),
-                workflows: row.workflows.map(|workflows| workflows.0).unwrap_or_default(),
+                workflows: row
+                    .workflows
+                    .map(|workflows| workflows.0)
+                    .unwrap_or_default(),
             });
         }
         self.living.sort_unstable_by_key(|row| row.id);
@@ -165,7 +170,8 @@ impl Roster {
     }
 
     fn is_fresh(&self) -> bool {
-        self.fetched.is_some_and(|fetched| fetched.elapsed() < FRESH)
+        self.fetched
+            .is_some_and(|fetched| fetched.elapsed() < FRESH)
     }
 
     /// The living ones in the caller's time, if they are known well enough.
@@ -178,7 +184,11 @@ impl Roster {
         let translate = |row: &RunnerRow| {
             let lease_until = row.lease_until - offset;
             seen.insert(row.id, (lease_until, row.lease_until.0));
-            RunnerRow { heartbeat_at: row.heartbeat_at - offset, lease_until, ..row.clone() }
+            RunnerRow {
+                heartbeat_at: row.heartbeat_at - offset,
+                lease_until,
+                ..row.clone()
+            }
         };
         Some(self.living.iter().map(translate).collect())
     }
@@ -189,7 +199,10 @@ impl Roster {
 
     /// The stored end of a lease that a caller saw.
     pub(super) fn stored_lease(&self, runner: RunnerId, seen: Timestamp) -> Option<i64> {
-        self.seen.get(&runner).filter(|(shown, _)| *shown == seen).map(|(_, stored)| *stored)
+        self.seen
+            .get(&runner)
+            .filter(|(shown, _)| *shown == seen)
+            .map(|(_, stored)| *stored)
     }
 }
 
@@ -233,7 +246,15 @@ pub(super) async fn heartbeat(
     runner: RunnerId,
     lease: i64,
 ) -> Result<Beat, Fault> {
-    let rows = session.read(connection, Heartbeat { lease, id: runner.uuid() }).await?;
+    let rows = session
+        .read(
+            connection,
+            Heartbeat {
+                lease,
+                id: runner.uuid(),
+            },
+        )
+        .await?;
     Ok(Beat { rows })
 }
 
@@ -245,7 +266,9 @@ pub(super) fn beaten(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> bool {
-    let Some((theirs, alive)) = beat.rows.first().map(|row| (row.now, row.alive)) else { return false };
+    let Some((theirs, alive)) = beat.rows.first().map(|row| (row.now, row.alive)) else {
+        return false;
+    };
     roster.note_clock(theirs, now);
     let mut rows = beat.rows;
     let stored = theirs.saturating_add(lease_until.since(now));
@@ -261,7 +284,9 @@ pub(super) fn beaten(
 }
 
 pub(super) async fn all(connection: &AsyncPgConnection, session: &Session) -> Result<Beat, Fault> {
-    Ok(Beat { rows: session.read(connection, AllRunners {}).await? })
+    Ok(Beat {
+        rows: session.read(connection, AllRunners {}).await?,
+    })
 }
 
 pub(super) fn fetched(roster: &mut Roster, beat: Beat) {
@@ -274,8 +299,14 @@ pub(super) async fn declare_dead(
     runner: RunnerId,
     lease_until: i64,
 ) -> Result<bool, Fault> {
-    let statement = DeclareDead { id: runner.uuid(), lease_until };
-    Ok(!session.read::<_, Uuid>(connection, statement).await?.is_empty())
+    let statement = DeclareDead {
+        id: runner.uuid(),
+        lease_until,
+    };
+    Ok(!session
+        .read::<_, Uuid>(connection, statement)
+        .await?
+        .is_empty())
 }
 
 pub(super) async fn claims_of(
@@ -283,7 +314,10 @@ pub(super) async fn claims_of(
     session: &Session,
     runner: RunnerId,
 ) -> Result<Vec<ExecutionId>, Fault> {
-    let statement = ClaimsOf { running: runner.uuid(), paused: runner.uuid() };
+    let statement = ClaimsOf {
+        running: runner.uuid(),
+        paused: runner.uuid(),
+    };
     let rows: Vec<Uuid> = session.read(connection, statement).await?;
     let mut ids: Vec<ExecutionId> = rows.into_iter().map(Into::into).collect();
     ids.sort_unstable();
@@ -303,6 +337,8 @@ pub(super) async fn retire(
             "runner {runner} cannot be retired: it has claims in {claims} executions"
         )));
     }
-    session.read::<_, Uuid>(connection, DeleteRunner { id: runner.uuid() }).await?;
+    session
+        .read::<_, Uuid>(connection, DeleteRunner { id: runner.uuid() })
+        .await?;
     Ok(())
 }

@@ -34,7 +34,13 @@ impl ServerCertVerifier for Lenient {
         if let Some(roots) = &self.roots {
             let certificate = ParsedCertificate::try_from(end_entity)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                roots,
+                intermediates,
+                now,
+                algorithms,
+            )?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -45,7 +51,12 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -54,18 +65,27 @@ impl ServerCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
 /// What makes TLS connections as the options want them.
 pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, StoreError> {
     let location = options.location();
-    let failed = |what: String| StoreError::Failed(format!("the database {location} cannot be reached: {what}"));
+    let failed = |what: String| {
+        StoreError::Failed(format!("the database {location} cannot be reached: {what}"))
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -77,24 +97,32 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
             let home = std::env::home_dir().unwrap_or_default();
             let path = home.join(".postgresql/root.crt");
             Some(roots_of(&path).map_err(|error| {
-                failed(format!("{error}; name a file of authorities with sslrootcert=, or sslrootcert=system"))
+                failed(format!(
+                    "{error}; name a file of authorities with sslrootcert=, or sslrootcert=system"
+                ))
             })?)
         }
         _ => None,
     };
     let builder = match roots {
         Some(roots) if options.tls == TlsMode::VerifyFull => builder.with_root_certificates(roots),
-        roots => builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { roots, provider })),
+        roots => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Lenient { roots, provider })),
     };
     let config = match &options.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate).map_err(failed)?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| failed(format!("the key file {} cannot be read: {error}", key.display())))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| failed(format!("the client's certificate cannot be used: {error}")))?
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+                failed(format!(
+                    "the key file {} cannot be read: {error}",
+                    key.display()
+                ))
+            })?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                failed(format!("the client's certificate cannot be used: {error}"))
+            })?
         }
     };
     Ok(MakeRustlsConnect::new(config))
@@ -108,12 +136,18 @@ fn roots_of(path: &Path) -> Result<RootCertStore, String> {
     } else {
         for certificate in certificates(path)? {
             roots.add(certificate).map_err(|error| {
-                format!("the file of authorities {} holds what is no certificate: {error}", path.display())
+                format!(
+                    "the file of authorities {} holds what is no certificate: {error}",
+                    path.display()
+                )
             })?;
         }
     }
     if roots.is_empty() {
-        return Err(format!("the file of authorities {} holds no certificate", path.display()));
+        return Err(format!(
+            "the file of authorities {} holds no certificate",
+            path.display()
+        ));
     }
     Ok(roots)
 }
@@ -121,5 +155,10 @@ fn roots_of(path: &Path) -> Result<RootCertStore, String> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| format!("the certificate file {} cannot be read: {error}", path.display()))
+        .map_err(|error| {
+            format!(
+                "the certificate file {} cannot be read: {error}",
+                path.display()
+            )
+        })
 }

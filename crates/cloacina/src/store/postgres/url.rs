@@ -151,15 +151,27 @@ impl PostgresOptions {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
         };
-        let parameter = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        let or_variable = |name: &str, variable: &str| parameter(name).or_else(|| (around.variable)(variable));
+        let parameter = |name: &str| {
+            parameters
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
+        };
+        let or_variable =
+            |name: &str, variable: &str| parameter(name).or_else(|| (around.variable)(variable));
         let (mut user, mut password) = (None, None);
         if let Some(part) = user_part {
-            let (name, secret) = part.split_once(':').map_or((part, None), |(name, secret)| (name, Some(secret)));
+            let (name, secret) = part
+                .split_once(':')
+                .map_or((part, None), |(name, secret)| (name, Some(secret)));
             user = Some(decode(name, "user")?).filter(|name| !name.is_empty());
-            password = secret.map(|secret| decode(secret, "password")).transpose()?;
+            password = secret
+                .map(|secret| decode(secret, "password"))
+                .transpose()?;
         }
-        let user = or_variable("user", "PGUSER").filter(|_| parameter("user").is_some() || user.is_none()).or(user);
+        let user = or_variable("user", "PGUSER")
+            .filter(|_| parameter("user").is_some() || user.is_none())
+            .or(user);
         let user = user
             .or_else(|| (around.variable)("USER"))
             .or_else(|| (around.variable)("LOGNAME"))
@@ -177,7 +189,8 @@ impl PostgresOptions {
             None => TlsMode::default(),
             Some(mode) => tls_mode(&mode)?,
         };
-        let certificate = or_variable("sslcert", "PGSSLCERT").zip(or_variable("sslkey", "PGSSLKEY"));
+        let certificate =
+            or_variable("sslcert", "PGSSLCERT").zip(or_variable("sslkey", "PGSSLKEY"));
         Ok(Self {
             hosts,
             database,
@@ -190,7 +203,8 @@ impl PostgresOptions {
             options: or_variable("options", "PGOPTIONS"),
             tls,
             root_certificates: or_variable("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
-            client_certificate: certificate.map(|(certificate, key)| (certificate.into(), key.into())),
+            client_certificate: certificate
+                .map(|(certificate, key)| (certificate.into(), key.into())),
             wanted: wanted(or_variable("target_session_attrs", "PGTARGETSESSIONATTRS"))?,
             listen: switch("listen", parameter("listen"), true)?,
             pooled: switch("pgbouncer", parameter("pgbouncer"), false)?,
@@ -220,8 +234,16 @@ impl PostgresOptions {
             }
         };
         let hosts: Vec<String> = self.hosts.iter().map(host).collect();
-        let schema = self.schema.as_ref().map_or_else(String::new, |schema| format!(" (schema {schema})"));
-        format!("postgresql://{}@{}/{}{schema}", self.user, hosts.join(","), self.database)
+        let schema = self
+            .schema
+            .as_ref()
+            .map_or_else(String::new, |schema| format!(" (schema {schema})"));
+        format!(
+            "postgresql://{}@{}/{}{schema}",
+            self.user,
+            hosts.join(","),
+            self.database
+        )
     }
 }
 
@@ -232,8 +254,13 @@ fn check_schema(schema: &str) -> Result<(), Error> {
             .with_hint("a name has up to 63 letters, digits and _, does not start with a digit, and is not reserved"))
     };
     let mut bytes = schema.bytes();
-    let good_start = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if !good_start || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || schema.len() > 63 {
+    let good_start = bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if !good_start
+        || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        || schema.len() > 63
+    {
         return refuse("is not allowed");
     }
     let lower = schema.to_ascii_lowercase();
@@ -246,7 +273,9 @@ fn check_schema(schema: &str) -> Result<(), Error> {
 /// The parts of a URL: user and hosts, path, parameters.
 fn cut(url: &str) -> Result<(&str, &str, Vec<(String, String)>), Error> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (base, query) = rest.split_once('?').map_or((rest, ""), |(base, query)| (base, query));
+    let (base, query) = rest
+        .split_once('?')
+        .map_or((rest, ""), |(base, query)| (base, query));
     if query.contains('@') && !base.contains('@') {
         return Err(invalid("the PostgreSQL URL has a '?' before its '@'")
             .with_hint("write special characters of a password in their % form, e.g. ? as %3F and @ as %40"));
@@ -259,12 +288,20 @@ fn cut(url: &str) -> Result<(&str, &str, Vec<(String, String)>), Error> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !PARAMETERS.contains(&name) {
-            let near = nearest(name, PARAMETERS).map_or_else(String::new, |near| format!("did you mean '{near}'? "));
-            return Err(invalid(format!("unknown PostgreSQL parameter '{name}'"))
-                .with_hint(format!("{near}the parameters are {}", PARAMETERS.join(", "))));
+            let near = nearest(name, PARAMETERS)
+                .map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+            return Err(
+                invalid(format!("unknown PostgreSQL parameter '{name}'")).with_hint(format!(
+                    "{near}the parameters are {}",
+                    PARAMETERS.join(", ")
+                )),
+            );
         }
         if parameters.iter().any(|(known, _)| known == name) {
-            return Err(invalid(format!("the PostgreSQL parameter '{name}' is given twice")).with_hint("give it once"));
+            return Err(
+                invalid(format!("the PostgreSQL parameter '{name}' is given twice"))
+                    .with_hint("give it once"),
+            );
         }
         parameters.push((name.to_owned(), decode(value, name)?));
     }
@@ -274,8 +311,10 @@ fn cut(url: &str) -> Result<(&str, &str, Vec<(String, String)>), Error> {
 /// Replaces `%20` and the like. The text itself is not shown: it may be a password.
 fn decode(text: &str, what: &str) -> Result<String, Error> {
     let wrong = || {
-        invalid(format!("the PostgreSQL URL has a malformed % sequence in its {what}"))
-            .with_hint("write a percent sign as %25")
+        invalid(format!(
+            "the PostgreSQL URL has a malformed % sequence in its {what}"
+        ))
+        .with_hint("write a percent sign as %25")
     };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -285,7 +324,10 @@ fn decode(text: &str, what: &str) -> Result<String, Error> {
             bytes.push(*byte);
             continue;
         }
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(wrong)?;
+        let digits = after
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .ok_or_else(wrong)?;
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
             return Err(wrong());
         }
@@ -302,9 +344,14 @@ fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse::<u16>().ok().filter(|port| *port > 0).map(Some).ok_or_else(|| {
-            invalid(format!("'{text}' is no port")).with_hint("a port is a number from 1 to 65535, usually 5432")
-        })
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .map(Some)
+            .ok_or_else(|| {
+                invalid(format!("'{text}' is no port"))
+                    .with_hint("a port is a number from 1 to 65535, usually 5432")
+            })
     };
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in host_part.split(',').filter(|host| !host.is_empty()) {
@@ -330,19 +377,32 @@ fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
         names = list(lookup("host", "").unwrap_or_default());
         ports = vec![None; names.len()];
     }
-    let addresses = lookup("hostaddr", "PGHOSTADDR").map(list).unwrap_or_default();
+    let addresses = lookup("hostaddr", "PGHOSTADDR")
+        .map(list)
+        .unwrap_or_default();
     if !addresses.is_empty() && addresses.len() != names.len() {
-        return Err(invalid(format!("{} hosts and {} addresses are given", names.len(), addresses.len()))
-            .with_hint("give hostaddr one address for each host"));
+        return Err(invalid(format!(
+            "{} hosts and {} addresses are given",
+            names.len(),
+            addresses.len()
+        ))
+        .with_hint("give hostaddr one address for each host"));
     }
     let defaults = lookup("port", "PGPORT").map(list).unwrap_or_default();
     if defaults.len() > 1 && defaults.len() != names.len() {
-        return Err(invalid(format!("{} hosts and {} ports are given", names.len(), defaults.len()))
-            .with_hint("give one port for all hosts, or one for each"));
+        return Err(invalid(format!(
+            "{} hosts and {} ports are given",
+            names.len(),
+            defaults.len()
+        ))
+        .with_hint("give one port for all hosts, or one for each"));
     }
     let mut hosts = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
-        let default = defaults.get(index).or_else(|| defaults.first()).map_or("", String::as_str);
+        let default = defaults
+            .get(index)
+            .or_else(|| defaults.first())
+            .map_or("", String::as_str);
         let port = match ports.get(index).copied().flatten() {
             Some(port) => port,
             None => port_of(default)?.unwrap_or(5432),
@@ -350,11 +410,20 @@ fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
         let address = match addresses.get(index).filter(|address| !address.is_empty()) {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| {
-                invalid(format!("hostaddr '{text}' is no IP address")).with_hint("use host for a name")
+                invalid(format!("hostaddr '{text}' is no IP address"))
+                    .with_hint("use host for a name")
             })?),
         };
-        let name = if name.is_empty() { default_host() } else { name };
-        hosts.push(Host { name, address, port });
+        let name = if name.is_empty() {
+            default_host()
+        } else {
+            name
+        };
+        hosts.push(Host {
+            name,
+            address,
+            port,
+        });
     }
     Ok(hosts)
 }
@@ -363,7 +432,11 @@ fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
 fn default_host() -> String {
     let folders = ["/var/run/postgresql", "/tmp"];
     let has_socket = |folder: &&str| Path::new(folder).join(".s.PGSQL.5432").exists();
-    folders.into_iter().find(has_socket).unwrap_or("localhost").to_owned()
+    folders
+        .into_iter()
+        .find(has_socket)
+        .unwrap_or("localhost")
+        .to_owned()
 }
 
 fn tls_mode(text: &str) -> Result<TlsMode, Error> {
@@ -375,7 +448,11 @@ fn tls_mode(text: &str) -> Result<TlsMode, Error> {
         "verify-ca" => TlsMode::VerifyCa,
         "verify-full" => TlsMode::VerifyFull,
         _ => {
-            return Err(wrong_value("sslmode", text, "disable, allow, prefer, require, verify-ca or verify-full"));
+            return Err(wrong_value(
+                "sslmode",
+                text,
+                "disable, allow, prefer, require, verify-ca or verify-full",
+            ));
         }
     })
 }
@@ -384,19 +461,27 @@ fn wanted(text: Option<String>) -> Result<Wanted, Error> {
     match text.as_deref() {
         None | Some("any") => Ok(Wanted::Any),
         Some("read-write" | "primary") => Ok(Wanted::ReadWrite),
-        Some(other) => {
-            Err(wrong_value("target_session_attrs", other, "any, read-write or primary: a runner has to write"))
-        }
+        Some(other) => Err(wrong_value(
+            "target_session_attrs",
+            other,
+            "any, read-write or primary: a runner has to write",
+        )),
     }
 }
 
 fn timeout(text: Option<String>) -> Result<Duration, Error> {
     const LONG: Duration = Duration::from_hours(24);
-    let Some(text) = text else { return Ok(Duration::from_secs(10)) };
+    let Some(text) = text else {
+        return Ok(Duration::from_secs(10));
+    };
     match text.trim().parse::<u32>() {
         Ok(0) => Ok(LONG),
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
-        Err(_) => Err(wrong_value("connect_timeout", &text, "a number of seconds, or 0 to wait for ever")),
+        Err(_) => Err(wrong_value(
+            "connect_timeout",
+            &text,
+            "a number of seconds, or 0 to wait for ever",
+        )),
     }
 }
 
@@ -410,7 +495,10 @@ fn switch(name: &str, value: Option<String>, default: bool) -> Result<bool, Erro
 }
 
 fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
-    invalid(format!("the PostgreSQL parameter {name} cannot be '{value}'")).with_hint(format!("it takes {expected}"))
+    invalid(format!(
+        "the PostgreSQL parameter {name} cannot be '{value}'"
+    ))
+    .with_hint(format!("it takes {expected}"))
 }
 
 /// The first line of the pass file that fits.
@@ -421,19 +509,31 @@ fn from_pass_file(
     database: &str,
     user: &str,
 ) -> Option<String> {
-    let named = named.or_else(|| (around.variable)("PGPASSFILE")).map(PathBuf::from);
-    let path = named.or_else(|| (around.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
+    let named = named
+        .or_else(|| (around.variable)("PGPASSFILE"))
+        .map(PathBuf::from);
+    let path =
+        named.or_else(|| (around.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
     let text = (around.pass_file)(&path)?;
     hosts.iter().find_map(|host| {
         // libpq's word for every local socket.
-        let name = if host.name.starts_with('/') { "localhost" } else { &host.name };
+        let name = if host.name.starts_with('/') {
+            "localhost"
+        } else {
+            &host.name
+        };
         let wanted = [name, &host.port.to_string(), database, user];
-        text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-            let fields = pass_fields(line);
-            let (secret, keys) = fields.split_last().filter(|(_, keys)| keys.len() == 4)?;
-            let fits = keys.iter().zip(wanted).all(|(key, wanted)| key == "*" || key == wanted);
-            fits.then(|| secret.clone())
-        })
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .find_map(|line| {
+                let fields = pass_fields(line);
+                let (secret, keys) = fields.split_last().filter(|(_, keys)| keys.len() == 4)?;
+                let fits = keys
+                    .iter()
+                    .zip(wanted)
+                    .all(|(key, wanted)| key == "*" || key == wanted);
+                fits.then(|| secret.clone())
+            })
     })
 }
 
@@ -444,8 +544,14 @@ fn pass_fields(line: &str) -> Vec<String> {
     while let Some(character) = characters.next() {
         match character {
             ':' if fields.len() < 5 => fields.push(String::new()),
-            '\\' => fields.last_mut().expect("there is a first field").extend(characters.next()),
-            other => fields.last_mut().expect("there is a first field").push(other),
+            '\\' => fields
+                .last_mut()
+                .expect("there is a first field")
+                .extend(characters.next()),
+            other => fields
+                .last_mut()
+                .expect("there is a first field")
+                .push(other),
         }
     }
     fields

@@ -164,13 +164,18 @@ pub(super) const SUBMITTED: i16 = 1;
 pub(super) const ADVANCED: i16 = 2;
 
 query! {
-    ExecutionOfKey<'a> { workflow: &'a str => Text, execution_key: &'a str => Text } -> SqlUuid;
+    ExecutionOfKey { workflow: String => Text, execution_key: String => Text } -> SqlUuid;
     "SELECT id FROM cloacina_executions WHERE workflow = ? AND execution_key = ?"
 }
 
 impl<'a> Write<'a> {
     pub(super) fn new(runner: Uuid, needs_runner: bool) -> Self {
-        Self { runner, needs_runner, needs_runner_again: needs_runner, ..Self::default() }
+        Self {
+            runner,
+            needs_runner,
+            needs_runner_again: needs_runner,
+            ..Self::default()
+        }
     }
 
     pub(super) fn submit(&mut self, submit: &Submit<'a>) -> Result<(), Fault> {
@@ -193,7 +198,8 @@ impl<'a> Write<'a> {
         self.timeouts.push(record.timeout);
         self.deadlines.push(micros(record.deadline));
         self.paused.push(micros(record.paused_at));
-        self.errors.push(record.error.as_ref().map(encode).transpose()?);
+        self.errors
+            .push(record.error.as_ref().map(encode).transpose()?);
         if !record.input.is_empty() {
             self.input_ids.push(id);
             self.inputs.push(record.input.to_json().to_string());
@@ -214,7 +220,8 @@ impl<'a> Write<'a> {
         self.advance_ended.push(micros(record.ended_at));
         self.advance_deadlines.push(micros(record.deadline));
         self.advance_paused.push(micros(record.paused_at));
-        self.advance_errors.push(record.error.as_ref().map(encode).transpose()?);
+        self.advance_errors
+            .push(record.error.as_ref().map(encode).transpose()?);
         self.tasks(record, &advance.tasks)?;
         self.history(id, advance.history);
         Ok(())
@@ -263,8 +270,10 @@ impl<'a> Write<'a> {
                 self.update_skips.push(skip);
                 self.update_ids.push(id);
                 self.update_ordinals.push(write.ordinal.into());
-                self.fence_runners.push(write.fence.map(|fence| fence.runner.uuid()));
-                self.fence_attempts.push(write.fence.map(|fence| fence.attempt.into()));
+                self.fence_runners
+                    .push(write.fence.map(|fence| fence.runner.uuid()));
+                self.fence_attempts
+                    .push(write.fence.map(|fence| fence.attempt.into()));
                 self.checked_ids.push(id);
                 self.checked_ordinals.push(write.ordinal.into());
             }
@@ -279,8 +288,10 @@ impl<'a> Write<'a> {
             self.event_kinds.push(&event.kind);
             self.event_ordinals.push(event.task.map(i64::from));
             self.event_attempts.push(event.attempt.map(i64::from));
-            self.event_runners.push(event.runner.map(|runner| runner.uuid()));
-            self.event_data.push(event.data.as_ref().map(crate::types::Json::as_str));
+            self.event_runners
+                .push(event.runner.map(|runner| runner.uuid()));
+            self.event_data
+                .push(event.data.as_ref().map(crate::types::Json::as_str));
         }
     }
 }
@@ -295,11 +306,20 @@ pub(super) enum Change {
 /// Cuts a batch into statements: one sees the database as it was before it, so it cannot hold two changes of one execution.
 pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change>> {
     let mut rounds: Vec<(HashSet<Uuid>, Vec<Change>)> = Vec::new();
-    let submitted = submits.iter().enumerate().map(|(index, submit)| (submit.record.id, Change::Submit(index)));
-    let advanced = advances.iter().enumerate().map(|(index, advance)| (advance.record.id, Change::Advance(index)));
+    let submitted = submits
+        .iter()
+        .enumerate()
+        .map(|(index, submit)| (submit.record.id, Change::Submit(index)));
+    let advanced = advances
+        .iter()
+        .enumerate()
+        .map(|(index, advance)| (advance.record.id, Change::Advance(index)));
     for (id, change) in submitted.chain(advanced) {
         // After the last round that has the execution.
-        let after = rounds.iter().rposition(|(ids, _)| ids.contains(&id.uuid())).map_or(0, |index| index + 1);
+        let after = rounds
+            .iter()
+            .rposition(|(ids, _)| ids.contains(&id.uuid()))
+            .map_or(0, |index| index + 1);
         if after == rounds.len() {
             rounds.push((HashSet::new(), Vec::new()));
         }
@@ -313,7 +333,15 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         changes.sort_by_key(|change| match change {
             Change::Submit(index) => {
                 let submit = &submits[*index];
-                (0, submit.record.key.as_deref().map(|key| (submit.workflow, key)), None)
+                (
+                    0,
+                    submit
+                        .record
+                        .key
+                        .as_deref()
+                        .map(|key| (submit.workflow, key)),
+                    None,
+                )
             }
             Change::Advance(index) => (1, None, Some(advances[*index].record.id)),
         });
@@ -328,7 +356,10 @@ pub(super) fn concerns_others(record: &ExecutionRecord, tasks: &[TaskWrite]) -> 
         || tasks.iter().any(|write| {
             let task = record.tasks.get(write.ordinal as usize);
             task.is_some_and(|task| {
-                matches!(task.status, TaskStatus::Ready | TaskStatus::Cancelled | TaskStatus::Pending)
+                matches!(
+                    task.status,
+                    TaskStatus::Ready | TaskStatus::Cancelled | TaskStatus::Pending
+                )
             })
         })
 }

@@ -1,0 +1,112 @@
+//! PostgreSQL for tests: a server of this test run's own, on a free port, stopped when the last test program has ended.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Tests lose nothing that they would miss after a crash of the machine.
+const OPTIONS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=300";
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/private_postgres.sh")
+}
+
+fn run(verb: &str, directory: &Path, mode: &str) -> String {
+    let output = Command::new(script())
+        .args([verb.as_ref(), directory.as_os_str(), mode.as_ref()])
+        .env("POSTGRES_OPTIONS", OPTIONS)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "private_postgres.sh {verb} failed");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Ends with the last program that holds a lock on the file, however those end.
+fn guard(directory: &Path) {
+    Command::new("setsid")
+        .arg(script())
+        .arg("guard")
+        .arg(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+}
+
+struct Shared {
+    url: String,
+    _lock: File,
+}
+
+/// The URL of the server that all test programs of this checkout share while they run.
+pub fn shared() -> &'static str {
+    static SERVER: OnceLock<Shared> = OnceLock::new();
+    let server = SERVER.get_or_init(|| {
+        let name = env!("CARGO_MANIFEST_DIR")
+            .replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+        let directory = std::env::temp_dir().join(format!("cloacina-postgres{name}"));
+        let lock = File::create(directory.with_extension("users")).unwrap();
+        lock.lock_shared().unwrap();
+        let starting = File::create(directory.with_extension("start")).unwrap();
+        starting.lock().unwrap();
+        let was_there = directory.join("data/postmaster.pid").exists();
+        let url = run("start", &directory, "");
+        if !was_there {
+            guard(&directory);
+        }
+        Shared { url, _lock: lock }
+    });
+    &server.url
+}
+
+/// A name that no other test uses.
+pub fn fresh_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "t_{}_{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// A server of one test, to stop and start.
+pub struct Private {
+    pub directory: PathBuf,
+    pub url: String,
+    _lock: File,
+}
+
+impl Private {
+    pub fn start() -> Self {
+        let directory = std::env::temp_dir().join(format!("cloacina-private-{}", fresh_name()));
+        let lock = File::create(directory.with_extension("users")).unwrap();
+        lock.lock_shared().unwrap();
+        let url = run("start", &directory, "");
+        guard(&directory);
+        Self {
+            directory,
+            url,
+            _lock: lock,
+        }
+    }
+
+    pub fn stop(&self, mode: &str) {
+        run("stop", &self.directory, mode);
+    }
+
+    pub fn again(&self) {
+        run("start", &self.directory, "");
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // The guard does the rest.
+        self.stop("immediate");
+    }
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# A PostgreSQL server of one's own on a free port.
+#
+#   private_postgres.sh start DIR          creates the cluster in DIR if there is none, starts it, prints its URL
+#   private_postgres.sh stop DIR [MODE]    stops it (MODE: fast or immediate) and leaves DIR to the caller
+#   private_postgres.sh guard DIR          waits until nobody holds a lock on DIR.users, then stops it and removes DIR
+#
+# A server that is started again in the same DIR keeps its port. POSTGRES_OPTIONS are more options of the server, like
+# "-c fsync=off"; by default it is as durable as PostgreSQL is by default.
+set -euo pipefail
+
+fail() { echo "private_postgres.sh: $*" >&2; exit 1; }
+
+[[ $# -ge 2 && $1 =~ ^(start|stop|guard)$ ]] || fail "usage: private_postgres.sh start|stop|guard DIR"
+verb=$1
+directory=$(realpath -m -- "$2")
+mode=${3:-fast}
+data=$directory/data
+
+# Debian keeps the server's programs out of PATH, and pg_config may name a client-only installation.
+find_binaries() {
+    for candidate in "$(pg_config --bindir 2>/dev/null || true)" $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
+        if [[ -x $candidate/initdb && -x $candidate/postgres ]]; then echo "$candidate"; return; fi
+    done
+}
+binaries=$(find_binaries)
+if [[ -z $binaries && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    echo "private_postgres.sh: installing postgresql" >&2
+    apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y postgresql >&2 || true
+    binaries=$(find_binaries)
+fi
+[[ -n $binaries ]] || fail "no PostgreSQL server found; hint: apt-get install postgresql"
+
+# The server refuses to run as root. It must not start in a directory that its user cannot read.
+as_server() { (cd / && if [[ $(id -u) -eq 0 ]]; then runuser -u postgres -- "$@"; else "$@"; fi); }
+running() { [[ -f $data/PG_VERSION ]] && as_server "$binaries/pg_ctl" -D "$data" status >/dev/null; }
+stop() { ! running || as_server "$binaries/pg_ctl" -D "$data" -m "$1" -w stop >/dev/null; }
+
+case $verb in
+    stop)
+        stop "$mode"
+        exit 0
+        ;;
+    guard)
+        exec 9>"$directory.users"
+        while true; do
+            flock -x 9
+            flock -u 9
+            # Another test program may follow at once and use the same server.
+            sleep 3
+            if flock -x -n 9; then
+                stop immediate
+                rm -rf "$directory"
+                exit 0
+            fi
+        done
+        ;;
+esac
+
+if ! running; then
+    if [[ ! -f $data/PG_VERSION ]]; then
+        mkdir -p "$directory"
+        [[ -z $(ls -A "$directory") ]] || fail "$directory is not empty and holds no cluster; hint: name a new directory"
+        [[ $(id -u) -ne 0 ]] || chown postgres: "$directory"
+        as_server "$binaries/initdb" -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >/dev/null
+        python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' \
+            >"$directory/port"
+    fi
+    as_server "$binaries/pg_ctl" -D "$data" -w -t 60 -l "$directory/server.log" -o "-p $(<"$directory/port") \
+        -c listen_addresses=127.0.0.1 -c unix_socket_directories='$directory' ${POSTGRES_OPTIONS:-}" start >/dev/null ||
+        fail "the server did not start; see $directory/server.log"
+fi
+echo "postgresql://postgres@127.0.0.1:$(<"$directory/port")/postgres"

@@ -1,0 +1,106 @@
+"""Drives a runner of `cloaca._core` as the package does, with functions of `Work`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cloaca import _core
+
+SETTINGS: dict[str, Any] = {
+    "max_concurrent_tasks": 4,
+    "max_concurrent_async_tasks": 100,
+    "poll_interval_us": 100_000,
+    "task_timeout_us": None,
+    "workflow_timeout_us": None,
+    "enable_recovery": True,
+    "heartbeat_interval_us": 5_000_000,
+    "lease_ttl_us": 15_000_000,
+    "max_rescues": 3,
+    "max_context_bytes": 1 << 24,
+    "shutdown_timeout_us": 30_000_000,
+    "db_timeout_us": 30_000_000,
+    "db_pool_size": 2,
+    "retention_us": None,
+    "auto_migrate": True,
+}
+
+
+class Crew:
+    """Does for a runner what the package does, with functions of `Work`."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.runner = _core.Runner(url, json.dumps(SETTINGS | settings))
+        self.functions: dict[str, Callable[[_core.Work], Any]] = {}
+        self.events: list[tuple[Any, ...]] = []
+        self.changed = threading.Condition()
+        self.workers: list[threading.Thread] = []
+        self.supervisor = threading.Thread(target=self._supervise, daemon=True)
+        self.supervisor.start()
+
+    def define(self, name: str, *tasks: dict[str, Any], executor: str = "threads") -> None:
+        workflow = _core.Workflow.build(json.dumps({"name": name, "tasks": list(tasks)}))
+        handlers = dict.fromkeys(workflow.tasks, (executor, 7, True, True))
+        self.runner.register(workflow, handlers)
+
+    def execute(self, name: str, context: _core.Context | None = None) -> _core.Execution:
+        return self.runner.execute(request(name, context))
+
+    def submit(self, name: str) -> str:
+        return self.runner.submit([request(name)])[0]
+
+    def wait_for(self, kind: str) -> tuple[Any, ...]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.heard(kind), 20), self.events
+            return self.heard(kind)[0]
+
+    def heard(self, kind: str) -> list[tuple[Any, ...]]:
+        return [event for event in self.events if event[0] == kind]
+
+    def close(self, grace_us: int = 5_000_000) -> None:
+        self.runner.stop(grace_us)
+        for thread in [self.supervisor, *self.workers]:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def _supervise(self) -> None:
+        while events := self.runner.supervise():
+            with self.changed:
+                self.events += events
+                self.changed.notify_all()
+            for event in events:
+                if event[0] == "worker_wanted":
+                    number = len(self.workers) + 1
+                    self.workers.append(
+                        threading.Thread(target=self._work, args=(number,), daemon=True)
+                    )
+                    self.workers[-1].start()
+
+    def _work(self, number: int) -> None:
+        work = self.runner.next_work(number)
+        while work is not None:
+            function = self.functions.get("callback" if work.callback else work.task_id)
+            outcome = function(work) if function is not None else None
+            work = self.runner.finish_and_next(number, work, outcome or ("completed",))
+
+
+def request(name: str, context: _core.Context | None = None, key: str | None = None) -> Any:
+    return (name, context, key, 0, None, None, None)
+
+
+def once(id: str, *dependencies: str, **options: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "dependencies": dependencies,
+        "retry": {
+            "max_attempts": 1,
+            "backoff": {"strategy": "fixed"},
+            "initial_delay": 0,
+            "max_delay": 0,
+            "jitter": False,
+            "condition": "all",
+        },
+        **options,
+    }

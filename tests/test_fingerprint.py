@@ -1,0 +1,170 @@
+"""Fingerprints of functions, and versions of workflows (semantics A4)."""
+
+from __future__ import annotations
+
+import linecache
+import textwrap
+
+import fingerprint_samples as samples
+import pytest
+
+import cloaca
+from cloaca._fingerprint import fingerprint
+
+GOLDEN = {
+    "simple": "af5da497433e3610",
+    "everything": "b0fd14760b70112a",
+    "with_default": "5f79aca5b35b9874",
+    "decorated": "49bd0b63e2ef70eb",
+    "Holder.method": "d9a4072b35fc56c3",
+    "the_lambda": "10faca5d354b43f5",
+    "partial": "ba9a8751bbedcf24",
+    "Holder": "3b0971a06dffb4bd",
+}
+
+
+def function(code, name="f", filename=None, **names):
+    """The function of a source text that Python can find again."""
+    source = textwrap.dedent(code)
+    filename = filename or f"<cloaca-test-{abs(hash(source))}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    exec(compile(source, filename, "exec"), names)
+    return names[name]
+
+
+BASE = """
+    def f(context):
+        context["a"] = 1
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(context):\n    context['a'] = 1",
+        "def f(context):\n    '''Documented.'''\n    context['a'] = (1)",
+        "# moved\n\n\ndef f(\n    context,\n):\n    # why\n    context['a'] = 1\n\n",
+        "def f(context: dict) -> None:\n        context[\n  'a'] = 0x1",
+        "import functools\n@functools.cache\n@functools.cache\ndef f(context):\n    context['a'] = 1",
+        "if True:\n    def f(context):\n        context['a'] = 1\n    x = 1",
+        "class A:\n    def f(context):\n        context['a'] = 1\nf = A.f",
+    ],
+)
+def test_a4_how_the_code_is_written_does_not_matter(code):
+    f = function(code)
+    assert fingerprint(getattr(f, "__wrapped__", f).__wrapped__ if "cache" in code else f) == (
+        fingerprint(function(BASE))
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(context):\n    context['a'] = 2",
+        "def f(context):\n    context['a'] = 1.0",
+        "def f(context):\n    context['a'] = True",
+        "def f(context):\n    context['b'] = 1",
+        "def f(context):\n    context['a'] = 1\n    pass",
+        "def f(c):\n    c['a'] = 1",
+        "def f(context, x=1):\n    context['a'] = 1",
+        "async def f(context):\n    context['a'] = 1",
+        "def g(context):\n    context['a'] = 1\nf = g",
+        "f = lambda context: None",
+    ],
+)
+def test_a4_what_the_code_does_matters(code):
+    assert fingerprint(function(code)) != fingerprint(function(BASE))
+
+
+def test_a4_values_of_defaults_matter():
+    code = "def f(context, x=value): pass"
+    prints = [fingerprint(function(code, value=value)) for value in (1, 2, "1", (1,), [1], None)]
+    assert len(set(prints)) == len(prints) - 1  # a tuple and a list count as the same
+    assert fingerprint(function(code, value={"a", "b"})) == fingerprint(
+        function(code, value={"b", "a"})
+    )
+    assert fingerprint(function(code, value=object())) == fingerprint(
+        function(code, value=object())
+    )
+
+
+def test_a4_several_functions_of_one_line_or_name_are_told_apart():
+    two = "f, g = lambda c: 1, lambda c: 2"
+    assert fingerprint(function(two)) != fingerprint(function(two, "g"))
+    code = """
+        def f(context):
+            return 1
+
+        g = f
+
+        def f(context):
+            return 2
+    """
+    assert fingerprint(function(code)) != fingerprint(function(code, "g"))
+
+
+def test_a4_a_function_without_source_has_a_fingerprint_too():
+    names: dict[str, object] = {}
+    exec("def f(context): return 1\ndef g(context): return 2", names)
+    exec("def h(context): return 1", names)
+    assert len(fingerprint(names["f"])) == 16
+    assert fingerprint(names["f"]) != fingerprint(names["g"])
+
+
+def test_a4_a_wrapper_and_what_it_wraps_both_matter():
+    def other(function):
+        def wrapper(*args):
+            return function(*args)
+
+        wrapper.__wrapped__ = function
+        return wrapper
+
+    def f(context):
+        return None
+
+    assert len({fingerprint(g) for g in (f, samples.decorate(f), other(f))}) == 3
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_a4_fingerprints_are_the_same_on_every_release_of_python(name):
+    value = samples
+    for part in name.split("."):
+        value = getattr(value, part)
+    assert fingerprint(value() if name == "Holder" else value) == GOLDEN[name]
+
+
+def version(define, **options):
+    builder = cloaca.WorkflowBuilder(options.pop("name", "versioned"))
+    with builder:
+        define(**options)
+    return builder.build().version
+
+
+def two(body=samples.simple, **options):
+    cloaca.task(id="a")(samples.simple)
+    cloaca.task(**{"id": "b", "dependencies": ["a"], **options})(body)
+
+
+def test_a4_the_version_changes_with_everything_that_a_workflow_does():
+    base = version(two)
+    assert version(two) == base
+    assert len(base) == 16
+    changed = [
+        version(two, name="other"),
+        version(two, dependencies=[]),
+        version(two, id="c"),
+        version(two, body=samples.with_default),
+        version(two, retry_attempts=2),
+        version(two, timeout=5),
+        version(two, trigger_rule="always"),
+    ]
+    assert len({base, *changed}) == len(changed) + 1
+
+
+def test_a4_description_and_tags_do_not_change_the_version():
+    builder = cloaca.WorkflowBuilder("versioned")
+    with builder:
+        two()
+    before = builder.build().version
+    builder.description("text").tag("a", "b")
+    assert builder.build().version == before

@@ -1,0 +1,92 @@
+"""What `import cloaca` costs and shows."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import cloaca
+
+HEAVY = {
+    "ast",
+    "asyncio",
+    "ctypes",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "hashlib",
+    "inspect",
+    "json",
+    "linecache",
+    "logging",
+    "random",
+    "re",
+    "signal",
+    "sqlite3",
+    "threading",
+    "traceback",
+    "typing",
+    "uuid",
+}
+
+
+def python(code: str, cache: str) -> str:
+    """Runs code in a fresh interpreter that keeps compiled modules, and gives what it wrote."""
+    environment = {name: value for name, value in os.environ.items() if "BYTECODE" not in name}
+    environment["PYTHONPYCACHEPREFIX"] = cache
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_import_prints_nothing_and_loads_no_heavy_module(tmp_path):
+    code = "import sys; before = set(sys.modules); import cloaca; print(*(set(sys.modules) - before))"
+    loaded = set(python(code, str(tmp_path)).split())
+    assert "cloaca._core" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_import_adds_at_most_20_ms(tmp_path):
+    def best(code):
+        times = []
+        for _ in range(15):
+            start = time.perf_counter()
+            python(code, str(tmp_path))
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    python("import cloaca", str(tmp_path))
+    assert best("import cloaca") - best("pass") < 0.020
+
+
+def test_all_lists_what_there_is():
+    assert sorted(cloaca.__all__) == sorted(set(cloaca.__all__))
+    public = {name for name in vars(cloaca) if not name.startswith("_")}
+    assert public == set(cloaca.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("name", sorted(set(cloaca.__all__) - {"__version__"}))
+def test_everything_public_is_documented(name):
+    thing = getattr(cloaca, name)
+    documentation = inspect.getdoc(thing) or ""
+    assert len(documentation) > 20
+    assert "Since 0.1" in documentation
+    if not inspect.isclass(thing) or issubclass(thing, (Exception, str)) or name == "Context":
+        return
+    for member, value in vars(thing).items():
+        if member.startswith("_") or member in {"to_definition", "to_engine"}:
+            continue
+        if isinstance(value, (property, staticmethod)) or inspect.isfunction(value):
+            text = inspect.getdoc(getattr(thing, member, None) or value) or ""
+            assert "Since 0.1" in text or "Private" in text, f"{name}.{member}"
+
+
+def test_names_of_earlier_releases_are_the_same_objects():
+    assert cloaca.PipelineResult is cloaca.WorkflowResult
+    assert cloaca.PipelineStatus is cloaca.WorkflowStatus

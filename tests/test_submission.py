@@ -1,0 +1,303 @@
+"""Submitting, following and listing executions (semantics C6, C7; issue 3's surface)."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import uuid
+
+import pytest
+
+import cloaca
+
+
+def define(name="w", function=lambda context: None, **options):
+    with cloaca.WorkflowBuilder(name) as builder:
+        cloaca.task(**{"id": "a", "retry_attempts": 1, **options})(function)
+    return builder
+
+
+def fails(context):
+    raise ValueError("boom")
+
+
+def test_a_handle_follows_its_execution(runner):
+    release = threading.Event()
+    define(function=lambda context: {"waited": release.wait(30)})
+    handle = runner.submit("w", {"day": 1})
+    assert uuid.UUID(handle.id).version == 7
+    assert not handle.status().is_terminal
+    with pytest.raises(TimeoutError) as caught:
+        handle.result(timeout=0.01)
+    assert not isinstance(caught.value, cloaca.WorkflowTimeoutError)
+    assert caught.value.code == "wait_timeout"
+    assert "cancel" in caught.value.hint
+    release.set()
+    result = handle.result()
+    assert result.final_context == {"day": 1, "waited": True}
+    assert handle.status() == "Completed"
+    assert handle == runner.get_handle(handle.id)
+    assert hash(handle) == hash(runner.get_handle(handle.id))
+    assert handle.id in repr(handle)
+
+
+def test_a_result_tells_what_happened(runner):
+    define()
+    result = runner.execute("w")
+    assert result.status is cloaca.WorkflowStatus.COMPLETED
+    assert result.status == "Completed"
+    assert result.workflow_name == "w"
+    assert result.started_at <= result.ended_at
+    assert result.created_at <= result.started_at
+    assert result.started_at.tzinfo is datetime.UTC
+    assert result.duration == result.ended_at - result.started_at
+    assert datetime.datetime.fromisoformat(result.start_time) == result.started_at
+    assert result.end_time.endswith("Z")
+    assert result.error is None
+    assert result.error_message is None
+    assert result.raise_for_status() is result
+    task = result.tasks["a"]
+    assert (task.status, task.attempts, task.error, task.skip_reason) == ("Completed", 1, None, None)
+    assert task.duration == task.ended_at - task.started_at
+    assert "'w'" in repr(result)
+    assert "Completed" in repr(task)
+
+
+def test_c7_a_key_makes_submission_idempotent(runner):
+    define()
+    define("other")
+    first = runner.submit("w", key="k")
+    assert runner.submit("w", key="k") == first
+    assert runner.submit("other", key="k") != first
+    assert runner.execute("w", key="k").execution_id == first.id
+    assert len(runner.list_executions("w").items) == 1
+
+
+def test_c6_delay_and_at_postpone_the_start(runner):
+    define()
+    now = datetime.datetime.now(datetime.UTC)
+    late = runner.submit("w", at=now + datetime.timedelta(hours=1))
+    later = runner.submit("w", delay=datetime.timedelta(hours=1))
+    result = runner.execute("w", delay=0.05)
+    assert result.started_at - result.created_at >= datetime.timedelta(seconds=0.05)
+    assert late.status() == later.status() == "Pending"
+    assert late.cancel() == later.cancel() == "Cancelled"
+    assert late.result(timeout=10).tasks["a"].status == "Cancelled"
+
+
+def test_submit_many_takes_pairs_and_mappings(runner):
+    define()
+    context = cloaca.Context({"n": 3})
+    handles = runner.submit_many(
+        [
+            ("w", None),
+            ("w", {"n": 2}),
+            {"workflow": "w", "context": context, "key": "third", "priority": 5},
+        ]
+    )
+    contexts = [handle.result(timeout=10).final_context.to_dict() for handle in handles]
+    assert contexts == [{}, {"n": 2}, {"n": 3}]
+    assert runner.submit("w", key="third") == handles[2]
+    assert runner.submit_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"key": "x" * 513}, "512"),
+        ({"key": ""}, "key"),
+        ({"key": 3}, "key"),
+        ({"priority": 40_000}, "priority"),
+        ({"priority": 1.5}, "priority"),
+        ({"delay": -1}, "delay"),
+        ({"delay": float("nan")}, "delay"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": -1}, "timeout"),
+        ({"at": datetime.datetime(2026, 1, 1)}, "time zone"),
+        ({"at": "2026-01-01"}, "datetime"),
+        ({"at": datetime.datetime.now(datetime.UTC), "delay": 1}, "exclude"),
+    ],
+)
+def test_a2_a_bad_argument_is_refused_and_nothing_is_started(runner, arguments, text):
+    define()
+    for call in (runner.submit, runner.execute):
+        with pytest.raises(cloaca.ConfigurationError, match=text):
+            call("w", **arguments)
+    with pytest.raises(cloaca.ConfigurationError, match=text):
+        runner.submit_many([{"workflow": "w", **arguments}])
+    assert len(runner.list_executions()) == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("w", "pairs or mappings"),
+        (("w",), "pairs or mappings"),
+        ({"workflow": "w", "delya": 1}, "did you mean 'delay'"),
+        ({"context": {}}, "workflow"),
+        ((3, None), "workflow"),
+    ],
+)
+def test_a2_a_bad_entry_of_submit_many_is_refused(runner, entry, text):
+    define()
+    with pytest.raises(cloaca.ConfigurationError, match=f"(?s){text}"):
+        runner.submit_many([("w", None), entry])
+    assert len(runner.list_executions()) == 0
+
+
+def test_a2_a_context_that_is_not_json_is_refused(runner):
+    define()
+    with pytest.raises(TypeError, match="file"):
+        runner.submit("w", {"file": b""})
+    with pytest.raises(TypeError):
+        runner.submit("w", 3)
+
+
+@pytest.mark.parametrize("method", ["get_execution", "get_execution_status", "events", "get_handle"])
+def test_an_unknown_execution_is_refused(runner, method):
+    unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
+    with pytest.raises(cloaca.WorkflowNotFoundError, match=unknown) as caught:
+        getattr(runner, method)(unknown)
+    assert caught.value.code == "execution_not_found"
+    with pytest.raises(cloaca.ConfigurationError, match="not-an-id"):
+        getattr(runner, method)("not-an-id")
+
+
+def test_executions_are_listed_newest_first_page_by_page(runner):
+    builder = define("good")
+    builder.tag("team", "data")
+    cloaca.register_workflow_constructor("good", builder.build)
+    define("bad", fails)
+    good = [runner.execute("good").execution_id for _ in range(5)]
+    bad = [runner.execute("bad").execution_id for _ in range(2)]
+    everything = runner.list_executions()
+    assert [result.execution_id for result in everything] == [*reversed(bad), *reversed(good)]
+    assert everything.next_cursor is None
+    page = runner.list_executions("good", limit=2)
+    seen = [result.execution_id for result in page]
+    runner.execute("good")  # a page is stable against what comes later
+    while page.next_cursor:
+        page = runner.list_executions("good", limit=2, cursor=page.next_cursor)
+        seen += [result.execution_id for result in page]
+    assert seen == list(reversed(good))
+    assert {r.execution_id for r in runner.list_executions(status="Failed")} == set(bad)
+    assert len(runner.list_executions(status=["Failed", cloaca.WorkflowStatus.COMPLETED])) == 8
+    assert len(runner.list_executions(tags={"team": "data"})) == 6
+    assert len(runner.list_executions(tags={"team": "other"})) == 0
+    assert everything[0].execution_id == bad[1]
+    now = datetime.datetime.now(datetime.UTC)
+    assert len(runner.list_executions(since=now + datetime.timedelta(minutes=1))) == 0
+    assert len(runner.list_executions(since=now - datetime.timedelta(hours=1))) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"status": "Compelted"}, "did you mean 'Completed'"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"cursor": "x"}, "x"),
+        ({"since": datetime.datetime(2026, 1, 1)}, "time zone"),
+    ],
+)
+def test_a2_a_bad_filter_is_refused(runner, arguments, text):
+    with pytest.raises(cloaca.ConfigurationError, match=f"(?s){text}"):
+        runner.list_executions(**arguments)
+
+
+def test_e7_events_tell_the_history(runner):
+    define(function=fails, retry_attempts=2, retry_delay_ms=1)
+    result = runner.execute("w")
+    events = runner.events(result.execution_id)
+    assert [event.type for event in events] == [
+        "submitted",
+        "started",
+        "task_started",
+        "task_retrying",
+        "task_started",
+        "task_failed",
+        "failed",
+    ]
+    retrying = events[3]
+    assert (retrying.task_id, retrying.attempt, retrying.execution_id) == (
+        "a",
+        1,
+        result.execution_id,
+    )
+    assert retrying.data["error"] == {"type": "ValueError", "message": "boom"}
+    assert [event.time for event in events] == sorted(event.time for event in events)
+    assert "task_retrying" in repr(retrying)
+
+
+def test_progress_counts_tasks_by_state(runner):
+    release = threading.Event()
+    with cloaca.WorkflowBuilder("three"):
+        cloaca.task(id="first")(lambda context: None)
+        cloaca.task(id="second", dependencies=["first"])(lambda context: release.wait(30) and None)
+        cloaca.task(id="third", dependencies=["second"])(lambda context: None)
+    handle = runner.submit("three")
+    while handle.progress()["Running"] == 0:
+        pass
+    counts = {str(state): count for state, count in handle.progress().items() if count}
+    assert counts == {"Completed": 1, "Running": 1, "Pending": 1}
+    release.set()
+    handle.result(timeout=30)
+    assert handle.progress()["Completed"] == 3
+
+
+def test_wait_until_idle_waits_for_everything(runner):
+    define()
+    handles = runner.submit_many(("w", None) for _ in range(50))
+    runner.wait_until_idle(timeout=30)
+    assert {handle.status() for handle in handles} == {"Completed"}
+    late = runner.submit("w", delay=3600)
+    with pytest.raises(TimeoutError) as caught:
+        runner.wait_until_idle(timeout=0.02)
+    assert late.id in caught.value.hint
+    late.cancel()
+    runner.wait_until_idle(timeout=30)
+
+
+def test_a_workflow_object_names_itself(runner):
+    workflow = define().build()
+    assert runner.execute(workflow).workflow_name == "w"
+    with pytest.raises(cloaca.ConfigurationError, match="int"):
+        runner.execute(3)
+
+
+def test_threads_may_submit_and_define_at_once(runner):
+    define()
+    errors = []
+
+    def use(number):
+        try:
+            for turn in range(5):
+                define(f"own{number}", lambda context, n=turn: {"n": n})
+                assert runner.execute(f"own{number}").status == "Completed"
+                runner.submit("w").result(timeout=30)
+                runner.list_executions(limit=3)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_two_runners_of_one_process_share_its_workflows(tmp_path):
+    define()
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "ab"]
+    with cloaca.DefaultRunner(urls[0]) as one, cloaca.DefaultRunner(urls[1]) as two:
+        define("after")
+        assert one.execute("after").status == two.execute("after").status == "Completed"
+        assert len(one.list_executions()) == 1
+
+
+def test_a_runner_that_is_forgotten_warns(database):
+    runner = cloaca.DefaultRunner(database)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        runner.__del__()
+    runner.shutdown()

@@ -1,0 +1,66 @@
+"""Small values: names, variables, states."""
+
+from __future__ import annotations
+
+import pytest
+
+import cloaca
+
+
+def test_a_namespace_is_four_names():
+    name = cloaca.TaskNamespace("public", "embedded", "etl", "load")
+    assert str(name) == "public::embedded::etl::load"
+    assert name == cloaca.TaskNamespace.from_string(str(name))
+    assert hash(name) == hash(cloaca.TaskNamespace.from_string(str(name)))
+    assert (name.tenant_id, name.package_name, name.workflow_id, name.task_id) == (
+        "public",
+        "embedded",
+        "etl",
+        "load",
+    )
+    assert repr(name) == "TaskNamespace('public', 'embedded', 'etl', 'load')"
+    with pytest.raises(AttributeError):
+        name.task_id = "x"  # type: ignore[misc]
+
+
+def test_a_workflow_context_names_its_tasks():
+    place = cloaca.WorkflowContext(workflow_id="etl")
+    assert place.as_components() == ("public", "embedded", "etl")
+    assert str(place.task_namespace("load")) == "public::embedded::etl::load"
+    assert place != cloaca.WorkflowContext("acme", "embedded", "etl")
+
+
+@pytest.mark.parametrize("text", ["", "a", "a::b::c", "a::b::c::d::e", "::::::"])
+def test_a_bad_name_is_refused(text):
+    with pytest.raises(ValueError, match=r"::|text"):
+        cloaca.TaskNamespace.from_string(text)
+
+
+def test_variables_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("CLOACINA_VAR_URL", "http://x")
+    assert cloaca.var("URL") == "http://x"
+    assert cloaca.var_or("URL", 1) == "http://x"
+    assert cloaca.var_or("OTHER", 1) == 1
+    with pytest.raises(cloaca.ConfigurationError, match="'OTHER'") as caught:
+        cloaca.var("OTHER")
+    assert "CLOACINA_VAR_OTHER" in (caught.value.hint or "")
+
+
+def test_the_backend_is_that_of_the_latest_runner(database):
+    with cloaca.DefaultRunner(database):
+        assert cloaca.get_backend() == "sqlite"
+
+
+def test_states_are_strings():
+    assert cloaca.WorkflowStatus("Completed") == "Completed"
+    assert f"{cloaca.WorkflowStatus.FAILED} {cloaca.TaskStatus.SKIPPED}" == "Failed Skipped"
+    assert {str(state) for state in cloaca.WorkflowStatus if state.is_terminal} == {
+        "Completed",
+        "Failed",
+        "Cancelled",
+    }
+    assert {str(state) for state in cloaca.TaskStatus if not state.is_terminal} == {
+        "Pending",
+        "Ready",
+        "Running",
+    }
