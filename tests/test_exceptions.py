@@ -39,7 +39,11 @@ def test_every_class_has_its_bases_a_code_and_a_public_place(name):
         assert issubclass(kind, base)
     assert kind.__module__ == "cloaca"
     error = kind("what went wrong", hint="do this")
-    assert (error.code, error.hint, error.message) == (kind.default_code, "do this", "what went wrong")
+    assert (error.code, error.hint, error.message) == (
+        kind.default_code,
+        "do this",
+        "what went wrong",
+    )
     assert str(error) == "what went wrong\nhint: do this"
     assert str(kind("without a hint")) == "without a hint"
     assert kind().message == kind.default_message

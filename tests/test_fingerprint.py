@@ -5,15 +5,15 @@ from __future__ import annotations
 import linecache
 import textwrap
 
-import fingerprint_samples as samples
 import pytest
 
 import cloaca
+import fingerprint_samples as samples
 from cloaca._fingerprint import fingerprint
 
 GOLDEN = {
     "simple": "af5da497433e3610",
-    "everything": "b0fd14760b70112a",
+    "everything": "22e9684013efe7a7",
     "with_default": "5f79aca5b35b9874",
     "decorated": "49bd0b63e2ef70eb",
     "Holder.method": "d9a4072b35fc56c3",
@@ -45,7 +45,7 @@ BASE = """
         "def f(context):\n    '''Documented.'''\n    context['a'] = (1)",
         "# moved\n\n\ndef f(\n    context,\n):\n    # why\n    context['a'] = 1\n\n",
         "def f(context: dict) -> None:\n        context[\n  'a'] = 0x1",
-        "import functools\n@functools.cache\n@functools.cache\ndef f(context):\n    context['a'] = 1",
+        "import functools as t\n@t.cache\n@t.cache\ndef f(context):\n    context['a'] = 1",
         "if True:\n    def f(context):\n        context['a'] = 1\n    x = 1",
         "class A:\n    def f(context):\n        context['a'] = 1\nf = A.f",
     ],

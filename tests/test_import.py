@@ -46,7 +46,9 @@ def python(code: str, cache: str) -> str:
 
 
 def test_the_import_prints_nothing_and_loads_no_heavy_module(tmp_path):
-    code = "import sys; before = set(sys.modules); import cloaca; print(*(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import cloaca; print(*(set(sys.modules) - before))"
+    )
     loaded = set(python(code, str(tmp_path)).split())
     assert "cloaca._core" in loaded
     assert not loaded & HEAVY

@@ -57,7 +57,12 @@ def test_a_result_tells_what_happened(runner):
     assert result.error_message is None
     assert result.raise_for_status() is result
     task = result.tasks["a"]
-    assert (task.status, task.attempts, task.error, task.skip_reason) == ("Completed", 1, None, None)
+    assert (task.status, task.attempts, task.error, task.skip_reason) == (
+        "Completed",
+        1,
+        None,
+        None,
+    )
     assert task.duration == task.ended_at - task.started_at
     assert "'w'" in repr(result)
     assert "Completed" in repr(task)
@@ -153,7 +158,9 @@ def test_a2_a_context_that_is_not_json_is_refused(runner):
         runner.submit("w", 3)
 
 
-@pytest.mark.parametrize("method", ["get_execution", "get_execution_status", "events", "get_handle"])
+@pytest.mark.parametrize(
+    "method", ["get_execution", "get_execution_status", "events", "get_handle"]
+)
 def test_an_unknown_execution_is_refused(runner, method):
     unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
     with pytest.raises(cloaca.WorkflowNotFoundError, match=unknown) as caught:
@@ -230,14 +237,18 @@ def test_e7_events_tell_the_history(runner):
 
 
 def test_progress_counts_tasks_by_state(runner):
-    release = threading.Event()
+    started, release = threading.Event(), threading.Event()
+
+    def wait(context):
+        started.set()
+        release.wait(30)
+
     with cloaca.WorkflowBuilder("three"):
         cloaca.task(id="first")(lambda context: None)
-        cloaca.task(id="second", dependencies=["first"])(lambda context: release.wait(30) and None)
+        cloaca.task(id="second", dependencies=["first"])(wait)
         cloaca.task(id="third", dependencies=["second"])(lambda context: None)
     handle = runner.submit("three")
-    while handle.progress()["Running"] == 0:
-        pass
+    assert started.wait(30)
     counts = {str(state): count for state, count in handle.progress().items() if count}
     assert counts == {"Completed": 1, "Running": 1, "Pending": 1}
     release.set()
@@ -296,8 +307,17 @@ def test_two_runners_of_one_process_share_its_workflows(tmp_path):
         assert len(one.list_executions()) == 1
 
 
-def test_a_runner_that_is_forgotten_warns(database):
+def test_a_runner_that_is_forgotten_warns_and_ends(database):
+    define(function=lambda context: None)
+    before = set(threading.enumerate())
     runner = cloaca.DefaultRunner(database)
+    runner.execute("w")
+    own = set(threading.enumerate()) - before
+    assert own
+    forgotten = [runner]
+    del runner
     with pytest.warns(ResourceWarning, match="unclosed"):
-        runner.__del__()
-    runner.shutdown()
+        forgotten.clear()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()

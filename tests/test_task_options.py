@@ -1,4 +1,4 @@
-"""The options of `task` and `external_task`, and the functions that they take (semantics A2, C2, D1)."""
+"""The options of `task` and `external_task`, and the functions that they take (A2, D1)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def test_d1_retry_options_make_one_policy(options, expected):
 
 def test_other_options_reach_the_definition():
     found = definition(
-        timeout=1.5, priority=-5, max_context_bytes=10, trigger_rule="one_failed", dependencies=["a"]
+        timeout=1.5,
+        priority=-5,
+        max_context_bytes=10,
+        trigger_rule="one_failed",
+        dependencies=["a"],
     )
     assert found["timeout"] == 1_500_000
     assert found["priority"] == -5
@@ -234,5 +238,5 @@ def test_external_task_returns_its_id_and_has_no_function():
     assert found is not None
     data = found.to_definition()
     assert (data["kind"], data["fingerprint"], data["timeout"]) == ("external", "", 60_000_000)
-    with pytest.raises(cloaca.TaskValidationError, match="'resize'.*timeout"):
+    with pytest.raises(cloaca.TaskValidationError, match=r"'resize'.*timeout"):
         cloaca.external_task("resize", timeout=-1)

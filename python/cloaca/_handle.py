@@ -64,6 +64,7 @@ class WorkflowHandle:
         Since 0.1.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
+        self._runner.check_open()
         execution = self._runner.core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
@@ -81,6 +82,7 @@ class WorkflowHandle:
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
+        self._runner.check_open()
         return WorkflowResult(await self._runner.waiters.wait(self._id))
 
     def cancel(self) -> WorkflowStatus:

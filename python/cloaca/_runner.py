@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca import _core
 from cloaca._control_methods import ControlMethods
-from cloaca._exceptions import ConfigurationError
+from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
 from cloaca._result import WorkflowResult
 from cloaca._submission import request, request_of
@@ -323,6 +323,18 @@ class DefaultRunner(ControlMethods):
 
             logger().warning("a workflow could not be registered now: %s", error)
 
+    def check_open(self) -> None:
+        """Refuse to wait for anything once the runner is shut down. Private.
+
+        Raises:
+            RunnerClosedError: It is.
+        """
+        if self._core.closed:
+            raise RunnerClosedError(
+                "the runner is shut down",
+                hint="start another one, and wait there: runner.get_handle(execution_id)",
+            )
+
     def begin_closing(self) -> None:
         """Let `run_forever` go on. Safe in a signal handler. Private."""
         self._closing.put(None)
@@ -383,6 +395,9 @@ class DefaultRunner(ControlMethods):
             source=self,
             stacklevel=2,
         )
+        from cloaca._start import abandon
+
+        abandon(self._core, self._crew)
 
     def __repr__(self) -> str:
         """The database, and whether it is shut down."""

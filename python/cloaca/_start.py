@@ -73,6 +73,19 @@ def start(
     return started
 
 
+def abandon(core: _core.Runner, crew: Crew) -> None:
+    """Stops an engine that nobody can reach any more, without waiting for it."""
+
+    def stop() -> None:
+        core.stop(0)
+        crew.join(1)
+
+    try:
+        threading.Thread(target=stop, name="cloaca-abandoned", daemon=True).start()
+    except RuntimeError:
+        return  # the interpreter ends, and with it everything
+
+
 def _open_schema(database_url: str, settings: str, schema: str) -> _core.Runner:
     if not isinstance(schema, str):
         raise ConfigurationError(f"Schema name must be a string, not {type(schema).__name__}")

@@ -105,7 +105,13 @@ pub fn answer<T: Send>(
     birthplace.check(py)?;
     let answer = ask();
     let result = wait(py, None, |patience| answer.wait(patience))?;
-    result.map_or_else(|| Err(forked(py)), |result| result.raise(py))
+    result.unwrap_or_else(|| Err(closed())).raise(py)
+}
+
+/// The error of a wait that nobody will end.
+pub fn closed() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+        .with_hint("start a new DefaultRunner")
 }
 
 /// Waits detached until `look` finds something; `None` when it found nothing until `end`. Ctrl-C raises from here.

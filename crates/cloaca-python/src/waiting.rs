@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription};
-use cloacina::types::{Error, ErrorCode, ExecutionId, Micros};
+use cloacina::types::{Error, ExecutionId, Micros};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
@@ -72,7 +72,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         end.wait(patience)
     })?;
     drop(earlier);
-    ended.unwrap_or_else(|| Err(gone())).raise(py)
+    ended.unwrap_or_else(|| Err(gate::closed())).raise(py)
 }
 
 /// Waits for the end of an execution; `None` when the time is over.
@@ -94,10 +94,6 @@ pub fn wait(
     gate::wait(py, until, |patience| end.wait(patience))?
         .transpose()
         .raise(py)
-}
-
-fn gone() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
 }
 
 /// Who waits through a port.

@@ -223,6 +223,30 @@ fn child_fails_to_create() {
     refused(path.parent().unwrap(), &SqliteOptions::file(&path));
 }
 
+#[test]
+#[ignore = "run by other tests in processes of their own"]
+fn child_changes_its_folder() {
+    let path = path_from_parent();
+    std::env::set_current_dir(path.parent().unwrap()).unwrap();
+    let store = open(Path::new("store.db"));
+    let id = submit(&store, 1)[0];
+    std::env::set_current_dir("/").unwrap();
+    // Readers are opened when they are first needed.
+    assert_eq!(store.load(&[id]).unwrap().len(), 1);
+    assert!(
+        store.location().contains(&path.display().to_string()),
+        "{}",
+        store.location()
+    );
+}
+
+#[test]
+fn a_relative_path_is_that_of_the_folder_at_opening() {
+    let (_folder, path) = folder();
+    join(spawn("child_changes_its_folder", &path));
+    assert!(path.is_file());
+}
+
 /// A limit on the size of files is the full disk that every user can have. It strikes while the file is made, while its
 /// journal is, and in the middle of the migration.
 #[cfg(unix)]

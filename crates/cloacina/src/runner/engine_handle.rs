@@ -76,8 +76,20 @@ impl EngineHandle {
     /// # Errors
     /// For a URL that cannot be read, a database that cannot be opened, or a setting that makes no sense.
     pub fn open(url: &str, options: OpenOptions) -> Result<Self, Error> {
+        Self::open_in_schema(url, None, options)
+    }
+
+    /// The same within a schema of a PostgreSQL database, which is created if it is missing.
+    ///
+    /// # Errors
+    /// As for [`Self::open`]; `Configuration` for a schema that cannot be one, or on SQLite.
+    pub fn open_in_schema(
+        url: &str,
+        schema: Option<&str>,
+        options: OpenOptions,
+    ) -> Result<Self, Error> {
         options.config.validate()?;
-        let store = open_store(url, &options)?;
+        let store = open_store(url, schema, &options)?;
         Self::start(store, Arc::new(SystemClock), options)
     }
 
@@ -250,8 +262,13 @@ impl EngineHandle {
                     return Err(unknown_execution(id));
                 }
                 Some((_, status)) if status.is_terminal() => {
-                    let ended = self.execution(id)?;
-                    self.parts.waiters.resolve(subscription, ended);
+                    match self.execution(id) {
+                        Ok(ended) => self.parts.waiters.resolve(subscription, ended),
+                        Err(error) => {
+                            self.parts.waiters.unsubscribe(subscription);
+                            return Err(error);
+                        }
+                    }
                 }
                 Some(_) => {}
             },
@@ -422,18 +439,42 @@ impl Drop for EngineHandle {
     }
 }
 
-fn open_store(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Error> {
+fn open_store(
+    url: &str,
+    schema: Option<&str>,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Store>, Error> {
     match DatabaseUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(mut sqlite) => {
+            if let Some(schema) = schema {
+                let message = format!(
+                    "SQLite has no schemas: '{schema}' cannot be one of {}",
+                    sqlite.location()
+                );
+                return Err(Error::new(ErrorCode::Configuration, message).with_hint(
+                    "a tenant is a file there: give each its own path, like sqlite:///tenant_a.db",
+                ));
+            }
             sqlite.auto_migrate = options.auto_migrate;
             Ok(Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?))
         }
+        #[cfg(feature = "postgres")]
+        DatabaseUrl::Postgres(url) => {
+            use crate::store::postgres::{PostgresOptions, PostgresStore};
+            let mut postgres = PostgresOptions::from_url(&url)?;
+            if let Some(schema) = schema {
+                postgres = postgres.with_schema(schema)?;
+            }
+            postgres.auto_migrate = options.auto_migrate;
+            Ok(Arc::new(PostgresStore::open(&postgres)?))
+        }
+        #[cfg(not(feature = "postgres"))]
         DatabaseUrl::Postgres(_) => Err(Error::new(
             ErrorCode::UrlInvalid,
             "PostgreSQL URLs are not supported by this build",
         )
-        .with_hint("use a sqlite:/// URL")),
+        .with_hint("enable the cargo feature `postgres`, or use a sqlite:/// URL")),
     }
 }
 

@@ -381,9 +381,9 @@ fn random_histories_give_the_same_answers() {
             for _ in 0..80 {
                 pair.now = pair.now + pair.rng.i64(0..4);
                 if pair.rng.u8(..) < 200 {
-                    pair.batch()
+                    pair.batch();
                 } else {
-                    pair.other_verb()
+                    pair.other_verb();
                 }
                 pair.compare();
             }

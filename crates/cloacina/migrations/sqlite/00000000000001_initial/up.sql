@@ -1,5 +1,8 @@
 -- Times are microseconds since 1970-01-01 UTC, ids the sixteen bytes of a UUIDv7, JSON is text (numbers keep their exact form).
--- Every index costs each execution some microseconds, so each says below what it is for.
+--
+-- Measured, in microseconds of the 11 that a one-task execution costs in batches of 100 (examples/store_timing.rs): an index
+-- that each execution enters 1.0, WITHOUT ROWID -0.9, a foreign key from tasks to executions 0.6 a task, CHECK 0.3, STRICT 0.2,
+-- the foreign key to definitions 0.1, a partial index that an execution does not enter 0.05. Hence the choices below.
 
 CREATE TABLE cloacina_definitions (
     id INTEGER NOT NULL PRIMARY KEY,
@@ -54,7 +57,8 @@ CREATE TABLE cloacina_inputs (
 ) STRICT, WITHOUT ROWID;
 
 -- States: 0 pending (only what a pause or a retry put back; else no row), 1 ready, 2 running, 3 completed, 4 failed,
--- 5 skipped, 6 cancelled. No foreign key: its check at each insert costs as much as a third of the insert.
+-- 5 skipped, 6 cancelled. Without a foreign key: 0.6 microseconds for each task, and rows are written only by a commit that has
+-- just written the execution's own row, and deleted only with it.
 CREATE TABLE cloacina_tasks (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL CHECK (ordinal >= 0),

@@ -1,0 +1,254 @@
+"""Coroutines as tasks, and waiting without threads (semantics C5, D4, D6; design §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+import cloaca
+
+
+def test_a_coroutine_is_a_task_like_any_other(runner):
+    with cloaca.WorkflowBuilder("mixed"):
+
+        @cloaca.task
+        async def first(context, handle):
+            await asyncio.sleep(0)
+            context["thread"] = threading.current_thread().name
+            context["attempt"] = handle.attempt
+            return {"returned": True}
+
+        @cloaca.task(dependencies=[first])
+        def second(context):
+            context["seen"] = context["attempt"]
+
+        @cloaca.task(dependencies=[second])
+        async def third():
+            pass
+
+    result = runner.execute("mixed")
+    assert result.status == "Completed"
+    assert result.final_context == {
+        "thread": "cloaca-loop",
+        "attempt": 1,
+        "returned": True,
+        "seen": 1,
+    }
+
+
+def test_c5_a_thousand_coroutines_run_at_once(runner):
+    with cloaca.WorkflowBuilder("sleepers"):
+
+        @cloaca.task
+        async def sleeper(context):
+            await asyncio.sleep(0.2)
+
+    start = time.monotonic()
+    for handle in runner.submit_many(("sleepers", None) for _ in range(1000)):
+        assert handle.result(timeout=60).status == "Completed"
+    assert time.monotonic() - start < 10  # one after the other they take 200 s
+
+
+def test_a_failing_coroutine_fails_its_task_only(runner):
+    with cloaca.WorkflowBuilder("fails"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        async def bad(context):
+            context["lost"] = 1
+            raise ValueError("boom")
+
+        @cloaca.task(retry_attempts=1)
+        async def cancels_itself(context):
+            raise asyncio.CancelledError
+
+        @cloaca.task
+        async def good(context):
+            context["good"] = 1
+
+        @cloaca.task(retry_attempts=1)
+        async def returns_a_number(context):
+            return 3
+
+    result = runner.execute("fails")
+    assert {task.task_id: str(task.status) for task in result.tasks.values()} == {
+        "bad": "Failed",
+        "cancels_itself": "Failed",
+        "good": "Completed",
+        "returns_a_number": "Failed",
+    }
+    assert result.tasks["bad"].attempts == 2
+    assert "in bad" in result.tasks["bad"].error.traceback
+    assert "cloaca/_" not in result.tasks["bad"].error.traceback
+    assert result.tasks["cancels_itself"].error.type == "asyncio.exceptions.CancelledError"
+    assert result.tasks["returns_a_number"].error.type == "TypeError"
+    assert result.final_context == {"good": 1}
+
+
+def test_d4_a_coroutine_that_overruns_is_cancelled(runner):
+    cancelled = threading.Event()
+    with cloaca.WorkflowBuilder("overruns"):
+
+        @cloaca.task(timeout=0.05, retry_attempts=1)
+        async def slow(context):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+    result = runner.execute("overruns")
+    assert result.error.type == "TaskTimeoutError"
+    assert cancelled.wait(10)
+
+
+def test_d6_a_running_coroutine_is_cancelled_within_50_ms(runner):
+    started, ended = threading.Event(), []
+    with cloaca.WorkflowBuilder("cancelled"):
+
+        @cloaca.task
+        async def slow(context):
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(time.monotonic())
+
+    handle = runner.submit("cancelled")
+    assert started.wait(10)
+    start = time.monotonic()
+    assert handle.cancel() == "Cancelled"
+    result = handle.result(timeout=10)
+    assert result.status == "Cancelled"
+    assert result.tasks["slow"].status == "Cancelled"
+    with pytest.raises(cloaca.WorkflowExecutionError) as caught:
+        result.raise_for_status()
+    assert caught.value.code == "workflow_cancelled"
+    while not ended:
+        assert time.monotonic() - start < 10
+    assert ended[0] - start < 0.05
+
+
+def test_a_handle_is_awaited_and_execute_async_is_a_coroutine(database):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            context["n"] = context.get("n", 0) + 1
+
+    async def main():
+        async with cloaca.DefaultRunner(database) as runner:
+            result = await runner.execute_async("w", {"n": 1}, timeout=30)
+            assert result.final_context == {"n": 2}
+            handle = runner.submit("w")
+            assert (await handle).status == "Completed"
+            assert (await handle).status == "Completed"  # also when it has ended
+            assert runner.execute("w").status == "Completed"  # blocking, inside a running loop
+            with pytest.raises(cloaca.WorkflowNotFoundError):
+                await runner.execute_async("unknown")
+        with pytest.raises(cloaca.RunnerClosedError):
+            await handle
+        with pytest.raises(cloaca.RunnerClosedError):
+            handle.result()
+
+    asyncio.run(main())
+    asyncio.run(main())
+
+
+def test_ten_thousand_waiters_need_no_thread_each(database):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def work(context):
+            pass
+
+    async def main():
+        async with cloaca.DefaultRunner(database) as runner:
+            handles = await asyncio.to_thread(runner.submit_many, [("w", None)] * 10_000)
+            waiting = asyncio.gather(*handles)
+            await asyncio.sleep(0)
+            assert threading.active_count() < 20
+            results = await waiting
+            assert {result.status for result in results} == {"Completed"}
+            assert [result.execution_id for result in results] == [handle.id for handle in handles]
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_is_given_up_leaves_the_execution_alone(database):
+    release = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            release.wait(30)
+
+    async def main():
+        async with cloaca.DefaultRunner(database) as runner:
+            handle = runner.submit("w")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(handle, 0.01)
+            release.set()
+            assert (await handle).status == "Completed"
+
+    asyncio.run(main())
+
+
+def test_a_waiter_hears_of_the_end_of_its_runner(database):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def work(context):
+            await asyncio.sleep(60)
+
+    async def main():
+        config = cloaca.DefaultRunnerConfig(shutdown_timeout=0)
+        async with cloaca.DefaultRunner(database, config) as runner:
+            waiter = asyncio.ensure_future(wait(runner.submit("w")))
+            await asyncio.sleep(0)
+        with pytest.raises(cloaca.RunnerClosedError):
+            await waiter
+
+    async def wait(handle):
+        return await handle
+
+    asyncio.run(main())
+
+
+def test_callbacks_may_be_coroutines_or_functions(runner):
+    seen = []
+    told = threading.Semaphore(0)
+
+    async def later(task_id, context):
+        await asyncio.sleep(0)
+        seen.append((task_id, dict(context)))
+        told.release()
+
+    def now(task_id, error, context):
+        seen.append((task_id, error, threading.current_thread().name != "cloaca-loop"))
+        told.release()
+
+    with cloaca.WorkflowBuilder("callbacks"):
+
+        @cloaca.task(on_success=later)
+        async def good(context):
+            context["x"] = 1
+
+        @cloaca.task(on_success=later)
+        def good_function(context):
+            context["y"] = 1
+
+        @cloaca.task(on_failure=now, retry_attempts=1)
+        async def bad(context):
+            raise ValueError("boom")
+
+    runner.execute("callbacks")
+    for _ in range(3):
+        assert told.acquire(timeout=10)
+    assert ("good", {"x": 1}) in seen
+    assert ("good_function", {"y": 1}) in seen
+    (failure,) = (entry for entry in seen if entry[0] == "bad")
+    assert "boom" in failure[1]
+    assert failure[2]

@@ -1,0 +1,85 @@
+"""Lines that must type-check. `make check` runs mypy on them; nothing runs them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, assert_type
+
+import cloaca
+
+
+@cloaca.task
+def bare(context: cloaca.Context) -> None: ...
+
+
+@cloaca.task(id="other", dependencies=[bare, "third"], retry_on=(OSError,), timeout=1.5)
+def with_options(context: cloaca.Context, handle: cloaca.TaskHandle) -> dict[str, int]:
+    handle.defer_until(lambda: True)
+    return {"a": 1}
+
+
+@cloaca.task(
+    retry_policy={"max_attempts": 3},
+    trigger_rule=cloaca.all_of("one_failed", cloaca.task_failed(bare)),
+)
+async def coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    await handle.defer_until(lambda: True)
+
+
+assert_type(bare(cloaca.Context()), None)
+plain: Callable[[cloaca.Context], None] = bare
+full: Callable[[cloaca.Context, cloaca.TaskHandle], dict[str, int]] = with_options
+
+with cloaca.WorkflowBuilder("w") as builder:
+    assert_type(builder, cloaca.WorkflowBuilder)
+    builder.description("text").tag("a", "b").add_task("third").add_task(bare)
+    assert_type(cloaca.external_task("rust", dependencies=[bare]), str)
+assert_type(builder.build(), cloaca.Workflow)
+cloaca.register_workflow_constructor("w", builder.build)
+
+context = cloaca.Context({"a": 1})
+context["b"] = [1]
+context.update("b", 2)
+context.update({"c": 3})
+value: Any = context.get("a", 5)
+
+config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2, retention_days=None)
+config.lease_ttl = 20
+limit: float | None = config.workflow_timeout_seconds
+
+
+def use(runner: cloaca.DefaultRunner) -> None:
+    result = runner.execute("w", {"a": 1}, timeout=datetime.timedelta(minutes=1))
+    assert_type(result, cloaca.WorkflowResult)
+    assert_type(result.raise_for_status(), cloaca.WorkflowResult)
+    assert_type(result.status, cloaca.WorkflowStatus)
+    assert_type(result.tasks["a"].error, cloaca.ErrorInfo | None)
+    assert_type(result.final_context, cloaca.Context)
+    handle = runner.submit("w", context, key="k", priority=5, delay=1)
+    assert_type(handle.result(timeout=5), cloaca.WorkflowResult)
+    assert_type(handle.cancel(), cloaca.WorkflowStatus)
+    many = runner.submit_many([("w", None), {"workflow": "w", "priority": 3}])
+    assert_type(many, list[cloaca.WorkflowHandle])
+    page = runner.list_executions(status=["Failed", cloaca.WorkflowStatus.CANCELLED])
+    assert_type([entry.execution_id for entry in page], list[str])
+    assert_type(page.next_cursor, str | None)
+    assert_type(runner.events(handle.id), list[cloaca.Event])
+
+
+async def use_async() -> cloaca.WorkflowResult:
+    async with cloaca.DefaultRunner("sqlite:///x.db", config) as runner:
+        assert_type(await runner.execute_async("w"), cloaca.WorkflowResult)
+        return await runner.submit("w")
+
+
+assert_type(cloaca.var_or("A", 1), str | int)
+policy: cloaca.RetryPolicy = (
+    cloaca.RetryPolicy.builder()
+    .max_attempts(3)
+    .initial_delay(0.5)
+    .backoff_strategy(cloaca.BackoffStrategy.linear(2))
+    .retry_condition(cloaca.RetryCondition.error_pattern(["x"]))
+    .with_jitter(False)
+    .build()
+)
