@@ -2,8 +2,9 @@
 
     python benchmarks/run.py [--quick] [--only W1,W2,…] [--json FILE]
 
-Each workload runs in a process of its own, on a database of its own. The limits (see `benchmarks/limits`) are measured in
-the same run: what counts is the ratio to them, since machines differ and drift.
+Each workload runs in a process of its own, on a database of its own. The limits (see
+`benchmarks/limits`) are measured in the same run: what counts is the ratio to them, since machines
+differ and drift.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def row(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> str:
     target = TARGETS[workload]
     met = share <= target if workload == "W1" else share >= target
     verdict = "met" if met else "missed"
-    return f"{workload:11} {shown}\n{'':11} {share:.2f} × limit; target {target} × limit: {verdict}"
+    return f"{workload:11} {shown}\n{'':11} {share:.2f} of the limit; target {target} of the limit: {verdict}"
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
-"""The workloads, each run by `run.py` in a process of its own: `python benchmarks/workloads.py W1 DIRECTORY [--quick]`.
+"""The workloads, each run by `run.py` in a process of its own.
 
-Prints one JSON object. Tasks do nothing, so that what is measured is the engine. Every result counted is durable.
+    python benchmarks/workloads.py W1 DIRECTORY [--quick]
+
+Prints one JSON object. Tasks do nothing, so that what is measured is the engine. Every result
+counted is durable.
 """
 
 from __future__ import annotations
@@ -155,7 +158,9 @@ def cold(directory: Path, *, quick: bool) -> dict[str, Any]:
     imported = statistics.median(timed("import cloaca") for _ in range(rounds))
     first = statistics.median(timed(COLD.format(path=fresh())) for _ in range(rounds))
     code = IDLE.format(path=fresh(), seconds=2 if quick else 20)
-    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
     cpu, memory = map(float, answer.stdout.split())
     return {
         "first_result_ms": first,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import xml.dom.minidom
 
@@ -165,6 +166,18 @@ def test_a_function_means_its_task_of_the_same_workflow():
     with cloaca.WorkflowBuilder("third"):
         cloaca.task(id="three")(shared)
     assert builder.build().dependencies["end"] == ["two"]
+
+
+def test_a_wrapper_is_a_task_of_its_own():
+    def inner(context):
+        pass
+
+    with cloaca.WorkflowBuilder("wrapped") as builder:
+        cloaca.task(id="inner")(inner)
+        wrapper = functools.wraps(inner)(lambda context: inner(context))
+        cloaca.task(id="wrapper", dependencies=[inner])(wrapper)
+        cloaca.task(id="end", dependencies=[inner, wrapper])(nothing)
+    assert builder.build().dependencies["end"] == ["inner", "wrapper"]
 
 
 def test_a2_an_empty_workflow_is_refused():

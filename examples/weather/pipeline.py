@@ -1,9 +1,10 @@
-"""The weather pipeline: four years of daily weather in Seattle, from the raw table to a report with a plot.
+"""The weather pipeline: four years of daily weather in Seattle, from a table to a report.
 
     python pipeline.py DATABASE OUTPUT [--die-in TASK]
 
-Starts the pipeline, or goes on with it when an earlier process died: the execution's key is the name of the output folder.
-With `--die-in` the process kills itself with SIGKILL in the middle of that task, as a power cut would.
+Starts the pipeline, or goes on with it when an earlier process died: the execution's key is the
+name of the output folder. With `--die-in` the process kills itself with SIGKILL in the middle of
+that task, as a power cut would.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DIE_IN = ""
 
 
 def journal(context: cloaca.Context, task: str, text: str) -> None:
-    """Note who ran what, so that everybody can see that nothing runs twice; then die if that was asked."""
+    """Note who ran what, so that everybody can see what ran twice; then die if that was asked."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\t{task}\t{text}\n")
     time.sleep(0.15)  # so that people can watch
@@ -117,8 +118,10 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
         left.set_ylabel("rain, mm a month", color="#4a7ba6")
         right.set_ylabel("mean temperature, °C", color="#d1495b")
         per_year = context["trend"]["per_year"]
-        left.set_title(f"Seattle, {context['first_day'][:4]}–{context['last_day'][:4]}: "
-                       f"trend {per_year:+.2f} °C a year")
+        left.set_title(
+            f"Seattle, {context['first_day'][:4]} to {context['last_day'][:4]}: "
+            f"trend {per_year:+.2f} °C a year"
+        )
         for axis in (left, right):
             axis.spines[["top"]].set_visible(False)
         path = Path(context["output"], "weather.svg")
@@ -132,20 +135,26 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
         """The page that people read."""
         rows = "".join(
             f"<tr><td>{month}</td><td>{warm:.1f}</td><td>{wet:.1f}</td></tr>"
-            for month, warm, wet in zip(MONTHS, context["temperature"], context["rain"], strict=True)
+            for month, warm, wet in zip(
+                MONTHS, context["temperature"], context["rain"], strict=True
+            )
         )
-        kinds_text = ", ".join(f"{html.escape(kind)} on {days} days" for kind, days in context["kinds"].items())
+        kinds_text = ", ".join(
+            f"{html.escape(kind)} on {days} days" for kind, days in context["kinds"].items()
+        )
         svg = Path(context["plot_file"]).read_text()
         page = f"""<!doctype html><meta charset="utf-8"><title>Weather in Seattle</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }}
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
+         padding: 0 1rem; color: #222; background: #fff }}
   svg {{ max-width: 100%; height: auto }} table {{ border-collapse: collapse }}
-  td, th {{ padding: .2rem 1.2rem .2rem 0; text-align: right }} td:first-child, th:first-child {{ text-align: left }}
+  td, th {{ padding: .2rem 1.2rem .2rem 0; text-align: right }}
+  td:first-child, th:first-child {{ text-align: left }}
   tr + tr {{ border-top: 1px solid #ddd }}
 </style>
 <h1>Weather in Seattle</h1>
 <p>{context["rows"]} days from {context["first_day"]} to {context["last_day"]}: {kinds_text}.</p>
-{svg[svg.index("<svg"):]}
+{svg[svg.index("<svg") :]}
 <table><tr><th>month</th><th>°C</th><th>mm</th></tr>{rows}</table>
 """
         path = Path(context["output"], "report.html")
@@ -165,7 +174,7 @@ def main() -> None:
     DIE_IN = options.die_in
     with cloaca.DefaultRunner(options.database) as runner:
         context = cloaca.Context({"output": str(options.output)})
-        # The key makes this call safe to repeat: a second process joins the execution that the first one left.
+        # The key makes this call safe to repeat: a second process joins the first one's execution.
         result = runner.submit("seattle_weather", context, key=options.output.name).result()
         result.raise_for_status()
 

@@ -1,6 +1,6 @@
-"""The demo: run the weather pipeline, kill its process in the middle, run it again, look at what happened.
+"""The demo: run the weather pipeline, kill its process, run it again, look at what happened.
 
-    make demo        or        python examples/weather/run.py
+make demo        or        python examples/weather/run.py
 """
 
 from __future__ import annotations
@@ -34,14 +34,21 @@ def journal() -> list[list[str]]:
 def start(*arguments: str) -> tuple[int, int, float]:
     """Run the pipeline in a process of its own and show its tasks as they come."""
     shown = len(journal())
-    command = [sys.executable, str(HERE / "pipeline.py"), f"sqlite:///{OUTPUT / 'weather.db'}", str(OUTPUT)]
+    command = [
+        sys.executable,
+        str(HERE / "pipeline.py"),
+        f"sqlite:///{OUTPUT / 'weather.db'}",
+        str(OUTPUT),
+    ]
     began = time.monotonic()
     child = subprocess.Popen(command + list(arguments))
     while True:
         ended = child.poll() is not None
         for _, task, found in journal()[shown:]:
             shown += 1
-            print(f"   {paint('✓', '32') if task != VICTIM or not arguments else paint('✗', '31')} {task:12} {found}", flush=True)
+            died = task == VICTIM and bool(arguments)
+            mark = paint("✗", "31") if died else paint("✓", "32")
+            print(f"   {mark} {task:12} {found}", flush=True)
         if ended:
             return child.pid, child.returncode, time.monotonic() - began
         time.sleep(0.02)
@@ -53,10 +60,17 @@ def main() -> int:
     for old in OUTPUT.iterdir():
         old.unlink()
     print(paint("cloaca demo: four years of weather in Seattle", "1"), "\n")
-    print(paint("1. A process runs the pipeline, and kills itself with SIGKILL in the middle of a task", "1"))
+    print(
+        paint(
+            "1. A process runs the pipeline, and kills itself with SIGKILL in the middle of a task",
+            "1",
+        )
+    )
     first, code, _ = start("--die-in", VICTIM)
     if code != -signal.SIGKILL:
-        print(f"the first process should have died by SIGKILL, but ended with {code}", file=sys.stderr)
+        print(
+            f"the first process should have died by SIGKILL, but ended with {code}", file=sys.stderr
+        )
         return 1
     print(f"   {paint('killed', '31;1')}: process {first} is gone, in the middle of '{VICTIM}'\n")
     print(paint("2. A new process opens the same database and goes on", "1"))
@@ -77,7 +91,9 @@ def show(first: int, second: int) -> int:
         by_first, by_second = runs.count((first, task)), runs.count((second, task))
         expected = (1, 1) if task == VICTIM else (int(by_first > 0), 1 - int(by_first > 0))
         failed |= (by_first, by_second) != expected
-        cells = [paint("ran", "32") if count else paint("  ·", "2") for count in (by_first, by_second)]
+        cells = [
+            paint("ran", "32") if count else paint("  ·", "2") for count in (by_first, by_second)
+        ]
         if task == VICTIM:
             cells[0] = paint("died", "31")
         print(f"   {task:12} {cells[0]:>4}   {cells[1]}")
@@ -86,7 +102,9 @@ def show(first: int, second: int) -> int:
     if failed:
         print("a finished task ran again, or the report is not complete", file=sys.stderr)
         return 1
-    print(f"\n   Finished tasks did not run again. The report: {paint(os.path.relpath(report), '36')}")
+    print(
+        f"\n   Finished tasks did not run again. The report: {paint(os.path.relpath(report), '36')}"
+    )
     return 0
 
 

@@ -16,11 +16,19 @@ _TAKEN = frozenset(
 )
 
 
+# `logging.WARNING`, which holds where the program sets no level.
+_WARNING = 30
+
+
 def logger() -> Logger:
     """The logger `cloaca`. Where the program sets no level, WARNING and above are logged."""
     import logging
 
-    return logging.getLogger("cloaca")
+    found = logging.getLogger("cloaca")
+    if not found.handlers:
+        # Where the program has no handler either, Python would print warnings to stderr by itself.
+        found.addHandler(logging.NullHandler())
+    return found
 
 
 def prepare() -> int:
@@ -29,14 +37,16 @@ def prepare() -> int:
     Raises:
         ConfigurationError: The variable names no level.
     """
-    import logging
     import os
+    import sys
 
-    found = logger()
     level = os.environ.get("CLOACA_LOG_LEVEL")
+    if level is None and "logging" not in sys.modules:
+        # Nobody has set anything, and loading it would take as long as opening the database.
+        return _WARNING
     if level is not None:
         try:
-            found.setLevel(level.strip().upper())
+            logger().setLevel(level.strip().upper())
         except ValueError:
             from cloaca._exceptions import ConfigurationError
 
@@ -44,10 +54,7 @@ def prepare() -> int:
                 f"CLOACA_LOG_LEVEL is {level!r}",
                 hint="it takes DEBUG, INFO, WARNING, ERROR or CRITICAL",
             ) from None
-    if not found.handlers:
-        # Where the program has no handler either, Python would print warnings to stderr by itself.
-        found.addHandler(logging.NullHandler())
-    return found.getEffectiveLevel()
+    return logger().getEffectiveLevel()
 
 
 def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> None:

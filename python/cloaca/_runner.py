@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from cloaca._awaiting import Waiters
+    from cloaca._closing import Closing
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
     from cloaca._workflow import Workflow
@@ -279,7 +280,7 @@ class DefaultRunner(ControlMethods):
         grace = self._config.shutdown_timeout if timeout is None else timeout
         self._core.stop(round(grace * 1_000_000))
         self._shut = True
-        self.begin_closing()
+        self._closing.ask()
         self._waiters.close()
         self._crew.join(_JOIN)
 
@@ -335,14 +336,10 @@ class DefaultRunner(ControlMethods):
                 hint="start another one, and wait there: runner.get_handle(execution_id)",
             )
 
-    def begin_closing(self) -> None:
-        """Let `run_forever` go on. Safe in a signal handler. Private."""
-        self._closing.put(None)
-
-    def wait_for_closing(self) -> None:
-        """Wait for `begin_closing`. Private."""
-        self._closing.get()
-        self._closing.put(None)
+    @property
+    def closing(self) -> Closing:
+        """Who waits for the end. Private."""
+        return self._closing
 
     def close_at_exit(self, grace: float) -> None:
         """Stop at the interpreter's end; nothing may be raised there. Private."""

@@ -23,17 +23,16 @@ def serve(runner: DefaultRunner) -> None:
         SystemExit: With 128 + the signal's number, after a second signal.
     """
     if threading.current_thread() is not threading.main_thread():
-        runner.wait_for_closing()
+        runner.closing.wait()
         return
     received: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        runner.begin_closing()
 
     previous = {number: signal.signal(number, on_signal) for number in _ENDING}
     try:
-        runner.wait_for_closing()
+        runner.closing.wait_with_signals(received)
         _stop(runner, received)
     finally:
         for number, handler in previous.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from queue import SimpleQueue
 
 from cloaca import _core
 from cloaca._awaiting import Waiters
+from cloaca._closing import Closing
 from cloaca._config import DefaultRunnerConfig
 from cloaca._exceptions import CloacaException, ConfigurationError
 from cloaca._lifecycle import note_location
@@ -26,9 +26,7 @@ class Started:
         self.config = config
         self.crew = Crew(core, log_level)
         self.waiters = Waiters(core)
-        #: Something in it asks `run_forever` to end. `put` is safe in a signal handler, unlike an
-        #: `Event`.
-        self.closing: SimpleQueue[None] = SimpleQueue()
+        self.closing = Closing()
         self.lock = threading.Lock()
 
 

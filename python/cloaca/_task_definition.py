@@ -113,19 +113,27 @@ class TaskDefinition:
 
 
 def remember(function: Callable[..., object], task: TaskDefinition) -> None:
-    """Notes on a function that a task was made of it, so that it can stand for the task's id."""
-    tasks = (*tasks_of(function), task)
+    """Notes on a function that a task was made of it, so that it can stand for the task's id.
+
+    A later task of the same id takes the place of an earlier one.
+    """
     try:
-        function.__dict__[_ATTRIBUTE] = tasks
+        owner, tasks = function.__dict__.get(_ATTRIBUTE, (None, {}))
+        if owner is not function:
+            # Nothing yet, or what `functools.wraps` copied from another function.
+            tasks = {}
+            function.__dict__[_ATTRIBUTE] = (function, tasks)
     except (AttributeError, TypeError):
         # Built-in functions and bound methods cannot be written on: their ids must be used.
         return
+    tasks.pop(task.id, None)
+    tasks[task.id] = task
 
 
 def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
     """The tasks that were made of a function, oldest first."""
-    found = getattr(function, _ATTRIBUTE, ())
-    return found if isinstance(found, tuple) else ()
+    found = getattr(function, _ATTRIBUTE, None)
+    return tuple(found[1].values()) if isinstance(found, tuple) else ()
 
 
 def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | None = None) -> str:

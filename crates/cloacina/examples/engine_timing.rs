@@ -1,6 +1,6 @@
 //! The workloads W1–W3 with tasks in Rust that do nothing: what the engine costs without Python.
 //!
-//! `cargo run --release --example engine_timing -- DIRECTORY`
+//! `cargo run --release --example engine_timing -- DIRECTORY`, or a URL in place of the directory.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -83,11 +83,16 @@ fn run(engine: &EngineHandle, workflow: &str, count: usize) {
 fn main() {
     let directory = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
     let path = format!("{directory}/engine_timing-{}.db", std::process::id());
+    let url = if directory.contains("://") {
+        directory.clone()
+    } else {
+        format!("sqlite:///{path}")
+    };
     let options = OpenOptions {
         auto_migrate: true,
         ..OpenOptions::default()
     };
-    let engine = EngineHandle::open(&format!("sqlite:///{path}"), options).unwrap();
+    let engine = EngineHandle::open(&url, options).unwrap();
     define(&engine, "single", &[("only", &[])]);
     define(
         &engine,

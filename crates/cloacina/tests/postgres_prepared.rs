@@ -20,6 +20,7 @@ use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_inst
 
 static PREPARED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
+#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
 fn counting() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
         if let InstrumentationEvent::CacheQuery { sql, .. } = event {
@@ -32,7 +33,9 @@ fn counting() -> Option<Box<dyn Instrumentation>> {
 fn a_hundred_claims_and_heartbeats_prepare_two_statements() {
     set_default_instrumentation(counting).unwrap();
     let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
-    let options = options.with_schema(&private_postgres::fresh_name()).unwrap();
+    let options = options
+        .with_schema(&private_postgres::fresh_name())
+        .unwrap();
     let store = PostgresStore::open(&options).unwrap();
     let (now, id) = (Timestamp(1_750_000_000_000_000), RunnerId::generate());
     store
@@ -49,9 +52,21 @@ fn a_hundred_claims_and_heartbeats_prepare_two_statements() {
         .unwrap();
     PREPARED.lock().unwrap().clear();
     for _ in 0..100 {
-        let class = ClaimClass { queues: vec![QueueId(4)], excluded: vec![], limit: 3 };
-        let claim = ClaimRequest { classes: vec![class] };
-        let batch = Batch { runner: id, now, submits: vec![], advances: vec![], claim };
+        let class = ClaimClass {
+            queues: vec![QueueId(4)],
+            excluded: vec![],
+            limit: 3,
+        };
+        let claim = ClaimRequest {
+            classes: vec![class],
+        };
+        let batch = Batch {
+            runner: id,
+            now,
+            submits: vec![],
+            advances: vec![],
+            claim,
+        };
         store.commit(&batch).unwrap();
         assert!(store.heartbeat(id, now, now + 15_000_000).unwrap());
     }

@@ -218,8 +218,14 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
     let mut options = pinned(shared());
     options.auto_migrate = false;
     let error = PostgresStore::open(&options).unwrap_err();
-    assert!(matches!(&error, StoreError::Migration(text) if text.contains("cloaca db migrate")), "{error:?}");
-    assert_eq!(PostgresStore::pending_migrations(&options).unwrap().len(), 1);
+    assert!(
+        matches!(&error, StoreError::Migration(text) if text.contains("cloaca db migrate")),
+        "{error:?}"
+    );
+    assert_eq!(
+        PostgresStore::pending_migrations(&options).unwrap().len(),
+        1
+    );
     assert_eq!(PostgresStore::schema_version(&options).unwrap(), None);
     options.auto_migrate = true;
     drop(PostgresStore::open(&options).unwrap());
@@ -231,7 +237,10 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
         &format!("INSERT INTO {schema}.cloacina_migrations VALUES ('99990101000000', 0)"),
     );
     let error = PostgresStore::open(&options).unwrap_err();
-    assert!(matches!(&error, StoreError::Migration(text) if text.contains("newer")), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Migration(text) if text.contains("newer")),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -257,7 +266,10 @@ fn a_session_outside_its_schema_is_refused() {
     let mut other = self::options(&shared().replace("postgres@", &format!("{role}@")));
     other.schema = options.schema;
     let error = PostgresStore::open(&other).unwrap_err();
-    assert!(matches!(error, StoreError::Failed(_) | StoreError::Migration(_)), "{error:?}");
+    assert!(
+        matches!(error, StoreError::Failed(_) | StoreError::Migration(_)),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -276,13 +288,25 @@ fn an_unreachable_server_a_missing_database_and_a_silent_port_are_told_in_time()
     for url in cases {
         let start = Instant::now();
         let error = PostgresStore::open(&options(&url)).unwrap_err();
-        assert!(start.elapsed() < Duration::from_secs(4), "{url}: {:?}", start.elapsed());
-        let StoreError::Unavailable(text) = &error else { panic!("{error:?}") };
-        assert!(text.contains("postgresql://u@") && !text.contains("s3cret"), "{text}");
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{url}: {:?}",
+            start.elapsed()
+        );
+        let StoreError::Unavailable(text) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            text.contains("postgresql://u@") && !text.contains("s3cret"),
+            "{text}"
+        );
     }
     let url = format!("{}/no_such_database", shared().rsplit_once('/').unwrap().0);
     let error = PostgresStore::open(&options(&url)).unwrap_err();
-    assert!(matches!(&error, StoreError::Failed(text) if text.contains("no_such_database")), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Failed(text) if text.contains("no_such_database")),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -325,7 +349,10 @@ fn waker(store: &PostgresStore) -> mpsc::Receiver<()> {
 #[test]
 fn runners_wake_each_other_and_not_themselves() {
     let options = pinned(shared());
-    let (one, two) = (PostgresStore::open(&options).unwrap(), PostgresStore::open(&options).unwrap());
+    let (one, two) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
     let definition = one.put_definition(&workflow(), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
     let (bell_one, bell_two) = (waker(&one), waker(&two));
@@ -339,13 +366,18 @@ fn runners_wake_each_other_and_not_themselves() {
     submit(&one, first, &[ready(definition)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
     assert_ne!(two.change_marker().unwrap(), before_two);
-    assert_eq!(one.change_marker().unwrap(), before_one, "its own writing is no news");
+    assert_eq!(
+        one.change_marker().unwrap(),
+        before_one,
+        "its own writing is no news"
+    );
     assert!(bell_one.try_recv().is_err());
 
     // The server ends the listener's session: it listens again, and says that it may have missed something.
     administer(
         shared(),
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SET synchronous_commit = off; LISTEN%'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE query LIKE 'SET synchronous_commit = off; LISTEN%' OR query LIKE 'SELECT pg_notify(%'",
     );
     bell_two.recv_timeout(PATIENCE).unwrap();
     while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}
@@ -358,8 +390,13 @@ fn without_listening_the_marker_tells_of_others_too() {
     let options = pinned(shared());
     for parameter in ["pgbouncer=true", "listen=off"] {
         let deaf = self::options(&format!("{}?{parameter}", shared()));
-        let deaf = deaf.with_schema(options.schema.as_deref().unwrap()).unwrap();
-        let (one, two) = (PostgresStore::open(&deaf).unwrap(), PostgresStore::open(&options).unwrap());
+        let deaf = deaf
+            .with_schema(options.schema.as_deref().unwrap())
+            .unwrap();
+        let (one, two) = (
+            PostgresStore::open(&deaf).unwrap(),
+            PostgresStore::open(&options).unwrap(),
+        );
         let definition = two.put_definition(&workflow(), NOW).unwrap();
         let runner = register(&two, NOW);
         let before = one.change_marker().unwrap();
@@ -377,7 +414,10 @@ fn without_listening_the_marker_tells_of_others_too() {
 fn runners_with_different_clocks_agree_on_who_lives() {
     const HOUR: i64 = 3_600 * SECOND;
     let options = pinned(shared());
-    let (one, two) = (PostgresStore::open(&options).unwrap(), PostgresStore::open(&options).unwrap());
+    let (one, two) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
     let first = register(&one, NOW);
     let later = NOW + HOUR;
     let second = register(&two, later);
@@ -392,7 +432,10 @@ fn runners_with_different_clocks_agree_on_who_lives() {
     // A lease that moved since it was seen is left alone.
     let third = register(&one, NOW);
     let rows = two.runners().unwrap();
-    let seen = rows.iter().find(|row| row.id == third).map(|row| row.lease_until);
+    let seen = rows
+        .iter()
+        .find(|row| row.id == third)
+        .map(|row| row.lease_until);
     if let Some(seen) = seen {
         assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
         assert!(!two.declare_dead(third, seen, later).unwrap());
@@ -433,7 +476,11 @@ fn four_stores_that_race_for_claims_get_each_task_once() {
         .into_iter()
         .map(|thread| thread.join().unwrap())
         .collect();
-    assert!(shares.iter().all(|share| share.len() > TASKS / 40), "{:?}", shares.iter().map(Vec::len).collect::<Vec<_>>());
+    assert!(
+        shares.iter().all(|share| share.len() > TASKS / 40),
+        "{:?}",
+        shares.iter().map(Vec::len).collect::<Vec<_>>()
+    );
     let all: Vec<ExecutionId> = shares.into_iter().flatten().collect();
     assert_eq!(all.len(), TASKS);
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), TASKS);
@@ -443,7 +490,10 @@ fn four_stores_that_race_for_claims_get_each_task_once() {
 fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
     let server = Private::start();
     let options = options(&format!("{}?connect_timeout=5", server.url));
-    let definition = PostgresStore::open(&options).unwrap().put_definition(&workflow(), NOW).unwrap();
+    let definition = PostgresStore::open(&options)
+        .unwrap()
+        .put_definition(&workflow(), NOW)
+        .unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -510,13 +560,23 @@ fn with_tls_and_passwords() -> (Private, std::path::PathBuf) {
             .current_dir(&folder)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
-    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=authority");
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=authority",
+    );
     openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost");
     std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out server.crt -extfile names");
-    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -keyout other.key -out other.pem -subj /CN=other");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out server.crt -extfile names",
+    );
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout other.key -out other.pem -subj /CN=other",
+    );
     let data = folder.join("data");
     for name in ["server.key", "server.crt"] {
         std::fs::copy(folder.join(name), data.join(name)).unwrap();
@@ -542,12 +602,24 @@ fn private(data: &Path, name: &str) {
 #[test]
 fn tls_and_passwords_as_libpq_means_them() {
     let (server, folder) = with_tls_and_passwords();
-    let port = server.url.rsplit_once(':').unwrap().1.split('/').next().unwrap().to_owned();
+    let port = server
+        .url
+        .rsplit_once(':')
+        .unwrap()
+        .1
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
     let socket = folder.display();
     let admin = format!("host={socket} port={port} user=postgres dbname=postgres");
-    administer(&admin, "CREATE ROLE worker LOGIN PASSWORD 's3cret' SUPERUSER");
+    administer(
+        &admin,
+        "CREATE ROLE worker LOGIN PASSWORD 's3cret' SUPERUSER",
+    );
     let open = |host: &str, login: &str, parameters: &str| {
-        let url = format!("postgresql://{login}@{host}:{port}/postgres?connect_timeout=5&{parameters}");
+        let url =
+            format!("postgresql://{login}@{host}:{port}/postgres?connect_timeout=5&{parameters}");
         PostgresStore::open(&options(&url)).map(drop)
     };
     let (ca, other) = (folder.join("ca.pem"), folder.join("other.pem"));
@@ -561,29 +633,63 @@ fn tls_and_passwords_as_libpq_means_them() {
         ("localhost", format!("sslmode=verify-full&sslrootcert={ca}")),
     ];
     for (host, parameters) in works {
-        open(host, "worker:s3cret", &parameters).unwrap_or_else(|error| panic!("{parameters}: {error}"));
+        open(host, "worker:s3cret", &parameters)
+            .unwrap_or_else(|error| panic!("{parameters}: {error}"));
     }
     let fails = [
         // The server takes no one without TLS.
         ("localhost", "sslmode=disable".to_owned(), "sslmode"),
         // The certificate is for another name, or by another authority.
-        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={ca}"), "certificate"),
-        ("localhost", format!("sslmode=verify-full&sslrootcert={other}"), "certificate"),
-        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}"), "certificate"),
-        ("localhost", format!("sslmode=require&sslrootcert={other}"), "certificate"),
-        ("localhost", "sslmode=verify-full&sslrootcert=/no/such/file".to_owned(), "/no/such/file"),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={ca}"),
+            "certificate",
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-full&sslrootcert={other}"),
+            "certificate",
+        ),
+        (
+            "localhost",
+            format!("sslmode=verify-ca&sslrootcert={other}"),
+            "certificate",
+        ),
+        (
+            "localhost",
+            format!("sslmode=require&sslrootcert={other}"),
+            "certificate",
+        ),
+        (
+            "localhost",
+            "sslmode=verify-full&sslrootcert=/no/such/file".to_owned(),
+            "/no/such/file",
+        ),
     ];
     for (host, parameters, word) in fails {
         let error = open(host, "worker:s3cret", &parameters).expect_err(&parameters);
         let text = error.to_string();
-        assert!(text.contains(word) && text.contains(host), "{parameters}: {text}");
+        assert!(
+            text.contains(word) && text.contains(host),
+            "{parameters}: {text}"
+        );
         assert!(!text.contains("s3cret"), "{text}");
     }
     for mode in ["require", "prefer", "allow"] {
         let error = open("localhost", "worker:wr0ng", &format!("sslmode={mode}")).unwrap_err();
-        let StoreError::Failed(text) = &error else { panic!("{error:?}") };
-        assert!(text.contains("worker") && text.contains("password") && !text.contains("wr0ng"), "{text}");
+        let StoreError::Failed(text) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            text.contains("worker") && text.contains("password") && !text.contains("wr0ng"),
+            "{text}"
+        );
     }
     // A socket needs neither.
-    open(&socket.to_string().replace('/', "%2F"), "worker", "sslmode=prefer").unwrap();
+    open(
+        &socket.to_string().replace('/', "%2F"),
+        "worker",
+        "sslmode=prefer",
+    )
+    .unwrap();
 }

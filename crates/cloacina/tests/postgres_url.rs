@@ -125,7 +125,10 @@ fn parameters_and_their_defaults() {
         ("require", TlsMode::Require),
         ("verify-ca", TlsMode::VerifyCa),
     ] {
-        assert_eq!(plain(&format!("postgresql://h/db?sslmode={text}")).tls, mode);
+        assert_eq!(
+            plain(&format!("postgresql://h/db?sslmode={text}")).tls,
+            mode
+        );
     }
 }
 
@@ -228,7 +231,17 @@ fn schema_names_are_checked() {
     }
     let too_long = "x".repeat(64);
     for name in [
-        "", "1a", "a-b", "a b", "a\"b", "a;b", "ä", "pg_x", "PG_x", "information_schema", &too_long,
+        "",
+        "1a",
+        "a-b",
+        "a b",
+        "a\"b",
+        "a;b",
+        "ä",
+        "pg_x",
+        "PG_x",
+        "information_schema",
+        &too_long,
     ] {
         let error = options.clone().with_schema(name).unwrap_err();
         assert_eq!(error.code, ErrorCode::Configuration, "{name}");

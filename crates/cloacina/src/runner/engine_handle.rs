@@ -261,15 +261,13 @@ impl EngineHandle {
                     self.parts.waiters.unsubscribe(subscription);
                     return Err(unknown_execution(id));
                 }
-                Some((_, status)) if status.is_terminal() => {
-                    match self.execution(id) {
-                        Ok(ended) => self.parts.waiters.resolve(subscription, ended),
-                        Err(error) => {
-                            self.parts.waiters.unsubscribe(subscription);
-                            return Err(error);
-                        }
+                Some((_, status)) if status.is_terminal() => match self.execution(id) {
+                    Ok(ended) => self.parts.waiters.resolve(subscription, ended),
+                    Err(error) => {
+                        self.parts.waiters.unsubscribe(subscription);
+                        return Err(error);
                     }
-                }
+                },
                 Some(_) => {}
             },
             // The coordinator looks again once the database answers.

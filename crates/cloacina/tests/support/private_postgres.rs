@@ -26,6 +26,7 @@ fn run(verb: &str, directory: &Path, mode: &str) -> String {
 }
 
 /// Ends with the last program that holds a lock on the file, however those end.
+#[expect(clippy::zombie_processes, reason = "it outlives this program")]
 fn guard(directory: &Path) {
     Command::new("setsid")
         .arg(script())

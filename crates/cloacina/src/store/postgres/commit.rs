@@ -89,7 +89,7 @@ pub(super) async fn commit(
             Answer::Nothing => {}
             Answer::Written(rows) => applied.push(rows.into_iter().collect::<HashSet<Written>>()),
             Answer::Claimed(index, rows) => {
-                taken[index] = claim::assemble(rows, batch.claim.classes[index].limit)?
+                taken[index] = claim::assemble(rows, batch.claim.classes[index].limit)?;
             }
         }
     }

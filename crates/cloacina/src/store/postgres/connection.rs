@@ -52,15 +52,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(options: PostgresOptions) -> Self {
-        let mut begin = String::from("BEGIN");
+        let mut begin = vec!["BEGIN".to_owned()];
         if options.pooled {
-            for (name, value) in SETTINGS {
-                begin.push_str(&format!("; SET LOCAL {name} = '{value}'"));
-            }
-            if let Some(schema) = &options.schema {
-                begin.push_str(&format!("; SET LOCAL search_path = \"{schema}\""));
-            }
+            begin.extend(SETTINGS.map(|(name, value)| format!("SET LOCAL {name} = '{value}'")));
+            let pin = |schema: &String| format!("SET LOCAL search_path = \"{schema}\"");
+            begin.extend(options.schema.as_ref().map(pin));
         }
+        let begin = begin.join("; ");
         Self {
             location: options.location(),
             pooled: options.pooled,
@@ -126,14 +124,11 @@ impl Session {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if !self.pooled {
-            let mut settings = options.options.clone().unwrap_or_default();
-            for (name, value) in SETTINGS {
-                settings.push_str(&format!(" -c {name}={value}"));
-            }
-            if let Some(schema) = &options.schema {
-                settings.push_str(&format!(" -c search_path=\"{schema}\""));
-            }
-            config.options(settings.trim_start());
+            let mut settings: Vec<String> = options.options.clone().into_iter().collect();
+            settings.extend(SETTINGS.map(|(name, value)| format!("-c {name}={value}")));
+            let pin = |schema: &String| format!("-c search_path=\"{schema}\"");
+            settings.extend(options.schema.as_ref().map(pin));
+            config.options(settings.join(" "));
         } else if let Some(settings) = &options.options {
             config.options(settings);
         }

@@ -27,7 +27,7 @@ const LAST_BACKOFF: Duration = Duration::from_secs(5);
 /// Without a listener, something may have changed after so long.
 const DEAF_LOOK: Duration = Duration::from_millis(500);
 /// With one, so long is trusted that nothing was missed.
-const TRUST: Duration = Duration::from_secs(60);
+const TRUST: Duration = Duration::from_mins(1);
 /// What a notification says that is for everybody.
 const HELLO: &str = "hello ";
 
@@ -254,10 +254,6 @@ async fn hear_and_tell(
 fn channel_of(session: &Session) -> String {
     let schema = session.options.schema.as_deref().unwrap_or("");
     let digest = Sha256::digest(schema.as_bytes());
-    let short: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("cloacina_{short}")
+    let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
+    format!("cloacina_{short:016x}")
 }

@@ -134,7 +134,7 @@ pub(super) async fn executions(
         last.batch_execute("COMMIT").await?;
     } else {
         // All are sent before the first answer is read.
-        (_, rows, tasks, _) = futures_util::future::try_join4(
+        ((), rows, tasks, _) = futures_util::future::try_join4(
             first.batch_execute(&begin),
             select_executions.load(&mut second),
             select_tasks.load(&mut third),

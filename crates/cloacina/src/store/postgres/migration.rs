@@ -15,8 +15,12 @@ const KNOWN: [(&str, &str); 1] = [(
 )];
 
 query! {
+    /// Asks the catalogue as a table, and not `to_regclass`: that looks into a cache, which misses what another process
+    /// created while this transaction waited for the lock.
     HasVersions {} -> (Nullable<Text>, Bool);
-    "SELECT current_schema()::text, to_regclass(quote_ident(current_schema()) || '.cloacina_migrations') IS NOT NULL"
+    "SELECT current_schema()::text, EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c \
+     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+     WHERE n.nspname = current_schema() AND c.relname = 'cloacina_migrations')"
 }
 
 query! {

@@ -234,7 +234,7 @@ impl Store for PostgresStore {
             .write(async |connection, session| commit::commit(connection, session, batch).await);
         match &committed {
             Ok(committed) if commit::concerns_others(batch, committed) => {
-                self.bell.post(batch.runner)
+                self.bell.post(batch.runner);
             }
             Err(StoreError::RunnerLost) => self.bell.roster.lock().lose(batch.runner),
             _ => {}

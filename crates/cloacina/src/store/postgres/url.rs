@@ -205,9 +205,9 @@ impl PostgresOptions {
             root_certificates: or_variable("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
             client_certificate: certificate
                 .map(|(certificate, key)| (certificate.into(), key.into())),
-            wanted: wanted(or_variable("target_session_attrs", "PGTARGETSESSIONATTRS"))?,
-            listen: switch("listen", parameter("listen"), true)?,
-            pooled: switch("pgbouncer", parameter("pgbouncer"), false)?,
+            wanted: wanted(or_variable("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref())?,
+            listen: switch("listen", parameter("listen").as_deref(), true)?,
+            pooled: switch("pgbouncer", parameter("pgbouncer").as_deref(), false)?,
             schema: None,
             auto_migrate: true,
         })
@@ -270,8 +270,10 @@ fn check_schema(schema: &str) -> Result<(), Error> {
     Ok(())
 }
 
+type Parameters = Vec<(String, String)>;
+
 /// The parts of a URL: user and hosts, path, parameters.
-fn cut(url: &str) -> Result<(&str, &str, Vec<(String, String)>), Error> {
+fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, query) = rest
         .split_once('?')
@@ -284,7 +286,7 @@ fn cut(url: &str) -> Result<(&str, &str, Vec<(String, String)>), Error> {
     let host_start = base.rfind('@').map_or(0, |at| at + 1);
     let path_start = base[host_start..].find('/').map(|at| host_start + at);
     let (authority, path) = path_start.map_or((base, ""), |at| (&base[..at], &base[at + 1..]));
-    let mut parameters: Vec<(String, String)> = Vec::new();
+    let mut parameters = Parameters::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !PARAMETERS.contains(&name) {
@@ -457,8 +459,8 @@ fn tls_mode(text: &str) -> Result<TlsMode, Error> {
     })
 }
 
-fn wanted(text: Option<String>) -> Result<Wanted, Error> {
-    match text.as_deref() {
+fn wanted(text: Option<&str>) -> Result<Wanted, Error> {
+    match text {
         None | Some("any") => Ok(Wanted::Any),
         Some("read-write" | "primary") => Ok(Wanted::ReadWrite),
         Some(other) => Err(wrong_value(
@@ -485,8 +487,8 @@ fn timeout(text: Option<String>) -> Result<Duration, Error> {
     }
 }
 
-fn switch(name: &str, value: Option<String>, default: bool) -> Result<bool, Error> {
-    match value.as_deref() {
+fn switch(name: &str, value: Option<&str>, default: bool) -> Result<bool, Error> {
+    match value {
         None => Ok(default),
         Some("on" | "true" | "1" | "yes") => Ok(true),
         Some("off" | "false" | "0" | "no") => Ok(false),

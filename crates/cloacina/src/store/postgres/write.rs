@@ -202,7 +202,7 @@ impl<'a> Write<'a> {
             .push(record.error.as_ref().map(encode).transpose()?);
         if !record.input.is_empty() {
             self.input_ids.push(id);
-            self.inputs.push(record.input.to_json().to_string());
+            self.inputs.push(record.input.to_json());
         }
         self.tasks(record, &submit.tasks)?;
         self.history(id, submit.history);
@@ -236,7 +236,7 @@ impl<'a> Write<'a> {
                     record.id, write.ordinal
                 )));
             };
-            let delta = task.delta.as_ref().map(|delta| delta.to_json().to_string());
+            let delta = task.delta.as_ref().map(|delta| delta.to_json());
             let error = task.error.as_ref().map(encode).transpose()?;
             let skip = task.skip.as_ref().map(encode).transpose()?;
             let runner = task.runner.map(|runner| runner.uuid());

@@ -1,0 +1,69 @@
+"""Waiting for the end of a runner, on the main thread together with signals."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Closing:
+    """Whether a runner is asked to end, and who waits for that.
+
+    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue will
+    not do: a signal that comes just before the main thread blocks would not wake it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._asked = False
+        self._writers: set[int] = set()
+
+    def ask(self) -> None:
+        """Wakes whoever waits, now and later."""
+        with self._lock:
+            self._asked = True
+            for writer in self._writers:
+                _write(writer)
+
+    def wait(self) -> None:
+        """Waits for `ask`."""
+        self._wait(())
+
+    def wait_with_signals(self, received: Sequence[int]) -> None:
+        """Waits for `ask`, or until a signal handler has put something into `received`.
+
+        On the main thread only.
+        """
+        self._wait(received, is_main=True)
+
+    def _wait(self, received: Sequence[int], *, is_main: bool = False) -> None:
+        import select
+        import signal
+
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with self._lock:
+            self._writers.add(writer)
+        previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if is_main else -1
+        try:
+            while not self._asked and not received:
+                select.select([reader], [], [])
+                os.read(reader, 512)
+        finally:
+            if is_main:
+                signal.set_wakeup_fd(previous)
+            with self._lock:
+                self._writers.discard(writer)
+            os.close(reader)
+            os.close(writer)
+
+
+def _write(writer: int) -> None:
+    try:
+        os.write(writer, b"\0")
+    except BlockingIOError:
+        return  # full: the other side will wake up in any case

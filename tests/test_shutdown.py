@@ -1,0 +1,193 @@
+"""The end of runners and of processes (semantics D8; design §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+
+import pytest
+
+import cloaca
+
+# Prints "started" once the signal handlers of run_forever are there.
+SERVE = """
+    import asyncio, signal, sys, threading, time
+    import cloaca
+
+    def wait_for_handlers():
+        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            time.sleep(0.01)
+        print("started", flush=True)
+
+    with cloaca.WorkflowBuilder("long"):
+        @cloaca.task
+        def long(context):
+            wait_for_handlers()
+            time.sleep(float(sys.argv[2]))
+
+    runner = cloaca.DefaultRunner(sys.argv[1])
+    runner.submit("long")
+    runner.run_forever()
+"""
+
+
+def attempts(database):
+    with cloaca.DefaultRunner(database) as runner:
+        (only,) = runner.list_executions().items
+        return str(only.status), only.tasks["long"].attempts, str(only.tasks["long"].status)
+
+
+def test_d8_one_signal_lets_running_tasks_end(database, script):
+    process = script(SERVE, database, "0.3")
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+    assert attempts(database) == ("Completed", 1, "Completed")
+
+
+def test_d8_a_second_signal_ends_at_once_and_loses_nothing(database, script):
+    process = script(SERVE, database, "60")
+    assert process.stdout.readline() == "started\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)  # two signals at once are one
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - start < 5
+    status, count, task = attempts(database)
+    assert status in {"Running", "Pending"}
+    assert count == 0  # an interrupted attempt does not count
+    assert task in {"Ready", "Pending"}
+
+
+def test_d8_run_forever_on_another_thread_ends_with_shutdown(database):
+    runner = cloaca.DefaultRunner(database)
+    serving = threading.Thread(target=runner.run_forever)
+    serving.start()
+    runner.shutdown()
+    serving.join(10)
+    assert not serving.is_alive()
+
+
+def test_d8_shutdown_ends_the_threads_of_a_runner(database):
+    before = set(threading.enumerate())
+    with cloaca.WorkflowBuilder("both"):
+
+        @cloaca.task
+        def function(context):
+            pass
+
+        @cloaca.task
+        async def coroutine(context):
+            pass
+
+    with cloaca.DefaultRunner(database) as runner:
+        runner.execute("both")
+        assert {thread.name for thread in set(threading.enumerate()) - before} >= {
+            "cloaca-supervisor",
+            "cloaca-worker-1",
+            "cloaca-loop",
+        }
+    assert set(threading.enumerate()) <= before
+
+
+def test_d8_a_coroutine_that_does_not_end_is_cancelled_and_given_back(database):
+    started, cancelled = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def long(context):
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cancelled.set()
+
+    config = cloaca.DefaultRunnerConfig(shutdown_timeout=0.05)
+    runner = cloaca.DefaultRunner(database, config)
+    runner.submit("w")
+    assert started.wait(10)
+    runner.shutdown()
+    assert cancelled.wait(10)
+
+
+def test_a_process_that_exits_with_work_under_way_ends_soon(database, script):
+    process = script(
+        """
+        import asyncio, sys, threading, time
+        import cloaca
+
+        started = threading.Barrier(3)
+
+        async def meet():
+            await asyncio.to_thread(started.wait)
+
+        with cloaca.WorkflowBuilder("w"):
+            @cloaca.task
+            def function(context):
+                started.wait()
+                while True:
+                    time.sleep(0.01)
+
+            @cloaca.task
+            async def coroutine(context):
+                await meet()
+                await asyncio.sleep(3600)
+
+        config = cloaca.DefaultRunnerConfig(shutdown_timeout=0.2)
+        runner = cloaca.DefaultRunner(sys.argv[1], config)
+        runner.submit("w")
+        started.wait()
+        """,
+        database,
+    )
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+
+
+def test_a_handle_that_waits_at_exit_does_not_hang_the_process(database, script):
+    process = script(
+        """
+        import sys, threading, time
+        import cloaca
+        with cloaca.WorkflowBuilder("w"):
+            cloaca.external_task("elsewhere")
+        runner = cloaca.DefaultRunner(sys.argv[1])
+        handle = runner.submit("w")
+        threading.Thread(target=handle.result, daemon=True).start()
+        """,
+        database,
+    )
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+
+
+@pytest.mark.xfail(
+    strict=False, reason="parking_lot's table keeps the parent's parked threads after a fork"
+)
+def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path):
+    process = script(
+        """
+        import os, sys, warnings
+        import cloaca
+        warnings.simplefilter("ignore")
+        with cloaca.WorkflowBuilder("w"):
+            @cloaca.task
+            def work(context):
+                context["pid"] = os.getpid()
+        runner = cloaca.DefaultRunner(sys.argv[1])
+        runner.execute("w")
+        if os.fork() == 0:
+            with cloaca.DefaultRunner("sqlite:///child.db") as own:
+                assert own.execute("w").final_context["pid"] == os.getpid()
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+        """,
+        database,
+    )
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
