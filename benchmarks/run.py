@@ -75,7 +75,8 @@ def row(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> str:
     target = TARGETS[workload]
     met = share <= target if workload == "W1" else share >= target
     verdict = "met" if met else "missed"
-    return f"{workload:11} {shown}\n{'':11} {share:.2f} of the limit; target {target} of the limit: {verdict}"
+    judged = f"{share:.2f} of the limit; target {target} of the limit: {verdict}"
+    return f"{workload:11} {shown}\n{'':11} {judged}"
 
 
 def main() -> None:

@@ -118,6 +118,8 @@ impl EngineHandle {
             fastrand::u64(..),
         )?;
         let runner = coordinator.runner();
+        let mailbox = Arc::clone(&parts.mailbox);
+        store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
         let tasks = TokioExecutor::new(
             Arc::clone(parts.queues.of(Executor::Futures)),
             Arc::clone(&parts.mailbox),
@@ -442,6 +444,8 @@ fn open_store(
     schema: Option<&str>,
     options: &OpenOptions,
 ) -> Result<Arc<dyn Store>, Error> {
+    #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+    let _ = (schema, options);
     match DatabaseUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(mut sqlite) => {

@@ -55,11 +55,9 @@ pub fn shared() -> &'static str {
         lock.lock_shared().unwrap();
         let starting = File::create(directory.with_extension("start")).unwrap();
         starting.lock().unwrap();
-        let was_there = directory.join("data/postmaster.pid").exists();
         let url = run("start", &directory, "");
-        if !was_there {
-            guard(&directory);
-        }
+        // Several guards are as good as one, and a server that outlived its guard gets a new one.
+        guard(&directory);
         Shared { url, _lock: lock }
     });
     &server.url
@@ -107,7 +105,8 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // The guard does the rest.
         self.stop("immediate");
+        // The guard removes the folder.
+        let _ = std::fs::remove_file(self.directory.with_extension("users"));
     }
 }
