@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -55,16 +55,21 @@ def test_the_import_prints_nothing_and_loads_no_heavy_module(tmp_path):
 
 
 def test_the_import_adds_at_most_20_ms(tmp_path):
-    def best(code):
-        times = []
-        for _ in range(15):
-            start = time.perf_counter()
-            python(code, str(tmp_path))
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def processor_seconds(code):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        python(code, str(tmp_path))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     python("import cloaca", str(tmp_path))
-    assert best("import cloaca") - best("pass") < 0.020
+    # The best of many, side by side: a busy machine only ever adds.
+    bare, full = [], []
+    for _ in range(40):
+        bare.append(processor_seconds("pass"))
+        full.append(processor_seconds("import cloaca"))
+        if len(full) >= 5 and min(full) - min(bare) < 0.020:
+            break
+    assert min(full) - min(bare) < 0.020
 
 
 def test_all_lists_what_there_is():

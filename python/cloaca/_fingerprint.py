@@ -13,7 +13,9 @@ what it wraps, and of their defaults.
 
 from __future__ import annotations
 
+import os
 import re
+from _thread import allocate_lock
 from types import CodeType, FunctionType
 
 from cloaca._signature import call_method
@@ -31,6 +33,17 @@ _IGNORED_FIELDS = frozenset(
 _MAX_TRIES = 32
 
 _sources: dict[CodeType, str] = {}
+# Some releases of Python count the depth of a tree per process: threads that parse at the same
+# time disturb each other ("AST constructor recursion depth mismatch").
+_parsing = allocate_lock()
+
+
+def _after_fork() -> None:
+    global _parsing
+    _parsing = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def fingerprint(function: Callable[..., object]) -> str:
@@ -88,14 +101,16 @@ def _value_text(value: object) -> str:
 
 def _code_text(function: FunctionType) -> str:
     code = function.__code__
-    if code not in _sources:
+    text = _sources.get(code)
+    if text is None:
         out: list[str] = []
         try:
-            _write(_find(code, function.__globals__), out)
+            with _parsing:
+                _write(_find(code, function.__globals__), out)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             out = []
-        _sources[code] = "".join(out) or _compiled_text(code)
-    return _sources[code]
+        text = _sources[code] = "".join(out) or _compiled_text(code)
+    return text
 
 
 def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
@@ -140,7 +155,7 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
         # The `if` takes up the indentation; taking it off would change strings of several lines.
         text = "".join(lines[top:bottom])
         try:
-            tree = ast.parse(f"if 1:\n{text}" if indent else text)
+            tree = _parse(f"if 1:\n{text}" if indent else text)
         except SyntaxError:
             if bottom == len(lines):
                 raise
@@ -148,6 +163,17 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
         holder = tree.body[0]
         return holder.body[0] if isinstance(holder, ast.If) else holder
     raise ValueError("no definition")
+
+
+def _parse(text: str) -> ast.Module:
+    import ast
+
+    for _ in range(100):
+        try:
+            return ast.parse(text)
+        except SystemError:
+            continue  # a thread of the program parses something at this moment
+    raise ValueError("cannot be parsed now")
 
 
 def _ends_block(line: str, indent: int) -> bool:
@@ -162,7 +188,7 @@ def _find_lambda(lines: list[str], line: int) -> ast.AST:
     """The only lambda that begins on the line."""
     import ast
 
-    tree = ast.parse("".join(lines))
+    tree = _parse("".join(lines))
     found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == line]
     if len(found) != 1:
         raise ValueError("several lambdas on one line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloaca._control import Abort, Retry, Snooze
 from cloaca._core import Context
+from cloaca._exceptions import TaskTimeoutError
 from cloaca._type_name import lineage, type_name
 
 TYPE_CHECKING = False
@@ -72,7 +73,13 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str | None:
-    """The traceback's text, without this package's own frames at its top."""
+    """The traceback's text, without this package's own frames at its top.
+
+    None of a timeout: its result is dropped, and the interrupt that follows a timeout must not
+    hit while a source file is open.
+    """
+    if isinstance(error, TaskTimeoutError):
+        return None
     import traceback
 
     try:

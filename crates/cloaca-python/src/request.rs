@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use cloacina::runner::ListFilter;
 use cloacina::runtime::{Control, Executor, Handler, Registration, SubmitRequest};
-use cloacina::store::DatabaseUrl;
 use cloacina::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp, nearest};
 use cloacina::workflow::Workflow;
 use pyo3::prelude::*;
@@ -139,20 +138,6 @@ fn status(name: &str) -> Result<ExecutionStatus, Error> {
             None => format!("it takes one of {known}"),
         })
     })
-}
-
-/// Refuses a schema where the database has none (semantics H3).
-pub fn check_schema(url: &str, schema: Option<&str>) -> Result<(), Error> {
-    match (DatabaseUrl::parse(url)?, schema) {
-        (DatabaseUrl::Sqlite(_), Some(schema)) => Err(invalid(format!(
-            "SQLite has no schemas: '{schema}' cannot be one of {}",
-            cloacina::store::without_password(url)
-        ))
-        .with_hint(
-            "on SQLite a tenant is a file: give each its own path, like sqlite:///tenant_a.db",
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn invalid(message: impl Into<String>) -> Error {

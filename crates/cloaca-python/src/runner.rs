@@ -76,7 +76,6 @@ impl Runner {
     ) -> PyResult<Self> {
         let birthplace = Birthplace::here();
         let settings = RunnerSettings::parse(config).raise(py)?;
-        request::check_schema(database_url, schema).raise(py)?;
         let port = Port::new()?;
         let bell = port.bell();
         let supervision = Arc::new(Supervision::default());
@@ -89,7 +88,9 @@ impl Runner {
             ))),
             auto_migrate: settings.auto_migrate(),
         };
-        let engine = gate::call(py, birthplace, || EngineHandle::open(database_url, options))?;
+        let engine = gate::call(py, birthplace, || {
+            EngineHandle::open_in_schema(database_url, schema, options)
+        })?;
         handover::connect(&engine, &supervision, bell);
         Ok(Self {
             engine: ManuallyDrop::new(engine),

@@ -9,6 +9,8 @@ use super::{process, submitting::micros};
 use crate::store::{RunnerRow, StoreError};
 use crate::types::{ExecutionId, Micros, RunnerId, Timestamp};
 
+/// How often dead processes of this host are looked for.
+const DEATH_CHECK: Micros = 1_000_000;
 /// After another process wrote, more may follow at once: so long it is looked for more often.
 const BUSY_SPAN: Micros = 1_000_000;
 const BUSY_POLL: Micros = 5_000;
@@ -230,13 +232,13 @@ impl Coordinator {
     /// E2, E3: finds dead runners and takes their work back. Any runner does it; the fences make doing it twice harmless.
     pub(super) fn rescue(&mut self, draft: &mut Draft, now: Timestamp) -> Result<(), StoreError> {
         if !self.config.enable_recovery || self.stopping.is_some() {
-            self.liveness.next_death_check = now + self.store.death_check_interval();
+            self.liveness.next_death_check = now + DEATH_CHECK;
             self.liveness.dead.clear();
             return Ok(());
         }
         if now >= self.liveness.next_death_check {
             self.find_dead(now)?;
-            self.liveness.next_death_check = now + self.store.death_check_interval();
+            self.liveness.next_death_check = now + DEATH_CHECK;
         }
         let Some(dead) = self.liveness.dead.first().copied() else {
             return Ok(());

@@ -27,7 +27,7 @@ pub use verbs::{
 use std::sync::Arc;
 
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Micros, RunnerId, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -115,11 +115,6 @@ pub trait Store: Send + Sync {
     /// asked for its marker now and then.
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
         drop(wake);
-    }
-
-    /// How often it is worth its queries to look for runners that died, in microseconds.
-    fn death_check_interval(&self) -> Micros {
-        1_000_000
     }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.

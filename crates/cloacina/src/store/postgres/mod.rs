@@ -36,7 +36,7 @@ pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
 
 use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Micros, RunnerId, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -336,11 +336,6 @@ impl Store for PostgresStore {
         }
         self.listen()?;
         Ok(self.bell.marker())
-    }
-
-    /// Heartbeats and this together stay near one query every two seconds.
-    fn death_check_interval(&self) -> Micros {
-        5_000_000
     }
 
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
