@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +17,39 @@ import pytest
 import cloaca
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    """The URL of a fresh database."""
-    return f"sqlite:///{tmp_path / 'test.db'}"
+SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
+# Tests lose nothing that they would miss after a crash of the machine.
+SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of this test run's own."""
+    # Its user is not ours: the folder must be one that everybody may enter.
+    folder = Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
+    folder.chmod(0o755)
+    environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
+    command = [str(SERVER_SCRIPT), "start", str(folder)]
+    started = subprocess.run(
+        command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield started.stdout.strip()
+    finally:
+        subprocess.run([str(SERVER_SCRIPT), "stop", str(folder), "immediate"], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh database, once on each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    server = request.getfixturevalue("postgres")
+    name = f"t{uuid.uuid4().hex}"
+    create = ["psql", "--quiet", "--no-psqlrc", server, "--command", f"CREATE DATABASE {name}"]
+    subprocess.run(create, check=True)
+    return f"{server.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture

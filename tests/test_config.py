@@ -162,7 +162,8 @@ def test_the_url_may_come_from_the_environment(monkeypatch, tmp_path):
         ("fine", "Failed to create DefaultRunner with schema 'fine'.*SQLite"),
     ],
 )
-def test_h1_h3_a_schema_that_cannot_be_is_refused(schema, text, database):
+def test_h1_h3_a_schema_that_cannot_be_is_refused(schema, text, tmp_path):
+    database = f"sqlite:///{tmp_path / 'test.db'}"
     with pytest.raises(cloaca.ConfigurationError, match=f"(?s){text}"):
         cloaca.DefaultRunner.with_schema(database, schema)
 
