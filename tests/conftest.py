@@ -16,7 +16,6 @@ import pytest
 
 import cloaca
 
-
 SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
 # Tests lose nothing that they would miss after a crash of the machine.
 SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
