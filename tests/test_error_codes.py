@@ -117,7 +117,7 @@ def migration(tmp_path: Path) -> None:
     # From another process: two copies of SQLite must not share a file in one.
     code = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
-        "db.execute(\"INSERT INTO cloacina_migrations(version, applied_at) \"\n"
+        'db.execute("INSERT INTO cloacina_migrations(version, applied_at) "\n'
         "\"VALUES ('99999999999999', 0)\"); "
         "db.commit()"
     )

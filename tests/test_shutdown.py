@@ -7,8 +7,6 @@ import signal
 import threading
 import time
 
-import pytest
-
 import cloaca
 
 # Prints "started" once the signal handlers of run_forever are there.
@@ -166,9 +164,6 @@ def test_a_handle_that_waits_at_exit_does_not_hang_the_process(database, script)
     assert (process.returncode, out) == (0, "")
 
 
-@pytest.mark.xfail(
-    strict=False, reason="parking_lot's table keeps the parent's parked threads after a fork"
-)
 def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path):
     process = script(
         """

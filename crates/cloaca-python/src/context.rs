@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use cloacina::types::sync::Mutex;
 use cloacina::types::{self, Delta, Error, ErrorCode, Json, nearest};
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Write;
 
 use cloacina::types::Json;
-use parking_lot::Mutex;
+use cloacina::types::sync::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};

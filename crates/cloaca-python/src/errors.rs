@@ -1,7 +1,7 @@
 //! Errors of the engine as Python exceptions, by their code.
 
+use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ErrorCode};
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

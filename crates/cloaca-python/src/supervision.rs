@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use cloacina::runtime::{Notice, WorkQueue};
-use parking_lot::{Condvar, Mutex};
+use cloacina::types::sync::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

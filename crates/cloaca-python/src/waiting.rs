@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription};
+use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ExecutionId, Micros};
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 

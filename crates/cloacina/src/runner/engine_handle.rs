@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::types::sync::{Condvar, Mutex};
 
 use super::submitting::closed;
 use super::{Message, Reply};

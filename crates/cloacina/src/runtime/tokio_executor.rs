@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 
 use crate::engine::Execution;

@@ -10,6 +10,7 @@ mod merge;
 mod policy;
 mod record;
 mod state;
+pub mod sync;
 mod time;
 
 pub use context::{Context, Delta};

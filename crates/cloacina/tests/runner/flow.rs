@@ -169,7 +169,7 @@ fn c6_higher_priority_starts_first() {
     let mut settings = config();
     settings.max_concurrent_async_tasks = 1;
     let engine = start(Arc::new(MemoryStore::new()), settings);
-    let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let order = Arc::new(cloacina::types::sync::Mutex::new(Vec::new()));
     let seen = Arc::clone(&order);
     define(
         &engine,

@@ -6,7 +6,7 @@ mod table;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use parking_lot::Mutex;
+use crate::types::sync::Mutex;
 
 use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
 use crate::types::{

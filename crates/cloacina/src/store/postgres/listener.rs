@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::types::sync::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;

@@ -24,9 +24,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::types::sync::Mutex;
 use diesel::sql_types::Text;
 use diesel_async::AsyncPgConnection;
-use parking_lot::Mutex;
 
 use connection::{Lane, Readers, Session, Writer};
 use error::Fault;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::types::sync::{Condvar, Mutex, MutexGuard};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, QueryResult, RunQueryDsl, SqliteConnection};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::{Fault, is_busy};
 use super::options::{SqliteOptions, Synchronous};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::types::sync::Mutex;
 use diesel::connection::{InstrumentationEvent, SimpleConnection};
 use diesel::sql_types::Text;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
-use parking_lot::Mutex;
 
 use super::*;
 use crate::store::{Advance, ClaimClass, ClaimRequest, QueueId, Submit, TaskWrite};
