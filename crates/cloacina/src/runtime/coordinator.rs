@@ -54,6 +54,7 @@ pub struct Coordinator {
     pub(super) outage: Option<Outage>,
     /// An error of the database in the middle of a step, whose other work went on.
     pub(super) trouble: Option<StoreError>,
+    pub(super) next_stall_look: Timestamp,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
 }
@@ -94,6 +95,7 @@ impl Coordinator {
             again: Vec::new(),
             outage: None,
             trouble: None,
+            next_stall_look: Timestamp(0),
             stopping: None,
             finished: false,
         };
@@ -116,6 +118,7 @@ impl Coordinator {
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
         let now = self.clock.now();
+        self.look_for_stalls(now);
         let mut messages = std::mem::take(&mut self.again);
         messages.extend(inbox);
         if self
@@ -131,6 +134,7 @@ impl Coordinator {
             Ok(()) => self.recovered(),
             Err((error, messages)) => self.suffer(error, messages, now),
         }
+        self.tell_work();
         self.next_wake(now)
     }
 

@@ -16,6 +16,7 @@ mod mailbox;
 mod process;
 mod registry;
 mod shutdown;
+mod stall;
 mod submitting;
 mod tokio_executor;
 mod waiters;
@@ -26,6 +27,7 @@ pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use registry::{Handler, Registration};
+pub use stall::Pulse;
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{
