@@ -11,13 +11,12 @@ use cloacina::runtime::Executor;
 use cloacina::types::{ExecutionStatus, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use tracing::Dispatch;
 
 use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
 use crate::handover::{self, Slot};
-use crate::logs::{LogQueue, Threshold};
+use crate::logs::{self, LogQueue, Threshold};
 use crate::port::Port;
 use crate::request::{self, HandlerParts, SubmitParts};
 use crate::settings::RunnerSettings;
@@ -82,7 +81,7 @@ impl Runner {
         let threshold = Threshold::info();
         let options = OpenOptions {
             config: settings.config(),
-            dispatch: Some(Dispatch::new(LogQueue::new(
+            dispatch: Some(logs::dispatch(LogQueue::new(
                 Arc::clone(&supervision),
                 threshold.clone(),
             ))),

@@ -33,6 +33,8 @@ const TRUST: Duration = Duration::from_mins(1);
 const HELLO: &str = "hello ";
 /// A runner says that it has claims.
 const BUSY: &str = "busy ";
+/// And that it has none any more.
+const REST: &str = "rest ";
 /// Without its session, a runner shows this often that it lives.
 const PROOF: Duration = Duration::from_millis(400);
 
@@ -108,10 +110,11 @@ impl Bell {
 
     /// Puts down that runners of this store work, if anybody could watch over them.
     fn announce(&self) {
-        let runners = self.presence.announce();
+        let news = self.presence.announce();
         if self.roster.lock().has_others() {
             let mut outbox = self.outbox.lock();
-            outbox.extend(runners.iter().map(|runner| format!("{BUSY}{runner}")));
+            outbox.extend(news.busy.iter().map(|runner| format!("{BUSY}{runner}")));
+            outbox.extend(news.resting.iter().map(|runner| format!("{REST}{runner}")));
         }
     }
 
@@ -152,6 +155,12 @@ impl Bell {
         if let Some(runner) = payload.strip_prefix(BUSY) {
             if let Ok(runner) = runner.parse() {
                 self.presence.hear(runner);
+            }
+            return;
+        }
+        if let Some(runner) = payload.strip_prefix(REST) {
+            if let Ok(runner) = runner.parse() {
+                self.presence.hear_rest(runner);
             }
             return;
         }

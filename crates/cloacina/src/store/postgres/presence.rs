@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A runner that works says so this often, and is believed so long.
 const ANNOUNCE: Duration = Duration::from_secs(5);
 const BELIEVE: Duration = Duration::from_secs(12);
+/// Who has had nothing to do for so long says so.
+const REST: Duration = Duration::from_secs(1);
 /// A lock that was not seen in so many looks is not looked for any more: that runner does not listen.
 const LOOKS: u32 = 5;
 /// So long after it lost its session a runner proves by heartbeats that it lives, if it cannot listen again.
@@ -51,7 +53,17 @@ pub(super) struct Presence {
 #[derive(Default)]
 struct Own {
     at_work: HashSet<RunnerId>,
+    /// Whom the others take to be at work.
+    told: HashSet<RunnerId>,
     announced: Option<Instant>,
+    rests_since: Option<Instant>,
+}
+
+/// What is to be told of runners of this store.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) busy: Vec<RunnerId>,
+    pub(super) resting: Vec<RunnerId>,
 }
 
 impl Presence {
@@ -60,29 +72,37 @@ impl Presence {
         let mut own = self.own.lock();
         if at_work {
             own.at_work.insert(runner);
-        } else {
-            own.at_work.remove(&runner);
+            return own.is_due();
         }
-        at_work
-            && own
-                .announced
-                .is_none_or(|announced| announced.elapsed() >= ANNOUNCE)
+        own.at_work.remove(&runner);
+        own.rests_since = Some(Instant::now());
+        // The listener is to look at its clock.
+        own.at_work.is_empty() && own.told.contains(&runner)
     }
 
-    /// When the runners of this store that work are to be announced; `None`: none works.
+    /// When something is to be told of the runners of this store; `None`: nothing.
     pub(super) fn next_announcement(&self) -> Option<Instant> {
         let own = self.own.lock();
-        let due = own
-            .announced
-            .map_or_else(Instant::now, |announced| announced + ANNOUNCE);
-        (!own.at_work.is_empty()).then_some(due)
+        if !own.at_work.is_empty() {
+            return Some(
+                own.announced
+                    .map_or_else(Instant::now, |announced| announced + ANNOUNCE),
+            );
+        }
+        let rests_since = own.rests_since.filter(|_| !own.told.is_empty());
+        rests_since.map(|since| since + REST)
     }
 
-    /// The runners to announce, which counts as done.
-    pub(super) fn announce(&self) -> Vec<RunnerId> {
+    /// What is to be told, which counts as done.
+    pub(super) fn announce(&self) -> News {
         let mut own = self.own.lock();
-        own.announced = Some(Instant::now());
-        own.at_work.iter().copied().collect()
+        let busy = own.at_work.clone();
+        let told = std::mem::replace(&mut own.told, busy.clone());
+        own.announced = (!busy.is_empty()).then(Instant::now);
+        News {
+            resting: told.difference(&busy).copied().collect(),
+            busy: busy.into_iter().collect(),
+        }
     }
 
     /// Somebody came who has not heard any announcement.
@@ -95,6 +115,11 @@ impl Presence {
         let mut busy = self.busy.lock();
         busy.retain(|_, said| said.elapsed() < BELIEVE);
         busy.insert(runner, Instant::now());
+    }
+
+    /// Another runner says that it has nothing to do.
+    pub(super) fn hear_rest(&self, runner: RunnerId) {
+        self.busy.lock().remove(&runner);
     }
 
     fn is_busy(&self, runner: RunnerId) -> bool {
@@ -116,6 +141,13 @@ impl Presence {
     /// The session is lost, and with it the lock: a heartbeat shows that the runner is not.
     pub(super) fn prove_life(&self) {
         self.wants_heartbeat.store(true, Ordering::Release);
+    }
+}
+
+impl Own {
+    fn is_due(&self) -> bool {
+        self.announced
+            .is_none_or(|announced| announced.elapsed() >= ANNOUNCE)
     }
 }
 
@@ -312,6 +344,31 @@ fn key(runner: RunnerId) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_and_rest_are_told_once() {
+        let (presence, runner) = (Presence::default(), RunnerId::generate());
+        assert_eq!(presence.next_announcement(), None);
+        assert!(presence.at_work(runner, true));
+        assert!(presence.next_announcement().is_some());
+        let busy = News {
+            busy: vec![runner],
+            resting: vec![],
+        };
+        assert_eq!(presence.announce(), busy);
+        assert!(
+            presence.at_work(runner, false),
+            "the clock is to be looked at"
+        );
+        assert!(!presence.at_work(runner, true), "short rests are not told");
+        assert!(presence.at_work(runner, false));
+        let resting = News {
+            busy: vec![],
+            resting: vec![runner],
+        };
+        assert_eq!(presence.announce(), resting);
+        assert_eq!(presence.next_announcement(), None);
+    }
 
     fn look(
         watch: &mut Watch,
