@@ -36,7 +36,7 @@ def test_two_idle_runners_ask_less_than_every_two_seconds(server, postgres, scri
     name = postgres.rpartition("/")[2]
     runners = [script(IDLER, postgres) for _ in range(2)]
     ledger.wait("ready", 2)
-    # Greetings, and what the sessions have not reported yet: the server gathers figures for a while.
+    # Greetings, and what the sessions have not reported yet: the server gathers figures slowly.
     time.sleep(8)
     before, start = transactions(server, name), time.monotonic()
     time.sleep(seconds(10))

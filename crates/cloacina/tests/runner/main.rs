@@ -8,6 +8,7 @@ mod private_postgres;
 
 mod control;
 mod flow;
+mod leading;
 mod presence;
 mod recovery;
 mod support;
