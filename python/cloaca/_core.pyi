@@ -14,6 +14,7 @@ from typing import Any, final, overload
 
 __all__ = [
     "Context",
+    "DatabaseAdmin",
     "Execution",
     "Outcome",
     "Port",
@@ -22,6 +23,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "after_fork_child",
+    "check_tenant",
     "nearest",
     "now_us",
     "set_encoder",
@@ -335,3 +337,24 @@ def set_encoder(encode: Any) -> None:
     """
 
 def nearest(typed: str, known: list[str]) -> str | None: ...
+
+@final
+class DatabaseAdmin:
+    """Makes, lists, migrates and removes tenants. Holds no connection."""
+
+    def __new__(cls, database_url: str) -> DatabaseAdmin: ...
+    @property
+    def location(self) -> str: ...
+    def create_tenant(
+        self, schema_name: str, username: str, password: str | None
+    ) -> tuple[str, str, str, str]:
+        """Username, password, schema and connection string."""
+
+    def remove_tenant(self, schema_name: str, username: str, force: bool) -> None: ...
+    def list_tenants(self) -> list[tuple[str, str | None]]:
+        """Schemas, and the role that was made for each."""
+
+    def migrate_tenant(self, schema_name: str) -> None: ...
+
+def check_tenant(schema_name: str, username: str, password: str | None = None) -> None:
+    """Check what a tenant is to be, without a database."""

@@ -3,9 +3,11 @@
 //! One connection writes, a few read, each driven by the calling thread (`connection`). A batch is one round trip
 //! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
 
+pub mod admin;
 mod claim;
 mod commit;
 mod connection;
+mod credential_url;
 mod definition;
 mod error;
 mod list;

@@ -1,0 +1,182 @@
+//! Tenants of a PostgreSQL database whose connection breaks at any point (semantics H2).
+
+#![cfg(feature = "postgres")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
+
+#[path = "support/cutting_proxy.rs"]
+mod cutting_proxy;
+#[path = "support/private_postgres.rs"]
+mod private_postgres;
+
+use cloacina::types::ErrorCode;
+use cloacina::{DatabaseAdmin, Tenant, TenantConfig};
+use cutting_proxy::{Cut, Proxy};
+use private_postgres::{fresh_name, shared};
+
+/// Runs SQL as the superuser; the first column of every row.
+fn administer(url: &str, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let rows = client.simple_query(sql).await.unwrap();
+        rows.iter()
+            .filter_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            })
+            .collect()
+    })
+}
+
+/// A database of this test's own: what administrators do is seen by all others of the same one.
+fn fresh_database() -> String {
+    let name = fresh_name();
+    administer(shared(), &format!("CREATE DATABASE {name}"));
+    let (server, _) = shared().rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+fn tenant() -> TenantConfig {
+    let name = fresh_name();
+    TenantConfig::new(name.clone(), format!("{name}_user"))
+}
+
+/// Schemas and roles of this name.
+fn left(url: &str, config: &TenantConfig) -> Vec<String> {
+    administer(
+        url,
+        &format!(
+            "SELECT nspname FROM pg_namespace WHERE nspname = '{}' UNION ALL \
+             SELECT rolname FROM pg_roles WHERE rolname = '{}'",
+            config.schema_name, config.username
+        ),
+    )
+}
+
+/// The URL of the same database through a proxy.
+fn through(proxy: &Proxy, url: &str) -> String {
+    let (_, database) = url.rsplit_once('/').unwrap();
+    format!(
+        "postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable&connect_timeout=5",
+        proxy.port
+    )
+}
+
+fn port_of(url: &str) -> u16 {
+    let (_, rest) = url.rsplit_once(':').unwrap();
+    rest.split('/').next().unwrap().parse().unwrap()
+}
+
+/// Cuts the connection at its first message, at its second, and so on, until a call gets through.
+fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, usize) -> bool) {
+    for message in 1..200 {
+        let proxy = Proxy::start(port_of(url), cut(message));
+        let was_cut = call(&through(&proxy, url), message) && proxy.has_cut();
+        if !was_cut {
+            assert!(message > 10, "only {message} messages were sent");
+            return;
+        }
+    }
+    panic!("it never got through");
+}
+
+#[test]
+fn h2_creating_a_tenant_leaves_nothing_wherever_the_connection_breaks() {
+    let url = fresh_database();
+    for cut in [Cut::Before, Cut::After] {
+        let config = tenant();
+        cut_everywhere(&url, cut, |through, message| {
+            let created = DatabaseAdmin::new(through).unwrap().create_tenant(&config);
+            match created {
+                Ok(_) => {
+                    assert_eq!(left(&url, &config).len(), 2, "message {message}");
+                    let admin = DatabaseAdmin::new(&url).unwrap();
+                    admin
+                        .remove_tenant(&config.schema_name, &config.username, false)
+                        .unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(error.code, ErrorCode::Connection, "message {message}: {error}");
+                    assert_eq!(left(&url, &config), [""; 0], "message {message}: {error}");
+                }
+            }
+            true
+        });
+    }
+}
+
+#[test]
+fn h2_removing_a_tenant_takes_all_or_nothing_wherever_the_connection_breaks() {
+    let url = fresh_database();
+    let admin = DatabaseAdmin::new(&url).unwrap();
+    for cut in [Cut::Before, Cut::After] {
+        let config = tenant();
+        admin.create_tenant(&config).unwrap();
+        cut_everywhere(&url, cut, |through, message| {
+            let removed = DatabaseAdmin::new(through).unwrap().remove_tenant(
+                &config.schema_name,
+                &config.username,
+                false,
+            );
+            match removed {
+                Ok(()) => {
+                    assert_eq!(left(&url, &config), [""; 0], "message {message}");
+                    admin.create_tenant(&config).unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(left(&url, &config).len(), 2, "message {message}: {error}");
+                }
+            }
+            true
+        });
+        admin
+            .remove_tenant(&config.schema_name, &config.username, false)
+            .unwrap();
+    }
+}
+
+#[test]
+fn h2_administrators_at_once_make_each_tenant_once() {
+    let url = fresh_database();
+    let config = tenant();
+    let outcomes: Vec<bool> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| DatabaseAdmin::new(&url).unwrap().create_tenant(&config)))
+            .collect();
+        calls
+            .into_iter()
+            .map(|call| call.join().unwrap().is_ok())
+            .collect()
+    });
+    assert_eq!(outcomes.iter().filter(|made| **made).count(), 1);
+    let admin = DatabaseAdmin::new(&url).unwrap();
+    let expected = Tenant {
+        schema_name: config.schema_name.clone(),
+        username: Some(config.username.clone()),
+    };
+    assert_eq!(admin.list_tenants().unwrap(), [expected]);
+}
+
+#[test]
+fn h2_passwords_are_in_no_debug_text() {
+    let config = tenant().with_password("s3cret-word");
+    let admin = DatabaseAdmin::new(&format!("{}?sslmode=prefer", fresh_database())).unwrap();
+    let made = admin.create_tenant(&config).unwrap();
+    assert!(made.connection_string.contains("s3cret-word"));
+    for text in [
+        format!("{config:?}"),
+        format!("{made:?}"),
+        format!("{admin:?}"),
+    ] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
