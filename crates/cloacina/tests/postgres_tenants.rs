@@ -9,8 +9,11 @@
 #[path = "support/cutting_proxy.rs"]
 mod cutting_proxy;
 #[path = "support/private_postgres.rs"]
+#[expect(dead_code, reason = "no test here stops a server")]
 mod private_postgres;
 
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{ListQuery, Store, StoreError};
 use cloacina::types::ErrorCode;
 use cloacina::{DatabaseAdmin, Tenant, TenantConfig};
 use cutting_proxy::{Cut, Proxy};
@@ -164,6 +167,91 @@ fn h2_administrators_at_once_make_each_tenant_once() {
         username: Some(config.username.clone()),
     };
     assert_eq!(admin.list_tenants().unwrap(), [expected]);
+}
+
+fn refusal(store: &PostgresStore) -> String {
+    let query = ListQuery {
+        limit: 1,
+        ..ListQuery::default()
+    };
+    // The first call may find that its connection is gone; the next one needs a new one.
+    for _ in 0..3 {
+        if let Err(StoreError::Failed(text)) = store.list(&query) {
+            return text;
+        }
+    }
+    panic!("it was not refused");
+}
+
+fn end_sessions(url: &str) {
+    administer(
+        url,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+}
+
+#[test]
+fn h1_a_connection_that_finds_its_schema_gone_is_refused() {
+    let url = fresh_database();
+    let options = PostgresOptions::from_url(&url).unwrap();
+    for pinned in [options.clone().with_schema("acme").unwrap(), options] {
+        let store = PostgresStore::open(&pinned).unwrap();
+        let schema = pinned.schema.as_deref().unwrap_or("public");
+        // Another schema with the same tables, where a search path that falls through would end.
+        administer(&url, &format!("ALTER SCHEMA {schema} RENAME TO elsewhere"));
+        end_sessions(&url);
+        let text = refusal(&store);
+        assert!(text.contains("the connection is refused") && text.contains(schema), "{text}");
+        administer(&url, &format!("ALTER SCHEMA elsewhere RENAME TO {schema}"));
+        assert!(store.list(&ListQuery::default()).is_ok());
+    }
+}
+
+#[test]
+fn h1_a_role_that_lost_its_schema_is_refused() {
+    let url = fresh_database();
+    let config = tenant();
+    let made = DatabaseAdmin::new(&url).unwrap().create_tenant(&config).unwrap();
+    for schema in [Some(made.schema_name.as_str()), None] {
+        let mut options = PostgresOptions::from_url(&made.connection_string).unwrap();
+        options.schema = schema.map(str::to_owned);
+        let store = PostgresStore::open(&options).unwrap();
+        let (grantee, schema) = (&made.username, &made.schema_name);
+        administer(&url, &format!("REVOKE USAGE ON SCHEMA {schema} FROM {grantee}"));
+        end_sessions(&url);
+        let text = refusal(&store);
+        assert!(text.contains("the connection is refused"), "{text}");
+        administer(&url, &format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}"));
+        assert!(store.list(&ListQuery::default()).is_ok());
+    }
+}
+
+#[test]
+fn h1_something_between_that_drops_the_pin_is_found() {
+    let url = fresh_database();
+    drop(PostgresStore::open(&PostgresOptions::from_url(&url).unwrap()).unwrap());
+    let proxy = Proxy::start(port_of(&url), Cut::Options);
+    let through = through(&proxy, &url);
+    let options = |url: &str| {
+        PostgresOptions::from_url(url)
+            .unwrap()
+            .with_schema("acme")
+            .unwrap()
+    };
+    let error = PostgresStore::open(&options(&through)).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Failed(text) if text.contains("is not pinned to the schema 'acme'")),
+        "{error:?}"
+    );
+    let nothing: [&str; 0] = [];
+    assert_eq!(
+        administer(&url, "SELECT nspname FROM pg_namespace WHERE nspname = 'acme'"),
+        nothing
+    );
+    // Told of the pooler, the store pins every transaction.
+    let store = PostgresStore::open(&options(&format!("{through}&pgbouncer=true"))).unwrap();
+    assert!(store.list(&ListQuery::default()).is_ok());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A proxy before a PostgreSQL server that cuts its first connection at a message of the client.
+//! A proxy before a PostgreSQL server that cuts its first connection at a message of the client, or takes the options out
+//! of every connection's start.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,6 +13,8 @@ pub enum Cut {
     Before(usize),
     /// The server gets it; the client does not get the answer.
     After(usize),
+    /// Nowhere; the server does not get the `options` of any connection.
+    Options,
 }
 
 pub struct Proxy {
@@ -32,7 +35,11 @@ impl Proxy {
                 else {
                     return;
                 };
-                let (cut, told) = (cut.take(), Arc::clone(&told));
+                let first = cut.take();
+                if matches!(first, Some(Cut::Options)) {
+                    cut = first;
+                }
+                let (cut, told) = (first, Arc::clone(&told));
                 std::thread::spawn(move || carry(client, server, cut, &told));
             }
         });
@@ -61,8 +68,11 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBo
     });
     let (mut from_client, mut to_server) = (client, server);
     let mut count = 0;
-    while let Some(message) = read_message(&mut from_client, count == 0) {
+    while let Some(mut message) = read_message(&mut from_client, count == 0) {
         count += 1;
+        if matches!(cut, Some(Cut::Options)) && count == 1 {
+            message = without_options(&message);
+        }
         match cut {
             Some(Cut::Before(at)) if at == count => {
                 told.store(true, Ordering::Release);
@@ -93,4 +103,18 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     message.resize(start + rest, 0);
     stream.read_exact(&mut message[start..]).ok()?;
     Some(message)
+}
+
+/// A start: its length, the protocol's version, and names with their values, each with a zero at its end.
+fn without_options(start: &[u8]) -> Vec<u8> {
+    let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
+    let mut kept = start[4..8].to_vec();
+    for pair in texts.chunks(2).filter(|pair| pair.len() == 2 && !pair[0].is_empty()) {
+        if pair[0] != b"options" {
+            kept.extend([pair[0], &[0], pair[1], &[0]].concat());
+        }
+    }
+    kept.push(0);
+    let length = u32::try_from(kept.len() + 4).unwrap();
+    [length.to_be_bytes().to_vec(), kept].concat()
 }

@@ -14,7 +14,7 @@ use diesel_async::methods::LoadQuery;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::error::{Fault, connecting, with_causes};
 use super::tls;
@@ -48,6 +48,40 @@ pub(super) struct Session {
     /// Between this program and the server is a transaction pooler.
     pub(super) pooled: bool,
     begin: String,
+    /// The schema in which every connection has to find itself, once it is known to be there.
+    home: OnceLock<String>,
+}
+
+/// Where a new connection finds itself; the first statement is best effort, for the texts of errors.
+///
+/// `current_schema` is null for a schema that is not there or that the role may not use.
+const ARRIVAL: &str = "DO $$BEGIN SET lc_messages = 'C'; EXCEPTION WHEN OTHERS THEN NULL; END$$; ";
+const WHEREABOUTS: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_schema(), \
+    pg_catalog.current_setting('search_path'), (SELECT n.nspname FROM pg_catalog.pg_class AS c \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE c.oid = pg_catalog.to_regclass('cloacina_executions'))";
+
+/// What the server says of a connection.
+struct Whereabouts {
+    pid: i32,
+    schema: Option<String>,
+    search_path: String,
+    /// The schema in which the engine's tables are found.
+    tables: Option<String>,
+}
+
+impl Whereabouts {
+    fn read(messages: &[SimpleQueryMessage]) -> Option<Self> {
+        messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(Self {
+                pid: row.get(0)?.parse().ok()?,
+                schema: row.get(1).map(str::to_owned),
+                search_path: row.get(2)?.to_owned(),
+                tables: row.get(3).map(str::to_owned),
+            }),
+            _ => None,
+        })
+    }
 }
 
 impl Session {
@@ -63,7 +97,55 @@ impl Session {
             location: options.location(),
             pooled: options.pooled,
             begin,
+            home: OnceLock::new(),
             options,
+        }
+    }
+
+    /// From now on every connection must be in this schema.
+    pub(super) fn settle(&self, schema: String) {
+        // Settled twice, it was the same one: the first connection was checked against it.
+        let _ = self.home.set(schema);
+    }
+
+    /// The schema in which all connections are, once one was opened.
+    pub(super) fn home(&self) -> Option<&str> {
+        self.home.get().map(String::as_str)
+    }
+
+    /// H1: a connection that is not pinned to its schema is not used.
+    fn check_pin(&self, found: &Whereabouts) -> Result<(), StoreError> {
+        let refuse = |what: String| {
+            Err(StoreError::Failed(format!(
+                "the database {} gave a connection that {what}; the connection is refused",
+                self.location
+            )))
+        };
+        if let Some(schema) = &self.options.schema {
+            let pinned = [format!("\"{schema}\""), schema.clone()];
+            if !pinned.contains(&found.search_path) {
+                return refuse(format!(
+                    "is not pinned to the schema '{schema}' but to {}: something between drops the options of \
+                     connections; add pgbouncer=true to the URL if it is a transaction pooler",
+                    found.search_path
+                ));
+            }
+        }
+        let Some(home) = self.home.get() else {
+            return Ok(());
+        };
+        let place = found.schema.as_deref().unwrap_or("none");
+        if place != home {
+            return refuse(format!(
+                "is in the schema '{place}' and not in '{home}': the schema is gone, or the role lost the right to use it"
+            ));
+        }
+        match &found.tables {
+            Some(tables) if tables == home => Ok(()),
+            Some(tables) => refuse(format!(
+                "finds the engine's tables in the schema '{tables}' and not in '{home}'"
+            )),
+            None => refuse(format!("finds no tables of the engine in '{home}'")),
         }
     }
 
@@ -152,14 +234,20 @@ impl Session {
         let closed = Arc::new(OnceLock::new());
         let client = self.dial(&closed).await?;
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
-        // Messages in English, as far as the role may choose: they tell what the client library does not.
-        let english = "DO $$BEGIN SET lc_messages = 'C'; EXCEPTION WHEN OTHERS THEN NULL; END$$";
-        if self.pooled {
+        let text = if self.pooled {
             // In one transaction, so that one server connection sees all of it.
-            client.batch_execute("BEGIN").await.map_err(told)?;
+            format!("{}; {WHEREABOUTS}", self.begin)
         } else {
-            client.batch_execute(english).await.map_err(told)?;
-        }
+            format!("{ARRIVAL}{WHEREABOUTS}")
+        };
+        let answer = client.simple_query(&text).await.map_err(told)?;
+        let Some(found) = Whereabouts::read(&answer) else {
+            return Err(StoreError::Unavailable(format!(
+                "the database {} does not say where a connection is",
+                self.location
+            )));
+        };
+        self.check_pin(&found)?;
         let mut connection = AsyncPgConnection::try_from(client).await.map_err(|error| {
             StoreError::Unavailable(format!(
                 "the database {} cannot be used: {error}",
@@ -176,6 +264,7 @@ impl Session {
         }
         Ok(Link {
             connection,
+            pid: found.pid,
             closed,
             used: Instant::now(),
         })
@@ -285,6 +374,13 @@ impl Session {
         tokio::spawn(forward(connection, sender));
         Ok((client, receiver))
     }
+
+    /// Checks the listener's connection like any other one.
+    pub(super) async fn verify(&self, client: &Client) -> Result<(), StoreError> {
+        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        let answer = client.simple_query(WHEREABOUTS).await.map_err(told)?;
+        Whereabouts::read(&answer).map_or(Ok(()), |found| self.check_pin(&found))
+    }
 }
 
 /// Sends what others notify; ends with the connection, and the receiver learns it.
@@ -327,6 +423,8 @@ fn note_end(end: Result<(), tokio_postgres::Error>, closed: &OnceLock<String>) {
 /// An open connection.
 pub(super) struct Link {
     pub(super) connection: AsyncPgConnection,
+    /// The server's process.
+    pid: i32,
     /// Why it ended, once it has.
     closed: Arc<OnceLock<String>>,
     used: Instant,

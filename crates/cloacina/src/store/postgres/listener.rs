@@ -208,6 +208,7 @@ async fn hear_and_tell(
     let lost = |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
     let opening = async {
         let (client, notifications) = session.listen().await?;
+        session.verify(&client).await?;
         // A notification need not survive a power loss.
         let listen = format!("SET synchronous_commit = off; LISTEN \"{channel}\"");
         client.batch_execute(&listen).await.map_err(lost)?;
@@ -252,7 +253,8 @@ async fn hear_and_tell(
 
 /// The channel of a schema: notifications are for a whole database.
 fn channel_of(session: &Session) -> String {
-    let schema = session.options.schema.as_deref().unwrap_or("");
+    // Not what was asked for: a role's sessions may begin in its schema without being told.
+    let schema = session.home().unwrap_or_default();
     let digest = Sha256::digest(schema.as_bytes());
     let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
     format!("cloacina_{short:016x}")

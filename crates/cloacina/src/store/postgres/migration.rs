@@ -121,16 +121,25 @@ pub(super) async fn look(
     Ok(schema)
 }
 
-/// Makes the schema what this program needs, or says why not.
+/// Makes the schema what this program needs, or says why not. From then on connections have to be in it.
 pub(super) async fn prepare(
     connection: &AsyncPgConnection,
     session: &Session,
 ) -> Result<(), Fault> {
+    let schema = bring_up(connection, session).await?;
+    schema.check_pin(session)?;
+    if let Some(name) = schema.name {
+        session.settle(name);
+    }
+    Ok(())
+}
+
+async fn bring_up(connection: &AsyncPgConnection, session: &Session) -> Result<Schema, Fault> {
     let location = &session.location;
     let schema = look(connection, session).await?;
     schema.refuse_newer(location)?;
     if schema.pending.is_empty() {
-        return Ok(schema.check_pin(session)?);
+        return Ok(schema);
     }
     if !session.options.auto_migrate {
         let what = match (&schema.name, &session.options.schema) {
@@ -142,7 +151,8 @@ pub(super) async fn prepare(
         ))));
     }
     check_rights(connection, session, &schema).await?;
-    migrate(connection, session).await
+    migrate(connection, session).await?;
+    look(connection, session).await
 }
 
 /// A tenant's role may use its schema and not change it: it is told whose work that is.
