@@ -9,7 +9,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
 OPTIONS = (
     "-c fsync=off -c full_page_writes=off -c max_connections=300 "
-    "-c log_statement=all -c log_min_error_statement=debug1"
+    "-c log_min_error_statement=debug1 -c log_statement="
 )
 # The superuser is trusted, so that tests can look; everybody else proves who they are.
 RULES = """\
@@ -23,9 +23,9 @@ host all all 127.0.0.1/32 scram-sha-256
 class TenantServer:
     """A server of one test module's own, in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, log: str = "all") -> None:
         self.folder = folder
-        environment = {**os.environ, "POSTGRES_OPTIONS": OPTIONS}
+        environment = {**os.environ, "POSTGRES_OPTIONS": OPTIONS + log}
         started = subprocess.run(
             [str(SCRIPT), "start", str(folder)],
             check=True,

@@ -216,6 +216,9 @@ class Runner:
     def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
         """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
 
+    def tenant(self, schema: str, database_url: str | None = None) -> Runner:
+        """A runner for a tenant's schema, which shares this one's workers and connections."""
+
     @property
     def location(self) -> str:
         """The database, without a password."""

@@ -3,6 +3,7 @@
 mod database_admin;
 mod describe;
 mod engine_handle;
+mod family;
 mod history;
 
 pub use database_admin::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};

@@ -15,6 +15,7 @@ mod liveness;
 mod mailbox;
 mod process;
 mod registry;
+mod shared_workers;
 mod shutdown;
 mod submitting;
 mod tokio_executor;
@@ -26,6 +27,7 @@ pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use registry::{Handler, Registration};
+pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{

@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::types::sync::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
@@ -175,7 +174,7 @@ impl Drop for Listener {
 }
 
 async fn listen(session: &Session, bell: &Bell) {
-    let channel = channel_of(session);
+    let channel = session.channel();
     let mut backoff = FIRST_BACKOFF;
     loop {
         let outcome = tokio::select! {
@@ -208,7 +207,6 @@ async fn hear_and_tell(
     let lost = |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
     let opening = async {
         let (client, notifications) = session.listen().await?;
-        session.verify(&client).await?;
         // A notification need not survive a power loss.
         let listen = format!("SET synchronous_commit = off; LISTEN \"{channel}\"");
         client.batch_execute(&listen).await.map_err(lost)?;
@@ -249,13 +247,4 @@ async fn hear_and_tell(
             }
         }
     }
-}
-
-/// The channel of a schema: notifications are for a whole database.
-fn channel_of(session: &Session) -> String {
-    // Not what was asked for: a role's sessions may begin in its schema without being told.
-    let schema = session.home().unwrap_or_default();
-    let digest = Sha256::digest(schema.as_bytes());
-    let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
-    format!("cloacina_{short:016x}")
 }
