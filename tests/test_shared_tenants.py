@@ -168,7 +168,10 @@ def test_h4_tenants_with_their_own_credentials(url):
             assert result.final_context["second"] == f"{name}-1".upper()
             roles = f"SELECT DISTINCT usename FROM pg_stat_activity WHERE usename = '{credentials.username}'"
             assert psql(url, roles) == credentials.username
+        with pytest.raises(ConfigurationError, match="other credentials"):
+            runner.tenant(made[0].schema_name, made[1].connection_string)
         # One tenant's credentials do not open another's schema.
+        runner.tenant(made[0].schema_name, made[0].connection_string).shutdown()
         with pytest.raises(cloaca.DatabaseError):
             runner.tenant(made[0].schema_name, made[1].connection_string)
         # Work of another process is heard at once, over the shared listener.
@@ -264,6 +267,7 @@ def test_h4_a_tenant_that_cannot_be_is_refused(url, tmp_path):
         with pytest.raises(ConfigurationError, match="its own database"):
             runner.tenant("acme", elsewhere)
         tenant = runner.tenant("acme")
+        assert runner.tenant("acme") is tenant
         with pytest.raises(ConfigurationError, match="no tenants of its own"):
             tenant.tenant("inner")
     with (

@@ -71,9 +71,11 @@ class DefaultRunner(ControlMethods, TenantMethods):
         from cloaca._start import start
 
         self._crew: Any = None
-        self._begin(start(database_url, config, schema))
+        self.begin(start(database_url, config, schema))
 
-    def _begin(self, started: Started) -> None:
+    def begin(self, started: Started) -> None:
+        """Take a started engine over. Private."""
+        TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
         self._crew = started.crew
@@ -391,7 +393,8 @@ class DefaultRunner(ControlMethods, TenantMethods):
 
         Nothing is lost.
         """
-        if self._crew is None or self._shut:
+        # A tenant's runner is its parent's to shut down.
+        if self._crew is None or self._shut or self._crew.is_guest:
             return
         import warnings
 

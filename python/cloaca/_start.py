@@ -25,6 +25,8 @@ _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 class GuestCrew:
     """The threads of a tenant's runner: those of the runner that made it, which ends them."""
 
+    is_guest = True
+
     def join(self, timeout: float) -> None:
         """They go on."""
 
