@@ -6,6 +6,7 @@ import logging
 import shutil
 import string
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +149,46 @@ def test_h2_a_workflow_of_the_same_name_never_crosses(admin, admin_url):
             handle.id for handle in handles["a"]
         }
         assert len(runner_b.events(foreign)) > 0
+
+
+VICTIM = """
+    import os, signal, sys
+    import cloaca
+
+    with cloaca.WorkflowBuilder("dies"):
+        @cloaca.task
+        def work(context):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        print(runner.submit("dies").id, flush=True)
+        runner.run_forever()
+"""
+
+
+def test_h2_rescue_and_events_stay_inside(admin, admin_url, script):
+    a, b = admin.create_tenant(config()), admin.create_tenant(config())
+    process = script(VICTIM, a.connection_string)
+    execution_id = process.communicate(timeout=60)[0].strip()
+    with cloaca.WorkflowBuilder("dies"):
+
+        @cloaca.task
+        def work(context):
+            context["rescued"] = True
+
+    state = f"SELECT state FROM {a.schema_name}.cloacina_tasks"
+    with DefaultRunner(b.connection_string) as runner:
+        # Time enough for a rescue, had it been its own.
+        for _ in range(3):
+            assert runner.execute("dies").status == "Completed"
+            time.sleep(0.5)  # dead runners are looked for once a second
+        assert psql(admin_url, state) == "2"
+        with pytest.raises(cloaca.CloacaException, match="no execution"):
+            runner.events(execution_id)
+    with DefaultRunner(a.connection_string) as runner:
+        result = runner.get_handle(execution_id).result(60)
+        assert result.final_context["rescued"] is True
+        assert "task_rescued" in {event.type for event in runner.events(execution_id)}
 
 
 def test_h2_the_same_tenant_twice_is_a_clear_error(admin):

@@ -11,13 +11,21 @@ mod cutting_proxy;
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "no test here stops a server")]
 mod private_postgres;
+#[path = "runner/support.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod support;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::RunnerConfig;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::{ListQuery, Store, StoreError};
 use cloacina::types::ErrorCode;
 use cloacina::{DatabaseAdmin, Tenant, TenantConfig};
 use cutting_proxy::{Cut, Proxy};
 use private_postgres::{fresh_name, shared};
+use support::{body, define, request, task, until, wait, wrote};
 
 /// Runs SQL as the superuser; the first column of every row.
 fn administer(url: &str, sql: &str) -> Vec<String> {
@@ -266,5 +274,123 @@ fn h2_passwords_are_in_no_debug_text() {
         format!("{admin:?}"),
     ] {
         assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+fn open(url: &str, connections: usize) -> EngineHandle {
+    let config = RunnerConfig {
+        db_pool_size: connections,
+        ..RunnerConfig::default()
+    };
+    let options = OpenOptions {
+        config,
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
+    EngineHandle::open(url, options).unwrap()
+}
+
+/// The most sessions that a database had while `work` ran.
+fn most_sessions(url: &str, work: impl FnOnce()) -> usize {
+    let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+                    .await
+                    .unwrap();
+                tokio::spawn(connection);
+                let count = client
+                    .prepare(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                         AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+                    )
+                    .await
+                    .unwrap();
+                while !done.load(Ordering::Acquire) {
+                    let row = client.query_one(&count, &[]).await.unwrap();
+                    let now = usize::try_from(row.get::<_, i64>(0)).unwrap();
+                    most.fetch_max(now, Ordering::AcqRel);
+                }
+            });
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::Release);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    most.into_inner()
+}
+
+#[test]
+fn h4_tenants_in_one_process_keep_apart_and_within_the_connections() {
+    const TENANTS: usize = 12;
+    const EXECUTIONS: usize = 30;
+    for connections in [3, 5] {
+        let url = fresh_database();
+        let most = most_sessions(&url, || {
+            let parent = open(&url, connections);
+            let names: Vec<String> = (0..TENANTS).map(|number| format!("t{number}")).collect();
+            let engines: Vec<EngineHandle> = names
+                .iter()
+                .map(|name| parent.open_tenant(name, None, || None).unwrap())
+                .collect();
+            for (name, engine) in names.iter().zip(&engines) {
+                let name = format!("\"{name}\"");
+                let tell = body(move |_| wrote("tenant", &name));
+                define(engine, "same_name", vec![(task("tell", &[]), tell)]);
+            }
+            let submitted: Vec<_> = engines
+                .iter()
+                .map(|engine| {
+                    let requests = (0..EXECUTIONS).map(|_| request("same_name")).collect();
+                    engine.submit(requests).unwrap()
+                })
+                .collect();
+            for ((name, engine), ids) in names.iter().zip(&engines).zip(&submitted) {
+                for id in ids {
+                    let ended = wait(engine, *id);
+                    let context = ended.final_context();
+                    assert_eq!(context.get("tenant").unwrap().as_str(), format!("\"{name}\""));
+                }
+            }
+            let foreign = engines[0].execution(submitted[1][0]).unwrap_err();
+            assert_eq!(foreign.code, ErrorCode::ExecutionNotFound);
+            parent.stop(std::time::Duration::from_secs(20));
+            assert!(engines.iter().all(EngineHandle::is_closed));
+        });
+        assert!(most <= connections, "{most} sessions of {connections}");
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        until("all sessions end", || administer(&url, left) == ["0"]);
+    }
+}
+
+#[test]
+fn h4_tenants_survive_the_loss_of_all_connections() {
+    let url = fresh_database();
+    let parent = open(&url, 4);
+    let engines: Vec<EngineHandle> = (0..6)
+        .map(|number| {
+            parent
+                .open_tenant(&format!("t{number}"), None, || None)
+                .unwrap()
+        })
+        .collect();
+    for engine in &engines {
+        let tell = body(|_| wrote("done", "true"));
+        define(engine, "work", vec![(task("tell", &[]), tell)]);
+    }
+    for _ in 0..5 {
+        end_sessions(&url);
+        for engine in &engines {
+            let id = engine.submit(vec![request("work")]).unwrap()[0];
+            wait(engine, id);
+        }
     }
 }
