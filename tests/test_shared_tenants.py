@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tenant_server import TenantServer, psql
 
 import cloaca
 from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunnerConfig
-from tenant_server import TenantServer, psql
 
 # The full length: CLOACA_TEST_TENANT_EXECUTIONS=1000
 TENANTS = 100

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tenant_server import TenantServer, psql
 
 import cloaca
 from cloaca import (
@@ -22,7 +23,6 @@ from cloaca import (
     DefaultRunner,
     TenantConfig,
 )
-from tenant_server import TenantServer, psql
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,7 @@ def test_h2_a_tenant_reaches_its_own_tables_and_nothing_else(admin, admin_url):
         FROM pg_roles WHERE rolname = '{a.username}'"
     assert psql(admin_url, flags) == "f"
     for schema in (b.schema_name, "public"):
-        with pytest.raises(
-            DatabaseError, match="does not let the role|permission denied for table"
-        ):
+        with pytest.raises(DatabaseError, match="does not let the role|permission denied for table"):
             DefaultRunner.with_schema(a.connection_string, schema)
     with pytest.raises(cloaca.MigrationError, match="may not migrate"):
         DefaultRunner.with_schema(a.connection_string, fresh("new"))
@@ -254,19 +252,12 @@ def test_h2_removing_under_a_live_runner_needs_force(admin, admin_url):
         runner.shutdown(timeout=0)
 
 
-def test_h2_a_password_of_every_printable_character_works_and_is_never_shown(server, admin, caplog):
+def test_h2_a_password_of_every_printable_character_works_and_is_never_shown(
+    server, admin, caplog
+):
     caplog.set_level(logging.DEBUG)
     printable = "".join(sorted(set(string.printable) - set("\t\n\r\x0b\x0c")))
-    passwords = [
-        printable,
-        "'; DROP ROLE postgres; --",
-        "\\",
-        "$$",
-        "a b",
-        "%41",
-        "äß€😀",
-        "x" * 200,
-    ]
+    passwords = [printable, "'; DROP ROLE postgres; --", "\\", "$$", "a b", "%41", "äß€😀", "x" * 200]
     define("secret")
     for password in passwords:
         wanted = config(password)
@@ -367,15 +358,7 @@ def test_h3_on_sqlite_a_tenant_is_a_file(url):
 
 
 # What the server is made to refuse, by the tag that its event trigger sees.
-STEPS = [
-    "CREATE SCHEMA",
-    "CREATE TABLE",
-    "CREATE INDEX",
-    "GRANT",
-    "REVOKE",
-    "ALTER DEFAULT PRIVILEGES",
-    "COMMENT",
-]
+STEPS = ["CREATE SCHEMA", "CREATE TABLE", "CREATE INDEX", "GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES", "COMMENT"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -400,9 +383,7 @@ def test_h2_a_step_that_fails_leaves_nothing_behind(step, admin, admin_url):
         (SELECT count(*) FROM pg_namespace WHERE nspname = '{wanted.schema_name}'),
         (SELECT count(*) FROM pg_default_acl), (SELECT count(*) FROM pg_db_role_setting)"""
     assert psql(admin_url, look).split("|")[:3] == ["0", "0", "0"]
-    psql(
-        admin_url, "DROP EVENT TRIGGER IF EXISTS refuse; REVOKE CREATE ON SCHEMA public FROM PUBLIC"
-    )
+    psql(admin_url, "DROP EVENT TRIGGER IF EXISTS refuse; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     admin.create_tenant(wanted)
 
 
