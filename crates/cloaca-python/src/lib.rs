@@ -47,8 +47,7 @@ mod _core {
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
         gate::after_fork_child, nearest, now_us, port::Port, runner::Runner,
-        tenants::DatabaseAdmin, tenants::check_tenant, work::Work,
-        workflow::Workflow,
+        tenants::DatabaseAdmin, tenants::check_tenant, work::Work, workflow::Workflow,
     };
 
     #[pymodule_init]

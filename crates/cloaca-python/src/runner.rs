@@ -105,12 +105,7 @@ impl Runner {
 
     /// A runner for a tenant's schema, which shares this one's workers and connections.
     #[pyo3(signature = (schema, database_url=None))]
-    fn tenant(
-        &self,
-        py: Python<'_>,
-        schema: &str,
-        database_url: Option<&str>,
-    ) -> PyResult<Self> {
+    fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
         let supervision = Arc::clone(&self.supervision);
         let bell = self.loop_port.get().bell();
         let engine = gate::call(py, self.birthplace, || {

@@ -116,7 +116,11 @@ fn h2_creating_a_tenant_leaves_nothing_wherever_the_connection_breaks() {
                         .unwrap();
                 }
                 Err(error) => {
-                    assert_eq!(error.code, ErrorCode::Connection, "message {message}: {error}");
+                    assert_eq!(
+                        error.code,
+                        ErrorCode::Connection,
+                        "message {message}: {error}"
+                    );
                     assert_eq!(left(&url, &config), [""; 0], "message {message}: {error}");
                 }
             }
@@ -210,7 +214,10 @@ fn h1_a_connection_that_finds_its_schema_gone_is_refused() {
         administer(&url, &format!("ALTER SCHEMA {schema} RENAME TO elsewhere"));
         end_sessions(&url);
         let text = refusal(&store);
-        assert!(text.contains("the connection is refused") && text.contains(schema), "{text}");
+        assert!(
+            text.contains("the connection is refused") && text.contains(schema),
+            "{text}"
+        );
         administer(&url, &format!("ALTER SCHEMA elsewhere RENAME TO {schema}"));
         assert!(store.list(&ListQuery::default()).is_ok());
     }
@@ -220,17 +227,26 @@ fn h1_a_connection_that_finds_its_schema_gone_is_refused() {
 fn h1_a_role_that_lost_its_schema_is_refused() {
     let url = fresh_database();
     let config = tenant();
-    let made = DatabaseAdmin::new(&url).unwrap().create_tenant(&config).unwrap();
+    let made = DatabaseAdmin::new(&url)
+        .unwrap()
+        .create_tenant(&config)
+        .unwrap();
     for schema in [Some(made.schema_name.as_str()), None] {
         let mut options = PostgresOptions::from_url(&made.connection_string).unwrap();
         options.schema = schema.map(str::to_owned);
         let store = PostgresStore::open(&options).unwrap();
         let (grantee, schema) = (&made.username, &made.schema_name);
-        administer(&url, &format!("REVOKE USAGE ON SCHEMA {schema} FROM {grantee}"));
+        administer(
+            &url,
+            &format!("REVOKE USAGE ON SCHEMA {schema} FROM {grantee}"),
+        );
         end_sessions(&url);
         let text = refusal(&store);
         assert!(text.contains("the connection is refused"), "{text}");
-        administer(&url, &format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}"));
+        administer(
+            &url,
+            &format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}"),
+        );
         assert!(store.list(&ListQuery::default()).is_ok());
     }
 }
@@ -254,7 +270,10 @@ fn h1_something_between_that_drops_the_pin_is_found() {
     );
     let nothing: [&str; 0] = [];
     assert_eq!(
-        administer(&url, "SELECT nspname FROM pg_namespace WHERE nspname = 'acme'"),
+        administer(
+            &url,
+            "SELECT nspname FROM pg_namespace WHERE nspname = 'acme'"
+        ),
         nothing
     );
     // Told of the pooler, the store pins every transaction.
@@ -356,7 +375,10 @@ fn h4_tenants_in_one_process_keep_apart_and_within_the_connections() {
                 for id in ids {
                     let ended = wait(engine, *id);
                     let context = ended.final_context();
-                    assert_eq!(context.get("tenant").unwrap().as_str(), format!("\"{name}\""));
+                    assert_eq!(
+                        context.get("tenant").unwrap().as_str(),
+                        format!("\"{name}\"")
+                    );
                 }
             }
             let foreign = engines[0].execution(submitted[1][0]).unwrap_err();

@@ -5,9 +5,7 @@ use std::fmt;
 use crate::store::DatabaseUrl;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, Secret, admin};
-use crate::types::{
-    Error, ErrorCode, check_password, check_role_name, check_tenant_schema_name,
-};
+use crate::types::{Error, ErrorCode, check_password, check_role_name, check_tenant_schema_name};
 
 /// What a tenant is to be. Since 0.1.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -192,8 +190,7 @@ impl DatabaseAdmin {
 /// 192 bits from the operating system, in characters that need no quoting anywhere.
 #[cfg(feature = "postgres")]
 fn generate() -> Result<Secret, Error> {
-    const ALPHABET: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::new(

@@ -1,7 +1,7 @@
 //! One runner on one database: the object that both languages' `DefaultRunner` wrap.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::types::sync::Mutex;
@@ -13,7 +13,8 @@ use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueue, WorkQueues,
+    Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueue,
+    WorkQueues,
 };
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, PostgresStore};

@@ -202,5 +202,7 @@ fn no_schemas(location: &str) -> Error {
         ErrorCode::Configuration,
         format!("SQLite has no schemas, so a runner on {location} has no tenants"),
     )
-    .with_hint("a tenant is a file there: start a DefaultRunner for each, like sqlite:///tenant_a.db")
+    .with_hint(
+        "a tenant is a file there: start a DefaultRunner for each, like sqlite:///tenant_a.db",
+    )
 }

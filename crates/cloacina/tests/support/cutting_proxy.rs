@@ -54,7 +54,8 @@ impl Proxy {
 
 fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBool) {
     let muted = Arc::new(AtomicBool::new(false));
-    let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let (mut from_server, mut to_client) =
+        (server.try_clone().unwrap(), client.try_clone().unwrap());
     let mute = Arc::clone(&muted);
     std::thread::spawn(move || {
         let mut buffer = [0; 8192];
@@ -98,7 +99,9 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     stream.read_exact(&mut message).ok()?;
     let length: [u8; 4] = message[message.len() - 4..].try_into().ok()?;
-    let rest = usize::try_from(u32::from_be_bytes(length)).ok()?.checked_sub(4)?;
+    let rest = usize::try_from(u32::from_be_bytes(length))
+        .ok()?
+        .checked_sub(4)?;
     let start = message.len();
     message.resize(start + rest, 0);
     stream.read_exact(&mut message[start..]).ok()?;
@@ -109,7 +112,10 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
 fn without_options(start: &[u8]) -> Vec<u8> {
     let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
     let mut kept = start[4..8].to_vec();
-    for pair in texts.chunks(2).filter(|pair| pair.len() == 2 && !pair[0].is_empty()) {
+    for pair in texts
+        .chunks(2)
+        .filter(|pair| pair.len() == 2 && !pair[0].is_empty())
+    {
         if pair[0] != b"options" {
             kept.extend([pair[0], &[0], pair[1], &[0]].concat());
         }

@@ -182,7 +182,14 @@ async fn check_rights(
     if creates {
         return Ok(());
     }
-    let (what, version) = (if exists { "lacks" } else { "does not exist and lacks" }, schema.pending.join(", "));
+    let (what, version) = (
+        if exists {
+            "lacks"
+        } else {
+            "does not exist and lacks"
+        },
+        schema.pending.join(", "),
+    );
     Err(Fault::Told(StoreError::Migration(format!(
         "the schema '{name}' of the database {location} {what} the version {version}, and the role '{role}' may not \
          migrate it; run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL"

@@ -112,7 +112,11 @@ async fn route(
             routes.lock().remove(&channel);
             if let Some(client) = client.upgrade() {
                 // An error means that the connection ends, and the channel with it.
-                drop(client.batch_execute(&format!("UNLISTEN \"{channel}\"")).await);
+                drop(
+                    client
+                        .batch_execute(&format!("UNLISTEN \"{channel}\""))
+                        .await,
+                );
             }
         }
     }

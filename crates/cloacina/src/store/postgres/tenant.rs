@@ -59,7 +59,9 @@ impl PostgresStore {
         match self.berth.get() {
             Some(berth) => {
                 let (key, session) = (berth.key, &*self.session);
-                berth.pool.lend(key, session, |lane| lane.run(session, work))
+                berth
+                    .pool
+                    .lend(key, session, |lane| lane.run(session, work))
             }
             None => self.writer.lock().run(&self.session, work),
         }

@@ -47,11 +47,7 @@ query! {
 /// # Errors
 /// When the schema or the role exists, the administrator lacks a right, or the database does not answer. Then there is
 /// neither of them.
-pub fn create(
-    options: &PostgresOptions,
-    role: &str,
-    password: &Secret,
-) -> Result<(), StoreError> {
+pub fn create(options: &PostgresOptions, role: &str, password: &Secret) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     // The server and its log never see the password itself.
     let verifier = postgres_protocol::password::scram_sha_256(password.0.as_bytes());
@@ -77,10 +73,7 @@ async fn make(
         ))
         .await?;
     shared
-        .batch_execute(&format!(
-            "COMMENT ON ROLE \"{role}\" IS '{}'",
-            mark(schema)
-        ))
+        .batch_execute(&format!("COMMENT ON ROLE \"{role}\" IS '{}'", mark(schema)))
         .await?;
     migration::apply(connection, session).await?;
     shared.batch_execute(&grants(schema, role)).await?;
@@ -91,7 +84,9 @@ async fn make(
     let (may_connect, database) = connects.into_iter().next().unwrap_or_default();
     if !may_connect {
         shared
-            .batch_execute(&format!("GRANT CONNECT ON DATABASE {database} TO \"{role}\""))
+            .batch_execute(&format!(
+                "GRANT CONNECT ON DATABASE {database} TO \"{role}\""
+            ))
             .await?;
     }
     // So that the credentials work with any client, and with a runner that names no schema.

@@ -144,15 +144,18 @@ async fn find(
         marked: mark(schema),
     };
     let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(&mut connection).await?;
-    let parts = rows.into_iter().next().map(
-        |(has_schema, has_tables, owner, has_role, role_is_its)| Parts {
-            has_schema,
-            has_tables,
-            owner,
-            has_role,
-            role_is_its,
-        },
-    );
+    let parts =
+        rows.into_iter()
+            .next()
+            .map(
+                |(has_schema, has_tables, owner, has_role, role_is_its)| Parts {
+                    has_schema,
+                    has_tables,
+                    owner,
+                    has_role,
+                    role_is_its,
+                },
+            );
     Ok(parts.unwrap_or_default())
 }
 

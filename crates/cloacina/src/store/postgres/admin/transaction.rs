@@ -69,10 +69,11 @@ fn attempt(
 fn settle(session: &Session, name: &str, error: StoreError) -> Result<(), StoreError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let asked: Result<Vec<Option<String>>, StoreError> = Lane::new().run(session, async |connection, session| {
-            let name = name.to_owned();
-            session.read(connection, Outcome { name }).await
-        });
+        let asked: Result<Vec<Option<String>>, StoreError> =
+            Lane::new().run(session, async |connection, session| {
+                let name = name.to_owned();
+                session.read(connection, Outcome { name }).await
+            });
         let unknown = match asked {
             Ok(answers) => match answers.into_iter().next().flatten().as_deref() {
                 Some("committed") => return Ok(()),
