@@ -90,7 +90,9 @@ fn drive(mut coordinator: Coordinator, parts: &Parts) {
         match message {
             Message::Submit { reply, .. } => reply(Err(error.clone())),
             Message::Control { reply, .. } => reply(Err(error.clone())),
-            Message::Register { reply, .. } => reply(Err(error.clone())),
+            Message::Register { reply, .. } | Message::Serve { reply, .. } => {
+                reply(Err(error.clone()));
+            }
             Message::Stop { reply, .. } => reply(Ok(())),
             _ => {}
         }

@@ -1,9 +1,12 @@
 //! Runs Rust tasks as futures on tokio.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
@@ -15,9 +18,11 @@ use super::{Mailbox, Message};
 use crate::engine::{Finish, Outcome};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
+/// A task in Rust under way.
+pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
 /// A task in Rust: takes the assignment, gives its outcome.
-pub type TaskFunction =
-    Arc<dyn Fn(Assignment) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
 
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
@@ -60,7 +65,7 @@ impl TokioExecutor {
         if runtime.is_none() {
             let built = tokio::runtime::Builder::new_multi_thread()
                 .thread_name("cloacina-tasks")
-                .enable_time()
+                .enable_all()
                 .build()
                 .map_err(|error| {
                     Error::new(
@@ -134,11 +139,9 @@ impl Inner {
         let mut running = self.running.lock();
         let task = runtime.spawn(async move {
             let outcome = match function {
-                // A task of its own, so that a panic is that task's failure.
-                Some(function) => match tokio::spawn(function(assignment)).await {
-                    Ok(outcome) => outcome,
-                    Err(error) => Outcome::Failed(panic_failure(error)),
-                },
+                Some(function) => CatchPanic(Box::pin(async move { function(assignment).await }))
+                    .await
+                    .unwrap_or_else(|panic| Outcome::Failed(panic_failure(&*panic))),
                 None => Outcome::Released,
             };
             inner.running.lock().remove(&token);
@@ -167,15 +170,27 @@ impl Inner {
     }
 }
 
-fn panic_failure(error: tokio::task::JoinError) -> Failure {
-    let message = match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the task panicked".to_owned()),
-        Err(error) => error.to_string(),
-    };
+/// Makes a panic of a task's future that task's failure. Dropping it drops the future: an abort ends the task itself.
+struct CatchPanic(TaskFuture);
+
+impl Future for CatchPanic {
+    type Output = Result<Outcome, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        // A future that panicked is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+fn panic_failure(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the task panicked".to_owned());
     Failure {
         kind: "panic".to_owned(),
         message,
