@@ -23,6 +23,9 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
         Ok(task) => Ok(quote!(#function #task)),
         Err(error) => {
             let error = error.into_compile_error();
+            if function.sig.receiver().is_some() {
+                return Ok(quote!(#function #error)); // no type can stand in an `impl`
+            }
             let name = &function.sig.ident;
             let visibility = &function.vis;
             let absent = absent(name);

@@ -196,7 +196,11 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
 impl Entry {
     fn span(&self) -> Span {
         match self {
-            Self::Function(path) => path.span(),
+            // The name itself, of a path as `tasks::load`.
+            Self::Function(path) => path
+                .segments
+                .last()
+                .map_or_else(|| path.span(), |last| last.ident.span()),
             Self::External(external) => external.word.span(),
         }
     }

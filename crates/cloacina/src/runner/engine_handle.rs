@@ -12,7 +12,7 @@ use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
+    Reply, RunnerConfig, Service, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
@@ -192,6 +192,11 @@ impl EngineHandle {
             registration,
             reply,
         })
+    }
+
+    /// Takes handlers for external tasks of a workflow that another program defines; an error when they contradict it.
+    pub fn begin_serve(&self, service: Service) -> Answer<()> {
+        self.ask(|reply| Message::Serve { service, reply })
     }
 
     /// Starts executions, all or none; they are durable when this returns.

@@ -42,8 +42,11 @@ impl<const N: usize> WorkflowOutline<N> {
 
     /// Reports what is wrong about one task.
     ///
+    /// The caller's place, which is the task's in the user's source, is the only one that the compiler shows.
+    ///
     /// # Panics
     /// When something is: the message is the compiler's error.
+    #[track_caller]
     pub const fn check(&self, task: usize) {
         let id = self.tasks[task].id;
         let mut earlier = 0;
@@ -73,6 +76,7 @@ impl<const N: usize> WorkflowOutline<N> {
         }
     }
 
+    #[track_caller]
     const fn check_names(&self, task: usize, names: &[&str], what: &str) {
         let mut index = 0;
         while index < names.len() {
@@ -285,6 +289,7 @@ impl Text {
         self
     }
 
+    #[track_caller]
     const fn fail(&self) -> ! {
         let (text, _) = self.bytes.split_at(self.length);
         match std::str::from_utf8(text) {
