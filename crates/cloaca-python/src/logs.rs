@@ -4,14 +4,14 @@
 //! to Python, so that a log line neither waits for the interpreter nor for a handler.
 
 use std::fmt::{Debug, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing::field::{Field as Name, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
-use tracing::subscriber::{Interest, Subscriber};
-use tracing::{Event as LogEvent, Level, Metadata};
+use tracing::subscriber::{Interest, NoSubscriber, Subscriber};
+use tracing::{Dispatch, Event as LogEvent, Level, Metadata};
 
 use crate::supervision::{Event, Supervision};
 
@@ -121,8 +121,13 @@ pub struct LogQueue {
     threshold: Threshold,
 }
 
+/// With a single subscriber alive, `tracing` asks that of the *calling* thread which log lines are wanted, and remembers
+/// the answer for all threads. Python's threads have none. A second one makes it ask every subscriber.
+static COMPANION: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
 impl LogQueue {
-    pub const fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
+    pub fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
+        LazyLock::force(&COMPANION);
         Self {
             supervision,
             threshold,
