@@ -4,8 +4,8 @@
 //! to Python, so that a log line neither waits for the interpreter nor for a handler.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use tracing::field::{Field as Name, Visit};
 use tracing::level_filters::LevelFilter;

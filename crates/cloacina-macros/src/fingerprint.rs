@@ -70,13 +70,17 @@ mod tests {
 
     #[test]
     fn a4_layout_comments_attributes_and_the_name_do_not_count() {
-        let plain = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1)?; Ok(()) }");
-        let dressed = of("/// Loads.\npub async fn other(c: &mut Context) -> Result<(), TaskError> {
+        let plain = of(
+            "async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1)?; Ok(()) }",
+        );
+        let dressed = of(
+            "/// Loads.\npub async fn other(c: &mut Context) -> Result<(), TaskError> {
             // One row.
             #[expect(unused)]
             c.set( \"n\" , 1 ) ? ;
             Ok( () )
-        }");
+        }",
+        );
         assert_eq!(plain, dressed);
     }
 

@@ -4,7 +4,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitBool, LitStr, Path, Token, UnOp, bracketed};
+use syn::{
+    Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitBool, LitStr, Path, Token, UnOp, bracketed,
+};
 
 use crate::rule::Rule;
 use crate::word::unknown;
@@ -120,7 +122,10 @@ impl Options {
                 let variant = match word.value().as_str() {
                     "fixed" => quote!(Fixed),
                     "linear" => quote!(Linear { multiplier: 1.0 }),
-                    "exponential" => quote!(Exponential { base: 2.0, multiplier: 1.0 }),
+                    "exponential" => quote!(Exponential {
+                        base: 2.0,
+                        multiplier: 1.0
+                    }),
                     other => {
                         let known = ["fixed", "linear", "exponential"];
                         return Err(unknown(word.span(), "retry_backoff", other, &known));
@@ -177,7 +182,9 @@ impl Options {
     fn read_condition(&mut self, value: ParseStream) -> Result<(), Error> {
         let condition = if value.peek(syn::token::Bracket) {
             let patterns = list(value, |input| input.parse::<LitStr>())?;
-            quote!(Patterns(::std::vec![#(::std::string::String::from(#patterns)),*]))
+            quote!(Patterns(
+                ::std::vec![#(::std::string::String::from(#patterns)),*]
+            ))
         } else {
             let word: LitStr = value.parse()?;
             match word.value().as_str() {

@@ -20,7 +20,10 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
         return refuse(signature.fn_token.span, "a task is an `async fn`");
     }
     if !signature.generics.params.is_empty() {
-        return refuse(signature.generics.span(), "a task has no generic parameters");
+        return refuse(
+            signature.generics.span(),
+            "a task has no generic parameters",
+        );
     }
     if let Some(unsafety) = &signature.unsafety {
         return refuse(unsafety.span, "a task is not `unsafe`");

@@ -54,7 +54,10 @@ impl Parse for Entry {
         };
         let options = parse_arguments(input)?;
         let Some(id) = options.id.clone() else {
-            return Err(Error::new(word.span(), "an external task needs its id: external_task(id = \"…\")"));
+            return Err(Error::new(
+                word.span(),
+                "an external task needs its id: external_task(id = \"…\")",
+            ));
         };
         check_own(&id, &options)?;
         Ok(Self::External(Box::new(External { word, id, options })))
@@ -95,7 +98,8 @@ impl Parse for Parts {
                 input.parse::<Token![,]>()?;
             }
         }
-        let missing = |what: &str| Error::new(Span::call_site(), format!("a workflow needs {what}"));
+        let missing =
+            |what: &str| Error::new(Span::call_site(), format!("a workflow needs {what}"));
         Ok(Self {
             name: name.ok_or_else(|| missing("its name: \"…\""))?,
             description,

@@ -29,7 +29,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut input = Context::new();
     input.set("day", "2026-01-01")?;
     let result = runner.execute(&etl, input).await?.into_completed()?;
-    println!("{} {}", result.status(), result.final_context().get::<i64>("total")?);
+    println!(
+        "{} {}",
+        result.status(),
+        result.final_context().get::<i64>("total")?
+    );
     runner.shutdown().await?;
     Ok(())
 }

@@ -58,7 +58,10 @@ fn b3_merges_are_deterministic() {
         merged: String,
     }
     for Vector { values, merged } in read::<Vec<Vector>>("merges.json") {
-        let parsed: Vec<Json> = values.iter().map(|text| Json::parse(text).unwrap()).collect();
+        let parsed: Vec<Json> = values
+            .iter()
+            .map(|text| Json::parse(text).unwrap())
+            .collect();
         let result = merge_values(&parsed.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(result.as_str(), merged, "{values:?}");
     }
@@ -173,7 +176,11 @@ fn d1_delays_are_the_policy_s() {
             attempt,
             delay_us,
         } = vector;
-        assert_eq!(retry_delay(&policy, attempt, 0.5), delay_us, "{policy:?} {attempt}");
+        assert_eq!(
+            retry_delay(&policy, attempt, 0.5),
+            delay_us,
+            "{policy:?} {attempt}"
+        );
     }
 }
 
@@ -184,7 +191,11 @@ fn a4_versions_never_change() {
         definition: WorkflowDefinition,
         version: String,
     }
-    for Vector { definition, version } in read::<Vec<Vector>>("versions.json") {
+    for Vector {
+        definition,
+        version,
+    } in read::<Vec<Vector>>("versions.json")
+    {
         let workflow = Workflow::new(definition).unwrap();
         assert_eq!(workflow.version(), version, "{:?}", workflow.definition());
     }

@@ -81,9 +81,8 @@ impl DefaultRunnerBuilder {
         let from_environment = || std::env::var("CLOACA_DATABASE_URL").ok();
         let Some(url) = self.database_url.or_else(from_environment) else {
             return Err(
-                Error::new(ErrorCode::Configuration, "there is no database URL").with_hint(
-                    "give one, e.g. \"sqlite:///app.db\", or set CLOACA_DATABASE_URL",
-                ),
+                Error::new(ErrorCode::Configuration, "there is no database URL")
+                    .with_hint("give one, e.g. \"sqlite:///app.db\", or set CLOACA_DATABASE_URL"),
             );
         };
         if self.schema.as_deref() == Some("") {

@@ -291,7 +291,11 @@ mod tests {
     fn get_names_the_key_the_shape_and_the_nearest_key() {
         let context = Context::from_json(r#"{"rows":"many"}"#).unwrap();
         let shape = context.get::<u32>("rows").unwrap_err();
-        assert!(shape.message.contains("key 'rows', a JSON string, is not a u32"));
+        assert!(
+            shape
+                .message
+                .contains("key 'rows', a JSON string, is not a u32")
+        );
         let absent = context.get::<u32>("row").unwrap_err();
         assert_eq!(absent.hint.as_deref(), Some("did you mean 'rows'?"));
     }

@@ -104,10 +104,7 @@ impl fmt::Debug for Workflow {
 /// For a definition that is not valid: the macro has checked it.
 #[doc(hidden)]
 #[must_use]
-pub fn define(
-    definition: WorkflowDefinition,
-    functions: Vec<(&'static str, TaskRun)>,
-) -> Workflow {
+pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, TaskRun)>) -> Workflow {
     let inner = match workflow::Workflow::new(definition) {
         Ok(inner) => Arc::new(inner),
         Err(error) => panic!("{error}"),

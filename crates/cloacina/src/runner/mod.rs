@@ -26,6 +26,4 @@ pub use submission::{ExecutionFilter, ExecutionPage, Submission};
 pub use task::{Task, TaskFuture, TaskHandle, TaskOutline, TaskOutput, TaskRun};
 pub use task_error::TaskError;
 pub use workflow_handle::WorkflowHandle;
-pub use workflow_result::{
-    ErrorInfo, ExecutionError, ExecutionEvent, TaskResult, WorkflowResult,
-};
+pub use workflow_result::{ErrorInfo, ExecutionError, ExecutionEvent, TaskResult, WorkflowResult};

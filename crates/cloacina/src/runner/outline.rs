@@ -53,7 +53,8 @@ impl<const N: usize> WorkflowOutline<N> {
         while earlier < task {
             if equal(self.tasks[earlier].id, id) {
                 let text = self.begin().add("has two tasks with the id '").add(id);
-                text.add("'\nhint: give one of them another id = \"...\"").fail();
+                text.add("'\nhint: give one of them another id = \"...\"")
+                    .fail();
             }
             earlier += 1;
         }
@@ -82,8 +83,15 @@ impl<const N: usize> WorkflowOutline<N> {
         while index < names.len() {
             if position(&self.tasks, names[index]).is_none() {
                 let text = Text::new().add("task '").add(self.tasks[task].id);
-                let text = text.add("' of workflow '").add(self.name).add("' ").add(what);
-                let text = text.add(" unknown task '").add(names[index]).add("'\nhint: ");
+                let text = text
+                    .add("' of workflow '")
+                    .add(self.name)
+                    .add("' ")
+                    .add(what);
+                let text = text
+                    .add(" unknown task '")
+                    .add(names[index])
+                    .add("'\nhint: ");
                 match self.nearest(names[index]) {
                     Some(near) => text.add("did you mean '").add(near).add("'?"),
                     None => text.add("add it to the tasks of this workflow"),
@@ -133,9 +141,7 @@ const fn note<const N: usize>(tasks: &[TaskOutline; N], names: &[&str], needs: &
 }
 
 /// Takes away what waits for nothing until nothing can be taken; from what is left, walks to a task seen before.
-const fn find_cycle<const N: usize>(
-    needs: &[[bool; N]; N],
-) -> ([Option<usize>; N], Option<usize>) {
+const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; N], Option<usize>) {
     let mut open = [0_usize; N];
     let mut free = [0_usize; N];
     let mut free_count = 0;
@@ -335,15 +341,26 @@ mod tests {
     fn a2_each_fault_is_told_once_and_names_the_culprit() {
         assert_eq!(
             complaints([task("load", &[]), task("load", &[])]),
-            ["workflow 'etl' has two tasks with the id 'load'\nhint: give one of them another id = \"...\""]
+            [
+                "workflow 'etl' has two tasks with the id 'load'\nhint: give one of them another id = \"...\""
+            ]
         );
         assert_eq!(
             complaints([task("load", &[]), task("sum", &["lode"])]),
-            ["task 'sum' of workflow 'etl' depends on unknown task 'lode'\nhint: did you mean 'load'?"]
+            [
+                "task 'sum' of workflow 'etl' depends on unknown task 'lode'\nhint: did you mean 'load'?"
+            ]
         );
         assert_eq!(
-            complaints([task("x", &[]), task("c", &["b", "x"]), task("b", &["a"]), task("a", &["c"])]),
-            ["workflow 'etl' has a cycle: c -> a -> b -> c\nhint: remove one of these dependencies"]
+            complaints([
+                task("x", &[]),
+                task("c", &["b", "x"]),
+                task("b", &["a"]),
+                task("a", &["c"])
+            ]),
+            [
+                "workflow 'etl' has a cycle: c -> a -> b -> c\nhint: remove one of these dependencies"
+            ]
         );
         let own = TaskOutline {
             rule_tasks: &["a"],

@@ -93,9 +93,7 @@ impl Submission {
         if let Some(key) = &self.key {
             let length = key.chars().count();
             if !(1..=MAX_KEY).contains(&length) {
-                return refuse(format!(
-                    "a key has 1 to {MAX_KEY} characters, not {length}"
-                ));
+                return refuse(format!("a key has 1 to {MAX_KEY} characters, not {length}"));
             }
         }
         if self.timeout == Some(Duration::ZERO) {
@@ -211,4 +209,3 @@ impl ExecutionPage {
 fn micros(span: Duration) -> Micros {
     Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
 }
-

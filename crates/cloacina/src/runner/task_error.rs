@@ -248,7 +248,13 @@ mod tests {
             Outcome::Snooze { after: 1_000_000 }
         );
         let retry = TaskError::retry_after(second).into_outcome();
-        assert!(matches!(retry, Outcome::Retry { after: Some(1_000_000), .. }));
+        assert!(matches!(
+            retry,
+            Outcome::Retry {
+                after: Some(1_000_000),
+                ..
+            }
+        ));
         assert!(!failure(TaskError::abort("no")).retryable);
     }
 

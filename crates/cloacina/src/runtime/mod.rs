@@ -23,7 +23,7 @@ mod work;
 
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
-pub use driver::{Driver, Parts};
+pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use registry::{Handler, Registration, Service};
 pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};

@@ -197,7 +197,10 @@ mod tests {
         assert!(Json::encode(&f64::NAN).is_err());
         assert!(Json::encode(&vec![Some(1.0), None, Some(f64::INFINITY)]).is_err());
         assert!(Json::encode(&std::collections::BTreeMap::from([("a", (1, f32::NAN))])).is_err());
-        assert_eq!(Json::encode(&(1.5, None::<f64>)).unwrap().as_str(), "[1.5,null]");
+        assert_eq!(
+            Json::encode(&(1.5, None::<f64>)).unwrap().as_str(),
+            "[1.5,null]"
+        );
         assert_eq!(Json::encode("null").unwrap().as_str(), "\"null\"");
     }
 

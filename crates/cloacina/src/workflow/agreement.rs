@@ -59,9 +59,8 @@ fn contradiction(
     governing: &TaskDefinition,
     declared: &TaskDefinition,
 ) -> Option<(&'static str, String, String)> {
-    let ids = |task: &TaskDefinition| -> BTreeSet<String> {
-        task.dependencies.iter().cloned().collect()
-    };
+    let ids =
+        |task: &TaskDefinition| -> BTreeSet<String> { task.dependencies.iter().cloned().collect() };
     if !declared.dependencies.is_empty() && ids(governing) != ids(declared) {
         let list = |task: &TaskDefinition| format!("[{}]", task.dependencies.join(", "));
         return Some(("dependencies", list(governing), list(declared)));

@@ -65,7 +65,10 @@ fn every_option_reaches_the_definition() {
     assert_eq!(definition.priority, Some(-3));
     assert_eq!(definition.max_context_bytes, Some(100));
     assert_eq!(definition.retry.max_attempts, 1);
-    assert_eq!(definition.retry.backoff, Backoff::Linear { multiplier: 1.0 });
+    assert_eq!(
+        definition.retry.backoff,
+        Backoff::Linear { multiplier: 1.0 }
+    );
     assert_eq!(definition.retry.initial_delay, 5_000);
     assert_eq!(definition.retry.max_delay, 7_000);
     assert!(!definition.retry.jitter);

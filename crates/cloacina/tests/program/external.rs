@@ -123,23 +123,34 @@ async fn a_worker_that_contradicts_the_definition_is_refused() {
         })
         .await;
         let worker = start(&database).await;
-        let refused = worker.register_external::<resize>("mismatch").await.unwrap_err();
+        let refused = worker
+            .register_external::<resize>("mismatch")
+            .await
+            .unwrap_err();
         assert_eq!(refused.code, ErrorCode::TaskInvalid);
         assert_eq!(
             refused.message,
             "task 'resize' of workflow 'mismatch' is not an external task"
         );
-        let refused = worker.register_external::<publish>("mismatch").await.unwrap_err();
+        let refused = worker
+            .register_external::<publish>("mismatch")
+            .await
+            .unwrap_err();
         assert!(
             refused.message.contains("has dependencies [] in version")
-                && refused.message.contains("but is declared with [resize] here"),
+                && refused
+                    .message
+                    .contains("but is declared with [resize] here"),
             "{refused}"
         );
         #[task]
         async fn othre(_context: &mut Context) -> Result<(), TaskError> {
             Ok(())
         }
-        let refused = worker.register_external::<othre>("mismatch").await.unwrap_err();
+        let refused = worker
+            .register_external::<othre>("mismatch")
+            .await
+            .unwrap_err();
         assert_eq!(refused.hint.as_deref(), Some("did you mean 'other'?"));
         aside(move || drop(owner)).await;
         worker.shutdown().await.unwrap();
@@ -156,7 +167,10 @@ async fn a_definition_that_comes_later_and_contradicts_is_not_served() {
             let owner = Owner::open(&database);
             move || {
                 // `publish` declares that it follows `resize`.
-                owner.define("later", vec![external("publish", &[]), external("resize", &[])]);
+                owner.define(
+                    "later",
+                    vec![external("publish", &[]), external("resize", &[])],
+                );
                 (owner.submit("later"), owner)
             }
         })

@@ -49,7 +49,10 @@ async fn an_execution_completes_and_its_result_tells_everything() {
         let runner = start(&database).await;
         let result = runner.execute(&workflow, day()).await.unwrap();
         let result = result.into_completed().unwrap();
-        assert_eq!(result.final_context().to_json(), r#"{"rows":[1,2,10],"total":13}"#);
+        assert_eq!(
+            result.final_context().to_json(),
+            r#"{"rows":[1,2,10],"total":13}"#
+        );
         assert_eq!(result.workflow_name(), "simple");
         assert_eq!(result.workflow_version(), workflow.version());
         let tasks = result.tasks();
@@ -75,7 +78,10 @@ async fn executions_are_listed_and_a_key_submits_once() {
         let first = runner.submit_with(submission()).await.unwrap();
         let again = runner.submit_with(submission()).await.unwrap();
         assert_eq!(first.id(), again.id());
-        assert_eq!(again.result().await.unwrap().status(), ExecutionStatus::Completed);
+        assert_eq!(
+            again.result().await.unwrap().status(),
+            ExecutionStatus::Completed
+        );
         // Asked again, and through another handle.
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
@@ -83,7 +89,12 @@ async fn executions_are_listed_and_a_key_submits_once() {
         for handle in runner.submit_many(many).await.unwrap() {
             handle.result_within(PATIENCE).await.unwrap();
         }
-        let filter = || ExecutionFilter::new().workflow(&workflow).tag("kind", "simple").limit(3);
+        let filter = || {
+            ExecutionFilter::new()
+                .workflow(&workflow)
+                .tag("kind", "simple")
+                .limit(3)
+        };
         let page = runner.list_executions(filter()).await.unwrap();
         assert_eq!(page.items.len(), 3);
         let rest = filter().after(page.next.unwrap());
@@ -91,7 +102,14 @@ async fn executions_are_listed_and_a_key_submits_once() {
         assert_eq!(rest.items[0].execution_id(), first.id());
         assert!(rest.next.is_none());
         let failed = filter().status(ExecutionStatus::Failed);
-        assert!(runner.list_executions(failed).await.unwrap().items.is_empty());
+        assert!(
+            runner
+                .list_executions(failed)
+                .await
+                .unwrap()
+                .items
+                .is_empty()
+        );
         runner.shutdown().await.unwrap();
     }
 }
@@ -108,7 +126,10 @@ async fn what_cannot_be_is_refused_with_a_code_and_a_hint() {
         let endless = runner.submit_with(endless).await.unwrap_err();
         assert_eq!(endless.code, ErrorCode::Configuration);
         let nobody = runner.handle("00000000-0000-7000-8000-000000000000".parse().unwrap());
-        assert_eq!(nobody.result().await.unwrap_err().code, ErrorCode::ExecutionNotFound);
+        assert_eq!(
+            nobody.result().await.unwrap_err().code,
+            ErrorCode::ExecutionNotFound
+        );
         runner.shutdown().await.unwrap();
         runner.shutdown().await.unwrap();
         let closed = runner.submit("simple", day()).await.unwrap_err();
@@ -116,7 +137,9 @@ async fn what_cannot_be_is_refused_with_a_code_and_a_hint() {
     }
     let unreadable = DefaultRunner::new("mysql://host/db").await.unwrap_err();
     assert_eq!(unreadable.code, ErrorCode::UrlInvalid);
-    let empty = DefaultRunner::with_schema(":memory:", "").await.unwrap_err();
+    let empty = DefaultRunner::with_schema(":memory:", "")
+        .await
+        .unwrap_err();
     assert_eq!(empty.message, "Schema name cannot be empty");
 }
 
@@ -182,7 +205,11 @@ async fn d2_a_task_can_ask_to_run_again_to_run_later_and_to_fail_for_good() {
             "task 'abort' failed: Abort: enough"
         );
         let error = result.into_completed().unwrap_err();
-        assert!(error.to_string().contains("of workflow 'asks' is Failed: task 'abort'"));
+        assert!(
+            error
+                .to_string()
+                .contains("of workflow 'asks' is Failed: task 'abort'")
+        );
         runner.shutdown().await.unwrap();
     }
 }
@@ -265,10 +292,16 @@ async fn d7_an_execution_pauses_resumes_and_is_retried() {
         assert_eq!(result.error().unwrap().task_id.as_deref(), Some("second"));
         FAIL.store(false, Ordering::SeqCst);
         handle.retry().await.unwrap();
-        assert_eq!(handle.result().await.unwrap().status(), ExecutionStatus::Completed);
+        assert_eq!(
+            handle.result().await.unwrap().status(),
+            ExecutionStatus::Completed
+        );
         assert_eq!(FIRST.load(Ordering::SeqCst), 1);
         handle.retry_from("first").await.unwrap();
-        assert_eq!(handle.result().await.unwrap().status(), ExecutionStatus::Completed);
+        assert_eq!(
+            handle.result().await.unwrap().status(),
+            ExecutionStatus::Completed
+        );
         assert_eq!(FIRST.load(Ordering::SeqCst), 2);
         let unknown = handle.retry_from("thrid").await.unwrap_err();
         assert!(unknown.message.contains("thrid"), "{unknown}");
@@ -316,7 +349,10 @@ async fn a_future_that_never_yields_does_not_stop_heartbeats() {
             let result = handle.result_within(PATIENCE).await.unwrap();
             assert_eq!(result.task("hog").unwrap().attempts, 1);
         }
-        assert_eq!(STARTED.load(Ordering::SeqCst), u32::try_from(count).unwrap());
+        assert_eq!(
+            STARTED.load(Ordering::SeqCst),
+            u32::try_from(count).unwrap()
+        );
         other.shutdown().await.unwrap();
         runner.shutdown().await.unwrap();
     }
@@ -380,7 +416,11 @@ async fn a_workflow_that_is_defined_later_is_run_by_a_runner_that_is_there() {
         let submitter = start(&database).await;
         let handle = submitter.submit(&workflow, Context::new()).await.unwrap();
         submitter.shutdown_within(Duration::ZERO).await.unwrap();
-        let result = worker.handle(handle.id()).result_within(PATIENCE).await.unwrap();
+        let result = worker
+            .handle(handle.id())
+            .result_within(PATIENCE)
+            .await
+            .unwrap();
         assert_eq!(result.status(), ExecutionStatus::Completed);
         worker.shutdown().await.unwrap();
     }

@@ -80,7 +80,9 @@ impl Summary {
             number += 1;
             let Some(line) = Line::parse(text.trim_end()) else {
                 let place = format!("{}:{number}", file.display());
-                return Err(TaskError::abort(format!("{place} is no line of an access log")));
+                return Err(TaskError::abort(format!(
+                    "{place} is no line of an access log"
+                )));
             };
             self.add(&line);
             text.clear();

@@ -19,7 +19,8 @@ async fn aggregate(context: &mut Context, handle: &TaskHandle) -> Result<(), Tas
     let output: PathBuf = context.get("output")?;
     let handle = handle.clone();
     // A long computation gets a thread of its own, so that other tasks are not kept waiting.
-    let summary = tokio::task::spawn_blocking(move || summarize(&files, &output, &handle)).await??;
+    let summary =
+        tokio::task::spawn_blocking(move || summarize(&files, &output, &handle)).await??;
     context.set("summary", summary.report())?;
     Ok(())
 }
@@ -46,7 +47,9 @@ fn note(output: &Path, text: &str) -> std::io::Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let url = std::env::args().nth(1).ok_or("usage: mixed-worker DATABASE")?;
+    let url = std::env::args()
+        .nth(1)
+        .ok_or("usage: mixed-worker DATABASE")?;
     let runner = DefaultRunner::new(url).await?;
     runner.register_external::<aggregate>("traffic").await?;
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()))
