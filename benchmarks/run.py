@@ -52,6 +52,28 @@ def run(workload: str, directory: Path, *, quick: bool) -> dict[str, Any]:
     return result
 
 
+def rust_tasks(directory: Path, *, quick: bool) -> dict[str, Any]:
+    """W1 to W3 with tasks in Rust, by the example `workloads` of the crate."""
+    build = ["cargo", "build", "--release", "--quiet", "--package", "cloacina"]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
+    subprocess.run([*build, "--example", "workloads"], check=True, cwd=ROOT, env=environment)
+    program = TARGET / "release" / "examples" / "workloads"
+    command = [str(program), f"sqlite:///{directory / 'rust.db'}"]
+    output = subprocess.run(
+        command + (["--quick"] if quick else []), check=True, stdout=subprocess.PIPE
+    ).stdout
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
+def python_share(workload: str, python: dict[str, Any], rust: dict[str, Any]) -> float:
+    """What part of the time of a workload with Python tasks would go if they were Rust ones."""
+    if workload == "W1":
+        return float(1 - rust["p50_us"] / python["p50_us"])
+    per_s = "tasks_per_s" if workload == "W3" else "executions_per_s"
+    return float(1 - python[per_s] / rust[per_s])
+
+
 def ratio(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> float | None:
     """The figure as a multiple of its limit."""
     commit_us = limit["commit"]["p50_us"]
@@ -67,7 +89,9 @@ def ratio(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> floa
 def row(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> str:
     """One line of the table."""
     shown = ", ".join(
-        f"{name} {value:,.1f}" for name, value in figures.items() if isinstance(value, int | float)
+        f"{name} {value:,.1f}"
+        for name, value in figures.items()
+        if isinstance(value, int | float) and name != "ratio_to_limit"
     )
     share = ratio(workload, figures, limit)
     if share is None:
@@ -102,10 +126,18 @@ def main() -> None:
             if share is not None:
                 results[workload]["ratio_to_limit"] = round(share, 3)
             print(row(workload, results[workload], limit), flush=True)
+        rust = rust_tasks(directory, quick=options.quick)
+        for workload, figures in rust.items():
+            figures["ratio_to_limit"] = round(ratio(workload, figures, limit) or 0, 3)
+            print(row(workload, figures, limit).replace(workload, f"{workload} in Rust", 1))
+            if workload in results:
+                share = python_share(workload, results[workload], figures)
+                results[workload]["share_of_python"] = round(share, 3)
+                print(f"{'':11} the share of Python in the cost of {workload}: {share:.0%}")
     report = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
-        "sqlite": {"limit": limit, "workloads": results},
+        "sqlite": {"limit": limit, "workloads": results, "rust_workloads": rust},
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -77,7 +77,11 @@ def test_either_side_is_killed_and_the_execution_completes(
 
     def journal() -> list[list[str]]:
         path = output / "journal.tsv"
-        return [line.split("\t")[2:] for line in path.read_text().splitlines()] if path.exists() else []
+        return (
+            [line.split("\t")[2:] for line in path.read_text().splitlines()]
+            if path.exists()
+            else []
+        )
 
     def noted(task: str, text: str = "") -> bool:
         return any(entry[0] == task and entry[1].startswith(text) for entry in journal())

@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--profile", default="release", help="how to build the Rust side")
     options = parser.parse_args()
     OUTPUT.mkdir(exist_ok=True)
-    # Each run has a folder and with it a key of its own, unless the last one did not come to its end.
+    # Each run has a folder and with it a key of its own, unless the last one did not end.
     unfinished = [folder for folder in OUTPUT.glob("run-*") if not (folder / "shown").exists()]
     folder = unfinished[0] if unfinished else OUTPUT / f"run-{int(time.time())}"
     database = options.database or f"sqlite:///{OUTPUT / 'traffic.db'}"

@@ -8,7 +8,8 @@
 //!
 //! This is the example `quickstart`: `cargo run --example quickstart`.
 //!
-//! ```
+#![cfg_attr(feature = "sqlite", doc = "```")]
+#![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 #![doc = include_str!("../examples/quickstart.rs")]
 //! ```
 //!

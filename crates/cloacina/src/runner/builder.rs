@@ -10,7 +10,8 @@ use crate::types::{Error, ErrorCode};
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(feature = "sqlite", doc = "```")]
+#[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 /// use cloacina::{DefaultRunner, DefaultRunnerConfig};
 ///
 /// # #[tokio::main(flavor = "current_thread")]

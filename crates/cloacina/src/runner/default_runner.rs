@@ -35,7 +35,8 @@ use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Runne
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(feature = "sqlite", doc = "```")]
+#[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 /// use cloacina::{Context, DefaultRunner, TaskError, task, workflow};
 ///
 /// #[task(retry_attempts = 3, retry_delay_ms = 500)]
@@ -257,7 +258,8 @@ impl DefaultRunner {
     ///
     /// # Examples
     ///
-    /// ```
+    #[cfg_attr(feature = "sqlite", doc = "```")]
+    #[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
     /// # use cloacina::{Context, DefaultRunner, TaskError, task};
     /// #[task]
     /// async fn resize(context: &mut Context) -> Result<(), TaskError> {

@@ -128,6 +128,7 @@ impl EngineHandle {
             Arc::clone(&parts.clock),
         );
         let driver = Driver::start(coordinator, parts.clone(), options.dispatch)?;
+        tasks.lead_with(driver.stepper());
         Ok(Self {
             store,
             parts,

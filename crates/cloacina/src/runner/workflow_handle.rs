@@ -18,7 +18,8 @@ type Outcome = Option<Result<Ended, Error>>;
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(feature = "sqlite", doc = "```")]
+#[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 /// # use cloacina::{Context, DefaultRunner, ExecutionStatus, TaskError, task, workflow};
 /// #[task]
 /// async fn wait_long(context: &mut Context) -> Result<(), TaskError> {

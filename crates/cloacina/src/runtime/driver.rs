@@ -92,7 +92,7 @@ impl Stepper {
     /// Gives a message to the coordinator, and makes the step that it asks for if nobody else makes one.
     ///
     /// For a thread that would otherwise wait for what the message brings. It may block for a commit; so it must neither
-    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures.
+    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures of the caller's.
     pub fn lead(&self, message: Message) {
         // A closed mailbox drops the message, and dropping it answers.
         if let Ok(Some(messages)) = self.parts.mailbox.lead(message) {

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 
 use crate::types::sync::Mutex;
@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
 use super::work::{Assignment, Completion, Executor, Notice, Work, WorkQueue, WorkToken};
-use super::{Mailbox, Message};
+use super::{Mailbox, Message, Stepper};
 use crate::engine::{Finish, Outcome};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
@@ -37,6 +37,9 @@ struct Inner {
     queue: Arc<WorkQueue>,
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
+    /// For threads of the runtime, which make a step themselves: at most one of them is busy with it at a time, and what
+    /// the step starts runs on it without a wake-up.
+    stepper: OnceLock<Weak<Stepper>>,
 }
 
 impl TokioExecutor {
@@ -50,10 +53,17 @@ impl TokioExecutor {
             queue,
             mailbox,
             clock,
+            stepper: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Lets the threads that run tasks make the steps that the tasks' ends ask for.
+    pub fn lead_with(&self, stepper: &Arc<Stepper>) {
+        // A second one would be the same.
+        drop(self.inner.stepper.set(Arc::downgrade(stepper)));
     }
 
     /// Adds a task's function and gives the token of its handler. The first one starts the runtime.
@@ -102,7 +112,9 @@ impl Inner {
                 if let Some(handle) = self.running.lock().remove(&token) {
                     handle.abort();
                 }
-                self.report(token, Outcome::Released);
+                if let Some(message) = self.finished(token, Outcome::Released) {
+                    drop(self.mailbox.send(message));
+                }
             }
         }
         while let Some(taken) = self.queue.try_take(0, self.clock.now()) {
@@ -145,14 +157,20 @@ impl Inner {
                 None => Outcome::Released,
             };
             inner.running.lock().remove(&token);
-            inner.report(token, outcome);
+            if let Some(message) = inner.finished(token, outcome) {
+                match inner.stepper.get().and_then(Weak::upgrade) {
+                    Some(stepper) => stepper.lead(message),
+                    None => drop(inner.mailbox.send(message)),
+                }
+            }
         });
         running.insert(token, task.abort_handle());
     }
 
-    fn report(&self, token: WorkToken, outcome: Outcome) {
+    /// What the coordinator must hear of an attempt's end.
+    fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
-            return;
+            return None;
         };
         let ran = self.clock.now().since(running.started_at);
         let finish = Finish {
@@ -161,12 +179,12 @@ impl Inner {
             started_at: Some(running.started_at),
             outcome,
         };
-        drop(self.mailbox.send(Message::Finished {
+        Some(Message::Finished {
             execution: running.execution,
             finish,
             executor: Executor::Futures,
             ran,
-        }));
+        })
     }
 }
 
