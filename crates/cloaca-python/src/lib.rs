@@ -7,6 +7,8 @@ mod errors;
 mod execution;
 mod gate;
 mod handover;
+mod insight;
+mod inspector;
 mod logs;
 mod overlay;
 mod port;
@@ -45,7 +47,8 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, work::Work,
+        gate::after_fork_child,
+        inspector::{Inspector, schema_state}, nearest, now_us, port::Port, runner::Runner, work::Work,
         workflow::Workflow,
     };
 

@@ -8,18 +8,19 @@ use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
-use super::history_of;
-use crate::engine::Execution;
+use super::Inspector;
+use super::inspector::unknown_execution;
+use super::opening::open_store;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
+    Answer, Control, Coordinator, Driver, Ended, Executor, InsightBook, Mailbox, Message, Metrics,
+    Parts, Registration, Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters,
+    WorkQueues,
 };
-use crate::store::{DatabaseUrl, ListQuery, Store};
+use crate::store::Store;
 use crate::types::{
-    Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros,
-    RunnerId, SystemClock, Timestamp,
+    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
+    SystemClock, Timestamp,
 };
-use crate::workflow::{Workflow, WorkflowDefinition};
 
 /// How to open a runner.
 #[derive(Default)]
@@ -64,8 +65,12 @@ pub struct EngineHandle {
     config: RunnerConfig,
     driver: Mutex<Driver>,
     tasks: TokioExecutor,
-    /// Definitions that were read, by the executions that were shown.
-    workflows: Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>,
+    inspector: Inspector,
+    pub(super) insight: Arc<InsightBook>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Tasks that this program has handlers for, by workflow.
+    pub(super) own: Mutex<FxHashMap<String, Vec<String>>>,
+    started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
 }
@@ -89,7 +94,7 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        let store = open_store(url, schema, &options)?;
+        let store = open_store(url, schema, options.auto_migrate, true)?;
         Self::start(store, Arc::new(SystemClock), options)
     }
 
@@ -118,6 +123,9 @@ impl EngineHandle {
             fastrand::u64(..),
         )?;
         let runner = coordinator.runner();
+        let (insight, metrics) = (coordinator.insight(), coordinator.metrics());
+        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&parts.clock));
+        let started_at = parts.clock.now();
         let mailbox = Arc::clone(&parts.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
         let tasks = TokioExecutor::new(
@@ -132,7 +140,11 @@ impl EngineHandle {
             config: options.config,
             driver: Mutex::new(driver),
             tasks,
-            workflows: Mutex::default(),
+            inspector,
+            insight,
+            metrics,
+            own: Mutex::default(),
+            started_at,
             runner,
             closed: AtomicBool::new(false),
         })
@@ -141,6 +153,11 @@ impl EngineHandle {
     /// Where the data is, without a password.
     pub fn location(&self) -> String {
         self.store.location()
+    }
+
+    /// When the runner started.
+    pub const fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     /// The id under which the runner started.
@@ -188,6 +205,10 @@ impl EngineHandle {
 
     /// [`register`](Self::register) for a caller that waits in its own way, as are the other `begin_` methods.
     pub fn begin_register(&self, registration: Registration) -> Answer<()> {
+        let tasks = registration.handlers.keys().cloned().collect();
+        self.own
+            .lock()
+            .insert(registration.workflow.name().to_owned(), tasks);
         self.ask(|reply| Message::Register {
             registration,
             reply,
@@ -296,16 +317,17 @@ impl EngineHandle {
         self.parts.waiters.unsubscribe(subscription);
     }
 
+    /// What looks at the database: states, listings, histories, explanations.
+    pub const fn inspector(&self) -> &Inspector {
+        &self.inspector
+    }
+
     /// The state of an execution.
     ///
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
-        let states = self.store.statuses(&[id])?;
-        states
-            .first()
-            .map(|(_, status)| *status)
-            .ok_or_else(|| unknown_execution(id))
+        self.inspector.status(id)
     }
 
     /// An execution as it is now.
@@ -313,9 +335,7 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
-        self.executions(&[id])?
-            .pop()
-            .ok_or_else(|| unknown_execution(id))
+        self.inspector.execution(id)
     }
 
     /// Executions, newest first, page by page.
@@ -323,27 +343,7 @@ impl EngineHandle {
     /// # Errors
     /// When the database is in trouble.
     pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
-        let definitions = if filter.tags.is_empty() {
-            None
-        } else {
-            Some(self.tagged(&filter.tags)?)
-        };
-        let query = ListQuery {
-            workflow: filter.workflow.clone(),
-            statuses: filter.statuses.clone(),
-            definitions,
-            since: filter.since,
-            before: filter.before,
-            limit: filter.limit.saturating_add(1),
-        };
-        let mut ids = self.store.list(&query)?;
-        let more = ids.len() > filter.limit;
-        ids.truncate(filter.limit);
-        let next = ids.last().copied().filter(|_| more);
-        Ok(Page {
-            items: self.executions(&ids)?,
-            next,
-        })
+        self.inspector.list(filter)
     }
 
     /// The history of an execution, oldest first.
@@ -351,10 +351,7 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
-        let stored = self.store.history(id)?;
-        let execution = self.execution(id)?;
-        let events = history_of(&execution, stored);
-        Ok((execution, events))
+        self.inspector.history(id)
     }
 
     /// Stops gracefully and waits for it: running tasks get `grace`, the rest is given back (semantics D8).
@@ -377,48 +374,6 @@ impl EngineHandle {
         self.tasks.shutdown();
     }
 
-    fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
-        let mut found = Vec::with_capacity(ids.len());
-        for record in self.store.load(ids)? {
-            let known = self
-                .workflows
-                .lock()
-                .get(&record.definition)
-                .map(Arc::clone);
-            let workflow = if let Some(workflow) = known {
-                workflow
-            } else {
-                let stored = self.store.definition(record.definition)?.ok_or_else(|| {
-                    Error::new(
-                        ErrorCode::Database,
-                        format!("the workflow definition of execution {} is gone", record.id),
-                    )
-                })?;
-                let workflow = Arc::new(Workflow::new(parse(&stored.body)?)?);
-                self.workflows
-                    .lock()
-                    .insert(record.definition, Arc::clone(&workflow));
-                workflow
-            };
-            found.push(Arc::new(Execution::load(workflow, record)));
-        }
-        Ok(found)
-    }
-
-    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
-        let mut ids = Vec::new();
-        for stored in self.store.definitions(DefinitionId(0))? {
-            let definition = parse(&stored.body)?;
-            if tags
-                .iter()
-                .all(|(key, value)| definition.tags.get(key) == Some(value))
-            {
-                ids.push(stored.id);
-            }
-        }
-        Ok(ids)
-    }
-
     fn give_up(&self) -> Timestamp {
         self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
@@ -439,66 +394,8 @@ impl Drop for EngineHandle {
     }
 }
 
-fn open_store(
-    url: &str,
-    schema: Option<&str>,
-    options: &OpenOptions,
-) -> Result<Arc<dyn Store>, Error> {
-    #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-    let _ = (schema, options);
-    match DatabaseUrl::parse(url)? {
-        #[cfg(feature = "sqlite")]
-        DatabaseUrl::Sqlite(mut sqlite) => {
-            if let Some(schema) = schema {
-                let message = format!(
-                    "SQLite has no schemas: '{schema}' cannot be one of {}",
-                    sqlite.location()
-                );
-                return Err(Error::new(ErrorCode::Configuration, message).with_hint(
-                    "a tenant is a file there: give each its own path, like sqlite:///tenant_a.db",
-                ));
-            }
-            sqlite.auto_migrate = options.auto_migrate;
-            Ok(Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?))
-        }
-        #[cfg(feature = "postgres")]
-        DatabaseUrl::Postgres(url) => {
-            use crate::store::postgres::{PostgresOptions, PostgresStore};
-            let mut postgres = PostgresOptions::from_url(&url)?;
-            if let Some(schema) = schema {
-                postgres = postgres.with_schema(schema)?;
-            }
-            postgres.auto_migrate = options.auto_migrate;
-            Ok(Arc::new(PostgresStore::open(&postgres)?))
-        }
-        #[cfg(not(feature = "postgres"))]
-        DatabaseUrl::Postgres(_) => Err(Error::new(
-            ErrorCode::UrlInvalid,
-            "PostgreSQL URLs are not supported by this build",
-        )
-        .with_hint("enable the cargo feature `postgres`, or use a sqlite:/// URL")),
-    }
-}
-
-fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
-    serde_json::from_str(body).map_err(|error| {
-        Error::new(
-            ErrorCode::Database,
-            format!("a stored workflow definition cannot be read: {error}"),
-        )
-    })
-}
-
 fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
     answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
-}
-
-fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(
-        ErrorCode::ExecutionNotFound,
-        format!("there is no execution {id}"),
-    )
-    .with_hint("it may have been pruned, or be in another database")
 }
 
 fn closed() -> Error {

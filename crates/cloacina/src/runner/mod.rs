@@ -2,8 +2,14 @@
 
 mod describe;
 mod engine_handle;
+mod exposition;
 mod history;
+mod insight;
+mod inspector;
+mod opening;
 
 pub use describe::{to_dot, to_mermaid};
 pub use engine_handle::{EngineHandle, ListFilter, OpenOptions, Page};
 pub use history::history_of;
+pub use inspector::{Access, Inspector, RunnerView};
+pub use opening::{SchemaVersions, schema_versions};

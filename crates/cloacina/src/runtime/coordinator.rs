@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use super::backlog::Backlog;
 use super::cache::Cache;
 use super::draft::Draft;
+use super::insight_book::InsightBook;
 use super::liveness::Liveness;
+use super::metrics::Metrics;
 use super::registry::Registry;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
@@ -54,6 +56,9 @@ pub struct Coordinator {
     pub(super) outage: Option<Outage>,
     /// An error of the database in the middle of a step, whose other work went on.
     pub(super) trouble: Option<StoreError>,
+    pub(super) insight: Arc<InsightBook>,
+    pub(super) next_insight: Timestamp,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
 }
@@ -94,6 +99,9 @@ impl Coordinator {
             again: Vec::new(),
             outage: None,
             trouble: None,
+            insight: Arc::default(),
+            next_insight: Timestamp(0),
+            metrics: Arc::default(),
             stopping: None,
             finished: false,
         };
@@ -111,6 +119,16 @@ impl Coordinator {
     /// This runner's present id; it changes when the runner was declared dead and went on.
     pub const fn runner(&self) -> RunnerId {
         self.runner
+    }
+
+    /// Where tasks leave word of their progress, and their log lines.
+    pub fn insight(&self) -> Arc<InsightBook> {
+        Arc::clone(&self.insight)
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
@@ -161,6 +179,7 @@ impl Coordinator {
         self.keep_alive(now)?;
         self.look_around(now)?;
         self.prune(now)?;
+        self.flush_insight(messages, now)?;
         let wanted = messages.iter().filter_map(|message| match message {
             Message::Finished { execution, .. }
             | Message::Started { execution, .. }
@@ -282,6 +301,7 @@ impl Coordinator {
             .as_ref()
             .map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(MAX_PAUSE));
         if self.outage.is_none() {
+            self.metrics.note_outage(true);
             tracing::warn!(database = %self.store.location(), %error, "the database does not take writes; running tasks go on, results are kept until it does");
         }
         self.outage = Some(Outage {
@@ -316,6 +336,7 @@ impl Coordinator {
     /// The database answers again.
     pub(super) fn recovered(&mut self) {
         if self.outage.take().is_some() {
+            self.metrics.note_outage(false);
             tracing::warn!(database = %self.store.location(), "the database takes writes again");
             self.liveness.reconcile_now();
         }
@@ -340,6 +361,7 @@ impl Coordinator {
                     .as_ref()
                     .map(|stopping| stopping.next_look(now)),
             )
+            .chain(std::iter::once(self.insight_due()))
             .fold(self.liveness.next_wake(), Timestamp::min)
     }
 }

@@ -1,6 +1,6 @@
 //! Which workflows this program has, which versions the database holds, and what can be claimed for which executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -45,6 +45,8 @@ pub(super) struct Registry {
     latest: FxHashMap<String, DefinitionId>,
     last_definition: DefinitionId,
     classes: Option<[ClaimClass; 3]>,
+    /// Workflows whose handlers the database has not been told of.
+    unannounced: BTreeSet<String>,
 }
 
 impl Registry {
@@ -52,6 +54,7 @@ impl Registry {
         let name = registration.workflow.name().to_owned();
         let workflow = Arc::clone(&registration.workflow);
         self.latest.insert(name.clone(), id);
+        self.unannounced.insert(name.clone());
         self.registrations.insert(name.clone(), registration);
         // Handlers go by names: those of other versions change with it.
         for known in self
@@ -118,6 +121,27 @@ impl Registry {
         let mut names: Vec<String> = self.registrations.keys().cloned().collect();
         names.sort_unstable();
         names
+    }
+
+    /// Workflows whose handlers the database has not been told of, with the tasks that this program can run.
+    pub(super) fn unannounced(&self) -> Vec<(String, Vec<String>)> {
+        let named = self.unannounced.iter();
+        named
+            .filter_map(|name| {
+                let registration = self.registrations.get(name)?;
+                Some((name.clone(), registration.handlers.keys().cloned().collect()))
+            })
+            .collect()
+    }
+
+    /// The database knows them.
+    pub(super) fn announced(&mut self) {
+        self.unannounced.clear();
+    }
+
+    /// The runner has a new id: nothing of it is known.
+    pub(super) fn announce_again(&mut self) {
+        self.unannounced = self.registrations.keys().cloned().collect();
     }
 
     /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).

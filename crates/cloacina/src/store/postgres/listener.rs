@@ -29,7 +29,7 @@ const DEAF_LOOK: Duration = Duration::from_millis(500);
 /// With one, so long is trusted that nothing was missed.
 const TRUST: Duration = Duration::from_mins(1);
 /// What a notification says that is for everybody.
-const HELLO: &str = "hello ";
+pub(super) const HELLO: &str = "hello ";
 
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -251,7 +251,7 @@ async fn hear_and_tell(
 }
 
 /// The channel of a schema: notifications are for a whole database.
-fn channel_of(session: &Session) -> String {
+pub(super) fn channel_of(session: &Session) -> String {
     let schema = session.options.schema.as_deref().unwrap_or("");
     let digest = Sha256::digest(schema.as_bytes());
     let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
