@@ -7,6 +7,7 @@ import re
 import threading
 
 from cloaca import _core
+from cloaca._attempt_scope import install
 from cloaca._awaiting import Waiters
 from cloaca._closing import Closing
 from cloaca._config import DefaultRunnerConfig
@@ -14,6 +15,7 @@ from cloaca._exceptions import CloacaException, ConfigurationError
 from cloaca._lifecycle import note_location
 from cloaca._log import prepare
 from cloaca._supervisor import Crew
+from cloaca._tracing import Tracing
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -24,7 +26,8 @@ class Started:
     def __init__(self, core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> None:
         self.core = core
         self.config = config
-        self.crew = Crew(core, log_level)
+        self.tracing = Tracing(core)
+        self.crew = Crew(core, log_level, self.tracing, capture_logs=config.capture_logs)
         self.waiters = Waiters(core)
         self.closing = Closing()
         self.lock = threading.Lock()
@@ -59,7 +62,10 @@ def start(
             f"config must be a DefaultRunnerConfig, not {type(config).__name__}"
         )
     config.check()
+    if config.capture_logs:
+        import logging as logging  # loaded, so that its records can be captured
     log_level = prepare()
+    install()
     settings = json.dumps(config.to_engine())
     if schema is None:
         core = _core.Runner(database_url, settings)

@@ -128,18 +128,20 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts executions, all or none; they are durable when this returns. `trace` is kept with each.
-    #[pyo3(signature = (requests, trace=None))]
+    /// Starts executions, all or none; they are durable when this returns. Of the traces each is kept with its own.
+    #[pyo3(signature = (requests, traces=None))]
     fn submit(
         &self,
         py: Python<'_>,
         requests: Vec<SubmitParts<'_>>,
-        trace: Option<&str>,
+        traces: Option<Vec<Option<String>>>,
     ) -> PyResult<Vec<String>> {
         let now = self.engine.now();
-        let requests = requests
-            .into_iter()
-            .map(|parts| request::submit_request(parts, now, trace));
+        let mut traces = traces.into_iter().flatten();
+        let requests = requests.into_iter().map(|parts| {
+            let trace = traces.next().flatten();
+            request::submit_request(parts, now, trace.as_deref())
+        });
         let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
         let ids = gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))?;
         Ok(ids.iter().map(ToString::to_string).collect())
