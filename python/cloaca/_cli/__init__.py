@@ -33,12 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    complete = os.environ.get("_CLOACA_COMPLETE")
+    if arguments in (["--help"], ["-h"]) and not complete:
+        from cloaca._cli._commands import help_text
+
+        print(help_text())
+        return 0
+
     import click
 
     from cloaca._cli._root import cli
     from cloaca._exceptions import CloacaException
 
-    complete = os.environ.get("_CLOACA_COMPLETE")
     if complete:
         from click.shell_completion import shell_complete
 

@@ -6,27 +6,7 @@ from importlib import import_module
 
 import click
 
-#: Where each command is, and what `--help` says of it: loading all of them to ask would be slow.
-COMMANDS = {
-    "run": ("running:run", "Run a workflow of a module and wait for its end."),
-    "worker": ("running:worker", "Work on what is submitted, until SIGTERM or Ctrl-C."),
-    "list": ("executions:list_command", "List executions, newest first."),
-    "show": ("executions:show", "Show an execution with its tasks."),
-    "events": ("executions:events", "Show the history of an execution."),
-    "logs": ("executions:logs", "Show what the tasks of an execution logged."),
-    "explain": ("executions:explain", "Say why an execution is where it is."),
-    "watch": ("executions:watch", "Follow an execution to its end."),
-    "cancel": ("control:cancel", "End an execution."),
-    "pause": ("control:pause", "Start no new task of an execution."),
-    "resume": ("control:resume", "Go on with a paused execution."),
-    "retry": ("control:retry", "Run the failed tasks of an ended execution again."),
-    "workflows": ("workflows:workflows", "Look at workflow definitions."),
-    "runners": ("runners:runners", "List the runners that are there."),
-    "db": ("database:db", "Migrate, check and clean up a database."),
-    "bench": ("benchmark:bench", "Measure how fast a database takes work."),
-    "completion": ("completion:completion", "Print the completion script of a shell."),
-}
-
+from cloaca._cli._commands import COMMANDS, SUMMARY
 
 class LazyGroup(click.Group):
     """A group whose commands are loaded when they are called."""
@@ -74,6 +54,7 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
+    help=SUMMARY,
 )
 @click.option(
     "--version",
@@ -84,8 +65,4 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Run workflows, and look after those that run.
-
-    Exit status: 0 done, 1 it failed (the execution or the request; stderr says what), 2 wrong
-    usage, 130 interrupted by Ctrl-C.
-    """
+    """The command line."""
