@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 import cloaca
+from cloaca._attempt_scope import LogCapture
 
 PATIENCE = 30
 log = logging.getLogger("the.program")
@@ -143,7 +144,7 @@ def test_captures_are_bounded(database, keeper):
 
         @cloaca.task(id="odd", retry_attempts=1)
         def odd(context):
-            log.info("nul \0 and \ud800")
+            log.info("nul \0")
             log.info("%d", "no number")
             try:
                 raise KeyError("inner")
@@ -165,10 +166,22 @@ def test_captures_are_bounded(database, keeper):
     assert len(messages["many"]) == 501
     assert messages["many"][-1] == "1500 more lines were logged, and not kept"
     assert sum(map(len, messages["large"])) < 300_000
-    assert messages["odd"][0].startswith("nul \ufffd and ")
+    assert messages["odd"][0] == "nul \ufffd"
     assert "cannot be shown" in messages["odd"][1]
     assert messages["odd"][2].startswith("it failed\nTraceback")
     assert "KeyError: 'inner'" in messages["odd"][2]
+
+
+def test_what_is_no_unicode_is_captured_as_far_as_it_is():
+    class Core:
+        def note_logs(self, work, lines):
+            self.lines = lines
+
+    core = Core()
+    capture = LogCapture(None, core)
+    capture.add(logging.makeLogRecord({"msg": "\ud800 half", "name": "x", "levelno": 20}))
+    capture.close()
+    assert [line[1:] for line in core.lines] == [(20, "x", "? half")]
 
 
 def test_nothing_is_captured_by_default(runner, keeper):

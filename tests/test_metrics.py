@@ -32,9 +32,9 @@ def value(found, name, **labels):
 
 def run_some(runner):
     with cloaca.WorkflowBuilder("w"):
-        cloaca.task(id='a"\n')(lambda context: None)
+        cloaca.task(id='a"\\')(lambda context: None)
 
-        @cloaca.task(id="b", retry_attempts=2, retry_delay_ms=1, dependencies=['a"\n'])
+        @cloaca.task(id="b", retry_attempts=2, retry_delay_ms=1, dependencies=['a"\\'])
         def b(context, handle):
             if handle.attempt == 1:
                 raise ValueError
@@ -70,7 +70,7 @@ def test_the_counts_are_right(runner):
     assert value(found, "cloaca_tasks_failed_total", workflow="bad", task="boom") == 1
     assert value(found, "cloaca_task_duration_seconds_count", **b) == 6
     assert value(found, "cloaca_task_wait_seconds_count", **b) == 3
-    a = {"workflow": "w", "task": 'a"\n'}
+    a = {"workflow": "w", "task": 'a"\\'}
     assert value(found, "cloaca_tasks_completed_total", **a) == 3
     assert value(found, "cloaca_commit_batch_size_count") >= 10
     assert value(found, "cloaca_commit_duration_seconds_sum") > 0

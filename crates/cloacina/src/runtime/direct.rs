@@ -44,6 +44,9 @@ pub fn control_directly(
         }
         if let Some(touched) = draft.touched.get_mut(&id) {
             touched.changes.absorb(changes);
+            // The revision alone tells whether a claim has moved: its holder raises it with every write. A fence would ask
+            // for a living runner.
+            touched.fences.clear();
         }
         execution.set_revision(expected + 1);
         let mut cache = Cache::default();
