@@ -13,8 +13,8 @@ use super::inspector::unknown_execution;
 use super::opening::open_store;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, InsightBook, Mailbox, Message, Metrics,
-    Parts, Registration, Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters,
-    WorkQueues,
+    Parts, Registration, Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor,
+    Waiters, WorkQueues,
 };
 use crate::store::Store;
 use crate::types::{
@@ -64,6 +64,7 @@ pub struct EngineHandle {
     parts: Parts,
     config: RunnerConfig,
     driver: Mutex<Driver>,
+    stepper: Arc<Stepper>,
     tasks: TokioExecutor,
     inspector: Inspector,
     pub(super) insight: Arc<InsightBook>,
@@ -138,6 +139,7 @@ impl EngineHandle {
             store,
             parts,
             config: options.config,
+            stepper: Arc::clone(driver.stepper()),
             driver: Mutex::new(driver),
             tasks,
             inspector,
@@ -195,6 +197,12 @@ impl EngineHandle {
         drop(self.parts.mailbox.send(message));
     }
 
+    /// The same for a thread with nothing else to do than to wait for what follows: it may make the coordinator's step
+    /// itself, for which see [`Stepper::lead`].
+    pub fn report_leading(&self, message: Message) {
+        self.stepper.lead(message);
+    }
+
     /// Makes a workflow known, durably, with this program's handlers.
     ///
     /// # Errors
@@ -234,6 +242,21 @@ impl EngineHandle {
             give_up,
             reply,
         })
+    }
+
+    /// [`begin_submit`](Self::begin_submit) for a thread that will wait for the answer: see [`Stepper::lead`].
+    pub fn submit_leading(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
+        if requests.is_empty() {
+            return Answer::ready(Ok(Vec::new()));
+        }
+        let give_up = self.give_up();
+        let (answer, reply) = Answer::new();
+        self.stepper.lead(Message::Submit {
+            requests,
+            give_up,
+            reply,
+        });
+        answer
     }
 
     /// Asks something of an execution; its state afterwards, durable.

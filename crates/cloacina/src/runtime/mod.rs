@@ -27,7 +27,7 @@ mod work;
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use direct::control_directly;
-pub use driver::{Driver, Parts};
+pub use driver::{Driver, Parts, Stepper};
 pub use insight_book::InsightBook;
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use metrics::{

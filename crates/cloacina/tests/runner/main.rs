@@ -3,5 +3,6 @@
 
 mod control;
 mod flow;
+mod leading;
 mod recovery;
 mod support;
