@@ -160,8 +160,10 @@ def test_captures_are_bounded(database, keeper):
     finally:
         logging.raiseExceptions = before
     assert result.status == "Completed"
-    messages = {task: [line.message for line in lines if line.task_id == task] for task in
-                ("many", "large", "odd")}
+    messages = {
+        task: [line.message for line in lines if line.task_id == task]
+        for task in ("many", "large", "odd")
+    }
     assert messages["many"][:2] == ["line 0", "line 1"]
     assert len(messages["many"]) == 501
     assert messages["many"][-1] == "1500 more lines were logged, and not kept"

@@ -20,7 +20,7 @@ from cloaca._cli._tree import draw
 
 PATIENCE = 60
 
-PIPELINE = '''
+PIPELINE = """
 import cloaca
 
 with cloaca.WorkflowBuilder("etl") as builder:
@@ -48,7 +48,7 @@ with cloaca.WorkflowBuilder("slow") as slow:
         handle.defer_until(lambda: False, poll_interval_ms=50)
 
 not_a_workflow = 3
-'''
+"""
 
 
 class Shell:
@@ -377,6 +377,14 @@ def test_the_help_is_what_click_would_say():
     )
 
 
+def test_the_reference_page_is_current():
+    script = Path(__file__).parent.parent / "scripts" / "cli_reference.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_and_version(bare):
     assert bare.run("--help")[0] == help_text() + "\n"
     assert "Commands:" in bare.run(status=2)[1]
@@ -421,9 +429,7 @@ def test_completion(bare, shell_name):
 
 def test_a_tree_names_every_task_once():
     dependencies = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "e": []}
-    assert draw(list(dependencies), dependencies) == (
-        "a\n├─ b\n└─ c\n   └─ d  (and after b)\ne"
-    )
+    assert draw(list(dependencies), dependencies) == ("a\n├─ b\n└─ c\n   └─ d  (and after b)\ne")
     chain = [f"t{number}" for number in range(2000)]
     links = {task: chain[max(index - 1, 0) : index] for index, task in enumerate(chain)}
     assert len(draw(chain, links, is_unicode=False).splitlines()) == 2000

@@ -91,7 +91,9 @@ class Bars:
             status = WorkflowStatus(execution.status)
             ended = sum(task.status.is_terminal for task in progress.tasks.values())
             words = f"{ended} of {len(progress.tasks)} tasks"
-            self._draw(execution.workflow_name, status, progress.fraction, words, status.is_terminal)
+            self._draw(
+                execution.workflow_name, status, progress.fraction, words, status.is_terminal
+            )
             return
         for task in progress.tasks.values():
             words = task.message or ""
@@ -99,6 +101,10 @@ class Bars:
                 words = f"attempt {task.attempts} {words}"
             ended_now = task.status.is_terminal
             self._draw(task.task_id, task.status, task.fraction, words, ended_now)
+
+    def drawing(self) -> Any:
+        """What is shown, for rich to print once."""
+        return self._progress.get_renderable()
 
     def _draw(self, name: str, status: str, fraction: float, words: str, ended: bool) -> None:
         from rich.markup import escape

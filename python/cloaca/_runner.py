@@ -327,7 +327,9 @@ class DefaultRunner(ControlMethods, InsightMethods):
         if not any(spans):
             return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
         try:
-            ids = self._core.submit(requests, [None if span is None else span.carrier for span in spans])
+            ids = self._core.submit(
+                requests, [None if span is None else span.carrier for span in spans]
+            )
         except BaseException as error:
             for span in filter(None, spans):
                 span.abandon(error)

@@ -46,9 +46,16 @@ mod _core {
 
     #[pymodule_export]
     use super::{
-        context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
+        context::Context,
+        encoding::set_encoder,
+        errors::set_exceptions,
+        execution::Execution,
         gate::after_fork_child,
-        inspector::{Inspector, schema_state}, nearest, now_us, port::Port, runner::Runner, work::Work,
+        inspector::{Inspector, schema_state},
+        nearest, now_us,
+        port::Port,
+        runner::Runner,
+        work::Work,
         workflow::Workflow,
     };
 

@@ -8,6 +8,7 @@ import click
 
 from cloaca._cli._commands import COMMANDS, SUMMARY
 
+
 class LazyGroup(click.Group):
     """A group whose commands are loaded when they are called."""
 

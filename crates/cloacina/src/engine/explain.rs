@@ -213,9 +213,9 @@ pub fn explain(execution: &Execution, surroundings: &Surroundings<'_>) -> Vec<Re
     } else if let (Some(timeout), Some(at)) = (record.timeout, record.deadline) {
         reasons.push(Reason::Deadline { timeout, at });
     }
-    let delay = record.start_at.filter(|until| {
-        *until > surroundings.now && record.status != ExecutionStatus::Paused
-    });
+    let delay = record
+        .start_at
+        .filter(|until| *until > surroundings.now && record.status != ExecutionStatus::Paused);
     reasons.extend(delay.map(|until| Reason::Delay { until }));
     let mut tasks = Vec::new();
     let (mut ready, mut waiting) = (false, 0);
@@ -393,12 +393,17 @@ impl Reason {
     pub fn sentence(&self, now: Timestamp) -> String {
         let at = |time: Timestamp| told_time(time, now);
         match self {
-            Self::Ended { status, at, error } => ended_sentence(*status, *at, error.as_deref(), now),
+            Self::Ended { status, at, error } => {
+                ended_sentence(*status, *at, error.as_deref(), now)
+            }
             Self::Paused { since } => format!(
                 "The execution is paused{}: what runs may end, nothing new starts until it is resumed.",
                 since.map_or_else(String::new, |since| format!(" since {}", at(since)))
             ),
-            Self::Deadline { timeout, at: strikes } => format!(
+            Self::Deadline {
+                timeout,
+                at: strikes,
+            } => format!(
                 "The execution has a timeout of {}: it fails at {} unless it has ended by then.",
                 told_span(*timeout),
                 at(*strikes)
@@ -415,23 +420,40 @@ impl Reason {
             Self::MoreTasks { count } => {
                 format!("{count} more tasks wait for dependencies.")
             }
-            Self::Retry { task, attempt, max_attempts, until, error } => {
-                let after = error
-                    .as_ref()
-                    .map_or_else(String::new, |error| format!(", after it failed with {error}"));
+            Self::Retry {
+                task,
+                attempt,
+                max_attempts,
+                until,
+                error,
+            } => {
+                let after = error.as_ref().map_or_else(String::new, |error| {
+                    format!(", after it failed with {error}")
+                });
                 format!(
                     "Task '{task}' waits for its retry: attempt {attempt} of {max_attempts} is due at {}{after}.",
                     at(*until)
                 )
             }
             Self::Timer { task, until } => {
-                format!("Task '{task}' waits for its timer: it asked to run later and is due at {}.", at(*until))
+                format!(
+                    "Task '{task}' waits for its timer: it asked to run later and is due at {}.",
+                    at(*until)
+                )
             }
-            Self::NoHandler { task, workflow, last } => format!(
+            Self::NoHandler {
+                task,
+                workflow,
+                last,
+            } => format!(
                 "Task '{task}' is ready, but no live runner has task '{task}' of workflow '{workflow}' ({}).",
                 told_last(last.as_ref(), now)
             ),
-            Self::Queued { task, runners, runner } => {
+            Self::Queued {
+                task,
+                runners,
+                runner,
+            } => {
                 let others = match runners {
                     0 | 1 => String::new(),
                     2 => " and one more".to_owned(),
@@ -442,7 +464,13 @@ impl Reason {
                     told_runner(runner)
                 )
             }
-            Self::HeldByLive { task, attempt, runner, since, until } => {
+            Self::HeldByLive {
+                task,
+                attempt,
+                runner,
+                since,
+                until,
+            } => {
                 let since = since.map_or_else(String::new, |since| format!(" since {}", at(since)));
                 format!(
                     "Task '{task}' (attempt {attempt}) is held by runner {} until {}: it is alive, extends its lease, and \
@@ -451,16 +479,31 @@ impl Reason {
                     at(*until)
                 )
             }
-            Self::HeldByDead { task, attempt, runner, until, rescuer } => {
+            Self::HeldByDead {
+                task,
+                attempt,
+                runner,
+                until,
+                rescuer,
+            } => {
                 let then = told_rescue(*rescuer);
-                let lease = if *until >= now { "until" } else { "whose lease ended at" };
+                let lease = if *until >= now {
+                    "until"
+                } else {
+                    "whose lease ended at"
+                };
                 format!(
                     "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}.",
                     told_runner(runner),
                     at(*until)
                 )
             }
-            Self::HeldByGone { task, attempt, runner, rescuer } => format!(
+            Self::HeldByGone {
+                task,
+                attempt,
+                runner,
+                rescuer,
+            } => format!(
                 "Task '{task}' (attempt {attempt}) was held by runner {runner}, which was declared dead: {}.",
                 told_rescue(*rescuer)
             ),

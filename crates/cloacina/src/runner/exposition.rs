@@ -55,7 +55,10 @@ impl Page {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to 285 years in microseconds")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 285 years in microseconds"
+)]
 const fn as_float(value: i64) -> f64 {
     value as f64
 }
@@ -64,7 +67,10 @@ fn labelled(labels: &[(&str, &str)], bound: Option<&str>) -> String {
     let mut pairs: Vec<String> = labels
         .iter()
         .map(|(name, value)| {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let value = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             format!("{name}=\"{value}\"")
         })
         .collect();
@@ -91,7 +97,9 @@ impl ByName {
         for counted in counters.workflows.values() {
             let name = counted.workflow.name();
             *names.submitted.entry(name.to_owned()).or_default() += counted.submitted;
-            for (status, count) in ["Completed", "Failed", "Cancelled"].into_iter().zip(counted.ended)
+            for (status, count) in ["Completed", "Failed", "Cancelled"]
+                .into_iter()
+                .zip(counted.ended)
             {
                 *names.ended.entry((name.to_owned(), status)).or_default() += count;
             }
@@ -134,10 +142,18 @@ fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
     page.family("cloaca_runner_up", gauge, "Whether the runner is running.");
     page.count("cloaca_runner_up", &[], u64::from(!engine.is_closed()));
     let name = "cloaca_runner_start_time_seconds";
-    page.family(name, gauge, "When the runner started, since the Unix epoch.");
+    page.family(
+        name,
+        gauge,
+        "When the runner started, since the Unix epoch.",
+    );
     page.sample(name, &[], as_float(engine.started_at().0) / 1e6);
     let name = "cloaca_database_up";
-    page.family(name, gauge, "Whether the database takes this runner's writes.");
+    page.family(
+        name,
+        gauge,
+        "Whether the database takes this runner's writes.",
+    );
     page.count(name, &[], u64::from(metrics.is_database_up()));
     let loads = Executor::ALL.map(|executor| {
         let name = match executor {
@@ -153,7 +169,11 @@ fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
         page.count(name, &[("executor", executor)], running as u64);
     }
     let name = "cloaca_queue_depth";
-    page.family(name, gauge, "Tasks that this runner has claimed and that wait for one of its workers.");
+    page.family(
+        name,
+        gauge,
+        "Tasks that this runner has claimed and that wait for one of its workers.",
+    );
     for (executor, (_, waiting)) in loads {
         page.count(name, &[("executor", executor)], waiting as u64);
     }
@@ -176,12 +196,20 @@ fn executions(page: &mut Page, names: &ByName) {
         page.count(name, &[("workflow", workflow)], *count);
     }
     let name = "cloaca_executions_ended_total";
-    page.family(name, "counter", "Executions that this runner brought to their end.");
+    page.family(
+        name,
+        "counter",
+        "Executions that this runner brought to their end.",
+    );
     for ((workflow, status), count) in &names.ended {
         page.count(name, &[("workflow", workflow), ("status", status)], *count);
     }
     let name = "cloaca_execution_duration_seconds";
-    page.family(name, "histogram", "From the start of an execution's first task to its end.");
+    page.family(
+        name,
+        "histogram",
+        "From the start of an execution's first task to its end.",
+    );
     for (workflow, times) in &names.durations {
         page.histogram(name, &[("workflow", workflow)], &TIME_BOUNDS, 1e6, times);
     }
@@ -232,7 +260,11 @@ fn tasks(page: &mut Page, names: &ByName) {
     for (name, help, read) in TASK_COUNTERS {
         page.family(name, "counter", help);
         for ((workflow, task), counters) in &names.tasks {
-            page.count(name, &[("workflow", workflow), ("task", task)], read(counters));
+            page.count(
+                name,
+                &[("workflow", workflow), ("task", task)],
+                read(counters),
+            );
         }
     }
     for (name, help, read) in TASK_TIMES {
@@ -246,13 +278,21 @@ fn tasks(page: &mut Page, names: &ByName) {
 
 fn writes(page: &mut Page, counters: &Counters) {
     let name = "cloaca_commit_batch_size";
-    page.family(name, "histogram", "Executions that were written in one commit.");
+    page.family(
+        name,
+        "histogram",
+        "Executions that were written in one commit.",
+    );
     page.histogram(name, &[], &SIZE_BOUNDS, 1.0, &counters.batch);
     let name = "cloaca_commit_duration_seconds";
     page.family(name, "histogram", "How long commits took.");
     page.histogram(name, &[], &TIME_BOUNDS, 1e6, &counters.commit);
     let name = "cloaca_tasks_rescued_total";
-    page.family(name, "counter", "Tasks that this runner took back from dead runners.");
+    page.family(
+        name,
+        "counter",
+        "Tasks that this runner took back from dead runners.",
+    );
     page.count(name, &[], counters.rescued);
     let name = "cloaca_results_dropped_total";
     page.family(

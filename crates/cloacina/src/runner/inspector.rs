@@ -162,7 +162,9 @@ impl Inspector {
         let history = self.store.history(id)?;
         let traced = HistoryKind::Traced.name();
         let event = history.into_iter().find(|event| event.kind == traced);
-        Ok(event.and_then(|event| event.data).map(|data| data.to_string()))
+        Ok(event
+            .and_then(|event| event.data)
+            .map(|data| data.to_string()))
     }
 
     /// Why an execution is where it is: see [`explain`](crate::engine::explain).

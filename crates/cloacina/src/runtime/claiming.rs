@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::Message;
 use super::backlog::Place;
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Touched};
-use super::work::{Assignment, Callback, Executor};
 use super::submitting::{micros, trace_of};
-use super::Message;
+use super::work::{Assignment, Callback, Executor};
 use crate::engine::{Finish, Outcome};
 use crate::store::{Batch, ClaimRequest, Claimed, Committed, StoreError, SubmitVerdict};
 use crate::types::{Claim, Error, ExecutionId, Ordinal, TaskStatus, Timestamp};

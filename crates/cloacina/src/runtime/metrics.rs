@@ -120,7 +120,11 @@ impl WorkflowCounters {
     }
 
     fn task(&mut self, ordinal: Ordinal) -> Option<&mut TaskCounters> {
-        let index = if self.is_by_task() { ordinal as usize } else { 0 };
+        let index = if self.is_by_task() {
+            ordinal as usize
+        } else {
+            0
+        };
         self.tasks.get_mut(index)
     }
 }
@@ -234,7 +238,9 @@ impl Metrics {
         let counted = counters.of(execution);
         counted.ended[index] += 1;
         if let (Some(from), Some(to)) = (record.started_at, record.ended_at) {
-            counted.duration.observe(&TIME_BOUNDS, to.since(from).max(0));
+            counted
+                .duration
+                .observe(&TIME_BOUNDS, to.since(from).max(0));
         }
     }
 

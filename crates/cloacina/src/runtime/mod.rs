@@ -31,7 +31,8 @@ pub use driver::{Driver, Parts, Stepper};
 pub use insight_book::InsightBook;
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use metrics::{
-    Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times, WorkflowCounters,
+    Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
+    WorkflowCounters,
 };
 pub use registry::{Handler, Registration};
 pub use tokio_executor::{TaskFunction, TokioExecutor};

@@ -129,7 +129,10 @@ impl Registry {
         named
             .filter_map(|name| {
                 let registration = self.registrations.get(name)?;
-                Some((name.clone(), registration.handlers.keys().cloned().collect()))
+                Some((
+                    name.clone(),
+                    registration.handlers.keys().cloned().collect(),
+                ))
             })
             .collect()
     }

@@ -8,7 +8,8 @@ use super::{Registration, Reply};
 use crate::engine::{Execution, NewExecution};
 use crate::store::StoreError;
 use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Timestamp, nearest,
+    Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Timestamp,
+    nearest,
 };
 
 /// One execution to start.
@@ -70,7 +71,9 @@ impl Coordinator {
                 timeout: request.timeout.or(default_timeout),
             };
             let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, now);
-            changes.history.extend(request.trace.and_then(|trace| traced(&trace, now)));
+            changes
+                .history
+                .extend(request.trace.and_then(|trace| traced(&trace, now)));
             self.cache.insert(execution, 0);
             draft.touched.insert(
                 request.id,

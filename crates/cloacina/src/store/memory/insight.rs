@@ -12,11 +12,7 @@ impl Insight for MemoryStore {
         offers: &[Offer],
     ) -> Result<(), StoreError> {
         let mut tables = self.tables.lock();
-        if let Some(known) = tables
-            .runners
-            .get_mut(&runner)
-            .filter(|known| !known.dead)
-        {
+        if let Some(known) = tables.runners.get_mut(&runner).filter(|known| !known.dead) {
             workflows.clone_into(&mut known.row.workflows);
         }
         for offer in offers {

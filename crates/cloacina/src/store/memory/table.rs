@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::is_claimed_by;
 use crate::store::{QueueId, RunnerRow, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, LogChunk, Offer, Ordinal, Progress, RunnerId,
-    TaskRecord, TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, LogChunk, Offer, Ordinal, Progress,
+    RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 
 #[derive(Debug, Default)]

@@ -11,9 +11,7 @@ use super::error::Fault;
 use super::row::{Decoded, count, encode};
 use super::statement::{query, statement};
 use crate::store::{Health, Insight, StoreError};
-use crate::types::{
-    ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp,
-};
+use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
     SetWorkflows<'a> { workflows: &'a str => Text, id: Uuid => SqlUuid }
@@ -281,9 +279,8 @@ impl Insight for PostgresStore {
 
     fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let counted: Vec<i64> = self.read(async |connection, session| {
-            session.read(connection, Backlog { limit }).await
-        })?;
+        let counted: Vec<i64> = self
+            .read(async |connection, session| session.read(connection, Backlog { limit }).await)?;
         Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
     }
 
@@ -328,7 +325,10 @@ impl Insight for PostgresStore {
         let channel = super::listener::channel_of(&self.session);
         self.write(async |mut connection, _| {
             // The channel's name is made of digits and letters of ours.
-            let tell = format!("SELECT pg_notify('{channel}', '{}')", super::listener::HELLO);
+            let tell = format!(
+                "SELECT pg_notify('{channel}', '{}')",
+                super::listener::HELLO
+            );
             connection.batch_execute(&tell).await?;
             Ok(())
         })

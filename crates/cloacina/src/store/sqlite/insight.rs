@@ -8,9 +8,7 @@ use super::error::Fault;
 use super::row::{Decoded, Id, count, encode};
 use super::statement::{query, statement};
 use crate::store::{Health, Insight, StoreError};
-use crate::types::{
-    ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp,
-};
+use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
     SetWorkflows<'a> { workflows: &'a str => Text, id: &'a [u8] => Binary }
@@ -196,17 +194,19 @@ impl Insight for SqliteStore {
         type Row = (i64, i64, f64, f64, Option<String>, i64);
         self.read(|connection| {
             let rows: Vec<Row> = ProgressOf { id: id.as_bytes() }.load(connection)?;
-            let said = rows.into_iter().map(|(task, attempt, done, total, message, time)| {
-                Ok(Progress {
-                    execution: id,
-                    task: count("ordinal", task)?,
-                    attempt: count("attempt", attempt)?,
-                    done,
-                    total,
-                    message,
-                    time: Timestamp(time),
-                })
-            });
+            let said = rows
+                .into_iter()
+                .map(|(task, attempt, done, total, message, time)| {
+                    Ok(Progress {
+                        execution: id,
+                        task: count("ordinal", task)?,
+                        attempt: count("attempt", attempt)?,
+                        done,
+                        total,
+                        message,
+                        time: Timestamp(time),
+                    })
+                });
             said.collect()
         })
     }
