@@ -1,4 +1,4 @@
-"""Draws docs/images/cloaca-run.svg and cloaca-show.svg: what `cloaca run` and `cloaca show` look like.
+"""Draws what `cloaca run` and `cloaca show` look like, into docs/images.
 
     python scripts/cli_pictures.py
 
@@ -65,19 +65,21 @@ def main() -> None:
     """Draws both pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     define()
-    with tempfile.TemporaryDirectory() as folder:
-        with cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner:
-            handle = runner.submit("etl")
-            inspector = runner.core.inspector()
-            # Drawn once, in the middle: a picture does not move.
-            while (handle.progress().tasks["clean"].done or 0) < 5:
-                time.sleep(0.02)
-            run = console()
-            run.print("$ cloaca run pipeline:etl", style="bold", highlight=False)
-            bars = Bars(run)
-            bars.show(*inspector.progress(handle.id))
-            run.print(bars.drawing())
-            result = handle.result()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
+    ):
+        handle = runner.submit("etl")
+        inspector = runner.core.inspector()
+        # Drawn once, in the middle: a picture does not move.
+        while (handle.progress().tasks["clean"].done or 0) < 5:
+            time.sleep(0.02)
+        run = console()
+        run.print("$ cloaca run pipeline:etl", style="bold", highlight=False)
+        bars = Bars(run)
+        bars.show(*inspector.progress(handle.id))
+        run.print(bars.drawing())
+        result = handle.result()
     save(run, "run")
 
     show = console()

@@ -16,11 +16,12 @@ from cloaca._cli._root import cli
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 HEAD = """# Command line
 
-`cloaca`, also `python -m cloaca`. This page is written by `scripts/cli_reference.py` from the commands themselves.
+`cloaca`, also `python -m cloaca`. This page is written by `scripts/cli_reference.py` from the
+commands themselves.
 
-Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and `--json`, with which it
-prints one JSON document and nothing else. Commands that look or control start no runner, and never create or migrate
-a database.
+Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
+`--json`, with which it prints one JSON document and nothing else. Commands that look or control
+start no runner, and never create or migrate a database.
 
 | exit status | meaning |
 |---|---|

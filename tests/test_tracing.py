@@ -96,7 +96,8 @@ with cloaca.WorkflowBuilder("far"):
     cloaca.task(id="a")(lambda context: None)
 with cloaca.DefaultRunner(sys.argv[1]) as runner:
     runner.wait_until_idle(30)
-print(json.dumps([[s.name, s.context.trace_id, s.parent and s.parent.span_id] for s in exporter.get_finished_spans()]))
+spans = exporter.get_finished_spans()
+print(json.dumps([[s.name, s.context.trace_id, s.parent and s.parent.span_id] for s in spans]))
 """
 
 

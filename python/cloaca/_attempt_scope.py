@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cloaca._core import Outcome, Runner, Work
     from cloaca._tracing import Tracing
 
+#: Looked at for each attempt: no tracing is set up in a program that has not loaded it.
+TRACING = "opentelemetry.trace"
+modules = sys.modules
+
 #: What runs here: the work, or the capture that has it.
 current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", default=None)
 
@@ -91,11 +95,6 @@ class AttemptScope:
         self.core = core
         self.tracing = tracing
         self.capture_logs = capture_logs
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the context variable is wanted."""
-        return not self.capture_logs and "opentelemetry.trace" not in sys.modules
 
     def watch(self, work: Work) -> Watch:
         """What watches an attempt: a context manager around it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from cloaca._attempt_scope import current
+from cloaca._attempt_scope import TRACING, current, modules
 from cloaca._outcome import COMPLETED, of_exception, of_return
 from cloaca._worker import invoke, log_callback, start_callback
 from cloaca._workflow_registry import registry
@@ -107,7 +107,7 @@ class LoopThread:
 async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a coroutine in the context of its own asyncio task."""
     current.set(work)
-    if scope.is_plain:
+    if not scope.capture_logs and TRACING not in modules:
         return await _outcome_of(work, scope.core)
     with scope.watch(work) as watch:
         outcome = await _outcome_of(work, scope.core)

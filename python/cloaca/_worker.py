@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from cloaca._attempt_scope import current
+from cloaca._attempt_scope import TRACING, current, modules
 from cloaca._exceptions import TaskTimeoutError
 from cloaca._outcome import COMPLETED, of_exception, of_return
 from cloaca._workflow_registry import registry
@@ -135,7 +135,7 @@ def attempt(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a task's function to its outcome."""
     # The thread's own context: the next attempt's value replaces this one.
     current.set(work)
-    if scope.is_plain:
+    if not scope.capture_logs and TRACING not in modules:
         return outcome_of(work, scope.core)
     with scope.watch(work) as watch:
         outcome = outcome_of(work, scope.core)

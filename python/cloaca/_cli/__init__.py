@@ -37,7 +37,7 @@ def _run(arguments: list[str]) -> int:
     if arguments in (["--help"], ["-h"]) and not complete:
         from cloaca._cli._commands import help_text
 
-        print(help_text())
+        sys.stdout.write(f"{help_text()}\n")
         return 0
 
     import click
@@ -64,5 +64,5 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return 1
     except CloacaException as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1

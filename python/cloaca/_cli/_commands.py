@@ -1,4 +1,7 @@
-"""The commands by name, and the help that lists them: without click, which would take most of its time."""
+"""The commands by name, and the help that lists them.
+
+Without click: loading it would take most of the time of `cloaca --help`.
+"""
 
 from __future__ import annotations
 
