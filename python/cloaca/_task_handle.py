@@ -90,6 +90,7 @@ class TaskHandle:
 
         Since 0.1.
         """
+        self._work.beat()
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
@@ -136,6 +137,7 @@ class TaskHandle:
                 f"not {done!r} of {total!r}"
             )
         self._progress = Progress(done, total, message)
+        self._work.beat()
         if self._core is not None:
             self._core.note_progress(self._work, done, total, message)
 
@@ -199,6 +201,7 @@ class TaskHandle:
                 holds = await holds
             if holds:
                 return
+            self._work.beat()
             await sleep(seconds)
 
     def _left(self) -> float:

@@ -11,7 +11,6 @@ use cloacina::runtime::Executor;
 use cloacina::types::{ExecutionStatus, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use tracing::Dispatch;
 
 use crate::errors::Raise;
 use crate::execution::Execution;
@@ -19,7 +18,7 @@ use crate::gate::{self, Birthplace};
 use crate::handover;
 use crate::insight;
 use crate::inspector::{EventParts, Inspector};
-use crate::logs::{LogQueue, Threshold};
+use crate::logs::{self, LogQueue, Threshold};
 use crate::port::Port;
 use crate::request::{self, HandlerParts, SubmitParts};
 use crate::settings::RunnerSettings;
@@ -73,7 +72,7 @@ impl Runner {
         let threshold = Threshold::info();
         let options = OpenOptions {
             config: settings.config(),
-            dispatch: Some(Dispatch::new(LogQueue::new(
+            dispatch: Some(logs::dispatch(LogQueue::new(
                 Arc::clone(&supervision),
                 threshold.clone(),
             ))),

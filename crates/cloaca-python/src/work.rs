@@ -202,6 +202,13 @@ impl Work {
         }
     }
 
+    /// The function says that it goes on: it does not stall.
+    fn beat(&self) {
+        if let Item::Task(_, assignment) = &self.item {
+            assignment.pulse.beat();
+        }
+    }
+
     /// Whether the execution was cancelled since.
     fn is_cancelled(&self) -> bool {
         match &self.item {

@@ -61,6 +61,7 @@ pub struct Coordinator {
     pub(super) insight: Arc<InsightBook>,
     pub(super) next_insight: Timestamp,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) next_stall_look: Timestamp,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
     /// When to look whether short tasks are short.
@@ -106,6 +107,7 @@ impl Coordinator {
             insight: Arc::default(),
             next_insight: Timestamp(0),
             metrics: Arc::default(),
+            next_stall_look: Timestamp(0),
             stopping: None,
             finished: false,
             attend_at: None,
@@ -144,6 +146,7 @@ impl Coordinator {
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
         let now = self.clock.now();
+        self.look_for_stalls(now);
         if self.attend_at.is_some_and(|at| at <= now) {
             self.attend_at = None;
             self.queues.of(Executor::Threads).attend();
@@ -163,6 +166,7 @@ impl Coordinator {
             Ok(()) => self.recovered(),
             Err((error, messages)) => self.suffer(error, messages, now),
         }
+        self.tell_work();
         self.next_wake(now)
     }
 

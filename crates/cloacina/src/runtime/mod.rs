@@ -19,6 +19,7 @@ mod metrics;
 pub(crate) mod process;
 mod registry;
 mod shutdown;
+mod stall;
 mod submitting;
 mod tokio_executor;
 mod waiters;
@@ -35,6 +36,7 @@ pub use metrics::{
     WorkflowCounters,
 };
 pub use registry::{Handler, Registration};
+pub use stall::Pulse;
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{

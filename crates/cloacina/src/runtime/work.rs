@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::stall::Pulse;
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -59,6 +60,8 @@ pub struct Assignment {
     pub priority: i16,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
+    /// Where the function says that it goes on.
+    pub pulse: Arc<Pulse>,
 }
 
 /// A call that follows a durable outcome.
@@ -142,6 +145,7 @@ pub struct Running {
     /// By whom.
     pub worker: WorkerId,
     cancelled: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 type Place = (Reverse<i16>, ExecutionId, Ordinal);
@@ -324,6 +328,7 @@ impl WorkQueue {
                 deadline,
                 worker,
                 cancelled: Arc::clone(&assignment.cancelled),
+                pulse: Arc::clone(&assignment.pulse),
             },
         );
         self.wake_one(inner);

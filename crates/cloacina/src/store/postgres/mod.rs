@@ -13,6 +13,7 @@ mod list;
 mod listener;
 mod load;
 mod migration;
+mod presence;
 mod prune;
 mod row;
 mod runner;
@@ -344,6 +345,20 @@ impl Store for PostgresStore {
         if let Err(error) = self.listen() {
             tracing::warn!(%error, "changes by other runners are noticed late");
         }
+    }
+
+    fn at_work(&self, runner: RunnerId, at_work: bool) {
+        if self.can_listen() {
+            self.bell.at_work(runner, at_work);
+        }
+    }
+
+    fn take_vanished(&self) -> Vec<RunnerId> {
+        self.bell.presence.take_vanished()
+    }
+
+    fn take_wants_heartbeat(&self) -> bool {
+        self.bell.presence.take_wants_heartbeat()
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
