@@ -390,6 +390,7 @@ fn told_failure(kind: &str, message: &str) -> String {
 impl Reason {
     /// The reason in plain words.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a sentence for each reason")]
     pub fn sentence(&self, now: Timestamp) -> String {
         let at = |time: Timestamp| told_time(time, now);
         match self {

@@ -305,17 +305,16 @@ impl Inspector {
         if let Some(known) = self.workflows.lock().get(&id) {
             return Ok(Arc::clone(known));
         }
-        let workflow = match body {
-            Some(body) => Workflow::new(parse(body)?)?,
-            None => {
-                let stored = self.store.definition(id)?.ok_or_else(|| {
-                    Error::new(
-                        ErrorCode::Database,
-                        format!("the workflow definition {} is gone", id.0),
-                    )
-                })?;
-                Workflow::new(parse(&stored.body)?)?
-            }
+        let workflow = if let Some(body) = body {
+            Workflow::new(parse(body)?)?
+        } else {
+            let stored = self.store.definition(id)?.ok_or_else(|| {
+                Error::new(
+                    ErrorCode::Database,
+                    format!("the workflow definition {} is gone", id.0),
+                )
+            })?;
+            Workflow::new(parse(&stored.body)?)?
         };
         let workflow = Arc::new(workflow);
         self.workflows.lock().insert(id, Arc::clone(&workflow));
