@@ -433,3 +433,23 @@ def test_a_tree_names_every_task_once():
     chain = [f"t{number}" for number in range(2000)]
     links = {task: chain[max(index - 1, 0) : index] for index, task in enumerate(chain)}
     assert len(draw(chain, links, is_unicode=False).splitlines()) == 2000
+
+
+def test_tenants(shell):
+    url = shell.environment["CLOACA_DATABASE_URL"]
+    if url.startswith("sqlite"):
+        _, errors = shell.run("tenants", "list", status=1)
+        assert "SQLite" in errors
+        return
+    name = f"acme_{os.getpid()}"
+    made = shell.json("tenants", "create", name)
+    assert made["schema_name"] == made["username"] == name
+    listed = {"schema_name": name, "username": name}
+    assert listed in shell.json("tenants", "list")
+    assert name in shell.run("tenants", "list")[0]
+    tenant = ("-c", made["connection_string"], "--schema", name)
+    assert shell.json("run", "pipeline:etl", *tenant)["status"] == "Completed"
+    assert shell.run("tenants", "remove", name)[0] == f"removed {name}\n"
+    assert listed not in shell.json("tenants", "list")
+    _, errors = shell.run("tenants", "create", "a-b", status=1)
+    assert "a-b" in errors

@@ -8,6 +8,7 @@ from cloaca._exceptions import ConfigurationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from typing import Any
 
     from cloaca import _core
     from cloaca._config import DefaultRunnerConfig
@@ -74,6 +75,7 @@ class InsightMethods:
 
     _core: _core.Runner
     _config: DefaultRunnerConfig
+    _crew: Any
     _tracing: Tracing
     _metrics_server: MetricsServer | None = None
 
@@ -155,7 +157,8 @@ class InsightMethods:
 
     def _serve_metrics(self) -> None:
         port = self._config.metrics_port
-        if port is not None:
+        # A tenant's runner has the settings of the one that made it, and the port has one owner.
+        if port is not None and not self._crew.is_guest:
             from cloaca._metrics_server import MetricsServer
 
             self._metrics_server = MetricsServer(

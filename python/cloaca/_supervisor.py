@@ -27,6 +27,8 @@ class Crew:
     They hold the engine, but not the `DefaultRunner`, which may go away.
     """
 
+    is_guest = False
+
     def __init__(
         self, core: Runner, log_level: int, tracing: Tracing, *, capture_logs: bool = False
     ) -> None:

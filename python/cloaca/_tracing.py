@@ -71,13 +71,16 @@ class ExecutionSpan:
         self._span.end()
 
 
+# The open spans of the process: a runner's supervisor hears of its tenants' executions too.
+_open: dict[str, tuple[ExecutionSpan, Tracing]] = {}
+
+
 class Tracing:
-    """The spans of a runner that are open, and the contexts that it has read."""
+    """The spans of a runner's executions, and the contexts that it has read."""
 
     def __init__(self, core: Runner) -> None:
         self._core = core
         self._lock = allocate_lock()
-        self._open: dict[str, ExecutionSpan] = {}
         self._contexts: dict[str, Any] = {}
 
     def begin(self, request: Request) -> ExecutionSpan | None:
@@ -90,8 +93,7 @@ class Tracing:
         for span, id in zip(spans, ids, strict=True):
             if span is not None:
                 span.identify(id)
-                with self._lock:
-                    before = self._open.setdefault(id, span)
+                before, _ = _open.setdefault(id, (span, self))
                 if before is not span:
                     span.abandon()  # the same execution, by its key
                 else:
@@ -99,17 +101,15 @@ class Tracing:
 
     def ended(self, id: str, status: str, ended_at_us: int | None, error: str | None) -> None:
         """An execution ended."""
-        with self._lock:
-            span = self._open.pop(id, None)
-        if span is not None:
-            span.end(status, ended_at_us, error)
+        found = _open.pop(id, None)
+        if found is not None:
+            found[0].end(status, ended_at_us, error)
 
     def close(self) -> None:
         """Ends what is open: the runner is shut down."""
-        with self._lock:
-            spans, self._open = list(self._open.values()), {}
-        for span in spans:
-            span.abandon()
+        for id, (span, owner) in list(_open.items()):
+            if owner is self and _open.pop(id, None) is not None:
+                span.abandon()
 
     def context_of(self, execution_id: str) -> Any:
         """The context that the execution was submitted with; `None` where there is none."""

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cloacina::runner::EngineHandle;
+use cloacina::runtime::Message;
 use cloacina::types::{Error, ExecutionId, LogChunk, LogLine, Progress, Timestamp};
 
 use crate::supervision::{Event, Supervision};
@@ -17,7 +18,7 @@ pub fn note_progress(
     message: Option<String>,
 ) {
     if let Some(assignment) = work.assignment() {
-        engine.note_progress(Progress {
+        let first = assignment.insight.note_progress(Progress {
             execution: assignment.execution,
             task: assignment.task,
             attempt: assignment.claim.attempt,
@@ -27,6 +28,7 @@ pub fn note_progress(
             message: message.map(|message| message.replace('\0', "\u{fffd}")),
             time: engine.now(),
         });
+        poke(engine, work, first);
     }
 }
 
@@ -41,12 +43,23 @@ pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, Strin
                 logger,
                 message,
             });
-        engine.note_logs(LogChunk {
+        let first = assignment.insight.note_logs(LogChunk {
             execution: assignment.execution,
             task: assignment.task,
             attempt: assignment.claim.attempt,
             lines: lines.collect(),
         });
+        poke(engine, work, first);
+    }
+}
+
+/// Tells the coordinator of the runner whose work it is that something waits to be written.
+fn poke(engine: &EngineHandle, work: &Work, first: bool) {
+    if first {
+        match work.seat() {
+            Some(seat) => seat.report(Message::Poke),
+            None => engine.report(Message::Poke),
+        }
     }
 }
 

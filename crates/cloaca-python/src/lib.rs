@@ -16,6 +16,7 @@ mod request;
 mod runner;
 mod settings;
 mod supervision;
+mod tenants;
 mod waiting;
 mod work;
 mod workflow;
@@ -55,6 +56,8 @@ mod _core {
         nearest, now_us,
         port::Port,
         runner::Runner,
+        tenants::DatabaseAdmin,
+        tenants::check_tenant,
         work::Work,
         workflow::Workflow,
     };

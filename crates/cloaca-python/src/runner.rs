@@ -15,7 +15,7 @@ use pyo3::types::PyTuple;
 use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
-use crate::handover;
+use crate::handover::{self, SharedCrew};
 use crate::insight;
 use crate::inspector::{EventParts, Inspector};
 use crate::logs::{self, LogQueue, Threshold};
@@ -88,6 +88,27 @@ impl Runner {
             supervision,
             threshold,
             loop_port: Py::new(py, port)?,
+            loop_wanted: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
+        })
+    }
+
+    /// A runner for a tenant's schema, which shares this one's workers and connections.
+    #[pyo3(signature = (schema, database_url=None))]
+    fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
+        let supervision = Arc::clone(&self.supervision);
+        let bell = self.loop_port.get().bell();
+        let engine = gate::call(py, self.birthplace, || {
+            self.engine.open_tenant(schema, database_url, || {
+                Some(Arc::new(SharedCrew::new(supervision, bell)))
+            })
+        })?;
+        Ok(Self {
+            engine: ManuallyDrop::new(engine),
+            birthplace: self.birthplace,
+            supervision: Arc::clone(&self.supervision),
+            threshold: self.threshold.clone(),
+            loop_port: self.loop_port.clone_ref(py),
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
         })

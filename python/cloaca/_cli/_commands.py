@@ -21,6 +21,7 @@ COMMANDS = {
     "retry": ("control:retry", "Run the failed tasks of an ended execution again."),
     "workflows": ("workflows:workflows", "Look at workflow definitions."),
     "runners": ("runners:runners", "List the runners that are there."),
+    "tenants": ("tenants:tenants", "Make, list and remove tenants of a PostgreSQL database."),
     "db": ("database:db", "Migrate, check and clean up a database."),
     "bench": ("benchmark:bench", "Measure how fast a database takes work."),
     "completion": ("completion:completion", "Print the completion script of a shell."),

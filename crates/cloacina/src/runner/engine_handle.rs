@@ -1,7 +1,7 @@
 //! One runner on one database: the object that both languages' `DefaultRunner` wrap.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::types::sync::Mutex;
@@ -9,14 +9,16 @@ use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
 use super::Inspector;
+use super::family::Family;
 use super::inspector::unknown_execution;
-use super::opening::open_store;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, InsightBook, Mailbox, Message, Metrics,
-    Parts, Registration, Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor,
-    Waiters, WorkQueues,
+    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Metrics, Parts,
+    Registration, Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor,
+    Waiters, WorkQueue, WorkQueues,
 };
-use crate::store::Store;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{PostgresOptions, PostgresStore};
+use crate::store::{DatabaseUrl, Store};
 use crate::types::{
     Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
     SystemClock, Timestamp,
@@ -67,13 +69,19 @@ pub struct EngineHandle {
     stepper: Arc<Stepper>,
     tasks: TokioExecutor,
     inspector: Inspector,
-    pub(super) insight: Arc<InsightBook>,
     pub(super) metrics: Arc<Metrics>,
     /// Tasks that this program has handlers for, by workflow.
     pub(super) own: Mutex<FxHashMap<String, Vec<String>>>,
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
+    dispatch: Option<Dispatch>,
+    auto_migrate: bool,
+    /// The store, where it is one whose connections can be shared.
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: Option<Arc<PostgresStore>>,
+    /// Set once there are tenants, and on tenants.
+    pub(super) family: OnceLock<Family>,
 }
 
 impl EngineHandle {
@@ -95,8 +103,10 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        let store = open_store(url, schema, options.auto_migrate, true)?;
-        Self::start(store, Arc::new(SystemClock), options)
+        let opened = open_store(url, schema, &options)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let queues = WorkQueues::default();
+        Self::launch(opened, clock, options, queues, TokioExecutor::new)
     }
 
     /// Starts a runner on an open store.
@@ -109,9 +119,27 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
+        let opened = Opened {
+            store,
+            #[cfg(feature = "postgres")]
+            postgres: None,
+        };
+        let queues = WorkQueues::default();
+        Self::launch(opened, clock, options, queues, TokioExecutor::new)
+    }
+
+    /// Starts a runner with queues and an executor that may be others' too.
+    pub(super) fn launch(
+        opened: Opened,
+        clock: Arc<dyn Clock>,
+        options: OpenOptions,
+        queues: WorkQueues,
+        tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
+    ) -> Result<Self, Error> {
+        let store = opened.store;
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
-            queues: WorkQueues::default(),
+            queues,
             waiters: Arc::new(Waiters::default()),
             clock,
         };
@@ -124,17 +152,17 @@ impl EngineHandle {
             fastrand::u64(..),
         )?;
         let runner = coordinator.runner();
-        let (insight, metrics) = (coordinator.insight(), coordinator.metrics());
+        let metrics = coordinator.metrics();
         let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&parts.clock));
         let started_at = parts.clock.now();
         let mailbox = Arc::clone(&parts.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
-        let tasks = TokioExecutor::new(
+        let tasks = tasks(
             Arc::clone(parts.queues.of(Executor::Futures)),
             Arc::clone(&parts.mailbox),
             Arc::clone(&parts.clock),
         );
-        let driver = Driver::start(coordinator, parts.clone(), options.dispatch)?;
+        let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
         Ok(Self {
             store,
             parts,
@@ -143,12 +171,16 @@ impl EngineHandle {
             driver: Mutex::new(driver),
             tasks,
             inspector,
-            insight,
             metrics,
             own: Mutex::default(),
             started_at,
             runner,
             closed: AtomicBool::new(false),
+            dispatch: options.dispatch,
+            auto_migrate: options.auto_migrate,
+            #[cfg(feature = "postgres")]
+            postgres: opened.postgres,
+            family: OnceLock::new(),
         })
     }
 
@@ -185,6 +217,19 @@ impl EngineHandle {
     /// The executor of Rust tasks.
     pub const fn tasks(&self) -> &TokioExecutor {
         &self.tasks
+    }
+
+    /// Settings for a tenant: this runner's.
+    pub(super) fn tenant_options(&self) -> OpenOptions {
+        OpenOptions {
+            config: self.config.clone(),
+            dispatch: self.dispatch.clone(),
+            auto_migrate: self.auto_migrate,
+        }
+    }
+
+    pub(super) const fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The time as the runner sees it.
@@ -384,10 +429,13 @@ impl EngineHandle {
         self.end_stop();
     }
 
-    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop).
+    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop). Tenants stop too.
     pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
         let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
-        self.ask(|reply| Message::Stop { grace, reply })
+        match self.family.get() {
+            Some(family) if family.is_parent => family.begin_stop(grace),
+            _ => self.ask(|reply| Message::Stop { grace, reply }),
+        }
     }
 
     /// Ends the threads of a coordinator that has stopped.
@@ -414,6 +462,58 @@ impl Drop for EngineHandle {
         if !self.closed.load(Ordering::Acquire) {
             self.stop(Duration::ZERO);
         }
+    }
+}
+
+/// A store, and what it is beside that.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: Option<Arc<PostgresStore>>,
+}
+
+fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<Opened, Error> {
+    #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+    let _ = (schema, options);
+    match DatabaseUrl::parse(url)? {
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(mut sqlite) => {
+            if let Some(schema) = schema {
+                let message = format!(
+                    "SQLite has no schemas: '{schema}' cannot be one of {}",
+                    sqlite.location()
+                );
+                return Err(Error::new(ErrorCode::Configuration, message).with_hint(
+                    "a tenant is a file there: give each its own path, like sqlite:///tenant_a.db",
+                ));
+            }
+            sqlite.auto_migrate = options.auto_migrate;
+            Ok(Opened {
+                store: Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?),
+                #[cfg(feature = "postgres")]
+                postgres: None,
+            })
+        }
+        #[cfg(feature = "postgres")]
+        DatabaseUrl::Postgres(url) => {
+            let mut postgres = PostgresOptions::from_url(&url)?;
+            if let Some(schema) = schema {
+                postgres = postgres.with_schema(schema)?;
+            }
+            postgres.auto_migrate = options.auto_migrate;
+            let connections = options.config.db_pool_size;
+            let store = Arc::new(PostgresStore::open_within(&postgres, connections)?);
+            Ok(Opened {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                postgres: Some(store),
+            })
+        }
+        #[cfg(not(feature = "postgres"))]
+        DatabaseUrl::Postgres(_) => Err(Error::new(
+            ErrorCode::UrlInvalid,
+            "PostgreSQL URLs are not supported by this build",
+        )
+        .with_hint("enable the cargo feature `postgres`, or use a sqlite:/// URL")),
     }
 }
 

@@ -1,10 +1,10 @@
-//! What a runner tells: explanations, progress and log lines of its tasks, metrics.
+//! What a runner tells: explanations and metrics.
 
 use super::EngineHandle;
 use super::exposition::expose;
 use crate::engine::Reason;
-use crate::runtime::{Message, process};
-use crate::types::{Error, ExecutionId, LogChunk, Offer, Progress};
+use crate::runtime::process;
+use crate::types::{Error, ExecutionId, Offer};
 
 impl EngineHandle {
     /// Why an execution is where it is, in the order in which people want to know; [`Reason::sentence`] puts it in words.
@@ -30,20 +30,6 @@ impl EngineHandle {
                 seen_at: now,
             })
             .collect()
-    }
-
-    /// Takes note of how far an attempt is; it is written within a quarter of a second.
-    pub fn note_progress(&self, progress: Progress) {
-        if self.insight.note_progress(progress) {
-            self.report(Message::Poke);
-        }
-    }
-
-    /// Takes log lines of an attempt; they are durable before the attempt's end is.
-    pub fn note_logs(&self, chunk: LogChunk) {
-        if self.insight.note_logs(chunk) {
-            self.report(Message::Poke);
-        }
     }
 
     /// The runner's counters in the text format of Prometheus.

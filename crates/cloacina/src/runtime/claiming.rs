@@ -448,6 +448,7 @@ impl Coordinator {
                 .or_else(|| self.config.task_timeout.map(micros)),
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
+            insight: Arc::clone(&self.insight),
             cancelled: Arc::new(AtomicBool::new(false)),
             pulse: Arc::default(),
         });

@@ -133,11 +133,6 @@ impl Coordinator {
         self.runner
     }
 
-    /// Where tasks leave word of their progress, and their log lines.
-    pub fn insight(&self) -> Arc<InsightBook> {
-        Arc::clone(&self.insight)
-    }
-
     /// The counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
@@ -159,12 +154,16 @@ impl Coordinator {
             .is_some_and(|outage| now < outage.next_try)
         {
             self.keep(messages, now);
+            self.continue_stop(now);
             return self.next_wake(now);
         }
         messages.extend(self.due_messages(now));
         match self.work(messages, now) {
             Ok(()) => self.recovered(),
-            Err((error, messages)) => self.suffer(error, messages, now),
+            Err((error, messages)) => {
+                self.suffer(error, messages, now);
+                self.continue_stop(now);
+            }
         }
         self.tell_work();
         self.next_wake(now)
@@ -346,6 +345,8 @@ impl Coordinator {
                 Message::Submit { give_up, reply, .. } if over(give_up) => reply(Err(error())),
                 Message::Control { give_up, reply, .. } if over(give_up) => reply(Err(error())),
                 Message::Register { reply, .. } if !passes => reply(Err(error())),
+                // Stopping must not wait for a database that may never answer.
+                Message::Stop { grace, reply } => self.stop(grace, reply, now),
                 other => self.again.push(other),
             }
         }

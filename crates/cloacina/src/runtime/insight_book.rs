@@ -15,13 +15,13 @@ const PACE: Micros = 250_000;
 const LOG_BYTES: usize = 16 << 20;
 
 /// What waits to be written. Only the last word of an attempt about its progress counts.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct InsightBook {
     waits: AtomicBool,
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     progress: FxHashMap<(ExecutionId, Ordinal), Progress>,
     logs: Vec<LogChunk>,

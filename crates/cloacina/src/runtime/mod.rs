@@ -18,6 +18,7 @@ mod mailbox;
 mod metrics;
 pub(crate) mod process;
 mod registry;
+mod shared_workers;
 mod shutdown;
 mod stall;
 mod submitting;
@@ -36,6 +37,7 @@ pub use metrics::{
     WorkflowCounters,
 };
 pub use registry::{Handler, Registration};
+pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use stall::Pulse;
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};

@@ -322,7 +322,7 @@ impl Insight for PostgresStore {
         if !self.can_listen() {
             return Ok(());
         }
-        let channel = super::listener::channel_of(&self.session);
+        let channel = self.session.channel();
         self.write(async |mut connection, _| {
             // The channel's name is made of digits and letters of ours.
             let tell = format!(

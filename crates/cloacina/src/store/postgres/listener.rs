@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::types::sync::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
@@ -224,7 +223,7 @@ impl Drop for Listener {
 }
 
 async fn listen(session: &Session, bell: &Bell) {
-    let channel = channel_of(session);
+    let channel = session.channel();
     let mut backoff = FIRST_BACKOFF;
     let mut loss = Loss::default();
     loop {
@@ -327,12 +326,4 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// The channel of a schema: notifications are for a whole database.
-pub(super) fn channel_of(session: &Session) -> String {
-    let schema = session.options.schema.as_deref().unwrap_or("");
-    let digest = Sha256::digest(schema.as_bytes());
-    let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
-    format!("cloacina_{short:016x}")
 }
