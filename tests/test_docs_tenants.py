@@ -8,9 +8,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tenant_server import psql
 
 import cloaca
+from tenant_server import psql
 
 GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "tenants.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
