@@ -55,9 +55,11 @@ from cloaca._rules import (
     task_success,
 )
 from cloaca._runner import DefaultRunner
+from cloaca._schedule import CronSchedule, cron_preview
 from cloaca._status import TaskStatus, WorkflowStatus
 from cloaca._task import external_task, task
 from cloaca._task_handle import TaskHandle
+from cloaca._trigger import TriggerResult, trigger
 from cloaca._vars import get_backend, var, var_or
 from cloaca._workflow import Workflow
 
@@ -73,6 +75,7 @@ __all__ = [
     "ConnectionError",
     "Context",
     "ContextError",
+    "CronSchedule",
     "DatabaseError",
     "DefaultRunner",
     "DefaultRunnerConfig",
@@ -98,6 +101,7 @@ __all__ = [
     "TaskStatus",
     "TaskTimeoutError",
     "TaskValidationError",
+    "TriggerResult",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -114,6 +118,7 @@ __all__ = [
     "always",
     "any_of",
     "context_value",
+    "cron_preview",
     "external_task",
     "get_backend",
     "none_of",
@@ -122,6 +127,7 @@ __all__ = [
     "task_failed",
     "task_skipped",
     "task_success",
+    "trigger",
     "var",
     "var_or",
 ]

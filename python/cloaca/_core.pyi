@@ -18,10 +18,12 @@ __all__ = [
     "Outcome",
     "Port",
     "Runner",
+    "Schedules",
     "Work",
     "Workflow",
     "__version__",
     "after_fork_child",
+    "cron_preview",
     "nearest",
     "now_us",
     "set_encoder",
@@ -291,7 +293,7 @@ class Runner:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty
+        {field: value}), ("poll", token, name, handler), ("loop_wanted",) once when the first "loop" handler is registered. Empty
         list: end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
@@ -314,6 +316,80 @@ class Runner:
 
     def stop(self, grace_us: int) -> None:
         """Graceful shutdown; waits. A second call with a shorter grace shortens the first."""
+
+@final
+class Schedules:
+    """The schedules and triggers of a runner's database.
+
+    A schedule or trigger is told as a dict: id, name, workflow, expression, timezone, interval_us,
+    instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
+    last_us, fired_us, last_error, created_us, updated_us.
+    """
+
+    def __new__(cls, runner: Runner) -> Schedules: ...
+    def register(
+        self,
+        workflow: str,
+        expression: str,
+        timezone: str,
+        instance: str | None,
+        input: Context | None,
+        catchup: str,
+        max_catchup: int | None,
+        overlap: str,
+        start_us: int | None,
+        end_us: int | None,
+        jitter_us: int,
+        enabled: bool,
+    ) -> tuple[str, bool]:
+        """The schedule's id, and whether its workflow is stored in the database."""
+
+    def list(
+        self, enabled_only: bool, limit: int, offset: int
+    ) -> builtins.list[dict[str, Any]]: ...
+    def get(self, id: str) -> dict[str, Any]: ...
+    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]: ...
+    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]: ...
+    def delete(self, id: str) -> None: ...
+    def run_now(self, id: str) -> str:
+        """Start a schedule's workflow now; the execution's id."""
+
+    def history(
+        self, id: str, limit: int, offset: int
+    ) -> builtins.list[tuple[str, int, str, str | None, int, int, str | None]]:
+        """schedule_id, due_us, outcome, execution_id, created_us, updated_us, detail; newest first."""
+
+    def counts(self, since_us: int) -> tuple[int, int, int, int, int]:
+        """Fired, missed, skipped, overlapped, queued."""
+
+    def register_trigger(
+        self,
+        name: str,
+        workflow: str,
+        interval_us: int | None,
+        expression: str | None,
+        timezone: str,
+        allow_concurrent: bool,
+        handler: int,
+        is_async: bool,
+    ) -> str:
+        """Make a trigger known; `("poll", token, name, handler)` of `supervise` asks to call it."""
+
+    def end_poll(
+        self, token: int, kind: str, context: Context | None = None, error: str | None = None
+    ) -> None:
+        """Say how a poll ended: `skip`, `fire` with a context, or `failed` with a text."""
+
+    def triggers(
+        self, enabled_only: bool, limit: int, offset: int
+    ) -> builtins.list[dict[str, Any]]: ...
+    def trigger(self, name: str) -> dict[str, Any] | None: ...
+    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]: ...
+
+def cron_preview(
+    expression: str, timezone: str, count: int, start_us: int
+) -> list[tuple[int, int]]:
+    """Fire times after an instant, and the zone's offset from UTC in seconds at each."""
 
 def now_us() -> int: ...
 def after_fork_child() -> None:

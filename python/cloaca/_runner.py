@@ -7,7 +7,9 @@ from cloaca._control_methods import ControlMethods
 from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
 from cloaca._result import WorkflowResult
+from cloaca._schedule_methods import ScheduleMethods
 from cloaca._submission import request, request_of
+from cloaca._trigger_methods import TriggerMethods
 from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods):
+class DefaultRunner(ControlMethods, ScheduleMethods, TriggerMethods):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -72,6 +74,7 @@ class DefaultRunner(ControlMethods):
         self._shut = False
         started = start(database_url, config, schema)
         self._core = started.core
+        self._schedules = started.schedules
         self._crew = started.crew
         self._waiters = started.waiters
         self._closing = started.closing
@@ -316,6 +319,17 @@ class DefaultRunner(ControlMethods):
                 revision, workflows = registry.workflows_since(self._revision)
                 for workflow in workflows:
                     self._core.register(workflow.core, workflow.handlers())
+                for handler, trigger in registry.triggers_since(self._revision):
+                    self._schedules.register_trigger(
+                        trigger.name,
+                        trigger.workflow,
+                        trigger.interval_us,
+                        trigger.expression,
+                        trigger.timezone,
+                        trigger.allow_concurrent,
+                        handler,
+                        trigger.is_async,
+                    )
                 self._revision = revision
         except Exception as error:
             if not quietly or self._core.closed:

@@ -115,9 +115,11 @@ SETTINGS: dict[str, Setting] = {
         float, 0, 1_000_000, is_optional=True, to_engine=("retention_us", 86_400 * _SECOND)
     ),
     "auto_migrate": Setting(bool, to_engine=("auto_migrate", 0)),
-    "enable_cron_scheduling": Setting(bool),
+    "enable_cron_scheduling": Setting(bool, to_engine=("enable_cron_scheduling", 0)),
     "cron_poll_interval_seconds": Setting(int, 1),
-    "cron_max_catchup_executions": Setting(int, 0),
+    "cron_max_catchup_executions": Setting(
+        int, 0, 2**32 - 1, to_engine=("cron_max_catchup_executions", 0)
+    ),
     "cron_enable_recovery": Setting(bool),
     "cron_recovery_interval_seconds": Setting(int, 1),
     "cron_lost_threshold_minutes": Setting(int, 1),

@@ -23,8 +23,9 @@ class Started:
 
     def __init__(self, core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> None:
         self.core = core
+        self.schedules = _core.Schedules(core)
         self.config = config
-        self.crew = Crew(core, log_level)
+        self.crew = Crew(core, self.schedules, log_level)
         self.waiters = Waiters(core)
         self.closing = Closing()
         self.lock = threading.Lock()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 
 from cloaca._loop import LoopThread
+from cloaca._poll import start_poll
 from cloaca._worker import WorkerPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cloaca._core import Runner
+    from cloaca._core import Runner, Schedules
 
 _INFO = 20
 
@@ -25,8 +26,9 @@ class Crew:
     They hold the engine, but not the `DefaultRunner`, which may go away.
     """
 
-    def __init__(self, core: Runner, log_level: int) -> None:
+    def __init__(self, core: Runner, schedules: Schedules, log_level: int) -> None:
         self._core = core
+        self._schedules = schedules
         self._log_level = log_level
         self._workers = WorkerPool(core)
         self._loop: LoopThread | None = None
@@ -66,6 +68,9 @@ class Crew:
             if self._loop is None:
                 self._loop = LoopThread(self._core)
                 self._loop.start()
+        elif what == "poll":
+            token, _, handler = details
+            start_poll(self._schedules, lambda: self._loop, token, handler)
         elif what == "log":
             self._log(*details)
 

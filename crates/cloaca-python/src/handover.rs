@@ -9,7 +9,7 @@ use cloacina::runtime::{self, Completion, Executor, Message, Notice, Taken, Work
 use pyo3::prelude::*;
 
 use crate::port::Bell;
-use crate::supervision::Supervision;
+use crate::supervision::{Event, Supervision};
 use crate::work::Work;
 
 /// The event loop takes as this worker.
@@ -36,6 +36,13 @@ pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell
         }
     }));
     threads.allow_workers(engine.config().max_concurrent_tasks);
+    let polls = engine.queues().polls();
+    let (queue, told) = (Arc::downgrade(polls), Arc::clone(supervision));
+    polls.on_arrival(Arc::new(move || {
+        for poll in queue.upgrade().iter().flat_map(|queue| queue.take()) {
+            told.push(Event::Poll(poll));
+        }
+    }));
     engine
         .queues()
         .of(Executor::Loop)

@@ -12,6 +12,7 @@ mod overlay;
 mod port;
 mod request;
 mod runner;
+mod schedules;
 mod settings;
 mod supervision;
 mod waiting;
@@ -45,8 +46,8 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, work::Work,
-        workflow::Workflow,
+        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, schedules::Schedules,
+        schedules::cron_preview, work::Work, workflow::Workflow,
     };
 
     #[pymodule_init]

@@ -64,6 +64,25 @@ impl Drop for Runner {
     }
 }
 
+impl Runner {
+    /// The engine, for the classes that are views of a runner.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// The process that the runner is of.
+    pub const fn birthplace(&self) -> Birthplace {
+        self.birthplace
+    }
+
+    /// Asks for the event loop's thread, once.
+    pub fn want_loop(&self) {
+        if !self.loop_wanted.swap(true, Ordering::AcqRel) {
+            self.supervision.push(Event::LoopWanted);
+        }
+    }
+}
+
 #[pymethods]
 impl Runner {
     #[new]
@@ -131,8 +150,8 @@ impl Runner {
         gate::answer(py, self.birthplace, || {
             self.engine.begin_register(registration)
         })?;
-        if wants_loop && !self.loop_wanted.swap(true, Ordering::AcqRel) {
-            self.supervision.push(Event::LoopWanted);
+        if wants_loop {
+            self.want_loop();
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use cloacina::runtime::{Notice, WorkQueue};
+use cloacina::runtime::{Notice, Poll, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -26,6 +26,8 @@ pub enum Event {
     },
     /// Start the event loop's thread.
     LoopWanted,
+    /// Call a trigger's function.
+    Poll(Poll),
     /// Write to the log.
     Log(Record),
 }
@@ -37,6 +39,7 @@ impl Event {
             Self::WorkerWanted => ("worker_wanted",).into_pyobject(py)?,
             Self::Interrupt { worker, token } => ("interrupt", worker, token).into_pyobject(py)?,
             Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
+            Self::Poll(poll) => ("poll", poll.token, poll.name, poll.handler).into_pyobject(py)?,
             Self::Log(record) => {
                 let fields = PyDict::new(py);
                 for (name, value) in record.fields {

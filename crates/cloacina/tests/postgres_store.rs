@@ -143,6 +143,7 @@ fn submit(
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits,
         advances: vec![],
         claim: ClaimRequest::default(),
@@ -164,6 +165,7 @@ fn claim(
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![],
         claim: ClaimRequest {

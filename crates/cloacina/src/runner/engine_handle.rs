@@ -59,7 +59,7 @@ pub struct Page {
 
 /// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
 pub struct EngineHandle {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     parts: Parts,
     config: RunnerConfig,
     driver: Mutex<Driver>,
@@ -419,11 +419,14 @@ impl EngineHandle {
         Ok(ids)
     }
 
-    fn give_up(&self) -> Timestamp {
+    pub(super) fn give_up(&self) -> Timestamp {
         self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
 
-    fn ask<T: Send + 'static>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Answer<T> {
         let (answer, reply) = Answer::new();
         // Nobody reads a message that came too late: dropping it answers.
         drop(self.parts.mailbox.send(message(reply)));
@@ -489,7 +492,7 @@ fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
     })
 }
 
-fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
+pub(super) fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
     answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
 }
 
@@ -501,7 +504,7 @@ fn unknown_execution(id: ExecutionId) -> Error {
     .with_hint("it may have been pruned, or be in another database")
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
         .with_hint("start a new DefaultRunner")
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::backlog::Place;
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Touched};
+use super::scheduling::Scheduled;
 use super::work::{Assignment, Callback, Executor};
 use super::{Message, submitting::micros};
 use crate::engine::{Finish, Outcome};
@@ -98,13 +99,19 @@ impl Coordinator {
         }
         let (executors, claim) = self.claim_request();
         let (submits, advances) = draft.rows(&self.cache);
-        if submits.is_empty() && advances.is_empty() && claim.classes.is_empty() {
+        let schedules = draft.schedule_rows();
+        if submits.is_empty()
+            && advances.is_empty()
+            && schedules.is_empty()
+            && claim.classes.is_empty()
+        {
             answer(draft.submissions, &[]);
             return Ok(());
         }
         let batch = Batch {
             runner: self.runner,
             now,
+            schedules,
             submits,
             advances,
             claim,
@@ -142,6 +149,10 @@ impl Coordinator {
     /// Nothing is known to be written: forgets the decisions and gives back the messages that led to them.
     fn undo(&mut self, draft: Draft) -> Vec<Message> {
         let mut messages = Vec::new();
+        if !draft.schedules.is_empty() {
+            self.scheduling.look_now();
+        }
+        messages.extend(draft.schedules.into_iter().filter_map(Scheduled::again));
         for submission in draft.submissions {
             let requests = submission
                 .ids
@@ -242,6 +253,7 @@ impl Coordinator {
                 .of(executor)
                 .push(std::mem::take(&mut work.assignments[index]), callbacks);
         }
+        self.settle_schedules(draft.schedules, &committed.schedules, now);
         answer(draft.submissions, &duplicates);
     }
 

@@ -10,6 +10,7 @@ use super::cache::Cache;
 use super::draft::Draft;
 use super::liveness::Liveness;
 use super::registry::Registry;
+use super::scheduling::Scheduling;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
 use super::work::{Executor, WorkQueues};
@@ -42,6 +43,7 @@ pub struct Coordinator {
     pub(super) runner: RunnerId,
     pub(super) liveness: Liveness,
     pub(super) registry: Registry,
+    pub(super) scheduling: Scheduling,
     pub(super) cache: Cache,
     pub(super) backlogs: [Backlog; 3],
     /// What this process has claimed and not finished.
@@ -76,6 +78,7 @@ impl Coordinator {
             Backlog::new(config.max_concurrent_async_tasks),
             Backlog::new(config.max_concurrent_async_tasks),
         ];
+        let started_at = clock.now();
         let mut coordinator = Self {
             store,
             clock,
@@ -86,6 +89,7 @@ impl Coordinator {
             runner: RunnerId::generate(),
             liveness: Liveness::default(),
             registry: Registry::default(),
+            scheduling: Scheduling::new(started_at),
             cache: Cache::default(),
             backlogs,
             in_flight: FxHashMap::default(),
@@ -147,12 +151,13 @@ impl Coordinator {
             self.handle(message, &mut draft, now);
         }
         let rescued = self.rescue(&mut draft, now);
+        let fired = self.fire_due(&mut draft, now);
         self.claim_direct(&mut draft, now);
         self.commit(draft, now)?;
         self.continue_stop(now);
         match self.trouble.take() {
             Some(error) => Err((error, Vec::new())),
-            None => rescued.map_err(|error| (error, Vec::new())),
+            None => rescued.and(fired).map_err(|error| (error, Vec::new())),
         }
     }
 
@@ -257,6 +262,18 @@ impl Coordinator {
                 registration,
                 reply,
             } => self.register(registration, reply, now),
+            Message::RegisterTrigger {
+                trigger,
+                handler,
+                reply,
+            } => self.register_trigger(trigger, handler, reply, now),
+            Message::Polled { token, outcome } => self.polled(token, outcome, draft, now),
+            Message::RunNow {
+                schedule,
+                give_up,
+                reply,
+            } => self.run_now(schedule, give_up, reply, draft, now),
+            Message::Rescheduled => self.scheduling.look_now(),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),
             Message::Poke => {}
@@ -307,6 +324,8 @@ impl Coordinator {
             match message {
                 Message::Submit { give_up, reply, .. } if over(give_up) => reply(Err(error())),
                 Message::Control { give_up, reply, .. } if over(give_up) => reply(Err(error())),
+                Message::RunNow { give_up, reply, .. } if over(give_up) => reply(Err(error())),
+                Message::RegisterTrigger { reply, .. } if !passes => reply(Err(error())),
                 Message::Register { reply, .. } if !passes => reply(Err(error())),
                 other => self.again.push(other),
             }
@@ -332,7 +351,9 @@ impl Coordinator {
             .iter()
             .filter_map(|executor| self.queues.of(*executor).first_deadline());
         let due = self.next_due.filter(|_| self.stopping.is_none());
+        let schedules = self.scheduling.next_wake(self.config.enable_cron);
         first_deadlines
+            .chain(schedules.filter(|_| self.stopping.is_none()))
             .chain(due)
             .chain(self.deadlines.first().map(|(deadline, _)| *deadline))
             .chain(

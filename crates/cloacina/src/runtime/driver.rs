@@ -91,6 +91,8 @@ fn drive(mut coordinator: Coordinator, parts: &Parts) {
             Message::Submit { reply, .. } => reply(Err(error.clone())),
             Message::Control { reply, .. } => reply(Err(error.clone())),
             Message::Register { reply, .. } => reply(Err(error.clone())),
+            Message::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
+            Message::RunNow { reply, .. } => reply(Err(error.clone())),
             Message::Stop { reply, .. } => reply(Ok(())),
             _ => {}
         }

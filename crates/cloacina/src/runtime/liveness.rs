@@ -165,6 +165,7 @@ impl Coordinator {
                 backlog.look_again();
             }
             self.read_definitions()?;
+            self.scheduling.others_wrote(now);
             let due = self.store.overdue(now)?;
             self.deadlines
                 .extend(due.executions.into_iter().map(|id| (now, id)));

@@ -13,8 +13,11 @@ mod draft;
 mod driver;
 mod liveness;
 mod mailbox;
+mod poll;
 mod process;
 mod registry;
+pub mod schedule_rows;
+mod scheduling;
 mod shutdown;
 mod submitting;
 mod tokio_executor;
@@ -25,6 +28,7 @@ pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts};
 pub use mailbox::{Answer, Mailbox, OneShot};
+pub use poll::{Poll, PollQueue, PollToken};
 pub use registry::{Handler, Registration};
 pub use tokio_executor::{TaskFunction, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
@@ -36,7 +40,10 @@ pub use work::{
 pub use submitting::SubmitRequest;
 
 use crate::engine::Finish;
-use crate::types::{Claim, Error, ExecutionId, ExecutionStatus, Micros, Ordinal, Timestamp};
+use crate::engine::trigger::{NewTrigger, PollOutcome};
+use crate::types::{
+    Claim, Error, ExecutionId, ExecutionStatus, Micros, Ordinal, ScheduleId, Timestamp,
+};
 
 /// What callers, workers and timers tell the coordinator.
 pub enum Message {
@@ -105,6 +112,33 @@ pub enum Message {
         /// Answered once the definition is stored.
         reply: Reply<()>,
     },
+    /// The program has a trigger's function.
+    RegisterTrigger {
+        /// What the trigger is to do.
+        trigger: NewTrigger,
+        /// The program's number of the function.
+        handler: u64,
+        /// Answered once the trigger is stored.
+        reply: Reply<ScheduleId>,
+    },
+    /// A trigger's function has ended.
+    Polled {
+        /// Which poll.
+        token: PollToken,
+        /// What it said.
+        outcome: PollOutcome,
+    },
+    /// Fire a schedule once, now.
+    RunNow {
+        /// Which.
+        schedule: ScheduleId,
+        /// When the caller stops waiting for the database.
+        give_up: Timestamp,
+        /// The execution, once it is durable.
+        reply: Reply<ExecutionId>,
+    },
+    /// This process changed schedules.
+    Rescheduled,
     /// Somebody waits for an execution that may end in another process.
     Watch,
     /// Look at the timers again: one moved closer.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::poll::PollQueue;
 use crate::types::{Claim, Context, ExecutionId, Micros, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 
@@ -471,11 +472,17 @@ impl WorkQueue {
 #[derive(Clone, Default)]
 pub struct WorkQueues {
     queues: [Arc<WorkQueue>; 3],
+    polls: Arc<PollQueue>,
 }
 
 impl WorkQueues {
     /// The queue of an executor.
     pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
         &self.queues[executor.index()]
+    }
+
+    /// The polls of triggers.
+    pub fn polls(&self) -> &Arc<PollQueue> {
+        &self.polls
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod merge;
 mod policy;
 mod record;
+mod schedule;
 mod state;
 pub mod sync;
 mod time;
@@ -17,10 +18,14 @@ pub use context::{Context, Delta};
 pub use error::{Error, ErrorCode, nearest};
 pub use failure::{Failure, FailureKind};
 pub use history::{HistoryEvent, HistoryKind};
-pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId};
+pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId, ScheduleId};
 pub use json::{Json, JsonError, JsonShape};
 pub use merge::merge_values;
 pub use policy::{Backoff, RetryCondition, RetryPolicy};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
+pub use schedule::{
+    Catchup, Overlap, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome,
+    TickRecord,
+};
 pub use state::{ExecutionStatus, TaskStatus};
 pub use time::{Clock, Micros, SystemClock, Timestamp};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::is_claimed_by;
 use crate::store::{QueueId, RunnerRow, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, Ordinal, RunnerId, TaskRecord,
-    TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, Ordinal, RunnerId, ScheduleId,
+    ScheduleRecord, TaskRecord, TaskStatus, TickRecord, Timestamp,
 };
 
 #[derive(Debug, Default)]
@@ -17,6 +17,9 @@ pub(super) struct Tables {
     pub(super) executions: BTreeMap<ExecutionId, Row>,
     pub(super) keys: BTreeMap<(String, String), ExecutionId>,
     pub(super) runners: BTreeMap<RunnerId, Runner>,
+    /// Deleted ones too.
+    pub(super) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
+    pub(super) ticks: BTreeMap<(ScheduleId, Timestamp), TickRecord>,
     /// Ready tasks without a time, in the order of claims.
     pub(super) due: BTreeSet<(QueueId, Reverse<i16>, ExecutionId, Ordinal)>,
     /// Ready tasks with a time, by it.
