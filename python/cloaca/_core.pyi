@@ -293,8 +293,8 @@ class Runner:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("poll", token, name, handler), ("loop_wanted",) once when the first "loop" handler is registered. Empty
-        list: end.
+        {field: value}), ("poll", token, name, handler) for a trigger's function to call,
+        ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
         begins with `cloacina`; the values are text, numbers and booleans.
@@ -357,7 +357,8 @@ class Schedules:
     def history(
         self, id: str, limit: int, offset: int
     ) -> builtins.list[tuple[str, int, str, str | None, int, int, str | None]]:
-        """schedule_id, due_us, outcome, execution_id, created_us, updated_us, detail; newest first."""
+        """Newest first: schedule_id, due_us, outcome, execution_id, created_us, updated_us,
+        detail."""
 
     def counts(self, since_us: int) -> tuple[int, int, int, int, int]:
         """Fired, missed, skipped, overlapped, queued."""

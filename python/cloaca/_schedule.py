@@ -109,7 +109,7 @@ def cron_preview(
         start: Times after this one; a datetime with a time zone. Now where left out.
 
     Returns:
-        Datetimes in the zone, with its offset from UTC at each of them.
+        Datetimes with the offset from UTC that the zone has at each of them.
 
     Raises:
         ScheduleError: The expression or the zone cannot be read, or the expression never fires. It
@@ -128,34 +128,28 @@ def cron_preview(
     """
     check_text("the cron expression", expression)
     check_text("the time zone", timezone)
-    if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MAX_PREVIEW:
+    if not is_count(n) or n > _MAX_PREVIEW:
         raise ConfigurationError(f"n must be a whole number from 0 to {_MAX_PREVIEW}, not {n!r}")
     start_us = _core.now_us() if start is None else instant_to_us("start", start)
-    zone = _zone(timezone)
     return [
-        _local(at_us, offset, zone)
+        _local(at_us, offset)
         for at_us, offset in _core.cron_preview(expression, timezone, n, start_us)
     ]
 
 
-def _zone(name: str) -> Any:
-    """The zone as Python knows it, or nothing: its database may lack what the engine's has."""
-    from zoneinfo import ZoneInfo
+def _local(at_us: int, offset_seconds: int) -> datetime:
+    """A fire time with its offset alone.
 
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        return None
-
-
-def _local(at_us: int, offset_seconds: int, zone: Any) -> datetime:
+    Python holds a datetime of a zone to be unequal to all others while its clocks go back.
+    """
     from datetime import timedelta, timezone
 
-    at = us_to_instant(at_us)
-    offset = timedelta(seconds=offset_seconds)
-    local = at if zone is None else at.astimezone(zone)
-    # The engine's offset counts, should the two databases differ.
-    return local if local.utcoffset() == offset else at.astimezone(timezone(offset))
+    return us_to_instant(at_us).astimezone(timezone(timedelta(seconds=offset_seconds)))
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def check_text(what: str, value: object) -> None:
@@ -203,9 +197,7 @@ def options(
     """
     if instance_name is not None:
         check_text("instance_name", instance_name)
-    if max_catchup is not None and (
-        isinstance(max_catchup, bool) or not isinstance(max_catchup, int) or max_catchup < 0
-    ):
+    if max_catchup is not None and not is_count(max_catchup):
         raise ScheduleError(f"max_catchup must be a whole number from 0, not {max_catchup!r}")
     if not isinstance(enabled, bool):
         raise ScheduleError(f"enabled must be True or False, not {enabled!r}")

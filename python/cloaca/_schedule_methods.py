@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from cloaca import _core
 from cloaca._duration import rfc3339
 from cloaca._exceptions import ConfigurationError, ScheduleError
-from cloaca._schedule import check_text, options
+from cloaca._schedule import check_text, is_count, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        name = getattr(workflow_name, "name", workflow_name)
+        name: Any = getattr(workflow_name, "name", workflow_name)
         check_text("workflow_name", name)
         check_text("the cron expression", cron_expression)
         check_text("the time zone", timezone)
@@ -314,8 +314,7 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
         ConfigurationError: One of them is no whole number, or negative.
     """
     for name, value in (("limit", limit), ("offset", offset)):
-        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        if value is not None and not is_count:
+        if value is not None and not is_count(value):
             raise ConfigurationError(f"{name} must be a whole number from 0, not {value!r}")
     return (_ALL if limit is None else min(limit, _ALL), min(offset or 0, _ALL))
 
@@ -382,24 +381,29 @@ def _schedule(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _since(since: object) -> int:
+def _since(since: str | datetime) -> int:
     from datetime import datetime
 
     from cloaca._duration import instant_to_us
 
     if isinstance(since, str):
+        text = since
         try:
-            since = datetime.fromisoformat(since)
+            since = datetime.fromisoformat(text)
         except ValueError:
             raise ScheduleError(
-                f"Invalid datetime format: {since[:80]!r}",
+                f"Invalid datetime format: {text[:80]!r}",
                 hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
             ) from None
-    if not isinstance(since, datetime) or since.tzinfo is None:
+    given: object = since
+    if not isinstance(given, datetime):
         raise ScheduleError(
-            f"Invalid datetime format: {since!r} has no time zone"
-            if isinstance(since, datetime)
-            else f"Invalid datetime format: expected text or a datetime, not {since!r}",
+            f"Invalid datetime format: expected text or a datetime, not {given!r}",
             hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
         )
-    return instant_to_us("since", since)
+    if given.tzinfo is None:
+        raise ScheduleError(
+            f"Invalid datetime format: {given.isoformat()} has no time zone",
+            hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
+        )
+    return instant_to_us("since", given)

@@ -168,8 +168,8 @@ def trigger(
     workflow: object = getattr(on, "name", on)
     if workflow is not None and (not isinstance(workflow, str) or not workflow):
         raise ScheduleError(f"on must be the name of a workflow, not {workflow!r}")
-    if name is not None and (not isinstance(name, str) or not 0 < len(name.encode()) <= 255):
-        raise ScheduleError(f"a trigger's name must be text of 1 to 255 bytes, not {name!r}")
+    if name is not None:
+        _check_name(name)
 
     def decorate(function: F) -> F:
         from cloaca._signature import is_coroutine_function
@@ -208,6 +208,11 @@ def trigger(
         return function
 
     return decorate
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not 0 < len(name.encode()) <= 255:
+        raise ScheduleError(f"a trigger's name must be text of 1 to 255 bytes, not {name!r}")
 
 
 def _interval_us(value: str | float | timedelta) -> int:

@@ -246,10 +246,10 @@ fn read_field(place: &Place<'_>, word: &str) -> Result<Content, Error> {
         content.normal.push("*".to_owned());
         return Ok(content);
     }
-    let mut place = place.shifted(0);
+    let mut at = 0;
     for item in word.split(',') {
-        read_item(&place, item, &mut content)?;
-        place = place.shifted(item.chars().count() + 1);
+        read_item(&place.shifted(at), item, &mut content)?;
+        at += item.chars().count() + 1;
     }
     if content.has_nth && content.has_plain {
         return Err(place.fault(

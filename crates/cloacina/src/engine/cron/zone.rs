@@ -26,6 +26,9 @@ pub(super) fn find(name: &str) -> Result<Tz, Error> {
 /// Known names that may be meant: of another case, with the same last part, or nearly the same.
 fn similar(name: &str) -> Vec<String> {
     let wanted = name.trim().to_lowercase().replace(' ', "_");
+    if wanted.len() < 3 {
+        return Vec::new();
+    }
     let wanted_city = wanted.rsplit('/').next().unwrap_or(&wanted);
     let lower: Vec<(String, &str)> = TZ_VARIANTS
         .iter()
@@ -36,9 +39,9 @@ fn similar(name: &str) -> Vec<String> {
         return vec![quoted(known)];
     }
     let mut found: Vec<&str> = Vec::new();
-    let cities = lower.iter().filter(|(lower, _)| {
-        !wanted_city.is_empty() && lower.rsplit('/').next() == Some(wanted_city)
-    });
+    let cities = lower
+        .iter()
+        .filter(|(lower, _)| lower.rsplit('/').next() == Some(wanted_city));
     found.extend(cities.map(|(_, known)| *known));
     if let Some(near) = nearest(&wanted, lower.iter().map(|(lower, _)| lower.as_str())) {
         found.extend(
