@@ -507,6 +507,14 @@ pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
     input
 }
 
+/// The instant under which a run by hand is recorded: none that a tick has, nor the run before it.
+#[must_use]
+pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
+    // Ticks are whole seconds, and these are odd.
+    let at = Timestamp(now.0 | 1);
+    if record.state.last_fired_at == Some(at) { at + 2 } else { at }
+}
+
 /// Notes the executions that a look started, where the overlap rule will ask for them.
 pub fn note_started(record: &mut ScheduleRecord, started: &[ExecutionId]) {
     if record.spec.overlap != Overlap::Allow {

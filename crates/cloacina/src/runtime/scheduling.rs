@@ -360,8 +360,9 @@ impl Coordinator {
             Ok(record) => record,
             Err(error) => return reply(Err(error)),
         };
+        let due_at = schedule::between_ticks(&record, now);
         let Some(execution) =
-            self.start_execution(&record, schedule::input(&record, now), draft, now)
+            self.start_execution(&record, schedule::input(&record, due_at), draft, now)
         else {
             return reply(Err(Error::new(
                 ErrorCode::WorkflowNotFound,
@@ -371,9 +372,9 @@ impl Coordinator {
         };
         schedule::note_started(&mut record, &[execution]);
         trim_open(&mut record);
-        record.state.last_fired_at = record.state.last_fired_at.max(Some(now));
+        record.state.last_fired_at = record.state.last_fired_at.max(Some(due_at));
         let ticks = vec![TickWrite {
-            due_at: now,
+            due_at,
             outcome: TickOutcome::Fired,
             execution: Some(execution),
             detail: Some("run by hand".to_owned()),

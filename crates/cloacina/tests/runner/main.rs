@@ -4,4 +4,5 @@
 mod control;
 mod flow;
 mod recovery;
+mod schedules;
 mod support;
