@@ -108,6 +108,37 @@ pub fn answer<T: Send>(
     result.unwrap_or_else(|| Err(closed())).raise(py)
 }
 
+/// The same for an asking that may make the coordinator's step: detached, and not on the main thread, which has to react
+/// to Ctrl-C.
+pub fn answer_leading<T: Send>(
+    py: Python<'_>,
+    birthplace: Birthplace,
+    ask: impl FnOnce() -> Answer<T> + Send,
+) -> PyResult<T> {
+    birthplace.check(py)?;
+    let mut ask = Some(ask);
+    let mut asked = None;
+    let result = wait(py, None, |patience| {
+        if let Some(ask) = ask.take() {
+            asked = Some(ask());
+        }
+        asked.as_ref()?.wait(patience)
+    })?;
+    result.unwrap_or_else(|| Err(closed())).raise(py)
+}
+
+/// Whether this may be the process's main thread, the one that gets signals: yes where the system does not tell.
+pub fn may_be_main() -> bool {
+    thread_local! {
+        static MAIN: bool = std::fs::read_link("/proc/thread-self").map_or(true, |path| {
+            // "process/task/thread", and the main thread has the process's number.
+            let thread = path.file_name();
+            thread == path.iter().next()
+        });
+    }
+    MAIN.with(|main| *main)
+}
+
 /// The error of a wait that nobody will end.
 pub fn closed() -> Error {
     Error::new(ErrorCode::RunnerClosed, "the runner is shut down")

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Whether a worker goes on after its task.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
+enum Slot {
     /// It takes the next work.
     Kept,
     /// Another worker has its place.
@@ -49,45 +49,96 @@ pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell
         .on_arrival(Arc::new(move || bell.ring()));
 }
 
-/// Reports the end of what a worker ran.
-pub fn finish(engine: &EngineHandle, executor: Executor, work: &Work, outcome: Outcome) -> Slot {
+/// Ends an attempt on this side. What the coordinator must hear of it, and whether the worker goes on.
+fn ended(
+    engine: &EngineHandle,
+    executor: Executor,
+    work: &Work,
+    outcome: Outcome,
+) -> (Slot, Option<Message>) {
     let Some(token) = work.task_token() else {
-        return Slot::Kept; // nobody waits for a callback
+        return (Slot::Kept, None); // nobody waits for a callback
     };
     match engine.queues().of(executor).complete(token) {
         Completion::Accepted(running) => {
-            let ran = engine.now().since(running.started_at).max(0);
+            let ran = engine.now().since(work.entered().max(running.started_at));
             let finish = Finish {
                 task: running.task,
                 claim: running.claim,
                 started_at: Some(running.started_at),
                 outcome,
             };
-            engine.report(Message::Finished {
+            let message = Message::Finished {
                 execution: running.execution,
                 finish,
                 executor,
-                ran,
-            });
-            Slot::Kept
+                ran: ran.max(0),
+            };
+            (Slot::Kept, Some(message))
         }
-        Completion::Dropped => Slot::Kept,
-        Completion::Replaced => Slot::Lost,
+        Completion::Dropped => (Slot::Kept, None),
+        Completion::Replaced => (Slot::Lost, None),
     }
 }
 
-/// The next work of a thread. Detaches only when none waits. `None`: there will be none.
+/// Reports the end of what the event loop ran.
+pub fn finish_async(engine: &EngineHandle, work: &Work, outcome: Outcome) {
+    if let (_, Some(message)) = ended(engine, Executor::Loop, work, outcome) {
+        engine.report(message);
+    }
+}
+
+/// Reports the end of what a thread ran, and takes its next work. `None`: there will be none for it.
+pub fn finish_and_next(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    supervision: &Supervision,
+    worker: u64,
+    work: &Work,
+    outcome: Outcome,
+) -> Option<Work> {
+    let (slot, message) = ended(engine, Executor::Threads, work, outcome);
+    if slot == Slot::Lost {
+        return None;
+    }
+    next_after(py, engine, supervision, worker, message)
+}
+
+/// The next work of a thread. `None`: there will be none.
 pub fn next(
     py: Python<'_>,
     engine: &EngineHandle,
     supervision: &Supervision,
     worker: u64,
 ) -> Option<Work> {
+    next_after(py, engine, supervision, worker, None)
+}
+
+/// Detaches only when no work waits; then this thread makes the step that its message asks for, since it would wait for
+/// what comes of it anyway.
+fn next_after(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    supervision: &Supervision,
+    worker: u64,
+    message: Option<Message>,
+) -> Option<Work> {
     let queue = engine.queues().of(Executor::Threads);
     let now = || engine.now();
     let taken = match queue.try_take(worker, now()) {
-        Some(taken) => taken,
-        None => py.detach(|| wait(queue, worker, &now))?,
+        Some(taken) => {
+            if let Some(message) = message {
+                engine.report(message);
+            }
+            taken
+        }
+        None => py.detach(|| {
+            if let Some(message) = message {
+                let _coming = queue.coming();
+                engine.report_leading(message);
+            }
+            wait(queue, worker, &now)
+        })?,
     };
     // Taking may have found that more workers are wanted.
     supervision.collect(queue);
@@ -142,5 +193,5 @@ fn accept(engine: &EngineHandle, taken: Taken) -> Work {
             at: engine.now(),
         });
     }
-    taken.work.into()
+    Work::new(taken.work, engine.now())
 }

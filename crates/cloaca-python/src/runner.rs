@@ -16,7 +16,7 @@ use tracing::Dispatch;
 use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
-use crate::handover::{self, Slot};
+use crate::handover;
 use crate::logs::{LogQueue, Threshold};
 use crate::port::Port;
 use crate::request::{self, HandlerParts, SubmitParts};
@@ -163,7 +163,11 @@ impl Runner {
             .into_iter()
             .map(|parts| request::submit_request(parts, now));
         let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
-        let ids = gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))?;
+        let ids = if gate::may_be_main() {
+            gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))
+        } else {
+            gate::answer_leading(py, self.birthplace, || self.engine.submit_leading(requests))
+        }?;
         Ok(ids.iter().map(ToString::to_string).collect())
     }
 
@@ -301,10 +305,15 @@ impl Runner {
         self.birthplace.check_fast(py)?;
         let work = work.get();
         let outcome = work.outcome(outcome)?;
-        match handover::finish(&self.engine, Executor::Threads, work, outcome) {
-            Slot::Kept => Ok(handover::next(py, &self.engine, &self.supervision, worker)),
-            Slot::Lost => Ok(None),
-        }
+        let (engine, supervision) = (&self.engine, &self.supervision);
+        Ok(handover::finish_and_next(
+            py,
+            engine,
+            supervision,
+            worker,
+            work,
+            outcome,
+        ))
     }
 
     /// Waits for what the supervisor thread has to do. Empty list: end.
@@ -348,7 +357,7 @@ impl Runner {
     ) -> PyResult<()> {
         self.birthplace.check_fast(py)?;
         let work = work.get();
-        handover::finish(&self.engine, Executor::Loop, work, work.outcome(outcome)?);
+        handover::finish_async(&self.engine, work, work.outcome(outcome)?);
         Ok(())
     }
 

@@ -44,14 +44,22 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         engine,
         subscription,
     };
-    let answer = engine.begin_submit(vec![request]);
+    // The main thread asks at once and waits; another one asks detached, since it may make the step itself.
+    let mut asking = Some(vec![request]);
+    let mut answer = None;
+    if gate::may_be_main() {
+        answer = asking.take().map(|requests| engine.begin_submit(requests));
+    }
     let mut is_durable = false;
     // The key may name an earlier execution: then it is that one's end.
     let mut earlier: Option<Subscribed<'_>> = None;
     // One wait for both answers, so that the thread does not attach in between.
     let ended = gate::wait(py, None, |patience| {
+        if let Some(requests) = asking.take() {
+            answer = Some(engine.submit_leading(requests));
+        }
         if !is_durable {
-            match answer.wait(patience)? {
+            match answer.as_ref()?.wait(patience)? {
                 Ok(ids) => {
                     for stored in ids.into_iter().filter(|stored| *stored != id) {
                         match subscribe(engine, stored, &end) {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
 use cloacina::runtime::{self, Assignment, Callback};
-use cloacina::types::{Delta, Failure};
+use cloacina::types::{Delta, Failure, Timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,6 +22,7 @@ enum Item {
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Work {
     item: Item,
+    entered: Timestamp,
     context: PyOnceLock<Py<Context>>,
 }
 
@@ -76,16 +77,23 @@ impl Work {
     }
 }
 
-impl From<runtime::Work> for Work {
-    fn from(work: runtime::Work) -> Self {
+impl Work {
+    /// Work that a thread has in its hands at `entered`, with the interpreter.
+    pub fn new(work: runtime::Work, entered: Timestamp) -> Self {
         let item = match work {
             runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
             runtime::Work::Callback(callback) => Item::Callback(callback),
         };
         Self {
             item,
+            entered,
             context: PyOnceLock::new(),
         }
+    }
+
+    /// When the interpreter was there for it: waiting for that is no part of how long a task takes.
+    pub const fn entered(&self) -> Timestamp {
+        self.entered
     }
 }
 

@@ -12,7 +12,7 @@ use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
+    Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
@@ -63,6 +63,7 @@ pub struct EngineHandle {
     parts: Parts,
     config: RunnerConfig,
     driver: Mutex<Driver>,
+    stepper: Arc<Stepper>,
     tasks: TokioExecutor,
     /// Definitions that were read, by the executions that were shown.
     workflows: Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>,
@@ -130,6 +131,7 @@ impl EngineHandle {
             store,
             parts,
             config: options.config,
+            stepper: Arc::clone(driver.stepper()),
             driver: Mutex::new(driver),
             tasks,
             workflows: Mutex::default(),
@@ -178,6 +180,12 @@ impl EngineHandle {
         drop(self.parts.mailbox.send(message));
     }
 
+    /// The same for a thread with nothing else to do than to wait for what follows: it may make the coordinator's step
+    /// itself, for which see [`Stepper::lead`].
+    pub fn report_leading(&self, message: Message) {
+        self.stepper.lead(message);
+    }
+
     /// Makes a workflow known, durably, with this program's handlers.
     ///
     /// # Errors
@@ -213,6 +221,21 @@ impl EngineHandle {
             give_up,
             reply,
         })
+    }
+
+    /// [`begin_submit`](Self::begin_submit) for a thread that will wait for the answer: see [`Stepper::lead`].
+    pub fn submit_leading(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
+        if requests.is_empty() {
+            return Answer::ready(Ok(Vec::new()));
+        }
+        let give_up = self.give_up();
+        let (answer, reply) = Answer::new();
+        self.stepper.lead(Message::Submit {
+            requests,
+            give_up,
+            reply,
+        });
+        answer
     }
 
     /// Asks something of an execution; its state afterwards, durable.

@@ -11,8 +11,12 @@ pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
 const AHEAD: f64 = 3_000.0;
 /// Never more tasks than this ahead, however short they are.
 const MAX_AHEAD: f64 = 384.0;
-/// Weight of the last task in the average of run times.
+/// Weight of the last task in the averages.
 const WEIGHT: f64 = 0.05;
+/// A task shorter than this is over before another worker has woken up, in microseconds.
+const SHORT: Micros = 50;
+/// Tasks count as short while no more than this share of them was longer.
+const LONG_SHARE: f64 = 0.2;
 
 /// One executor's capacity and backlog.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Backlog {
     limit: usize,
     in_flight: usize,
     average_run: f64,
+    /// The share of tasks that were not short.
+    long_share: f64,
     /// No ready task left in the database goes before this place; `None`: none is left there at all.
     floor: Option<Place>,
     /// The database may hold ready tasks that this process has not seen.
@@ -32,6 +38,7 @@ impl Backlog {
             limit,
             in_flight: 0,
             average_run: 1_000.0,
+            long_share: 1.0,
             floor: None,
             unseen: true,
         }
@@ -63,6 +70,13 @@ impl Backlog {
     )]
     pub(super) fn ran(&mut self, micros: Micros) {
         self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);
+        let long = if micros < SHORT { 0.0 } else { 1.0 };
+        self.long_share += WEIGHT * (long - self.long_share);
+    }
+
+    /// Whether the next tasks are expected to be over before another worker would have woken up.
+    pub(super) fn expects_short(&self) -> bool {
+        self.long_share < LONG_SHARE
     }
 
     /// Whether a task may be claimed past the database: nothing that waits there goes before it.

@@ -249,9 +249,12 @@ impl Coordinator {
             } else {
                 Vec::new()
             };
-            self.queues
-                .of(executor)
-                .push(std::mem::take(&mut work.assignments[index]), callbacks);
+            let is_short = self.backlogs[index].expects_short();
+            self.queues.of(executor).push(
+                std::mem::take(&mut work.assignments[index]),
+                callbacks,
+                is_short,
+            );
         }
         self.settle_schedules(draft.schedules, &committed.schedules, now);
         answer(draft.submissions, &duplicates);
@@ -445,7 +448,9 @@ impl Coordinator {
     pub(super) fn hand_over(&self, mut work: Handover) {
         for executor in Executor::ALL {
             let assignments = std::mem::take(&mut work.assignments[executor.index()]);
-            self.queues.of(executor).push(assignments, Vec::new());
+            self.queues
+                .of(executor)
+                .push(assignments, Vec::new(), false);
         }
     }
 

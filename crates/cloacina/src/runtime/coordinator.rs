@@ -24,6 +24,8 @@ use crate::types::{
 /// After an error of the database the next try waits so long, doubling up to `MAX_PAUSE`.
 const FIRST_PAUSE: Micros = 20_000;
 const MAX_PAUSE: Micros = 1_000_000;
+/// So long a task that was expected to be short may keep others from a free worker.
+const ATTEND: Micros = 1_000;
 
 /// The database does not answer, or refuses to write.
 pub(super) struct Outage {
@@ -58,6 +60,8 @@ pub struct Coordinator {
     pub(super) trouble: Option<StoreError>,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
+    /// When to look whether short tasks are short.
+    attend_at: Option<Timestamp>,
 }
 
 impl Coordinator {
@@ -100,6 +104,7 @@ impl Coordinator {
             trouble: None,
             stopping: None,
             finished: false,
+            attend_at: None,
         };
         let now = coordinator.clock.now();
         coordinator.register_runner(now)?;
@@ -112,6 +117,11 @@ impl Coordinator {
         self.finished
     }
 
+    /// Whether the database answers, as far as is known.
+    pub const fn is_calm(&self) -> bool {
+        self.outage.is_none()
+    }
+
     /// This runner's present id; it changes when the runner was declared dead and went on.
     pub const fn runner(&self) -> RunnerId {
         self.runner
@@ -120,6 +130,10 @@ impl Coordinator {
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
         let now = self.clock.now();
+        if self.attend_at.is_some_and(|at| at <= now) {
+            self.attend_at = None;
+            self.queues.of(Executor::Threads).attend();
+        }
         let mut messages = std::mem::take(&mut self.again);
         messages.extend(inbox);
         if self
@@ -340,9 +354,14 @@ impl Coordinator {
         }
     }
 
-    fn next_wake(&self, now: Timestamp) -> Timestamp {
+    fn next_wake(&mut self, now: Timestamp) -> Timestamp {
+        if self.attend_at.is_none() && self.queues.of(Executor::Threads).needs_attention() {
+            self.attend_at = Some(now + ATTEND);
+        }
         if let Some(outage) = &self.outage {
-            return outage.next_try;
+            return self
+                .attend_at
+                .map_or(outage.next_try, |at| at.min(outage.next_try));
         }
         if !self.again.is_empty() {
             return now;
@@ -355,6 +374,7 @@ impl Coordinator {
         first_deadlines
             .chain(schedules.filter(|_| self.stopping.is_none()))
             .chain(due)
+            .chain(self.attend_at)
             .chain(self.deadlines.first().map(|(deadline, _)| *deadline))
             .chain(
                 self.stopping

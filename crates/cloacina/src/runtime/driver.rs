@@ -1,14 +1,17 @@
-//! The thread that steps a coordinator.
+//! The thread that steps a coordinator, and the way for others to step it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tracing::Dispatch;
 
+use super::mailbox::Next;
 use super::submitting::closed;
 use super::work::Executor;
 use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
+use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};
 
 /// What a coordinator's thread shares with callers and workers.
@@ -26,11 +29,21 @@ pub struct Parts {
 
 /// A running coordinator.
 pub struct Driver {
+    stepper: Arc<Stepper>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// A coordinator that its own thread steps, and whoever leads.
+pub struct Stepper {
+    /// Held by the one that makes a step: never fought for.
+    coordinator: Mutex<Coordinator>,
+    parts: Parts,
+    dispatch: Option<Dispatch>,
+    failed: AtomicBool,
+}
+
 impl Driver {
-    /// Starts the thread. Its log events go to `dispatch` when one is given.
+    /// Starts the thread. The coordinator's log events go to `dispatch` when one is given.
     ///
     /// # Errors
     /// When the operating system gives no thread.
@@ -39,15 +52,16 @@ impl Driver {
         parts: Parts,
         dispatch: Option<Dispatch>,
     ) -> Result<Self, Error> {
-        let run = move || match dispatch {
-            Some(dispatch) => {
-                tracing::dispatcher::with_default(&dispatch, || drive(coordinator, &parts));
-            }
-            None => drive(coordinator, &parts),
-        };
+        let stepper = Arc::new(Stepper {
+            coordinator: Mutex::new(coordinator),
+            parts,
+            dispatch,
+            failed: AtomicBool::new(false),
+        });
+        let driven = Arc::clone(&stepper);
         let thread = thread::Builder::new()
             .name("cloacina".to_owned())
-            .spawn(run)
+            .spawn(move || driven.drive())
             .map_err(|error| {
                 Error::new(
                     ErrorCode::Configuration,
@@ -55,8 +69,14 @@ impl Driver {
                 )
             })?;
         Ok(Self {
+            stepper,
             thread: Some(thread),
         })
+    }
+
+    /// The coordinator, for threads that lead.
+    pub const fn stepper(&self) -> &Arc<Stepper> {
+        &self.stepper
     }
 
     /// Waits for the thread's end, once it was told to stop.
@@ -68,37 +88,81 @@ impl Driver {
     }
 }
 
-fn drive(mut coordinator: Coordinator, parts: &Parts) {
-    let mut next_wake = parts.clock.now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        while !coordinator.is_finished() {
-            let inbox = parts.mailbox.receive(parts.clock.until(next_wake));
-            next_wake = coordinator.step(inbox);
-        }
-    }));
-    let error = if outcome.is_ok() {
-        closed()
-    } else {
-        tracing::error!(
-            "the coordinator failed; the runner is closed. What is in the database is safe"
-        );
-        Error::new(ErrorCode::RunnerClosed, "the runner failed and is closed").with_hint(
-            "start a new DefaultRunner: it takes up what is in the database; please report the log",
-        )
-    };
-    for message in parts.mailbox.close() {
-        match message {
-            Message::Submit { reply, .. } => reply(Err(error.clone())),
-            Message::Control { reply, .. } => reply(Err(error.clone())),
-            Message::Register { reply, .. } => reply(Err(error.clone())),
-            Message::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
-            Message::RunNow { reply, .. } => reply(Err(error.clone())),
-            Message::Stop { reply, .. } => reply(Ok(())),
-            _ => {}
+impl Stepper {
+    /// Gives a message to the coordinator, and makes the step that it asks for if nobody else makes one.
+    ///
+    /// For a thread that would otherwise wait for what the message brings. It may block for a commit; so it must neither
+    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures.
+    pub fn lead(&self, message: Message) {
+        // A closed mailbox drops the message, and dropping it answers.
+        if let Ok(Some(messages)) = self.parts.mailbox.lead(message) {
+            self.step(messages);
         }
     }
-    parts.waiters.give_up(&error);
-    for executor in Executor::ALL {
-        parts.queues.of(executor).close();
+
+    fn drive(&self) {
+        while let Some(messages) = self.parts.mailbox.receive(&*self.parts.clock) {
+            self.step(messages);
+        }
+        self.end();
+    }
+
+    fn step(&self, messages: Vec<Message>) {
+        let mut coordinator = self.coordinator.lock();
+        let stepped = catch_unwind(AssertUnwindSafe(|| match &self.dispatch {
+            Some(dispatch) => {
+                tracing::dispatcher::with_default(dispatch, || coordinator.step(messages))
+            }
+            None => coordinator.step(messages),
+        }));
+        let next = match stepped {
+            Ok(due) if !coordinator.is_finished() => Next::At {
+                due,
+                calm: coordinator.is_calm(),
+            },
+            Ok(_) => Next::Never,
+            Err(_) => {
+                self.failed.store(true, Ordering::Release);
+                Next::Never
+            }
+        };
+        drop(coordinator);
+        self.parts.mailbox.stepped(next);
+    }
+
+    /// Tells everybody who still waits that nothing will come any more.
+    fn end(&self) {
+        let parts = &self.parts;
+        let error = if self.failed.load(Ordering::Acquire) {
+            let report = || {
+                tracing::error!(
+                    "the coordinator failed; the runner is closed. What is in the database is safe"
+                );
+            };
+            match &self.dispatch {
+                Some(dispatch) => tracing::dispatcher::with_default(dispatch, report),
+                None => report(),
+            }
+            Error::new(ErrorCode::RunnerClosed, "the runner failed and is closed").with_hint(
+                "start a new DefaultRunner: it takes up what is in the database; please report the log",
+            )
+        } else {
+            closed()
+        };
+        for message in parts.mailbox.close() {
+            match message {
+                Message::Submit { reply, .. } => reply(Err(error.clone())),
+                Message::Control { reply, .. } => reply(Err(error.clone())),
+                Message::Register { reply, .. } => reply(Err(error.clone())),
+                Message::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
+                Message::RunNow { reply, .. } => reply(Err(error.clone())),
+                Message::Stop { reply, .. } => reply(Ok(())),
+                _ => {}
+            }
+        }
+        parts.waiters.give_up(&error);
+        for executor in Executor::ALL {
+            parts.queues.of(executor).close();
+        }
     }
 }

@@ -7,24 +7,53 @@ use crate::types::sync::{Condvar, Mutex};
 
 use super::submitting::closed;
 use super::{Message, Reply};
-use crate::types::Error;
+use crate::types::{Clock, Error, Micros, Timestamp};
 
-/// A queue of messages with one reader. A reader that waits is woken at once; nobody polls.
+/// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
+///
+/// The coordinator's own thread waits in [`receive`](Self::receive). A thread that would otherwise wait for what its message
+/// brings may [`lead`](Self::lead): it makes one step itself, which saves two wake-ups. One step at a time: who ends
+/// it looks for what came meanwhile, so that no message is left behind.
 #[derive(Default)]
 pub struct Mailbox {
     inner: Mutex<Inner>,
+    /// For the coordinator's own thread.
     arrived: Condvar,
 }
 
-#[derive(Default)]
 struct Inner {
     messages: Vec<Message>,
-    reader_waits: bool,
+    /// Somebody makes a step.
+    stepping: bool,
+    /// When the next step is due at the latest.
+    due: Timestamp,
+    /// How long the coordinator's thread sleeps, if it does.
+    sleeps_until: Option<Timestamp>,
+    /// The database answers: a step takes no longer than a commit.
+    calm: bool,
+    /// There will be no further step.
+    ended: bool,
     closed: bool,
 }
 
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            stepping: false,
+            due: Timestamp(0),
+            sleeps_until: None,
+            calm: false,
+            ended: false,
+            closed: false,
+        }
+    }
+}
+
+const FOR_EVER: Timestamp = Timestamp(Micros::MAX);
+
 impl Mailbox {
-    /// Puts a message in.
+    /// Puts a message in, for the coordinator's thread.
     ///
     /// # Errors
     /// Gives the message back when nobody will ever read it.
@@ -38,28 +67,84 @@ impl Mailbox {
             return Err(message);
         }
         inner.messages.push(message);
-        let wake = std::mem::take(&mut inner.reader_waits);
-        drop(inner);
-        if wake {
+        // Who makes a step now looks again at its end.
+        if !inner.stepping && inner.sleeps_until.take().is_some() {
+            drop(inner);
             self.arrived.notify_one();
         }
         Ok(())
     }
 
-    /// All messages; waits for the first one for at most `patience`.
-    pub fn receive(&self, patience: Duration) -> Vec<Message> {
+    /// Puts a message in. All messages, if nobody makes a step and the caller may: it must make one, and say that it
+    /// [`stepped`](Self::stepped).
+    ///
+    /// # Errors
+    /// Gives the message back when nobody will ever read it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the message goes on or back, never up"
+    )]
+    pub(super) fn lead(&self, message: Message) -> Result<Option<Vec<Message>>, Message> {
         let mut inner = self.inner.lock();
-        if inner.messages.is_empty() && !patience.is_zero() {
-            let until = Instant::now() + patience;
-            while inner.messages.is_empty() {
-                inner.reader_waits = true;
-                if self.arrived.wait_until(&mut inner, until).timed_out() {
-                    break;
-                }
-            }
-            inner.reader_waits = false;
+        if inner.closed {
+            return Err(message);
         }
-        std::mem::take(&mut inner.messages)
+        inner.messages.push(message);
+        if inner.stepping {
+            return Ok(None);
+        }
+        if inner.calm {
+            inner.stepping = true;
+            return Ok(Some(std::mem::take(&mut inner.messages)));
+        }
+        if inner.sleeps_until.take().is_some() {
+            drop(inner);
+            self.arrived.notify_one();
+        }
+        Ok(None)
+    }
+
+    /// All messages for the next step, once there are some or it is due. `None`: there will be no further step.
+    pub(super) fn receive(&self, clock: &dyn Clock) -> Option<Vec<Message>> {
+        let mut inner = self.inner.lock();
+        loop {
+            if inner.ended {
+                return None;
+            }
+            if inner.stepping {
+                inner.sleeps_until = Some(FOR_EVER);
+                self.arrived.wait(&mut inner);
+            } else {
+                let patience = clock.until(inner.due);
+                if !inner.messages.is_empty() || patience.is_zero() {
+                    inner.sleeps_until = None;
+                    inner.stepping = true;
+                    return Some(std::mem::take(&mut inner.messages));
+                }
+                inner.sleeps_until = Some(inner.due);
+                self.arrived.wait_for(&mut inner, patience);
+            }
+        }
+    }
+
+    /// A step was made: the next one is due then, or there will be none.
+    pub(super) fn stepped(&self, next: Next) {
+        let mut inner = self.inner.lock();
+        inner.stepping = false;
+        match next {
+            Next::At { due, calm } => (inner.due, inner.calm) = (due, calm),
+            Next::Never => inner.ended = true,
+        }
+        let wanted = inner.ended || !inner.messages.is_empty();
+        let due = inner.due;
+        if inner
+            .sleeps_until
+            .take_if(|until| wanted || due < *until)
+            .is_some()
+        {
+            drop(inner);
+            self.arrived.notify_one();
+        }
     }
 
     /// Whether messages are refused.
@@ -68,11 +153,24 @@ impl Mailbox {
     }
 
     /// Refuses messages from now on and returns those not read.
-    pub fn close(&self) -> Vec<Message> {
+    pub(super) fn close(&self) -> Vec<Message> {
         let mut inner = self.inner.lock();
         inner.closed = true;
         std::mem::take(&mut inner.messages)
     }
+}
+
+/// What a step says about the next one.
+pub(super) enum Next {
+    /// It is due then at the latest.
+    At {
+        /// When.
+        due: Timestamp,
+        /// Whether the database answers.
+        calm: bool,
+    },
+    /// There is none.
+    Never,
 }
 
 /// A value that arrives once, for a thread that waits for it.

@@ -26,7 +26,7 @@ mod work;
 
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
-pub use driver::{Driver, Parts};
+pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use poll::{Poll, PollQueue, PollToken};
 pub use registry::{Handler, Registration};

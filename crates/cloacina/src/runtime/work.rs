@@ -158,6 +158,16 @@ struct Inner {
     idle_workers: usize,
     /// Wake-ups sent to idle workers that have not run yet.
     woken: usize,
+    /// Workers that will take work in a moment without being woken.
+    coming: usize,
+    /// What waits is expected to be so short that one busy worker gets through it sooner than another one wakes up.
+    is_short: bool,
+    /// A wake-up was spared for that reason.
+    spared: bool,
+    /// How much work was taken, ever.
+    taken: u64,
+    /// The same at the last look of `attend`.
+    attended: u64,
     /// Workers that have their slot, those that were asked for included.
     workers: usize,
     max_workers: usize,
@@ -210,11 +220,15 @@ impl WorkQueue {
     }
 
     /// Adds work and wakes one idle worker; each worker that takes work wakes the next while more waits.
-    pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>) {
+    ///
+    /// `is_short`: tasks take less than a wake-up does, as far as experience goes. Then a worker that is at it wakes no other
+    /// one, and the coordinator must [`attend`](Self::attend) to the queue.
+    pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
         if assignments.is_empty() && callbacks.is_empty() {
             return;
         }
         let mut inner = self.inner.lock();
+        inner.is_short = is_short;
         for assignment in assignments {
             let place = (
                 Reverse(assignment.priority),
@@ -227,6 +241,33 @@ impl WorkQueue {
         self.wake_one(&mut inner);
         drop(inner);
         self.call_hook();
+    }
+
+    /// Wakes another worker if nobody has taken work since the last look although some waits: a task is longer than
+    /// expected. `true`: look again in a moment.
+    pub fn attend(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.spared {
+            return false;
+        }
+        if inner.attended == inner.taken {
+            inner.is_short = false;
+            self.wake_one(&mut inner);
+        }
+        inner.attended = inner.taken;
+        inner.spared = inner.is_short && !inner.waiting.is_empty();
+        inner.spared
+    }
+
+    /// Whether [`attend`](Self::attend) has something to look at.
+    pub fn needs_attention(&self) -> bool {
+        self.inner.lock().spared
+    }
+
+    /// Says that the calling worker will take work in a moment, until the guard is dropped: nobody else is woken for it.
+    pub fn coming(&self) -> Coming<'_> {
+        self.inner.lock().coming += 1;
+        Coming(self)
     }
 
     /// Takes work if there is some.
@@ -270,6 +311,7 @@ impl WorkQueue {
             });
         }
         let (_, assignment) = inner.waiting.pop_first()?;
+        inner.taken += 1;
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let deadline = assignment.timeout.map(|timeout| now + timeout);
         inner.running.insert(
@@ -301,10 +343,12 @@ impl WorkQueue {
     }
 
     fn wake_one(&self, inner: &mut Inner) {
-        if inner.waiting.is_empty() && inner.callbacks.is_empty() {
+        if inner.waiting.is_empty() && inner.callbacks.is_empty() || inner.coming > 0 {
             return;
         }
-        if inner.idle_workers > inner.woken {
+        if inner.is_short && inner.running.len() + inner.woken > 0 {
+            inner.spared = true;
+        } else if inner.idle_workers > inner.woken {
             inner.woken += 1;
             self.available.notify_one();
         } else if inner.workers < inner.max_workers {
@@ -465,6 +509,15 @@ impl WorkQueue {
         if let Some(hook) = hook {
             hook();
         }
+    }
+}
+
+/// A worker on its way to the queue: see [`WorkQueue::coming`].
+pub struct Coming<'a>(&'a WorkQueue);
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.inner.lock().coming -= 1;
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod control;
 mod flow;
+mod leading;
 mod recovery;
 mod schedules;
 mod support;

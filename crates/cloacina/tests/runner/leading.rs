@@ -1,0 +1,112 @@
+//! Threads that make the coordinator's step themselves, and short tasks that wake nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use cloacina::runtime::{Assignment, Notice, Work, WorkQueue};
+use cloacina::store::memory::MemoryStore;
+use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, Timestamp};
+
+use super::support::{PATIENCE, body, config, define, done, request, start, task, wait};
+
+#[test]
+fn threads_that_lead_and_threads_that_do_not_leave_no_message_behind() {
+    let engine = start(Arc::new(MemoryStore::new()), config());
+    let steps = vec![
+        (task("a", &[]), body(|_| done())),
+        (task("b", &["a"]), body(|_| done())),
+    ];
+    define(&engine, "pair", steps);
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let requests = vec![request("pair")];
+                    let answer = if number % 2 == 0 {
+                        engine.submit_leading(requests)
+                    } else {
+                        engine.begin_submit(requests)
+                    };
+                    let ids = answer.wait(PATIENCE).expect("no answer came").unwrap();
+                    let ended = wait(engine, ids[0]);
+                    assert_eq!(ended.record().status, ExecutionStatus::Completed);
+                }
+            });
+        }
+    });
+    engine.stop(Duration::from_secs(1));
+    // A closed runner answers a leader too.
+    let late = engine.submit_leading(vec![request("pair")]);
+    assert!(late.wait(PATIENCE).expect("no answer came").is_err());
+}
+
+#[test]
+fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
+    let queue = WorkQueue::default();
+    queue.allow_workers(2);
+    let wanted = |queue: &WorkQueue| {
+        let notices = queue.notices(Duration::ZERO);
+        notices
+            .iter()
+            .filter(|notice| **notice == Notice::WorkerWanted)
+            .count()
+    };
+    queue.push(
+        vec![assignment(), assignment(), assignment()],
+        Vec::new(),
+        true,
+    );
+    assert_eq!(wanted(&queue), 1, "the first worker");
+    let taken = queue.try_take(1, Timestamp(0)).expect("work waits");
+    assert!(matches!(taken.work, Work::Task(..)));
+    assert_eq!(
+        wanted(&queue),
+        0,
+        "it will be back before another one is there"
+    );
+    assert!(queue.needs_attention());
+    assert!(queue.attend(), "something was taken since the last look");
+    assert_eq!(wanted(&queue), 0);
+    assert!(!queue.attend(), "nothing was: the task is not short");
+    assert_eq!(wanted(&queue), 1);
+}
+
+#[test]
+fn nobody_is_woken_for_work_that_a_worker_comes_for() {
+    let queue = WorkQueue::default();
+    queue.allow_workers(2);
+    let coming = queue.coming();
+    queue.push(vec![assignment(), assignment()], Vec::new(), false);
+    assert_eq!(queue.notices(Duration::ZERO), []);
+    drop(coming);
+    queue.try_take(1, Timestamp(0)).expect("work waits");
+    assert_eq!(
+        queue.notices(Duration::ZERO),
+        [Notice::WorkerWanted],
+        "for the other one"
+    );
+}
+
+fn assignment() -> Assignment {
+    let engine = start(Arc::new(MemoryStore::new()), config());
+    let workflow = define(&engine, "one", vec![(task("a", &[]), body(|_| done()))]);
+    engine.stop(Duration::ZERO);
+    Assignment {
+        execution: ExecutionId::generate(),
+        workflow,
+        task: 0,
+        claim: Claim {
+            runner: RunnerId::generate(),
+            attempt: 1,
+        },
+        context: Arc::new(Context::new()),
+        handler: 1,
+        timeout: None,
+        reports_start: false,
+        priority: 0,
+        cancelled: Arc::new(AtomicBool::new(false)),
+    }
+}

@@ -1,0 +1,262 @@
+//! What the write path costs: transactions and statements for a single task, a chain and a fan-out. A regression of
+//! the write path fails here, whatever the machine.
+#![cfg(all(feature = "sqlite", feature = "postgres"))]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
+
+#[path = "support/private_postgres.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod private_postgres;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cloacina::engine::{Finish, Outcome};
+use cloacina::runtime::{
+    Answer, Completion, Coordinator, Executor, Handler, Message, Registration, RunnerConfig,
+    SubmitRequest, Waiters, Work, WorkQueues,
+};
+use cloacina::store::Store;
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
+use cloacina::types::{Clock, Context, Delta, ExecutionId, Timestamp};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+
+static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// The counters are the process's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A clock that stands still, so that nothing periodic is due.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_750_000_000_000_000)
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+fn listening() -> Option<Box<dyn Instrumentation>> {
+    Some(Box::new(|event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            SEEN.lock().unwrap().push(query.to_string());
+        }
+    }))
+}
+
+fn turn() -> MutexGuard<'static, ()> {
+    let turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    set_default_instrumentation(listening).unwrap();
+    turn
+}
+
+/// A runner that is stepped by hand: all tasks that run end at the same moment.
+struct Runner {
+    coordinator: Coordinator,
+    queues: WorkQueues,
+}
+
+/// Seen by the database.
+#[derive(Debug, PartialEq, Eq)]
+struct Cost {
+    transactions: usize,
+    statements: usize,
+}
+
+impl Runner {
+    fn new(store: Arc<dyn Store>) -> Self {
+        let queues = WorkQueues::default();
+        let coordinator = Coordinator::start(
+            store,
+            Arc::new(Still),
+            RunnerConfig::default(),
+            queues.clone(),
+            Arc::new(Waiters::default()),
+            1,
+        );
+        Self {
+            coordinator: coordinator.unwrap(),
+            queues,
+        }
+    }
+
+    fn register(&mut self, workflow: &Arc<Workflow>) {
+        let (_, reply) = Answer::new();
+        let handler = Handler {
+            executor: Executor::Threads,
+            token: 1,
+            on_success: false,
+            on_failure: false,
+        };
+        let ids = workflow
+            .definition()
+            .tasks
+            .iter()
+            .map(|task| task.id.clone());
+        let registration = Registration {
+            workflow: Arc::clone(workflow),
+            handlers: ids.map(|id| (id, handler)).collect::<BTreeMap<_, _>>(),
+        };
+        self.coordinator.step(vec![Message::Register {
+            registration,
+            reply,
+        }]);
+        // The announcement and the first look at the database.
+        self.coordinator.step(Vec::new());
+    }
+
+    /// Submits and runs to the end; gives the number of steps that had something to do, and what they cost.
+    fn run(&mut self, workflow: &Workflow, count: usize) -> Cost {
+        SEEN.lock().unwrap().clear();
+        let requests = (0..count).map(|_| SubmitRequest {
+            id: ExecutionId::generate(),
+            workflow: workflow.name().to_owned(),
+            input: Arc::new(Context::new()),
+            key: None,
+            priority: 0,
+            start_at: None,
+            timeout: None,
+        });
+        let (answer, reply) = Answer::new();
+        let give_up = Still.now() + 1;
+        let mut transactions = 1;
+        self.coordinator.step(vec![Message::Submit {
+            requests: requests.collect(),
+            give_up,
+            reply,
+        }]);
+        answer.wait(std::time::Duration::ZERO).unwrap().unwrap();
+        let queue = Arc::clone(self.queues.of(Executor::Threads));
+        let mut tasks = 0;
+        loop {
+            let mut ended = Vec::new();
+            while let Some(taken) = queue.try_take(1, Still.now()) {
+                let Work::Task(token, _) = taken.work else {
+                    continue;
+                };
+                let Completion::Accepted(running) = queue.complete(token) else {
+                    panic!("the queue took a task back");
+                };
+                ended.push(Message::Finished {
+                    execution: running.execution,
+                    finish: Finish {
+                        task: running.task,
+                        claim: running.claim,
+                        started_at: Some(running.started_at),
+                        outcome: Outcome::Completed(Arc::new(Delta::default())),
+                    },
+                    executor: Executor::Threads,
+                    ran: 1,
+                });
+            }
+            if ended.is_empty() {
+                break;
+            }
+            tasks += ended.len();
+            transactions += 1;
+            self.coordinator.step(ended);
+        }
+        assert_eq!(
+            tasks,
+            count * workflow.definition().tasks.len(),
+            "every task ran once"
+        );
+        let seen = std::mem::take(&mut *SEEN.lock().unwrap());
+        let is_frame = |query: &&String| {
+            let word = query.trim_start_matches("-- ").split(' ').next();
+            matches!(word, Some("BEGIN" | "COMMIT"))
+        };
+        let frames = seen.iter().filter(is_frame).count();
+        // SQLite says where a transaction begins and ends; on PostgreSQL each commit is a single statement.
+        if frames > 0 {
+            assert_eq!(frames, 2 * transactions, "one BEGIN and one COMMIT each");
+        }
+        Cost {
+            transactions,
+            statements: seen.len() - frames,
+        }
+    }
+}
+
+fn workflow(name: &str, tasks: &[(&str, &[&str])]) -> Arc<Workflow> {
+    let tasks = tasks.iter().map(|(id, dependencies)| TaskDefinition {
+        id: (*id).to_owned(),
+        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
+        ..TaskDefinition::default()
+    });
+    let definition = WorkflowDefinition {
+        name: name.to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks: tasks.collect(),
+        ..WorkflowDefinition::default()
+    };
+    Arc::new(Workflow::new(definition).unwrap())
+}
+
+fn shapes() -> [Arc<Workflow>; 3] {
+    let middle = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7"];
+    let mut fan: Vec<(&str, &[&str])> = vec![("first", &[])];
+    fan.extend(middle.iter().map(|id| (*id, &["first"] as &[&str])));
+    fan.push(("last", &middle));
+    [
+        workflow("single", &[("only", &[])]),
+        workflow("chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])]),
+        workflow("fan", &fan),
+    ]
+}
+
+/// Costs of a single task, a chain of three, a fan-out of ten, and ten single tasks at once.
+fn costs(store: Arc<dyn Store>) -> [Cost; 4] {
+    let mut runner = Runner::new(store);
+    let [single, chain, fan] = shapes();
+    [(&single, 1), (&chain, 1), (&fan, 1), (&single, 10)].map(|(workflow, count)| {
+        runner.register(workflow);
+        // Once for statements that only a first time needs.
+        runner.run(workflow, 1);
+        runner.run(workflow, count)
+    })
+}
+
+#[test]
+fn a_hop_is_one_transaction_and_each_row_one_statement_on_sqlite() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::file(folder.path().join("costs.db"));
+    // Each transaction asks once whether the runner is alive, and writes the execution's row once; each task is inserted
+    // when it becomes ready, as claimed, and updated when it ends.
+    let cost = |transactions: usize, tasks: usize| Cost {
+        transactions,
+        statements: transactions + transactions + 2 * tasks,
+    };
+    let ten = Cost {
+        transactions: 2,
+        statements: 2 + 10 * 4,
+    };
+    assert_eq!(
+        costs(Arc::new(SqliteStore::open(&options).unwrap())),
+        [cost(2, 1), cost(4, 3), cost(4, 10), ten]
+    );
+}
+
+#[test]
+fn a_hop_is_one_statement_on_postgres() {
+    let _turn = turn();
+    let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
+    let options = options
+        .with_schema(&private_postgres::fresh_name())
+        .unwrap();
+    let cost = |transactions| Cost {
+        transactions,
+        statements: transactions,
+    };
+    assert_eq!(
+        costs(Arc::new(PostgresStore::open(&options).unwrap())),
+        [cost(2), cost(4), cost(4), cost(2)]
+    );
+}
