@@ -182,6 +182,15 @@ class Work:
     def token(self) -> int: ...
     @property
     def timeout_us(self) -> int | None: ...
+    def begin_deferral(self) -> bool:
+        """Lend the worker's slot to others while the task waits.
+
+        `False` if it is lent already, or the attempt was taken away.
+        """
+
+    def end_deferral(self) -> None:
+        """Take the slot back; a thread waits for a free one."""
+
     def is_cancelled(self) -> bool: ...
 
 @final

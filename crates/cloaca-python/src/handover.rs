@@ -124,6 +124,13 @@ fn next_after(
     message: Option<Message>,
 ) -> Option<Work> {
     let queue = engine.queues().of(Executor::Threads);
+    if queue.leave_if_surplus() {
+        if let Some(message) = message {
+            engine.report(message);
+        }
+        supervision.collect(queue);
+        return None;
+    }
     let now = || engine.now();
     let taken = match queue.try_take(worker, now()) {
         Some(taken) => {
@@ -142,7 +149,7 @@ fn next_after(
     };
     // Taking may have found that more workers are wanted.
     supervision.collect(queue);
-    Some(accept(engine, taken))
+    Some(accept(engine, Executor::Threads, taken))
 }
 
 fn wait(
@@ -164,7 +171,7 @@ pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
     taken
         .take(limit)
-        .map(|taken| accept(engine, taken))
+        .map(|taken| accept(engine, Executor::Loop, taken))
         .collect()
 }
 
@@ -179,7 +186,7 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
     named.collect()
 }
 
-fn accept(engine: &EngineHandle, taken: Taken) -> Work {
+fn accept(engine: &EngineHandle, executor: Executor, taken: Taken) -> Work {
     if taken.poke {
         engine.report(Message::Poke);
     }
@@ -193,5 +200,5 @@ fn accept(engine: &EngineHandle, taken: Taken) -> Work {
             at: engine.now(),
         });
     }
-    Work::new(taken.work, engine.now())
+    Work::new(taken.work, engine.now(), engine.deferrals(executor))
 }

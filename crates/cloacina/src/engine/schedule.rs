@@ -512,7 +512,11 @@ pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
 pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
     // Ticks are whole seconds, and these are odd.
     let at = Timestamp(now.0 | 1);
-    if record.state.last_fired_at == Some(at) { at + 2 } else { at }
+    if record.state.last_fired_at == Some(at) {
+        at + 2
+    } else {
+        at
+    }
 }
 
 /// Notes the executions that a look started, where the overlap rule will ask for them.

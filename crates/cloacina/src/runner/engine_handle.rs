@@ -11,8 +11,9 @@ use tracing::Dispatch;
 use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueues,
+    Answer, Control, Coordinator, Deferrals, Driver, Ended, Executor, Mailbox, Message, Parts,
+    Registration, Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor,
+    Waiters, WorkQueues,
 };
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
@@ -163,6 +164,12 @@ impl EngineHandle {
     /// The queues from which workers take.
     pub const fn queues(&self) -> &WorkQueues {
         &self.parts.queues
+    }
+
+    /// How tasks of an executor lend their slots while they wait (semantics G2).
+    pub fn deferrals(&self, executor: Executor) -> Deferrals {
+        let queue = Arc::clone(self.parts.queues.of(executor));
+        Deferrals::new(executor, queue, Arc::clone(&self.parts.mailbox))
     }
 
     /// The executor of Rust tasks.

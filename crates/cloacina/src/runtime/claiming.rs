@@ -79,7 +79,7 @@ impl Coordinator {
             && held == claim
         {
             self.in_flight.remove(&(id, ordinal));
-            self.backlogs[executor.index()].freed();
+            self.free_slot(id, ordinal, executor);
             if let Some(cached) = self.cache.get_mut(id) {
                 cached.in_flight = cached.in_flight.saturating_sub(1);
             }

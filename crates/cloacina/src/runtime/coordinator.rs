@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::backlog::Backlog;
 use super::cache::Cache;
@@ -50,6 +50,8 @@ pub struct Coordinator {
     pub(super) backlogs: [Backlog; 3],
     /// What this process has claimed and not finished.
     pub(super) in_flight: FxHashMap<(ExecutionId, Ordinal), (Claim, Executor)>,
+    /// Those of them that lend their slot while they wait.
+    pub(super) lent: FxHashSet<(ExecutionId, Ordinal)>,
     pub(super) deadlines: BTreeSet<(Timestamp, ExecutionId)>,
     /// When the next waiting task becomes due, as far as known.
     pub(super) next_due: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl Coordinator {
             cache: Cache::default(),
             backlogs,
             in_flight: FxHashMap::default(),
+            lent: FxHashSet::default(),
             deadlines: BTreeSet::new(),
             next_due: None,
             again: Vec::new(),
@@ -287,6 +290,12 @@ impl Coordinator {
                 give_up,
                 reply,
             } => self.run_now(schedule, give_up, reply, draft, now),
+            Message::Deferred {
+                execution,
+                task,
+                claim,
+                lent,
+            } => self.note_deferral(execution, task, claim, lent),
             Message::Rescheduled => self.scheduling.look_now(),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),

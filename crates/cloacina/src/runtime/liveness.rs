@@ -131,10 +131,9 @@ impl Coordinator {
             drop(queue.take_waiting());
             queue.abandon();
         }
-        for (_, executor) in self.in_flight.values() {
-            self.backlogs[executor.index()].freed();
+        for ((id, task), (_, executor)) in std::mem::take(&mut self.in_flight) {
+            self.free_slot(id, task, executor);
         }
-        self.in_flight.clear();
         self.cache.clear();
         for backlog in &mut self.backlogs {
             backlog.look_again();

@@ -9,6 +9,7 @@ mod claiming;
 mod config;
 mod controlling;
 mod coordinator;
+mod deferral;
 mod draft;
 mod driver;
 mod liveness;
@@ -26,6 +27,7 @@ mod work;
 
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
+pub use deferral::Deferrals;
 pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use poll::{Poll, PollQueue, PollToken};
@@ -127,6 +129,17 @@ pub enum Message {
         token: PollToken,
         /// What it said.
         outcome: PollOutcome,
+    },
+    /// A task lends its worker's slot while it waits, or has it back.
+    Deferred {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// Under which claim.
+        claim: Claim,
+        /// Lent, or back.
+        lent: bool,
     },
     /// Fire a schedule once, now.
     RunNow {
