@@ -20,7 +20,7 @@ def test_every_example_gives_what_the_page_shows(monkeypatch):
     names = {"cloaca": cloaca, "datetime": datetime, "UTC": UTC, "Path": Path}
     page = doctest.DocTestParser().get_doctest(text, names, PAGE.name, str(PAGE), 0)
     assert len(page.examples) > 10
-    runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    runner = doctest.DocTestRunner()
     failures: list[str] = []
     runner.run(page, out=failures.append)
     assert runner.failures == 0, "".join(failures)

@@ -350,9 +350,10 @@ class Schedules:
         end_us: int | None,
         jitter_us: int,
         enabled: bool,
-    ) -> tuple[str, bool]:
-        """The schedule's id, and whether its workflow is stored in the database."""
+    ) -> str:
+        """The schedule's id."""
 
+    def is_workflow_stored(self, workflow: str) -> bool: ...
     def list(
         self, enabled_only: bool, limit: int, offset: int
     ) -> builtins.list[dict[str, Any]]: ...

@@ -8,6 +8,7 @@ from cloaca import _core
 from cloaca._duration import rfc3339
 from cloaca._exceptions import ConfigurationError, ScheduleError
 from cloaca._schedule import check_text, is_count, options
+from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class ScheduleMethods:
             enabled=enabled,
         )
         self.catch_up()
-        id, is_stored = self._schedules.register(name, cron_expression, timezone, *given)
-        if not is_stored:
+        id = self._schedules.register(name, cron_expression, timezone, *given)
+        if not (registry.has_workflow(name) or self._schedules.is_workflow_stored(name)):
             from cloaca._log import logger
 
             logger().warning(

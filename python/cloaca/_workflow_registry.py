@@ -98,6 +98,10 @@ class WorkflowRegistry:
             )
             return self._revision, [workflow for _, workflow in found]
 
+    def has_workflow(self, name: str) -> bool:
+        """Whether this process has defined a workflow."""
+        return name in self._workflows
+
     def add_trigger(self, trigger: TriggerDefinition) -> None:
         """Keeps a trigger, in place of an earlier one of its name, and tells the live runners."""
         with self._lock:

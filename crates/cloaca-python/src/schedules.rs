@@ -137,7 +137,7 @@ impl Schedules {
         Self { runner }
     }
 
-    /// Registers a schedule; also whether its workflow is stored in the database.
+    /// Registers a schedule; its id.
     #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
     #[expect(
         clippy::needless_pass_by_value,
@@ -158,7 +158,7 @@ impl Schedules {
         end_us: Option<i64>,
         jitter_us: Micros,
         enabled: bool,
-    ) -> PyResult<(String, bool)> {
+    ) -> PyResult<String> {
         let new = NewSchedule {
             instance,
             input: input.map_or_else(Default::default, |input| (*input.get().snapshot()).clone()),
@@ -173,9 +173,13 @@ impl Schedules {
         };
         self.call(py, |engine| {
             let record = engine.register_schedule(&new)?;
-            let is_stored = engine.is_workflow_stored(&record.workflow)?;
-            Ok((record.id.to_string(), is_stored))
+            Ok(record.id.to_string())
         })
+    }
+
+    /// Whether a program has stored a definition of a workflow in the database.
+    fn is_workflow_stored(&self, py: Python<'_>, workflow: &str) -> PyResult<bool> {
+        self.call(py, |engine| engine.is_workflow_stored(workflow))
     }
 
     fn list<'py>(

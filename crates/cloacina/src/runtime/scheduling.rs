@@ -213,9 +213,10 @@ impl Coordinator {
             }
             record.state.open.retain(|id| open.contains(id));
             if record.kind == ScheduleKind::Trigger {
-                self.take_poll(record, draft, now);
+                self.take_poll(&record, draft, now);
                 continue;
             }
+            self.learn(&record.workflow)?;
             let cron = match self.scheduling.cron(&record) {
                 Ok(cron) => cron,
                 Err(error) => {
@@ -314,6 +315,14 @@ impl Coordinator {
             .push(scheduled(record, writes, Purpose::Tick));
     }
 
+    /// Looks for a workflow that this runner does not know among those that others have stored.
+    fn learn(&mut self, workflow: &str) -> Result<(), StoreError> {
+        match self.registry.latest(workflow) {
+            Some(_) => Ok(()),
+            None => self.read_definitions(),
+        }
+    }
+
     /// Drafts an execution of the schedule's workflow; `None`: nobody has stored its definition.
     fn start_execution(
         &mut self,
@@ -322,11 +331,6 @@ impl Coordinator {
         draft: &mut Draft,
         now: Timestamp,
     ) -> Option<ExecutionId> {
-        if self.registry.latest(&record.workflow).is_none()
-            && let Err(error) = self.read_definitions()
-        {
-            self.trouble = Some(error);
-        }
         let request = SubmitRequest {
             id: ExecutionId::generate(),
             workflow: record.workflow.clone(),
@@ -360,6 +364,9 @@ impl Coordinator {
             Ok(record) => record,
             Err(error) => return reply(Err(error)),
         };
+        if let Err(error) = self.learn(&record.workflow) {
+            return reply(Err(error.into()));
+        }
         let due_at = schedule::between_ticks(&record, now);
         let Some(execution) =
             self.start_execution(&record, schedule::input(&record, due_at), draft, now)
@@ -409,12 +416,12 @@ impl Coordinator {
     }
 
     /// Takes a trigger's lease, to poll it once that is durable.
-    fn take_poll(&mut self, record: ScheduleRecord, draft: &mut Draft, now: Timestamp) {
+    fn take_poll(&mut self, record: &ScheduleRecord, draft: &mut Draft, now: Timestamp) {
         if self.scheduling.is_polling(record.id) {
             return;
         }
         let lease = micros(self.config.lease_ttl);
-        let taken = trigger::taken(&record, now, lease);
+        let taken = trigger::taken(record, now, lease);
         draft
             .schedules
             .push(scheduled(taken, Vec::new(), Purpose::Take));
@@ -505,6 +512,9 @@ impl Coordinator {
             return Ok(());
         };
         let mut record = poll.record.clone();
+        if let Err(error) = self.learn(&record.workflow) {
+            return Err((error, outcome));
+        }
         let open = match self.still_open(std::slice::from_ref(&record)) {
             Ok(open) => open,
             Err(error) => return Err((error, outcome)),
@@ -526,12 +536,11 @@ impl Coordinator {
             };
             if let (TickOutcome::Fired, PollOutcome::Fire(context)) = (result, &outcome) {
                 write.execution = self.start_execution(&record, context.clone(), draft, now);
-                match write.execution {
-                    Some(id) => schedule::note_started(&mut record, &[id]),
-                    None => {
-                        write.outcome = TickOutcome::Skipped;
-                        write.detail = Some(unknown(&record.workflow));
-                    }
+                if let Some(id) = write.execution {
+                    schedule::note_started(&mut record, &[id]);
+                } else {
+                    write.outcome = TickOutcome::Skipped;
+                    write.detail = Some(unknown(&record.workflow));
                 }
             }
             ticks.push(write);

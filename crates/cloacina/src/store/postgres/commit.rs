@@ -38,22 +38,9 @@ pub(super) async fn commit(
     batch: &Batch<'_>,
 ) -> Result<Committed, Fault> {
     let mut dropped = HashSet::new();
-    let mut schedules = Vec::new();
-    let is_begun = !batch.schedules.is_empty();
-    if is_begun {
-        // Which submissions follow depends on the answer.
-        let mut connection = connection;
-        connection.batch_execute(session.begin()).await?;
-        schedules = schedule::apply(connection, batch, &mut dropped).await?;
-    }
-    let mut rounds = write::rounds(&batch.submits, &batch.advances);
-    for changes in &mut rounds {
-        changes.retain(|change| match change {
-            Change::Submit(index) => !dropped.contains(&batch.submits[*index].record.id),
-            Change::Advance(_) => true,
-        });
-    }
-    rounds.retain(|changes| !changes.is_empty());
+    let schedules = begin_with_schedules(connection, session, batch, &mut dropped).await?;
+    let is_begun = !schedules.is_empty();
+    let rounds = remaining_rounds(batch, &dropped);
     let needs_runner = needs_a_live_runner(batch);
     let mut steps: Vec<Step> = Vec::new();
     for changes in &rounds {
@@ -147,6 +134,34 @@ pub(super) async fn commit(
         committed.next_due = committed.next_due.into_iter().chain(taken.next_due).min();
     }
     Ok(committed)
+}
+
+/// Opens the transaction and applies the changes of schedules, if there are any: which submissions follow depends on the answer.
+async fn begin_with_schedules(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    batch: &Batch<'_>,
+    dropped: &mut HashSet<ExecutionId>,
+) -> Result<Vec<bool>, Fault> {
+    if batch.schedules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut shared = connection;
+    shared.batch_execute(session.begin()).await?;
+    schedule::apply(connection, batch, dropped).await
+}
+
+/// The writes of the batch, without the submissions of ticks that somebody else dealt with.
+fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Change>> {
+    let mut rounds = write::rounds(&batch.submits, &batch.advances);
+    for changes in &mut rounds {
+        changes.retain(|change| match change {
+            Change::Submit(index) => !dropped.contains(&batch.submits[*index].record.id),
+            Change::Advance(_) => true,
+        });
+    }
+    rounds.retain(|changes| !changes.is_empty());
+    rounds
 }
 
 /// Sends all steps before it reads the first answer. A step that fails makes the rest fail, the commit included.
