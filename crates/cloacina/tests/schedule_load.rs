@@ -54,7 +54,7 @@ impl Clock for StepClock {
 }
 
 fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !fact() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::yield_now();

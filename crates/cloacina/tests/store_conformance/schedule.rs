@@ -1,7 +1,6 @@
 //! Schedules and their ticks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use cloacina::store::{
     Batch, DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, Store, SubmitVerdict,
@@ -133,10 +132,10 @@ pub fn a_schedule_comes_back_whole(subject: Subject) {
     );
     assert_eq!(world.store.schedule(ScheduleId::generate()).unwrap(), None);
     let mut changed = moved(&record, None);
-    changed.identity = "another".to_owned();
-    changed.workflow = "other".to_owned();
+    "another".clone_into(&mut changed.identity);
+    "other".clone_into(&mut changed.workflow);
     changed.enabled = false;
-    changed.spec.timezone = "Europe/Berlin".to_owned();
+    "Europe/Berlin".clone_into(&mut changed.spec.timezone);
     assert_eq!(
         world.store.put_schedule(&changed, Some(1)).unwrap(),
         Put::Written
@@ -476,7 +475,7 @@ pub fn ticks_are_counted_by_outcome_and_pruned(subject: Subject) {
 }
 
 pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
-    let world = Arc::new(World::new(subject, 1));
+    let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     for round in 0..20 {
         let known = world.store.schedule(record.id).unwrap().unwrap();
