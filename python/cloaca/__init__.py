@@ -59,6 +59,7 @@ from cloaca._schedule import CronSchedule, cron_preview
 from cloaca._status import TaskStatus, WorkflowStatus
 from cloaca._task import external_task, task
 from cloaca._task_handle import TaskHandle
+from cloaca._tenants import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
 from cloaca._trigger import TriggerResult, trigger
 from cloaca._vars import get_backend, var, var_or
 from cloaca._workflow import Workflow
@@ -76,6 +77,7 @@ __all__ = [
     "Context",
     "ContextError",
     "CronSchedule",
+    "DatabaseAdmin",
     "DatabaseError",
     "DefaultRunner",
     "DefaultRunnerConfig",
@@ -101,6 +103,9 @@ __all__ = [
     "TaskStatus",
     "TaskTimeoutError",
     "TaskValidationError",
+    "Tenant",
+    "TenantConfig",
+    "TenantCredentials",
     "TriggerResult",
     "Workflow",
     "WorkflowBuilder",

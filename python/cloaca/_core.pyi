@@ -14,8 +14,10 @@ from typing import Any, final, overload
 
 __all__ = [
     "Context",
+    "DatabaseAdmin",
     "Execution",
     "Outcome",
+    "Poll",
     "Port",
     "Runner",
     "Schedules",
@@ -23,6 +25,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "after_fork_child",
+    "check_tenant",
     "cron_preview",
     "nearest",
     "now_us",
@@ -183,15 +186,24 @@ class Work:
     @property
     def timeout_us(self) -> int | None: ...
     def begin_deferral(self) -> bool:
-        """Lend the worker's slot to others while the task waits.
-
-        `False` if it is lent already, or the attempt was taken away.
-        """
+        """Lend the worker's slot to others while the task waits; `False` if that is not possible."""
 
     def end_deferral(self) -> None:
         """Take the slot back; a thread waits for a free one."""
 
+    def beat(self) -> None: ...
     def is_cancelled(self) -> bool: ...
+
+@final
+class Poll:
+    """A trigger's function to call."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def handler(self) -> int: ...
+    def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
+        """Say how it ended: `skip`, `fire` with a context, or `failed` with a text."""
 
 @final
 class Port:
@@ -224,6 +236,9 @@ class Runner:
 
     def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
         """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
+
+    def tenant(self, schema: str, database_url: str | None = None) -> Runner:
+        """A runner for a tenant's schema, which shares this one's workers and connections."""
 
     @property
     def location(self) -> str:
@@ -302,7 +317,7 @@ class Runner:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("poll", token, name, handler) for a trigger's function to call,
+        {field: value}), ("poll", Poll) for a trigger's function to call,
         ("loop_wanted",) once when the first "loop" handler is registered. Empty list: end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
@@ -384,12 +399,7 @@ class Schedules:
         handler: int,
         is_async: bool,
     ) -> str:
-        """Make a trigger known; `("poll", token, name, handler)` of `supervise` asks to call it."""
-
-    def end_poll(
-        self, token: int, kind: str, context: Context | None = None, error: str | None = None
-    ) -> None:
-        """Say how a poll ended: `skip`, `fire` with a context, or `failed` with a text."""
+        """Make a trigger known; `("poll", Poll)` of `supervise` asks to call it."""
 
     def triggers(
         self, enabled_only: bool, limit: int, offset: int
@@ -422,3 +432,24 @@ def set_encoder(encode: Any) -> None:
     """
 
 def nearest(typed: str, known: list[str]) -> str | None: ...
+
+@final
+class DatabaseAdmin:
+    """Makes, lists, migrates and removes tenants. Holds no connection."""
+
+    def __new__(cls, database_url: str) -> DatabaseAdmin: ...
+    @property
+    def location(self) -> str: ...
+    def create_tenant(
+        self, schema_name: str, username: str, password: str | None
+    ) -> tuple[str, str, str, str]:
+        """Username, password, schema and connection string."""
+
+    def remove_tenant(self, schema_name: str, username: str, force: bool) -> None: ...
+    def list_tenants(self) -> list[tuple[str, str | None]]:
+        """Schemas, and the role that was made for each."""
+
+    def migrate_tenant(self, schema_name: str) -> None: ...
+
+def check_tenant(schema_name: str, username: str, password: str | None = None) -> None:
+    """Check what a tenant is to be, without a database."""

@@ -12,49 +12,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cloaca._core import Context, Schedules
+    from cloaca._core import Context, Poll
     from cloaca._loop import LoopThread
     from cloaca._trigger import TriggerDefinition
 
 _MAX_ERROR = 4096
 
 
-def start_poll(
-    schedules: Schedules, loop: Callable[[], LoopThread | None], token: int, handler: int
-) -> None:
+def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
     """Calls a trigger's function on a thread of its own, and tells the engine what it said.
 
     Args:
-        schedules: Whom to tell.
+        poll: What to call.
         loop: Gives the event loop's thread, for coroutine functions.
-        token: The poll.
-        handler: The function's number.
     """
     threading.Thread(
         target=_poll,
-        args=(schedules, loop, token, registry.trigger(handler)),
+        args=(poll, loop, registry.trigger(poll.handler)),
         name="cloaca-trigger",
         daemon=True,
     ).start()
 
 
-def _poll(
-    schedules: Schedules,
-    loop: Callable[[], LoopThread | None],
-    token: int,
-    trigger: TriggerDefinition,
-) -> None:
+def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDefinition) -> None:
     try:
         context = _call(trigger, loop)
     except BaseException as error:
         text = f"{type_name(type(error))}: {error}"[:_MAX_ERROR]
         _log(trigger, error)
-        schedules.end_poll(token, "failed", None, text)
+        poll.end("failed", None, text)
         return
     if context is None:
-        schedules.end_poll(token, "skip")
+        poll.end("skip")
     else:
-        schedules.end_poll(token, "fire", context)
+        poll.end("fire", context)
 
 
 def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> Context | None:

@@ -9,6 +9,7 @@ from cloaca._handle import WorkflowHandle
 from cloaca._result import WorkflowResult
 from cloaca._schedule_methods import ScheduleMethods
 from cloaca._submission import request, request_of
+from cloaca._tenant_methods import TenantMethods
 from cloaca._trigger_methods import TriggerMethods
 from cloaca._workflow_registry import registry
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from cloaca._closing import Closing
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
+    from cloaca._start import Started
     from cloaca._workflow import Workflow
 
 # Seconds that threads get to end once the engine has stopped.
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods, ScheduleMethods, TriggerMethods):
+class DefaultRunner(ControlMethods, ScheduleMethods, TenantMethods, TriggerMethods):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -71,8 +73,12 @@ class DefaultRunner(ControlMethods, ScheduleMethods, TriggerMethods):
         from cloaca._start import start
 
         self._crew: Any = None
+        self.begin(start(database_url, config, schema))
+
+    def begin(self, started: Started) -> None:
+        """Take a started engine over. Private."""
+        TenantMethods.__init__(self)
         self._shut = False
-        started = start(database_url, config, schema)
         self._core = started.core
         self._schedules = started.schedules
         self._crew = started.crew
@@ -279,9 +285,14 @@ class DefaultRunner(ControlMethods, ScheduleMethods, TriggerMethods):
 
         Since 0.1.
         """
-        registry.remove_runner(self)
+        tenants = self.tenants()
+        for runner in (self, *tenants):
+            registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
         self._core.stop(round(grace * 1_000_000))
+        for tenant in tenants:
+            # The engine has stopped them too.
+            tenant.shutdown(timeout=0)
         self._shut = True
         self._closing.ask()
         self._waiters.close()
@@ -396,7 +407,8 @@ class DefaultRunner(ControlMethods, ScheduleMethods, TriggerMethods):
 
         Nothing is lost.
         """
-        if self._crew is None or self._shut:
+        # A tenant's runner is its parent's to shut down.
+        if self._crew is None or self._shut or self._crew.is_guest:
             return
         import warnings
 

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cloaca._core import Runner, Schedules
+    from cloaca._core import Runner
 
 _INFO = 20
 
@@ -26,9 +26,10 @@ class Crew:
     They hold the engine, but not the `DefaultRunner`, which may go away.
     """
 
-    def __init__(self, core: Runner, schedules: Schedules, log_level: int) -> None:
+    is_guest = False
+
+    def __init__(self, core: Runner, log_level: int) -> None:
         self._core = core
-        self._schedules = schedules
         self._log_level = log_level
         self._workers = WorkerPool(core)
         self._loop: LoopThread | None = None
@@ -69,8 +70,7 @@ class Crew:
                 self._loop = LoopThread(self._core)
                 self._loop.start()
         elif what == "poll":
-            token, _, handler = details
-            start_poll(self._schedules, lambda: self._loop, token, handler)
+            start_poll(details[0], lambda: self._loop)
         elif what == "log":
             self._log(*details)
 

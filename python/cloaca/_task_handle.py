@@ -90,6 +90,7 @@ class TaskHandle:
 
         Since 0.1.
         """
+        self._work.beat()
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
@@ -133,6 +134,7 @@ class TaskHandle:
                 f"not {done!r} of {total!r}"
             )
         self._progress = Progress(done, total, message)
+        self._work.beat()
 
     def defer_until(
         self,
@@ -206,6 +208,7 @@ class TaskHandle:
                 if holds:
                     return
                 lent = lent or self._lend()
+                self._work.beat()
                 await sleep(seconds)
         finally:
             self._take_back(lent)

@@ -9,12 +9,14 @@ mod gate;
 mod handover;
 mod logs;
 mod overlay;
+mod poll;
 mod port;
 mod request;
 mod runner;
 mod schedules;
 mod settings;
 mod supervision;
+mod tenants;
 mod waiting;
 mod work;
 mod workflow;
@@ -46,8 +48,9 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, schedules::Schedules,
-        schedules::cron_preview, work::Work, workflow::Workflow,
+        gate::after_fork_child, nearest, now_us, poll::Poll, port::Port, runner::Runner,
+        schedules::Schedules, schedules::cron_preview, tenants::DatabaseAdmin,
+        tenants::check_tenant, work::Work, workflow::Workflow,
     };
 
     #[pymodule_init]

@@ -2,11 +2,10 @@
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::NewSchedule;
-use cloacina::engine::trigger::{NewTrigger, PollOutcome};
+use cloacina::engine::trigger::NewTrigger;
 use cloacina::types::{
     Error, ErrorCode, Micros, ScheduleId, ScheduleKind, ScheduleRecord, TickRecord, Timestamp,
 };
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -296,34 +295,6 @@ impl Schedules {
             runner.engine().begin_register_trigger(trigger, handler)
         })?;
         Ok(id.to_string())
-    }
-
-    /// Says how a poll ended: `skip`, `fire` with a context, or `failed` with a text.
-    #[pyo3(signature = (token, kind, context=None, error=None))]
-    fn end_poll(
-        &self,
-        py: Python<'_>,
-        token: u64,
-        kind: &str,
-        context: Option<&Bound<'_, Context>>,
-        error: Option<String>,
-    ) -> PyResult<()> {
-        let runner = self.runner.get();
-        runner.birthplace().check_fast(py)?;
-        let outcome = match kind {
-            "skip" => PollOutcome::Skip,
-            "fire" => PollOutcome::Fire(context.map_or_else(Default::default, |context| {
-                (*context.get().snapshot()).clone()
-            })),
-            "failed" => PollOutcome::Failed(error.unwrap_or_default()),
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "'{other}' is no end of a poll"
-                )));
-            }
-        };
-        runner.engine().end_poll(token, outcome);
-        Ok(())
     }
 
     fn triggers<'py>(

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use cloacina::runtime::{Notice, Poll, WorkQueue};
+use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::logs::{Field, Record};
+use crate::poll;
 
 /// More log records than this do not wait: the oldest go, and are counted.
 const LOG_CAPACITY: usize = 10_000;
@@ -27,7 +28,7 @@ pub enum Event {
     /// Start the event loop's thread.
     LoopWanted,
     /// Call a trigger's function.
-    Poll(Poll),
+    Poll(Poll, PollEnds),
     /// Write to the log.
     Log(Record),
 }
@@ -39,7 +40,7 @@ impl Event {
             Self::WorkerWanted => ("worker_wanted",).into_pyobject(py)?,
             Self::Interrupt { worker, token } => ("interrupt", worker, token).into_pyobject(py)?,
             Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
-            Self::Poll(poll) => ("poll", poll.token, poll.name, poll.handler).into_pyobject(py)?,
+            Self::Poll(poll, ends) => ("poll", poll::Poll::new(poll, ends)).into_pyobject(py)?,
             Self::Log(record) => {
                 let fields = PyDict::new(py);
                 for (name, value) in record.fields {
@@ -92,6 +93,10 @@ impl Supervision {
 
     /// Passes the notices of the threads' queue on, and its end.
     pub fn collect(&self, threads: &WorkQueue) {
+        // Then whoever shares it collects.
+        if threads.is_shared() {
+            return;
+        }
         for notice in threads.notices(Duration::ZERO) {
             match notice {
                 Notice::WorkerWanted => self.push(Event::WorkerWanted),
@@ -101,9 +106,14 @@ impl Supervision {
             }
         }
         if threads.is_closed() {
-            self.inner.lock().closed = true;
-            self.arrived.notify_all();
+            self.end();
         }
+    }
+
+    /// Nothing more will come.
+    pub fn end(&self) {
+        self.inner.lock().closed = true;
+        self.arrived.notify_all();
     }
 
     /// Everything that waits, as soon as there is something. Empty: there will be nothing more.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{self, Assignment, Callback, Deferrals};
+use cloacina::runtime::{self, Assignment, Callback, Deferrals, Seat};
 use cloacina::types::{Delta, Failure, Timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -24,6 +24,8 @@ pub struct Work {
     item: Item,
     entered: Timestamp,
     deferrals: Deferrals,
+    /// Whose it is, where several runners share the workers.
+    seat: Option<Arc<Seat>>,
     context: PyOnceLock<Py<Context>>,
 }
 
@@ -80,7 +82,12 @@ impl Work {
 
 impl Work {
     /// Work that a thread has in its hands at `entered`, with the interpreter.
-    pub fn new(work: runtime::Work, entered: Timestamp, deferrals: Deferrals) -> Self {
+    pub fn new(
+        work: runtime::Work,
+        entered: Timestamp,
+        seat: Option<Arc<Seat>>,
+        deferrals: Deferrals,
+    ) -> Self {
         let item = match work {
             runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
             runtime::Work::Callback(callback) => Item::Callback(callback),
@@ -89,8 +96,14 @@ impl Work {
             item,
             entered,
             deferrals,
+            seat,
             context: PyOnceLock::new(),
         }
+    }
+
+    /// The runner whose it is, where several share the workers.
+    pub const fn seat(&self) -> Option<&Arc<Seat>> {
+        self.seat.as_ref()
     }
 
     /// When the interpreter was there for it: waiting for that is no part of how long a task takes.
@@ -196,7 +209,7 @@ impl Work {
         }
     }
 
-    /// Lends the worker's slot to others while the task waits; `False` if it is lent already or the attempt was taken away.
+    /// Lends the worker's slot to others while the task waits; `False` if that is not possible.
     fn begin_deferral(&self, py: Python<'_>) -> bool {
         let token = self.task_token();
         py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
@@ -206,6 +219,13 @@ impl Work {
     fn end_deferral(&self, py: Python<'_>) {
         if let Some(token) = self.task_token() {
             py.detach(|| self.deferrals.end(token));
+        }
+    }
+
+    /// The function says that it goes on: it does not stall.
+    fn beat(&self) {
+        if let Item::Task(_, assignment) = &self.item {
+            assignment.pulse.beat();
         }
     }
 

@@ -79,7 +79,8 @@ enum Regained {
 impl WorkQueue {
     fn lend_slot(&self, token: WorkToken) -> Option<(ExecutionId, Ordinal, Claim)> {
         let mut inner = self.inner.lock();
-        if inner.max_workers > 0 && inner.deferred >= MAX_LENT {
+        // Workers that serve several runners are not asked for by one of them.
+        if inner.shared || (inner.max_workers > 0 && inner.deferred >= MAX_LENT) {
             return None;
         }
         let running = inner.running.get_mut(&token)?;
@@ -102,11 +103,14 @@ impl WorkQueue {
             return Regained::Gone;
         }
         // Coroutines have no slots of their own: how many are claimed is the coordinator's affair.
-        if executor == Executor::Threads && inner.busy() >= inner.max_workers {
+        if executor == Executor::Threads && !inner.shared && inner.busy() >= inner.max_workers {
             inner.regaining += 1;
             self.regained.wait_for(&mut inner, patience);
             inner.regaining -= 1;
-            if inner.running.contains_key(&token) && inner.busy() >= inner.max_workers {
+            if inner.running.contains_key(&token)
+                && !inner.shared
+                && inner.busy() >= inner.max_workers
+            {
                 return Regained::NotYet;
             }
         }
@@ -116,6 +120,10 @@ impl WorkQueue {
         running.deferred = false;
         let attempt = (running.execution, running.task, running.claim);
         inner.deferred -= 1;
+        // One of those who share the workers from now on.
+        if inner.shared {
+            return Regained::Yes(attempt);
+        }
         inner.workers += 1;
         let is_surplus = inner.workers > inner.max_workers;
         self.surplus.fetch_or(is_surplus, Ordering::AcqRel);

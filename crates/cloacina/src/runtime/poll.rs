@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::{Mailbox, Message};
+use crate::engine::trigger::PollOutcome;
 use crate::types::sync::Mutex;
 
 /// Names a poll inside its runner.
@@ -43,5 +45,20 @@ impl PollQueue {
     /// Takes all that wait.
     pub fn take(&self) -> Vec<Poll> {
         std::mem::take(&mut self.waiting.lock())
+    }
+}
+
+/// The way to say how polls of a runner ended.
+#[derive(Clone)]
+pub struct PollEnds(Arc<Mailbox>);
+
+impl PollEnds {
+    pub(crate) const fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self(mailbox)
+    }
+
+    /// Says how a poll ended. A closed runner hears nothing.
+    pub fn end(&self, token: PollToken, outcome: PollOutcome) {
+        drop(self.0.send(Message::Polled { token, outcome }));
     }
 }

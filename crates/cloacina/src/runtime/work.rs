@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::stall::Pulse;
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -60,6 +61,8 @@ pub struct Assignment {
     pub priority: i16,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
+    /// Where the function says that it goes on.
+    pub pulse: Arc<Pulse>,
 }
 
 /// A call that follows a durable outcome.
@@ -145,6 +148,7 @@ pub struct Running {
     /// Its slot is lent to others while it waits.
     pub(super) deferred: bool,
     cancelled: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 type Place = (Reverse<i16>, ExecutionId, Ordinal);
@@ -177,6 +181,8 @@ pub(super) struct Inner {
     /// Workers that have their slot, those that were asked for included.
     pub(super) workers: usize,
     pub(super) max_workers: usize,
+    /// Workers take in turn with those of other queues, and `SharedWorkers` wakes them.
+    pub(super) shared: bool,
     closed: bool,
 }
 
@@ -242,6 +248,22 @@ impl WorkQueue {
     /// Sets what is called after work or a notice arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
+    }
+
+    /// Leaves waking to `SharedWorkers`: workers that wait return. How many there are.
+    pub(super) fn share(&self) -> usize {
+        let mut inner = self.inner.lock();
+        inner.shared = true;
+        inner.max_workers = 0;
+        inner.spared = false;
+        self.available.notify_all();
+        self.regained.notify_all();
+        std::mem::take(&mut inner.workers)
+    }
+
+    /// Whether workers have to look for work at `SharedWorkers`.
+    pub fn is_shared(&self) -> bool {
+        self.inner.lock().shared
     }
 
     /// Allows so many workers; without this none is asked for.
@@ -319,7 +341,7 @@ impl WorkQueue {
             if let Some(taken) = self.take(&mut inner, worker, now()) {
                 return Some(taken);
             }
-            if inner.closed {
+            if inner.closed || inner.shared {
                 return None;
             }
             inner.idle_workers += 1;
@@ -359,6 +381,7 @@ impl WorkQueue {
                 worker,
                 deferred: false,
                 cancelled: Arc::clone(&assignment.cancelled),
+                pulse: Arc::clone(&assignment.pulse),
             },
         );
         self.wake_one(inner);
@@ -377,6 +400,9 @@ impl WorkQueue {
     }
 
     pub(super) fn wake_one(&self, inner: &mut Inner) {
+        if inner.shared {
+            return;
+        }
         if inner.waiting.is_empty() && inner.callbacks.is_empty() || inner.coming > 0 {
             return;
         }
@@ -582,6 +608,20 @@ pub struct WorkQueues {
 }
 
 impl WorkQueues {
+    /// Queues whose tokens differ from those of queues of another number.
+    pub(super) fn numbered(number: u64) -> Self {
+        let queue = || {
+            Arc::new(WorkQueue {
+                next_token: AtomicU64::new((number << 40) + 1),
+                ..WorkQueue::default()
+            })
+        };
+        Self {
+            polls: Arc::default(),
+            queues: [queue(), queue(), queue()],
+        }
+    }
+
     /// The queue of an executor.
     pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
         &self.queues[executor.index()]

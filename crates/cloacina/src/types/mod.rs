@@ -12,6 +12,7 @@ mod record;
 mod schedule;
 mod state;
 pub mod sync;
+mod tenant;
 mod time;
 
 pub use context::{Context, Delta};
@@ -28,4 +29,5 @@ pub use schedule::{
     TickRecord,
 };
 pub use state::{ExecutionStatus, TaskStatus};
+pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};
 pub use time::{Clock, Micros, SystemClock, Timestamp};
