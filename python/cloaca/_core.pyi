@@ -186,7 +186,7 @@ class Work:
     @property
     def timeout_us(self) -> int | None: ...
     def begin_deferral(self) -> bool:
-        """Lend the worker's slot to others while the task waits; `False` if that is not possible."""
+        """Lend the worker's slot to others meanwhile; `False` if that is not possible."""
 
     def end_deferral(self) -> None:
         """Take the slot back; a thread waits for a free one."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from cloaca import _core
 from cloaca._duration import rfc3339
 from cloaca._exceptions import ConfigurationError, ScheduleError
@@ -12,7 +10,7 @@ from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from typing import Any
 
@@ -178,7 +176,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to get cron schedule"):
+        with Failing("Failed to get cron schedule"):
             return _schedule(self._schedules.get(_id(id)))
 
     def update_cron_schedule(
@@ -197,7 +195,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to update cron schedule"):
+        with Failing("Failed to update cron schedule"):
             for what, value in (
                 ("the cron expression", cron_expression),
                 ("the time zone", timezone),
@@ -218,7 +216,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to update cron schedule"):
+        with Failing("Failed to update cron schedule"):
             self._schedules.set_enabled(_id(id), bool(enabled))
 
     def delete_cron_schedule(self, id: str) -> None:
@@ -232,7 +230,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to delete cron schedule"):
+        with Failing("Failed to delete cron schedule"):
             self._schedules.delete(_id(id))
 
     def run_cron_schedule_now(self, id: str) -> str:
@@ -250,7 +248,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to run cron schedule"):
+        with Failing("Failed to run cron schedule"):
             return self._schedules.run_now(_id(id))
 
     def get_cron_execution_history(
@@ -273,7 +271,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        with failing("Failed to get cron schedule"):
+        with Failing("Failed to get cron schedule"):
             rows = self._schedules.history(_id(id), *window(limit, offset))
         return [tick(row) for row in rows]
 
@@ -320,15 +318,22 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
     return (_ALL if limit is None else min(limit, _ALL), min(offset or 0, _ALL))
 
 
-@contextmanager
-def failing(what: str) -> Iterator[None]:
+class Failing:
     """Says what could not be done, where the engine only knows why."""
-    try:
-        yield
-    except ScheduleError as error:
-        if error.message.startswith("Invalid schedule ID"):
-            raise
-        raise type(error)(f"{what}: {error.message}", code=error.code, hint=error.hint) from None
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, ScheduleError) and not error.message.startswith("Invalid schedule ID"):
+            raise type(error)(
+                f"{self._what}: {error.message}", code=error.code, hint=error.hint
+            ) from None
 
 
 def tick(row: tuple[str, int, str, str | None, int, int, str | None]) -> dict[str, Any]:
