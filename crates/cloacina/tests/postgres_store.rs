@@ -203,9 +203,11 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
         matches!(&error, StoreError::Migration(text) if text.contains("cloaca db migrate")),
         "{error:?}"
     );
+    let pending = PostgresStore::pending_migrations(&options).unwrap();
     assert_eq!(
-        PostgresStore::pending_migrations(&options).unwrap().len(),
-        1
+        pending.first().map(String::as_str),
+        Some("00000000000001"),
+        "{pending:?}"
     );
     assert_eq!(PostgresStore::schema_version(&options).unwrap(), None);
     options.auto_migrate = true;
