@@ -47,6 +47,7 @@ impl Owner {
             priority: 0,
             start_at: None,
             timeout: None,
+            trace: None,
         };
         self.0.submit(vec![request]).unwrap()[0]
     }
