@@ -22,7 +22,7 @@ TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-11s %s\n' "$$target" "$$text"; done
 
 .PHONY: demo
 demo: ## Run a real pipeline on real data, kill it in the middle, and see it complete
@@ -56,6 +56,11 @@ format: ## Format the sources and mend what the linter can
 bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
+
+.PHONY: bench-peers
+bench-peers: ## Measure other libraries by the same workloads
+	@scripts/setup.sh test release
+	$(PYTHON) benchmarks/peers/run.py
 
 .PHONY: wheel
 wheel: ## Build the wheel into dist/

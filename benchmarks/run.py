@@ -108,6 +108,11 @@ def main() -> None:
         "sqlite": {"limit": limit, "workloads": results},
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
+    peers = HERE / "peers.json"
+    if peers.exists():
+        from peers.table import table
+
+        print("\n" + table(json.loads(peers.read_text())))
 
 
 def simplify(measured: dict[str, Any]) -> dict[str, Any]:
