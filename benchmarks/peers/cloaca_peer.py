@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import cloaca
 from protocol import PAYLOAD, WORKERS, Peer, main
+
+import cloaca
 
 
 def nothing(context: cloaca.Context) -> None:

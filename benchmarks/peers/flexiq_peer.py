@@ -1,4 +1,4 @@
-"""FlexiQ: workflows as DAGs of jobs; its worker is a thread of this process, as a run's wait needs."""
+"""FlexiQ: workflows as DAGs of jobs; its worker is a thread here, as the wait for a run needs."""
 
 from __future__ import annotations
 

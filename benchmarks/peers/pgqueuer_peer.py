@@ -1,4 +1,4 @@
-"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs in this process."""
+"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs here."""
 
 from __future__ import annotations
 

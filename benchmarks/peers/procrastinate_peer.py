@@ -1,4 +1,4 @@
-"""Procrastinate: bare jobs on PostgreSQL; a job defers the next. Its worker runs in this process."""
+"""Procrastinate: bare jobs on PostgreSQL; a job defers the next. Its worker runs here."""
 
 from __future__ import annotations
 
