@@ -59,7 +59,8 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator with a fresh runner id, registered in the database.
+    /// A coordinator with a fresh runner id, registered in the database. Its ids and its jitter come from `seed`, which
+    /// no other runner of the database may have.
     ///
     /// # Errors
     /// When the database does not take the runner's row.
@@ -76,14 +77,16 @@ impl Coordinator {
             Backlog::new(config.max_concurrent_async_tasks),
             Backlog::new(config.max_concurrent_async_tasks),
         ];
+        let mut random = fastrand::Rng::with_seed(seed);
+        let runner = fresh_runner(&*clock, &mut random);
         let mut coordinator = Self {
             store,
             clock,
             config,
             queues,
             waiters,
-            random: fastrand::Rng::with_seed(seed),
-            runner: RunnerId::generate(),
+            random,
+            runner,
             liveness: Liveness::default(),
             registry: Registry::default(),
             cache: Cache::default(),
@@ -159,6 +162,7 @@ impl Coordinator {
     /// What must be read before the messages can be decided.
     fn prepare(&mut self, messages: &[Message], now: Timestamp) -> Result<(), StoreError> {
         self.keep_alive(now)?;
+        self.reconcile(messages)?;
         self.look_around(now)?;
         self.prune(now)?;
         let wanted = messages.iter().filter_map(|message| match message {
@@ -342,4 +346,11 @@ impl Coordinator {
             )
             .fold(self.liveness.next_wake(), Timestamp::min)
     }
+}
+
+/// A fresh id out of injected time and randomness, so that a simulation replays exactly.
+pub(super) fn fresh_runner(clock: &dyn Clock, random: &mut fastrand::Rng) -> RunnerId {
+    let mut bits = [0; 10];
+    random.fill(&mut bits);
+    RunnerId::from_parts(clock.now(), bits)
 }

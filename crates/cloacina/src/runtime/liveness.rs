@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, fresh_runner};
 use super::draft::Draft;
 use super::work::Executor;
-use super::{process, submitting::micros};
+use super::{Message, process, submitting::micros};
 use crate::store::{RunnerRow, StoreError};
-use crate::types::{ExecutionId, Micros, RunnerId, Timestamp};
+use crate::types::{Claim, ExecutionId, Micros, Ordinal, RunnerId, Timestamp};
 
 /// How often dead processes of this host are looked for.
 const DEATH_CHECK: Micros = 1_000_000;
@@ -124,7 +124,7 @@ impl Coordinator {
     /// E4: declared dead while it was paused. What runs here runs for nothing; go on under a new name.
     pub(super) fn start_anew(&mut self) {
         let old = self.runner;
-        self.runner = RunnerId::generate();
+        self.runner = fresh_runner(&*self.clock, &mut self.random);
         tracing::warn!(old_runner_id = %old, runner_id = %self.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
         for executor in Executor::ALL {
             let queue = Arc::clone(self.queues.of(executor));
@@ -147,9 +147,6 @@ impl Coordinator {
 
     /// Notices what other processes wrote: new work, new definitions, executions that ended there.
     pub(super) fn look_around(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.liveness.reconcile {
-            self.reconcile()?;
-        }
         if now < self.liveness.next_look {
             return Ok(());
         }
@@ -214,15 +211,34 @@ impl Coordinator {
         Ok(())
     }
 
-    /// After an outage: claims that the database says are ours and this process does not know of.
-    fn reconcile(&mut self) -> Result<(), StoreError> {
+    /// After an outage: claims that the database says are ours and this process does not know of. Those whose end is
+    /// among the messages have run already.
+    pub(super) fn reconcile(&mut self, messages: &[Message]) -> Result<(), StoreError> {
+        if !self.liveness.reconcile {
+            return Ok(());
+        }
+        let ended: Vec<(ExecutionId, Ordinal, Claim)> = messages
+            .iter()
+            .filter_map(|message| match message {
+                Message::Finished {
+                    execution, finish, ..
+                } => Some((*execution, finish.task, finish.claim)),
+                Message::Overdue {
+                    execution,
+                    task,
+                    claim,
+                    ..
+                } => Some((*execution, *task, *claim)),
+                _ => None,
+            })
+            .collect();
         let ids = self.store.claims_of(self.runner)?;
         for id in &ids {
             self.cache.remove(*id);
         }
         self.load(&ids)?;
         for id in ids {
-            self.adopt(id);
+            self.adopt(id, &ended);
         }
         self.look_for_ends()?;
         self.liveness.reconcile = false;
