@@ -30,6 +30,8 @@ pub(super) struct Liveness {
     busy_until: Timestamp,
     next_prune: Timestamp,
     marker: Option<i64>,
+    /// The machine's name, once it was read.
+    host: Option<String>,
     /// Runners declared dead whose claims are not all taken back.
     dead: Vec<RunnerId>,
     reconcile: bool,
@@ -297,13 +299,14 @@ impl Coordinator {
     }
 
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let host = process::host();
-        for row in self.store.runners()? {
+        let rows = self.store.runners()?;
+        let host = self.liveness.host.get_or_insert_with(process::host);
+        for row in rows {
             if row.id == self.runner {
                 continue;
             }
             let expired = row.lease_until < now;
-            let vanished = row.host == host && process::is_dead(row.pid, row.pid_started);
+            let vanished = row.host == *host && process::is_dead(row.pid, row.pid_started);
             if (expired || vanished) && self.store.declare_dead(row.id, row.lease_until, now)? {
                 let why = if vanished {
                     "its process is gone"

@@ -22,8 +22,11 @@ use observed::Mutant;
 use oracle::Sight;
 use world::World;
 
-/// So many seeds are run where nothing else is said.
-const SEEDS: u64 = 10_000;
+/// So many seeds are run where nothing else is said: what an unoptimised build does in seconds. `make simulate` runs
+/// 10,000, `make soak` a million.
+const SEEDS: u64 = 300;
+/// Enough of them to have seen everything.
+const MANY_SEEDS: u64 = 5_000;
 /// A broken engine must be noticed within so many.
 const MUTANT_SEEDS: u64 = 1_000;
 
@@ -47,9 +50,7 @@ fn explore(
             if seed >= end.load(Ordering::Relaxed) {
                 return (broken, sights);
             }
-            let clock = std::time::Instant::now();
             let report = World::run(seed, mutant, false);
-            if clock.elapsed().as_millis() > 300 { println!("slow {seed} {:?} {}", clock.elapsed(), report.events); }
             for (sight, times) in report.sights {
                 *sights.entry(sight).or_default() += times;
             }
@@ -88,7 +89,7 @@ fn every_seed_keeps_every_promise() {
         panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
     }
     // A simulation in which nothing happens proves nothing.
-    if count >= SEEDS {
+    if count >= MANY_SEEDS {
         let absent: Vec<Sight> = Sight::ALL
             .into_iter()
             .filter(|sight| !sights.contains_key(sight))
@@ -101,7 +102,7 @@ fn every_seed_keeps_every_promise() {
 fn a_seed_replays_exactly() {
     for seed in 0..40 {
         let (first, second) = (World::run(seed, None, true), World::run(seed, None, true));
-        assert_eq!(first.trace, second.trace, "seed {seed}");
+        assert!(first.trace == second.trace, "seed {seed} took another course");
         assert_eq!(first.sights, second.sights, "seed {seed}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{Assignment, Executor, Message, Waiters, WorkQueues};
+use cloacina::runtime::{Executor, Message, Waiters, WorkQueues};
 use cloacina::types::{ExecutionId, Micros, Timestamp};
 use fastrand::Rng;
 
@@ -56,7 +56,6 @@ impl Event {
 
 /// A function that runs.
 pub struct Running {
-    pub assignment: Assignment,
     /// `None`: it ends its process.
     pub outcome: Option<Outcome>,
     pub holds_slot: bool,

@@ -82,7 +82,6 @@ impl World {
         inner.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
         if let Some(process) = &mut inner.processes[runner] {
             let running = Running {
-                assignment,
                 outcome,
                 holds_slot: true,
             };

@@ -51,7 +51,6 @@ pub struct World {
 
 /// How a world ended.
 pub struct Report {
-    pub events: u64,
     pub broken: Option<String>,
     pub sights: BTreeMap<Sight, u64>,
     /// All that happened, if it was asked for: equal seeds give equal ones.
@@ -68,7 +67,6 @@ impl World {
             broken: oracle.broken.take(),
             sights: std::mem::take(&mut oracle.sights),
             trace: inner.trace.take().unwrap_or_default(),
-            events: inner.handled,
         }
     }
 
