@@ -189,7 +189,11 @@ impl World {
         if self.scenario.troubles.is_calm() {
             let polls = self.scenario.runners.iter().map(|plan| plan.config.poll_interval);
             let poll = polls.max().unwrap_or_default();
-            let roomy = self.scenario.submissions.iter().map(|plan| plan.count).sum::<usize>() <= 1;
+            let most = 8 * self.scenario.submissions.iter().map(|plan| plan.count).sum::<usize>();
+            let roomy = self.scenario.runners.iter().all(|plan| {
+                let config = &plan.config;
+                config.max_concurrent_tasks.min(config.max_concurrent_async_tasks) >= most
+            });
             if roomy && self.mutant != Some(Mutant::TakeTooMuch) {
                 self.oracle.lock().patience =
                     Some(i64::try_from(poll.as_micros()).expect("short") + 100 * MILLISECOND);

@@ -109,7 +109,7 @@ impl Scenario {
         let calm = rng.u8(0..5) == 0;
         let skewed = !calm && rng.u8(0..3) == 0;
         let count = rng.usize(1..5);
-        let runners: Vec<RunnerPlan> = (0..count)
+        let mut runners: Vec<RunnerPlan> = (0..count)
             .map(|_| RunnerPlan {
                 config: config(&mut rng),
                 skew: match (skewed, rng.u8(0..5)) {
@@ -120,6 +120,11 @@ impl Scenario {
                 knows: workflows.iter().map(|_| calm || rng.u8(0..4) > 0).collect(),
             })
             .collect();
+        let roomy = calm && rng.bool();
+        for plan in runners.iter_mut().filter(|_| roomy) {
+            plan.config.max_concurrent_tasks = 500;
+            plan.config.max_concurrent_async_tasks = 500;
+        }
         let submissions = (0..rng.usize(1..6))
             .map(|_| submission(&mut rng, workflows.len(), count, heals_at))
             .collect();
