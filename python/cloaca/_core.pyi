@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, final, overload
 
 __all__ = [
+    "Bench",
+    "BenchRunner",
     "Context",
     "Execution",
     "Outcome",
@@ -335,3 +337,35 @@ def set_encoder(encode: Any) -> None:
     """
 
 def nearest(typed: str, known: list[str]) -> str | None: ...
+
+@final
+class Bench:
+    """A database in memory and a clock that only moves when it is told, for `cloaca.testing`."""
+
+    def __new__(cls) -> Bench: ...
+    @property
+    def now_us(self) -> int: ...
+    def move_to(self, now_us: int) -> None:
+        """Move the time on; it never goes back."""
+
+    def open(self, config: str, crash_at: int | None = None, applied: bool = False) -> BenchRunner:
+        """Start a runner, which dies at its nth transaction: before it is applied, or after."""
+
+@final
+class BenchRunner:
+    """One runner on a bench, as its tester sees it."""
+
+    @property
+    def core(self) -> Runner: ...
+    @property
+    def commits(self) -> int: ...
+    @property
+    def crashed(self) -> bool: ...
+    def settle(self) -> int:
+        """Wait until the coordinator has done all that it can do now; when it is due next."""
+
+    def work(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Running and waiting: of threads, of the event loop."""
+
+    def hurry(self) -> None:
+        """Let the time run away under this runner alone, so that its end needs no real time."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cloaca._closing import Closing
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
+    from cloaca._start import Started
     from cloaca._workflow import Workflow
 
 # Seconds that threads get to end once the engine has stopped.
@@ -70,7 +71,10 @@ class DefaultRunner(ControlMethods):
 
         self._crew: Any = None
         self._shut = False
-        started = start(database_url, config, schema)
+        self._begin(start(database_url, config, schema))
+
+    def _begin(self, started: Started) -> None:
+        """Takes over what was started, and registers what is defined."""
         self._core = started.core
         self._crew = started.crew
         self._waiters = started.waiters

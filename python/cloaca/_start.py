@@ -66,6 +66,11 @@ def start(
     else:
         core = _open_schema(database_url, settings, schema)
     note_location(core.location if "://" in core.location else database_url)
+    return crewed(core, config, log_level)
+
+
+def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
+    """A running engine with its Python threads."""
     started = Started(core, config, log_level)
     started.crew.start()
     return started

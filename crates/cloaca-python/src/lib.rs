@@ -14,6 +14,7 @@ mod request;
 mod runner;
 mod settings;
 mod supervision;
+mod testing;
 mod waiting;
 mod work;
 mod workflow;
@@ -45,7 +46,8 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, work::Work,
+        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner,
+        testing::{Bench, BenchRunner}, work::Work,
         workflow::Workflow,
     };
 

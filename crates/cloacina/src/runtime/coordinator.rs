@@ -127,12 +127,16 @@ impl Coordinator {
             .is_some_and(|outage| now < outage.next_try)
         {
             self.keep(messages, now);
+            self.stop_without_database(now);
             return self.next_wake(now);
         }
         messages.extend(self.due_messages(now));
         match self.work(messages, now) {
             Ok(()) => self.recovered(),
-            Err((error, messages)) => self.suffer(error, messages, now),
+            Err((error, messages)) => {
+                self.suffer(error, messages, now);
+                self.stop_without_database(now);
+            }
         }
         self.next_wake(now)
     }

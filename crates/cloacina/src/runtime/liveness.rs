@@ -113,6 +113,10 @@ impl Coordinator {
         if now < self.liveness.next_prune {
             return Ok(());
         }
+        if self.config.retention.is_none() {
+            self.liveness.next_prune = Timestamp(i64::MAX);
+            return Ok(());
+        }
         let mut pause = PRUNE_INTERVAL;
         if let Some(retention) = self.config.retention.filter(|_| self.stopping.is_none())
             && self.store.prune(now - micros(retention), PRUNE_BATCH)? == PRUNE_BATCH
@@ -250,7 +254,7 @@ impl Coordinator {
     /// E2, E3: finds dead runners and takes their work back. Any runner does it; the fences make doing it twice harmless.
     pub(super) fn rescue(&mut self, draft: &mut Draft, now: Timestamp) -> Result<(), StoreError> {
         if !self.config.enable_recovery || self.stopping.is_some() {
-            self.liveness.next_death_check = now + DEATH_CHECK;
+            self.liveness.next_death_check = Timestamp(i64::MAX);
             self.liveness.dead.clear();
             return Ok(());
         }

@@ -54,6 +54,21 @@ impl Coordinator {
         }
     }
 
+    /// Begins and continues a stop while no step succeeds: a runner can end without its database.
+    pub(super) fn stop_without_database(&mut self, now: Timestamp) {
+        let waiting = std::mem::take(&mut self.again);
+        let is_stop = |message: &Message| matches!(message, Message::Stop { .. });
+        let (stops, others) = waiting.into_iter().partition(is_stop);
+        self.again = others;
+        let stops: Vec<Message> = stops;
+        for message in stops {
+            if let Message::Stop { grace, reply } = message {
+                self.stop(grace, reply, now);
+            }
+        }
+        self.continue_stop(now);
+    }
+
     fn release(&mut self, executor: Executor, execution: ExecutionId, task: Ordinal, claim: Claim) {
         let finish = Finish {
             task,
