@@ -47,6 +47,11 @@ simulate: ## Simulate 10,000 seeds of several runners under every trouble
 soak: ## Simulate a million seeds (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
 
+.PHONY: chaos
+chaos: ## Take databases, networks and disks away under load; writes docs/explanation/chaos-report.md
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/chaos.py
+
 .PHONY: check
 check: ## Check format, lints and types
 	@scripts/setup.sh test dev

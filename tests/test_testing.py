@@ -57,11 +57,11 @@ def test_a_day_passes_in_no_time(quick, cloaca_runner):
 def test_a_sleep_takes_no_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("sleepy"):
 
-        @cloaca.task()
+        @cloaca.task(timeout=10_000)
         def nap(context):
             time.sleep(7200)
 
-        @cloaca.task()
+        @cloaca.task(timeout=10_000)
         async def doze(context):
             await asyncio.sleep(5400)
 

@@ -348,8 +348,8 @@ class Bench:
     def move_to(self, now_us: int) -> None:
         """Move the time on; it never goes back."""
 
-    def open(self, config: str, crash_at: int | None = None, applied: bool = False) -> BenchRunner:
-        """Start a runner, which dies at its nth transaction: before it is applied, or after."""
+    def open(self, config: str) -> BenchRunner:
+        """Start a runner."""
 
 @final
 class BenchRunner:
@@ -357,6 +357,9 @@ class BenchRunner:
 
     @property
     def core(self) -> Runner: ...
+    def crash_at(self, number: int, applied: bool) -> None:
+        """Have it die at its nth transaction from now: before it is applied, or after."""
+
     @property
     def commits(self) -> int: ...
     @property

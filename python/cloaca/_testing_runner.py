@@ -85,7 +85,7 @@ class VirtualRunner(DefaultRunner):
             settings["retention_us"] = config.to_engine()["retention_us"]
         bench = _core.Bench() if bench is None else bench
         log_level = prepare()
-        self._bench_runner = bench.open(json.dumps(settings), crash_at, applied)
+        self._bench_runner = bench.open(json.dumps(settings))
         core = self._bench_runner.core
         self._virtual = VirtualTime(bench)
         patched.add(core, self._virtual)
@@ -95,6 +95,10 @@ class VirtualRunner(DefaultRunner):
         started.core = virtual
         started.waiters._core = virtual
         self._begin(started)
+        if crash_at is not None:
+            # From here on: what a runner does before its first submission is not the workflow's.
+            self._bench_runner.settle()
+            self._bench_runner.crash_at(crash_at, applied)
 
     def advance(self, seconds: float | timedelta) -> None:
         """Move the clock on, and let happen whatever becomes due on the way, in its order.

@@ -94,11 +94,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
+        # Small numbers: beside the seconds since the epoch asyncio's clock resolution is lost.
+        self._start_us = virtual.now_us
         super().__init__()
 
     def time(self) -> float:
-        """Virtual seconds."""
-        return self._virtual.now_us / 1_000_000
+        """Virtual seconds since the loop was made."""
+        return (self._virtual.now_us - self._start_us) / 1_000_000
 
     def nudge(self) -> None:
         """Has the loop look at its timers again."""
@@ -116,10 +118,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             # Private to asyncio, and the same since it exists: what is ready, and what is scheduled.
             loop: Any = self
             timers = [handle for handle in loop._scheduled if not handle._cancelled]
-            if loop._ready or any(handle._when <= self.time() for handle in timers):
+            if loop._ready or any(handle._when < self.time() for handle in timers):
                 self.call_soon(look)
                 return
-            answer.extend(round(handle._when * 1_000_000) + 1 for handle in timers)
+            due = (round(handle._when * 1_000_000) + 1 for handle in timers)
+            answer.extend(self._start_us + span for span in due)
             done.set()
 
         try:
@@ -144,7 +147,8 @@ class Patched:
         with self._lock:
             if not self._times:
                 time.sleep = self._sleep
-                LoopThread.make_loop = self._make_loop  # type: ignore[method-assign]
+                make_loop = self._make_loop
+                LoopThread.make_loop = lambda thread: make_loop(thread)  # type: ignore[method-assign]
             self._times[id(core)] = virtual
 
     def remove(self, core: Runner) -> None:

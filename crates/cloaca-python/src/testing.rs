@@ -126,15 +126,8 @@ impl Bench {
         self.now.fetch_max(now_us, Ordering::AcqRel);
     }
 
-    /// Starts a runner, which dies at its nth transaction if one is given: before it is applied, or after.
-    #[pyo3(signature = (config, crash_at=None, applied=false))]
-    fn open(
-        &self,
-        py: Python<'_>,
-        config: &str,
-        crash_at: Option<u64>,
-        applied: bool,
-    ) -> PyResult<BenchRunner> {
+    /// Starts a runner.
+    fn open(&self, py: Python<'_>, config: &str) -> PyResult<BenchRunner> {
         let clock = Arc::new(RunnerClock {
             now: Arc::clone(&self.now),
             hurries: AtomicBool::new(false),
@@ -143,7 +136,6 @@ impl Bench {
             slept: Condvar::new(),
         });
         let crash = Arc::new(Crash::default());
-        *crash.planned.lock() = crash_at.map(|number| (number, applied));
         let points: Arc<dyn Failpoints> = Arc::clone(&crash) as _;
         let store = Arc::new(FailpointStore::new(Arc::clone(&self.store), points));
         let view: Arc<dyn Clock> = Arc::clone(&clock) as _;
@@ -164,6 +156,12 @@ impl BenchRunner {
     #[getter]
     fn core(&self, py: Python<'_>) -> Py<Runner> {
         self.core.clone_ref(py)
+    }
+
+    /// Has the runner die at its nth transaction from now: before it is applied, or after.
+    fn crash_at(&self, number: u64, applied: bool) {
+        let begun = self.crash.commits.load(Ordering::Acquire);
+        *self.crash.planned.lock() = Some((begun + number, applied));
     }
 
     /// Transactions that were begun.
