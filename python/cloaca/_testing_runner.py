@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from cloaca import _core
 from cloaca._config import DefaultRunnerConfig
 from cloaca._duration import seconds_to_us
+from cloaca._exceptions import CloacaException
 from cloaca._log import prepare
 from cloaca._runner import DefaultRunner
 from cloaca._start import crewed
@@ -227,13 +228,19 @@ class Pacer:
         for number, (execution_id, until) in waiting:
             if execution_id is None:
                 waits = True
-            elif core.closed or core.status(execution_id) in _ENDED:
+            elif core.closed or self._has_ended(execution_id):
                 # Who waits on an event loop does not say when it has heard.
                 with self._changed:
                     self._waiting.pop(number, None)
             else:
                 waits = waits or until is None or until > now
         return waits and not self._closed
+
+    def _has_ended(self, execution_id: str) -> bool:
+        try:
+            return self._runner.core.status(execution_id) in _ENDED
+        except CloacaException:
+            return not self._runner.crashed  # pruned: nobody will hear of its end
 
     def _rest(self) -> int:
         """Waits until nothing runs but what sleeps; when something becomes due next."""
