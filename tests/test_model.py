@@ -260,7 +260,7 @@ class Api(RuleBasedStateMachine):
 
 TestApi = Api.TestCase
 TestApi.settings = settings(
-    max_examples=25,
+    max_examples=40,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

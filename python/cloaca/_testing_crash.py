@@ -159,11 +159,13 @@ def _live(
     end = _End()
     bench = _core.Bench()
     with _Watch(end):
-        with VirtualRunner(bench=bench, crash_at=crash_at, applied=applied) as runner:
+        with VirtualRunner(
+            bench=bench, crash_at=crash_at, applied=applied, alone=False
+        ) as runner:
             end.result = _until_crash(runner, workflow, context)
             end.crashed = runner.bench_runner.crashed
         if end.crashed:
-            with VirtualRunner(bench=bench) as runner:
+            with VirtualRunner(bench=bench, alone=False) as runner:
                 end.result = runner.submit(workflow, context, key=_KEY).result()
     if observe is not None:
         end.observed = observe()

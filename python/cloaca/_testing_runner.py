@@ -68,6 +68,7 @@ class VirtualRunner(DefaultRunner):
         bench: _core.Bench | None = None,
         crash_at: int | None = None,
         applied: bool = False,
+        alone: bool = True,
     ) -> None:
         """Start on an empty database.
 
@@ -76,12 +77,13 @@ class VirtualRunner(DefaultRunner):
             bench: Private.
             crash_at: Private.
             applied: Private.
+            alone: Private.
         """
         self._crew: Any = None
         self._shut = False
         given = config is not None
         config = DefaultRunnerConfig() if config is None else config
-        settings = {**config.to_engine(), **(_ALONE if bench is None else _AMONG_OTHERS)}
+        settings = {**config.to_engine(), **(_ALONE if alone else _AMONG_OTHERS)}
         if given:
             settings["retention_us"] = config.to_engine()["retention_us"]
         bench = _core.Bench() if bench is None else bench

@@ -120,12 +120,13 @@ impl Coordinator {
     pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
         let now = self.clock.now();
         let mut messages = std::mem::take(&mut self.again);
+        let asked = inbox.iter().any(Message::is_of_caller);
         messages.extend(inbox);
-        if self
-            .outage
-            .as_ref()
-            .is_some_and(|outage| now < outage.next_try)
-        {
+        if self.outage.as_ref().is_some_and(|outage| {
+            // Where an error does not pass by itself callers are not kept waiting: each asks the database anew.
+            let patient = matches!(outage.error, StoreError::Unavailable(_)) || !asked;
+            patient && now < outage.next_try
+        }) {
             self.keep(messages, now);
             self.stop_without_database(now);
             return self.next_wake(now);
