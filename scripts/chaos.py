@@ -194,7 +194,11 @@ def trial(url: str, trouble) -> dict[str, object]:
             status = str(handle.result(timeout=120).status)
             states[status] = states.get(status, 0) + 1
         settled = time.monotonic() - healed
-        odd = [h.id for h in load.acknowledged if set(h.result().final_context) != {"data", "a", "b", "c"}]
+        odd = [
+            h.id
+            for h in load.acknowledged
+            if set(h.result().final_context) != {"data", "a", "b", "c"}
+        ]
     return {
         "acknowledged": len(load.acknowledged),
         "states": states,
@@ -253,7 +257,9 @@ def full_disk_sqlite() -> dict[str, object]:
 
         seen = trial(f"sqlite:///{path}", trouble)
         code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
-        checked = subprocess.run([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+        checked = subprocess.run(
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+        )
         return {**seen, "integrity": checked.stdout.strip()}
 
 

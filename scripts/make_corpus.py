@@ -22,7 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
 # The last migration of this release.
-SCHEMA = max(int(path.name.split("_")[0]) for path in (ROOT / "crates/cloacina/migrations/sqlite").iterdir())
+SCHEMA = max(
+    int(path.name.split("_")[0]) for path in (ROOT / "crates/cloacina/migrations/sqlite").iterdir()
+)
 
 CHILD = """
 import os, signal, sys, threading

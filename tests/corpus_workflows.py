@@ -1,4 +1,4 @@
-"""What runs in the databases of the corpus. A later release must be able to complete it: do not change it."""
+"""What runs in the databases of the corpus. Later releases complete it: do not change it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cloaca
 
 
 def define(on_hold=None) -> None:
-    """Defines the workflows. `on_hold` is called by the tasks that run when the database is left."""
+    """Defines the workflow. Tasks that run when the database is left call `on_hold`."""
     with cloaca.WorkflowBuilder("corpus"):
 
         @cloaca.task()

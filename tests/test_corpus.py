@@ -8,9 +8,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from corpus_workflows import define
 
 import cloaca
+from corpus_workflows import define
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -43,11 +43,7 @@ def test_i2_an_old_database_is_migrated_and_completed(path, tmp_path, request):
         handles = {key: runner.submit("corpus", {"number": 0}, key=key) for key in keys}
         assert len(list(runner.list_executions())) == len(keys)
         assert handles["paused"].status() == "Paused"
-        results = {
-            key: handles[key].result(timeout=60)
-            for key in keys
-            if key != "paused"
-        }
+        results = {key: handles[key].result(timeout=60) for key in keys if key != "paused"}
         assert {key: str(result.status) for key, result in results.items()} == {
             "completed": "Completed",
             "failed": "Failed",

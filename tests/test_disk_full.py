@@ -40,7 +40,10 @@ def fill(folder: Path) -> Path:
 
 def integrity(path: Path) -> str:
     """Asked by another process: this one's engine has the file open."""
-    code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
+    code = """
+import sqlite3, sys
+print(sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchone()[0])
+"""
     command = [sys.executable, "-c", code, str(path)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
@@ -59,9 +62,13 @@ def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
         before = runner.execute("quick", {"data": "x"})
         filler = fill(small_disk)
         acknowledged = []
-        with pytest.raises(cloaca.DatabaseError, match="full") as caught:
+
+        def submit_many():
             for _ in range(1000):
                 acknowledged.append(runner.submit("quick", {"data": "x" * 20_000}))
+
+        with pytest.raises(cloaca.DatabaseError, match="full") as caught:
+            submit_many()
         assert caught.value.code
         filler.unlink()
         # What was acknowledged comes to its end, and new work is taken.

@@ -159,9 +159,7 @@ def _live(
     end = _End()
     bench = _core.Bench()
     with _Watch(end):
-        with VirtualRunner(
-            bench=bench, crash_at=crash_at, applied=applied, alone=False
-        ) as runner:
+        with VirtualRunner(bench=bench, crash_at=crash_at, applied=applied, alone=False) as runner:
             end.result = _until_crash(runner, workflow, context)
             end.crashed = runner.bench_runner.crashed
         if end.crashed:

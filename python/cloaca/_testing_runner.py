@@ -166,7 +166,7 @@ class Pacer:
 
     @contextmanager
     def waiting(self, execution_id: str | None, until_us: int | None = None) -> Iterator[None]:
-        """While it lasts somebody waits: for an execution's end or an answer, until then at most."""
+        """While it lasts somebody waits: for an end or an answer, until then at most."""
         number = self.follow(execution_id, until_us)
         try:
             yield

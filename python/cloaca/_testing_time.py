@@ -115,7 +115,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         done = threading.Event()
 
         def look() -> None:
-            # Private to asyncio, and the same since it exists: what is ready, and what is scheduled.
+            # Private to asyncio, and the same in every version: ready and scheduled handles.
             loop: Any = self
             timers = [handle for handle in loop._scheduled if not handle._cancelled]
             if loop._ready or any(handle._when < self.time() for handle in timers):
@@ -135,6 +135,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return answer
 
 
+def _method(function: Any) -> Any:
+    """A function that a class binds to its objects, around one that is bound already."""
+
+    def method(thread: LoopThread) -> Any:
+        return function(thread)
+
+    return method
+
+
 class Patched:
     """`time.sleep` and the engine's event loops, by the virtual times of the runners that live."""
 
@@ -146,9 +155,9 @@ class Patched:
         """From here on the worker threads of a runner sleep by a virtual time."""
         with self._lock:
             if not self._times:
-                time.sleep = self._sleep
-                make_loop = self._make_loop
-                LoopThread.make_loop = lambda thread: make_loop(thread)  # type: ignore[method-assign]
+                sleep: Any = self._sleep
+                time.sleep = sleep
+                LoopThread.make_loop = _method(self._make_loop)  # type: ignore[method-assign]
             self._times[id(core)] = virtual
 
     def remove(self, core: Runner) -> None:
@@ -173,11 +182,12 @@ class Patched:
     def _make_loop(self, thread: LoopThread) -> asyncio.AbstractEventLoop:
         virtual = self._times.get(id(thread.core))
         if virtual is None:
-            return _real_make_loop(thread)
+            own: asyncio.AbstractEventLoop = _real_make_loop(thread)
+            return own
         loop = VirtualLoop(virtual)
         virtual.add_loop(loop)
         return loop
 
 
-_real_make_loop = LoopThread.make_loop
+_real_make_loop: Any = LoopThread.make_loop
 patched = Patched()

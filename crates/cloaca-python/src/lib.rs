@@ -45,9 +45,16 @@ mod _core {
 
     #[pymodule_export]
     use super::{
-        context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner,
-        testing::{Bench, BenchRunner}, work::Work,
+        context::Context,
+        encoding::set_encoder,
+        errors::set_exceptions,
+        execution::Execution,
+        gate::after_fork_child,
+        nearest, now_us,
+        port::Port,
+        runner::Runner,
+        testing::{Bench, BenchRunner},
+        work::Work,
         workflow::Workflow,
     };
 

@@ -51,7 +51,8 @@ impl Clock for RunnerClock {
         self.slept.notify_all();
         let left = due.since(self.now());
         if self.hurries.load(Ordering::Acquire) {
-            self.ahead.fetch_add(left.clamp(0, 60_000_000), Ordering::AcqRel);
+            self.ahead
+                .fetch_add(left.clamp(0, 60_000_000), Ordering::AcqRel);
             return Duration::from_millis(1); // worker threads are not hurried
         }
         if left <= 0 { Duration::ZERO } else { LONG }

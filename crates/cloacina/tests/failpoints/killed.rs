@@ -52,7 +52,11 @@ fn kill_everywhere(fresh: impl Fn() -> Database) {
         if status.success() {
             continue; // it does not come so far: one commit may hold what were two
         }
-        assert_eq!(status.code(), None, "{point}:{number}: it failed before it was killed");
+        assert_eq!(
+            status.code(),
+            None,
+            "{point}:{number}: it failed before it was killed"
+        );
         killed += 1;
         let reached: Arc<dyn Failpoints> = Arc::new(Reached::default());
         let end = work(&(Arc::new(FailpointStore::new(open(&name), reached)) as Arc<dyn Store>));

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use cloacina::engine::Outcome;
 use cloacina::runner::{EngineHandle, ListFilter, OpenOptions};
-use cloacina::runtime::{Assignment, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest};
+use cloacina::runtime::{
+    Assignment, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest,
+};
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::store::{
-    Batch, ClaimRequest, RunnerRow, Store, Submit,
-};
+use cloacina::store::{Batch, ClaimRequest, RunnerRow, Store, Submit};
 use cloacina::types::{
     Backoff, Context, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, Json,
     RetryPolicy, RunnerId, SystemClock, TaskRecord, Timestamp,
@@ -63,7 +63,9 @@ pub fn open(name: &str) -> Arc<dyn Store> {
             let options = options.with_schema(schema).unwrap();
             Arc::new(PostgresStore::open(&options).unwrap())
         }
-        None => Arc::new(SqliteStore::open(&SqliteOptions::file(std::path::Path::new(name))).unwrap()),
+        None => {
+            Arc::new(SqliteStore::open(&SqliteOptions::file(std::path::Path::new(name))).unwrap())
+        }
     }
 }
 
@@ -122,7 +124,9 @@ fn run(assignment: &Assignment) -> Outcome {
     }
     let seen = assignment.context.iter().count();
     let mut delta = Delta::default();
-    delta.set.insert(id.into(), Json::parse(&seen.to_string()).unwrap());
+    delta
+        .set
+        .insert(id.into(), Json::parse(&seen.to_string()).unwrap());
     Outcome::Completed(Arc::new(delta))
 }
 
@@ -163,7 +167,8 @@ fn register(engine: &EngineHandle) {
         .map(|task| {
             let function = Arc::new(|assignment: Assignment| {
                 let outcome = run(&assignment);
-                Box::pin(async move { outcome }) as std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>
+                Box::pin(async move { outcome })
+                    as std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>
             });
             let handler = Handler {
                 executor: Executor::Futures,
@@ -186,16 +191,18 @@ fn register(engine: &EngineHandle) {
 fn leave_traces(store: &dyn Store) {
     let long_ago = Timestamp(1_000_000);
     let dead = RunnerId::generate();
-    insist(|| Ok(store.register_runner(&RunnerRow {
-        id: dead,
-        host: "elsewhere".into(),
-        pid: 1,
-        pid_started: 0,
-        started_at: long_ago,
-        heartbeat_at: long_ago,
-        lease_until: long_ago,
-        workflows: Vec::new(),
-    })?));
+    insist(|| {
+        Ok(store.register_runner(&RunnerRow {
+            id: dead,
+            host: "elsewhere".into(),
+            pid: 1,
+            pid_started: 0,
+            started_at: long_ago,
+            heartbeat_at: long_ago,
+            lease_until: long_ago,
+            workflows: Vec::new(),
+        })?)
+    });
     let old = Workflow::new(WorkflowDefinition {
         name: "old".into(),
         tenant: "public".into(),
@@ -282,12 +289,26 @@ pub fn work(store: &Arc<dyn Store>) -> End {
     let execution = insist(|| engine.execution(id));
     insist(|| engine.history(id));
     insist(|| engine.status(id));
-    let list = || insist(|| engine.list(&ListFilter { limit: 10, ..ListFilter::default() }));
+    let list = || {
+        insist(|| {
+            engine.list(&ListFilter {
+                limit: 10,
+                ..ListFilter::default()
+            })
+        })
+    };
     until("the old execution is pruned", || list().items.len() == 1);
-    until("the dead runner is gone", || insist(|| Ok(store.runners()?)).len() == 1);
+    until("the dead runner is gone", || {
+        insist(|| Ok(store.runners()?)).len() == 1
+    });
     let end = End {
         status: execution.record().status,
-        tasks: execution.record().tasks.iter().map(|task| task.status.to_string()).collect(),
+        tasks: execution
+            .record()
+            .tasks
+            .iter()
+            .map(|task| task.status.to_string())
+            .collect(),
         context: execution.final_context().to_json(),
         executions: list().items.len(),
     };

@@ -23,7 +23,12 @@ const OCCURRENCES: usize = 2;
 fn points() -> impl Iterator<Item = Failpoint> {
     let moments = [Moment::Before, Moment::After];
     let verbs = Verb::ALL.iter();
-    verbs.flat_map(move |verb| moments.map(|moment| Failpoint { verb: *verb, moment }))
+    verbs.flat_map(move |verb| {
+        moments.map(|moment| Failpoint {
+            verb: *verb,
+            moment,
+        })
+    })
 }
 
 /// Each point fails in turn, and the run must not show it. Returns the points at which something really failed.

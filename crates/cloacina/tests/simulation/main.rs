@@ -2,7 +2,11 @@
 //!
 //! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints what happened.
 //! `CLOACINA_SEEDS=n` sets how many are run.
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a test may panic and speak")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and speak"
+)]
 
 mod callers;
 mod observed;
@@ -102,7 +106,10 @@ fn every_seed_keeps_every_promise() {
 fn a_seed_replays_exactly() {
     for seed in 0..40 {
         let (first, second) = (World::run(seed, None, true), World::run(seed, None, true));
-        assert!(first.trace == second.trace, "seed {seed} took another course");
+        assert!(
+            first.trace == second.trace,
+            "seed {seed} took another course"
+        );
         assert_eq!(first.sights, second.sights, "seed {seed}");
     }
 }

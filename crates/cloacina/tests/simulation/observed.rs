@@ -149,7 +149,11 @@ impl ObservedStore {
 
     /// The same batch as if its writer had seen what is stored now.
     fn commit_without_fence(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        let ids: Vec<ExecutionId> = batch.advances.iter().map(|advance| advance.record.id).collect();
+        let ids: Vec<ExecutionId> = batch
+            .advances
+            .iter()
+            .map(|advance| advance.record.id)
+            .collect();
         let stored: HashMap<ExecutionId, ExecutionRecord> = self
             .inner
             .load(&ids)?
@@ -164,23 +168,27 @@ impl ObservedStore {
             }
             records.push(record);
         }
-        let advances = batch.advances.iter().zip(&records).map(|(advance, record)| {
-            let known = stored.get(&record.id);
-            let tasks = advance.tasks.iter().map(|write| {
-                let task = known.map(|known| &known.tasks[write.ordinal as usize]);
-                TaskWrite {
-                    insert: task.is_none_or(|task| !task.stored),
-                    fence: task.and_then(cloacina::types::TaskRecord::claim),
-                    ..*write
+        let advances = batch
+            .advances
+            .iter()
+            .zip(&records)
+            .map(|(advance, record)| {
+                let known = stored.get(&record.id);
+                let tasks = advance.tasks.iter().map(|write| {
+                    let task = known.map(|known| &known.tasks[write.ordinal as usize]);
+                    TaskWrite {
+                        insert: task.is_none_or(|task| !task.stored),
+                        fence: task.and_then(cloacina::types::TaskRecord::claim),
+                        ..*write
+                    }
+                });
+                Advance {
+                    record,
+                    expected: record.revision - 1,
+                    tasks: tasks.collect(),
+                    history: advance.history,
                 }
             });
-            Advance {
-                record,
-                expected: record.revision - 1,
-                tasks: tasks.collect(),
-                history: advance.history,
-            }
-        });
         let submits = batch.submits.iter().map(|submit| Submit {
             record: submit.record,
             workflow: submit.workflow,
@@ -200,8 +208,14 @@ impl ObservedStore {
     }
 
     fn start_early(&self, batch: &Batch) {
-        let submits = batch.submits.iter().map(|submit| (submit.record, &submit.tasks));
-        let advances = batch.advances.iter().map(|advance| (advance.record, &advance.tasks));
+        let submits = batch
+            .submits
+            .iter()
+            .map(|submit| (submit.record, &submit.tasks));
+        let advances = batch
+            .advances
+            .iter()
+            .map(|advance| (advance.record, &advance.tasks));
         let mut oracle = self.oracle.lock();
         for (record, writes) in submits.chain(advances) {
             for write in writes.iter().filter(|write| write.fence.is_none()) {
@@ -218,9 +232,16 @@ impl Store for ObservedStore {
         "simulation".to_owned()
     }
 
-    fn put_definition(&self, workflow: &Workflow, now: Timestamp) -> Result<DefinitionId, StoreError> {
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        now: Timestamp,
+    ) -> Result<DefinitionId, StoreError> {
         // A mutant may show another workflow than is meant.
-        let known = self.workflows.iter().find(|known| known.name() == workflow.name());
+        let known = self
+            .workflows
+            .iter()
+            .find(|known| known.name() == workflow.name());
         let known = known.expect("only the scenario's workflows are registered");
         let id = self.inner.put_definition(known, now)?;
         self.oracle.lock().workflows.insert(id, Arc::clone(known));
@@ -243,9 +264,7 @@ impl Store for ObservedStore {
                 return self.commit_without_fence(batch);
             }
             Some(Mutant::StartBeforeCommit) => self.start_early(batch),
-            Some(Mutant::AcknowledgeEarly)
-                if !batch.submits.is_empty() && batch.now.0 % 5 == 0 =>
-            {
+            Some(Mutant::AcknowledgeEarly) if !batch.submits.is_empty() && batch.now.0 % 5 == 0 => {
                 return Ok(Committed {
                     submits: vec![SubmitVerdict::Accepted; batch.submits.len()],
                     advances: vec![true; batch.advances.len()],

@@ -198,7 +198,9 @@ impl Oracle {
     ) {
         let id = after.id;
         let Some(workflow) = self.workflows.get(&after.definition).map(Arc::clone) else {
-            return self.check(false, || format!("execution {id} has an unknown definition"));
+            return self.check(false, || {
+                format!("execution {id} has an unknown definition")
+            });
         };
         let before = self.mirror.remove(&id);
         let has = |kind: &str| history.iter().any(|event| event.kind == kind);
@@ -219,7 +221,9 @@ impl Oracle {
         self.note_actions(history);
         let absent = TaskRecord::pending();
         for (ordinal, task) in (0..).zip(&after.tasks) {
-            let old = before.as_ref().map_or(&absent, |before| &before.tasks[ordinal as usize]);
+            let old = before
+                .as_ref()
+                .map_or(&absent, |before| &before.tasks[ordinal as usize]);
             let events: Vec<&str> = history
                 .iter()
                 .filter(|event| event.task == Some(ordinal))
@@ -234,7 +238,10 @@ impl Oracle {
                 self.gained_claim(writer, &workflow, &after, ordinal, now);
             } else if old.status != task.status {
                 self.check(!old.status.is_terminal() || retried, || {
-                    format!("task {ordinal} of {id} went from {} to {}", old.status, task.status)
+                    format!(
+                        "task {ordinal} of {id} went from {} to {}",
+                        old.status, task.status
+                    )
                 });
                 let recorded = task.status != TaskStatus::Completed;
                 self.check(recorded, || {
@@ -244,7 +251,10 @@ impl Oracle {
             self.note_wait(id, ordinal, task, now);
             if task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped {
                 self.saw(Sight::SkippedTask);
-                let ended = task.skip.as_ref().is_some_and(|skip| skip.cause == SkipCause::Ended);
+                let ended = task
+                    .skip
+                    .as_ref()
+                    .is_some_and(|skip| skip.cause == SkipCause::Ended);
                 let judged = !ended && dependencies_ended(&workflow, &after, ordinal);
                 let wrong = judged && holds(&workflow, &after, ordinal);
                 self.check(ended || (judged && !wrong), || {
@@ -257,7 +267,10 @@ impl Oracle {
             let tasks = tasks.map(|task| format!("{}/{}", task.status, task.attempt));
             let kinds = history.iter().map(|event| event.kind.as_str());
             let (tasks, kinds) = (tasks.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
-            format!("    {writer} writes {id} r{} {} {tasks:?} {kinds:?}", after.revision, after.status)
+            format!(
+                "    {writer} writes {id} r{} {} {tasks:?} {kinds:?}",
+                after.revision, after.status
+            )
         });
         if after.status.is_terminal() {
             self.judge_end(&workflow, &after);
@@ -300,7 +313,10 @@ impl Oracle {
             self.saw(Sight::FailedTask);
             failed += u32::from(rescued == 0 && old.status == TaskStatus::Running);
         }
-        let timed_out = task.error.as_ref().is_some_and(|error| error.kind == "TaskTimeoutError");
+        let timed_out = task
+            .error
+            .as_ref()
+            .is_some_and(|error| error.kind == "TaskTimeoutError");
         if failed > 0 && timed_out {
             self.saw(Sight::TimedOutTask);
         }
@@ -341,7 +357,10 @@ impl Oracle {
         let Some(claim) = old.claim() else {
             let fresh = task.status == TaskStatus::Running || task.status == TaskStatus::Ready;
             return self.check(fresh, || {
-                format!("task {ordinal} of {id} went from {} to {}", old.status, task.status)
+                format!(
+                    "task {ordinal} of {id} went from {} to {}",
+                    old.status, task.status
+                )
             });
         };
         let held = self.held.entry(claim.runner).or_default();
@@ -390,7 +409,10 @@ impl Oracle {
             format!("task {ordinal} of {id} was claimed twice as {claim:?}")
         });
         self.check(after.status == ExecutionStatus::Running, || {
-            format!("task {ordinal} of {id} was claimed while it is {}", after.status)
+            format!(
+                "task {ordinal} of {id} was claimed while it is {}",
+                after.status
+            )
         });
         let skew = self.skew;
         let early = after.start_at.is_some_and(|at| at > now + skew);
@@ -401,9 +423,16 @@ impl Oracle {
             let statuses: Vec<&str> = after.tasks.iter().map(|task| task.status.name()).collect();
             format!("task {ordinal} of {id} was claimed before its rule held: {statuses:?}")
         });
-        if let Some(since) = self.books.get(&(id, ordinal)).and_then(|book| book.ready_since) {
+        if let Some(since) = self
+            .books
+            .get(&(id, ordinal))
+            .and_then(|book| book.ready_since)
+        {
             self.check(since <= now + skew, || {
-                format!("task {ordinal} of {id} was claimed {} us early", since.since(now))
+                format!(
+                    "task {ordinal} of {id} was claimed {} us early",
+                    since.since(now)
+                )
             });
             let waited = now.since(since);
             let late = self.patience.is_some_and(|patience| waited > patience);
@@ -432,7 +461,10 @@ impl Oracle {
     /// C3, judged anew.
     fn judge_end(&mut self, workflow: &Workflow, record: &ExecutionRecord) {
         let id = record.id;
-        let open = record.tasks.iter().position(|task| !task.status.is_terminal());
+        let open = record
+            .tasks
+            .iter()
+            .position(|task| !task.status.is_terminal());
         self.check(open.is_none(), || {
             format!("{id} ended as {} with task {open:?} open", record.status)
         });
@@ -463,14 +495,25 @@ impl Oracle {
                 format!("execution {id} was acknowledged and never ended: {status:?}")
             });
         }
-        let open = self.mirror.values().find(|record| !record.status.is_terminal());
+        let open = self
+            .mirror
+            .values()
+            .find(|record| !record.status.is_terminal());
         let open = open.map(|record| {
             let tasks: Vec<String> = record
                 .tasks
                 .iter()
-                .map(|task| format!("{} by {:?} at {:?}", task.status, task.runner, task.ready_at))
+                .map(|task| {
+                    format!(
+                        "{} by {:?} at {:?}",
+                        task.status, task.runner, task.ready_at
+                    )
+                })
                 .collect();
-            format!("execution {} never ended: {} {tasks:?}", record.id, record.status)
+            format!(
+                "execution {} never ended: {} {tasks:?}",
+                record.id, record.status
+            )
         });
         self.check(open.is_none(), || open.unwrap_or_default());
     }
@@ -500,7 +543,11 @@ fn rule_holds(
         .map(|task| &record.tasks[*task as usize])
         .collect();
     let is = |name: &str, status: TaskStatus| {
-        let place = workflow.definition().tasks.iter().position(|task| task.id == name);
+        let place = workflow
+            .definition()
+            .tasks
+            .iter()
+            .position(|task| task.id == name);
         place.is_some_and(|place| record.tasks[place].status == status)
     };
     let every = |status| dependencies.iter().all(|task| task.status == status);

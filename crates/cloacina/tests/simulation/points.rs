@@ -66,9 +66,13 @@ impl World {
             }
         };
         // Commits and loads are where others can come in between.
-        let delicate = matches!(point.verb, Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead);
+        let delicate = matches!(
+            point.verb,
+            Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead
+        );
         let nests = delicate && inner.depth < MOST_DEPTH && inner.rng.f64() < troubles.interleaves;
-        let stands_still = nests && !inner.healed && !troubles.is_calm() && inner.rng.u8(0..60) == 0;
+        let stands_still =
+            nests && !inner.healed && !troubles.is_calm() && inner.rng.u8(0..60) == 0;
         let other = inner.rng.usize(0..self.scenario.runners.len());
         let span = inner.rng.i64(1..30) * SECOND;
         drop(inner);

@@ -43,7 +43,10 @@ impl World {
             skew: plan.skew,
         };
         let started = Coordinator::start(
-            Arc::new(FailpointStore::new(Arc::clone(&self.store), Arc::new(points))),
+            Arc::new(FailpointStore::new(
+                Arc::clone(&self.store),
+                Arc::new(points),
+            )),
             Arc::new(clock),
             self.config(runner),
             queues.clone(),
@@ -58,8 +61,15 @@ impl World {
         };
         let healed = inner.healed;
         let knows = plan.knows.iter().map(|knows| *knows || healed);
-        let inbox = self.scenario.workflows.iter().zip(knows).filter(|(_, knows)| *knows);
-        let inbox = inbox.map(|(workflow, _)| self.registration(workflow)).collect();
+        let inbox = self
+            .scenario
+            .workflows
+            .iter()
+            .zip(knows)
+            .filter(|(_, knows)| *knows);
+        let inbox = inbox
+            .map(|(workflow, _)| self.registration(workflow))
+            .collect();
         inner.processes[runner] = Some(Process {
             queues,
             waiters,
@@ -177,7 +187,9 @@ impl World {
             match &mut inner.processes[runner] {
                 Some(process) => {
                     let workflows = &self.scenario.workflows;
-                    process.inbox.extend(workflows.iter().map(|workflow| self.registration(workflow)));
+                    process
+                        .inbox
+                        .extend(workflows.iter().map(|workflow| self.registration(workflow)));
                     inner.wake(runner, now);
                 }
                 None => inner.schedule(now, None, Event::Start(runner)),
@@ -187,12 +199,24 @@ impl World {
         drop(inner);
         // From here on nothing may wait for nothing, once leases and rescues are through.
         if self.scenario.troubles.is_calm() {
-            let polls = self.scenario.runners.iter().map(|plan| plan.config.poll_interval);
+            let polls = self
+                .scenario
+                .runners
+                .iter()
+                .map(|plan| plan.config.poll_interval);
             let poll = polls.max().unwrap_or_default();
-            let most = 8 * self.scenario.submissions.iter().map(|plan| plan.count).sum::<usize>();
+            let most = 8 * self
+                .scenario
+                .submissions
+                .iter()
+                .map(|plan| plan.count)
+                .sum::<usize>();
             let roomy = self.scenario.runners.iter().all(|plan| {
                 let config = &plan.config;
-                config.max_concurrent_tasks.min(config.max_concurrent_async_tasks) >= most
+                config
+                    .max_concurrent_tasks
+                    .min(config.max_concurrent_async_tasks)
+                    >= most
             });
             if roomy && self.mutant != Some(Mutant::TakeTooMuch) {
                 self.oracle.lock().patience =

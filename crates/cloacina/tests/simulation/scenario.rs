@@ -270,12 +270,7 @@ fn config(rng: &mut Rng) -> RunnerConfig {
     }
 }
 
-fn submission(
-    rng: &mut Rng,
-    workflows: usize,
-    runners: usize,
-    heals_at: Micros,
-) -> SubmissionPlan {
+fn submission(rng: &mut Rng, workflows: usize, runners: usize, heals_at: Micros) -> SubmissionPlan {
     SubmissionPlan {
         at: rng.i64(0..heals_at),
         workflow: rng.usize(0..workflows),

@@ -30,7 +30,9 @@ impl Event {
     /// The runner whose process it needs.
     pub fn process(&self) -> Option<usize> {
         match self {
-            Self::Step(runner) | Self::Message(runner, _) | Self::Return(runner, ..) => Some(*runner),
+            Self::Step(runner) | Self::Message(runner, _) | Self::Return(runner, ..) => {
+                Some(*runner)
+            }
             Self::Stop(runner) => Some(*runner),
             _ => None,
         }
@@ -40,7 +42,9 @@ impl Event {
         match self {
             Self::Step(runner) => format!("step {runner}"),
             Self::Message(runner, _) => format!("message {runner}"),
-            Self::Return(runner, executor, token) => format!("return {runner} {executor:?} {token}"),
+            Self::Return(runner, executor, token) => {
+                format!("return {runner} {executor:?} {token}")
+            }
             Self::Submit(number) => format!("submit {number}"),
             Self::Control(number) => format!("control {number}"),
             Self::Kill(runner) => format!("kill {runner}"),
@@ -121,7 +125,8 @@ impl Inner {
 
     pub fn schedule(&mut self, at: Micros, incarnation: Option<u64>, event: Event) {
         self.sequence += 1;
-        self.events.insert((at, self.sequence), (incarnation, event));
+        self.events
+            .insert((at, self.sequence), (incarnation, event));
     }
 
     /// For the process that the runner has now.

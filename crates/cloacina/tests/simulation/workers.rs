@@ -19,7 +19,10 @@ impl World {
     pub(super) fn feed_workers(&self, runner: usize) {
         let mut inner = self.inner.lock();
         let plan = &self.scenario.runners[runner];
-        let limits = [plan.config.max_concurrent_tasks, plan.config.max_concurrent_async_tasks];
+        let limits = [
+            plan.config.max_concurrent_tasks,
+            plan.config.max_concurrent_async_tasks,
+        ];
         let now = Timestamp(self.now() + plan.skew);
         for (index, executor) in EXECUTORS.into_iter().enumerate() {
             let Some(process) = &inner.processes[runner] else {
@@ -102,7 +105,12 @@ impl World {
             return None;
         }
         let failure = Failure {
-            kind: if inner.rng.bool() { "ValueError" } else { "ConnectionError" }.into(),
+            kind: if inner.rng.bool() {
+                "ValueError"
+            } else {
+                "ConnectionError"
+            }
+            .into(),
             message: "it did not work".into(),
             traceback: None,
             retryable: inner.rng.u8(0..10) > 0,
@@ -120,7 +128,9 @@ impl World {
                 inner.marks += 1;
                 let mark = Json::parse(&inner.marks.to_string()).expect("a number is JSON");
                 let mut delta = Delta::default();
-                delta.set.insert(format!("t{}", assignment.task).into(), mark);
+                delta
+                    .set
+                    .insert(format!("t{}", assignment.task).into(), mark);
                 Outcome::Completed(Arc::new(delta))
             }
         })
@@ -164,7 +174,11 @@ impl World {
         };
         let (execution, task, claim) = (running.execution, running.task, running.claim);
         if let Outcome::Completed(delta) = &outcome {
-            let mark = delta.set.values().next().map(|mark| mark.as_str().to_owned());
+            let mark = delta
+                .set
+                .values()
+                .next()
+                .map(|mark| mark.as_str().to_owned());
             let mark = mark.unwrap_or_default();
             self.oracle.lock().returned(execution, task, claim, mark);
         }

@@ -137,8 +137,14 @@ impl World {
             return true;
         }
         inner.healed
-            && !inner.events.values().any(|(_, event)| matches!(event, Event::Submit(_) | Event::Control(_)))
-            && oracle.mirror.values().all(|record| record.status.is_terminal())
+            && !inner
+                .events
+                .values()
+                .any(|(_, event)| matches!(event, Event::Submit(_) | Event::Control(_)))
+            && oracle
+                .mirror
+                .values()
+                .all(|record| record.status.is_terminal())
             && self.missing_waits().is_empty()
     }
 
@@ -191,7 +197,11 @@ impl World {
     /// Lets the next thing happen; `false` when nothing is left until `end`.
     fn handle_next(&self, end: Micros) -> bool {
         let mut inner = self.inner.lock();
-        let Some(entry) = inner.events.first_entry().filter(|entry| entry.key().0 <= end) else {
+        let Some(entry) = inner
+            .events
+            .first_entry()
+            .filter(|entry| entry.key().0 <= end)
+        else {
             return false;
         };
         let ((time, _), (incarnation, event)) = entry.remove_entry();
@@ -255,7 +265,6 @@ impl World {
         }
     }
 
-
     pub fn wake(&self, runner: usize) {
         let now = self.now();
         self.inner.lock().wake(runner, now);
@@ -265,9 +274,8 @@ impl World {
         let due = {
             let inner = self.inner.lock();
             let process = inner.processes[runner].as_ref();
-            process.is_some_and(|process| {
-                !process.inbox.is_empty() || process.next_wake <= self.now()
-            })
+            process
+                .is_some_and(|process| !process.inbox.is_empty() || process.next_wake <= self.now())
         };
         if due {
             self.step(runner);
