@@ -10,6 +10,7 @@ took. Trials that need the right to mount a file system say so when they do not 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -144,6 +145,11 @@ def fill(folder: Path) -> Path:
     return filler
 
 
+def _plain(message: str) -> str:
+    """The first line without where the database of this trial was."""
+    return re.sub(r"the database \S+://\S+|the disk of the database \S+", "the database", message.splitlines()[0])[:90]
+
+
 class Load:
     """Chains of three that are submitted all the time, and what became of them."""
 
@@ -170,7 +176,7 @@ class Load:
             try:
                 self.acknowledged.append(runner.submit("chaos", {"data": "x" * 500}))
             except cloaca.CloacaException as error:
-                kind = f"{type(error).__name__}: {str(error).splitlines()[0][:90]}"
+                kind = f"{type(error).__name__}: {_plain(str(error))}"
                 self.refused[kind] = self.refused.get(kind, 0) + 1
                 stop.wait(0.2)
             stop.wait(0.004)

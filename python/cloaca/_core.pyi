@@ -370,5 +370,5 @@ class BenchRunner:
     def work(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Running and waiting: of threads, of the event loop."""
 
-    def hurry(self) -> None:
-        """Let the time run away under this runner alone, so that its end needs no real time."""
+    def hurry(self, grace_us: int) -> None:
+        """Begin to stop, and let the time run away under this runner alone."""

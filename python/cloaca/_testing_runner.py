@@ -137,8 +137,9 @@ class VirtualRunner(DefaultRunner):
         """
         self._pacer.close()
         self._virtual.end()
-        self._bench_runner.hurry()
-        super().shutdown(timeout=_GRACE if timeout is None else timeout)
+        grace = _GRACE if timeout is None else timeout
+        self._bench_runner.hurry(round(grace * 1_000_000))
+        super().shutdown(timeout=grace)
         patched.remove(self._bench_runner.core)
 
 

@@ -17,6 +17,8 @@ use crate::runner::Runner;
 
 /// A coordinator that waits for something later than now sleeps so long, or until it is woken.
 const LONG: Duration = Duration::from_hours(1);
+/// How often a waiting thread looks whether the coordinator has ended.
+const LOOK: Duration = Duration::from_millis(5);
 /// A coordinator that does not come to rest within this real time never will.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -203,10 +205,18 @@ impl BenchRunner {
         )
     }
 
-    /// Lets the time run away under this runner alone, so that its end needs no real time.
-    fn hurry(&self) {
+    /// Begins to stop, and then lets the time run away under this runner alone, so that its end needs no real time.
+    fn hurry(&self, py: Python<'_>, grace_us: u64) {
+        let engine = self.core.get().engine();
+        drop(engine.begin_stop(Duration::from_micros(grace_us)));
+        py.detach(|| {
+            // Only a runner that stops may be hurried: any other would do now what is due later.
+            let end = Instant::now() + PATIENCE;
+            self.nudge(engine, end);
+            self.nudge(engine, end);
+        });
         self.clock.hurries.store(true, Ordering::Release);
-        self.core.get().engine().report(Message::Poke);
+        engine.report(Message::Poke);
     }
 }
 
@@ -217,7 +227,9 @@ impl BenchRunner {
         engine.report(Message::Poke);
         let mut sleep = self.clock.sleep.lock();
         while sleep.times == before && !engine.is_closed() {
-            if self.clock.slept.wait_until(&mut sleep, end).timed_out() {
+            // One that has stopped does not sleep any more.
+            self.clock.slept.wait_for(&mut sleep, LOOK);
+            if Instant::now() >= end {
                 break;
             }
         }

@@ -33,12 +33,12 @@ fn child() {
     let point = Kill::parse(&std::env::var(POINT).unwrap());
     let points: Arc<dyn Failpoints> = Arc::new(point);
     let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(&database), points));
-    live(store);
+    live(&store);
 }
 
 /// Kills at the first call of every verb, and at every commit, before and after it.
 fn kill_everywhere(fresh: impl Fn() -> Database) {
-    let expected = live(fresh().open());
+    let expected = live(&fresh().open());
     let first = points().map(|point| (point.to_string(), 1));
     let commits = (2..=8).flat_map(|number| {
         ["commit.before", "commit.after"].map(|point| (point.to_owned(), number))

@@ -21,7 +21,7 @@ use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition}
 
 use super::private_postgres::{fresh_name, shared};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a life leaves its traces.
 pub enum Database {
@@ -256,9 +256,9 @@ fn until(what: &str, fact: impl Fn() -> bool) {
 }
 
 /// Lives once from the start to the stop; what there is at the end.
-pub fn live(store: Arc<dyn Store>) -> End {
-    leave_traces(&*store);
-    work(&store)
+pub fn live(store: &Arc<dyn Store>) -> End {
+    leave_traces(&**store);
+    work(store)
 }
 
 /// The part that may be done again after a crash.

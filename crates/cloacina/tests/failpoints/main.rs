@@ -12,6 +12,7 @@ mod private_postgres;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cloacina::store::Store;
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Moment, Verb};
 
 use life::{Database, live};
@@ -33,13 +34,14 @@ fn points() -> impl Iterator<Item = Failpoint> {
 
 /// Each point fails in turn, and the run must not show it. Returns the points at which something really failed.
 fn fail_everywhere(fresh: impl Fn() -> Database) -> BTreeSet<Failpoint> {
-    let expected = live(fresh().open());
+    let expected = live(&fresh().open());
     let mut tripped = BTreeSet::new();
     for point in points() {
         for occurrence in 1..=OCCURRENCES {
             let trip = Arc::new(Trip::new(point, occurrence));
             let store = FailpointStore::new(fresh().open(), Arc::clone(&trip) as _);
-            let end = live(Arc::new(store));
+            let store: Arc<dyn Store> = Arc::new(store);
+            let end = live(&store);
             assert_eq!(end, expected, "{point}, the {occurrence}th time");
             if trip.has_tripped() {
                 tripped.insert(point);
@@ -71,6 +73,7 @@ fn a_failure_at_every_point_changes_nothing_on_postgres() {
 fn one_life_reaches_every_point() {
     let reached = Arc::new(Reached::default());
     let store = FailpointStore::new(Database::sqlite().open(), Arc::clone(&reached) as _);
-    live(Arc::new(store));
+    let store: Arc<dyn Store> = Arc::new(store);
+    live(&store);
     assert_all(&reached.points());
 }

@@ -2,11 +2,7 @@
 //!
 //! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints what happened.
 //! `CLOACINA_SEEDS=n` sets how many are run.
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and speak"
-)]
+#![expect(clippy::expect_used, reason = "a test may panic")]
 
 mod callers;
 mod observed;

@@ -156,12 +156,12 @@ impl Scenario {
         });
         Self {
             seed,
-            poison,
             workflows,
             runners,
             submissions,
             controls,
             troubles,
+            poison,
             heals_at,
         }
     }

@@ -43,7 +43,7 @@ impl World {
                     inner.send(runner, Message::Poke);
                 }
                 if let Work::Task(token, assignment) = taken.work {
-                    self.enter(&mut inner, runner, index, token, assignment, now);
+                    self.enter(&mut inner, runner, index, token, &assignment, now);
                 }
             }
         }
@@ -57,7 +57,7 @@ impl World {
         runner: usize,
         index: usize,
         token: u64,
-        assignment: Assignment,
+        assignment: &Assignment,
         now: Timestamp,
     ) {
         let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
@@ -80,7 +80,7 @@ impl World {
             1..=5 => inner.rng.i64(100..4_000) * MILLISECOND,
             _ => inner.rng.i64(1..100) * MILLISECOND,
         };
-        let outcome = self.outcome(inner, &assignment);
+        let outcome = self.outcome(inner, assignment);
         let at = self.now() + span;
         inner.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
         if let Some(process) = &mut inner.processes[runner] {
