@@ -33,7 +33,24 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 test: ## Run all tests, Rust and Python
 	@scripts/setup.sh test dev
 	cargo test --workspace $(CARGO_FLAGS)
+	$(MAKE) simulate
 	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+
+# The simulation needs no database: built without them, and optimised.
+SIMULATION := cargo test -p cloacina --no-default-features --profile simulation --test simulation $(CARGO_FLAGS) --
+
+.PHONY: simulate
+simulate: ## Simulate 10,000 seeds of several runners under every trouble
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} $(SIMULATION) --nocapture
+
+.PHONY: soak
+soak: ## Simulate a million seeds (hours)
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
+
+.PHONY: chaos
+chaos: ## Take databases, networks and disks away under load; writes docs/explanation/chaos-report.md
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/chaos.py
 
 .PHONY: check
 check: ## Check format, lints and types
