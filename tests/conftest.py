@@ -39,16 +39,26 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def fresh_postgres(postgres: str) -> Callable[[], str]:
+    """Makes a fresh PostgreSQL database on every call, and gives its URL."""
+
+    def make() -> str:
+        name = f"t{uuid.uuid4().hex}"
+        create = ["psql", "--quiet", "--no-psqlrc", postgres, "--command", f"CREATE DATABASE {name}"]
+        subprocess.run(create, check=True)
+        return f"{postgres.rpartition('/')[0]}/{name}"
+
+    return make
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh database, once on each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    server = request.getfixturevalue("postgres")
-    name = f"t{uuid.uuid4().hex}"
-    create = ["psql", "--quiet", "--no-psqlrc", server, "--command", f"CREATE DATABASE {name}"]
-    subprocess.run(create, check=True)
-    return f"{server.rpartition('/')[0]}/{name}"
+    fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+    return fresh()
 
 
 @pytest.fixture

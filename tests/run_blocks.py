@@ -1,0 +1,47 @@
+"""Runs the Python blocks of one page in one namespace, in the working folder.
+
+Reads a list of blocks as JSON from stdin, and writes a list with what each printed to the file that
+its argument names. A block is `{"name", "line", "code", "title"}`. One with a title is written to a
+file of that name; it is imported, and also run as a program where it has a main part. In the other
+blocks, `__name__` is `__main__`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import linecache
+import subprocess
+import sys
+from pathlib import Path
+
+MAIN = '__name__ == "__main__"'
+
+
+def main() -> None:
+    """Run all blocks; the first that raises ends the program with its traceback."""
+    sys.path.insert(0, str(Path.cwd()))
+    namespace = {"__name__": "__main__", "__builtins__": __builtins__}
+    printed = []
+    for block in json.load(sys.stdin):
+        out = io.StringIO()
+        if block["title"]:
+            Path(block["title"]).write_text(block["code"])
+            importlib.import_module(Path(block["title"]).stem)
+            if MAIN in block["code"]:
+                command = [sys.executable, block["title"]]
+                out.write(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        else:
+            # The lines before it are blank, so that a traceback names the line of the page.
+            source = "\n" * (block["line"] - 1) + block["code"]
+            name = f"<{block['name']}:{block['line']}>"
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            with contextlib.redirect_stdout(out):
+                exec(compile(source, name, "exec"), namespace)
+        printed.append(out.getvalue())
+    Path(sys.argv[1]).write_text(json.dumps(printed))
+
+
+main()

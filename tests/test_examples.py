@@ -1,0 +1,55 @@
+"""Every example runs as it stands, on both databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from documentation import DOCS, ROOT, read
+from test_docs_blocks import URL
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_an_example_runs(
+    example: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    text = example.read_text()
+    assert URL.search(text), "an example names its database"
+    if kind == "postgres":
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+        for url in set(URL.findall(text)):
+            text = text.replace(url, fresh())
+    program = tmp_path / example.name
+    program.write_text(text)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    process = subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout
+
+
+def test_every_example_is_told_of_in_a_tutorial() -> None:
+    text = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    for example in EXAMPLES:
+        assert f'title="examples/{example.name}"' in text, example.name
+
+
+def test_every_tutorial_has_its_example() -> None:
+    for path in (DOCS / "tutorials").glob("[0-9]*.md"):
+        titles = [block.title or "" for block in read(path).blocks]
+        assert any(title.startswith(f"examples/{path.stem[:2]}_") for title in titles), path.name
