@@ -146,7 +146,7 @@ def configuration() -> str:
 
 
 TABLE = re.compile(
-    r"(?P<comment>(?:^--.*\n)*)^CREATE TABLE (?P<name>\w+) \(\n(?P<body>.*?)^\)",
+    r"(?P<comment>(?:^--[^\n]*\n)*)^CREATE TABLE (?P<name>\w+) \(\n(?P<body>.*?)^\)",
     re.DOTALL | re.MULTILINE,
 )
 INDEX = re.compile(
@@ -165,7 +165,8 @@ def columns_of(body: str) -> dict[str, str]:
         name, _, rest = text.partition(" ")
         if name and name.islower():
             kind = rest.split()[0].lower()
-            found[name] = kind if "NOT NULL" in rest else f"{kind} or null"
+            is_filled = "NOT NULL" in rest or "PRIMARY KEY" in rest
+            found[name] = kind if is_filled else f"{kind} or null"
     return found
 
 
