@@ -13,7 +13,7 @@ LOOSE = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+) *(?P<language>[\w+-]*)(?P<info>.*)$")
 _TITLE = re.compile(r'title="([^"]+)"')
-_NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
+_NOT_RUN = re.compile(r"<!-- not (run|started): (.+?) -->")
 _SQLITE_ONLY = re.compile(r"<!-- sqlite only: (.+?) -->")
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"(?<!!)\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)|!\[[^\]]*\]\(([^()\s]+)\)")
@@ -29,8 +29,10 @@ class Block:
     #: The number of its first line of code in the page, from 1 on.
     line: int
     code: str
-    #: Why it cannot be run; `None` where it can.
+    #: Why it is not run; `None` where it is.
     excuse: str | None
+    #: Whether the excuse is for its main part alone.
+    is_imported: bool
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,15 @@ def read(path: Path) -> Page:
     prose: list[str] = []
     lines = text.splitlines()
     index = 0
-    excuse: str | None = None
+    excuse: tuple[str, str] | None = None
     while index < len(lines):
         fence = _FENCE.match(lines[index])
         if fence is None:
             marker = _NOT_RUN.search(lines[index])
-            excuse = marker.group(1) if marker else excuse if not lines[index].strip() else None
+            if marker is not None:
+                excuse = (marker.group(1), marker.group(2))
+            elif lines[index].strip():
+                excuse = None
             prose.append(re.sub(r"<!--.*?-->", "", lines[index]))
             index += 1
             continue
@@ -105,7 +110,14 @@ def read(path: Path) -> Page:
         code = "\n".join(line[indent:] if line.strip() else "" for line in lines[start:end]) + "\n"
         title = _TITLE.search(fence["info"])
         blocks.append(
-            Block(fence["language"], title and title.group(1), start + 1, code, excuse)
+            Block(
+                language=fence["language"],
+                title=title and title.group(1),
+                line=start + 1,
+                code=code,
+                excuse=excuse and excuse[1],
+                is_imported=excuse is not None and excuse[0] == "started",
+            )
         )
         excuse = None
         prose += [""] * (end + 1 - index)

@@ -1,9 +1,9 @@
 """Runs the Python blocks of one page in one namespace, in the working folder.
 
 Reads a list of blocks as JSON from stdin, and writes a list with what each printed to the file that
-its argument names. A block is `{"name", "line", "code", "title"}`. One with a title is written to a
-file of that name; it is imported, and also run as a program where it has a main part. In the other
-blocks, `__name__` is `__main__`.
+its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. One with a title is
+written to a file of that name and imported; where it has a main part and is to be started, it is
+also run as a program. In the other blocks, `__name__` is `__main__`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import linecache
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,10 @@ def main() -> None:
         out = io.StringIO()
         if block["title"]:
             Path(block["title"]).write_text(block["code"])
-            importlib.import_module(Path(block["title"]).stem)
-            if MAIN in block["code"]:
+            stem = Path(block["title"]).stem
+            # A name such as `gunicorn.conf` is for a program that reads the file.
+            importlib.import_module(stem) if stem.isidentifier() else runpy.run_path(block["title"])
+            if MAIN in block["code"] and block["is_started"]:
                 command = [sys.executable, block["title"]]
                 out.write(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         else:

@@ -2,8 +2,9 @@
 
 A page is one program: its blocks share a namespace and a folder. A block of the language `output`
 is what the block before it prints; `...` in it stands for any text. A page with a database URL runs
-on SQLite and on PostgreSQL. A block that cannot run has `<!-- not run: why -->` above it; a page
-that is about SQLite alone has `<!-- sqlite only: why -->` in it.
+on SQLite and on PostgreSQL. A block that cannot run has `<!-- not run: why -->` above it, a file
+whose main part must not be started `<!-- not started: why -->`; a page that is about SQLite alone has
+`<!-- sqlite only: why -->` in it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def runnable(page: Page) -> list[Block]:
         block
         for block in page.blocks
         if block.language == "python"
-        and block.excuse is None
+        and (block.excuse is None or block.is_imported)
         and not (block.title or "").startswith("examples/")
     ]
 
@@ -85,7 +86,13 @@ def test_the_blocks_of_a_page_run(
         return urls[url.group()]
 
     sources = [
-        {"name": page.name, "line": block.line, "code": on_kind(block.code), "title": block.title}
+        {
+            "name": page.name,
+            "line": block.line,
+            "code": on_kind(block.code),
+            "title": block.title,
+            "is_started": block.excuse is None,
+        }
         for block in blocks
     ]
     folder, result = tmp_path / "run", tmp_path / "printed.json"
