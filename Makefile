@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 CARGO_FLAGS ?= $(if $(CI),--locked)
 PYTEST_FLAGS ?=
 
-PYTHON_SOURCES := $(wildcard python tests examples benchmarks)
+PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
 TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
 
 .PHONY: help
@@ -52,6 +52,13 @@ format: ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 
+.PHONY: docs
+docs: ## Build the documentation into site/
+	@scripts/setup.sh docs dev
+	$(PYTHON) scripts/reference_pages.py
+	$(PYTHON) scripts/pictures.py
+	$(BIN)/mkdocs build --quiet --strict
+
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
@@ -68,6 +75,6 @@ lock: ## Write the lock files of the Python packages anew, with the oldest suppo
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
-	rm -rf .venv target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

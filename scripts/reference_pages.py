@@ -1,4 +1,4 @@
-"""Writes the parts of the reference that follow from the code.
+"""Writes the parts of the documentation that follow from the code or from measurements.
 
     .venv/bin/python scripts/reference_pages.py [--check]
 
@@ -10,16 +10,22 @@ current.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cloaca
 from cloaca._exceptions import CLASS_BY_CODE
 from cloaca._settings import ALIASES, SETTINGS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results.json"
 MIGRATIONS = ROOT / "crates" / "cloacina" / "migrations"
 PART = re.compile(r"(<!-- generated -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
@@ -210,17 +216,103 @@ def schema() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"errors.md": errors, "configuration.md": configuration, "database-schema.md": schema}
+#: What each workload does.
+WORKLOADS = {
+    "W1": "a chain of 3 tasks, one execution at a time, from submit to result",
+    "W2": "2,000 executions of one task by one `submit_many`, to the last result",
+    "W2-threads": "the same, each by a `submit` of its own, from 8 threads",
+    "W3": "300 executions of 10 tasks: one, then eight, then one",
+    "W4": "the chain with 100 KB of JSON, alone, and 200 at once",
+    "W5": "an empty start, and a runner that has nothing to do",
+    "W6": "W2 on a database that is full of ended executions",
+    "W7": "1,000 coroutines that sleep for 100 ms",
+    "W8": "50 executions in flight, `kill -9`, and a new start",
+    "W9": "4 processes on one SQLite file, each submitting and working",
+    "W10": "4 runners on one PostgreSQL, work submitted in a fifth process",
+    "W11": "a fan-out of 10,000 tasks into one",
+}
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+#: The end of a figure's name, its unit, and how many digits follow the point.
+UNITS = [
+    ("_per_s", "/s", 0),
+    ("_us", " µs", 0),
+    ("_ms", " ms", 1),
+    ("_s", " s", 2),
+    ("_mb", " MB", 0),
+    ("_percent", " %", 1),
+]
+
+
+def figure(name: str, value: float) -> str:
+    """A figure in words, with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
+    for end, unit, digits in UNITS:
+        if name.endswith(end):
+            return f"{name.removesuffix(end).replace('_', ' ')} {value:,.{digits}f}{unit}"
+    return f"{name.replace('_', ' ')} {value:,.2f}"
+
+
+def machine(results: dict[str, Any]) -> str:
+    """When and where it was measured."""
+    known = results["machine"]
+    return f"{results['date']}, {known['cpus']} cores, CPython {known['python']}"
+
+
+def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:
+    """A row for every workload that was measured, in short only those that have a ratio."""
+    rows: list[str] = []
+    for database, name in DATABASES.items():
+        measured = results.get(database, {}).get("workloads", {})
+        for workload, figures in measured.items():
+            ratio = figures.get("ratio_to_limit")
+            if in_short and ratio is None:
+                continue
+            shown = [
+                figure(what, value)
+                for what, value in figures.items()
+                if what != "ratio_to_limit" and isinstance(value, (int, float))
+            ]
+            said = WORKLOADS.get(workload, workload)
+            cells = [name, said, shown[0] if in_short else ", ".join(shown)]
+            cells += [f"{ratio:.2f}" if ratio is not None else ""]
+            cells = cells if in_short else [workload, *cells]
+            rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return rows
+
+
+def performance() -> str:
+    """The table of the last run of the benchmarks."""
+    results = json.loads(RESULTS.read_text())
+    rows = [f"Measured {machine(results)}.", ""]
+    rows += ["| | database | workload | figures | of the limit |", "|---|---|---|---|---|"]
+    return "\n".join(rows + workload_rows(results, in_short=False)) + "\n"
+
+
+def performance_in_short() -> str:
+    """The same for the README: what has a ratio to the limit."""
+    results = json.loads(RESULTS.read_text())
+    rows = ["| database | workload | measured | of the limit |", "|---|---|---|---|"]
+    rows += workload_rows(results, in_short=True)
+    return "\n".join([*rows, "", f"Measured {machine(results)}."]) + "\n"
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "README.md": performance_in_short,
+    DOCS / "explanation" / "performance.md": performance,
+    DOCS / "reference" / "configuration.md": configuration,
+    DOCS / "reference" / "database-schema.md": schema,
+    DOCS / "reference" / "errors.md": errors,
+}
 
 
 def outdated() -> dict[Path, str]:
     """The pages that are not current, with what they should be."""
     found: dict[Path, str] = {}
-    for name, make in PAGES.items():
-        path = REFERENCE / name
+    for path, make in PAGES.items():
         text = path.read_text()
         made = make()
-        new = PART.sub(lambda part, made=made: f"{part[1]}\n{made}\n{part[2]}", text)
+        new, count = PART.subn(lambda part, made=made: f"{part[1]}\n{made}\n{part[2]}", text)
+        if count != 1:
+            raise SystemExit(f"reference_pages.py: {path} needs one part between the marks")
         if new != text:
             found[path] = new
     return found
