@@ -57,7 +57,7 @@ docs: ## Build the documentation into site/
 	@scripts/setup.sh docs dev
 	$(PYTHON) scripts/reference_pages.py
 	$(PYTHON) scripts/pictures.py
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine

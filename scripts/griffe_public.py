@@ -1,27 +1,48 @@
-"""Keeps out of the reference what the package's docstrings call private."""
+"""What the reference shows: public names, and for the Rust module the texts that Python shows too."""
 
 from __future__ import annotations
 
-from griffe import Class, Extension, GriffeLoader, Module, Object
+import importlib
+import inspect
+import re
+
+from griffe import Class, Docstring, Extension, GriffeLoader, Module, Object
+
+PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
 
 
 class PublicOnly(Extension):
-    """Drops every object whose docstring ends with "Private." or begins with it."""
+    """Drops what its docstring calls private, and reads the docstrings of compiled classes."""
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **kwargs: object) -> None:
-        """Prunes the package once it is loaded."""
+        """Goes through the package once it is loaded."""
+        core = pkg.members.get("_core")
+        if isinstance(core, Module):
+            self._read_compiled(core, importlib.import_module(f"{pkg.name}._core"))
         self._prune(pkg)
+
+    def _read_compiled(self, known: Object, compiled: object) -> None:
+        """The stubs have types, the compiled module has the texts."""
+        for name, member in known.members.items():
+            found = getattr(compiled, name, None)
+            text = inspect.getdoc(found)
+            if member.is_alias or not text:
+                continue
+            if isinstance(member, Class) or isinstance(known, Class):
+                member.docstring = Docstring(text, parent=member)
+            if isinstance(member, Class):
+                self._read_compiled(member, found)
 
     def _prune(self, parent: Object) -> None:
         for name, member in list(parent.members.items()):
             if member.is_alias:
                 continue
-            text = member.docstring.value if member.docstring else ""
-            if text.startswith("Private") or text.rstrip().endswith("Private."):
-                if name != "__init__":
-                    del parent.members[name]
-                else:
-                    # The class is public, making one is not: neither its text nor its arguments.
-                    member.docstring = None
+            is_private = PRIVATE.search(member.docstring.value if member.docstring else "")
+            if name == "__init__" and is_private:
+                # The class is public, making one is not: neither its text nor its arguments.
+                del parent.members[name]
             elif isinstance(member, (Class, Module)):
+                # A private class may be the base of a public one.
                 self._prune(member)
+            elif is_private:
+                del parent.members[name]
