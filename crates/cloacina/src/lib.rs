@@ -6,3 +6,5 @@ pub mod runtime;
 pub mod store;
 pub mod types;
 pub mod workflow;
+
+pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
