@@ -21,6 +21,12 @@ class PublicOnly(Extension):
             self._read_compiled(core, importlib.import_module(f"{pkg.name}._core"))
         self._prune(pkg)
 
+    def _name_examples(self, member: Object) -> None:
+        """The section that griffe knows has a plural name."""
+        if member.docstring is not None:
+            text = member.docstring.value
+            member.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+
     def _read_compiled(self, known: Object, compiled: object) -> None:
         """The stubs have types, the compiled module has the texts."""
         for name, member in known.members.items():
@@ -37,6 +43,7 @@ class PublicOnly(Extension):
         for name, member in list(parent.members.items()):
             if member.is_alias:
                 continue
+            self._name_examples(member)
             is_private = PRIVATE.search(member.docstring.value if member.docstring else "")
             if name == "__init__" and is_private:
                 # The class is public, making one is not: neither its text nor its arguments.

@@ -14,7 +14,7 @@ LOOSE = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+) *(?P<language>[\w+-]*)(?P<info>.*)$")
 _TITLE = re.compile(r'title="([^"]+)"')
 _NOT_RUN = re.compile(r"<!-- not (run|started): (.+?) -->")
-_SQLITE_ONLY = re.compile(r"<!-- sqlite only: (.+?) -->")
+_ONLY = re.compile(r"<!-- (sqlite|postgres) only: (.+?) -->")
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"(?<!!)\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)|!\[[^\]]*\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?)(?: *\{ *#([\w-]+) *\})? *$")
@@ -51,9 +51,9 @@ class Page:
         return self.path.relative_to(ROOT).as_posix()
 
     @property
-    def sqlite_only(self) -> str | None:
-        """Why its blocks make no sense on PostgreSQL."""
-        found = _SQLITE_ONLY.search(self.text)
+    def only(self) -> str | None:
+        """The one kind of database on which its blocks make sense."""
+        found = _ONLY.search(self.text)
         return found.group(1) if found else None
 
     def spans(self) -> list[str]:

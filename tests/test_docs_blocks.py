@@ -3,8 +3,9 @@
 A page is one program: its blocks share a namespace and a folder. A block of the language `output`
 is what the block before it prints; `...` in it stands for any text. A page with a database URL runs
 on SQLite and on PostgreSQL. A block that cannot run has `<!-- not run: why -->` above it, a file
-whose main part must not be started `<!-- not started: why -->`; a page that is about SQLite alone has
-`<!-- sqlite only: why -->` in it.
+whose main part must not be started `<!-- not started: why -->`. A page about one kind of database has
+`<!-- sqlite only: why -->` or `<!-- postgres only: why -->` in it; the latter finds the URL of an
+empty database in `ADMIN_URL`.
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ def cases() -> list[object]:
         blocks = runnable(page)
         if not blocks:
             continue
-        kinds = ["sqlite"]
-        if not page.sqlite_only and any(URL.search(block.code) for block in blocks):
-            kinds.append("postgres")
+        has_url = any(URL.search(block.code) for block in blocks)
+        kinds = [page.only] if page.only else ["sqlite", "postgres"] if has_url else ["sqlite"]
         found += [pytest.param(page, kind, id=f"{page.name}-{kind}") for kind in kinds]
     return found
 
@@ -98,6 +98,8 @@ def test_the_blocks_of_a_page_run(
     folder, result = tmp_path / "run", tmp_path / "printed.json"
     folder.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    if page.only == "postgres":
+        environment["ADMIN_URL"] = request.getfixturevalue("postgres")
     process = subprocess.run(
         [sys.executable, str(RUN), str(result)],
         input=json.dumps(sources),
