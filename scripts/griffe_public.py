@@ -1,4 +1,4 @@
-"""What the reference shows: public names, and for the Rust module the texts that Python shows too."""
+"""What the reference shows: public names, and of the Rust module the texts that Python shows."""
 
 from __future__ import annotations
 

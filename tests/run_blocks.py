@@ -1,9 +1,9 @@
 """Runs the Python blocks of one page in one namespace, in the working folder.
 
 Reads a list of blocks as JSON from stdin, and writes a list with what each printed to the file that
-its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. One with a title is
-written to a file of that name and imported; where it has a main part and is to be started, it is
-also run as a program. In the other blocks, `__name__` is `__main__`.
+its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. One with a title
+is written to a file of that name and imported; where it has a main part and is to be started, it
+is also run as a program. In the other blocks, `__name__` is `__main__`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> None:
             importlib.import_module(stem) if stem.isidentifier() else runpy.run_path(block["title"])
             if MAIN in block["code"] and block["is_started"]:
                 command = [sys.executable, block["title"]]
-                out.write(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                out.write(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                )
         else:
             # The lines before it are blank, so that a traceback names the line of the page.
             source = "\n" * (block["line"] - 1) + block["code"]

@@ -3,9 +3,9 @@
 A page is one program: its blocks share a namespace and a folder. A block of the language `output`
 is what the block before it prints; `...` in it stands for any text. A page with a database URL runs
 on SQLite and on PostgreSQL. A block that cannot run has `<!-- not run: why -->` above it, a file
-whose main part must not be started `<!-- not started: why -->`. A page about one kind of database has
-`<!-- sqlite only: why -->` or `<!-- postgres only: why -->` in it; the latter finds the URL of an
-empty database in `ADMIN_URL`.
+whose main part must not be started `<!-- not started: why -->`. A page about one kind of database
+has `<!-- sqlite only: why -->` or `<!-- postgres only: why -->` in it; the latter finds the URL of
+an empty database in `ADMIN_URL`.
 """
 
 from __future__ import annotations

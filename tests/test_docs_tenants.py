@@ -1,4 +1,4 @@
-"""What the guide to tenants says of shells does what it says; its Python blocks run with all others."""
+"""What the guide to tenants says of shells is so; its Python blocks run with all others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import subprocess
 import uuid
 
 import pytest
-from tenant_server import psql
 
 import cloaca
+from tenant_server import psql
 
 
 @pytest.fixture
