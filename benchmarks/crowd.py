@@ -142,7 +142,7 @@ def stream(pipe: IO[str] | None) -> IO[str]:
 
 def cold(where: str, *, quick: bool) -> Figures:
     """W5: from nothing to the first result; import; what an idle runner costs."""
-    rounds = 3 if quick else 15
+    rounds = 1 if quick else 15
 
     def timed(*command: str) -> float:
         start = time.perf_counter()
@@ -162,10 +162,10 @@ def cold(where: str, *, quick: bool) -> Figures:
 
 def idle(url: str, *, quick: bool) -> Figures:
     """What a runner costs that has nothing to do."""
-    seconds = 2 if quick else 20
+    seconds = 1 if quick else 20
     runner = Process(IDLE, url, seconds=seconds)
     runner.hear()
-    asks = place.is_postgres(url)
+    asks = url.startswith("postgres")
     count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'"
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
@@ -216,7 +216,7 @@ def crowd_rate(url: str, processes: int, count: int) -> float:
 
 def together(where: str, *, quick: bool) -> Figures:
     """W9: four processes on one database, each submitting and working; against one process."""
-    count = 100 if quick else 2000
+    count = 50 if quick else 2000
     one = crowd_rate(place.fresh(where, "W9"), 1, count)
     four = crowd_rate(place.fresh(where, "W9"), 4, count)
     return {"executions_per_s": four, "one_process_per_s": one, "of_one_process": four / one}
@@ -230,7 +230,7 @@ def apart(where: str, *, quick: bool) -> Figures:
         workers = [Process(WORKER, url) for _ in range(runners)]
         for worker in workers:
             worker.hear()
-        counts = {"alone": 20 if quick else 200, "count": 100 if quick else 2000}
+        counts = {"alone": 5 if quick else 200, "count": 50 if quick else 2000}
         submitter = Process(SUBMITTER, url, **counts)
         figures[runners] = submitter.hear()
         submitter.end()

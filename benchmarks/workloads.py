@@ -82,18 +82,18 @@ def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> floa
 
 def chain(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W1: a chain of three, one execution at a time, from submit to result."""
-    times = one_by_one(runner, "chain", 50 if quick else 500)
+    times = one_by_one(runner, "chain", 20 if quick else 500)
     return {"p50_us": statistics.median(times), "p99_us": times[len(times) * 99 // 100]}
 
 
 def single(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W2: many one-task executions submitted at once, to the last result."""
-    return {"executions_per_s": all_at_once(runner, "single", 200 if quick else 2000)}
+    return {"executions_per_s": all_at_once(runner, "single", 100 if quick else 2000)}
 
 
 def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W2 again, submitted one by one from eight threads."""
-    each = 25 if quick else 250
+    each = 10 if quick else 250
     handles: list[cloaca.WorkflowHandle] = []
 
     def submit() -> None:
@@ -112,15 +112,15 @@ def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 def fan(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W3: executions of ten tasks, one into eight into one."""
-    return {"tasks_per_s": 10 * all_at_once(runner, "fan", 30 if quick else 300)}
+    return {"tasks_per_s": 10 * all_at_once(runner, "fan", 10 if quick else 300)}
 
 
 def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W4: a chain of three with 100 KB of JSON, alone (and W1 beside it), and 200 at once."""
-    count = 20 if quick else 100
+    count = 3 if quick else 100
     alone = statistics.median(one_by_one(runner, "large", count))
     small = statistics.median(one_by_one(runner, "chain", count))
-    rate = all_at_once(runner, "large", 20 if quick else 200)
+    rate = all_at_once(runner, "large", 5 if quick else 200)
     return {"p50_us": alone, "more_than_w1_us": alone - small, "executions_per_s": rate}
 
 

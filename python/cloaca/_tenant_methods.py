@@ -55,7 +55,7 @@ class TenantMethods:
 
         parent: DefaultRunner = self  # type: ignore[assignment]
         with self._opening:
-            known = self._tenants.get(schema) if isinstance(schema, str) else None
+            known = self._tenants.get(str(schema))
             if known is not None and not known[0].core.closed:
                 if known[1] != database_url:
                     raise ConfigurationError(

@@ -143,27 +143,24 @@ fn next_after(
     }
     let queue = engine.queues().of(Executor::Threads);
     let now = || engine.now();
-    let taken = match queue.try_take(worker, now()) {
-        Some(taken) => {
-            if let Some(message) = message {
-                engine.report(message);
-            }
-            taken
+    let taken = if let Some(taken) = queue.try_take(worker, now()) {
+        if let Some(message) = message {
+            engine.report(message);
         }
-        None => {
-            let taken = py.detach(|| {
-                if let Some(message) = message {
-                    let _coming = queue.coming();
-                    engine.report_leading(message);
-                }
-                wait(engine, queue, worker, &now)
-            });
-            match (taken, engine.shared_workers()) {
-                (Some(taken), _) => taken,
-                // The first tenant came while this worker waited.
-                (None, Some(shared)) => return next_shared(py, engine, shared, worker),
-                (None, None) => return None,
+        taken
+    } else {
+        let taken = py.detach(|| {
+            if let Some(message) = message {
+                let _coming = queue.coming();
+                engine.report_leading(message);
             }
+            wait(engine, queue, worker, &now)
+        });
+        match (taken, engine.shared_workers()) {
+            (Some(taken), _) => taken,
+            // The first tenant came while this worker waited.
+            (None, Some(shared)) => return next_shared(py, engine, shared, worker),
+            (None, None) => return None,
         }
     };
     // Taking may have found that more workers are wanted.

@@ -150,6 +150,10 @@ pub struct Running {
 
 type Place = (Reverse<i16>, ExecutionId, Ordinal);
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a queue, each on its own"
+)]
 #[derive(Default)]
 struct Inner {
     waiting: BTreeMap<Place, Assignment>,

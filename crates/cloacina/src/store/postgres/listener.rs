@@ -276,7 +276,7 @@ async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<
         // A notification need not survive a power loss.
         let listen = format!("SET synchronous_commit = off; LISTEN \"{channel}\"");
         client.batch_execute(&listen).await.map_err(lost)?;
-        let mut watch = Watch::default();
+        let mut watch = Watch::over(session.options.schema.as_deref());
         watch.hold(&client, bell).await.map_err(lost)?;
         Ok((client, notifications, watch))
     };

@@ -75,7 +75,7 @@ struct Grant {
 }
 
 enum Verdict {
-    Granted(Grant),
+    Granted(Box<Grant>),
     /// Look again then, or when something comes back.
     Wait(Option<Instant>),
 }
@@ -106,7 +106,7 @@ impl Inner {
     /// What the one whose turn it is may have.
     fn admit(&mut self, key: Key, limit: usize, now: Instant) -> Verdict {
         if let Some(grant) = self.own(key) {
-            return Verdict::Granted(grant);
+            return Verdict::Granted(Box::new(grant));
         }
         let mut grant = Grant {
             lane: Lane::new(),
@@ -133,7 +133,7 @@ impl Inner {
             self.looking = grant.looks;
         }
         self.open += 1;
-        Verdict::Granted(grant)
+        Verdict::Granted(Box::new(grant))
     }
 
     fn enqueue(&mut self, key: Key) -> Arc<Condvar> {
@@ -256,7 +256,7 @@ impl Pool {
                 Verdict::Granted(grant) => {
                     inner.dequeue();
                     inner.wake_next();
-                    return grant;
+                    return *grant;
                 }
                 Verdict::Wait(Some(until)) => {
                     bell.wait_until(&mut inner, until);
@@ -314,14 +314,15 @@ impl Loan<'_> {
             let alive: Vec<i32> = self
                 .lane
                 .run(session, async |connection, session| {
-                    session.read(connection, Alive { pids: asked }).await
+                    let alive: Vec<i32> = session.read(connection, Alive { pids: asked }).await?;
+                    if !alive.is_empty() {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                    Ok(alive)
                 })
                 .unwrap_or_default();
             let gone = |pid: &i32| pids.contains(pid) && !alive.contains(pid);
             self.pool.inner.lock().ending.retain(|pid| !gone(pid));
-            if !alive.is_empty() {
-                std::thread::sleep(LOOK);
-            }
         }
     }
 }

@@ -30,7 +30,12 @@ const LOOKS: u32 = 5;
 /// So long after it lost its session a runner proves by heartbeats that it lives, if it cannot listen again.
 const PROVE: Duration = Duration::from_secs(10);
 
-const HELD: &str = "\
+/// In a session that stores of several schemas may share; an empty `schema` stands for the session's own.
+fn held(schema: Option<&str>) -> String {
+    // The name was checked when the options were made: no quote is in it.
+    let schema = schema.map_or_else(String::new, |schema| format!("\"{schema}\"."));
+    format!(
+        "\
     WITH held AS MATERIALIZED (\
         SELECT l.classid::bigint << 32 | l.objid::bigint AS key FROM pg_locks AS l \
         WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted \
@@ -38,7 +43,9 @@ const HELD: &str = "\
     ) \
     SELECT r.id::text, r.heartbeat_at, \
     ('x' || right(replace(r.id::text, '-', ''), 16))::bit(64)::bigint IN (SELECT key FROM held) \
-    FROM cloacina_runners AS r WHERE r.dead_at IS NULL AND r.id::text = ANY ($1::text[])";
+    FROM {schema}cloacina_runners AS r WHERE r.dead_at IS NULL AND r.id::text = ANY ($1::text[])"
+    )
+}
 
 /// What the store and its listener share about who works and who is gone.
 #[derive(Default)]
@@ -180,6 +187,7 @@ struct Sight {
 /// What one session of a listener holds and saw.
 #[derive(Default)]
 pub(super) struct Watch {
+    schema: Option<String>,
     held: HashSet<RunnerId>,
     seen: HashSet<RunnerId>,
     suspects: HashMap<RunnerId, (Instant, i64)>,
@@ -191,6 +199,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// A watch over the runners of a schema.
+    pub(super) fn over(schema: Option<&str>) -> Self {
+        Self {
+            schema: schema.map(str::to_owned),
+            ..Self::default()
+        }
+    }
+
     /// Takes the locks of this store's runners that the session does not hold.
     pub(super) async fn hold(
         &mut self,
@@ -269,7 +285,10 @@ impl Watch {
     ) -> Result<Vec<Sight>, tokio_postgres::Error> {
         let statement = match &self.statement {
             Some(statement) => statement.clone(),
-            None => self.statement.insert(client.prepare(HELD).await?).clone(),
+            None => self
+                .statement
+                .insert(client.prepare(&held(self.schema.as_deref())).await?)
+                .clone(),
         };
         let ids: Vec<String> = targets.iter().map(ToString::to_string).collect();
         let mut sights = Vec::with_capacity(ids.len());

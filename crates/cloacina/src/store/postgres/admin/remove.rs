@@ -57,8 +57,8 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
         if let Some(what) = found.objection(schema, role) {
             return refuse(what);
         }
-        if found.has_schema {
-            if force && found.has_role {
+        if found.schema == Half::Own {
+            if force && found.role == Half::Own {
                 end_sessions(connection, role).await?;
             }
             // A runner that starts now waits, and finds no table.
@@ -77,7 +77,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
                 .batch_execute(&format!("DROP SCHEMA \"{schema}\" CASCADE"))
                 .await?;
         }
-        if found.has_role {
+        if found.role == Half::Own {
             let database: Vec<String> = Database {}.load(&mut shared).await?;
             let database = database.into_iter().next().unwrap_or_default();
             shared
@@ -90,39 +90,53 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
     })
 }
 
-#[derive(Default)]
+/// Half of what makes a tenant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// There is none of the name.
+    Missing,
+    /// It is something else's.
+    Foreign,
+    /// It is the tenant's.
+    Own,
+}
+
+impl Half {
+    const fn new(exists: bool, is_own: bool) -> Self {
+        match (exists, is_own) {
+            (false, _) => Self::Missing,
+            (true, false) => Self::Foreign,
+            (true, true) => Self::Own,
+        }
+    }
+}
+
 struct Parts {
-    has_schema: bool,
-    has_tables: bool,
+    schema: Half,
+    role: Half,
     /// The role that was made for the schema.
     owner: Option<String>,
-    has_role: bool,
-    role_is_its: bool,
 }
 
 impl Parts {
     /// Why these two names are no tenant.
     fn objection(&self, schema: &str, role: &str) -> Option<String> {
-        if !self.has_schema && !self.has_role {
-            return Some(format!(
+        match (self.schema, self.role) {
+            (Half::Missing, Half::Missing) => Some(format!(
                 "there is neither the schema '{schema}' nor the role '{role}'"
-            ));
-        }
-        if self.has_schema && !self.has_tables {
-            return Some(format!(
+            )),
+            (Half::Foreign, _) => Some(format!(
                 "the schema '{schema}' holds no tables of the engine, so it is something else"
-            ));
-        }
-        if self.has_role && !self.role_is_its {
-            return Some(format!(
+            )),
+            (_, Half::Foreign) => Some(format!(
                 "the role '{role}' was not made for it{}",
                 self.hint()
-            ));
+            )),
+            (Half::Own, Half::Missing) if self.owner.is_some() => {
+                Some(format!("there is no role '{role}'{}", self.hint()))
+            }
+            _ => None,
         }
-        if !self.has_role && self.owner.is_some() {
-            return Some(format!("there is no role '{role}'{}", self.hint()));
-        }
-        None
     }
 
     fn hint(&self) -> String {
@@ -144,19 +158,13 @@ async fn find(
         marked: mark(schema),
     };
     let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(&mut connection).await?;
-    let parts =
-        rows.into_iter()
-            .next()
-            .map(
-                |(has_schema, has_tables, owner, has_role, role_is_its)| Parts {
-                    has_schema,
-                    has_tables,
-                    owner,
-                    has_role,
-                    role_is_its,
-                },
-            );
-    Ok(parts.unwrap_or_default())
+    let row = rows.into_iter().next().unwrap_or_default();
+    let (has_schema, has_tables, owner, has_role, is_its) = row;
+    Ok(Parts {
+        schema: Half::new(has_schema, has_tables),
+        role: Half::new(has_role, is_its),
+        owner,
+    })
 }
 
 /// Ends the tenant's sessions, as far as the administrator may: one that goes on finds neither tables nor a role.

@@ -66,6 +66,10 @@ fn attempt(
 }
 
 /// COMMIT was sent and did not answer: asks the server what became of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells when a server is back, or has noticed that its client is gone"
+)]
 fn settle(session: &Session, name: &str, error: StoreError) -> Result<(), StoreError> {
     let until = Instant::now() + PATIENCE;
     loop {
