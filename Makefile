@@ -63,6 +63,7 @@ docs: ## Build the documentation into site/
 bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
+	$(PYTHON) scripts/reference_pages.py
 
 .PHONY: wheel
 wheel: ## Build the wheel into dist/

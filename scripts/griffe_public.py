@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 
-from griffe import Class, Docstring, Extension, GriffeLoader, Module, Object
+from griffe import Alias, Class, Docstring, Extension, GriffeLoader, Module, Object
 
 PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
 
@@ -29,15 +29,18 @@ class PublicOnly(Extension):
 
     def _read_compiled(self, known: Object, compiled: object) -> None:
         """The stubs have types, the compiled module has the texts."""
-        for name, member in known.members.items():
-            found = getattr(compiled, name, None)
-            text = inspect.getdoc(found)
-            if member.is_alias or not text:
+        for name, found in list(known.members.items()):
+            value = getattr(compiled, name, None)
+            text = inspect.getdoc(value)
+            if name.startswith("_") or inspect.ismodule(value) or value is None:
                 continue
-            if isinstance(member, Class) or isinstance(known, Class):
+            # A class that says another place than its own stands here as an alias.
+            member = found.final_target if isinstance(found, Alias) else found
+            if text and (isinstance(known, Class) or isinstance(member, Class)):
                 member.docstring = Docstring(text, parent=member)
             if isinstance(member, Class):
-                self._read_compiled(member, found)
+                self._read_compiled(member, value)
+                self._prune(member)
 
     def _prune(self, parent: Object) -> None:
         for name, member in list(parent.members.items()):
