@@ -37,7 +37,7 @@ class PublicOnly(Extension):
             # A class that says another place than its own stands here as an alias.
             member = found.final_target if isinstance(found, Alias) else found
             if text and (isinstance(known, Class) or isinstance(member, Class)):
-                member.docstring = Docstring(text, parent=member)
+                member.docstring = Docstring(text, parent=member, parser="google")
             if isinstance(member, Class):
                 self._read_compiled(member, value)
                 self._prune(member)

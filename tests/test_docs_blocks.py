@@ -144,3 +144,11 @@ def test_a_block_with_the_title_of_an_example_is_that_example() -> None:
             if block.title and block.title.startswith("examples/"):
                 text = (ROOT / block.title).read_text()
                 assert text == block.code, f"{page.name}:{block.line} is not {block.title}"
+
+
+def test_a_page_with_rust_blocks_is_a_doctest_of_a_crate() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "crates").rglob("src/**/*.rs"))
+    for page in PAGES:
+        if any(block.language.startswith("rust") for block in page.blocks):
+            included = re.search(rf'include_str!\("[./]*{re.escape(page.name)}"\)', sources)
+            assert included, f"{page.name}: cargo test does not see its Rust blocks"

@@ -14,22 +14,34 @@ from documentation import DOCS, ROOT, read
 from test_docs_blocks import URL
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+#: The variable with which an example that needs PostgreSQL is given a database.
+ADMIN_URL = "ADMIN_URL"
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def cases() -> list[object]:
+    """Each example with the databases that it is to be tried on."""
+    return [
+        pytest.param(example, kind, id=f"{example.stem}-{kind}")
+        for example in EXAMPLES
+        for kind in ["sqlite", "postgres"]
+        if kind == "postgres" or ADMIN_URL not in example.read_text()
+    ]
+
+
+@pytest.mark.parametrize(("example", "kind"), cases())
 def test_an_example_runs(
     example: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     text = example.read_text()
-    assert URL.search(text), "an example names its database"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    assert URL.search(text) or ADMIN_URL in text, "an example names its database"
     if kind == "postgres":
         fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+        environment[ADMIN_URL] = fresh()
         for url in set(URL.findall(text)):
             text = text.replace(url, fresh())
     program = tmp_path / example.name
     program.write_text(text)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
     process = subprocess.run(
         [sys.executable, "-W", "error", str(program)],
         cwd=tmp_path,
