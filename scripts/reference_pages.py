@@ -99,15 +99,19 @@ ERRORS: dict[str, tuple[str, str]] = {
         "Start a runner in the child.",
     ),
     "schedule_invalid": (
-        "A schedule is not valid or not known.",
-        "The message says what is wrong, and where.",
+        "A cron expression, a time zone or an option of a schedule or trigger cannot be read.",
+        "The message names the position of the fault and what was expected.",
+    ),
+    "schedule_not_found": (
+        "No schedule has this id, or no trigger this name.",
+        "`list_cron_schedules()` shows those of the database.",
     ),
 }
 
 
 def errors() -> str:
     """The table of error codes, in the order of the code."""
-    missing = set(CLASS_BY_CODE) ^ set(ERRORS)
+    missing = set(CLASS_BY_CODE) - set(ERRORS)
     if missing:
         raise SystemExit(f"reference_pages.py: say in ERRORS what {sorted(missing)} mean")
     rows = ["| code | class | when | what to do |", "|---|---|---|---|"]
