@@ -4,8 +4,9 @@ A page is one program: its blocks share a namespace and a folder. A block of the
 is what the block before it prints; `...` in it stands for any text. A block that begins with `>>>`
 is a session of the interpreter. A page with a database URL runs on SQLite and on PostgreSQL. A
 block that cannot run has `<!-- not run: why -->` above it, a file whose main part must not be
-started `<!-- not started: why -->`. A page about one kind of database has `<!-- sqlite only: why -->`
-or `<!-- postgres only: why -->` in it; the latter finds the URL of an empty database in `ADMIN_URL`.
+started `<!-- not started: why -->`. A page about one kind of database has in it
+`<!-- sqlite only: why -->` or `<!-- postgres only: why -->`; the latter finds the URL of an empty
+database in `ADMIN_URL`.
 """
 
 from __future__ import annotations
