@@ -236,6 +236,12 @@ class Runner:
         Executor ("threads" or "loop"), handler number, on_success, on_failure.
         """
 
+    def serve(self, workflow: str, definition: str, handler: tuple[str, int, bool, bool]) -> None:
+        """Take a handler for an external task of a workflow that another program defines.
+
+        `definition` is the JSON of a `TaskDefinition`: what this program declares of the task.
+        """
+
     def submit(
         self,
         requests: builtins.list[

@@ -335,9 +335,14 @@ class DefaultRunner(ControlMethods, TenantMethods):
             return
         try:
             with self._catching_up:
-                revision, workflows = registry.workflows_since(self._revision)
+                known = self._revision
+                revision, workflows = registry.workflows_since(known)
                 for workflow in workflows:
                     self._core.register(workflow.core, workflow.handlers())
+                for name, task in registry.served_since(known):
+                    from cloaca._serving import serve_external
+
+                    serve_external(self._core, name, task)
                 self._revision = revision
         except Exception as error:
             if not quietly or self._core.closed:

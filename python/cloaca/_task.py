@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         timeout_seconds: float | timedelta | None = None,
         priority: int | None = None,
         max_context_bytes: int | None = None,
+        workflow: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -79,6 +80,7 @@ def task(
     timeout_seconds: float | timedelta | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
+    workflow: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a task of a function, which stays as it is: callable and testable.
 
@@ -116,6 +118,12 @@ def task(
         timeout_seconds: The same.
         priority: The place among what waits for a worker, -32768 to 32767; higher first.
         max_context_bytes: How much the task may write to the context, in bytes.
+        workflow: The name of a workflow that another program defines, in Python or in Rust, and
+            that names this task as external. The runners of this process then run it, whoever
+            submitted the execution. The other program's definition governs the task: the id is all
+            that has to be said here, and what is declared beyond it must be what the definition
+            says. A contradiction is refused where the runner starts or submits; if the definition
+            comes later, the task is left alone and the log says why.
 
     Returns:
         The function itself.
@@ -162,7 +170,10 @@ def task(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         name = _id_of(function) if id is None else id
         call = read_call(function, name)
-        remember(function, _define(name, dependencies, options, function=function, call=call))
+        defined = _define(
+            name, dependencies, options, workflow=workflow, function=function, call=call
+        )
+        remember(function, defined)
         return function
 
     return decorate if function is None else decorate(function)
@@ -254,12 +265,31 @@ def _define(
     id: str,
     dependencies: Iterable[TaskReference] | None,
     options: TaskOptions,
+    workflow: str | None = None,
     **handler: Any,
 ) -> TaskDefinition:
-    """Makes a task and gives it to the builder whose block we are in, or to the loose ones."""
+    """Makes a task and gives it to the builder whose block we are in, or to the loose ones.
+
+    One for a workflow of another program goes to the runners.
+    """
     if not isinstance(id, str):
         raise TaskValidationError(f"a task's id must be a string, not {type(id).__name__}")
     builder = registry.current_builder()
+    if workflow is not None:
+        if not isinstance(workflow, str):
+            raise TaskValidationError(
+                f"task {id!r}: workflow must be a name, not {type(workflow).__name__}"
+            )
+        if builder is None:
+            served = TaskDefinition(id, _ids(id, dependencies, None), options, **handler)
+            registry.serve(workflow, served)
+            return served
+        if builder.name != workflow:
+            raise TaskValidationError(
+                f"task {id!r} is for the workflow {workflow!r}, "
+                f"but stands in the block of {builder.name!r}",
+                hint="define it outside of the block",
+            )
     siblings = None if builder is None else builder.definitions
     found = TaskDefinition(id, _ids(id, dependencies, siblings), options, **handler)
     if builder is None:

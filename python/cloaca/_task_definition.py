@@ -91,6 +91,17 @@ class TaskDefinition:
             self._fingerprint = fingerprint(self.function)
         return self._fingerprint
 
+    def handler_parts(self) -> tuple[str, int, bool, bool] | None:
+        """Who runs the task here, as the engine reads it; `None` where nobody does."""
+        if self.handler is None:
+            return None
+        return (
+            "loop" if self.kind == "async" else "threads",
+            self.handler,
+            self.options.on_success is not None,
+            self.options.on_failure is not None,
+        )
+
     def to_definition(self) -> dict[str, Any]:
         """The task as the engine reads it."""
         options = self.options

@@ -37,14 +37,9 @@ class Workflow:
     def handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
         """Who runs its tasks here, as the engine reads it. Private."""
         return {
-            task.id: (
-                "loop" if task.kind == "async" else "threads",
-                task.handler,
-                task.options.on_success is not None,
-                task.options.on_failure is not None,
-            )
+            task.id: parts
             for task in self._definitions.values()
-            if task.handler is not None
+            if (parts := task.handler_parts()) is not None
         }
 
     @property

@@ -30,6 +30,8 @@ class WorkflowRegistry:
         self._lock = allocate_lock()
         self._workflows: dict[str, tuple[int, Workflow]] = {}
         self._loose: dict[str, TaskDefinition] = {}
+        # Tasks of workflows that other programs define, by workflow and id.
+        self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
         self._runners: WeakSet[DefaultRunner] = WeakSet()
         # Every function that was ever registered: work that is queued may still name a replaced
         # one.
@@ -77,14 +79,30 @@ class WorkflowRegistry:
         """
         with self._lock:
             for task in workflow.definitions.values():
-                if task.function is not None and task.handler is None:
-                    task.handler = len(self._handlers)
-                    self._handlers.append(task)
+                self._give_handler(task)
             self._revision += 1
             self._workflows[workflow.name] = (self._revision, workflow)
             runners = list(self._runners)
         for runner in runners:
             runner.catch_up(quietly=True)
+
+    def serve(self, workflow: str, task: TaskDefinition) -> None:
+        """Keeps a task of a workflow that another program defines, in place of one of its id.
+
+        And tells the live runners.
+        """
+        with self._lock:
+            self._give_handler(task)
+            self._revision += 1
+            self._served[workflow, task.id] = (self._revision, task)
+            runners = list(self._runners)
+        for runner in runners:
+            runner.catch_up(quietly=True)
+
+    def _give_handler(self, task: TaskDefinition) -> None:
+        if task.function is not None and task.handler is None:
+            task.handler = len(self._handlers)
+            self._handlers.append(task)
 
     def workflows_since(self, revision: int) -> tuple[int, list[Workflow]]:
         """The workflows that were defined after a revision, oldest first, and the revision now."""
@@ -94,6 +112,15 @@ class WorkflowRegistry:
                 key=lambda entry: entry[0],
             )
             return self._revision, [workflow for _, workflow in found]
+
+    def served_since(self, revision: int) -> list[tuple[str, TaskDefinition]]:
+        """The tasks for workflows of other programs that were defined after a revision."""
+        with self._lock:
+            return [
+                (workflow, task)
+                for (workflow, _), (defined, task) in self._served.items()
+                if defined > revision
+            ]
 
     def task(self, handler: int) -> TaskDefinition:
         """The task of a handler's number."""

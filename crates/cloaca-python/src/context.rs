@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloacina::types::sync::Mutex;
-use cloacina::types::{self, Delta, Error, ErrorCode, Json, nearest};
+use cloacina::types::{self, Delta, Error, ErrorCode, Json, Overlay, nearest};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,7 +12,6 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use crate::decoding::decode;
 use crate::encoding::encode;
 use crate::errors::exception;
-use crate::overlay::Overlay;
 
 /// The data that an execution starts from, that its tasks read and write, and that it ends with.
 ///

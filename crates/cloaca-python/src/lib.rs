@@ -8,7 +8,6 @@ mod execution;
 mod gate;
 mod handover;
 mod logs;
-mod overlay;
 mod port;
 mod request;
 mod runner;

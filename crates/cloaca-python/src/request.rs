@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina::runner::ListFilter;
-use cloacina::runtime::{Control, Executor, Handler, Registration, SubmitRequest};
+use cloacina::runtime::{Control, Executor, Handler, Registration, Service, SubmitRequest};
 use cloacina::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp, nearest};
-use cloacina::workflow::Workflow;
+use cloacina::workflow::{TaskDefinition, Workflow};
 use pyo3::prelude::*;
 
 use crate::context::Context;
@@ -51,7 +51,7 @@ pub fn registration(
 ) -> Result<(Registration, bool), Error> {
     let mut wants_loop = false;
     let mut known = BTreeMap::new();
-    for (task, (executor, token, on_success, on_failure)) in handlers {
+    for (task, parts) in handlers {
         let Some(ordinal) = workflow.ordinal(&task) else {
             let name = workflow.name();
             return Err(Error::new(
@@ -59,22 +59,9 @@ pub fn registration(
                 format!("a handler is for task '{task}', which workflow '{name}' does not have"),
             ));
         };
-        let executor = match executor.as_str() {
-            "threads" => Executor::Threads,
-            "loop" => Executor::Loop,
-            other => return Err(invalid(format!("'{other}' is no executor of Python"))),
-        };
-        wants_loop |= executor == Executor::Loop;
-        let id = workflow.task(ordinal).id.clone();
-        known.insert(
-            id,
-            Handler {
-                executor,
-                token,
-                on_success,
-                on_failure,
-            },
-        );
+        let handler = handler(parts)?;
+        wants_loop |= handler.executor == Executor::Loop;
+        known.insert(workflow.task(ordinal).id.clone(), handler);
     }
     Ok((
         Registration {
@@ -83,6 +70,40 @@ pub fn registration(
         },
         wants_loop,
     ))
+}
+
+/// A handler for an external task of a workflow that another program defines; also whether it runs on the event loop.
+pub fn service(
+    workflow: String,
+    definition: &str,
+    parts: HandlerParts,
+) -> Result<(Service, bool), Error> {
+    let task: TaskDefinition = serde_json::from_str(definition).map_err(|error| {
+        Error::new(
+            ErrorCode::TaskInvalid,
+            format!("the definition of a task for workflow '{workflow}' cannot be read: {error}"),
+        )
+    })?;
+    let handler = handler(parts)?;
+    let tasks = vec![(task, handler)];
+    Ok((
+        Service { workflow, tasks },
+        handler.executor == Executor::Loop,
+    ))
+}
+
+fn handler((executor, token, on_success, on_failure): HandlerParts) -> Result<Handler, Error> {
+    let executor = match executor.as_str() {
+        "threads" => Executor::Threads,
+        "loop" => Executor::Loop,
+        other => return Err(invalid(format!("'{other}' is no executor of Python"))),
+    };
+    Ok(Handler {
+        executor,
+        token,
+        on_success,
+        on_failure,
+    })
 }
 
 /// An execution's id from its text.

@@ -50,6 +50,15 @@ pub struct Runner {
     subscriptions: Subscriptions,
 }
 
+impl Runner {
+    /// Asks for the event loop's thread when the first handler needs it.
+    fn want_loop(&self, wanted: bool) {
+        if wanted && !self.loop_wanted.swap(true, Ordering::AcqRel) {
+            self.supervision.push(Event::LoopWanted);
+        }
+    }
+}
+
 impl Drop for Runner {
     fn drop(&mut self) {
         // A forked child has neither the threads nor a right to the connections: it leaves both alone.
@@ -151,9 +160,21 @@ impl Runner {
         gate::answer(py, self.birthplace, || {
             self.engine.begin_register(registration)
         })?;
-        if wants_loop && !self.loop_wanted.swap(true, Ordering::AcqRel) {
-            self.supervision.push(Event::LoopWanted);
-        }
+        self.want_loop(wants_loop);
+        Ok(())
+    }
+
+    /// Takes a handler for an external task of a workflow that another program defines.
+    fn serve(
+        &self,
+        py: Python<'_>,
+        workflow: String,
+        definition: &str,
+        handler: HandlerParts,
+    ) -> PyResult<()> {
+        let (service, wants_loop) = request::service(workflow, definition, handler).raise(py)?;
+        gate::answer(py, self.birthplace, || self.engine.begin_serve(service))?;
+        self.want_loop(wants_loop);
         Ok(())
     }
 

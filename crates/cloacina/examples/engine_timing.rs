@@ -1,4 +1,4 @@
-//! The workloads W1–W3 with tasks in Rust that do nothing: what the engine costs without Python.
+//! The workloads W1–W3 with tasks in Rust that do nothing, below the public API: what the engine alone costs.
 //!
 //! `cargo run --release --example engine_timing -- DIRECTORY`, or a URL in place of the directory.
 #![expect(

@@ -13,7 +13,7 @@ use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueue,
+    Reply, RunnerConfig, Service, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters, WorkQueue,
     WorkQueues,
 };
 #[cfg(feature = "postgres")]
@@ -158,6 +158,7 @@ impl EngineHandle {
             Arc::clone(&parts.clock),
         );
         let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
+        tasks.lead_with(driver.stepper());
         Ok(Self {
             store,
             parts,
@@ -249,6 +250,11 @@ impl EngineHandle {
             registration,
             reply,
         })
+    }
+
+    /// Takes handlers for external tasks of a workflow that another program defines; an error when they contradict it.
+    pub fn begin_serve(&self, service: Service) -> Answer<()> {
+        self.ask(|reply| Message::Serve { service, reply })
     }
 
     /// Starts executions, all or none; they are durable when this returns.

@@ -279,6 +279,7 @@ impl Coordinator {
                 registration,
                 reply,
             } => self.register(registration, reply, now),
+            Message::Serve { service, reply } => self.serve(service, reply),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),
             Message::Poke => {}
@@ -329,7 +330,9 @@ impl Coordinator {
             match message {
                 Message::Submit { give_up, reply, .. } if over(give_up) => reply(Err(error())),
                 Message::Control { give_up, reply, .. } if over(give_up) => reply(Err(error())),
-                Message::Register { reply, .. } if !passes => reply(Err(error())),
+                Message::Register { reply, .. } | Message::Serve { reply, .. } if !passes => {
+                    reply(Err(error()));
+                }
                 // Stopping must not wait for a database that may never answer.
                 Message::Stop { grace, reply } => self.stop(grace, reply, now),
                 other => self.again.push(other),

@@ -92,7 +92,7 @@ impl Stepper {
     /// Gives a message to the coordinator, and makes the step that it asks for if nobody else makes one.
     ///
     /// For a thread that would otherwise wait for what the message brings. It may block for a commit; so it must neither
-    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures.
+    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures of the caller's.
     pub fn lead(&self, message: Message) {
         // A closed mailbox drops the message, and dropping it answers.
         if let Ok(Some(messages)) = self.parts.mailbox.lead(message) {
@@ -153,7 +153,9 @@ impl Stepper {
             match message {
                 Message::Submit { reply, .. } => reply(Err(error.clone())),
                 Message::Control { reply, .. } => reply(Err(error.clone())),
-                Message::Register { reply, .. } => reply(Err(error.clone())),
+                Message::Register { reply, .. } | Message::Serve { reply, .. } => {
+                    reply(Err(error.clone()));
+                }
                 Message::Stop { reply, .. } => reply(Ok(())),
                 _ => {}
             }

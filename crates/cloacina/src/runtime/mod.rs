@@ -27,10 +27,10 @@ pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
-pub use registry::{Handler, Registration};
+pub use registry::{Handler, Registration, Service};
 pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use stall::Pulse;
-pub use tokio_executor::{TaskFunction, TokioExecutor};
+pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{
     Assignment, Callback, Completion, Executor, Notice, Running, Taken, Work, WorkQueue,
@@ -107,6 +107,13 @@ pub enum Message {
         /// What it has.
         registration: Registration,
         /// Answered once the definition is stored.
+        reply: Reply<()>,
+    },
+    /// The program has handlers for external tasks of a workflow that another program defines.
+    Serve {
+        /// What it has.
+        service: Service,
+        /// Answered once the handlers were held against the stored definition, where there is one.
         reply: Reply<()>,
     },
     /// Somebody waits for an execution that may end in another process.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::work::Executor;
 use crate::store::{ClaimClass, QueueId};
 use crate::types::{DefinitionId, Error, ErrorCode, Ordinal};
-use crate::workflow::{TaskKind, Workflow, WorkflowDefinition};
+use crate::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition, check_external};
 
 /// How this program runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub struct Registration {
     pub handlers: BTreeMap<String, Handler>,
 }
 
+/// Handlers for external tasks of a workflow that another program defines.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The workflow's name.
+    pub workflow: String,
+    /// What this program declares of each task, and its handler. A task that is served already is replaced.
+    pub tasks: Vec<(TaskDefinition, Handler)>,
+}
+
 /// A version of a workflow, with this program's handlers by ordinal.
 struct Known {
     workflow: Arc<Workflow>,
@@ -41,6 +50,7 @@ struct Known {
 #[derive(Default)]
 pub(super) struct Registry {
     registrations: FxHashMap<String, Registration>,
+    served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
     definitions: FxHashMap<DefinitionId, Known>,
     latest: FxHashMap<String, DefinitionId>,
     last_definition: DefinitionId,
@@ -53,15 +63,42 @@ impl Registry {
         let workflow = Arc::clone(&registration.workflow);
         self.latest.insert(name.clone(), id);
         self.registrations.insert(name.clone(), registration);
-        // Handlers go by names: those of other versions change with it.
-        for known in self
-            .definitions
-            .values_mut()
-            .filter(|known| known.workflow.name() == name)
-        {
-            known.handlers = handlers_of(&self.registrations, &known.workflow);
-        }
+        self.look_up_handlers(&name);
         self.add_definition(id, workflow);
+    }
+
+    /// Takes handlers for external tasks.
+    ///
+    /// # Errors
+    /// When one contradicts the version of the workflow that a submission would run now: then none is taken.
+    pub(super) fn serve(&mut self, service: Service) -> Result<(), Error> {
+        if let Some((_, workflow)) = self.latest(&service.workflow) {
+            for (task, _) in &service.tasks {
+                check_external(workflow, task)?;
+            }
+        }
+        let served = self.served.entry(service.workflow.clone()).or_default();
+        for (task, handler) in service.tasks {
+            served.insert(task.id.clone(), (task, handler));
+        }
+        self.look_up_handlers(&service.workflow);
+        Ok(())
+    }
+
+    /// Handlers go by names: those of every version of the workflow change together.
+    fn look_up_handlers(&mut self, name: &str) {
+        let mut handlers = Vec::new();
+        for (id, known) in &self.definitions {
+            if known.workflow.name() == name {
+                handlers.push((*id, self.handlers_of(&known.workflow, false)));
+            }
+        }
+        for (id, handlers) in handlers {
+            if let Some(known) = self.definitions.get_mut(&id) {
+                known.handlers = handlers;
+            }
+        }
+        self.classes = None;
     }
 
     pub(super) fn add_definition(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
@@ -70,7 +107,7 @@ impl Registry {
             let latest = self.latest.entry(name).or_insert(id);
             *latest = (*latest).max(id);
         }
-        let handlers = handlers_of(&self.registrations, &workflow);
+        let handlers = self.handlers_of(&workflow, true);
         self.definitions.insert(id, Known { workflow, handlers });
         self.classes = None;
     }
@@ -113,10 +150,12 @@ impl Registry {
         self.latest.keys().map(String::as_str)
     }
 
-    /// Names of the workflows that this program has.
+    /// Names of the workflows for which this program has handlers.
     pub(super) fn registered(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.registrations.keys().cloned().collect();
+        let names = self.registrations.keys().chain(self.served.keys());
+        let mut names: Vec<String> = names.cloned().collect();
         names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -173,15 +212,38 @@ impl Registry {
         }
         classes
     }
-}
 
-fn handlers_of(
-    registrations: &FxHashMap<String, Registration>,
-    workflow: &Workflow,
-) -> Vec<Option<Handler>> {
-    let registration = registrations.get(workflow.name());
-    let tasks = workflow.definition().tasks.iter();
-    tasks
-        .map(|task| registration.and_then(|known| known.handlers.get(&task.id).copied()))
-        .collect()
+    /// This program's handlers of a version. An external task's handler must agree with the version about it: a
+    /// contradiction leaves the task to programs that agree, with a warning when the version comes up.
+    fn handlers_of(&self, workflow: &Workflow, is_new: bool) -> Vec<Option<Handler>> {
+        let registration = self.registrations.get(workflow.name());
+        let served = self.served.get(workflow.name());
+        let tasks = workflow.definition().tasks.iter();
+        tasks
+            .map(|task| {
+                let own = registration.and_then(|known| {
+                    let handler = known.handlers.get(&task.id)?;
+                    let ordinal = known.workflow.ordinal(&task.id)?;
+                    Some((known.workflow.task(ordinal), *handler))
+                });
+                let other = || {
+                    let (declared, handler) = served?.get(&task.id)?;
+                    Some((declared, *handler))
+                };
+                let (declared, handler) = own.or_else(other)?;
+                if own.is_some() && task.kind != TaskKind::External {
+                    return Some(handler);
+                }
+                match check_external(workflow, declared) {
+                    Ok(()) => Some(handler),
+                    Err(error) => {
+                        if is_new {
+                            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "a task is not run here");
+                        }
+                        None
+                    }
+                }
+            })
+            .collect()
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Submission, Touched};
-use super::{Registration, Reply};
+use super::{Registration, Reply, Service};
 use crate::engine::{Execution, NewExecution};
 use crate::store::StoreError;
 use crate::types::{Context, Error, ErrorCode, ExecutionId, Micros, Timestamp, nearest};
@@ -124,6 +124,27 @@ impl Coordinator {
             }
             Err(error) => reply(Err(error.into())),
         }
+    }
+
+    /// Takes handlers for external tasks, unless they contradict the definition that governs them.
+    pub(super) fn serve(&mut self, service: Service, reply: Reply<()>) {
+        match self.read_definitions() {
+            Ok(()) => {}
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.again.push(super::Message::Serve { service, reply });
+                self.trouble = Some(error);
+                return;
+            }
+            Err(error) => return reply(Err(error.into())),
+        }
+        let agreed = self.registry.serve(service);
+        if agreed.is_ok() {
+            for backlog in &mut self.backlogs {
+                backlog.look_again();
+            }
+            self.liveness.announce();
+        }
+        reply(agreed);
     }
 
     /// Reads the definitions that other programs have stored.

@@ -1,9 +1,12 @@
 //! Runs Rust tasks as futures on tokio.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 
 use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
@@ -11,13 +14,15 @@ use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
 use super::work::{Assignment, Completion, Executor, Notice, Work, WorkQueue, WorkToken};
-use super::{Mailbox, Message};
+use super::{Mailbox, Message, Stepper};
 use crate::engine::{Finish, Outcome};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
+/// A task in Rust under way.
+pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
 /// A task in Rust: takes the assignment, gives its outcome.
-pub type TaskFunction =
-    Arc<dyn Fn(Assignment) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
 
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
@@ -34,6 +39,9 @@ struct Inner {
     queue: Arc<WorkQueue>,
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
+    /// For threads of the runtime, which make a step themselves: at most one of them is busy with it at a time, and what
+    /// the step starts runs on it without a wake-up.
+    stepper: OnceLock<Weak<Stepper>>,
 }
 
 impl TokioExecutor {
@@ -67,11 +75,18 @@ impl TokioExecutor {
             queue,
             mailbox,
             clock,
+            stepper: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),
             is_guest,
         }
+    }
+
+    /// Lets the threads that run tasks make the steps that the tasks' ends ask for.
+    pub fn lead_with(&self, stepper: &Arc<Stepper>) {
+        // A second one would be the same.
+        drop(self.inner.stepper.set(Arc::downgrade(stepper)));
     }
 
     /// Adds a task's function and gives the token of its handler. The first one starts the runtime.
@@ -83,7 +98,7 @@ impl TokioExecutor {
         if runtime.is_none() {
             let built = tokio::runtime::Builder::new_multi_thread()
                 .thread_name("cloacina-tasks")
-                .enable_time()
+                .enable_all()
                 .build()
                 .map_err(|error| {
                     Error::new(
@@ -127,7 +142,9 @@ impl Inner {
                 if let Some(handle) = self.running.lock().remove(&token) {
                     handle.abort();
                 }
-                self.report(token, Outcome::Released);
+                if let Some(message) = self.finished(token, Outcome::Released) {
+                    drop(self.mailbox.send(message));
+                }
             }
         }
         while let Some(taken) = self.queue.try_take(0, self.clock.now()) {
@@ -164,22 +181,26 @@ impl Inner {
         let mut running = self.running.lock();
         let task = runtime.spawn(async move {
             let outcome = match function {
-                // A task of its own, so that a panic is that task's failure.
-                Some(function) => match tokio::spawn(function(assignment)).await {
-                    Ok(outcome) => outcome,
-                    Err(error) => Outcome::Failed(panic_failure(error)),
-                },
+                Some(function) => CatchPanic(Box::pin(async move { function(assignment).await }))
+                    .await
+                    .unwrap_or_else(|panic| Outcome::Failed(panic_failure(&*panic))),
                 None => Outcome::Released,
             };
             inner.running.lock().remove(&token);
-            inner.report(token, outcome);
+            if let Some(message) = inner.finished(token, outcome) {
+                match inner.stepper.get().and_then(Weak::upgrade) {
+                    Some(stepper) => stepper.lead(message),
+                    None => drop(inner.mailbox.send(message)),
+                }
+            }
         });
         running.insert(token, task.abort_handle());
     }
 
-    fn report(&self, token: WorkToken, outcome: Outcome) {
+    /// What the coordinator must hear of an attempt's end.
+    fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
-            return;
+            return None;
         };
         let ran = self.clock.now().since(running.started_at);
         let finish = Finish {
@@ -188,24 +209,36 @@ impl Inner {
             started_at: Some(running.started_at),
             outcome,
         };
-        drop(self.mailbox.send(Message::Finished {
+        Some(Message::Finished {
             execution: running.execution,
             finish,
             executor: Executor::Futures,
             ran,
-        }));
+        })
     }
 }
 
-fn panic_failure(error: tokio::task::JoinError) -> Failure {
-    let message = match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "the task panicked".to_owned()),
-        Err(error) => error.to_string(),
-    };
+/// Makes a panic of a task's future that task's failure. Dropping it drops the future: an abort ends the task itself.
+struct CatchPanic(TaskFuture);
+
+impl Future for CatchPanic {
+    type Output = Result<Outcome, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        // A future that panicked is not polled again.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+fn panic_failure(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the task panicked".to_owned());
     Failure {
         kind: "panic".to_owned(),
         message,

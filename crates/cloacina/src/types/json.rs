@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::finite::check_finite;
+
 /// A JSON value, held as valid JSON text without insignificant white space.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(Arc<str>);
@@ -71,6 +73,10 @@ impl Json {
     /// When the value has no JSON form, e.g. a NaN or a map whose keys are no strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
+        // `serde_json` writes a NaN as `null`: only a text with one can hide it.
+        if text.contains("null") {
+            check_finite(value)?;
+        }
         Ok(Self(text.into()))
     }
 
@@ -184,6 +190,18 @@ mod tests {
         ] {
             assert!(Json::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn b1_values_that_are_not_finite_are_refused_wherever_they_are() {
+        assert!(Json::encode(&f64::NAN).is_err());
+        assert!(Json::encode(&vec![Some(1.0), None, Some(f64::INFINITY)]).is_err());
+        assert!(Json::encode(&std::collections::BTreeMap::from([("a", (1, f32::NAN))])).is_err());
+        assert_eq!(
+            Json::encode(&(1.5, None::<f64>)).unwrap().as_str(),
+            "[1.5,null]"
+        );
+        assert_eq!(Json::encode("null").unwrap().as_str(), "\"null\"");
     }
 
     #[test]

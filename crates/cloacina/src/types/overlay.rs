@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use cloacina::types::{Context, Delta, Json};
 use rustc_hash::FxHashSet;
 
+use super::{Context, Delta, Json};
+
 /// A context with its writes apart, so that a write copies nothing and a task's delta is at hand.
+#[derive(Clone, Debug)]
 pub struct Overlay {
     base: Arc<Context>,
     /// Values written, in the order of their first write.
@@ -18,6 +20,7 @@ pub struct Overlay {
 
 impl Overlay {
     /// Without writes.
+    #[must_use]
     pub fn new(base: Arc<Context>, is_task: bool) -> Self {
         Self {
             base,
@@ -28,11 +31,13 @@ impl Overlay {
     }
 
     /// The value of a key.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.written.set.get(key).or_else(|| self.below(key))
     }
 
     /// Whether the key is present.
+    #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
@@ -77,7 +82,14 @@ impl Overlay {
         )
     }
 
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// Number of keys.
+    #[must_use]
     pub fn len(&self) -> usize {
         let appended = self
             .written
@@ -89,6 +101,7 @@ impl Overlay {
     }
 
     /// The key that stands last.
+    #[must_use]
     pub fn last_key(&self) -> Option<Arc<str>> {
         let appended = self
             .written
@@ -117,6 +130,7 @@ impl Overlay {
     }
 
     /// What was written: the keys set, and those removed and not set again.
+    #[must_use]
     pub fn delta(&self) -> Delta {
         let gone = self
             .hidden

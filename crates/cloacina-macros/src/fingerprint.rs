@@ -1,0 +1,94 @@
+//! A function's fingerprint: what changes a workflow's version when the code of a task changes (semantics A4).
+//!
+//! It is the 128-bit FNV-1a hash, in 32 hex characters, of the tokens of the function's parameters, return type and body,
+//! each followed by a zero byte. Comments, attributes and layout do not change it, and neither does the compiler.
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::ItemFn;
+
+const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+
+pub fn fingerprint(function: &ItemFn) -> String {
+    let mut hash = Hash(BASIS);
+    hash.tokens(function.sig.inputs.to_token_stream());
+    hash.tokens(function.sig.output.to_token_stream());
+    hash.tokens(function.block.to_token_stream());
+    format!("{:032x}", hash.0)
+}
+
+struct Hash(u128);
+
+impl Hash {
+    fn tokens(&mut self, tokens: TokenStream) {
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Group(group) => {
+                    let (open, close) = match group.delimiter() {
+                        Delimiter::Parenthesis => ("(", ")"),
+                        Delimiter::Brace => ("{", "}"),
+                        Delimiter::Bracket => ("[", "]"),
+                        Delimiter::None => ("", ""),
+                    };
+                    self.word(open);
+                    self.tokens(group.stream());
+                    self.word(close);
+                }
+                TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                    // An attribute, a doc comment among them: `#[…]` or `#![…]`.
+                    tokens.next_if(
+                        |next| matches!(next, TokenTree::Punct(mark) if mark.as_char() == '!'),
+                    );
+                    tokens.next_if(|next| {
+                        matches!(next, TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket)
+                    });
+                }
+                other => self.word(&other.to_string()),
+            }
+        }
+    }
+
+    fn word(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u128::from(byte)).wrapping_mul(PRIME);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> String {
+        fingerprint(&syn::parse_str(text).unwrap())
+    }
+
+    #[test]
+    fn a4_layout_comments_attributes_and_the_name_do_not_count() {
+        let plain = of(
+            "async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1)?; Ok(()) }",
+        );
+        let dressed = of(
+            "/// Loads.\npub async fn other(c: &mut Context) -> Result<(), TaskError> {
+            // One row.
+            #[expect(unused)]
+            c.set( \"n\" , 1 ) ? ;
+            Ok( () )
+        }",
+        );
+        assert_eq!(plain, dressed);
+    }
+
+    #[test]
+    fn a4_the_body_counts_and_the_hash_never_changes() {
+        let one = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1) }");
+        let two = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 2) }");
+        assert_ne!(one, two);
+        assert_eq!(one, "506d9b884ec0c8d1b525d88314cffcf0");
+    }
+}

@@ -1,0 +1,88 @@
+//! Literals of Rust as JSON text: what a trigger rule compares with.
+
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Error, Lit, LitBool, Token, bracketed};
+
+/// A JSON value that was written as a literal, a list of literals, or `null`.
+pub struct JsonLiteral(pub String);
+
+impl Parse for JsonLiteral {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        if input.peek(syn::token::Bracket) {
+            let content;
+            bracketed!(content in input);
+            let items: Punctuated<Self, Token![,]> =
+                content.parse_terminated(Self::parse, Token![,])?;
+            let items: Vec<String> = items.into_iter().map(|item| item.0).collect();
+            return Ok(Self(format!("[{}]", items.join(","))));
+        }
+        let sign = match input.parse::<Option<Token![-]>>()? {
+            Some(_) => "-",
+            None => "",
+        };
+        let literal: Lit = input.parse().map_err(|error| {
+            Error::new(
+                error.span(),
+                "a value is a number, a string, `true`, `false`, or a list of them",
+            )
+        })?;
+        let refused = |what: &str| Err(Error::new(literal.span(), format!("JSON has no {what}")));
+        Ok(Self(match &literal {
+            Lit::Int(number) => format!("{sign}{}", number.base10_digits()),
+            Lit::Float(number) => format!("{sign}{}", float(number.base10_digits())),
+            _ if !sign.is_empty() => return refused("such value: only numbers have a sign"),
+            Lit::Str(text) => quoted(&text.value()),
+            Lit::Bool(LitBool { value, .. }) => value.to_string(),
+            _ => return refused("bytes and characters: write a string"),
+        }))
+    }
+}
+
+/// `1.` is a number of Rust and not of JSON.
+fn float(digits: &str) -> String {
+    match digits.split_once('.') {
+        Some((whole, rest)) if !rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            format!("{whole}.0{rest}")
+        }
+        _ => digits.to_owned(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control < ' ' => out += &format!("\\u{:04x}", control as u32),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_become_json() {
+        let cases = [
+            ("1_000", "1000"),
+            ("-5i64", "-5"),
+            ("0xff", "255"),
+            ("1.", "1.0"),
+            ("2.5e3", "2.5e3"),
+            ("true", "true"),
+            (r#""a\"b\n""#, r#""a\"b\u000a""#),
+            (r#"[1, "x", [false]]"#, r#"[1,"x",[false]]"#),
+        ];
+        for (rust, json) in cases {
+            assert_eq!(syn::parse_str::<JsonLiteral>(rust).unwrap().0, json);
+        }
+        for refused in ["b'x'", "-\"x\"", "x"] {
+            assert!(syn::parse_str::<JsonLiteral>(refused).is_err(), "{refused}");
+        }
+    }
+}

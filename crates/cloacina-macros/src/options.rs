@@ -1,0 +1,323 @@
+//! The options of a task, as `#[task(…)]` and `external_task(…)` take them.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{
+    Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitBool, LitStr, Path, Token, UnOp, bracketed,
+};
+
+use crate::rule::Rule;
+use crate::word::unknown;
+
+const OPTIONS: &[&str] = &[
+    "id",
+    "dependencies",
+    "retry_attempts",
+    "retry_backoff",
+    "retry_delay_ms",
+    "retry_max_delay_ms",
+    "retry_condition",
+    "retry_jitter",
+    "retry_on",
+    "never_on",
+    "trigger_rule",
+    "trigger_rules",
+    "timeout_ms",
+    "priority",
+    "max_context_bytes",
+];
+
+/// A task by its id, or by its function.
+#[derive(Clone)]
+pub enum Reference {
+    Id(LitStr),
+    Function(Path),
+}
+
+impl Reference {
+    /// The id as an expression, also for constants.
+    pub fn as_id(&self) -> TokenStream {
+        match self {
+            Self::Id(id) => id.to_token_stream(),
+            Self::Function(path) => quote!(<#path as ::cloacina::macro_support::Task>::ID),
+        }
+    }
+}
+
+impl Parse for Reference {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        if input.peek(LitStr) {
+            let id: LitStr = input.parse()?;
+            check_id(&id)?;
+            return Ok(Self::Id(id));
+        }
+        input.parse().map(Self::Function).map_err(|error| {
+            Error::new(
+                error.span(),
+                "a task is named by its id, like \"load\", or by its function",
+            )
+        })
+    }
+}
+
+/// What was written, checked word by word. What was left out is the engine's default.
+#[derive(Default)]
+pub struct Options {
+    pub id: Option<LitStr>,
+    pub dependencies: Vec<Reference>,
+    retry: Vec<TokenStream>,
+    rule: Option<Rule>,
+    fields: Vec<TokenStream>,
+}
+
+impl Options {
+    /// The tasks that the rule names.
+    pub fn rule_tasks(&self) -> &[Reference] {
+        self.rule.as_ref().map_or(&[], |rule| &rule.tasks)
+    }
+
+    /// The expression of the `TaskDefinition`.
+    pub fn definition(&self, id: &LitStr, kind: &str, fingerprint: &str) -> TokenStream {
+        let kind = Ident::new(kind, Span::call_site());
+        let dependencies = self.dependencies.iter().map(Reference::as_id);
+        let rule = self.rule.as_ref().map(|rule| {
+            let expression = &rule.expression;
+            quote!(rule: #expression,)
+        });
+        let (retry, fields) = (&self.retry, &self.fields);
+        quote! {
+            ::cloacina::macro_support::TaskDefinition {
+                id: ::std::string::String::from(#id),
+                dependencies: ::std::vec![#(::std::string::String::from(#dependencies)),*],
+                retry: ::cloacina::macro_support::RetryPolicy {
+                    #(#retry,)*
+                    ..::std::default::Default::default()
+                },
+                kind: ::cloacina::macro_support::TaskKind::#kind,
+                fingerprint: ::std::string::String::from(#fingerprint),
+                #rule
+                #(#fields,)*
+                ..::std::default::Default::default()
+            }
+        }
+    }
+
+    fn read(&mut self, name: &Ident, value: ParseStream) -> Result<(), Error> {
+        match name.to_string().as_str() {
+            "id" => {
+                let id: LitStr = value.parse()?;
+                check_id(&id)?;
+                self.id = Some(id);
+            }
+            "dependencies" => self.dependencies = list(value, Reference::parse)?,
+            "retry_attempts" => {
+                let attempts = whole(value, 0, 1_000_000)?.max(1);
+                let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+                self.retry.push(quote!(max_attempts: #attempts));
+            }
+            "retry_backoff" => {
+                let word: LitStr = value.parse()?;
+                let variant = match word.value().as_str() {
+                    "fixed" => quote!(Fixed),
+                    "linear" => quote!(Linear { multiplier: 1.0 }),
+                    "exponential" => quote!(Exponential {
+                        base: 2.0,
+                        multiplier: 1.0
+                    }),
+                    other => {
+                        let known = ["fixed", "linear", "exponential"];
+                        return Err(unknown(word.span(), "retry_backoff", other, &known));
+                    }
+                };
+                self.retry
+                    .push(quote!(backoff: ::cloacina::macro_support::Backoff::#variant));
+            }
+            "retry_delay_ms" => {
+                let delay = micros(value, 0)?;
+                self.retry.push(quote!(initial_delay: #delay));
+            }
+            "retry_max_delay_ms" => {
+                let delay = micros(value, 0)?;
+                self.retry.push(quote!(max_delay: #delay));
+            }
+            "retry_condition" => self.read_condition(value)?,
+            "retry_jitter" => {
+                let jitter: LitBool = value.parse()?;
+                self.retry.push(quote!(jitter: #jitter));
+            }
+            "retry_on" | "never_on" => {
+                let types = list(value, |input| input.parse::<LitStr>())?;
+                self.retry
+                    .push(quote!(#name: ::std::vec![#(::std::string::String::from(#types)),*]));
+            }
+            "trigger_rule" | "trigger_rules" => {
+                if self.rule.is_some() {
+                    return Err(Error::new(name.span(), "a task has one trigger rule"));
+                }
+                self.rule = Some(value.parse()?);
+            }
+            "timeout_ms" => {
+                let timeout = micros(value, 1)?;
+                self.fields
+                    .push(quote!(timeout: ::std::option::Option::Some(#timeout)));
+            }
+            "priority" => {
+                let priority = whole(value, i64::from(i16::MIN), i64::from(i16::MAX))?;
+                let priority = i16::try_from(priority).unwrap_or_default();
+                self.fields
+                    .push(quote!(priority: ::std::option::Option::Some(#priority)));
+            }
+            "max_context_bytes" => {
+                let bytes = whole(value, 1, i64::MAX)?.cast_unsigned();
+                self.fields
+                    .push(quote!(max_context_bytes: ::std::option::Option::Some(#bytes)));
+            }
+            other => return Err(unknown(name.span(), "option", other, OPTIONS)),
+        }
+        Ok(())
+    }
+
+    fn read_condition(&mut self, value: ParseStream) -> Result<(), Error> {
+        let condition = if value.peek(syn::token::Bracket) {
+            let patterns = list(value, |input| input.parse::<LitStr>())?;
+            quote!(Patterns(
+                ::std::vec![#(::std::string::String::from(#patterns)),*]
+            ))
+        } else {
+            let word: LitStr = value.parse()?;
+            match word.value().as_str() {
+                "never" => quote!(Never),
+                "transient" => quote!(Transient),
+                "all" => quote!(All),
+                other => {
+                    let known = ["never", "transient", "all", "or a list of texts"];
+                    return Err(unknown(word.span(), "retry_condition", other, &known));
+                }
+            }
+        };
+        self.retry
+            .push(quote!(condition: ::cloacina::macro_support::RetryCondition::#condition));
+        Ok(())
+    }
+}
+
+impl Parse for Options {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        let mut options = Self::default();
+        let mut seen: Vec<Ident> = Vec::new();
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            if seen.contains(&name) {
+                return Err(Error::new(name.span(), format!("`{name}` is given twice")));
+            }
+            if !OPTIONS.contains(&name.to_string().as_str()) {
+                return Err(unknown(name.span(), "option", &name.to_string(), OPTIONS));
+            }
+            input.parse::<Token![=]>()?;
+            options.read(&name, input)?;
+            seen.push(name);
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A task refers to itself: the one cycle that can be seen without the workflow.
+pub fn check_own(id: &LitStr, options: &Options) -> Result<(), Error> {
+    for reference in options.dependencies.iter().chain(options.rule_tasks()) {
+        if let Reference::Id(other) = reference
+            && other.value() == id.value()
+        {
+            let message = format!("task '{0}' cannot depend on itself", id.value());
+            return Err(Error::new(other.span(), message));
+        }
+    }
+    Ok(())
+}
+
+pub fn check_id(id: &LitStr) -> Result<(), Error> {
+    let text = id.value();
+    let fits = (1..=255).contains(&text.len())
+        && text.trim() == text
+        && !text.contains("::")
+        && !text.chars().any(char::is_control);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::new(
+        id.span(),
+        "invalid task id\nhint: use 1 to 255 bytes without control characters, '::' or outer spaces",
+    ))
+}
+
+fn list<T>(
+    input: ParseStream,
+    item: impl Fn(ParseStream) -> Result<T, Error> + Copy,
+) -> Result<Vec<T>, Error> {
+    if !input.peek(syn::token::Bracket) {
+        return Err(input.error("a list is expected: [\"…\", …]"));
+    }
+    let content;
+    bracketed!(content in input);
+    let mut items = Vec::new();
+    while !content.is_empty() {
+        items.push(item(&content)?);
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    Ok(items)
+}
+
+/// Milliseconds, as the microseconds that the engine counts in.
+fn micros(input: ParseStream, least: i64) -> Result<i64, Error> {
+    whole(input, least, i64::MAX / 4_000_000).map(|milliseconds| milliseconds * 1000)
+}
+
+fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
+    let value: Expr = input.parse()?;
+    let (sign, literal) = match &value {
+        Expr::Unary(ExprUnary {
+            op: UnOp::Neg(_),
+            expr,
+            ..
+        }) => (-1, &**expr),
+        other => (1, other),
+    };
+    let number = match literal {
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(number),
+            ..
+        }) => number.base10_parse::<i64>().ok(),
+        _ => None,
+    };
+    match number.map(|number| sign * number) {
+        Some(number) if (least..=most).contains(&number) => Ok(number),
+        _ => {
+            let message = if most > 1_000_000 {
+                format!("a whole number is expected, at least {least}")
+            } else {
+                format!("a whole number is expected, between {least} and {most}")
+            };
+            Err(Error::new_spanned(&value, message))
+        }
+    }
+}
+
+/// Options that stand in brackets of their own.
+pub fn parse_arguments(input: ParseStream) -> Result<Options, Error> {
+    let content;
+    syn::parenthesized!(content in input);
+    content.parse()
+}
+
+/// `[a, b]`, for other lists.
+pub fn parse_list<T: Parse>(input: ParseStream) -> Result<Punctuated<T, Token![,]>, Error> {
+    let content;
+    bracketed!(content in input);
+    content.parse_terminated(T::parse, Token![,])
+}

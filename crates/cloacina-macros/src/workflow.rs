@@ -1,0 +1,240 @@
+//! `workflow!`: checks that the compiler does, and the call that defines the workflow.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
+use syn::{Error, Ident, LitStr, Path, Token, braced};
+
+use crate::options::{Options, check_own, parse_arguments, parse_list};
+use crate::outline::outline;
+use crate::word::unknown;
+
+const PARTS: &[&str] = &["name", "description", "tags", "tenant", "package", "tasks"];
+
+struct Parts {
+    name: LitStr,
+    description: Option<LitStr>,
+    tags: Vec<(LitStr, LitStr)>,
+    tenant: Option<LitStr>,
+    package: Option<LitStr>,
+    tasks: Vec<Entry>,
+}
+
+enum Entry {
+    Function(Path),
+    External(Box<External>),
+}
+
+struct External {
+    word: Ident,
+    id: LitStr,
+    options: Options,
+}
+
+impl Parse for Entry {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        let path: Path = input.parse().map_err(|error| {
+            Error::new(
+                error.span(),
+                "a task is a function with `#[task]`, or `external_task(id = \"…\")`",
+            )
+        })?;
+        if !input.peek(syn::token::Paren) {
+            return Ok(Self::Function(path));
+        }
+        let word = match path.get_ident() {
+            Some(word) if word == "external_task" => word.clone(),
+            _ => {
+                return Err(Error::new(
+                    path.span(),
+                    "only `external_task` has arguments; name a function with `#[task]` by its path",
+                ));
+            }
+        };
+        let options = parse_arguments(input)?;
+        let Some(id) = options.id.clone() else {
+            return Err(Error::new(
+                word.span(),
+                "an external task needs its id: external_task(id = \"…\")",
+            ));
+        };
+        check_own(&id, &options)?;
+        Ok(Self::External(Box::new(External { word, id, options })))
+    }
+}
+
+impl Parse for Parts {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        let mut seen: Vec<Ident> = Vec::new();
+        let (mut name, mut description, mut tenant, mut package) = (None, None, None, None);
+        let (mut tags, mut tasks) = (Vec::new(), None);
+        while !input.is_empty() {
+            let part: Ident = input.parse()?;
+            let text = part.to_string();
+            if !PARTS.contains(&text.as_str()) {
+                return Err(unknown(part.span(), "part of a workflow", &text, PARTS));
+            }
+            if seen.contains(&part) {
+                return Err(Error::new(part.span(), format!("`{part}` is given twice")));
+            }
+            input.parse::<Token![:]>()?;
+            match text.as_str() {
+                "name" => name = Some(checked_name("workflow name", input)?),
+                "description" => description = Some(input.parse()?),
+                "tenant" => tenant = Some(checked_name("tenant", input)?),
+                "package" => package = Some(checked_name("package", input)?),
+                "tags" => tags = parse_tags(input)?,
+                _ => {
+                    let entries = parse_list::<Entry>(input)?;
+                    if entries.is_empty() {
+                        return Err(Error::new(part.span(), "Workflow cannot be empty"));
+                    }
+                    tasks = Some(entries.into_iter().collect());
+                }
+            }
+            seen.push(part);
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        let missing =
+            |what: &str| Error::new(Span::call_site(), format!("a workflow needs {what}"));
+        Ok(Self {
+            name: name.ok_or_else(|| missing("its name: \"…\""))?,
+            description,
+            tags,
+            tenant,
+            package,
+            tasks: tasks.ok_or_else(|| missing("its tasks: […]"))?,
+        })
+    }
+}
+
+fn parse_tags(input: ParseStream) -> Result<Vec<(LitStr, LitStr)>, Error> {
+    let content;
+    braced!(content in input);
+    let mut tags: Vec<(LitStr, LitStr)> = Vec::new();
+    while !content.is_empty() {
+        let key: LitStr = if content.peek(LitStr) {
+            content.parse()?
+        } else {
+            let word: Ident = content.parse()?;
+            LitStr::new(&word.to_string(), word.span())
+        };
+        if tags.iter().any(|(known, _)| known.value() == key.value()) {
+            let message = format!("tag '{}' is given twice", key.value());
+            return Err(Error::new(key.span(), message));
+        }
+        if content.peek(Token![=>]) {
+            content.parse::<Token![=>]>()?;
+        } else {
+            content.parse::<Token![:]>()?;
+        }
+        tags.push((key, content.parse()?));
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    Ok(tags)
+}
+
+fn checked_name(what: &str, input: ParseStream) -> Result<LitStr, Error> {
+    let name: LitStr = input.parse()?;
+    let text = name.value();
+    let fits = (1..=255).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if fits {
+        return Ok(name);
+    }
+    Err(Error::new(
+        name.span(),
+        format!("invalid {what}\nhint: use 1 to 255 of the characters A-Z a-z 0-9 _ . -"),
+    ))
+}
+
+pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
+    let parts: Parts = syn::parse2(input)?;
+    let name = &parts.name;
+    let count = parts.tasks.len();
+    let outlines = parts.tasks.iter().map(Entry::outline);
+    let definitions = parts.tasks.iter().map(Entry::definition);
+    let functions = parts.tasks.iter().filter_map(Entry::function);
+    let checks = parts.tasks.iter().enumerate().map(|(index, entry)| {
+        // The place of the entry is where the compiler reports what is wrong about it.
+        quote_spanned!(entry.span()=> const _: () = OUTLINE.check(#index);)
+    });
+    let text = |text: &Option<LitStr>, default: &str| {
+        let text = text.clone();
+        text.unwrap_or_else(|| LitStr::new(default, Span::call_site()))
+    };
+    let description = text(&parts.description, "");
+    let tenant = text(&parts.tenant, "public");
+    let package = text(&parts.package, "embedded");
+    let tags = parts.tags.iter().map(|(key, value)| {
+        quote!((::std::string::String::from(#key), ::std::string::String::from(#value)))
+    });
+    Ok(quote! {{
+        #[allow(long_running_const_eval, reason = "a large workflow takes its time to check")]
+        const OUTLINE: ::cloacina::macro_support::WorkflowOutline<#count> =
+            ::cloacina::macro_support::WorkflowOutline::new(#name, [#(#outlines),*]);
+        #(#checks)*
+        ::cloacina::macro_support::define(
+            ::cloacina::macro_support::WorkflowDefinition {
+                name: ::std::string::String::from(#name),
+                tenant: ::std::string::String::from(#tenant),
+                package: ::std::string::String::from(#package),
+                description: ::std::string::String::from(#description),
+                tags: ::std::iter::FromIterator::from_iter([#(#tags),*]
+                    as [(::std::string::String, ::std::string::String); _]),
+                tasks: ::std::vec![#(#definitions),*],
+                ..::std::default::Default::default()
+            },
+            ::std::vec![#(#functions),*],
+        )
+    }})
+}
+
+impl Entry {
+    fn span(&self) -> Span {
+        match self {
+            // The name itself, of a path as `tasks::load`.
+            Self::Function(path) => path
+                .segments
+                .last()
+                .map_or_else(|| path.span(), |last| last.ident.span()),
+            Self::External(external) => external.word.span(),
+        }
+    }
+
+    fn outline(&self) -> TokenStream {
+        match self {
+            Self::Function(path) => {
+                quote_spanned!(path.span()=> <#path as ::cloacina::macro_support::Task>::OUTLINE)
+            }
+            Self::External(external) => outline(&external.id, &external.options),
+        }
+    }
+
+    fn definition(&self) -> TokenStream {
+        match self {
+            Self::Function(path) => {
+                quote!(<#path as ::cloacina::macro_support::Task>::definition())
+            }
+            Self::External(external) => external.options.definition(&external.id, "External", ""),
+        }
+    }
+
+    /// The pair of id and function, for tasks that this program runs.
+    fn function(&self) -> Option<TokenStream> {
+        match self {
+            Self::Function(path) => Some(quote! {(
+                <#path as ::cloacina::macro_support::Task>::ID,
+                <#path as ::cloacina::macro_support::Task>::run as ::cloacina::macro_support::TaskRun,
+            )}),
+            Self::External(_) => None,
+        }
+    }
+}

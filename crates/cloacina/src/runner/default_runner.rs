@@ -1,0 +1,513 @@
+//! `DefaultRunner`: the engine on one database, for programs in Rust.
+//!
+//! Every method that has to wait is `async` and waits for an event. What asks the database runs on a thread for blocking
+//! work, and tasks run on threads of the runner's own. So no method ever blocks a thread of the caller's runtime, and no
+//! task keeps the caller's runtime from its own work, or the other way round.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::definition::DEFINITIONS;
+use super::task::{TaskRun, task_function};
+use super::workflow_handle::Following;
+use super::{
+    Context, DefaultRunnerBuilder, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions,
+    Submission, Task, Workflow, WorkflowHandle, WorkflowResult,
+};
+use crate::runtime::{
+    Control, Executor, Handler, Message, Registration, Reply, RunnerConfig, Service, SubmitRequest,
+};
+use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, RunnerId, Timestamp};
+
+/// The engine on one database: it starts when it is made, and runs every workflow that this process defines.
+///
+/// A clone is another way to the same runner. End it with [`shutdown`](Self::shutdown); dropping the last clone without
+/// it ends the runner like a crash would: nothing is lost, and another runner takes over what ran.
+///
+/// It works inside any tokio runtime, also one with a single thread. Tasks run on threads of the runner's own, as many
+/// as there are processors, so that a task that computes for long keeps nothing waiting but other tasks: heartbeats are
+/// sent from elsewhere. A long computation still belongs into `tokio::task::spawn_blocking`, to leave those threads to
+/// the other tasks.
+///
+/// # Examples
+///
+#[cfg_attr(feature = "sqlite", doc = "```")]
+#[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+/// use cloacina::{Context, DefaultRunner, TaskError, task, workflow};
+///
+/// #[task(retry_attempts = 3, retry_delay_ms = 500)]
+/// async fn extract(context: &mut Context) -> Result<(), TaskError> {
+///     context.set("rows", [1, 2, 3])?;
+///     Ok(())
+/// }
+///
+/// #[task(dependencies = ["extract"])]
+/// async fn total(context: &mut Context) -> Result<(), TaskError> {
+///     let rows: Vec<i64> = context.get("rows")?;
+///     context.set("total", rows.iter().sum::<i64>())?;
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let etl = workflow! {
+///     name: "etl",
+///     description: "Load the daily file",
+///     tasks: [extract, total],
+/// };
+/// let runner = DefaultRunner::new("sqlite://:memory:").await?;
+/// let result = runner.execute(&etl, Context::new()).await?;
+/// assert_eq!(result.final_context().get::<i64>("total")?, 6);
+/// runner.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Since 0.1.
+#[derive(Clone)]
+pub struct DefaultRunner {
+    shared: Arc<Shared>,
+}
+
+impl DefaultRunner {
+    /// Opens a database and starts.
+    ///
+    /// The URL is `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://:memory:`, a bare path, or a
+    /// `postgresql://` URL.
+    ///
+    /// # Errors
+    /// `UrlInvalid` for a URL that cannot be read; `Connection` or `Migration` for a database that cannot be opened.
+    ///
+    /// Since 0.1.
+    pub async fn new(url: impl Into<String>) -> Result<Self, Error> {
+        Self::builder().database_url(url).build().await
+    }
+
+    /// The same in a PostgreSQL schema of its own, which is created where it does not exist.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); `Configuration` for a schema that cannot be one, or on SQLite, where a tenant is a
+    /// file.
+    ///
+    /// Since 0.1.
+    pub async fn with_schema(
+        url: impl Into<String>,
+        schema: impl Into<String>,
+    ) -> Result<Self, Error> {
+        let builder = Self::builder().database_url(url).schema(schema);
+        builder.build().await
+    }
+
+    /// A runner with settings. Since 0.1.
+    #[must_use]
+    pub fn builder() -> DefaultRunnerBuilder {
+        DefaultRunnerBuilder::default()
+    }
+
+    pub(super) async fn open(
+        url: String,
+        schema: Option<String>,
+        options: OpenOptions,
+    ) -> Result<Self, Error> {
+        let open = move || EngineHandle::open_in_schema(&url, schema.as_deref(), options);
+        let shared = Arc::new(Shared {
+            engine: Arc::new(blocking(open).await??),
+            caught_up: tokio::sync::Mutex::new(0),
+        });
+        DEFINITIONS.add_runner(Arc::downgrade(&shared));
+        let runner = Self { shared };
+        // The runner must not start to work on what is waiting before it has its handlers.
+        runner.shared.catch_up().await?;
+        Ok(runner)
+    }
+
+    /// Runs a workflow and waits for its end.
+    ///
+    /// The result tells also of an execution that failed; [`WorkflowResult::into_completed`] makes that an error.
+    /// Dropping the future ends the waiting alone; the execution goes on.
+    ///
+    /// # Errors
+    /// `WorkflowNotFound`; `Database` or `Connection` when the database did not take the submission within
+    /// `db_timeout`; `RunnerClosed`.
+    ///
+    /// Since 0.1.
+    pub async fn execute(
+        &self,
+        workflow: impl AsRef<str>,
+        context: Context,
+    ) -> Result<WorkflowResult, Error> {
+        self.submit(workflow, context).await?.result().await
+    }
+
+    /// Starts a workflow without waiting for its end; the submission is durable when this returns.
+    ///
+    /// # Errors
+    /// As for [`execute`](Self::execute).
+    ///
+    /// Since 0.1.
+    pub async fn submit(
+        &self,
+        workflow: impl AsRef<str>,
+        context: Context,
+    ) -> Result<WorkflowHandle, Error> {
+        let submission = Submission::new(workflow.as_ref(), context);
+        self.submit_with(submission).await
+    }
+
+    /// Starts a workflow with a key, a priority, a start time or a timeout.
+    ///
+    /// # Errors
+    /// As for [`execute`](Self::execute); `Configuration` for an argument that is not valid.
+    ///
+    /// Since 0.1.
+    pub async fn submit_with(&self, submission: Submission) -> Result<WorkflowHandle, Error> {
+        let mut handles = self.submit_many([submission]).await?;
+        handles.pop().ok_or_else(closed)
+    }
+
+    /// Starts many executions in one commit: all or none. The handles come in the order of the submissions.
+    ///
+    /// # Errors
+    /// As for [`submit_with`](Self::submit_with).
+    ///
+    /// Since 0.1.
+    pub async fn submit_many(
+        &self,
+        submissions: impl IntoIterator<Item = Submission>,
+    ) -> Result<Vec<WorkflowHandle>, Error> {
+        let now = self.engine().now();
+        let requests = submissions
+            .into_iter()
+            .map(|submission| submission.into_request(now))
+            .collect::<Result<Vec<SubmitRequest>, Error>>()?;
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.shared.catch_up().await?;
+        // Subscribed before they exist: no end is missed, and no result has to be asked for.
+        let mut following: Vec<Following> = requests
+            .iter()
+            .map(|request| Following::new(self.shared_engine(), request.id))
+            .collect();
+        let give_up = self.give_up();
+        let ids = self
+            .ask(|reply| Message::Submit {
+                requests,
+                give_up,
+                reply,
+            })
+            .await?;
+        let handles = ids.into_iter().zip(following.drain(..));
+        Ok(handles
+            .map(|(id, following)| {
+                // Another id is that of an execution with the same key.
+                let following = Some(following).filter(|following| following.execution() == id);
+                WorkflowHandle::new(self.clone(), id, following)
+            })
+            .collect())
+    }
+
+    /// A way to follow and control an execution that was started elsewhere or earlier. An unknown id shows at its first
+    /// use. Since 0.1.
+    #[must_use]
+    pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
+        WorkflowHandle::new(self.clone(), execution, None)
+    }
+
+    /// An execution as it is now.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` when the database does not answer.
+    ///
+    /// Since 0.1.
+    pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
+        let found = self.read(move |engine| engine.execution(execution)).await?;
+        Ok(WorkflowResult::new(found))
+    }
+
+    /// Executions, newest first, page by page.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// Since 0.1.
+    pub async fn list_executions(&self, filter: ExecutionFilter) -> Result<ExecutionPage, Error> {
+        let filter = filter.into_inner();
+        let page = self.read(move |engine| engine.list(&filter)).await?;
+        Ok(ExecutionPage::new(page))
+    }
+
+    /// Runs an external task of a workflow that another program defines, be it in Rust or in Python.
+    ///
+    /// The task is named as a type: `runner.register_external::<resize>("images")`. From now on this runner claims the
+    /// task `resize` in every execution of the workflow `images`, whoever submitted it.
+    ///
+    /// **The program that defines the workflow governs it.** The task's id is all that `#[task]` has to say here. What it
+    /// declares beyond that (dependencies, rules, retries, timeout, priority) must be what the definition says; a
+    /// contradiction is refused, here if the definition is known, else when it comes up: then this runner leaves the task
+    /// alone and logs why. The function's code is not part of the workflow's version, which belongs to the other program.
+    ///
+    /// # Errors
+    /// `TaskInvalid`, when the latest version of the workflow has no such task, does not name it as external, or says
+    /// something else about it than `#[task]` does. A workflow that is not stored yet is no error: the task is held
+    /// against it when it comes.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "sqlite", doc = "```")]
+    #[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+    /// # use cloacina::{Context, DefaultRunner, TaskError, task};
+    /// #[task]
+    /// async fn resize(context: &mut Context) -> Result<(), TaskError> {
+    ///     context.set("width", 640)?;
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runner = DefaultRunner::new(":memory:").await?;
+    /// runner.register_external::<resize>("images").await?;
+    /// # runner.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Since 0.1.
+    pub async fn register_external<T: Task>(&self, workflow: impl AsRef<str>) -> Result<(), Error> {
+        let handler = self.shared.handler(T::run)?;
+        let service = Service {
+            workflow: workflow.as_ref().to_owned(),
+            tasks: vec![(T::definition(), handler)],
+        };
+        self.ask(|reply| Message::Serve { service, reply }).await
+    }
+
+    /// Stops: no new task starts, running ones get `shutdown_timeout` to end, the rest is given back. Doing it twice is
+    /// harmless.
+    ///
+    /// # Errors
+    /// None at present.
+    ///
+    /// Since 0.1.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.shutdown_within(self.engine().config().shutdown_timeout)
+            .await
+    }
+
+    /// Stops with another time for running tasks than the settings'.
+    ///
+    /// # Errors
+    /// None at present.
+    ///
+    /// Since 0.1.
+    pub async fn shutdown_within(&self, grace: Duration) -> Result<(), Error> {
+        let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
+        // A refusal means that the runner has ended already.
+        drop(self.ask(|reply| Message::Stop { grace, reply }).await);
+        let engine = self.shared_engine();
+        blocking(move || engine.end_stop()).await
+    }
+
+    /// Whether the runner was shut down. Since 0.1.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.engine().is_closed()
+    }
+
+    /// Where the data is, without a password. Since 0.1.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.engine().location()
+    }
+
+    /// The id under which the runner started. Since 0.1.
+    #[must_use]
+    pub fn runner_id(&self) -> RunnerId {
+        self.engine().runner_id()
+    }
+
+    /// The settings. Since 0.1.
+    #[must_use]
+    pub fn config(&self) -> &RunnerConfig {
+        self.engine().config()
+    }
+
+    pub(super) async fn control(
+        &self,
+        execution: ExecutionId,
+        action: Control,
+    ) -> Result<ExecutionStatus, Error> {
+        let give_up = self.give_up();
+        self.ask(|reply| Message::Control {
+            execution,
+            action,
+            give_up,
+            reply,
+        })
+        .await
+    }
+
+    pub(super) fn engine(&self) -> &EngineHandle {
+        &self.shared.engine
+    }
+
+    pub(super) fn shared_engine(&self) -> Arc<EngineHandle> {
+        Arc::clone(&self.shared.engine)
+    }
+
+    /// Asks the database, on a thread that may block.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EngineHandle) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let engine = self.shared_engine();
+        blocking(move || work(&engine)).await?
+    }
+
+    /// Asks the coordinator.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        self.shared.ask(message).await
+    }
+
+    fn give_up(&self) -> Timestamp {
+        let patience = self.engine().config().db_timeout.as_micros();
+        self.engine().now() + Micros::try_from(patience).unwrap_or(Micros::MAX / 2)
+    }
+}
+
+impl fmt::Debug for DefaultRunner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DefaultRunner")
+            .field("location", &self.location())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// What all clones of a runner share.
+pub(super) struct Shared {
+    engine: Arc<EngineHandle>,
+    /// The revision of the process's definitions that the engine knows.
+    caught_up: tokio::sync::Mutex<u64>,
+}
+
+impl Shared {
+    /// Takes up a workflow that was just defined, so that a runner that only works hears of it too.
+    pub(super) fn take_up(&self, workflow: &Workflow) {
+        let name = workflow.name().to_owned();
+        match self.registration(workflow) {
+            Ok(registration) => self.engine.report(Message::Register {
+                registration,
+                reply: Box::new(move |result| {
+                    // The next submission tries again, and tells its caller.
+                    if let Err(error) = result
+                        && error.code != ErrorCode::RunnerClosed
+                    {
+                        tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
+                    }
+                }),
+            }),
+            Err(error) => {
+                tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
+            }
+        }
+    }
+
+    /// Registers what was defined since the last time.
+    async fn catch_up(&self) -> Result<(), Error> {
+        let mut caught_up = self.caught_up.lock().await;
+        if *caught_up == DEFINITIONS.revision() {
+            return Ok(());
+        }
+        let (revision, workflows) = DEFINITIONS.since(*caught_up);
+        for workflow in workflows {
+            let registration = self.registration(&workflow)?;
+            self.ask(|reply| Message::Register {
+                registration,
+                reply,
+            })
+            .await?;
+        }
+        *caught_up = revision;
+        Ok(())
+    }
+
+    fn registration(&self, workflow: &Workflow) -> Result<Registration, Error> {
+        let functions = workflow.functions().iter();
+        let handlers = functions
+            .map(|(id, run)| Ok(((*id).to_owned(), self.handler(*run)?)))
+            .collect::<Result<BTreeMap<String, Handler>, Error>>()?;
+        Ok(Registration {
+            workflow: Arc::clone(workflow.inner()),
+            handlers,
+        })
+    }
+
+    fn handler(&self, run: TaskRun) -> Result<Handler, Error> {
+        Ok(Handler {
+            executor: Executor::Futures,
+            token: self.engine.tasks().add(task_function(run))?,
+            on_success: false,
+            on_failure: false,
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        // A caller that does not wait any more has dropped its half.
+        self.engine
+            .report(message(Box::new(move |result| drop(sender.send(result)))));
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.engine.is_closed() {
+            return;
+        }
+        // Stopping waits for the coordinator's thread, which a thread of the caller's runtime must not.
+        let engine = Arc::clone(&self.engine);
+        let end = std::thread::Builder::new().name("cloacina-end".to_owned());
+        drop(end.spawn(move || engine.stop(Duration::ZERO)));
+    }
+}
+
+/// Runs what blocks on a thread that may: one of the caller's tokio runtime, or one of its own where there is none.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let failed = |problem: &dyn fmt::Display| {
+        Error::new(
+            ErrorCode::Database,
+            format!("a call to the database did not run: {problem}"),
+        )
+    };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        return runtime
+            .spawn_blocking(work)
+            .await
+            .map_err(|error| failed(&error));
+    }
+    let (sender, answer) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("cloacina-call".to_owned())
+        .spawn(move || drop(sender.send(work())))
+        .map_err(|error| failed(&error))?;
+    answer.await.map_err(|error| failed(&error))
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+        .with_hint("start a new DefaultRunner")
+}

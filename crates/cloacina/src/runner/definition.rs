@@ -1,0 +1,168 @@
+//! Workflows in Rust, and what this process has defined.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock, Weak};
+
+use super::default_runner::Shared;
+use super::describe;
+use super::task::TaskRun;
+use crate::types::sync::Mutex;
+use crate::workflow;
+use crate::workflow::WorkflowDefinition;
+
+/// A workflow that `workflow!` made. It is defined in this process: every runner of the process runs it, by its name.
+///
+/// Since 0.1.
+#[derive(Clone)]
+pub struct Workflow {
+    inner: Arc<workflow::Workflow>,
+    functions: Arc<[(&'static str, TaskRun)]>,
+}
+
+impl Workflow {
+    /// Its name. Since 0.1.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// Its description. Since 0.1.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.inner.definition().description
+    }
+
+    /// Sixteen hex characters over all that changes what it does: names, dependencies, rules, retry and timeout
+    /// settings, and the tokens of the functions. The description and the tags do not change it.
+    ///
+    /// Since 0.1.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.inner.version()
+    }
+
+    /// Its tags. Since 0.1.
+    #[must_use]
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        &self.inner.definition().tags
+    }
+
+    /// The ids of its tasks in the order of their declaration. Since 0.1.
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        let tasks = self.inner.definition().tasks.iter();
+        tasks.map(|task| task.id.as_str())
+    }
+
+    /// The ids of its tasks, each after its dependencies; ties by declaration. Since 0.1.
+    pub fn topological_sort(&self) -> impl Iterator<Item = &str> {
+        let order = self.inner.graph().order().iter();
+        order.map(|task| self.inner.task(*task).id.as_str())
+    }
+
+    /// The graph as a Mermaid flow chart. Since 0.1.
+    #[must_use]
+    pub fn to_mermaid(&self) -> String {
+        describe::to_mermaid(&self.inner)
+    }
+
+    /// The graph in Graphviz's language. Since 0.1.
+    #[must_use]
+    pub fn to_dot(&self) -> String {
+        describe::to_dot(&self.inner)
+    }
+
+    pub(super) const fn inner(&self) -> &Arc<workflow::Workflow> {
+        &self.inner
+    }
+
+    pub(super) fn functions(&self) -> &[(&'static str, TaskRun)] {
+        &self.functions
+    }
+}
+
+impl AsRef<str> for Workflow {
+    /// The name, so that a workflow can stand where its name is asked for.
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
+impl fmt::Debug for Workflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workflow")
+            .field("name", &self.name())
+            .field("version", &self.version())
+            .field("tasks", &self.tasks().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// Defines a workflow in this process: what `workflow!` expands to. One of the same name is replaced (semantics A3).
+///
+/// # Panics
+/// For a definition that is not valid: the macro has checked it.
+#[doc(hidden)]
+#[must_use]
+pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, TaskRun)>) -> Workflow {
+    let inner = match workflow::Workflow::new(definition) {
+        Ok(inner) => Arc::new(inner),
+        Err(error) => panic!("{error}"),
+    };
+    let workflow = Workflow {
+        inner,
+        functions: functions.into(),
+    };
+    DEFINITIONS.add(&workflow);
+    workflow
+}
+
+/// What this process has defined.
+pub(super) static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(Definitions::default);
+
+#[derive(Default)]
+pub(super) struct Definitions {
+    inner: Mutex<Defined>,
+}
+
+#[derive(Default)]
+struct Defined {
+    /// Grows with every definition.
+    revision: u64,
+    workflows: BTreeMap<String, (u64, Workflow)>,
+    runners: Vec<Weak<Shared>>,
+}
+
+impl Definitions {
+    fn add(&self, workflow: &Workflow) {
+        let mut inner = self.inner.lock();
+        inner.revision += 1;
+        let entry = (inner.revision, workflow.clone());
+        inner.workflows.insert(workflow.name().to_owned(), entry);
+        inner.runners.retain(|runner| runner.strong_count() > 0);
+        let runners: Vec<_> = inner.runners.iter().filter_map(Weak::upgrade).collect();
+        drop(inner);
+        for runner in runners {
+            runner.take_up(workflow);
+        }
+    }
+
+    /// Has a runner told of what is defined from now on.
+    pub(super) fn add_runner(&self, runner: Weak<Shared>) {
+        self.inner.lock().runners.push(runner);
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.inner.lock().revision
+    }
+
+    /// What was defined after a revision, oldest first, and the revision now.
+    pub(super) fn since(&self, revision: u64) -> (u64, Vec<Workflow>) {
+        let inner = self.inner.lock();
+        let entries = inner.workflows.values();
+        let mut found: Vec<_> = entries.filter(|(at, _)| *at > revision).cloned().collect();
+        found.sort_by_key(|(at, _)| *at);
+        let workflows = found.into_iter().map(|(_, workflow)| workflow).collect();
+        (inner.revision, workflows)
+    }
+}

@@ -1,0 +1,211 @@
+//! What a caller says about an execution to start, and which executions it wants to see.
+
+use std::time::Duration;
+
+use super::{Context, ListFilter, Page, WorkflowResult};
+use crate::runtime::SubmitRequest;
+use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp};
+
+/// The longest idempotency key in characters.
+const MAX_KEY: usize = 512;
+
+/// An execution to start, with more than its workflow and its context.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cloacina::{Context, Submission};
+///
+/// let nightly = Submission::new("etl", Context::new())
+///     .key("etl-2026-01-01")
+///     .priority(5)
+///     .delay(Duration::from_secs(60))
+///     .timeout(Duration::from_secs(3600));
+/// ```
+///
+/// Since 0.1.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    workflow: String,
+    context: Context,
+    key: Option<String>,
+    priority: i16,
+    start: Start,
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    Now,
+    After(Duration),
+    At(Timestamp),
+}
+
+impl Submission {
+    /// An execution of a workflow, by its name or a [`Workflow`](super::Workflow), to start at once.
+    ///
+    /// Since 0.1.
+    pub fn new(workflow: impl AsRef<str>, context: Context) -> Self {
+        Self {
+            workflow: workflow.as_ref().to_owned(),
+            context,
+            key: None,
+            priority: 0,
+            start: Start::Now,
+            timeout: None,
+        }
+    }
+
+    /// Makes the submission idempotent: while an execution of this workflow with this key exists, its handle is given
+    /// and none is started. At most 512 characters. Since 0.1.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Its place among what waits for a worker; higher first. Since 0.1.
+    pub const fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// It may not start earlier than so long after its submission. Since 0.1.
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.start = Start::After(delay);
+        self
+    }
+
+    /// It may not start earlier than this. Since 0.1.
+    pub fn at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.start = Start::At(at.into());
+        self
+    }
+
+    /// The execution's own limit, from the start of its first task; it fails when it is over. Since 0.1.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    pub(super) fn into_request(self, now: Timestamp) -> Result<SubmitRequest, Error> {
+        let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
+        if let Some(key) = &self.key {
+            let length = key.chars().count();
+            if !(1..=MAX_KEY).contains(&length) {
+                return refuse(format!("a key has 1 to {MAX_KEY} characters, not {length}"));
+            }
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return refuse(format!(
+                "the timeout of an execution of '{}' must be greater than zero",
+                self.workflow
+            ));
+        }
+        Ok(SubmitRequest {
+            id: ExecutionId::generate(),
+            workflow: self.workflow,
+            input: self.context.into_values(),
+            key: self.key,
+            priority: self.priority,
+            start_at: match self.start {
+                Start::Now => None,
+                Start::After(delay) => Some(now + micros(delay)),
+                Start::At(at) => Some(at),
+            },
+            timeout: self.timeout.map(micros),
+        })
+    }
+}
+
+/// Which executions [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions) gives. Without conditions:
+/// the 50 newest.
+///
+/// Since 0.1.
+#[derive(Clone, Debug)]
+pub struct ExecutionFilter {
+    inner: ListFilter,
+}
+
+impl ExecutionFilter {
+    /// Every execution, 50 at a time. Since 0.1.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            inner: ListFilter {
+                limit: 50,
+                ..ListFilter::default()
+            },
+        }
+    }
+
+    /// Only of this workflow. Since 0.1.
+    pub fn workflow(mut self, workflow: impl AsRef<str>) -> Self {
+        self.inner.workflow = Some(workflow.as_ref().to_owned());
+        self
+    }
+
+    /// Only in this state; several calls allow several states. Since 0.1.
+    pub fn status(mut self, status: ExecutionStatus) -> Self {
+        self.inner.statuses.push(status);
+        self
+    }
+
+    /// Only of workflows with this tag; several calls ask for all of them. Since 0.1.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// Only submitted at or after this. Since 0.1.
+    pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
+        self.inner.since = Some(since.into());
+        self
+    }
+
+    /// At most so many. Since 0.1.
+    pub const fn limit(mut self, limit: usize) -> Self {
+        self.inner.limit = limit;
+        self
+    }
+
+    /// Goes on after a page: [`ExecutionPage::next`]. Since 0.1.
+    pub const fn after(mut self, cursor: ExecutionId) -> Self {
+        self.inner.before = Some(cursor);
+        self
+    }
+
+    pub(super) fn into_inner(self) -> ListFilter {
+        self.inner
+    }
+}
+
+impl Default for ExecutionFilter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A part of a listing.
+///
+/// Since 0.1.
+#[derive(Clone, Debug)]
+pub struct ExecutionPage {
+    /// Executions as they were when they were read, newest first.
+    pub items: Vec<WorkflowResult>,
+    /// Where the next part starts, if there is one.
+    pub next: Option<ExecutionId>,
+}
+
+impl ExecutionPage {
+    pub(super) fn new(page: Page) -> Self {
+        Self {
+            items: page.items.into_iter().map(WorkflowResult::new).collect(),
+            next: page.next,
+        }
+    }
+}
+
+fn micros(span: Duration) -> Micros {
+    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
+}

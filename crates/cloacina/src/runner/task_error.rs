@@ -1,0 +1,276 @@
+//! How a Rust task says that it failed, or what it wants instead of completing.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::engine::Outcome;
+use crate::types::{Error, ErrorCode, Failure, Micros};
+
+/// Why a task did not complete. Every error of Rust becomes one by `?`.
+///
+/// The type's name is kept, so that `retry_on` and `never_on` can name it, e.g. `"std::io::Error"`; errors of
+/// `std::io` that pass (time-outs, lost connections) also count as `TimeoutError` and `ConnectionError`, which is what
+/// `retry_condition = "transient"` looks for first.
+///
+/// Three kinds are not failures of the ordinary sort: [`retry_after`](Self::retry_after), [`abort`](Self::abort) and
+/// [`snooze`](Self::snooze).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use cloacina::{Context, TaskError, task};
+///
+/// #[task]
+/// async fn load(context: &mut Context) -> Result<(), TaskError> {
+///     let path: String = context.get("path")?;
+///     let text = std::fs::read_to_string(path)?;
+///     if text.is_empty() {
+///         // Not written yet: look again in a minute. The attempt does not count.
+///         return Err(TaskError::snooze(Duration::from_secs(60)));
+///     }
+///     let rows: u64 = text.trim().parse().map_err(|_| TaskError::abort("not a number"))?;
+///     context.set("rows", rows)?;
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+///
+/// Since 0.1.
+pub struct TaskError {
+    outcome: Wish,
+    failure: Failure,
+}
+
+#[derive(Debug)]
+enum Wish {
+    Fail,
+    Retry(Option<Micros>),
+    Snooze(Micros),
+}
+
+impl TaskError {
+    /// A failure with a message; the task's policy decides about another attempt. Its type is `TaskError`.
+    ///
+    /// Since 0.1.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::of_type("TaskError", message)
+    }
+
+    /// A failure of a type that `retry_on` and `never_on` can name. Since 0.1.
+    pub fn of_type(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            outcome: Wish::Fail,
+            failure: Failure {
+                kind: name.into(),
+                message: message.into(),
+                traceback: None,
+                retryable: true,
+                lineage: Vec::new(),
+            },
+        }
+    }
+
+    /// Asks for another attempt after the policy's delay, whatever the policy says about the error. Counts as an
+    /// attempt: when none is left, the task fails with this message.
+    ///
+    /// Since 0.1.
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self {
+            outcome: Wish::Retry(None),
+            ..Self::of_type("Retry", message)
+        }
+    }
+
+    /// Asks for another attempt after a delay of its own. Counts as an attempt (semantics D2).
+    ///
+    /// Since 0.1.
+    #[must_use]
+    pub fn retry_after(delay: Duration) -> Self {
+        Self {
+            outcome: Wish::Retry(Some(micros(delay))),
+            ..Self::of_type("Retry", format!("asked to run again in {delay:?}"))
+        }
+    }
+
+    /// Fails now and for good, whatever the policy says. Since 0.1.
+    pub fn abort(reason: impl Into<String>) -> Self {
+        let mut error = Self::of_type("Abort", reason);
+        error.failure.retryable = false;
+        error
+    }
+
+    /// Asks to run later; does not count as an attempt. Since 0.1.
+    #[must_use]
+    pub fn snooze(delay: Duration) -> Self {
+        Self {
+            outcome: Wish::Snooze(micros(delay)),
+            ..Self::of_type("Snooze", format!("asked to run in {delay:?}"))
+        }
+    }
+
+    /// What the error says. Since 0.1.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.failure.message
+    }
+
+    /// The name of its type, as the result shows it. Since 0.1.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        &self.failure.kind
+    }
+
+    pub(super) fn into_outcome(self) -> Outcome {
+        match self.outcome {
+            Wish::Fail => Outcome::Failed(self.failure),
+            Wish::Retry(after) => Outcome::Retry {
+                after,
+                failure: self.failure,
+            },
+            Wish::Snooze(after) => Outcome::Snooze { after },
+        }
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut lineage: Vec<String> = passing_kind(&error).into_iter().collect();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Many errors repeat their source's text.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            if let Some(io) = cause.downcast_ref::<io::Error>() {
+                lineage.extend(passing_io(io));
+            }
+            source = cause.source();
+        }
+        let mut failure = Self::of_type(public_name::<E>(&error), message);
+        failure.failure.lineage = lineage;
+        failure
+    }
+}
+
+/// The name under which users know a type.
+fn public_name<E: Any>(error: &E) -> String {
+    let any: &dyn Any = error;
+    if any.is::<io::Error>() {
+        return "std::io::Error".to_owned();
+    }
+    if let Some(error) = any.downcast_ref::<Error>() {
+        return match error.code {
+            ErrorCode::ContextInvalid => "ContextError".to_owned(),
+            _ => "cloacina::Error".to_owned(),
+        };
+    }
+    std::any::type_name::<E>().to_owned()
+}
+
+fn passing_kind<E: Any>(error: &E) -> Option<String> {
+    let any: &dyn Any = error;
+    any.downcast_ref::<io::Error>().and_then(passing_io)
+}
+
+/// The type, by the names that both languages share, of an error that passes (semantics D1).
+fn passing_io(error: &io::Error) -> Option<String> {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+        NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
+    };
+    let name = match error.kind() {
+        TimedOut => "TimeoutError",
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable
+        | NetworkDown | NetworkUnreachable | NotConnected => "ConnectionError",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+impl From<TaskError> for Box<dyn StdError + Send + Sync> {
+    fn from(error: TaskError) -> Self {
+        Box::from(error.to_string())
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.failure.kind, self.failure.message)
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn micros(span: Duration) -> Micros {
+    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::should_retry;
+    use crate::types::{RetryCondition, RetryPolicy};
+
+    fn failure(error: TaskError) -> Failure {
+        match error.into_outcome() {
+            Outcome::Failed(failure) | Outcome::Retry { failure, .. } => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn d1_errors_of_io_that_pass_are_transient_by_type() {
+        let transient = RetryPolicy {
+            condition: RetryCondition::Transient,
+            ..RetryPolicy::default()
+        };
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "x");
+        let missing = io::Error::new(io::ErrorKind::NotFound, "x");
+        assert!(should_retry(&transient, &failure(reset.into()), 1));
+        assert!(!should_retry(&transient, &failure(missing.into()), 1));
+    }
+
+    #[test]
+    fn d2_control_is_not_failure() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            TaskError::snooze(second).into_outcome(),
+            Outcome::Snooze { after: 1_000_000 }
+        );
+        let retry = TaskError::retry_after(second).into_outcome();
+        assert!(matches!(
+            retry,
+            Outcome::Retry {
+                after: Some(1_000_000),
+                ..
+            }
+        ));
+        assert!(!failure(TaskError::abort("no")).retryable);
+    }
+
+    #[test]
+    fn an_error_keeps_its_type_and_its_sources() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot pay")]
+        struct PaymentError(#[source] io::Error);
+
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens");
+        let failure = failure(PaymentError(refused).into());
+        assert!(failure.kind.ends_with("PaymentError"), "{}", failure.kind);
+        assert_eq!(failure.message, "cannot pay: nobody listens");
+        assert_eq!(failure.lineage, ["ConnectionError"]);
+        let context = super::super::Context::new();
+        let absent = context.get::<u8>("k").unwrap_err();
+        assert_eq!(TaskError::from(absent).type_name(), "ContextError");
+    }
+}

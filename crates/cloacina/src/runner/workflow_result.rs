@@ -1,0 +1,304 @@
+//! What is known of an execution at one instant.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::Context;
+use crate::engine::Execution;
+use crate::runtime::Ended;
+use crate::types::{
+    ExecutionId, ExecutionStatus, Failure, HistoryEvent, Json, RunnerId, TaskRecord, TaskStatus,
+    Timestamp,
+};
+
+/// The state of an execution with all its tasks, as it was at one instant. Parts are decoded when they are read.
+///
+/// Since 0.1.
+#[derive(Clone)]
+pub struct WorkflowResult {
+    execution: Ended,
+}
+
+/// Why an execution or a task failed.
+///
+/// Since 0.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErrorInfo {
+    /// The type's name, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
+    pub kind: String,
+    /// What the error said.
+    pub message: String,
+    /// The traceback, where there is one.
+    pub traceback: Option<String>,
+    /// The task that failed, if one is to blame.
+    pub task_id: Option<String>,
+}
+
+/// The state of one task.
+///
+/// Since 0.1.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TaskResult {
+    /// The task's id.
+    pub task_id: String,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Start of the last try.
+    pub started_at: Option<Timestamp>,
+    /// End of the task.
+    pub ended_at: Option<Timestamp>,
+    /// Its last error.
+    pub error: Option<ErrorInfo>,
+    /// Why it was skipped.
+    pub skip_reason: Option<String>,
+}
+
+impl WorkflowResult {
+    pub(super) const fn new(execution: Ended) -> Self {
+        Self { execution }
+    }
+
+    /// The execution's id. Since 0.1.
+    #[must_use]
+    pub fn execution_id(&self) -> ExecutionId {
+        self.execution.record().id
+    }
+
+    /// The workflow's name. Since 0.1.
+    #[must_use]
+    pub fn workflow_name(&self) -> &str {
+        self.execution.workflow().name()
+    }
+
+    /// The version of the workflow that it ran. Since 0.1.
+    #[must_use]
+    pub fn workflow_version(&self) -> &str {
+        self.execution.workflow().version()
+    }
+
+    /// Where it stands. Since 0.1.
+    #[must_use]
+    pub fn status(&self) -> ExecutionStatus {
+        self.execution.record().status
+    }
+
+    /// When it was submitted. Since 0.1.
+    #[must_use]
+    pub fn submitted_at(&self) -> Timestamp {
+        self.execution.record().created_at
+    }
+
+    /// When its first task started. Since 0.1.
+    #[must_use]
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.execution.record().started_at
+    }
+
+    /// When it ended. Since 0.1.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        self.execution.record().ended_at
+    }
+
+    /// From its first start to its end. Since 0.1.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        let span = self.ended_at()?.since(self.started_at()?);
+        u64::try_from(span).ok().map(Duration::from_micros)
+    }
+
+    /// The input overlaid by what all completed tasks wrote. Since 0.1.
+    #[must_use]
+    pub fn final_context(&self) -> Context {
+        Context::from_values(self.execution.final_context().into(), false)
+    }
+
+    /// Why it failed. Since 0.1.
+    #[must_use]
+    pub fn error(&self) -> Option<ErrorInfo> {
+        let (task, failure) = self.execution.record().error.as_ref()?;
+        let task = task.map(|task| self.execution.workflow().task(task).id.clone());
+        Some(ErrorInfo::new(failure, task))
+    }
+
+    /// The first failed task and its error in one sentence. Since 0.1.
+    #[must_use]
+    pub fn error_message(&self) -> Option<String> {
+        self.error().map(|error| error.to_string())
+    }
+
+    /// Its tasks in the order of their declaration. Since 0.1.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskResult> {
+        let definitions = &self.execution.workflow().definition().tasks;
+        let records = &self.execution.record().tasks;
+        let tasks = definitions.iter().zip(records);
+        tasks
+            .map(|(definition, record)| TaskResult::new(&definition.id, record))
+            .collect()
+    }
+
+    /// One task by its id. Since 0.1.
+    #[must_use]
+    pub fn task(&self, id: &str) -> Option<TaskResult> {
+        let workflow = self.execution.workflow();
+        let ordinal = workflow.ordinal(id)?;
+        let id = &workflow.task(ordinal).id;
+        Some(TaskResult::new(id, self.execution.task(ordinal)))
+    }
+
+    /// The result itself if the execution completed.
+    ///
+    /// # Errors
+    /// When it did not: what happened, with the result inside.
+    ///
+    /// Since 0.1.
+    pub fn into_completed(self) -> Result<Self, ExecutionError> {
+        if self.status() == ExecutionStatus::Completed {
+            return Ok(self);
+        }
+        Err(ExecutionError {
+            result: Box::new(self),
+        })
+    }
+
+    /// Tasks by state. Since 0.1.
+    #[must_use]
+    pub fn progress(&self) -> BTreeMap<TaskStatus, usize> {
+        let mut counts = BTreeMap::new();
+        for task in &self.execution.record().tasks {
+            *counts.entry(task.status).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl fmt::Debug for WorkflowResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkflowResult")
+            .field("workflow", &self.workflow_name())
+            .field("execution_id", &self.execution_id())
+            .field("status", &self.status())
+            .field("error", &self.error_message())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ErrorInfo {
+    fn new(failure: &Failure, task_id: Option<String>) -> Self {
+        Self {
+            kind: failure.kind.clone(),
+            message: failure.message.clone(),
+            traceback: failure.traceback.clone(),
+            task_id,
+        }
+    }
+}
+
+impl fmt::Display for ErrorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(task) = &self.task_id {
+            write!(f, "task '{task}' failed: ")?;
+        }
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}
+
+impl TaskResult {
+    fn new(id: &str, record: &TaskRecord) -> Self {
+        let error = record.error.as_ref();
+        Self {
+            task_id: id.to_owned(),
+            status: record.status,
+            attempts: record.attempt,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            error: error.map(|failure| ErrorInfo::new(failure, Some(id.to_owned()))),
+            skip_reason: record.skip.as_ref().map(|skip| skip.reason.clone()),
+        }
+    }
+
+    /// From the start of its last try to its end. Since 0.1.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        let span = self.ended_at?.since(self.started_at?);
+        u64::try_from(span).ok().map(Duration::from_micros)
+    }
+}
+
+/// An execution that did not complete.
+///
+/// Since 0.1.
+#[derive(Clone, Debug)]
+pub struct ExecutionError {
+    result: Box<WorkflowResult>,
+}
+
+impl ExecutionError {
+    /// Everything about the execution. Since 0.1.
+    #[must_use]
+    pub fn result(&self) -> &WorkflowResult {
+        &self.result
+    }
+}
+
+impl fmt::Display for ExecutionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = &self.result;
+        write!(
+            f,
+            "execution {} of workflow '{}' is {}",
+            result.execution_id(),
+            result.workflow_name(),
+            result.status()
+        )?;
+        match result.error() {
+            Some(error) => write!(f, ": {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ExecutionError {}
+
+/// One event of an execution's history.
+///
+/// Since 0.1.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ExecutionEvent {
+    /// When it happened.
+    pub time: Timestamp,
+    /// Its type, e.g. `submitted`, `task_completed` or `paused`.
+    pub kind: String,
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// The task it is about, if any.
+    pub task_id: Option<String>,
+    /// The try it is about, if any.
+    pub attempt: Option<u32>,
+    /// The runner that did it, if one did.
+    pub runner_id: Option<RunnerId>,
+    /// More, by type: error, delay, reason.
+    pub data: Option<Json>,
+}
+
+impl ExecutionEvent {
+    pub(super) fn new(execution: &Execution, event: HistoryEvent) -> Self {
+        let task = event.task.map(|task| execution.workflow().task(task));
+        Self {
+            time: event.time,
+            kind: event.kind,
+            execution_id: execution.record().id,
+            task_id: task.map(|task| task.id.clone()),
+            attempt: event.attempt,
+            runner_id: event.runner,
+            data: event.data,
+        }
+    }
+}

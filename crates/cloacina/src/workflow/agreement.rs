@@ -1,0 +1,197 @@
+//! When two programs share a workflow: the one that defines it governs, the other serves external tasks of it.
+//!
+//! Whoever serves a task may leave everything but its id to the definition. What it declares all the same must be what the
+//! definition says; a contradiction is refused, and neither side is believed over the other.
+
+use std::collections::BTreeSet;
+
+use super::{TaskDefinition, TaskKind, TriggerRule, Workflow};
+use crate::types::{Error, ErrorCode, Json, RetryPolicy, nearest};
+
+/// Holds what a program declares of an external task against the workflow that governs it.
+///
+/// # Errors
+/// When the workflow has no such task, runs it itself, or says something else about it than the program.
+pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<(), Error> {
+    let name = workflow.name();
+    let id = &declared.id;
+    let Some(ordinal) = workflow.graph().ordinal(id) else {
+        let error = Error::new(
+            ErrorCode::TaskInvalid,
+            format!("workflow '{name}' has no task '{id}' that could be run here"),
+        );
+        let tasks = workflow.definition().tasks.iter();
+        let external = tasks.filter(|task| task.kind == TaskKind::External);
+        let near = nearest(id, external.map(|task| task.id.as_str()));
+        return Err(error.with_hint(near.map_or_else(
+            || {
+                format!(
+                    "version {} of the workflow must name it: external_task(\"{id}\")",
+                    workflow.version()
+                )
+            },
+            |near| format!("did you mean '{near}'?"),
+        )));
+    };
+    let governing = workflow.task(ordinal);
+    if governing.kind != TaskKind::External {
+        return Err(Error::new(
+            ErrorCode::TaskInvalid,
+            format!("task '{id}' of workflow '{name}' is not an external task"),
+        )
+        .with_hint("the program that defines the workflow runs it; name it there with external_task to run it elsewhere"));
+    }
+    match contradiction(governing, declared) {
+        None => Ok(()),
+        Some((what, governs, declares)) => Err(Error::new(
+            ErrorCode::TaskInvalid,
+            format!(
+                "task '{id}' of workflow '{name}' has {what} {governs} in version {}, but is declared with {declares} here",
+                workflow.version()
+            ),
+        )
+        .with_hint("leave the option out here: the program that defines the workflow governs it")),
+    }
+}
+
+/// The first thing that both say and say differently: its name and both texts.
+fn contradiction(
+    governing: &TaskDefinition,
+    declared: &TaskDefinition,
+) -> Option<(&'static str, String, String)> {
+    let ids =
+        |task: &TaskDefinition| -> BTreeSet<String> { task.dependencies.iter().cloned().collect() };
+    if !declared.dependencies.is_empty() && ids(governing) != ids(declared) {
+        let list = |task: &TaskDefinition| format!("[{}]", task.dependencies.join(", "));
+        return Some(("dependencies", list(governing), list(declared)));
+    }
+    if declared.rule != TriggerRule::default() && declared.rule != governing.rule {
+        let (governs, declares) = (as_json(&governing.rule), as_json(&declared.rule));
+        return Some(("trigger rule", governs, declares));
+    }
+    if declared.retry != RetryPolicy::default() && declared.retry != governing.retry {
+        let (governs, declares) = (as_json(&governing.retry), as_json(&declared.retry));
+        return Some(("retry policy", governs, declares));
+    }
+    let numbers = [
+        ("timeout (us)", governing.timeout, declared.timeout),
+        (
+            "priority",
+            governing.priority.map(i64::from),
+            declared.priority.map(i64::from),
+        ),
+        (
+            "max_context_bytes",
+            governing.max_context_bytes.map(u64::cast_signed),
+            declared.max_context_bytes.map(u64::cast_signed),
+        ),
+    ];
+    let text = |number: Option<i64>| number.map_or_else(|| "none".to_owned(), |n| n.to_string());
+    numbers
+        .into_iter()
+        .find(|(_, governs, declares)| declares.is_some() && governs != declares)
+        .map(|(what, governs, declares)| (what, text(governs), text(declares)))
+}
+
+fn as_json<T: serde::Serialize>(value: &T) -> String {
+    Json::encode(value).map_or_else(|error| error.to_string(), |json| json.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::WorkflowDefinition;
+
+    fn governing(task: TaskDefinition) -> Workflow {
+        let root = |id: &str| TaskDefinition {
+            id: id.into(),
+            ..TaskDefinition::default()
+        };
+        Workflow::new(WorkflowDefinition {
+            name: "etl".into(),
+            tenant: "public".into(),
+            package: "embedded".into(),
+            tasks: vec![root("a"), root("b"), task],
+            ..WorkflowDefinition::default()
+        })
+        .unwrap()
+    }
+
+    fn resize() -> TaskDefinition {
+        TaskDefinition {
+            id: "resize".into(),
+            dependencies: vec!["a".into(), "b".into()],
+            kind: TaskKind::External,
+            timeout: Some(5),
+            retry: RetryPolicy {
+                max_attempts: 7,
+                ..RetryPolicy::default()
+            },
+            ..TaskDefinition::default()
+        }
+    }
+
+    fn declared(change: impl FnOnce(&mut TaskDefinition)) -> TaskDefinition {
+        let mut task = TaskDefinition {
+            id: "resize".into(),
+            kind: TaskKind::Async,
+            fingerprint: "mine".into(),
+            ..TaskDefinition::default()
+        };
+        change(&mut task);
+        task
+    }
+
+    #[test]
+    fn a_worker_that_declares_nothing_or_the_same_is_accepted() {
+        let workflow = governing(resize());
+        let same = |task: &mut TaskDefinition| {
+            *task = TaskDefinition {
+                dependencies: vec!["b".into(), "a".into()],
+                kind: TaskKind::Async,
+                ..resize()
+            };
+        };
+        assert_eq!(check_external(&workflow, &declared(|_| {})), Ok(()));
+        assert_eq!(check_external(&workflow, &declared(same)), Ok(()));
+    }
+
+    #[test]
+    fn a_contradiction_names_the_option_and_both_sides() {
+        let workflow = governing(resize());
+        type Change = fn(&mut TaskDefinition);
+        let cases: [(Change, &str); 5] = [
+            (
+                |task| task.dependencies = vec!["a".into()],
+                "dependencies [a, b]",
+            ),
+            (|task| task.timeout = Some(6), "timeout (us) 5"),
+            (|task| task.priority = Some(1), "priority none"),
+            (
+                |task| task.retry.max_attempts = 2,
+                "retry policy {\"max_attempts\":7",
+            ),
+            (
+                |task| task.rule = TriggerRule::Always,
+                "trigger rule \"none_failed\"",
+            ),
+        ];
+        for (change, expected) in cases {
+            let error = check_external(&workflow, &declared(change)).unwrap_err();
+            assert!(error.message.contains(expected), "{}", error.message);
+            assert!(error.message.contains("declared with"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_unknown_or_not_external_is_refused() {
+        let workflow = governing(resize());
+        let typo = check_external(&workflow, &declared(|task| task.id = "rezise".into()));
+        assert_eq!(
+            typo.unwrap_err().hint.as_deref(),
+            Some("did you mean 'resize'?")
+        );
+        let own = check_external(&workflow, &declared(|task| task.id = "a".into()));
+        assert!(own.unwrap_err().message.contains("is not an external task"));
+    }
+}

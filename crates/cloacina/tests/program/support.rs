@@ -1,0 +1,61 @@
+//! A fresh database of each kind that this build has.
+
+use std::time::Duration;
+
+use cloacina::{DefaultRunner, DefaultRunnerConfig};
+
+#[cfg(feature = "postgres")]
+#[path = "../support/private_postgres.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod private_postgres;
+
+/// No test waits longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database that goes with the value.
+pub struct Database {
+    pub url: String,
+    pub schema: Option<String>,
+    _folder: tempfile::TempDir,
+}
+
+/// One fresh database of each kind.
+pub fn databases() -> Vec<Database> {
+    let mut databases = Vec::new();
+    if cfg!(feature = "sqlite") {
+        let folder = tempfile::tempdir().unwrap();
+        databases.push(Database {
+            url: format!("sqlite:///{}", folder.path().join("test.db").display()),
+            schema: None,
+            _folder: folder,
+        });
+    }
+    #[cfg(feature = "postgres")]
+    databases.push(Database {
+        url: private_postgres::shared().to_owned(),
+        schema: Some(private_postgres::fresh_name()),
+        _folder: tempfile::tempdir().unwrap(),
+    });
+    databases
+}
+
+pub async fn start(database: &Database) -> DefaultRunner {
+    let config = DefaultRunnerConfig::builder().poll_interval(Duration::from_millis(10));
+    start_with(database, config.build().unwrap()).await
+}
+
+pub async fn start_with(database: &Database, config: DefaultRunnerConfig) -> DefaultRunner {
+    let mut builder = DefaultRunner::builder().database_url(&database.url);
+    if let Some(schema) = &database.schema {
+        builder = builder.schema(schema);
+    }
+    builder.config(config).build().await.unwrap()
+}
+
+/// Waits for something that a task tells.
+pub async fn hear<T>(receiver: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, receiver.recv())
+        .await
+        .expect("nothing came")
+        .expect("the sender is gone")
+}

@@ -1,0 +1,154 @@
+"""The golden vectors of `tests/golden`, which the Rust tests read too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+from cloaca import _core
+from cloaca._encoding import encode_as
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def vectors(name: str) -> Any:
+    """What a file holds."""
+    return json.loads((GOLDEN / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[cloaca.DefaultRunner]:
+    """One runner for all vectors: the rules do not depend on the database."""
+    with cloaca.DefaultRunner(":memory:") as running:
+        yield running
+
+
+@pytest.mark.parametrize("vector", vectors("contexts.json"), ids=lambda vector: vector["text"])
+def test_b1_contexts_keep_their_text(vector):
+    if vector["kept"] is None:
+        with pytest.raises(ValueError, match=r".+"):
+            cloaca.Context.from_json(vector["text"])
+    else:
+        assert cloaca.Context.from_json(vector["text"]).to_json() == vector["kept"]
+
+
+def test_deltas_turn_one_context_into_another(runner):
+    for vector in vectors("deltas.json"):
+        with cloaca.WorkflowBuilder("golden_deltas"):
+
+            @cloaca.task
+            def change(context, after=vector["after"]):
+                return cloaca.Context(after)
+
+        result = runner.execute("golden_deltas", vector["before"])
+        assert result.final_context == vector["after"], vector
+
+
+def test_b3_merges_are_deterministic(runner):
+    for vector in vectors("merges.json"):
+        with cloaca.WorkflowBuilder("golden_merges"):
+            for index, value in enumerate(vector["values"]):
+
+                @cloaca.task(id=f"write{index}")
+                def write(context, value=value):
+                    context["key"] = json.loads(value)
+
+        result = runner.execute("golden_merges")
+        assert result.final_context.to_json() == f'{{"key":{vector["merged"]}}}', vector
+
+
+def rule_of(stored: Any) -> Any:
+    """A rule in its stored form, as Python users write it."""
+    if isinstance(stored, str):
+        # A name stands alone or in a group: an `all_of` of one is the same.
+        return cloaca.always() if stored == "always" else stored
+    ((kind, value),) = stored.items()
+    match kind:
+        case "all_of" | "any_of" | "none_of":
+            return getattr(cloaca, kind)(*(rule_of(part) for part in value["conditions"]))
+        case "context_value":
+            return cloaca.context_value(value["key"], value["operator"], value["value"])
+        case _:
+            return getattr(cloaca, kind)(value["task"])
+
+
+def named_inside(rule: Any) -> bool:
+    """Whether a name stands inside a group, which Python's rule functions do not take."""
+    if isinstance(rule, str):
+        return False
+    ((_, value),) = rule.items()
+    return any(isinstance(part, str) or named_inside(part) for part in value.get("conditions", []))
+
+
+def test_c2_rules_are_judged_alike(runner):
+    golden = vectors("rules.json")
+    judged = 0
+    for vector in golden["rules"]:
+        if named_inside(vector["rule"]):
+            continue
+        with cloaca.WorkflowBuilder("golden_rules"):
+
+            @cloaca.task
+            def good(context):
+                pass
+
+            @cloaca.task(retry_attempts=1)
+            def bad(context):
+                raise RuntimeError("as expected")
+
+            @cloaca.task(trigger_rule=cloaca.context_value("absent", "exists", None))
+            def left(context):
+                pass
+
+            @cloaca.task(
+                id="judged",
+                dependencies=[good, bad, left],
+                trigger_rule=rule_of(vector["rule"]),
+                retry_attempts=1,
+            )
+            def target(context):
+                pass
+
+        result = runner.execute("golden_rules", golden["context"])
+        ends = {id: task.status for id, task in result.tasks.items()}
+        assert ends == {**golden["dependencies"], "judged": vector["end"]}, vector
+        judged += 1
+    assert judged > 50
+
+
+def policy_of(stored: dict[str, Any]) -> cloaca.RetryPolicy:
+    """A policy in its stored form, as Python users write it."""
+    match stored["backoff"]:
+        case {"strategy": "fixed"}:
+            backoff = cloaca.BackoffStrategy.fixed()
+        case {"strategy": "linear", "multiplier": multiplier}:
+            backoff = cloaca.BackoffStrategy.linear(multiplier)
+        case {"base": base, "multiplier": multiplier}:
+            backoff = cloaca.BackoffStrategy.exponential(base, multiplier)
+    return (
+        cloaca.RetryPolicy.builder()
+        .max_attempts(stored["max_attempts"])
+        .backoff_strategy(backoff)
+        .initial_delay(stored["initial_delay"] / 1_000_000)
+        .max_delay(stored["max_delay"] / 1_000_000)
+        .with_jitter(stored["jitter"])
+        .build()
+    )
+
+
+def test_d1_delays_are_the_policy_s():
+    for vector in vectors("delays.json"):
+        policy = policy_of(vector["policy"])
+        delay = policy.calculate_delay(vector["attempt"])
+        assert delay == pytest.approx(vector["delay_us"] / 1_000_000), vector
+
+
+def test_a4_versions_never_change():
+    for vector in vectors("versions.json"):
+        text = encode_as("a golden definition", vector["definition"])
+        assert _core.Workflow.build(text).version == vector["version"], vector
