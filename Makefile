@@ -56,8 +56,14 @@ format: ## Format the sources and mend what the linter can
 docs: ## Build the documentation into site/
 	@scripts/setup.sh docs dev
 	$(PYTHON) scripts/reference_pages.py
-	$(PYTHON) scripts/pictures.py
+	$(PYTHON) scripts/cli_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the documentation anew
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/pictures.py
+	$(PYTHON) scripts/cli_pictures.py
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine

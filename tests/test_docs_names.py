@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import cloaca
+from cloaca._cli._commands import COMMANDS
 from cloaca._settings import ALIASES, SETTINGS
 from documentation import DOCS, pages
 
@@ -71,6 +72,15 @@ def test_names_that_do_not_exist_are_found() -> None:
     assert not is_known("cloaca", "DefaultRunner.sumbit")
     assert not is_known("cloaca", "nothing")
     assert not is_known("handle", "nothing")
+
+
+def test_every_command_in_the_documentation_exists() -> None:
+    for page in PAGES:
+        shells = [block.code for block in page.blocks if block.language in {"sh", "console"}]
+        lines = page.spans() + [line for code in shells for line in code.splitlines()]
+        for line in lines:
+            used = re.match(r"(?:\$ )?cloaca ([a-z]\w*)", line)
+            assert not used or used[1] in COMMANDS, f"{page.name}: {line}"
 
 
 def test_every_variable_of_the_environment_is_read() -> None:

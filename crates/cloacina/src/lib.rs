@@ -46,12 +46,12 @@ pub mod types;
 #[doc(hidden)]
 pub mod workflow;
 
-pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runner::{
     ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo, ExecutionError,
     ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
     TaskResult, Workflow, WorkflowHandle, WorkflowResult,
 };
+pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{
     Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape, RunnerId,
