@@ -69,16 +69,24 @@ format: ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 
-.PHONY: pictures
-pictures: ## Draw the pictures and write the command line's page of the docs anew
-	@scripts/setup.sh test dev
-	$(PYTHON) scripts/cli_pictures.py
+.PHONY: docs
+docs: ## Build the documentation into site/
+	@scripts/setup.sh docs dev
+	$(PYTHON) scripts/reference_pages.py
 	$(PYTHON) scripts/cli_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the documentation anew
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/pictures.py
+	$(PYTHON) scripts/cli_pictures.py
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
+	$(PYTHON) scripts/reference_pages.py
 
 .PHONY: bench-peers
 bench-peers: ## Measure other libraries by the same workloads
@@ -96,6 +104,10 @@ lock: ## Write the lock files of the Python packages anew, with the oldest suppo
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
+<<<<<<< HEAD
 	rm -rf .venv benchmarks/peers/.venvs target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+=======
+	rm -rf .venv target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+>>>>>>> docs
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
