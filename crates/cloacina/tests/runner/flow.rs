@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cloacina::store::Store;
 use cloacina::store::memory::MemoryStore;
+#[cfg(feature = "sqlite")]
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{ExecutionStatus, RetryPolicy, TaskStatus};
 
@@ -14,13 +15,14 @@ use super::support::{
 
 fn on_each_store(test: impl Fn(Arc<dyn Store>)) {
     test(Arc::new(MemoryStore::new()));
-    let folder = tempfile::tempdir().unwrap();
-    test(Arc::new(
-        SqliteStore::open(&SqliteOptions::file(folder.path().join("flow.db"))).unwrap(),
-    ));
-    test(Arc::new(
-        SqliteStore::open(&SqliteOptions::memory()).unwrap(),
-    ));
+    #[cfg(feature = "sqlite")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteOptions::file(folder.path().join("flow.db"));
+        test(Arc::new(SqliteStore::open(&file).unwrap()));
+        let memory = SqliteOptions::memory();
+        test(Arc::new(SqliteStore::open(&memory).unwrap()));
+    }
 }
 
 #[test]

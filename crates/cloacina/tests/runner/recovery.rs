@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cloacina::store::Store;
 use cloacina::store::memory::MemoryStore;
+#[cfg(feature = "sqlite")]
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::ExecutionStatus;
 
@@ -12,6 +13,7 @@ use super::support::{
     Counter, body, config, define, done, request, start, submit, task, until, wait,
 };
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn two_runners_that_finish_two_parents_at_once_start_the_child_once() {
     let folder = tempfile::tempdir().unwrap();
