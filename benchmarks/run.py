@@ -1,8 +1,9 @@
 """Measures the workloads against the limits of this machine: `make bench`.
 
-    python benchmarks/run.py [--quick] [--only W1,W2,…] [--json FILE]
+    python benchmarks/run.py [--quick] [--only W1,W2,…] [--on sqlite,postgres] [--json FILE]
 
-Each workload runs in a process of its own, on a database of its own. The limits (see
+Each workload runs in a process of its own, on a database of its own: SQLite files, and databases of
+a PostgreSQL server of this run's own, both as durable as they are by default. The limits (see
 `benchmarks/limits`) are measured in the same run: what counts is the ratio to them, since machines
 differ and drift.
 """
@@ -10,63 +11,96 @@ differ and drift.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+SERVER = ROOT / "scripts" / "private_postgres.sh"
 
-# What a workload's figure is compared with: (its limit, the share of the limit that is the target).
-#   W1: a chain of three costs four commits; the figure is a time, so less is better.
-TARGETS = {"W1": 1.5, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
+ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W8", "W9", "W10", "W11"]
+
+#: What a workload's first figure may be of its limit: at most for W1, a time, else at least.
+#:   W1: a chain of three costs four commits.
+SHARES = {
+    "sqlite": {"W1": 1.5, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35},
+    "postgres": {"W1": 2.0, "W2": 0.2, "W2-threads": 0.2, "W3": 0.2},
+}
+
+#: Figures with a bound of their own: (figure, most) or (figure, least).
+AT_MOST = {
+    ("sqlite", "W4", "more_than_w1_us"): 3000,
+    ("postgres", "W4", "more_than_w1_us"): 3000,
+    ("sqlite", "W5", "first_result_ms"): 120,
+    ("sqlite", "W5", "import_ms"): 20,
+    ("sqlite", "W5", "memory_mb"): 40,
+    ("sqlite", "W5", "idle_cpu_percent"): 0.3,
+    ("postgres", "W5", "idle_queries_per_s"): 0.5,
+    ("sqlite", "W8", "resumed_after_s"): 2,
+    ("postgres", "W8", "resumed_after_s"): 2,
+    ("postgres", "W10", "start_elsewhere_p50_ms"): 10,
+}
+AT_LEAST = {
+    ("sqlite", "W4", "executions_per_s"): 1000,
+    ("postgres", "W4", "executions_per_s"): 400,
+    ("sqlite", "W9", "of_one_process"): 0.7,
+    ("postgres", "W10", "of_one_process"): 1.0,
+}
+
+Figures = dict[str, Any]
 
 
-def limits(directory: Path, *, quick: bool) -> dict[str, Any]:
-    """Build and run the Rust program that measures what the database can do."""
+def limits(places: dict[str, str], *, quick: bool) -> Figures:
+    """Build and run the Rust program that measures what the databases can do."""
     manifest = HERE / "limits" / "Cargo.toml"
     build = ["cargo", "build", "--release", "--quiet", "--manifest-path", str(manifest)]
     subprocess.run(build, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(TARGET)})
-    command = [str(TARGET / "release" / "cloacina-limits"), "--sqlite", str(directory)]
+    command = [str(TARGET / "release" / "cloacina-limits")]
+    for database, where in places.items():
+        command += [f"--{database}", where]
     output = subprocess.run(
         command + (["--quick"] if quick else []), check=True, stdout=subprocess.PIPE
     ).stdout
-    result: dict[str, Any] = json.loads(output)
-    return result
+    measured: Figures = json.loads(output)
+    return {database: measured[database]["limit"] for database in places}
 
 
-def run(workload: str, directory: Path, *, quick: bool) -> dict[str, Any]:
+def run(workload: str, where: str, *, quick: bool) -> Figures:
     """Run one workload in a fresh process."""
-    command = [sys.executable, str(HERE / "workloads.py"), workload, str(directory)]
+    command = [sys.executable, str(HERE / "workloads.py"), workload, where]
     if quick:
         command.append("--quick")
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    result: dict[str, Any] = json.loads(output)
-    return result
+    figures: Figures = json.loads(output)
+    return figures
 
 
-def rust_tasks(directory: Path, *, quick: bool) -> dict[str, Any]:
+def rust_tasks(database: str, where: str, profile: str, *, quick: bool) -> dict[str, Figures]:
     """W1 to W3 with tasks in Rust, by the example `workloads` of the crate."""
-    build = ["cargo", "build", "--release", "--quiet", "--package", "cloacina"]
+    build = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "workloads"]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
-    subprocess.run([*build, "--example", "workloads"], check=True, cwd=ROOT, env=environment)
-    program = TARGET / "release" / "examples" / "workloads"
-    command = [str(program), f"sqlite:///{directory / 'rust.db'}"]
-    output = subprocess.run(
-        command + (["--quick"] if quick else []), check=True, stdout=subprocess.PIPE
-    ).stdout
-    result: dict[str, Any] = json.loads(output)
+    subprocess.run([*build, "--profile", profile], check=True, cwd=ROOT, env=environment)
+    folder = "debug" if profile == "dev" else profile
+    program = TARGET / folder / "examples" / "workloads"
+    url = f"sqlite:///{Path(where) / 'rust.db'}" if database == "sqlite" else where
+    command = [str(program), url, *(["--quick"] if quick else [])]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    result: dict[str, Figures] = json.loads(output)
     return result
 
 
-def python_share(workload: str, python: dict[str, Any], rust: dict[str, Any]) -> float:
+def share_of_python(workload: str, python: Figures, rust: Figures) -> float:
     """What part of the time of a workload with Python tasks would go if they were Rust ones."""
     if workload == "W1":
         return float(1 - rust["p50_us"] / python["p50_us"])
@@ -74,82 +108,122 @@ def python_share(workload: str, python: dict[str, Any], rust: dict[str, Any]) ->
     return float(1 - python[per_s] / rust[per_s])
 
 
-def ratio(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> float | None:
+def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
     """The figure as a multiple of its limit."""
-    commit_us = limit["commit"]["p50_us"]
     if workload == "W1":
-        return float(figures["p50_us"] / (4 * commit_us))
+        return float(figures["p50_us"] / (4 * limit["commit_us"]))
     if workload.startswith("W2"):
         return float(figures["executions_per_s"] / limit["W2"]["executions_per_s"])
-    if workload == "W3":
+    if workload in ("W3", "W11"):
         return float(figures["tasks_per_s"] / limit["W3"]["tasks_per_s"])
     return None
 
 
-def row(workload: str, figures: dict[str, Any], limit: dict[str, Any]) -> str:
-    """One line of the table."""
+def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
+    """What was asked of the figures, and whether they give it."""
+    share, target = figures.get("ratio_to_limit"), SHARES[database].get(workload)
+    if share is not None:
+        asked = ""
+        if target is not None:
+            met = share <= target if workload == "W1" else share >= target
+            asked = f" (target {target}: {'met' if met else 'missed'})"
+        yield f"{share:.2f} of the limit{asked}"
+    for name, figure in figures.items():
+        most, least = (
+            AT_MOST.get((database, workload, name)),
+            AT_LEAST.get((database, workload, name)),
+        )
+        if most is not None:
+            yield f"{name}: target at most {most}: {'met' if figure <= most else 'missed'}"
+        if least is not None:
+            yield f"{name}: target at least {least}: {'met' if figure >= least else 'missed'}"
+
+
+def show(database: str, workload: str, figures: Figures) -> None:
+    """One line of the table, and one for its targets."""
     shown = ", ".join(
-        f"{name} {value:,.1f}"
+        f"{name} {value:,.1f}" if value >= 10 else f"{name} {value:,.3f}"
         for name, value in figures.items()
-        if isinstance(value, int | float) and name != "ratio_to_limit"
+        if name != "ratio_to_limit"
     )
-    share = ratio(workload, figures, limit)
-    if share is None:
-        return f"{workload:11} {shown}"
-    target = TARGETS[workload]
-    met = share <= target if workload == "W1" else share >= target
-    verdict = "met" if met else "missed"
-    judged = f"{share:.2f} of the limit; target {target} of the limit: {verdict}"
-    return f"{workload:11} {shown}\n{'':11} {judged}"
+    print(f"{database:9} {workload:11} {shown}")
+    judged = "; ".join(verdicts(database, workload, figures))
+    if judged:
+        print(f"{'':21} {judged}", flush=True)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL server of this run's own, as durable as by default."""
+    # Its user is not ours: the folder must be one that everybody may enter.
+    folder = Path(tempfile.mkdtemp(prefix="cloaca-bench-", dir=os.environ.get("CLOACA_BENCH_DIR")))
+    folder.chmod(0o755)
+    try:
+        started = subprocess.run(
+            [str(SERVER), "start", str(folder)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        yield started.stdout.strip()
+    finally:
+        subprocess.run([str(SERVER), "stop", str(folder), "immediate"], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
     """Measure, print one table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller workloads, for a smoke test")
-    parser.add_argument("--only", default="W1,W2,W2-threads,W3,W5", help="which workloads")
+    parser.add_argument("--only", default=",".join(ORDER), help="which workloads")
+    parser.add_argument("--on", default="sqlite,postgres", help="on which databases")
+    parser.add_argument("--no-limits", action="store_true", help="measure without the limits")
+    parser.add_argument("--rust-profile", default="release", help="how to build the Rust tasks")
     parser.add_argument("--json", type=Path, default=HERE / "results.json", help="where to write")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=TARGET) as folder:
-        directory = Path(folder)
-        measured = limits(directory, quick=options.quick)
-        limit = simplify(measured)
-        print(
-            f"limits      commit {limit['commit']['p50_us']:.0f} us, "
-            f"W2 rows {limit['W2']['executions_per_s']:,.0f} executions/s, "
-            f"W3 rows {limit['W3']['tasks_per_s']:,.0f} tasks/s"
-        )
-        results: dict[str, Any] = {}
-        for workload in options.only.split(","):
-            results[workload] = run(workload, directory, quick=options.quick)
-            share = ratio(workload, results[workload], limit)
-            if share is not None:
-                results[workload]["ratio_to_limit"] = round(share, 3)
-            print(row(workload, results[workload], limit), flush=True)
-        rust = rust_tasks(directory, quick=options.quick)
-        for workload, figures in rust.items():
-            figures["ratio_to_limit"] = round(ratio(workload, figures, limit) or 0, 3)
-            print(row(workload, figures, limit).replace(workload, f"{workload} in Rust", 1))
-            if workload in results:
-                share = python_share(workload, results[workload], figures)
-                results[workload]["share_of_python"] = round(share, 3)
-                print(f"{'':11} the share of Python in the cost of {workload}: {share:.0%}")
-    report = {
+    databases, workloads = options.on.split(","), options.only.split(",")
+    report: Figures = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
-        "sqlite": {"limit": limit, "workloads": results, "rust_workloads": rust},
     }
+    TARGET.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        places: dict[str, str] = {}
+        if "sqlite" in databases:
+            folder = tempfile.TemporaryDirectory(prefix="bench-", dir=TARGET)
+            places["sqlite"] = stack.enter_context(folder)
+        if "postgres" in databases:
+            places["postgres"] = stack.enter_context(server())
+        measured = {} if options.no_limits else limits(places, quick=options.quick)
+        for database, where in places.items():
+            limit = measured.get(database)
+            if limit is not None:
+                print(
+                    f"{database:9} limits      commit {limit['commit_us']:.0f} us, "
+                    f"W2 rows {limit['W2']['executions_per_s']:,.0f} executions/s, "
+                    f"W3 rows {limit['W3']['tasks_per_s']:,.0f} tasks/s",
+                    flush=True,
+                )
+            results: dict[str, Figures] = {}
+            for workload in workloads:
+                figures = results[workload] = run(workload, where, quick=options.quick)
+                share = None if limit is None else ratio(workload, figures, limit)
+                if share is not None:
+                    figures["ratio_to_limit"] = round(share, 3)
+                show(database, workload, figures)
+            report[database] = {"limit": limit, "workloads": results}
+            rust: dict[str, Figures] = {}
+            if {"W1", "W2", "W3"} & results.keys():
+                rust = rust_tasks(database, where, options.rust_profile, quick=options.quick)
+            for workload, figures in rust.items():
+                share = None if limit is None else ratio(workload, figures, limit)
+                if share is not None:
+                    figures["ratio_to_limit"] = round(share, 3)
+                show(database, f"{workload} Rust", figures)
+                if workload in results:
+                    part = share_of_python(workload, results[workload], figures)
+                    figures["share_of_python"] = round(part, 3)
+                    print(f"{'':21} Python's share in the cost of {workload}: {part:.0%}")
+            if rust:
+                report[database]["rust_workloads"] = rust
     options.json.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def simplify(measured: dict[str, Any]) -> dict[str, Any]:
-    """The three figures that the workloads are compared with, for SQLite with synchronous=FULL."""
-    limit = measured["sqlite"]["limit"]
-    return {
-        "commit": {"p50_us": limit["commit_us"]},
-        "W2": {"executions_per_s": limit["W2"]["executions_per_s"]},
-        "W3": {"tasks_per_s": limit["W3"]["tasks_per_s"]},
-    }
 
 
 if __name__ == "__main__":

@@ -1,95 +1,100 @@
 """The workloads, each run by `run.py` in a process of its own.
 
-    python benchmarks/workloads.py W1 DIRECTORY [--quick]
+    python benchmarks/workloads.py W1 PLACE [--quick]
 
-Prints one JSON object. Tasks do nothing, so that what is measured is the engine. Every result
-counted is durable.
+PLACE is a folder for SQLite files, or the URL of a PostgreSQL server. Prints one JSON object. Tasks
+do nothing, so that what is measured is the engine. Every result counted is durable.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import crowd
+import place
+
 import cloaca
+
+Figures = dict[str, Any]
+
+
+def nothing(context: cloaca.Context) -> None:
+    """What most tasks do."""
 
 
 def define() -> None:
-    """The three workflows that the workloads use."""
+    """The workflows that the workloads use."""
     with cloaca.WorkflowBuilder("single"):
-
-        @cloaca.task(id="only")
-        def only(context: cloaca.Context) -> None:
-            pass
+        cloaca.task(id="only")(nothing)
 
     with cloaca.WorkflowBuilder("chain"):
+        for name, dependencies in [("one", []), ("two", ["one"]), ("three", ["two"])]:
+            cloaca.task(id=name, dependencies=dependencies)(nothing)
 
-        @cloaca.task(id="one")
-        def one(context: cloaca.Context) -> None:
-            pass
+    with cloaca.WorkflowBuilder("large"):
+        # 100 KB of JSON.
+        payload = [{"name": f"item {number}", "value": number} for number in range(2700)]
 
-        @cloaca.task(id="two", dependencies=["one"])
-        def two(context: cloaca.Context) -> None:
-            pass
+        @cloaca.task(id="write")
+        def write(context: cloaca.Context) -> None:
+            context["payload"] = payload
 
-        @cloaca.task(id="three", dependencies=["two"])
-        def three(context: cloaca.Context) -> None:
-            pass
+        cloaca.task(id="pass", dependencies=["write"])(nothing)
 
-    with cloaca.WorkflowBuilder("fan") as builder:
+        @cloaca.task(id="read", dependencies=["pass"])
+        def read(context: cloaca.Context) -> None:
+            assert len(context["payload"]) == len(payload)
 
-        def nothing(context: cloaca.Context) -> None:
-            pass
-
-        builder.add_task(cloaca.task(id="first")(nothing))
-        middle = [f"middle{index}" for index in range(8)]
-        for name in middle:
-
-            def work(context: cloaca.Context) -> None:
-                pass
-
-            builder.add_task(cloaca.task(id=name, dependencies=["first"])(work))
-
-        def end(context: cloaca.Context) -> None:
-            pass
-
-        builder.add_task(cloaca.task(id="last", dependencies=middle)(end))
+    for name, width in [("fan", 8), ("wide", 10_000), ("wide-quick", 300)]:
+        with cloaca.WorkflowBuilder(name):
+            middle = [f"middle{index}" for index in range(width)]
+            cloaca.task(id="first")(nothing)
+            for task in middle:
+                cloaca.task(id=task, dependencies=["first"])(nothing)
+            cloaca.task(id="last", dependencies=middle)(nothing)
 
 
-def chain(runner: cloaca.DefaultRunner, *, quick: bool) -> dict[str, Any]:
-    """W1: a chain of three, one execution at a time, from submit to result."""
+def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[float]:
+    """Microseconds from submit to result, of executions one at a time."""
     times = []
-    for _ in range(50 if quick else 500):
+    for _ in range(count):
         start = time.perf_counter()
-        result = runner.execute("chain")
+        result = runner.execute(workflow)
         times.append((time.perf_counter() - start) * 1e6)
         assert result.status == "Completed"
-    return {"p50_us": statistics.median(times), "p99_us": sorted(times)[len(times) * 99 // 100]}
+    return sorted(times)
 
 
-def single(runner: cloaca.DefaultRunner, *, quick: bool) -> dict[str, Any]:
-    """W2: many one-task executions submitted at once, to the last result."""
-    count = 200 if quick else 2000
+def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> float:
+    """Executions per second of `count` that are submitted at once, to the last result."""
     start = time.perf_counter()
-    handles = runner.submit_many(("single", None) for _ in range(count))
-    for handle in handles:
+    for handle in runner.submit_many((workflow, None) for _ in range(count)):
         assert handle.result().status == "Completed"
-    return {"executions_per_s": count / (time.perf_counter() - start)}
+    return count / (time.perf_counter() - start)
 
 
-def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> dict[str, Any]:
+def chain(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W1: a chain of three, one execution at a time, from submit to result."""
+    times = one_by_one(runner, "chain", 20 if quick else 500)
+    return {"p50_us": statistics.median(times), "p99_us": times[len(times) * 99 // 100]}
+
+
+def single(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W2: many one-task executions submitted at once, to the last result."""
+    return {"executions_per_s": all_at_once(runner, "single", 100 if quick else 2000)}
+
+
+def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W2 again, submitted one by one from eight threads."""
-    each = 25 if quick else 250
-    handles: list[Any] = []
+    each = 10 if quick else 250
+    handles: list[cloaca.WorkflowHandle] = []
 
     def submit() -> None:
         handles.extend([runner.submit("single") for _ in range(each)])
@@ -105,90 +110,49 @@ def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> dict[str, An
     return {"executions_per_s": 8 * each / (time.perf_counter() - start)}
 
 
-def fan(runner: cloaca.DefaultRunner, *, quick: bool) -> dict[str, Any]:
+def fan(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W3: executions of ten tasks, one into eight into one."""
-    count = 30 if quick else 300
-    start = time.perf_counter()
-    for handle in runner.submit_many(("fan", None) for _ in range(count)):
-        assert handle.result().status == "Completed"
-    return {"tasks_per_s": 10 * count / (time.perf_counter() - start)}
+    return {"tasks_per_s": 10 * all_at_once(runner, "fan", 10 if quick else 300)}
 
 
-COLD = """
-import cloaca
-with cloaca.WorkflowBuilder("w"):
-    @cloaca.task(id="only")
-    def only(context):
-        context["done"] = True
-with cloaca.DefaultRunner("sqlite:///" + {path!r}) as runner:
-    assert runner.execute("w").final_context["done"]
-"""
-
-IDLE = """
-import os, time, cloaca
-with cloaca.WorkflowBuilder("w"):
-    @cloaca.task(id="only")
-    def only(context):
-        pass
-with cloaca.DefaultRunner("sqlite:///" + {path!r}) as runner:
-    runner.execute("w")
-    before, start = os.times(), time.monotonic()
-    time.sleep({seconds})
-    after, end = os.times(), time.monotonic()
-    used = after.user + after.system - before.user - before.system
-    with open("/proc/self/status") as status:
-        memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    print(100 * used / (end - start), memory / 1024)
-"""
+def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W4: a chain of three with 100 KB of JSON, alone (and W1 beside it), and 200 at once."""
+    count = 3 if quick else 100
+    alone = statistics.median(one_by_one(runner, "large", count))
+    small = statistics.median(one_by_one(runner, "chain", count))
+    rate = all_at_once(runner, "large", 5 if quick else 200)
+    return {"p50_us": alone, "more_than_w1_us": alone - small, "executions_per_s": rate}
 
 
-def cold(directory: Path, *, quick: bool) -> dict[str, Any]:
-    """W5: from nothing to the first result; import; memory and processor time of an idle runner."""
-
-    def timed(code: str) -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-        return (time.perf_counter() - start) * 1e3
-
-    def fresh() -> str:
-        return tempfile.mktemp(suffix=".db", dir=directory)
-
-    rounds = 3 if quick else 15
-    bare = statistics.median(timed("pass") for _ in range(rounds))
-    imported = statistics.median(timed("import cloaca") for _ in range(rounds))
-    first = statistics.median(timed(COLD.format(path=fresh())) for _ in range(rounds))
-    code = IDLE.format(path=fresh(), seconds=2 if quick else 20)
-    answer = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
-    cpu, memory = map(float, answer.stdout.split())
-    return {
-        "first_result_ms": first,
-        "import_ms": imported - bare,
-        "idle_cpu_percent": cpu,
-        "memory_mb": memory,
-    }
+def wide(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W11: one execution with a fan-out of 10,000 tasks into one."""
+    workflow, tasks = ("wide-quick", 302) if quick else ("wide", 10_002)
+    rate = tasks * all_at_once(runner, workflow, 1)
+    with Path("/proc/self/status").open() as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return {"tasks_per_s": rate, "peak_memory_mb": peak / 1024}
 
 
-WORKLOADS: dict[str, Callable[..., dict[str, Any]]] = {
+WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W1": chain,
     "W2": single,
     "W2-threads": single_threads,
     "W3": fan,
+    "W4": large,
+    "W11": wide,
 }
 
 
 def main() -> None:
-    """Run the workload of the command line; three rounds, the median by its first figure."""
-    name, directory, quick = sys.argv[1], Path(sys.argv[2]), "--quick" in sys.argv
-    if name == "W5":
-        print(json.dumps(cold(directory, quick=quick)))
+    """Run the workload of the command line; of several rounds, the median by its first figure."""
+    name, where, quick = sys.argv[1], sys.argv[2], "--quick" in sys.argv
+    if name in crowd.WORKLOADS:
+        print(json.dumps(crowd.WORKLOADS[name](where, quick=quick)))
         return
     define()
     rounds = []
-    for number in range(1 if quick else 5):
-        path = directory / f"{name}-{os.getpid()}-{number}.db"
-        with cloaca.DefaultRunner(f"sqlite:///{path}") as runner:
+    for _ in range(1 if quick else 5):
+        with cloaca.DefaultRunner(place.fresh(where, name)) as runner:
             # Once before it counts: threads are started, code and caches are warm.
             WORKLOADS[name](runner, quick=True)
             rounds.append(WORKLOADS[name](runner, quick=quick))

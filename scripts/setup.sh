@@ -78,6 +78,11 @@ if [ ! -f "$stamp" ]; then
     checksum >"$stamp"
 fi
 
+# The tests want a real transaction pooler; without one, that test is skipped.
+if [ "$name" = test ] && [ -n "$profile" ] && ! [ -x /usr/sbin/pgbouncer ]; then
+    install_debian pgbouncer || say "pgbouncer is not there: its test will be skipped; hint: apt-get install pgbouncer"
+fi
+
 [ -n "$profile" ] || exit 0
 
 # rustup puts cargo here, and a shell that was not started anew does not know it yet.

@@ -21,22 +21,68 @@ SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
 SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
 
 
+class Server:
+    """A PostgreSQL server of one's own."""
+
+    def __init__(self) -> None:
+        # Its user is not ours: the folder must be one that everybody may enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
+        self.folder.chmod(0o755)
+        self.url = self.start()
+
+    def start(self) -> str:
+        """Start it, after a stop on the same port, and give its URL."""
+        command = [str(SERVER_SCRIPT), "start", str(self.folder)]
+        environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
+        started = subprocess.run(
+            command, check=True, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        return started.stdout.strip()
+
+    def stop(self, mode: str) -> None:
+        """Stop it and wait until it has ended."""
+        subprocess.run([str(SERVER_SCRIPT), "stop", str(self.folder), mode], check=True)
+
+    def stop_in_background(self, mode: str) -> subprocess.Popen[str]:
+        """Begin to stop it."""
+        return subprocess.Popen([str(SERVER_SCRIPT), "stop", str(self.folder), mode], text=True)
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """Run SQL as the superuser; what it answers, a line for a row."""
+        url = f"{self.url.rpartition('/')[0]}/{database}"
+        command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align"]
+        command += ["--set", "ON_ERROR_STOP=1", url, "--command", text]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return answer.stdout.strip()
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of this test run's own."""
-    # Its user is not ours: the folder must be one that everybody may enter.
-    folder = Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
-    folder.chmod(0o755)
-    environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
-    command = [str(SERVER_SCRIPT), "start", str(folder)]
-    started = subprocess.run(
-        command, check=True, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield started.stdout.strip()
-    finally:
-        subprocess.run([str(SERVER_SCRIPT), "stop", str(folder), "immediate"], check=True)
-        shutil.rmtree(folder, ignore_errors=True)
+def server() -> Iterator[Server]:
+    """A PostgreSQL server of this test run's own."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def private_server() -> Iterator[Server]:
+    """A PostgreSQL server of one test's own, to stop and start."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres(server: Server) -> str:
+    """The URL of a fresh database on PostgreSQL."""
+    name = f"t{uuid.uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    return f"{server.url.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -44,11 +90,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh database, once on each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    server = request.getfixturevalue("postgres")
-    name = f"t{uuid.uuid4().hex}"
-    create = ["psql", "--quiet", "--no-psqlrc", server, "--command", f"CREATE DATABASE {name}"]
-    subprocess.run(create, check=True)
-    return f"{server.rpartition('/')[0]}/{name}"
+    url: str = request.getfixturevalue("postgres")
+    return url
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
     "enable_recovery": True,
     "heartbeat_interval_us": 5_000_000,
     "lease_ttl_us": 15_000_000,
+    "stall_threshold_us": None,
     "max_rescues": 3,
     "max_context_bytes": 1 << 24,
     "shutdown_timeout_us": 30_000_000,

@@ -27,6 +27,7 @@ DEFAULTS = {
     "max_concurrent_async_tasks": 1000,
     "heartbeat_interval": 5,
     "lease_ttl": 15,
+    "stall_threshold": None,
     "max_rescues": 3,
     "max_context_bytes": 16 * 1024 * 1024,
     "shutdown_timeout": 30,

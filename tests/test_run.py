@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -275,8 +276,15 @@ def test_nothing_is_printed_on_import_or_run(script):
     assert process.returncode == 0
 
 
-def test_the_benchmark_does_not_rot(tmp_path: Path):
-    workloads = Path(__file__).parent.parent / "benchmarks" / "workloads.py"
-    for workload in ["W1", "W2", "W2-threads", "W3"]:
-        command = [sys.executable, str(workloads), workload, str(tmp_path), "--quick"]
-        subprocess.run(command, check=True, timeout=100, stdout=subprocess.DEVNULL)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_benchmark_does_not_rot(tmp_path: Path, kind: str):
+    program = Path(__file__).parent.parent / "benchmarks" / "run.py"
+    report = tmp_path / "results.json"
+    command = [sys.executable, str(program), "--quick", "--no-limits", "--rust-profile", "dev"]
+    command += ["--on", kind, "--json", str(report)]
+    subprocess.run(command, check=True, timeout=290, stdout=subprocess.DEVNULL)
+    figures = json.loads(report.read_text())[kind]
+    assert len(figures["workloads"]) == 10
+    assert all(figures["workloads"].values())
+    assert figures["rust_workloads"].keys() == {"W1", "W2", "W3"}

@@ -58,6 +58,7 @@ from cloaca._runner import DefaultRunner
 from cloaca._status import TaskStatus, WorkflowStatus
 from cloaca._task import external_task, task
 from cloaca._task_handle import TaskHandle
+from cloaca._tenants import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
 from cloaca._vars import get_backend, var, var_or
 from cloaca._workflow import Workflow
 
@@ -73,6 +74,7 @@ __all__ = [
     "ConnectionError",
     "Context",
     "ContextError",
+    "DatabaseAdmin",
     "DatabaseError",
     "DefaultRunner",
     "DefaultRunnerConfig",
@@ -98,6 +100,9 @@ __all__ = [
     "TaskStatus",
     "TaskTimeoutError",
     "TaskValidationError",
+    "Tenant",
+    "TenantConfig",
+    "TenantCredentials",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",

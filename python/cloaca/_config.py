@@ -33,6 +33,7 @@ class DefaultRunnerConfig:
     enable_recovery: bool
     heartbeat_interval: float
     lease_ttl: float
+    stall_threshold: float | None
     max_rescues: int
     max_context_bytes: int
     shutdown_timeout: float
@@ -69,6 +70,7 @@ class DefaultRunnerConfig:
         max_concurrent_async_tasks: int = default_value(1000),
         heartbeat_interval: float = default_value(5.0),
         lease_ttl: float = default_value(15.0),
+        stall_threshold: float | None = default_value(None),
         max_rescues: int = default_value(3),
         max_context_bytes: int = default_value(16 * 1024 * 1024),
         shutdown_timeout: float = default_value(30.0),
@@ -103,6 +105,9 @@ class DefaultRunnerConfig:
             heartbeat_interval: How often the runner's lease is extended, in seconds.
             lease_ttl: How long a claim lives without a heartbeat, in seconds; at least twice
                 `heartbeat_interval`.
+            stall_threshold: A task that has run for so many seconds without a sign of life is named
+                in the log, once; `None` for twice `lease_ttl`. `TaskHandle.heartbeat`,
+                `set_progress` and `is_cancelled` are signs of life.
             max_rescues: How often one task may be taken back from dead runners before it fails.
             max_context_bytes: What one task may write to the context, in bytes.
             shutdown_timeout: How long running tasks may take at shutdown, in seconds.

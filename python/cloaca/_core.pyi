@@ -14,6 +14,7 @@ from typing import Any, final, overload
 
 __all__ = [
     "Context",
+    "DatabaseAdmin",
     "Execution",
     "Outcome",
     "Port",
@@ -22,6 +23,7 @@ __all__ = [
     "Workflow",
     "__version__",
     "after_fork_child",
+    "check_tenant",
     "nearest",
     "now_us",
     "set_encoder",
@@ -180,6 +182,7 @@ class Work:
     def token(self) -> int: ...
     @property
     def timeout_us(self) -> int | None: ...
+    def beat(self) -> None: ...
     def is_cancelled(self) -> bool: ...
 
 @final
@@ -213,6 +216,9 @@ class Runner:
 
     def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
         """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
+
+    def tenant(self, schema: str, database_url: str | None = None) -> Runner:
+        """A runner for a tenant's schema, which shares this one's workers and connections."""
 
     @property
     def location(self) -> str:
@@ -341,3 +347,24 @@ def set_encoder(encode: Any) -> None:
     """
 
 def nearest(typed: str, known: list[str]) -> str | None: ...
+
+@final
+class DatabaseAdmin:
+    """Makes, lists, migrates and removes tenants. Holds no connection."""
+
+    def __new__(cls, database_url: str) -> DatabaseAdmin: ...
+    @property
+    def location(self) -> str: ...
+    def create_tenant(
+        self, schema_name: str, username: str, password: str | None
+    ) -> tuple[str, str, str, str]:
+        """Username, password, schema and connection string."""
+
+    def remove_tenant(self, schema_name: str, username: str, force: bool) -> None: ...
+    def list_tenants(self) -> list[tuple[str, str | None]]:
+        """Schemas, and the role that was made for each."""
+
+    def migrate_tenant(self, schema_name: str) -> None: ...
+
+def check_tenant(schema_name: str, username: str, password: str | None = None) -> None:
+    """Check what a tenant is to be, without a database."""

@@ -8,6 +8,7 @@ from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
 from cloaca._result import WorkflowResult
 from cloaca._submission import request, request_of
+from cloaca._tenant_methods import TenantMethods
 from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from cloaca._closing import Closing
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
+    from cloaca._start import Started
     from cloaca._workflow import Workflow
 
 # Seconds that threads get to end once the engine has stopped.
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods):
+class DefaultRunner(ControlMethods, TenantMethods):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -69,8 +71,12 @@ class DefaultRunner(ControlMethods):
         from cloaca._start import start
 
         self._crew: Any = None
+        self.begin(start(database_url, config, schema))
+
+    def begin(self, started: Started) -> None:
+        """Take a started engine over. Private."""
+        TenantMethods.__init__(self)
         self._shut = False
-        started = start(database_url, config, schema)
         self._core = started.core
         self._crew = started.crew
         self._waiters = started.waiters
@@ -276,9 +282,14 @@ class DefaultRunner(ControlMethods):
 
         Since 0.1.
         """
-        registry.remove_runner(self)
+        tenants = self.tenants()
+        for runner in (self, *tenants):
+            registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
         self._core.stop(round(grace * 1_000_000))
+        for tenant in tenants:
+            # The engine has stopped them too.
+            tenant.shutdown(timeout=0)
         self._shut = True
         self._closing.ask()
         self._waiters.close()
@@ -387,7 +398,8 @@ class DefaultRunner(ControlMethods):
 
         Nothing is lost.
         """
-        if self._crew is None or self._shut:
+        # A tenant's runner is its parent's to shut down.
+        if self._crew is None or self._shut or self._crew.is_guest:
             return
         import warnings
 

@@ -108,6 +108,9 @@ SETTINGS: dict[str, Setting] = {
     "enable_recovery": Setting(bool, to_engine=("enable_recovery", 0)),
     "heartbeat_interval": Setting(float, 0.01, to_engine=("heartbeat_interval_us", _SECOND)),
     "lease_ttl": Setting(float, 0.02, to_engine=("lease_ttl_us", _SECOND)),
+    "stall_threshold": Setting(
+        float, 0.001, is_optional=True, to_engine=("stall_threshold_us", _SECOND)
+    ),
     "max_rescues": Setting(int, 0, 1_000_000, to_engine=("max_rescues", 0)),
     "max_context_bytes": Setting(int, 1, to_engine=("max_context_bytes", 0)),
     "shutdown_timeout": Setting(float, 0, to_engine=("shutdown_timeout_us", _SECOND)),

@@ -15,16 +15,31 @@ from cloaca._lifecycle import note_location
 from cloaca._log import prepare
 from cloaca._supervisor import Crew
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class GuestCrew:
+    """The threads of a tenant's runner: those of the runner that made it, which ends them."""
+
+    is_guest = True
+
+    def join(self, timeout: float) -> None:
+        """They go on."""
 
 
 class Started:
     """The parts of a running runner."""
 
-    def __init__(self, core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> None:
+    def __init__(
+        self, core: _core.Runner, config: DefaultRunnerConfig, crew: Crew | GuestCrew
+    ) -> None:
         self.core = core
         self.config = config
-        self.crew = Crew(core, log_level)
+        self.crew = crew
         self.waiters = Waiters(core)
         self.closing = Closing()
         self.lock = threading.Lock()
@@ -64,14 +79,32 @@ def start(
     if schema is None:
         core = _core.Runner(database_url, settings)
     else:
-        core = _open_schema(database_url, settings, schema)
+        core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
     note_location(core.location if "://" in core.location else database_url)
-    started = Started(core, config, log_level)
-    started.crew.start()
+    crew = Crew(core, log_level)
+    started = Started(core, config, crew)
+    crew.start()
     return started
 
 
-def abandon(core: _core.Runner, crew: Crew) -> None:
+def start_tenant(
+    parent: _core.Runner, config: DefaultRunnerConfig, schema: str, database_url: str | None
+) -> Started:
+    """Opens a tenant's schema with the workers and connections of another runner.
+
+    Raises:
+        ConfigurationError: An argument is not valid.
+        DatabaseError: The schema cannot be opened.
+    """
+    if database_url is not None and not isinstance(database_url, str):
+        raise ConfigurationError(
+            f"the database URL must be a string, not {type(database_url).__name__}"
+        )
+    core = _open_schema(schema, lambda: parent.tenant(schema, database_url))
+    return Started(core, config, GuestCrew())
+
+
+def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
     """Stops an engine that nobody can reach any more, without waiting for it."""
 
     def stop() -> None:
@@ -84,7 +117,7 @@ def abandon(core: _core.Runner, crew: Crew) -> None:
         return  # the interpreter ends, and with it everything
 
 
-def _open_schema(database_url: str, settings: str, schema: str) -> _core.Runner:
+def _open_schema(schema: str, open_runner: Callable[[], _core.Runner]) -> _core.Runner:
     if not isinstance(schema, str):
         raise ConfigurationError(f"Schema name must be a string, not {type(schema).__name__}")
     if not schema:
@@ -96,7 +129,7 @@ def _open_schema(database_url: str, settings: str, schema: str) -> _core.Runner:
             hint="at most 63 of A-Z a-z 0-9 _, not beginning with a digit",
         )
     try:
-        return _core.Runner(database_url, settings, schema)
+        return open_runner()
     except CloacaException as error:
         raise type(error)(
             f"Failed to create DefaultRunner with schema '{schema}': {error.message}",

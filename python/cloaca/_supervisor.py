@@ -25,6 +25,8 @@ class Crew:
     They hold the engine, but not the `DefaultRunner`, which may go away.
     """
 
+    is_guest = False
+
     def __init__(self, core: Runner, log_level: int) -> None:
         self._core = core
         self._log_level = log_level

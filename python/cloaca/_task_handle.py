@@ -89,6 +89,7 @@ class TaskHandle:
 
         Since 0.1.
         """
+        self._work.beat()
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
@@ -132,6 +133,7 @@ class TaskHandle:
                 f"not {done!r} of {total!r}"
             )
         self._progress = Progress(done, total, message)
+        self._work.beat()
 
     def defer_until(
         self,
@@ -193,6 +195,7 @@ class TaskHandle:
                 holds = await holds
             if holds:
                 return
+            self._work.beat()
             await sleep(seconds)
 
     def _left(self) -> float:

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use cloacina::engine::{Finish, Outcome};
 use cloacina::runner::EngineHandle;
-use cloacina::runtime::{self, Completion, Executor, Message, Notice, Taken, WorkQueue};
+use cloacina::runtime::{
+    self, Completion, Crew, Executor, Message, Notice, Seat, SharedWorkers, Taken, WorkQueue,
+};
 use pyo3::prelude::*;
 
 use crate::port::Bell;
-use crate::supervision::Supervision;
+use crate::supervision::{Event, Supervision};
 use crate::work::Work;
 
 /// The event loop takes as this worker.
@@ -52,7 +54,9 @@ fn ended(
     let Some(token) = work.task_token() else {
         return (Slot::Kept, None); // nobody waits for a callback
     };
-    match engine.queues().of(executor).complete(token) {
+    let seat = work.seat();
+    let queue = seat.map_or_else(|| engine.queues().of(executor), |seat| seat.queue(executor));
+    match queue.complete(token) {
         Completion::Accepted(running) => {
             let ran = engine.now().since(work.entered().max(running.started_at));
             let finish = Finish {
@@ -76,8 +80,21 @@ fn ended(
 
 /// Reports the end of what the event loop ran.
 pub fn finish_async(engine: &EngineHandle, work: &Work, outcome: Outcome) {
-    if let (_, Some(message)) = ended(engine, Executor::Loop, work, outcome) {
-        engine.report(message);
+    let (_, message) = ended(engine, Executor::Loop, work, outcome);
+    report(engine, work.seat(), message);
+    if let Some(shared) = engine.shared_workers()
+        && work.seat().is_some()
+    {
+        shared.finished_async();
+    }
+}
+
+/// Tells the coordinator of the runner whose work it was.
+fn report(engine: &EngineHandle, seat: Option<&Arc<Seat>>, message: Option<Message>) {
+    match (seat, message) {
+        (_, None) => {}
+        (Some(seat), Some(message)) => seat.report(message),
+        (None, Some(message)) => engine.report(message),
     }
 }
 
@@ -93,6 +110,10 @@ pub fn finish_and_next(
     let (slot, message) = ended(engine, Executor::Threads, work, outcome);
     if slot == Slot::Lost {
         return None;
+    }
+    if work.seat().is_some() {
+        report(engine, work.seat(), message);
+        return next_after(py, engine, supervision, worker, None);
     }
     next_after(py, engine, supervision, worker, message)
 }
@@ -116,29 +137,39 @@ fn next_after(
     worker: u64,
     message: Option<Message>,
 ) -> Option<Work> {
+    if let Some(shared) = engine.shared_workers() {
+        report(engine, None, message);
+        return next_shared(py, engine, shared, worker);
+    }
     let queue = engine.queues().of(Executor::Threads);
     let now = || engine.now();
-    let taken = match queue.try_take(worker, now()) {
-        Some(taken) => {
-            if let Some(message) = message {
-                engine.report(message);
-            }
-            taken
+    let taken = if let Some(taken) = queue.try_take(worker, now()) {
+        if let Some(message) = message {
+            engine.report(message);
         }
-        None => py.detach(|| {
+        taken
+    } else {
+        let taken = py.detach(|| {
             if let Some(message) = message {
                 let _coming = queue.coming();
                 engine.report_leading(message);
             }
-            wait(queue, worker, &now)
-        })?,
+            wait(engine, queue, worker, &now)
+        });
+        match (taken, engine.shared_workers()) {
+            (Some(taken), _) => taken,
+            // The first tenant came while this worker waited.
+            (None, Some(shared)) => return next_shared(py, engine, shared, worker),
+            (None, None) => return None,
+        }
     };
     // Taking may have found that more workers are wanted.
     supervision.collect(queue);
-    Some(accept(engine, taken))
+    Some(accept(engine, None, taken))
 }
 
 fn wait(
+    engine: &EngineHandle,
     queue: &WorkQueue,
     worker: u64,
     now: &dyn Fn() -> cloacina::types::Timestamp,
@@ -148,22 +179,60 @@ fn wait(
         if taken.is_some() || queue.is_closed() {
             return taken;
         }
+        if queue.is_shared() {
+            if engine.shared_workers().is_some() {
+                return None;
+            }
+            // The thread that shares it is about to say so.
+            std::thread::yield_now();
+        }
     }
+}
+
+/// The next work of a thread that serves a runner and its tenants. It makes no coordinator's step: another tenant's work
+/// may come while that one waits for its turn at the database.
+fn next_shared(
+    py: Python<'_>,
+    engine: &EngineHandle,
+    shared: &Arc<SharedWorkers>,
+    worker: u64,
+) -> Option<Work> {
+    let taken = shared.try_take(worker).or_else(|| {
+        py.detach(|| {
+            loop {
+                let taken = shared.wait_take(worker, PATIENCE);
+                if taken.is_some() || shared.has_ended() {
+                    return taken;
+                }
+            }
+        })
+    });
+    let (seat, taken) = taken?;
+    Some(accept(engine, Some(seat), taken))
 }
 
 /// What waits for the event loop, at most `limit`.
 pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
+    if let Some(shared) = engine.shared_workers() {
+        let taken = shared.take_async(LOOP_WORKER, limit).into_iter();
+        return taken
+            .map(|(seat, taken)| accept(engine, Some(seat), taken))
+            .collect();
+    }
     let queue = engine.queues().of(Executor::Loop);
     let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
     taken
         .take(limit)
-        .map(|taken| accept(engine, taken))
+        .map(|taken| accept(engine, None, taken))
         .collect()
 }
 
 /// Coroutines that the event loop must cancel, and why.
 pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
-    let notices = engine.queues().of(Executor::Loop).notices(Duration::ZERO);
+    let notices = match engine.shared_workers() {
+        Some(shared) => shared.async_notices(),
+        None => engine.queues().of(Executor::Loop).notices(Duration::ZERO),
+    };
     let named = notices.into_iter().filter_map(|notice| match notice {
         Notice::Overrun { token, .. } => Some(("overrun", token)),
         Notice::Cancelled { token, .. } => Some(("cancelled", token)),
@@ -172,19 +241,50 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
     named.collect()
 }
 
-fn accept(engine: &EngineHandle, taken: Taken) -> Work {
+fn accept(engine: &EngineHandle, seat: Option<Arc<Seat>>, taken: Taken) -> Work {
     if taken.poke {
-        engine.report(Message::Poke);
+        report(engine, seat.as_ref(), Some(Message::Poke));
     }
     if let runtime::Work::Task(_, assignment) = &taken.work
         && assignment.reports_start
     {
-        engine.report(Message::Started {
+        let started = Message::Started {
             execution: assignment.execution,
             task: assignment.task,
             claim: assignment.claim,
             at: engine.now(),
-        });
+        };
+        report(engine, seat.as_ref(), Some(started));
     }
-    Work::new(taken.work, engine.now())
+    Work::new(taken.work, engine.now(), seat)
+}
+
+/// The Python side of workers that several runners share.
+pub struct SharedCrew {
+    supervision: Arc<Supervision>,
+    bell: Bell,
+}
+
+impl SharedCrew {
+    pub const fn new(supervision: Arc<Supervision>, bell: Bell) -> Self {
+        Self { supervision, bell }
+    }
+}
+
+impl Crew for SharedCrew {
+    fn worker_wanted(&self) {
+        self.supervision.push(Event::WorkerWanted);
+    }
+
+    fn interrupt(&self, worker: u64, token: u64) {
+        self.supervision.push(Event::Interrupt { worker, token });
+    }
+
+    fn loop_ready(&self) {
+        self.bell.ring();
+    }
+
+    fn ended(&self) {
+        self.supervision.end();
+    }
 }

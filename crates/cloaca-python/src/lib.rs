@@ -13,6 +13,7 @@ mod request;
 mod runner;
 mod settings;
 mod supervision;
+mod tenants;
 mod waiting;
 mod work;
 mod workflow;
@@ -44,8 +45,8 @@ mod _core {
     #[pymodule_export]
     use super::{
         context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner, work::Work,
-        workflow::Workflow,
+        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner,
+        tenants::DatabaseAdmin, tenants::check_tenant, work::Work, workflow::Workflow,
     };
 
     #[pymodule_init]

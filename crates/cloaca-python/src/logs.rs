@@ -5,12 +5,12 @@
 
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use tracing::field::{Field as Name, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
-use tracing::subscriber::{Interest, NoSubscriber, Subscriber};
+use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Dispatch, Event as LogEvent, Level, Metadata};
 
 use crate::supervision::{Event, Supervision};
@@ -115,19 +115,51 @@ impl Threshold {
     }
 }
 
+/// A subscriber that wants nothing, and is always there.
+///
+/// While a program has a single subscriber, `tracing` asks the thread that first reaches a log line, or changes a level,
+/// for the one of that thread; where it has none, that line is switched off for all. With two, all of them are asked.
+struct Nobody;
+
+impl Subscriber for Nobody {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::OFF)
+    }
+
+    fn event(&self, _: &LogEvent<'_>) {}
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &SpanRecord<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// A way to a runner's queue for the threads of the engine.
+pub fn dispatch(queue: LogQueue) -> Dispatch {
+    static NOBODY: OnceLock<Dispatch> = OnceLock::new();
+    NOBODY.get_or_init(|| Dispatch::new(Nobody));
+    Dispatch::new(queue)
+}
+
 /// The subscriber.
 pub struct LogQueue {
     supervision: Arc<Supervision>,
     threshold: Threshold,
 }
 
-/// With a single subscriber alive, `tracing` asks that of the *calling* thread which log lines are wanted, and remembers
-/// the answer for all threads. Python's threads have none. A second one makes it ask every subscriber.
-static COMPANION: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
-
 impl LogQueue {
-    pub fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
-        LazyLock::force(&COMPANION);
+    pub const fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
         Self {
             supervision,
             threshold,

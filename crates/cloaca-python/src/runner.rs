@@ -11,13 +11,12 @@ use cloacina::runtime::Executor;
 use cloacina::types::{ExecutionStatus, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use tracing::Dispatch;
 
 use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
-use crate::handover;
-use crate::logs::{LogQueue, Threshold};
+use crate::handover::{self, SharedCrew};
+use crate::logs::{self, LogQueue, Threshold};
 use crate::port::Port;
 use crate::request::{self, HandlerParts, SubmitParts};
 use crate::settings::RunnerSettings;
@@ -91,7 +90,7 @@ impl Runner {
         let threshold = Threshold::info();
         let options = OpenOptions {
             config: settings.config(),
-            dispatch: Some(Dispatch::new(LogQueue::new(
+            dispatch: Some(logs::dispatch(LogQueue::new(
                 Arc::clone(&supervision),
                 threshold.clone(),
             ))),
@@ -107,6 +106,27 @@ impl Runner {
             supervision,
             threshold,
             loop_port: Py::new(py, port)?,
+            loop_wanted: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
+        })
+    }
+
+    /// A runner for a tenant's schema, which shares this one's workers and connections.
+    #[pyo3(signature = (schema, database_url=None))]
+    fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
+        let supervision = Arc::clone(&self.supervision);
+        let bell = self.loop_port.get().bell();
+        let engine = gate::call(py, self.birthplace, || {
+            self.engine.open_tenant(schema, database_url, || {
+                Some(Arc::new(SharedCrew::new(supervision, bell)))
+            })
+        })?;
+        Ok(Self {
+            engine: ManuallyDrop::new(engine),
+            birthplace: self.birthplace,
+            supervision: Arc::clone(&self.supervision),
+            threshold: self.threshold.clone(),
+            loop_port: self.loop_port.clone_ref(py),
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
         })

@@ -20,6 +20,8 @@ pub struct RunnerSettings {
     enable_recovery: bool,
     heartbeat_interval_us: u64,
     lease_ttl_us: u64,
+    /// `null`: twice the lease.
+    stall_threshold_us: Option<u64>,
     max_rescues: u32,
     max_context_bytes: u64,
     shutdown_timeout_us: u64,
@@ -57,6 +59,7 @@ impl RunnerSettings {
             enable_recovery: self.enable_recovery,
             heartbeat_interval: Duration::from_micros(self.heartbeat_interval_us),
             lease_ttl: Duration::from_micros(self.lease_ttl_us),
+            stall_threshold: self.stall_threshold_us.map(Duration::from_micros),
             max_rescues: self.max_rescues,
             max_context_bytes: self.max_context_bytes,
             shutdown_timeout: Duration::from_micros(self.shutdown_timeout_us),

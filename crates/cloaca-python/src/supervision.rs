@@ -89,6 +89,10 @@ impl Supervision {
 
     /// Passes the notices of the threads' queue on, and its end.
     pub fn collect(&self, threads: &WorkQueue) {
+        // Then whoever shares it collects.
+        if threads.is_shared() {
+            return;
+        }
         for notice in threads.notices(Duration::ZERO) {
             match notice {
                 Notice::WorkerWanted => self.push(Event::WorkerWanted),
@@ -98,9 +102,14 @@ impl Supervision {
             }
         }
         if threads.is_closed() {
-            self.inner.lock().closed = true;
-            self.arrived.notify_all();
+            self.end();
         }
+    }
+
+    /// Nothing more will come.
+    pub fn end(&self) {
+        self.inner.lock().closed = true;
+        self.arrived.notify_all();
     }
 
     /// Everything that waits, as soon as there is something. Empty: there will be nothing more.

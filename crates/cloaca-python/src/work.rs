@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{self, Assignment, Callback};
+use cloacina::runtime::{self, Assignment, Callback, Seat};
 use cloacina::types::{Delta, Failure, Timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,6 +23,8 @@ enum Item {
 pub struct Work {
     item: Item,
     entered: Timestamp,
+    /// Whose it is, where several runners share the workers.
+    seat: Option<Arc<Seat>>,
     context: PyOnceLock<Py<Context>>,
 }
 
@@ -79,7 +81,7 @@ impl Work {
 
 impl Work {
     /// Work that a thread has in its hands at `entered`, with the interpreter.
-    pub fn new(work: runtime::Work, entered: Timestamp) -> Self {
+    pub fn new(work: runtime::Work, entered: Timestamp, seat: Option<Arc<Seat>>) -> Self {
         let item = match work {
             runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
             runtime::Work::Callback(callback) => Item::Callback(callback),
@@ -87,8 +89,14 @@ impl Work {
         Self {
             item,
             entered,
+            seat,
             context: PyOnceLock::new(),
         }
+    }
+
+    /// The runner whose it is, where several share the workers.
+    pub const fn seat(&self) -> Option<&Arc<Seat>> {
+        self.seat.as_ref()
     }
 
     /// When the interpreter was there for it: waiting for that is no part of how long a task takes.
@@ -191,6 +199,13 @@ impl Work {
         match &self.item {
             Item::Task(_, assignment) => assignment.timeout,
             Item::Callback(_) => None,
+        }
+    }
+
+    /// The function says that it goes on: it does not stall.
+    fn beat(&self) {
+        if let Item::Task(_, assignment) = &self.item {
+            assignment.pulse.beat();
         }
     }
 

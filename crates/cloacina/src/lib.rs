@@ -47,9 +47,10 @@ pub mod types;
 pub mod workflow;
 
 pub use runner::{
-    ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo, ExecutionError,
-    ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
-    TaskResult, Workflow, WorkflowHandle, WorkflowResult,
+    ConfigBuilder, Context, DatabaseAdmin, DefaultRunner, DefaultRunnerBuilder, ErrorInfo,
+    ExecutionError, ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError,
+    TaskHandle, TaskResult, Tenant, TenantConfig, TenantCredentials, Workflow, WorkflowHandle,
+    WorkflowResult,
 };
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{

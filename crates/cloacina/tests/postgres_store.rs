@@ -27,7 +27,7 @@ use cloacina::types::{
     TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
-use private_postgres::{Private, fresh_name, shared};
+use private_postgres::{Private, administer, fresh_name, shared};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 const SECOND: i64 = 1_000_000;
@@ -39,27 +39,6 @@ fn options(url: &str) -> PostgresOptions {
 
 fn pinned(url: &str) -> PostgresOptions {
     options(url).with_schema(&fresh_name()).unwrap()
-}
-
-/// Runs SQL as the superuser, beside the store.
-fn administer(url: &str, sql: &str) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        let rows = client.simple_query(sql).await.unwrap();
-        rows.iter()
-            .filter_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                _ => None,
-            })
-            .collect()
-    })
 }
 
 fn workflow() -> Workflow {
@@ -377,7 +356,7 @@ fn runners_wake_each_other_and_not_themselves() {
     administer(
         shared(),
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE query LIKE 'SET synchronous_commit = off; LISTEN%' OR query LIKE 'SELECT pg_notify(%'",
+         WHERE query ~ 'LISTEN|pg_notify|pg_advisory_lock_shared|pg_locks' AND pid <> pg_backend_pid()",
     );
     bell_two.recv_timeout(PATIENCE).unwrap();
     while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}

@@ -1,20 +1,23 @@
 //! One runner on one database: the object that both languages' `DefaultRunner` wrap.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
+use super::family::Family;
 use super::history_of;
 use crate::engine::Execution;
 use crate::runtime::{
     Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
     Reply, RunnerConfig, Service, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters,
-    WorkQueues,
+    WorkQueue, WorkQueues,
 };
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::{DatabaseUrl, ListQuery, Store};
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros,
@@ -70,6 +73,13 @@ pub struct EngineHandle {
     workflows: Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>,
     runner: RunnerId,
     closed: AtomicBool,
+    dispatch: Option<Dispatch>,
+    auto_migrate: bool,
+    /// The store, where it is one whose connections can be shared.
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: Option<Arc<PostgresStore>>,
+    /// Set once there are tenants, and on tenants.
+    pub(super) family: OnceLock<Family>,
 }
 
 impl EngineHandle {
@@ -91,8 +101,10 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        let store = open_store(url, schema, &options)?;
-        Self::start(store, Arc::new(SystemClock), options)
+        let opened = open_store(url, schema, &options)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let queues = WorkQueues::default();
+        Self::launch(opened, clock, options, queues, TokioExecutor::new)
     }
 
     /// Starts a runner on an open store.
@@ -105,9 +117,27 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
+        let opened = Opened {
+            store,
+            #[cfg(feature = "postgres")]
+            postgres: None,
+        };
+        let queues = WorkQueues::default();
+        Self::launch(opened, clock, options, queues, TokioExecutor::new)
+    }
+
+    /// Starts a runner with queues and an executor that may be others' too.
+    pub(super) fn launch(
+        opened: Opened,
+        clock: Arc<dyn Clock>,
+        options: OpenOptions,
+        queues: WorkQueues,
+        tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
+    ) -> Result<Self, Error> {
+        let store = opened.store;
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
-            queues: WorkQueues::default(),
+            queues,
             waiters: Arc::new(Waiters::default()),
             clock,
         };
@@ -122,12 +152,12 @@ impl EngineHandle {
         let runner = coordinator.runner();
         let mailbox = Arc::clone(&parts.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
-        let tasks = TokioExecutor::new(
+        let tasks = tasks(
             Arc::clone(parts.queues.of(Executor::Futures)),
             Arc::clone(&parts.mailbox),
             Arc::clone(&parts.clock),
         );
-        let driver = Driver::start(coordinator, parts.clone(), options.dispatch)?;
+        let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
         tasks.lead_with(driver.stepper());
         Ok(Self {
             store,
@@ -139,6 +169,11 @@ impl EngineHandle {
             workflows: Mutex::default(),
             runner,
             closed: AtomicBool::new(false),
+            dispatch: options.dispatch,
+            auto_migrate: options.auto_migrate,
+            #[cfg(feature = "postgres")]
+            postgres: opened.postgres,
+            family: OnceLock::new(),
         })
     }
 
@@ -170,6 +205,19 @@ impl EngineHandle {
     /// The executor of Rust tasks.
     pub const fn tasks(&self) -> &TokioExecutor {
         &self.tasks
+    }
+
+    /// Settings for a tenant: this runner's.
+    pub(super) fn tenant_options(&self) -> OpenOptions {
+        OpenOptions {
+            config: self.config.clone(),
+            dispatch: self.dispatch.clone(),
+            auto_migrate: self.auto_migrate,
+        }
+    }
+
+    pub(super) const fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The time as the runner sees it.
@@ -394,10 +442,13 @@ impl EngineHandle {
         self.end_stop();
     }
 
-    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop).
+    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop). Tenants stop too.
     pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
         let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
-        self.ask(|reply| Message::Stop { grace, reply })
+        match self.family.get() {
+            Some(family) if family.is_parent => family.begin_stop(grace),
+            _ => self.ask(|reply| Message::Stop { grace, reply }),
+        }
     }
 
     /// Ends the threads of a coordinator that has stopped.
@@ -469,11 +520,14 @@ impl Drop for EngineHandle {
     }
 }
 
-fn open_store(
-    url: &str,
-    schema: Option<&str>,
-    options: &OpenOptions,
-) -> Result<Arc<dyn Store>, Error> {
+/// A store, and what it is beside that.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: Option<Arc<PostgresStore>>,
+}
+
+fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<Opened, Error> {
     #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
     let _ = (schema, options);
     match DatabaseUrl::parse(url)? {
@@ -489,17 +543,25 @@ fn open_store(
                 ));
             }
             sqlite.auto_migrate = options.auto_migrate;
-            Ok(Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?))
+            Ok(Opened {
+                store: Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?),
+                #[cfg(feature = "postgres")]
+                postgres: None,
+            })
         }
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => {
-            use crate::store::postgres::{PostgresOptions, PostgresStore};
             let mut postgres = PostgresOptions::from_url(&url)?;
             if let Some(schema) = schema {
                 postgres = postgres.with_schema(schema)?;
             }
             postgres.auto_migrate = options.auto_migrate;
-            Ok(Arc::new(PostgresStore::open(&postgres)?))
+            let connections = options.config.db_pool_size;
+            let store = Arc::new(PostgresStore::open_within(&postgres, connections)?);
+            Ok(Opened {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                postgres: Some(store),
+            })
         }
         #[cfg(not(feature = "postgres"))]
         DatabaseUrl::Postgres(_) => Err(Error::new(

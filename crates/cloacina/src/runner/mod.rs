@@ -2,10 +2,12 @@
 
 mod builder;
 mod context;
+mod database_admin;
 mod default_runner;
 mod definition;
 mod describe;
 mod engine_handle;
+mod family;
 mod history;
 mod outline;
 mod submission;
@@ -16,6 +18,7 @@ mod workflow_result;
 
 pub use builder::{ConfigBuilder, DefaultRunnerBuilder};
 pub use context::Context;
+pub use database_admin::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use default_runner::DefaultRunner;
 pub use definition::{Workflow, define};
 pub use describe::{to_dot, to_mermaid};

@@ -429,6 +429,7 @@ impl Coordinator {
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
             cancelled: Arc::new(AtomicBool::new(false)),
+            pulse: Arc::default(),
         });
     }
 

@@ -23,6 +23,8 @@ pub struct RunnerConfig {
     pub heartbeat_interval: Duration,
     /// How long a claim lives without a heartbeat.
     pub lease_ttl: Duration,
+    /// After so long without a sign of life, a running task is named in the log, once. `None`: twice the lease.
+    pub stall_threshold: Option<Duration>,
     /// How often one task may be taken back before it fails.
     pub max_rescues: u32,
     /// Bytes that one task may write to the context.
@@ -48,6 +50,7 @@ impl Default for RunnerConfig {
             enable_recovery: true,
             heartbeat_interval: Duration::from_secs(5),
             lease_ttl: Duration::from_secs(15),
+            stall_threshold: None,
             max_rescues: 3,
             max_context_bytes: 16 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(30),
@@ -59,6 +62,11 @@ impl Default for RunnerConfig {
 }
 
 impl RunnerConfig {
+    /// The stall threshold in force.
+    pub fn stall_threshold(&self) -> Duration {
+        self.stall_threshold.unwrap_or(self.lease_ttl * 2)
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -84,6 +92,7 @@ impl RunnerConfig {
             ("workflow_timeout_seconds", self.workflow_timeout),
             ("heartbeat_interval", Some(self.heartbeat_interval)),
             ("lease_ttl", Some(self.lease_ttl)),
+            ("stall_threshold", self.stall_threshold),
             ("db_timeout", Some(self.db_timeout)),
         ];
         for (name, value) in spans {

@@ -56,6 +56,7 @@ pub struct Coordinator {
     pub(super) outage: Option<Outage>,
     /// An error of the database in the middle of a step, whose other work went on.
     pub(super) trouble: Option<StoreError>,
+    pub(super) next_stall_look: Timestamp,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
     /// When to look whether short tasks are short.
@@ -98,6 +99,7 @@ impl Coordinator {
             again: Vec::new(),
             outage: None,
             trouble: None,
+            next_stall_look: Timestamp(0),
             stopping: None,
             finished: false,
             attend_at: None,
@@ -126,6 +128,7 @@ impl Coordinator {
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
         let now = self.clock.now();
+        self.look_for_stalls(now);
         if self.attend_at.is_some_and(|at| at <= now) {
             self.attend_at = None;
             self.queues.of(Executor::Threads).attend();
@@ -138,13 +141,18 @@ impl Coordinator {
             .is_some_and(|outage| now < outage.next_try)
         {
             self.keep(messages, now);
+            self.continue_stop(now);
             return self.next_wake(now);
         }
         messages.extend(self.due_messages(now));
         match self.work(messages, now) {
             Ok(()) => self.recovered(),
-            Err((error, messages)) => self.suffer(error, messages, now),
+            Err((error, messages)) => {
+                self.suffer(error, messages, now);
+                self.continue_stop(now);
+            }
         }
+        self.tell_work();
         self.next_wake(now)
     }
 
@@ -325,6 +333,8 @@ impl Coordinator {
                 Message::Register { reply, .. } | Message::Serve { reply, .. } if !passes => {
                     reply(Err(error()));
                 }
+                // Stopping must not wait for a database that may never answer.
+                Message::Stop { grace, reply } => self.stop(grace, reply, now),
                 other => self.again.push(other),
             }
         }

@@ -32,6 +32,10 @@ pub(super) struct Liveness {
     marker: Option<i64>,
     /// Runners declared dead whose claims are not all taken back.
     dead: Vec<RunnerId>,
+    /// Runners that the database takes for gone.
+    vanished: Vec<RunnerId>,
+    /// What the store was told last: whether this runner has claims.
+    at_work: bool,
     reconcile: bool,
     announce: bool,
 }
@@ -93,7 +97,8 @@ impl Coordinator {
             self.register_runner(now)?;
         }
         // In an outage each try is a heartbeat: a write that tells whether the database takes writes again.
-        if now < self.liveness.next_heartbeat && self.outage.is_none() {
+        let wanted = self.store.take_wants_heartbeat();
+        if now < self.liveness.next_heartbeat && self.outage.is_none() && !wanted {
             return Ok(());
         }
         if !self
@@ -104,6 +109,15 @@ impl Coordinator {
         }
         self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
         Ok(())
+    }
+
+    /// Tells the store whether this runner has claims.
+    pub(super) fn tell_work(&mut self) {
+        let at_work = !self.in_flight.is_empty();
+        if at_work != self.liveness.at_work {
+            self.liveness.at_work = at_work;
+            self.store.at_work(self.runner, at_work);
+        }
     }
 
     /// E8: deletes executions that ended longer ago than the retention, a few at a time.
@@ -124,6 +138,7 @@ impl Coordinator {
     /// E4: declared dead while it was paused. What runs here runs for nothing; go on under a new name.
     pub(super) fn start_anew(&mut self) {
         let old = self.runner;
+        self.store.at_work(old, false);
         self.runner = RunnerId::generate();
         tracing::warn!(old_runner_id = %old, runner_id = %self.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
         for executor in Executor::ALL {
@@ -160,6 +175,11 @@ impl Coordinator {
                 self.liveness.busy_until = now + BUSY_SPAN;
             }
             self.liveness.marker = Some(marker);
+            let vanished = self.store.take_vanished();
+            if !vanished.is_empty() {
+                self.liveness.vanished.extend(vanished);
+                self.liveness.rescue_now();
+            }
             self.waiters.forget_recent(None);
             for backlog in &mut self.backlogs {
                 backlog.look_again();
@@ -287,16 +307,22 @@ impl Coordinator {
                 continue;
             }
             let expired = row.lease_until < now;
-            let vanished = row.host == host && process::is_dead(row.pid, row.pid_started);
-            if (expired || vanished) && self.store.declare_dead(row.id, row.lease_until, now)? {
-                let why = if vanished {
+            let killed = row.host == host && process::is_dead(row.pid, row.pid_started);
+            let vanished = self.liveness.vanished.contains(&row.id);
+            if (expired || killed || vanished)
+                && self.store.declare_dead(row.id, row.lease_until, now)?
+            {
+                let why = if killed {
                     "its process is gone"
+                } else if vanished {
+                    "its session is gone"
                 } else {
                     "its lease ran out"
                 };
                 tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
             }
         }
+        self.liveness.vanished.clear();
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
     }

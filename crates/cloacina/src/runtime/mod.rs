@@ -15,7 +15,9 @@ mod liveness;
 mod mailbox;
 mod process;
 mod registry;
+mod shared_workers;
 mod shutdown;
+mod stall;
 mod submitting;
 mod tokio_executor;
 mod waiters;
@@ -26,6 +28,8 @@ pub use coordinator::Coordinator;
 pub use driver::{Driver, Parts, Stepper};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use registry::{Handler, Registration, Service};
+pub use shared_workers::{Crew, Seat, SharedWorkers};
+pub use stall::Pulse;
 pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
 pub use work::{

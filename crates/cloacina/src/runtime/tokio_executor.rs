@@ -27,10 +27,12 @@ pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
     inner: Arc<Inner>,
+    /// The runtime is another executor's too, which ends it.
+    is_guest: bool,
 }
 
 struct Inner {
-    runtime: Mutex<Option<Runtime>>,
+    runtime: Arc<Mutex<Option<Runtime>>>,
     functions: Mutex<FxHashMap<u64, TaskFunction>>,
     next: AtomicU64,
     running: Mutex<FxHashMap<WorkToken, AbortHandle>>,
@@ -45,8 +47,28 @@ struct Inner {
 impl TokioExecutor {
     /// An executor that takes from `queue` and reports to `mailbox`.
     pub fn new(queue: Arc<WorkQueue>, mailbox: Arc<Mailbox>, clock: Arc<dyn Clock>) -> Self {
+        Self::on(Arc::default(), queue, mailbox, clock, false)
+    }
+
+    /// An executor of another runner on the same threads.
+    pub fn beside(
+        &self,
+        queue: Arc<WorkQueue>,
+        mailbox: Arc<Mailbox>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::on(Arc::clone(&self.inner.runtime), queue, mailbox, clock, true)
+    }
+
+    fn on(
+        runtime: Arc<Mutex<Option<Runtime>>>,
+        queue: Arc<WorkQueue>,
+        mailbox: Arc<Mailbox>,
+        clock: Arc<dyn Clock>,
+        is_guest: bool,
+    ) -> Self {
         let inner = Inner {
-            runtime: Mutex::new(None),
+            runtime,
             functions: Mutex::default(),
             next: AtomicU64::new(1),
             running: Mutex::default(),
@@ -57,6 +79,7 @@ impl TokioExecutor {
         };
         Self {
             inner: Arc::new(inner),
+            is_guest,
         }
     }
 
@@ -84,6 +107,10 @@ impl TokioExecutor {
                     )
                 })?;
             *runtime = Some(built);
+        }
+        drop(runtime);
+        let token = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        if token == 1 {
             let weak = Arc::downgrade(&self.inner);
             self.inner.queue.on_arrival(Arc::new(move || {
                 if let Some(inner) = weak.upgrade() {
@@ -91,14 +118,17 @@ impl TokioExecutor {
                 }
             }));
         }
-        let token = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.inner.functions.lock().insert(token, function);
         Ok(token)
     }
 
     /// Ends the runtime without waiting for what still runs.
     pub fn shutdown(&self) {
-        if let Some(runtime) = self.inner.runtime.lock().take() {
+        if self.is_guest {
+            for (_, running) in self.inner.running.lock().drain() {
+                running.abort();
+            }
+        } else if let Some(runtime) = self.inner.runtime.lock().take() {
             runtime.shutdown_background();
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::stall::Pulse;
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -59,6 +60,8 @@ pub struct Assignment {
     pub priority: i16,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
+    /// Where the function says that it goes on.
+    pub pulse: Arc<Pulse>,
 }
 
 /// A call that follows a durable outcome.
@@ -142,10 +145,15 @@ pub struct Running {
     /// By whom.
     pub worker: WorkerId,
     cancelled: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 type Place = (Reverse<i16>, ExecutionId, Ordinal);
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a queue, each on its own"
+)]
 #[derive(Default)]
 struct Inner {
     waiting: BTreeMap<Place, Assignment>,
@@ -170,6 +178,8 @@ struct Inner {
     /// Workers that have their slot, those that were asked for included.
     workers: usize,
     max_workers: usize,
+    /// Workers take in turn with those of other queues, and `SharedWorkers` wakes them.
+    shared: bool,
     closed: bool,
 }
 
@@ -211,6 +221,21 @@ impl WorkQueue {
     /// Sets what is called after work or a notice arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
+    }
+
+    /// Leaves waking to `SharedWorkers`: workers that wait return. How many there are.
+    pub(super) fn share(&self) -> usize {
+        let mut inner = self.inner.lock();
+        inner.shared = true;
+        inner.max_workers = 0;
+        inner.spared = false;
+        self.available.notify_all();
+        std::mem::take(&mut inner.workers)
+    }
+
+    /// Whether workers have to look for work at `SharedWorkers`.
+    pub fn is_shared(&self) -> bool {
+        self.inner.lock().shared
     }
 
     /// Allows so many workers; without this none is asked for.
@@ -288,7 +313,7 @@ impl WorkQueue {
             if let Some(taken) = self.take(&mut inner, worker, now()) {
                 return Some(taken);
             }
-            if inner.closed {
+            if inner.closed || inner.shared {
                 return None;
             }
             inner.idle_workers += 1;
@@ -324,6 +349,7 @@ impl WorkQueue {
                 deadline,
                 worker,
                 cancelled: Arc::clone(&assignment.cancelled),
+                pulse: Arc::clone(&assignment.pulse),
             },
         );
         self.wake_one(inner);
@@ -342,6 +368,9 @@ impl WorkQueue {
     }
 
     fn wake_one(&self, inner: &mut Inner) {
+        if inner.shared {
+            return;
+        }
         if inner.waiting.is_empty() && inner.callbacks.is_empty() || inner.coming > 0 {
             return;
         }
@@ -527,6 +556,19 @@ pub struct WorkQueues {
 }
 
 impl WorkQueues {
+    /// Queues whose tokens differ from those of queues of another number.
+    pub(super) fn numbered(number: u64) -> Self {
+        let queue = || {
+            Arc::new(WorkQueue {
+                next_token: AtomicU64::new((number << 40) + 1),
+                ..WorkQueue::default()
+            })
+        };
+        Self {
+            queues: [queue(), queue(), queue()],
+        }
+    }
+
     /// The queue of an executor.
     pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
         &self.queues[executor.index()]

@@ -117,6 +117,21 @@ pub trait Store: Send + Sync {
         drop(wake);
     }
 
+    /// A runner of this process has claims, or has none any more: others may want to watch over it.
+    fn at_work(&self, runner: RunnerId, at_work: bool) {
+        let _ = (runner, at_work);
+    }
+
+    /// Runners that the database takes for gone though their leases last, each told once, after a change was told.
+    fn take_vanished(&self) -> Vec<RunnerId> {
+        Vec::new()
+    }
+
+    /// Whether this process's runner must send a heartbeat now, lest others take it for gone; told once.
+    fn take_wants_heartbeat(&self) -> bool {
+        false
+    }
+
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 }

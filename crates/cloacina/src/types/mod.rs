@@ -13,6 +13,7 @@ mod policy;
 mod record;
 mod state;
 pub mod sync;
+mod tenant;
 mod time;
 
 pub use context::{Context, Delta};
@@ -26,4 +27,5 @@ pub use overlay::Overlay;
 pub use policy::{Backoff, RetryCondition, RetryPolicy};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
 pub use state::{ExecutionStatus, TaskStatus};
+pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};
 pub use time::{Clock, Micros, SystemClock, Timestamp};

@@ -1,201 +1,209 @@
 //! Timeouts, cancel, pause, retry, shutdown.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cloacina::engine::Outcome;
 use cloacina::runtime::Control;
-use cloacina::store::memory::MemoryStore;
 use cloacina::types::{ErrorCode, ExecutionStatus, TaskStatus};
 
 use super::support::{
-    Counter, body, config, define, done, failed, request, start, submit, task, until, wait,
+    Counter, body, config, define, done, failed, on_each_database, request, start, submit, task,
+    until, wait,
 };
 
 #[test]
 fn d6_a_cancelled_execution_ends_and_cannot_come_back() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    define(
-        &engine,
-        "waits",
-        vec![
-            (
-                task("a", &[]),
-                body(|_| Outcome::Snooze {
-                    after: 3_600_000_000,
-                }),
-            ),
-            (task("b", &["a"]), body(|_| done())),
-        ],
-    );
-    let id = submit(&engine, "waits");
-    assert_eq!(
-        engine.control(id, Control::Cancel).unwrap(),
-        ExecutionStatus::Cancelled
-    );
-    let ended = wait(&engine, id);
-    assert!(
-        ended
-            .record()
-            .tasks
-            .iter()
-            .all(|task| task.status == TaskStatus::Cancelled)
-    );
-    assert_eq!(
-        engine.control(id, Control::Cancel).unwrap(),
-        ExecutionStatus::Cancelled,
-        "cancelling twice is no error"
-    );
-    let error = engine
-        .control(id, Control::Retry { from_task: None })
-        .unwrap_err();
-    assert_eq!(error.code, ErrorCode::ExecutionState);
-    engine.stop(Duration::from_secs(1));
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        define(
+            &engine,
+            "waits",
+            vec![
+                (
+                    task("a", &[]),
+                    body(|_| Outcome::Snooze {
+                        after: 3_600_000_000,
+                    }),
+                ),
+                (task("b", &["a"]), body(|_| done())),
+            ],
+        );
+        let id = submit(&engine, "waits");
+        assert_eq!(
+            engine.control(id, Control::Cancel).unwrap(),
+            ExecutionStatus::Cancelled
+        );
+        let ended = wait(&engine, id);
+        assert!(
+            ended
+                .record()
+                .tasks
+                .iter()
+                .all(|task| task.status == TaskStatus::Cancelled)
+        );
+        assert_eq!(
+            engine.control(id, Control::Cancel).unwrap(),
+            ExecutionStatus::Cancelled,
+            "cancelling twice is no error"
+        );
+        let error = engine
+            .control(id, Control::Retry { from_task: None })
+            .unwrap_err();
+        assert_eq!(error.code, ErrorCode::ExecutionState);
+        engine.stop(Duration::from_secs(1));
+    });
 }
 
 #[test]
 fn d5_an_execution_over_its_timeout_fails_and_leaves_nothing_behind() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    define(
-        &engine,
-        "slow",
-        vec![
-            (task("a", &[]), body(|_| Outcome::Snooze { after: 40_000 })),
-            (task("b", &["a"]), body(|_| done())),
-        ],
-    );
-    let mut slow = request("slow");
-    slow.timeout = Some(100_000);
-    let id = engine.submit(vec![slow]).unwrap()[0];
-    let ended = wait(&engine, id);
-    assert_eq!(
-        ended.record().error.as_ref().unwrap().1.kind,
-        "WorkflowTimeoutError"
-    );
-    assert!(
-        ended
-            .record()
-            .tasks
-            .iter()
-            .all(|task| task.status.is_terminal())
-    );
-    engine.stop(Duration::from_secs(1));
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        define(
+            &engine,
+            "slow",
+            vec![
+                (task("a", &[]), body(|_| Outcome::Snooze { after: 40_000 })),
+                (task("b", &["a"]), body(|_| done())),
+            ],
+        );
+        let mut slow = request("slow");
+        slow.timeout = Some(100_000);
+        let id = engine.submit(vec![slow]).unwrap()[0];
+        let ended = wait(&engine, id);
+        assert_eq!(
+            ended.record().error.as_ref().unwrap().1.kind,
+            "WorkflowTimeoutError"
+        );
+        assert!(
+            ended
+                .record()
+                .tasks
+                .iter()
+                .all(|task| task.status.is_terminal())
+        );
+        engine.stop(Duration::from_secs(1));
+    });
 }
 
 #[test]
 fn d7_paused_work_waits_and_resumed_work_ends() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    let count = Counter::default();
-    let hit = count.clone();
-    let poll = body(move |_| {
-        hit.hit();
-        if hit.get() < 3 {
-            Outcome::Snooze { after: 1000 }
-        } else {
-            done()
-        }
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        let count = Counter::default();
+        let hit = count.clone();
+        let poll = body(move |_| {
+            hit.hit();
+            if hit.get() < 3 {
+                Outcome::Snooze { after: 1000 }
+            } else {
+                done()
+            }
+        });
+        define(&engine, "polls", vec![(task("a", &[]), poll)]);
+        let mut later = request("polls");
+        later.start_at = Some(engine.now() + 1_000_000);
+        let id = engine.submit(vec![later]).unwrap()[0];
+        assert_eq!(
+            engine.control(id, Control::Pause).unwrap(),
+            ExecutionStatus::Paused
+        );
+        let other = submit(&engine, "polls");
+        wait(&engine, other);
+        assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Paused);
+        assert_eq!(
+            engine.control(id, Control::Resume).unwrap(),
+            ExecutionStatus::Pending
+        );
+        assert_eq!(
+            wait(&engine, id).record().status,
+            ExecutionStatus::Completed
+        );
+        engine.stop(Duration::from_secs(1));
     });
-    define(&engine, "polls", vec![(task("a", &[]), poll)]);
-    let mut later = request("polls");
-    later.start_at = Some(engine.now() + 50_000);
-    let id = engine.submit(vec![later]).unwrap()[0];
-    assert_eq!(
-        engine.control(id, Control::Pause).unwrap(),
-        ExecutionStatus::Paused
-    );
-    let other = submit(&engine, "polls");
-    wait(&engine, other);
-    assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Paused);
-    assert_eq!(
-        engine.control(id, Control::Resume).unwrap(),
-        ExecutionStatus::Pending
-    );
-    assert_eq!(
-        wait(&engine, id).record().status,
-        ExecutionStatus::Completed
-    );
-    engine.stop(Duration::from_secs(1));
 }
 
 #[test]
 fn d7_retry_runs_only_what_failed() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    let (good, bad) = (Counter::default(), Counter::default());
-    let (hit_good, hit_bad) = (good.clone(), bad.clone());
-    define(
-        &engine,
-        "half",
-        vec![
-            (
-                task("good", &[]),
-                body(move |_| {
-                    hit_good.hit();
-                    done()
-                }),
-            ),
-            (
-                task("bad", &["good"]),
-                body(move |_| {
-                    hit_bad.hit();
-                    if hit_bad.get() == 1 {
-                        failed("first")
-                    } else {
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        let (good, bad) = (Counter::default(), Counter::default());
+        let (hit_good, hit_bad) = (good.clone(), bad.clone());
+        define(
+            &engine,
+            "half",
+            vec![
+                (
+                    task("good", &[]),
+                    body(move |_| {
+                        hit_good.hit();
                         done()
-                    }
-                }),
-            ),
-        ],
-    );
-    let id = submit(&engine, "half");
-    assert_eq!(wait(&engine, id).record().status, ExecutionStatus::Failed);
-    engine
-        .control(id, Control::Retry { from_task: None })
-        .unwrap();
-    assert_eq!(
-        wait(&engine, id).record().status,
-        ExecutionStatus::Completed
-    );
-    assert_eq!((good.get(), bad.get()), (1, 2));
-    let error = engine
-        .control(
-            id,
-            Control::Retry {
-                from_task: Some("godo".into()),
-            },
-        )
-        .unwrap_err();
-    assert!(error.hint.unwrap().contains("good"));
-    engine.stop(Duration::from_secs(1));
+                    }),
+                ),
+                (
+                    task("bad", &["good"]),
+                    body(move |_| {
+                        hit_bad.hit();
+                        if hit_bad.get() == 1 {
+                            failed("first")
+                        } else {
+                            done()
+                        }
+                    }),
+                ),
+            ],
+        );
+        let id = submit(&engine, "half");
+        assert_eq!(wait(&engine, id).record().status, ExecutionStatus::Failed);
+        engine
+            .control(id, Control::Retry { from_task: None })
+            .unwrap();
+        assert_eq!(
+            wait(&engine, id).record().status,
+            ExecutionStatus::Completed
+        );
+        assert_eq!((good.get(), bad.get()), (1, 2));
+        let error = engine
+            .control(
+                id,
+                Control::Retry {
+                    from_task: Some("godo".into()),
+                },
+            )
+            .unwrap_err();
+        assert!(error.hint.unwrap().contains("good"));
+        engine.stop(Duration::from_secs(1));
+    });
 }
 
 #[test]
 fn d8_a_stopped_runner_gives_back_what_it_did_not_finish() {
-    let store = Arc::new(MemoryStore::new());
-    let engine = start(store.clone(), config());
-    let started = Counter::default();
-    let hit = started.clone();
-    let forever = body(move |_| {
-        hit.hit();
-        std::thread::park_timeout(Duration::from_secs(2));
-        done()
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        let started = Counter::default();
+        let hit = started.clone();
+        let forever = body(move |_| {
+            hit.hit();
+            std::thread::park_timeout(Duration::from_secs(2));
+            done()
+        });
+        define(&engine, "long", vec![(task("a", &[]), forever)]);
+        let id = submit(&engine, "long");
+        until("the task started", || started.get() == 1);
+        engine.stop(Duration::ZERO);
+        assert!(
+            engine
+                .submit(vec![request("long")])
+                .is_err_and(|error| error.code == ErrorCode::RunnerClosed)
+        );
+        let next = start(open(), config());
+        define(&next, "long", vec![(task("a", &[]), body(|_| done()))]);
+        let ended = wait(&next, id);
+        assert_eq!(ended.record().status, ExecutionStatus::Completed);
+        assert_eq!(
+            ended.record().tasks[0].attempt,
+            1,
+            "the interrupted attempt does not count"
+        );
+        next.stop(Duration::from_secs(1));
     });
-    define(&engine, "long", vec![(task("a", &[]), forever)]);
-    let id = submit(&engine, "long");
-    until("the task started", || started.get() == 1);
-    engine.stop(Duration::ZERO);
-    assert!(
-        engine
-            .submit(vec![request("long")])
-            .is_err_and(|error| error.code == ErrorCode::RunnerClosed)
-    );
-    let next = start(store, config());
-    define(&next, "long", vec![(task("a", &[]), body(|_| done()))]);
-    let ended = wait(&next, id);
-    assert_eq!(ended.record().status, ExecutionStatus::Completed);
-    assert_eq!(
-        ended.record().tasks[0].attempt,
-        1,
-        "the interrupted attempt does not count"
-    );
-    next.stop(Duration::from_secs(1));
 }

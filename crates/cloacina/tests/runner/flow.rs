@@ -3,32 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina::store::Store;
-use cloacina::store::memory::MemoryStore;
-#[cfg(feature = "sqlite")]
-use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{ExecutionStatus, RetryPolicy, TaskStatus};
 
 use super::support::{
-    Counter, body, config, define, done, failed, request, start, submit, task, wait, wrote,
+    Counter, body, config, define, done, failed, on_each_store, request, start, submit, task, wait,
+    wrote,
 };
-
-fn on_each_store(test: impl Fn(Arc<dyn Store>)) {
-    test(Arc::new(MemoryStore::new()));
-    #[cfg(feature = "sqlite")]
-    {
-        let folder = tempfile::tempdir().unwrap();
-        let file = SqliteOptions::file(folder.path().join("flow.db"));
-        test(Arc::new(SqliteStore::open(&file).unwrap()));
-        let memory = SqliteOptions::memory();
-        test(Arc::new(SqliteStore::open(&memory).unwrap()));
-    }
-}
 
 #[test]
 fn a_chain_runs_in_order_and_deltas_reach_descendants() {
-    on_each_store(|store| {
-        let engine = start(store, config());
+    on_each_store(|open| {
+        let engine = start(open(), config());
         let last = body(|assignment| {
             assert_eq!(assignment.context.get("n").unwrap().as_str(), "1");
             wrote("sum", "2")
@@ -56,8 +41,8 @@ fn a_chain_runs_in_order_and_deltas_reach_descendants() {
 
 #[test]
 fn many_executions_at_once_run_each_task_once() {
-    on_each_store(|store| {
-        let engine = start(store, config());
+    on_each_store(|open| {
+        let engine = start(open(), config());
         let count = Counter::default();
         let hit = count.clone();
         let work = body(move |_| {
@@ -90,8 +75,8 @@ fn many_executions_at_once_run_each_task_once() {
 
 #[test]
 fn d3_a_retry_waits_its_delay_and_no_longer() {
-    on_each_store(|store| {
-        let engine = start(store, config());
+    on_each_store(|open| {
+        let engine = start(open(), config());
         let count = Counter::default();
         let hit = count.clone();
         let flaky = body(move |_| {
@@ -136,8 +121,8 @@ fn d3_a_retry_waits_its_delay_and_no_longer() {
 
 #[test]
 fn c7_a_key_is_taken_once() {
-    on_each_store(|store| {
-        let engine = start(store, config());
+    on_each_store(|open| {
+        let engine = start(open(), config());
         let count = Counter::default();
         let hit = count.clone();
         define(
@@ -168,73 +153,79 @@ fn c7_a_key_is_taken_once() {
 
 #[test]
 fn c6_higher_priority_starts_first() {
-    let mut settings = config();
-    settings.max_concurrent_async_tasks = 1;
-    let engine = start(Arc::new(MemoryStore::new()), settings);
-    let order = Arc::new(cloacina::types::sync::Mutex::new(Vec::new()));
-    let seen = Arc::clone(&order);
-    define(
-        &engine,
-        "ordered",
-        vec![(
-            task("a", &[]),
-            body(move |assignment| {
-                seen.lock().push(assignment.priority);
-                done()
-            }),
-        )],
-    );
-    let requests = (0..600).map(|index| {
-        let mut request = request("ordered");
-        request.priority = i16::from(index == 599);
-        request
+    on_each_store(|open| {
+        let mut settings = config();
+        settings.max_concurrent_async_tasks = 1;
+        let engine = start(open(), settings);
+        let order = Arc::new(cloacina::types::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&order);
+        define(
+            &engine,
+            "ordered",
+            vec![(
+                task("a", &[]),
+                body(move |assignment| {
+                    seen.lock().push(assignment.priority);
+                    done()
+                }),
+            )],
+        );
+        let requests = (0..600).map(|index| {
+            let mut request = request("ordered");
+            request.priority = i16::from(index == 599);
+            request
+        });
+        let ids = engine.submit(requests.collect()).unwrap();
+        for id in ids {
+            wait(&engine, id);
+        }
+        let place = order
+            .lock()
+            .iter()
+            .position(|priority| *priority == 1)
+            .unwrap();
+        assert!(place < 500, "the urgent one was number {place}");
+        engine.stop(Duration::from_secs(1));
     });
-    let ids = engine.submit(requests.collect()).unwrap();
-    for id in ids {
-        wait(&engine, id);
-    }
-    let place = order
-        .lock()
-        .iter()
-        .position(|priority| *priority == 1)
-        .unwrap();
-    assert!(place < 500, "the urgent one was number {place}");
-    engine.stop(Duration::from_secs(1));
 }
 
 #[test]
 fn a_panic_is_its_tasks_failure() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    define(
-        &engine,
-        "panics",
-        vec![(task("a", &[]), body(|_| panic!("ouch")))],
-    );
-    let id = submit(&engine, "panics");
-    let ended = wait(&engine, id);
-    let (task, error) = ended.record().error.clone().unwrap();
-    assert_eq!((task, error.message.as_str()), (Some(0), "ouch"));
-    assert_eq!(ended.record().tasks[0].status, TaskStatus::Failed);
-    engine.stop(Duration::from_secs(1));
+    on_each_store(|open| {
+        let engine = start(open(), config());
+        define(
+            &engine,
+            "panics",
+            vec![(task("a", &[]), body(|_| panic!("ouch")))],
+        );
+        let id = submit(&engine, "panics");
+        let ended = wait(&engine, id);
+        let (task, error) = ended.record().error.clone().unwrap();
+        assert_eq!((task, error.message.as_str()), (Some(0), "ouch"));
+        assert_eq!(ended.record().tasks[0].status, TaskStatus::Failed);
+        engine.stop(Duration::from_secs(1));
+    });
 }
 
 #[test]
 fn an_unknown_workflow_is_refused_with_the_nearest_name() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
-    define(&engine, "nightly", vec![(task("a", &[]), body(|_| done()))]);
-    let error = engine
-        .submit(vec![request("nigthly"), request("nightly")])
-        .unwrap_err();
-    assert!(error.hint.unwrap().contains("'nightly'"));
-    assert!(
-        engine
-            .list(&cloacina::runner::ListFilter {
-                limit: 10,
-                ..Default::default()
-            })
-            .unwrap()
-            .items
-            .is_empty()
-    );
-    engine.stop(Duration::from_secs(1));
+    on_each_store(|open| {
+        let engine = start(open(), config());
+        define(&engine, "nightly", vec![(task("a", &[]), body(|_| done()))]);
+        let error = engine
+            .submit(vec![request("nigthly"), request("nightly")])
+            .unwrap_err();
+        assert!(error.hint.unwrap().contains("'nightly'"));
+        assert!(
+            engine
+                .list(&cloacina::runner::ListFilter {
+                    limit: 10,
+                    ..Default::default()
+                })
+                .unwrap()
+                .items
+                .is_empty()
+        );
+        engine.stop(Duration::from_secs(1));
+    });
 }

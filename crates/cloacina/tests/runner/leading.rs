@@ -108,5 +108,6 @@ fn assignment() -> Assignment {
         reports_start: false,
         priority: 0,
         cancelled: Arc::new(AtomicBool::new(false)),
+        pulse: Arc::default(),
     }
 }

@@ -1,8 +1,14 @@
 //! Whole runners on real stores, with tasks in Rust.
+#![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../support/private_postgres.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod private_postgres;
 
 mod control;
 mod flow;
 mod leading;
+mod presence;
 mod recovery;
 mod support;

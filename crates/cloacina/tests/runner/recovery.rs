@@ -1,135 +1,121 @@
 //! Several runners on one database (semantics E).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cloacina::store::Store;
-use cloacina::store::memory::MemoryStore;
-#[cfg(feature = "sqlite")]
-use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::ExecutionStatus;
 
 use super::support::{
-    Counter, body, config, define, done, request, start, submit, task, until, wait,
+    Counter, body, config, define, done, on_each_database, request, start, submit, task, until,
+    wait,
 };
 
-#[cfg(feature = "sqlite")]
 #[test]
 fn two_runners_that_finish_two_parents_at_once_start_the_child_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("race.db");
-    let open =
-        || -> Arc<dyn Store> { Arc::new(SqliteStore::open(&SqliteOptions::file(&path)).unwrap()) };
-    let child = Counter::default();
-    // Each runner takes one of the two parents at a time.
-    let mut settings = config();
-    settings.max_concurrent_async_tasks = 1;
-    let engines = [start(open(), settings.clone()), start(open(), settings)];
-    for engine in &engines {
-        let hit = child.clone();
-        define(
-            engine,
-            "join",
-            vec![
-                (task("l", &[]), body(|_| done())),
-                (task("r", &[]), body(|_| done())),
-                (
-                    task("child", &["l", "r"]),
-                    body(move |_| {
-                        hit.hit();
-                        done()
-                    }),
-                ),
-            ],
-        );
-    }
-    let ids = engines[0]
-        .submit((0..300).map(|_| request("join")).collect())
-        .unwrap();
-    for id in ids {
-        let ended = wait(&engines[1], id);
-        assert_eq!(ended.record().status, ExecutionStatus::Completed);
-        assert_eq!(ended.record().tasks[2].attempt, 1);
-    }
-    assert_eq!(child.get(), 300);
-    for engine in engines {
-        engine.stop(Duration::from_secs(1));
-    }
+    on_each_database(|open| {
+        let child = Counter::default();
+        // Each runner takes one of the two parents at a time.
+        let mut settings = config();
+        settings.max_concurrent_async_tasks = 1;
+        let engines = [start(open(), settings.clone()), start(open(), settings)];
+        for engine in &engines {
+            let hit = child.clone();
+            define(
+                engine,
+                "join",
+                vec![
+                    (task("l", &[]), body(|_| done())),
+                    (task("r", &[]), body(|_| done())),
+                    (
+                        task("child", &["l", "r"]),
+                        body(move |_| {
+                            hit.hit();
+                            done()
+                        }),
+                    ),
+                ],
+            );
+        }
+        let ids = engines[0]
+            .submit((0..300).map(|_| request("join")).collect())
+            .unwrap();
+        for id in ids {
+            let ended = wait(&engines[1], id);
+            assert_eq!(ended.record().status, ExecutionStatus::Completed);
+            assert_eq!(ended.record().tasks[2].attempt, 1);
+        }
+        assert_eq!(child.get(), 300);
+        for engine in engines {
+            engine.stop(Duration::from_secs(1));
+        }
+    });
 }
 
 #[test]
 fn e2_the_work_of_a_silent_runner_is_taken_over_and_its_late_result_refused() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let mut short = config();
-    short.heartbeat_interval = Duration::from_millis(100);
-    short.lease_ttl = Duration::from_millis(200);
-    // A runner that claims and never beats again: its lease is written, nobody extends it.
-    let silent = {
-        let mut deaf = short.clone();
-        deaf.heartbeat_interval = Duration::from_millis(100);
-        start(Arc::clone(&store), deaf)
-    };
-    let started = Counter::default();
-    let hit = started.clone();
-    define(
-        &silent,
-        "w",
-        vec![(
-            task("a", &[]),
-            body(move |_| {
-                hit.hit();
-                std::thread::park_timeout(Duration::from_secs(1));
-                done()
-            }),
-        )],
-    );
-    let id = submit(&silent, "w");
-    until("the silent runner started", || started.get() == 1);
-    let runner = silent.runner_id();
-    let row = store
-        .runners()
-        .unwrap()
-        .into_iter()
-        .find(|row| row.id == runner)
-        .unwrap();
-    assert!(
-        store
-            .declare_dead(runner, row.lease_until, silent.now())
-            .unwrap()
-    );
-    let other = start(Arc::clone(&store), short);
-    define(&other, "w", vec![(task("a", &[]), body(|_| done()))]);
-    let ended = wait(&other, id);
-    assert_eq!(ended.record().status, ExecutionStatus::Completed);
-    assert_eq!(ended.record().tasks[0].rescues, 1);
-    let before = other.execution(id).unwrap();
-    silent.stop(Duration::from_secs(3));
-    assert_eq!(
-        other.execution(id).unwrap().record(),
-        before.record(),
-        "the late result changed nothing"
-    );
-    other.stop(Duration::from_secs(1));
+    on_each_database(|open| {
+        let silent = start(open(), config());
+        let started = Counter::default();
+        let hit = started.clone();
+        define(
+            &silent,
+            "w",
+            vec![(
+                task("a", &[]),
+                body(move |_| {
+                    hit.hit();
+                    std::thread::park_timeout(Duration::from_secs(1));
+                    done()
+                }),
+            )],
+        );
+        let id = submit(&silent, "w");
+        until("the silent runner started", || started.get() == 1);
+        let runner = silent.runner_id();
+        let store = open();
+        let declared = || {
+            let rows = store.runners().unwrap();
+            let row = rows.iter().find(|row| row.id == runner).unwrap();
+            // A heartbeat may come between.
+            store
+                .declare_dead(runner, row.lease_until, silent.now())
+                .unwrap()
+        };
+        until("the silent runner was declared dead", declared);
+        let other = start(open(), config());
+        define(&other, "w", vec![(task("a", &[]), body(|_| done()))]);
+        let ended = wait(&other, id);
+        assert_eq!(ended.record().status, ExecutionStatus::Completed);
+        assert_eq!(ended.record().tasks[0].rescues, 1);
+        let before = other.execution(id).unwrap();
+        silent.stop(Duration::from_secs(3));
+        assert_eq!(
+            other.execution(id).unwrap().record(),
+            before.record(),
+            "the late result changed nothing"
+        );
+        other.stop(Duration::from_secs(1));
+    });
 }
 
 #[test]
 fn e5_a_workflow_that_no_live_runner_has_waits_untouched() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let first = start(Arc::clone(&store), config());
-    define(&first, "known", vec![(task("a", &[]), body(|_| done()))]);
-    first.stop(Duration::from_secs(1));
-    let stranger = start(Arc::clone(&store), config());
-    define(&stranger, "other", vec![(task("a", &[]), body(|_| done()))]);
-    let id = submit(&stranger, "known");
-    let other = submit(&stranger, "other");
-    wait(&stranger, other);
-    assert_eq!(stranger.status(id).unwrap(), ExecutionStatus::Pending);
-    let owner = start(Arc::clone(&store), config());
-    define(&owner, "known", vec![(task("a", &[]), body(|_| done()))]);
-    assert_eq!(
-        wait(&stranger, id).record().status,
-        ExecutionStatus::Completed
-    );
-    owner.stop(Duration::from_secs(1));
-    stranger.stop(Duration::from_secs(1));
+    on_each_database(|open| {
+        let first = start(open(), config());
+        define(&first, "known", vec![(task("a", &[]), body(|_| done()))]);
+        first.stop(Duration::from_secs(1));
+        let stranger = start(open(), config());
+        define(&stranger, "other", vec![(task("a", &[]), body(|_| done()))]);
+        let id = submit(&stranger, "known");
+        let other = submit(&stranger, "other");
+        wait(&stranger, other);
+        assert_eq!(stranger.status(id).unwrap(), ExecutionStatus::Pending);
+        let owner = start(open(), config());
+        define(&owner, "known", vec![(task("a", &[]), body(|_| done()))]);
+        assert_eq!(
+            wait(&stranger, id).record().status,
+            ExecutionStatus::Completed
+        );
+        owner.stop(Duration::from_secs(1));
+        stranger.stop(Duration::from_secs(1));
+    });
 }

@@ -11,10 +11,41 @@ use cloacina::runtime::{
     Assignment, Ended, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest,
 };
 use cloacina::store::Store;
+use cloacina::store::memory::MemoryStore;
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
+use super::private_postgres::{fresh_name, shared};
+
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
+
+/// Runs a test on a fresh database of each kind. Each call of its argument opens that database once more, as another
+/// process would.
+pub fn on_each_database(test: impl Fn(Open<'_>)) {
+    let memory = Arc::new(MemoryStore::new());
+    test(&|| Arc::clone(&memory) as Arc<dyn Store>);
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteOptions::file(folder.path().join("runner.db"));
+    test(&|| Arc::new(SqliteStore::open(&file).unwrap()));
+    let options = postgres();
+    test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
+}
+
+/// The same for tests that open it once, and so in SQLite's memory too.
+pub fn on_each_store(test: impl Fn(Open<'_>)) {
+    test(&|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()));
+    on_each_database(test);
+}
+
+/// A fresh schema on this test run's server.
+pub fn postgres() -> PostgresOptions {
+    let server = PostgresOptions::from_url(shared()).unwrap();
+    server.with_schema(&fresh_name()).unwrap()
+}
 
 pub type Body = Arc<dyn Fn(&Assignment) -> Outcome + Send + Sync>;
 

@@ -3,6 +3,7 @@
 //! A lane is a connection with a small runtime of its own. The calling thread runs both its query and the connection's
 //! input and output, so an answer wakes no second thread on its way. A lane that is not in use reads nothing.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,13 @@ use diesel::pg::Pg;
 use diesel::query_builder::{Query, QueryFragment, QueryId};
 use diesel_async::methods::LoadQuery;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::error::{Fault, connecting, with_causes};
+use super::switchboard::Switchboard;
 use super::tls;
 use super::url::{PostgresOptions, TlsMode, Wanted};
 use crate::store::StoreError;
@@ -41,13 +44,50 @@ const SETTINGS: [(&str, &str); 8] = [
 ];
 
 /// What every connection of a store has in common.
-#[derive(Debug)]
 pub(super) struct Session {
     pub(super) options: PostgresOptions,
     pub(super) location: String,
     /// Between this program and the server is a transaction pooler.
     pub(super) pooled: bool,
     begin: String,
+    /// The schema in which every connection has to find itself, once it is known to be there.
+    home: OnceLock<String>,
+    /// The connection that listens for this store among others.
+    switchboard: OnceLock<Arc<Switchboard>>,
+    /// The server's process that listens for this store alone.
+    listener_pid: AtomicI32,
+}
+
+/// Where a new connection finds itself; the first statement is best effort, for the texts of errors.
+///
+/// `current_schema` is null for a schema that is not there or that the role may not use.
+const ARRIVAL: &str = "DO $$BEGIN SET lc_messages = 'C'; EXCEPTION WHEN OTHERS THEN NULL; END$$; ";
+const WHEREABOUTS: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_schema(), \
+    pg_catalog.current_setting('search_path'), (SELECT n.nspname FROM pg_catalog.pg_class AS c \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE c.oid = pg_catalog.to_regclass('cloacina_executions'))";
+
+/// What the server says of a connection.
+struct Whereabouts {
+    pid: i32,
+    schema: Option<String>,
+    search_path: String,
+    /// The schema in which the engine's tables are found.
+    tables: Option<String>,
+}
+
+impl Whereabouts {
+    fn read(messages: &[SimpleQueryMessage]) -> Option<Self> {
+        messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(Self {
+                pid: row.get(0)?.parse().ok()?,
+                schema: row.get(1).map(str::to_owned),
+                search_path: row.get(2)?.to_owned(),
+                tables: row.get(3).map(str::to_owned),
+            }),
+            _ => None,
+        })
+    }
 }
 
 impl Session {
@@ -63,7 +103,57 @@ impl Session {
             location: options.location(),
             pooled: options.pooled,
             begin,
+            home: OnceLock::new(),
+            switchboard: OnceLock::new(),
+            listener_pid: AtomicI32::new(0),
             options,
+        }
+    }
+
+    /// From now on every connection must be in this schema.
+    pub(super) fn settle(&self, schema: String) {
+        // Settled twice, it was the same one: the first connection was checked against it.
+        let _ = self.home.set(schema);
+    }
+
+    /// The schema in which all connections are, once one was opened.
+    pub(super) fn home(&self) -> Option<&str> {
+        self.home.get().map(String::as_str)
+    }
+
+    /// H1: a connection that is not pinned to its schema is not used.
+    fn check_pin(&self, found: &Whereabouts) -> Result<(), StoreError> {
+        let refuse = |what: String| {
+            Err(StoreError::Failed(format!(
+                "the database {} gave a connection that {what}; the connection is refused",
+                self.location
+            )))
+        };
+        if let Some(schema) = &self.options.schema {
+            let pinned = [format!("\"{schema}\""), schema.clone()];
+            if !pinned.contains(&found.search_path) {
+                return refuse(format!(
+                    "is not pinned to the schema '{schema}' but to {}: something between drops the options of \
+                     connections; add pgbouncer=true to the URL if it is a transaction pooler",
+                    found.search_path
+                ));
+            }
+        }
+        let Some(home) = self.home.get() else {
+            return Ok(());
+        };
+        let place = found.schema.as_deref().unwrap_or("none");
+        if place != home {
+            return refuse(format!(
+                "is in the schema '{place}' and not in '{home}': the schema is gone, or the role lost the right to use it"
+            ));
+        }
+        match &found.tables {
+            Some(tables) if tables == home => Ok(()),
+            Some(tables) => refuse(format!(
+                "finds the engine's tables in the schema '{tables}' and not in '{home}'"
+            )),
+            None => refuse(format!("finds no tables of the engine in '{home}'")),
         }
     }
 
@@ -152,14 +242,20 @@ impl Session {
         let closed = Arc::new(OnceLock::new());
         let client = self.dial(&closed).await?;
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
-        // Messages in English, as far as the role may choose: they tell what the client library does not.
-        let english = "DO $$BEGIN SET lc_messages = 'C'; EXCEPTION WHEN OTHERS THEN NULL; END$$";
-        if self.pooled {
+        let text = if self.pooled {
             // In one transaction, so that one server connection sees all of it.
-            client.batch_execute("BEGIN").await.map_err(told)?;
+            format!("{}; {WHEREABOUTS}", self.begin)
         } else {
-            client.batch_execute(english).await.map_err(told)?;
-        }
+            format!("{ARRIVAL}{WHEREABOUTS}")
+        };
+        let answer = client.simple_query(&text).await.map_err(told)?;
+        let Some(found) = Whereabouts::read(&answer) else {
+            return Err(StoreError::Unavailable(format!(
+                "the database {} does not say where a connection is",
+                self.location
+            )));
+        };
+        self.check_pin(&found)?;
         let mut connection = AsyncPgConnection::try_from(client).await.map_err(|error| {
             StoreError::Unavailable(format!(
                 "the database {} cannot be used: {error}",
@@ -176,6 +272,7 @@ impl Session {
         }
         Ok(Link {
             connection,
+            pid: Some(found.pid).filter(|_| !self.pooled),
             closed,
             used: Instant::now(),
         })
@@ -248,16 +345,38 @@ impl Session {
         Ok(client)
     }
 
+    /// The channel of the schema: notifications are for a whole database.
+    pub(super) fn channel(&self) -> String {
+        // Not what was asked for: a role's sessions may begin in its schema without being told.
+        let digest = Sha256::digest(self.home().unwrap_or_default().as_bytes());
+        let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
+        format!("cloacina_{short:016x}")
+    }
+
+    /// From now on the store listens through a connection that others share.
+    pub(super) fn listen_through(&self, switchboard: Arc<Switchboard>) {
+        let _ = self.switchboard.set(switchboard);
+    }
+
+    pub(super) fn switchboard(&self) -> Option<&Arc<Switchboard>> {
+        self.switchboard.get()
+    }
+
+    /// The server's process that listens for this store alone, if there is one.
+    pub(super) fn listener_pid(&self) -> Option<i32> {
+        Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
+    }
+
     /// A client for the listener, with the messages that the server sends unasked.
-    pub(super) async fn listen(
-        &self,
-    ) -> Result<
-        (
-            Client,
-            tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
-        ),
-        StoreError,
-    > {
+    pub(super) async fn listen(&self) -> Result<Heard, StoreError> {
+        match self.switchboard.get() {
+            Some(switchboard) => switchboard.join(&self.channel()).await,
+            None => self.listen_alone().await,
+        }
+    }
+
+    /// The same over a connection of its own.
+    pub(super) async fn listen_alone(&self) -> Result<Heard, StoreError> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
@@ -278,14 +397,33 @@ impl Session {
                 config.ssl_mode(SslMode::Disable);
                 let (client, connection) = config.connect(NoTls).await.map_err(|_| told(error))?;
                 tokio::spawn(forward(connection, sender));
-                return Ok((client, receiver));
+                self.verify(&client).await?;
+                return Ok((Arc::new(client), receiver));
             }
             result => result.map_err(told)?,
         };
         tokio::spawn(forward(connection, sender));
-        Ok((client, receiver))
+        self.verify(&client).await?;
+        Ok((Arc::new(client), receiver))
+    }
+
+    /// Checks the listener's connection like any other one.
+    async fn verify(&self, client: &Client) -> Result<(), StoreError> {
+        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        let answer = client.simple_query(WHEREABOUTS).await.map_err(told)?;
+        if let Some(found) = Whereabouts::read(&answer) {
+            self.check_pin(&found)?;
+            self.listener_pid.store(found.pid, Ordering::Release);
+        }
+        Ok(())
     }
 }
+
+/// A client, and what others notify.
+pub(super) type Heard = (
+    Arc<Client>,
+    tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
+);
 
 /// Sends what others notify; ends with the connection, and the receiver learns it.
 async fn forward<S>(
@@ -327,6 +465,8 @@ fn note_end(end: Result<(), tokio_postgres::Error>, closed: &OnceLock<String>) {
 /// An open connection.
 pub(super) struct Link {
     pub(super) connection: AsyncPgConnection,
+    /// The server's process; none behind a pooler, which changes it.
+    pid: Option<i32>,
     /// Why it ended, once it has.
     closed: Arc<OnceLock<String>>,
     used: Instant,
@@ -344,6 +484,22 @@ impl Lane {
             runtime: None,
             link: None,
         }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// The server's process, where there is one for the connection's whole life.
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.link.as_ref().and_then(|link| link.pid)
+    }
+
+    /// Ends the connection; the server's process that ends with it.
+    fn close(&mut self) -> Option<i32> {
+        let pid = self.pid();
+        drop(std::mem::replace(self, Self::new()));
+        pid
     }
 
     /// Runs `work` on the lane's connection, which is opened first if there is none.
@@ -465,9 +621,14 @@ impl Writer {
     }
 }
 
+/// Ends the connection of a writer that is held; the server's process that ends with it.
+pub(super) fn close(lane: &mut MutexGuard<'_, Lane>) -> Option<i32> {
+    lane.close()
+}
+
 /// Lanes that only read.
-#[derive(Default)]
 pub(super) struct Readers {
+    limit: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -476,27 +637,56 @@ pub(super) struct Readers {
 struct Pool {
     idle: Vec<Lane>,
     open: usize,
+    closed: bool,
 }
 
 impl Readers {
-    /// Lends a lane to `work`; waits while all are lent.
-    pub(super) fn lend<T>(&self, work: impl FnOnce(&mut Lane) -> T) -> T {
-        let mut loan = Loan {
-            readers: self,
-            lane: Some(self.take()),
-        };
-        work(loan.lane.get_or_insert_with(Lane::new))
+    /// At most so many; none may be enough.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.min(READERS),
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+        }
     }
 
-    fn take(&self) -> Lane {
+    /// Lends a lane; waits while all are lent. `None`: there are none.
+    pub(super) fn borrow(&self) -> Option<Loan<'_>> {
         let mut pool = self.pool.lock();
         loop {
-            if let Some(lane) = pool.idle.pop() {
-                return lane;
+            if pool.closed || self.limit == 0 {
+                return None;
             }
-            if pool.open < READERS {
-                pool.open += 1;
-                return Lane::new();
+            let lane = match pool.idle.pop() {
+                Some(lane) => lane,
+                None if pool.open < self.limit => {
+                    pool.open += 1;
+                    Lane::new()
+                }
+                None => {
+                    self.returned.wait(&mut pool);
+                    continue;
+                }
+            };
+            return Some(Loan {
+                readers: self,
+                lane: Some(lane),
+            });
+        }
+    }
+
+    /// Ends all connections and lends none any more; the server's processes that end with them.
+    pub(super) fn close(&self) -> Vec<i32> {
+        let mut pool = self.pool.lock();
+        pool.closed = true;
+        let mut pids = Vec::new();
+        loop {
+            let idle = std::mem::take(&mut pool.idle);
+            pool.open -= idle.len();
+            pids.extend(idle.iter().filter_map(Lane::pid));
+            self.returned.notify_all();
+            if pool.open == 0 {
+                return pids;
             }
             self.returned.wait(&mut pool);
         }
@@ -504,9 +694,15 @@ impl Readers {
 }
 
 /// A lane's place in the pool; it goes back when the loan ends, however it ends.
-struct Loan<'a> {
+pub(super) struct Loan<'a> {
     readers: &'a Readers,
     lane: Option<Lane>,
+}
+
+impl Loan<'_> {
+    pub(super) fn lane(&mut self) -> &mut Lane {
+        self.lane.get_or_insert_with(Lane::new)
+    }
 }
 
 impl Drop for Loan<'_> {
@@ -516,6 +712,7 @@ impl Drop for Loan<'_> {
             Some(lane) => pool.idle.push(lane),
             None => pool.open -= 1,
         }
-        self.readers.returned.notify_one();
+        // Not one: who closes waits here too.
+        self.readers.returned.notify_all();
     }
 }

@@ -10,11 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::types::sync::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
 use super::connection::Session;
+use super::presence::{Loss, Presence, Watch};
 use super::runner::Roster;
 use crate::store::StoreError;
 use crate::types::RunnerId;
@@ -30,6 +30,12 @@ const DEAF_LOOK: Duration = Duration::from_millis(500);
 const TRUST: Duration = Duration::from_mins(1);
 /// What a notification says that is for everybody.
 const HELLO: &str = "hello ";
+/// A runner says that it has claims.
+const BUSY: &str = "busy ";
+/// And that it has none any more.
+const REST: &str = "rest ";
+/// Without its session, a runner shows this often that it lives.
+const PROOF: Duration = Duration::from_millis(400);
 
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -43,6 +49,7 @@ pub(super) struct Bell {
     posted: Notify,
     stop: Notify,
     pub(super) roster: Mutex<Roster>,
+    pub(super) presence: Presence,
 }
 
 impl Bell {
@@ -56,6 +63,7 @@ impl Bell {
             posted: Notify::new(),
             stop: Notify::new(),
             roster: Mutex::default(),
+            presence: Presence::default(),
         }
     }
 
@@ -82,10 +90,37 @@ impl Bell {
     pub(super) fn ring(&self) {
         *self.rung.lock() = Instant::now();
         self.counter.fetch_add(1, Ordering::AcqRel);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let wake = self.wake.lock().clone();
         if let Some(wake) = wake {
             wake();
         }
+    }
+
+    /// A runner of this store has claims, or has none any more.
+    pub(super) fn at_work(&self, runner: RunnerId, at_work: bool) {
+        if self.presence.at_work(runner, at_work) {
+            self.posted.notify_one();
+        }
+    }
+
+    /// Puts down that runners of this store work, if anybody could watch over them.
+    fn announce(&self) {
+        let news = self.presence.announce();
+        if self.roster.lock().has_others() {
+            let mut outbox = self.outbox.lock();
+            outbox.extend(news.busy.iter().map(|runner| format!("{BUSY}{runner}")));
+            outbox.extend(news.resting.iter().map(|runner| format!("{REST}{runner}")));
+        }
+    }
+
+    /// Without its session, the runner shows that it lives.
+    fn prove_life(&self) {
+        self.presence.prove_life();
+        self.wake();
     }
 
     /// Tells the others that a runner of this store wrote.
@@ -116,6 +151,18 @@ impl Bell {
     }
 
     fn hear(&self, payload: &str) {
+        if let Some(runner) = payload.strip_prefix(BUSY) {
+            if let Ok(runner) = runner.parse() {
+                self.presence.hear(runner);
+            }
+            return;
+        }
+        if let Some(runner) = payload.strip_prefix(REST) {
+            if let Ok(runner) = runner.parse() {
+                self.presence.hear_rest(runner);
+            }
+            return;
+        }
         let (greeting, sender) = match payload.strip_prefix(HELLO) {
             Some(sender) => (true, sender),
             None => (false, payload),
@@ -126,6 +173,7 @@ impl Bell {
         }
         if greeting {
             self.roster.lock().forget();
+            self.presence.announce_again();
         }
         self.ring();
     }
@@ -175,35 +223,52 @@ impl Drop for Listener {
 }
 
 async fn listen(session: &Session, bell: &Bell) {
-    let channel = channel_of(session);
+    let channel = session.channel();
     let mut backoff = FIRST_BACKOFF;
+    let mut loss = Loss::default();
     loop {
-        let outcome = tokio::select! {
-            biased;
-            () = bell.stop.notified() => return,
-            outcome = hear_and_tell(session, bell, &channel, &mut backoff) => outcome,
+        let attempt = hear_and_tell(session, bell, &channel);
+        let Some(outcome) = alive(bell, &mut loss, attempt).await else {
+            return;
         };
-        bell.listening.store(false, Ordering::Release);
         if let Err(error) = outcome {
             tracing::debug!(%error, "the listener lost its connection and tries again");
         }
-        let pause = backoff.mul_f64(0.75 + 0.5 * fastrand::f64());
+        if bell.listening.swap(false, Ordering::AcqRel) {
+            backoff = FIRST_BACKOFF;
+            loss.begin();
+            bell.prove_life();
+        }
+        let pause = tokio::time::sleep(backoff.mul_f64(0.75 + 0.5 * fastrand::f64()));
+        if alive(bell, &mut loss, pause).await.is_none() {
+            return;
+        }
         backoff = (backoff * 2).min(LAST_BACKOFF);
+    }
+}
+
+/// Waits for `work` and, while the session is lost, shows meanwhile that the runner lives. `None`: the listener is to end.
+async fn alive<T>(bell: &Bell, loss: &mut Loss, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    loop {
+        if bell.listening.load(Ordering::Acquire) {
+            loss.end();
+        }
         tokio::select! {
             biased;
-            () = bell.stop.notified() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = bell.stop.notified() => return None,
+            value = &mut work => return Some(value),
+            () = tokio::time::sleep(PROOF), if loss.needs_proof() => {
+                if !bell.listening.load(Ordering::Acquire) {
+                    bell.prove_life();
+                }
+            }
         }
     }
 }
 
 /// Listens and notifies until the connection ends.
-async fn hear_and_tell(
-    session: &Session,
-    bell: &Bell,
-    channel: &str,
-    backoff: &mut Duration,
-) -> Result<(), StoreError> {
+async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<(), StoreError> {
     let limit = session.options.connect_timeout;
     let lost = |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
     let opening = async {
@@ -211,24 +276,28 @@ async fn hear_and_tell(
         // A notification need not survive a power loss.
         let listen = format!("SET synchronous_commit = off; LISTEN \"{channel}\"");
         client.batch_execute(&listen).await.map_err(lost)?;
-        Ok((client, notifications))
+        let mut watch = Watch::over(session.options.schema.as_deref());
+        watch.hold(&client, bell).await.map_err(lost)?;
+        Ok((client, notifications, watch))
     };
-    let (client, mut notifications) =
-        tokio::time::timeout(limit, opening)
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(format!(
-                    "the database {} did not answer",
-                    session.location
-                )))
-            })?;
-    *backoff = FIRST_BACKOFF;
+    let (client, mut notifications, mut watch) = tokio::time::timeout(limit, opening)
+        .await
+        .unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!(
+                "the database {} did not answer",
+                session.location
+            )))
+        })?;
     bell.listening.store(true, Ordering::Release);
     // Whatever happened while nobody listened.
     bell.ring();
+    bell.presence.announce_again();
     let mut next_post = tokio::time::Instant::now();
     loop {
+        watch.hold(&client, bell).await.map_err(lost)?;
         let waiting = !bell.outbox.lock().is_empty();
+        let next_look = watch.next_look(bell);
+        let next_announcement = bell.presence.next_announcement();
         tokio::select! {
             notification = notifications.recv() => match notification {
                 Some(notification) => bell.hear(notification.payload()),
@@ -246,14 +315,15 @@ async fn hear_and_tell(
                 }
                 next_post = tokio::time::Instant::now() + PACE;
             }
+            () = until(next_announcement) => bell.announce(),
+            () = until(next_look) => watch.look(&client, bell).await.map_err(lost)?,
         }
     }
 }
 
-/// The channel of a schema: notifications are for a whole database.
-fn channel_of(session: &Session) -> String {
-    let schema = session.options.schema.as_deref().unwrap_or("");
-    let digest = Sha256::digest(schema.as_bytes());
-    let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
-    format!("cloacina_{short:016x}")
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }

@@ -28,6 +28,15 @@ query! {
     "SELECT version FROM cloacina_migrations ORDER BY version"
 }
 
+query! {
+    /// What the role may do to a schema: whether it is there, whether the role sees into it, and whether it may create
+    /// what is missing.
+    Rights { schema: String => Text } -> (Bool, Bool, Bool);
+    "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), \
+     coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')) \
+     FROM (SELECT ?::text AS name) AS wanted LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.name"
+}
+
 statement! {
     InsertVersion<'a> { version: &'a str => Text }
     "INSERT INTO cloacina_migrations (version, applied_at) \
@@ -112,16 +121,25 @@ pub(super) async fn look(
     Ok(schema)
 }
 
-/// Makes the schema what this program needs, or says why not.
+/// Makes the schema what this program needs, or says why not. From then on connections have to be in it.
 pub(super) async fn prepare(
     connection: &AsyncPgConnection,
     session: &Session,
 ) -> Result<(), Fault> {
+    let schema = bring_up(connection, session).await?;
+    schema.check_pin(session)?;
+    if let Some(name) = schema.name {
+        session.settle(name);
+    }
+    Ok(())
+}
+
+async fn bring_up(connection: &AsyncPgConnection, session: &Session) -> Result<Schema, Fault> {
     let location = &session.location;
     let schema = look(connection, session).await?;
     schema.refuse_newer(location)?;
     if schema.pending.is_empty() {
-        return Ok(schema.check_pin(session)?);
+        return Ok(schema);
     }
     if !session.options.auto_migrate {
         let what = match (&schema.name, &session.options.schema) {
@@ -132,14 +150,65 @@ pub(super) async fn prepare(
             "the database {location} {what}, and migrating it at start is turned off; run `cloaca db migrate`"
         ))));
     }
-    migrate(connection, session).await
+    check_rights(connection, session, &schema).await?;
+    migrate(connection, session).await?;
+    look(connection, session).await
+}
+
+/// A tenant's role may use its schema and not change it: it is told whose work that is.
+async fn check_rights(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    schema: &Schema,
+) -> Result<(), Fault> {
+    let Some(name) = session.options.schema.as_ref().or(schema.name.as_ref()) else {
+        return Ok(());
+    };
+    let rights = session
+        .read(
+            connection,
+            Rights {
+                schema: name.clone(),
+            },
+        )
+        .await?;
+    let (exists, sees, creates) = rights.into_iter().next().unwrap_or((false, false, true));
+    let (location, role) = (&session.location, &session.options.user);
+    if exists && !sees {
+        return Err(Fault::Told(StoreError::Failed(format!(
+            "the database {location} does not let the role '{role}' into the schema '{name}'; the connection is refused"
+        ))));
+    }
+    if creates {
+        return Ok(());
+    }
+    let (what, version) = (
+        if exists {
+            "lacks"
+        } else {
+            "does not exist and lacks"
+        },
+        schema.pending.join(", "),
+    );
+    Err(Fault::Told(StoreError::Migration(format!(
+        "the schema '{name}' of the database {location} {what} the version {version}, and the role '{role}' may not \
+         migrate it; run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL"
+    ))))
 }
 
 /// Applies what is pending, in one transaction and one process at a time.
 async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
-    let location = &session.location;
     let mut shared = connection;
     shared.batch_execute(session.begin()).await?;
+    apply(connection, session).await?;
+    shared.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+/// Creates the schema and applies what is pending, in the transaction that is open.
+pub(super) async fn apply(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
+    let location = &session.location;
+    let mut shared = connection;
     // The names were checked: letters, digits and underscores. PostgreSQL ignores a second CREATE, but two at once collide.
     let wanted = session.options.schema.as_deref();
     let lock = format!(
@@ -181,6 +250,5 @@ async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<()
         })?;
         InsertVersion { version }.execute(&mut shared).await?;
     }
-    shared.batch_execute("COMMIT").await?;
     Ok(())
 }

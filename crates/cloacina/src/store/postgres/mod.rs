@@ -3,25 +3,31 @@
 //! One connection writes, a few read, each driven by the calling thread (`connection`). A batch is one round trip
 //! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
 
+pub mod admin;
 mod claim;
 mod commit;
 mod connection;
+mod credential_url;
 mod definition;
 mod error;
 mod list;
 mod listener;
 mod load;
 mod migration;
+mod pool;
+mod presence;
 mod prune;
 mod row;
 mod runner;
 mod statement;
+mod switchboard;
+mod tenant;
 mod tls;
 mod url;
 mod write;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::types::sync::Mutex;
@@ -32,6 +38,7 @@ use connection::{Lane, Readers, Session, Writer};
 use error::Fault;
 use listener::{Bell, Listener};
 use statement::query;
+use tenant::Berth;
 pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
 
 use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
@@ -59,7 +66,14 @@ pub struct PostgresStore {
     readers: Readers,
     bell: Arc<Bell>,
     look: Mutex<Look>,
+    /// Connections to the server at the same time, the listener's included.
+    connections: usize,
+    /// Set once the connections are shared with other stores.
+    berth: OnceLock<Berth>,
 }
+
+/// Connections of a store where nobody says how many.
+const CONNECTIONS: usize = 10;
 
 /// The marker of a store that cannot listen.
 struct Look {
@@ -82,21 +96,36 @@ impl PostgresStore {
     /// # Errors
     /// What the server, the login or the schema lack, and what to do; within the connection's timeout.
     pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
+        Self::open_within(options, CONNECTIONS)
+    }
+
+    /// The same with at most so many connections, one at least.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_within(options: &PostgresOptions, connections: usize) -> Result<Self, StoreError> {
         let session = Arc::new(Session::new(options.clone()));
         let mut lane = Lane::new();
         lane.run(&session, migration::prepare)?;
-        Ok(Self {
+        Ok(Self::with(session, lane, connections))
+    }
+
+    fn with(session: Arc<Session>, writer: Lane, connections: usize) -> Self {
+        Self {
             listener: Mutex::new(None),
             session,
-            writer: Writer::new(lane),
-            readers: Readers::default(),
+            writer: Writer::new(writer),
+            // The writer and the listener have theirs.
+            readers: Readers::new(connections.saturating_sub(2)),
             bell: Arc::new(Bell::new()),
             look: Mutex::new(Look {
                 marker: 0,
                 next: Instant::now(),
                 pause: QUICK_LOOK,
             }),
-        })
+            connections,
+            berth: OnceLock::new(),
+        }
     }
 
     /// The newest version of the schema that the database has, if it has any. Changes nothing.
@@ -125,18 +154,30 @@ impl PostgresStore {
         &self,
         work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        self.writer.lock().run(&self.session, work)
+        if self.berth.get().is_none() {
+            let mut lane = self.writer.lock();
+            // Not shared in the meantime.
+            if self.berth.get().is_none() {
+                return lane.run(&self.session, work);
+            }
+        }
+        self.share_out(work)
     }
 
     fn read<T: Send>(
         &self,
         work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        self.readers.lend(|lane| lane.run(&self.session, work))
+        if self.berth.get().is_none()
+            && let Some(mut loan) = self.readers.borrow()
+        {
+            return loan.lane().run(&self.session, work);
+        }
+        self.write(work)
     }
 
     fn can_listen(&self) -> bool {
-        self.session.options.listen && !self.session.pooled
+        self.session.options.listen && !self.session.pooled && self.connections > 1
     }
 
     /// Starts to listen, when somebody first cares.
@@ -343,6 +384,20 @@ impl Store for PostgresStore {
         if let Err(error) = self.listen() {
             tracing::warn!(%error, "changes by other runners are noticed late");
         }
+    }
+
+    fn at_work(&self, runner: RunnerId, at_work: bool) {
+        if self.can_listen() {
+            self.bell.at_work(runner, at_work);
+        }
+    }
+
+    fn take_vanished(&self) -> Vec<RunnerId> {
+        self.bell.presence.take_vanished()
+    }
+
+    fn take_wants_heartbeat(&self) -> bool {
+        self.bell.presence.take_wants_heartbeat()
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -121,6 +121,17 @@ impl Roster {
         self.own == [runner]
     }
 
+    /// The runners of this store.
+    pub(super) fn own(&self) -> Vec<RunnerId> {
+        self.own.clone()
+    }
+
+    /// The living runners of other stores, as far as known.
+    pub(super) fn others(&self) -> Vec<RunnerId> {
+        let ids = self.living.iter().map(|row| row.id);
+        ids.filter(|id| !self.own.contains(id)).collect()
+    }
+
     /// Look again before the next answer.
     pub(super) fn forget(&mut self) {
         self.fetched = None;

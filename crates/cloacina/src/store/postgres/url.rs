@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::store::url::invalid;
-use crate::types::{Error, nearest};
+use crate::types::{Error, check_schema_name, nearest};
 
 const PARAMETERS: [&str; 24] = [
     "host",
@@ -50,6 +50,21 @@ pub enum TlsMode {
     VerifyCa,
     /// The same, and the certificate must be for the host's name.
     VerifyFull,
+}
+
+impl TlsMode {
+    /// libpq's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
 }
 
 /// A place where the server may be.
@@ -218,14 +233,24 @@ impl PostgresOptions {
     /// # Errors
     /// `Configuration` for a name that is no `[A-Za-z_][A-Za-z0-9_]{0,62}`, or reserved.
     pub fn with_schema(mut self, schema: &str) -> Result<Self, Error> {
-        check_schema(schema)?;
+        check_schema_name(schema)?;
         self.schema = Some(schema.to_owned());
         Ok(self)
     }
 
-    /// The database for messages.
+    /// The database for messages, with the schema.
     #[must_use]
     pub fn location(&self) -> String {
+        let schema = self
+            .schema
+            .as_ref()
+            .map_or_else(String::new, |schema| format!(" (schema {schema})"));
+        format!("{}{schema}", self.place())
+    }
+
+    /// The database for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
         let host = |host: &Host| {
             if host.name.contains(':') {
                 format!("[{}]:{}", host.name, host.port)
@@ -234,40 +259,13 @@ impl PostgresOptions {
             }
         };
         let hosts: Vec<String> = self.hosts.iter().map(host).collect();
-        let schema = self
-            .schema
-            .as_ref()
-            .map_or_else(String::new, |schema| format!(" (schema {schema})"));
         format!(
-            "postgresql://{}@{}/{}{schema}",
+            "postgresql://{}@{}/{}",
             self.user,
             hosts.join(","),
             self.database
         )
     }
-}
-
-/// Whether a name can be that of a tenant's schema (semantics H1).
-fn check_schema(schema: &str) -> Result<(), Error> {
-    let refuse = |why: &str| {
-        Err(Error::new(crate::types::ErrorCode::Configuration, format!("the schema name '{schema}' {why}"))
-            .with_hint("a name has up to 63 letters, digits and _, does not start with a digit, and is not reserved"))
-    };
-    let mut bytes = schema.bytes();
-    let good_start = bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if !good_start
-        || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        || schema.len() > 63
-    {
-        return refuse("is not allowed");
-    }
-    let lower = schema.to_ascii_lowercase();
-    if lower.starts_with("pg_") || lower == "information_schema" {
-        return refuse("is reserved");
-    }
-    Ok(())
 }
 
 type Parameters = Vec<(String, String)>;

@@ -1,0 +1,254 @@
+"""Workloads of whole processes: cold and idle ones, killed ones, and several on one database."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+import place
+
+Figures = dict[str, Any]
+
+#: What every process below begins with: it says a line, and is told to go on by another.
+SCRIPT = """
+import json, os, sys, time
+import cloaca
+
+url, arguments = sys.argv[1], json.loads(sys.argv[2])
+
+def say(**figures):
+    # In one write: several threads may say something at once.
+    os.write(1, (json.dumps(figures) + "\\n").encode())
+
+def listen():
+    return sys.stdin.readline()
+
+with cloaca.WorkflowBuilder("single"):
+    @cloaca.task(id="only")
+    def only(context):
+        if "hang" in arguments:
+            say(started=time.time())
+            time.sleep(arguments["hang"])
+        context["at"] = time.time()
+"""
+
+RUNNER = """
+with cloaca.DefaultRunner(url) as runner:
+    for handle in runner.submit_many(("single", None) for _ in range(20)):
+        handle.result()
+    say(ready=True)
+    listen()
+    start = time.time()
+    handles = runner.submit_many(("single", None) for _ in range(arguments.get("count", 0)))
+    for handle in handles:
+        assert handle.result().status == "Completed"
+    say(start=start, end=time.time())
+    listen()
+"""
+
+WORKER = """
+with cloaca.DefaultRunner(url) as runner:
+    say(ready=True)
+    listen()
+"""
+
+SUBMITTER = """
+with cloaca.WorkflowBuilder("single"):
+    cloaca.external_task("only")
+with cloaca.DefaultRunner(url) as runner:
+    waits = []
+    for _ in range(arguments["alone"]):
+        before = time.time()
+        waits.append(runner.execute("single").final_context["at"] - before)
+    start = time.time()
+    handles = runner.submit_many(("single", None) for _ in range(arguments["count"]))
+    for handle in handles:
+        assert handle.result().status == "Completed"
+    say(waits=waits, rate=len(handles) / (time.time() - start))
+"""
+
+KILLED = """
+config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=50)
+with cloaca.DefaultRunner(url, config) as runner:
+    if arguments["submit"]:
+        runner.submit_many(("single", None) for _ in range(50))
+    runner.wait_until_idle(timeout=120)
+    results = runner.list_executions(limit=100).items
+    assert [result.status for result in results] == ["Completed"] * 50
+    say(end=time.time(), attempts=max(result.tasks["only"].attempts for result in results))
+"""
+
+COLD = """
+with cloaca.DefaultRunner(url) as runner:
+    assert runner.execute("single").status == "Completed"
+"""
+
+IDLE = """
+with cloaca.DefaultRunner(url) as runner:
+    runner.execute("single")
+    say(ready=True)
+    listen()
+    before, start = os.times(), time.monotonic()
+    time.sleep(arguments["seconds"])
+    after, end = os.times(), time.monotonic()
+    used = after.user + after.system - before.user - before.system
+    with open("/proc/self/status") as status:
+        memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    say(cpu=100 * used / (end - start), memory=memory / 1024)
+    listen()
+"""
+
+
+class Process:
+    """A script in a process of its own."""
+
+    def __init__(self, code: str, url: str, **arguments: Any) -> None:
+        command = [sys.executable, "-c", SCRIPT + code, url, json.dumps(arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def hear(self) -> Figures:
+        """What it says next."""
+        line = stream(self.process.stdout).readline()
+        if not line:
+            raise RuntimeError("a process ended too early; see its error above")
+        figures: Figures = json.loads(line)
+        return figures
+
+    def tell(self) -> None:
+        """Let it go on."""
+        stream(self.process.stdin).write("\n")
+        stream(self.process.stdin).flush()
+
+    def end(self) -> None:
+        """Let it go on to its end."""
+        self.process.communicate("\n")
+        if self.process.returncode:
+            raise RuntimeError("a process failed; see its error above")
+
+
+def stream(pipe: IO[str] | None) -> IO[str]:
+    """The pipe of a process that was started with it."""
+    assert pipe is not None
+    return pipe
+
+
+def cold(where: str, *, quick: bool) -> Figures:
+    """W5: from nothing to the first result; import; what an idle runner costs."""
+    rounds = 1 if quick else 15
+
+    def timed(*command: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+        return (time.perf_counter() - start) * 1e3
+
+    urls = [place.fresh(where, "W5") for _ in range(rounds)]
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+        script.write(SCRIPT + COLD)
+        script.flush()
+        first = statistics.median(timed(script.name, url, "{}") for url in urls)
+    bare = statistics.median(timed("-c", "pass") for _ in range(rounds))
+    imported = statistics.median(timed("-c", "import cloaca") for _ in range(rounds))
+    figures = {"first_result_ms": first, "import_ms": imported - bare}
+    return figures | idle(place.fresh(where, "W5"), quick=quick)
+
+
+def idle(url: str, *, quick: bool) -> Figures:
+    """What a runner costs that has nothing to do."""
+    seconds = 1 if quick else 20
+    runner = Process(IDLE, url, seconds=seconds)
+    runner.hear()
+    asks = url.startswith("postgres")
+    count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'"
+    database = url.rpartition("/")[2]
+    server = f"{url.rpartition('/')[0]}/postgres"
+    if asks and not quick:
+        # What its sessions did before is in the server's books after a while.
+        time.sleep(5)
+    before = int(place.sql(server, count.format(database))) if asks else 0
+    runner.tell()
+    figures = runner.hear()
+    after = int(place.sql(server, count.format(database))) if asks else 0
+    runner.end()
+    queries = {"idle_queries_per_s": (after - before) / seconds} if asks else {}
+    return {"idle_cpu_percent": figures["cpu"], "memory_mb": figures["memory"]} | queries
+
+
+def killed(where: str, *, quick: bool) -> Figures:
+    """W8: `kill -9` with 50 executions in flight, then a restart."""
+    url = place.fresh(where, "W8")
+    doomed = Process(KILLED, url, submit=True, hang=600)
+    for _ in range(50):
+        doomed.hear()
+    doomed.process.kill()
+    doomed.process.wait()
+    start = time.time()
+    heir = Process(KILLED, url, submit=False, hang=0)
+    resumed = heir.hear()["started"] - start
+    for _ in range(49):
+        heir.hear()
+    last = heir.hear()
+    heir.end()
+    assert last["attempts"] == 2
+    return {"resumed_after_s": resumed, "all_done_after_s": last["end"] - start}
+
+
+def crowd_rate(url: str, processes: int, count: int) -> float:
+    """Executions per second of processes that each submit and work."""
+    crowd = [Process(RUNNER, url, count=count) for _ in range(processes)]
+    for process in crowd:
+        process.hear()
+    for process in crowd:
+        process.tell()
+    spans = [process.hear() for process in crowd]
+    for process in crowd:
+        process.end()
+    span = max(figures["end"] for figures in spans) - min(figures["start"] for figures in spans)
+    return processes * count / span
+
+
+def together(where: str, *, quick: bool) -> Figures:
+    """W9: four processes on one database, each submitting and working; against one process."""
+    count = 50 if quick else 2000
+    one = crowd_rate(place.fresh(where, "W9"), 1, count)
+    four = crowd_rate(place.fresh(where, "W9"), 4, count)
+    return {"executions_per_s": four, "one_process_per_s": one, "of_one_process": four / one}
+
+
+def apart(where: str, *, quick: bool) -> Figures:
+    """W10: four runners, work submitted in a fifth process; against one runner."""
+    figures = {}
+    for runners in (1, 4):
+        url = place.fresh(where, "W10")
+        workers = [Process(WORKER, url) for _ in range(runners)]
+        for worker in workers:
+            worker.hear()
+        counts = {"alone": 5 if quick else 200, "count": 50 if quick else 2000}
+        submitter = Process(SUBMITTER, url, **counts)
+        figures[runners] = submitter.hear()
+        submitter.end()
+        for worker in workers:
+            worker.end()
+    one, four = figures[1]["rate"], figures[4]["rate"]
+    waits = [wait * 1e3 for wait in figures[4]["waits"]]
+    return {
+        "start_elsewhere_p50_ms": statistics.median(waits),
+        "executions_per_s": four,
+        "one_process_per_s": one,
+        "of_one_process": four / one,
+    }
+
+
+WORKLOADS: dict[str, Callable[..., Figures]] = {
+    "W5": cold,
+    "W8": killed,
+    "W9": together,
+    "W10": apart,
+}

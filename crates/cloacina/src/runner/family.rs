@@ -1,0 +1,208 @@
+//! A runner and its tenants: one process that serves many schemas with shared workers and connections (semantics H4).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::engine_handle::EngineHandle;
+#[cfg(feature = "postgres")]
+use super::engine_handle::Opened;
+use crate::runtime::{Answer, Crew, Message, Reply, Seat, SharedWorkers};
+#[cfg(feature = "postgres")]
+use crate::store::DatabaseUrl;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{PostgresOptions, PostgresStore};
+use crate::types::sync::Mutex;
+use crate::types::{Error, ErrorCode, Micros};
+
+/// A runner's place in its family.
+pub(super) struct Family {
+    workers: Arc<SharedWorkers>,
+    seat: Arc<Seat>,
+    pub(super) is_parent: bool,
+    /// It stops, and takes no tenant any more.
+    is_stopping: AtomicBool,
+}
+
+impl Family {
+    /// Stops all of the family; the answer comes when the last one has stopped.
+    pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let (answer, reply) = Answer::new();
+        let last = Arc::new(Last(Mutex::new(Some(reply))));
+        let mut seats = self.workers.seats();
+        if !seats.iter().any(|seat| Arc::ptr_eq(seat, &self.seat)) {
+            // Its queues are closed already; its own coordinator still answers, if it is there.
+            seats.push(Arc::clone(&self.seat));
+        }
+        for seat in seats {
+            let held = Arc::clone(&last);
+            seat.report(Message::Stop {
+                grace,
+                reply: Box::new(move |_| drop(held)),
+            });
+        }
+        answer
+    }
+}
+
+/// Answers when the last one that held it has answered, or is gone.
+struct Last(Mutex<Option<Reply<()>>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.lock().take() {
+            reply(Ok(()));
+        }
+    }
+}
+
+impl EngineHandle {
+    /// The workers that this runner shares with others, if it does.
+    pub fn shared_workers(&self) -> Option<&Arc<SharedWorkers>> {
+        self.family.get().map(|family| &family.workers)
+    }
+
+    /// A runner for a tenant's schema of the same PostgreSQL database, which is created if it is missing and the role may.
+    ///
+    /// It has the settings of this one and shares its worker threads, event loop and connections: `db_pool_size` is for
+    /// all together, and they take turns. Everything else is its own. It stops with this one at the latest.
+    ///
+    /// `database_url`: credentials of the tenant, for the same database; this runner's own where left out. `crew`: who
+    /// starts workers; asked for the first tenant only.
+    ///
+    /// # Errors
+    /// `Configuration` for a schema that cannot be one, another database, a runner that is a tenant itself, or one on
+    /// SQLite; otherwise as for [`open`](Self::open).
+    #[cfg(feature = "postgres")]
+    pub fn open_tenant(
+        &self,
+        schema: &str,
+        database_url: Option<&str>,
+        crew: impl FnOnce() -> Option<Arc<dyn Crew>>,
+    ) -> Result<Self, Error> {
+        let Some(postgres) = &self.postgres else {
+            return Err(no_schemas(&self.location()));
+        };
+        if self.family.get().is_some_and(|family| !family.is_parent) {
+            return Err(Error::new(
+                ErrorCode::Configuration,
+                "a tenant's runner has no tenants of its own",
+            )
+            .with_hint("ask the runner that made it"));
+        }
+        if self.is_closed() {
+            return Err(closed());
+        }
+        let mut options = tenant_options(postgres, database_url)?.with_schema(schema)?;
+        options.auto_migrate = postgres.options().auto_migrate;
+        let store = Arc::new(postgres.open_tenant(&options)?);
+        let opened = Opened {
+            store: Arc::clone(&store) as Arc<dyn crate::store::Store>,
+            postgres: Some(store),
+        };
+        let workers = Arc::clone(self.become_parent(crew));
+        let (number, queues) = workers.queues();
+        let tenant = Self::launch(
+            opened,
+            Arc::clone(&self.parts().clock),
+            self.tenant_options(),
+            queues,
+            |queue, mailbox, clock| self.tasks().beside(queue, mailbox, clock),
+        )?;
+        let parts = tenant.parts();
+        let seat = workers.join(
+            number,
+            parts.queues.clone(),
+            Arc::clone(&parts.mailbox),
+            Arc::clone(&parts.clock),
+        );
+        // Nobody else has set it.
+        let _ = tenant.family.set(Family {
+            workers,
+            seat,
+            is_parent: false,
+            is_stopping: AtomicBool::new(false),
+        });
+        let is_stopping = |family: &Family| family.is_stopping.load(Ordering::SeqCst);
+        if self.is_closed() || self.family.get().is_some_and(is_stopping) {
+            // It may not have known of this one when it told all others to stop.
+            tenant.stop(std::time::Duration::ZERO);
+            return Err(closed());
+        }
+        Ok(tenant)
+    }
+
+    #[cfg(feature = "postgres")]
+    fn become_parent(&self, crew: impl FnOnce() -> Option<Arc<dyn Crew>>) -> &Arc<SharedWorkers> {
+        let family = self.family.get_or_init(|| {
+            let config = self.config();
+            let workers = SharedWorkers::new(
+                config.max_concurrent_tasks,
+                config.max_concurrent_async_tasks,
+                crew(),
+            );
+            let parts = self.parts();
+            let seat = workers.join(
+                0,
+                parts.queues.clone(),
+                Arc::clone(&parts.mailbox),
+                Arc::clone(&parts.clock),
+            );
+            Family {
+                workers,
+                seat,
+                is_parent: true,
+                is_stopping: AtomicBool::new(false),
+            }
+        });
+        &family.workers
+    }
+}
+
+/// The options for a tenant's credentials, which must lead to the same database.
+#[cfg(feature = "postgres")]
+fn tenant_options(
+    postgres: &PostgresStore,
+    database_url: Option<&str>,
+) -> Result<PostgresOptions, Error> {
+    let own = postgres.options();
+    let Some(url) = database_url else {
+        return Ok(own.clone());
+    };
+    let DatabaseUrl::Postgres(url) = DatabaseUrl::parse(url)? else {
+        return Err(Error::new(
+            ErrorCode::Configuration,
+            "a tenant's database_url must be a postgresql:// URL",
+        ));
+    };
+    let options = PostgresOptions::from_url(&url)?;
+    if (&options.hosts, &options.database) != (&own.hosts, &own.database) {
+        return Err(Error::new(
+            ErrorCode::Configuration,
+            format!(
+                "a runner shares its connections with tenants of its own database {}, not of {}",
+                own.place(),
+                options.place()
+            ),
+        )
+        .with_hint("start a DefaultRunner of its own for another database"));
+    }
+    Ok(options)
+}
+
+#[cfg(feature = "postgres")]
+fn closed() -> Error {
+    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
+        .with_hint("start a new DefaultRunner")
+}
+
+#[cfg(feature = "postgres")]
+fn no_schemas(location: &str) -> Error {
+    Error::new(
+        ErrorCode::Configuration,
+        format!("SQLite has no schemas, so a runner on {location} has no tenants"),
+    )
+    .with_hint(
+        "a tenant is a file there: start a DefaultRunner for each, like sqlite:///tenant_a.db",
+    )
+}

@@ -1,0 +1,50 @@
+//! The tenants of a database.
+
+use diesel::sql_types::{Nullable, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::super::connection::{Lane, Session};
+use super::super::error::Fault;
+use super::super::statement::query;
+use super::super::url::PostgresOptions;
+use crate::store::StoreError;
+
+query! {
+    /// Schemas that hold an engine's tables, with the role that was made for each.
+    Tenants {} -> (Text, Nullable<Text>);
+    "SELECT n.nspname::text, (SELECT min(r.rolname)::text FROM pg_catalog.pg_roles AS r \
+     WHERE shobj_description(r.oid, 'pg_authid') = 'cloacina tenant ' || n.nspname) \
+     FROM pg_catalog.pg_namespace AS n WHERE n.nspname <> 'public' AND EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c \
+     WHERE c.relnamespace = n.oid AND c.relname = 'cloacina_migrations' AND c.relkind = 'r') ORDER BY 1"
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Its schema.
+    pub schema: String,
+    /// Its role, if it was made with one.
+    pub role: Option<String>,
+}
+
+/// All tenants, by the names of their schemas.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn list(options: &PostgresOptions) -> Result<Vec<TenantRow>, StoreError> {
+    let session = Session::new(options.clone());
+    Lane::new().run(&session, async |connection, session| {
+        let rows = session.read(connection, Tenants {}).await?;
+        Ok(rows.into_iter().map(row).collect())
+    })
+}
+
+/// The same in a transaction that is open.
+pub(super) async fn all(mut connection: &AsyncPgConnection) -> Result<Vec<TenantRow>, Fault> {
+    let rows: Vec<(String, Option<String>)> = Tenants {}.load(&mut connection).await?;
+    Ok(rows.into_iter().map(row).collect())
+}
+
+fn row((schema, role): (String, Option<String>)) -> TenantRow {
+    TenantRow { schema, role }
+}

@@ -1,0 +1,124 @@
+//! One connection that listens for many tenants: channels are a database's, and each tenant has its own (semantics H4).
+
+use std::sync::{Arc, Weak};
+
+use rustc_hash::FxHashMap;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_postgres::{Client, Notification};
+
+use super::connection::Session;
+use crate::store::StoreError;
+use crate::types::sync::Mutex;
+
+type Routes = Mutex<FxHashMap<String, UnboundedSender<Notification>>>;
+
+/// The connection that the listeners of many stores share. It is opened again by the first one that misses it.
+pub(super) struct Switchboard {
+    /// Whose connection it is: the store's that was there first.
+    session: Weak<Session>,
+    /// Drives the connection: who opens it may end before the others.
+    runtime: Option<Runtime>,
+    line: tokio::sync::Mutex<Option<Line>>,
+}
+
+struct Line {
+    client: Arc<Client>,
+    routes: Arc<Routes>,
+}
+
+impl Switchboard {
+    pub(super) fn start(session: &Arc<Session>) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("cloacina-listen")
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                StoreError::Failed(format!(
+                    "the system gives no thread to listen to the database: {error}"
+                ))
+            })?;
+        Ok(Self {
+            session: Arc::downgrade(session),
+            runtime: Some(runtime),
+            line: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The shared connection, and what is said on one of its channels. The caller says LISTEN.
+    pub(super) async fn join(
+        &self,
+        channel: &str,
+    ) -> Result<(Arc<Client>, UnboundedReceiver<Notification>), StoreError> {
+        let mut line = self.line.lock().await;
+        let (sender, receiver) = unbounded_channel();
+        if let Some(line) = line.as_ref().filter(|line| !line.client.is_closed()) {
+            line.routes.lock().insert(channel.to_owned(), sender);
+            return Ok((Arc::clone(&line.client), receiver));
+        }
+        *line = None;
+        let (Some(session), Some(runtime)) = (self.session.upgrade(), &self.runtime) else {
+            return Err(StoreError::Unavailable(
+                "the runner whose connection listened is gone".to_owned(),
+            ));
+        };
+        let opening = runtime.spawn(async move { session.listen_alone().await });
+        let (client, notifications) = match opening.await {
+            Ok(opened) => opened?,
+            Err(error) => {
+                return Err(StoreError::Unavailable(format!(
+                    "the listener's connection could not be opened: {error}"
+                )));
+            }
+        };
+        let routes = Arc::new(Routes::default());
+        routes.lock().insert(channel.to_owned(), sender);
+        runtime.spawn(route(
+            Arc::downgrade(&client),
+            notifications,
+            Arc::clone(&routes),
+        ));
+        *line = Some(Line {
+            client: Arc::clone(&client),
+            routes,
+        });
+        Ok((client, receiver))
+    }
+}
+
+impl Drop for Switchboard {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would panic in a thread of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Passes notifications on by their channel. Who listened on one hears nothing more once the connection has ended.
+async fn route(
+    client: Weak<Client>,
+    mut notifications: UnboundedReceiver<Notification>,
+    routes: Arc<Routes>,
+) {
+    while let Some(notification) = notifications.recv().await {
+        let channel = notification.channel().to_owned();
+        let sent = match routes.lock().get(&channel) {
+            Some(route) => route.send(notification).is_ok(),
+            None => true,
+        };
+        if !sent {
+            routes.lock().remove(&channel);
+            if let Some(client) = client.upgrade() {
+                // An error means that the connection ends, and the channel with it.
+                drop(
+                    client
+                        .batch_execute(&format!("UNLISTEN \"{channel}\""))
+                        .await,
+                );
+            }
+        }
+    }
+    routes.lock().clear();
+}

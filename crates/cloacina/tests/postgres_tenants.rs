@@ -1,0 +1,418 @@
+//! Tenants of a PostgreSQL database whose connection breaks at any point (semantics H2).
+
+#![cfg(feature = "postgres")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
+
+#[path = "support/cutting_proxy.rs"]
+mod cutting_proxy;
+#[path = "support/private_postgres.rs"]
+#[expect(dead_code, reason = "no test here stops a server")]
+mod private_postgres;
+#[path = "runner/support.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::RunnerConfig;
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{ListQuery, Store, StoreError};
+use cloacina::types::ErrorCode;
+use cloacina::{DatabaseAdmin, Tenant, TenantConfig};
+use cutting_proxy::{Cut, Proxy};
+use private_postgres::{fresh_name, shared};
+use support::{body, define, request, task, until, wait, wrote};
+
+/// Runs SQL as the superuser; the first column of every row.
+fn administer(url: &str, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let rows = client.simple_query(sql).await.unwrap();
+        rows.iter()
+            .filter_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            })
+            .collect()
+    })
+}
+
+/// A database of this test's own: what administrators do is seen by all others of the same one.
+fn fresh_database() -> String {
+    let name = fresh_name();
+    administer(shared(), &format!("CREATE DATABASE {name}"));
+    let (server, _) = shared().rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+fn tenant() -> TenantConfig {
+    let name = fresh_name();
+    TenantConfig::new(name.clone(), format!("{name}_user"))
+}
+
+/// Schemas and roles of this name.
+fn left(url: &str, config: &TenantConfig) -> Vec<String> {
+    administer(
+        url,
+        &format!(
+            "SELECT nspname FROM pg_namespace WHERE nspname = '{}' UNION ALL \
+             SELECT rolname FROM pg_roles WHERE rolname = '{}'",
+            config.schema_name, config.username
+        ),
+    )
+}
+
+/// The URL of the same database through a proxy.
+fn through(proxy: &Proxy, url: &str) -> String {
+    let (_, database) = url.rsplit_once('/').unwrap();
+    format!(
+        "postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable&connect_timeout=5",
+        proxy.port
+    )
+}
+
+fn port_of(url: &str) -> u16 {
+    let (_, rest) = url.rsplit_once(':').unwrap();
+    rest.split('/').next().unwrap().parse().unwrap()
+}
+
+/// Cuts the connection at its first message, at its second, and so on, until a call gets through.
+fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, usize) -> bool) {
+    for message in 1..200 {
+        let proxy = Proxy::start(port_of(url), cut(message));
+        let was_cut = call(&through(&proxy, url), message) && proxy.has_cut();
+        if !was_cut {
+            assert!(message > 10, "only {message} messages were sent");
+            return;
+        }
+    }
+    panic!("it never got through");
+}
+
+#[test]
+fn h2_creating_a_tenant_leaves_nothing_wherever_the_connection_breaks() {
+    let url = fresh_database();
+    for cut in [Cut::Before, Cut::After] {
+        let config = tenant();
+        cut_everywhere(&url, cut, |through, message| {
+            let created = DatabaseAdmin::new(through).unwrap().create_tenant(&config);
+            match created {
+                Ok(_) => {
+                    assert_eq!(left(&url, &config).len(), 2, "message {message}");
+                    let admin = DatabaseAdmin::new(&url).unwrap();
+                    admin
+                        .remove_tenant(&config.schema_name, &config.username, false)
+                        .unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(
+                        error.code,
+                        ErrorCode::Connection,
+                        "message {message}: {error}"
+                    );
+                    assert_eq!(left(&url, &config), [""; 0], "message {message}: {error}");
+                }
+            }
+            true
+        });
+    }
+}
+
+#[test]
+fn h2_removing_a_tenant_takes_all_or_nothing_wherever_the_connection_breaks() {
+    let url = fresh_database();
+    let admin = DatabaseAdmin::new(&url).unwrap();
+    for cut in [Cut::Before, Cut::After] {
+        let config = tenant();
+        admin.create_tenant(&config).unwrap();
+        cut_everywhere(&url, cut, |through, message| {
+            let removed = DatabaseAdmin::new(through).unwrap().remove_tenant(
+                &config.schema_name,
+                &config.username,
+                false,
+            );
+            match removed {
+                Ok(()) => {
+                    assert_eq!(left(&url, &config), [""; 0], "message {message}");
+                    admin.create_tenant(&config).unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(left(&url, &config).len(), 2, "message {message}: {error}");
+                }
+            }
+            true
+        });
+        admin
+            .remove_tenant(&config.schema_name, &config.username, false)
+            .unwrap();
+    }
+}
+
+#[test]
+fn h2_administrators_at_once_make_each_tenant_once() {
+    let url = fresh_database();
+    let config = tenant();
+    let outcomes: Vec<bool> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| DatabaseAdmin::new(&url).unwrap().create_tenant(&config)))
+            .collect();
+        calls
+            .into_iter()
+            .map(|call| call.join().unwrap().is_ok())
+            .collect()
+    });
+    assert_eq!(outcomes.iter().filter(|made| **made).count(), 1);
+    let admin = DatabaseAdmin::new(&url).unwrap();
+    let expected = Tenant {
+        schema_name: config.schema_name.clone(),
+        username: Some(config.username.clone()),
+    };
+    assert_eq!(admin.list_tenants().unwrap(), [expected]);
+}
+
+fn refusal(store: &PostgresStore) -> String {
+    let query = ListQuery {
+        limit: 1,
+        ..ListQuery::default()
+    };
+    // The first call may find that its connection is gone; the next one needs a new one.
+    for _ in 0..3 {
+        if let Err(StoreError::Failed(text)) = store.list(&query) {
+            return text;
+        }
+    }
+    panic!("it was not refused");
+}
+
+fn end_sessions(url: &str) {
+    administer(
+        url,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+}
+
+#[test]
+fn h1_a_connection_that_finds_its_schema_gone_is_refused() {
+    let url = fresh_database();
+    let options = PostgresOptions::from_url(&url).unwrap();
+    for pinned in [options.clone().with_schema("acme").unwrap(), options] {
+        let store = PostgresStore::open(&pinned).unwrap();
+        let schema = pinned.schema.as_deref().unwrap_or("public");
+        // Another schema with the same tables, where a search path that falls through would end.
+        administer(&url, &format!("ALTER SCHEMA {schema} RENAME TO elsewhere"));
+        end_sessions(&url);
+        let text = refusal(&store);
+        assert!(
+            text.contains("the connection is refused") && text.contains(schema),
+            "{text}"
+        );
+        administer(&url, &format!("ALTER SCHEMA elsewhere RENAME TO {schema}"));
+        assert!(store.list(&ListQuery::default()).is_ok());
+    }
+}
+
+#[test]
+fn h1_a_role_that_lost_its_schema_is_refused() {
+    let url = fresh_database();
+    let config = tenant();
+    let made = DatabaseAdmin::new(&url)
+        .unwrap()
+        .create_tenant(&config)
+        .unwrap();
+    for schema in [Some(made.schema_name.as_str()), None] {
+        let mut options = PostgresOptions::from_url(&made.connection_string).unwrap();
+        options.schema = schema.map(str::to_owned);
+        let store = PostgresStore::open(&options).unwrap();
+        let (grantee, schema) = (&made.username, &made.schema_name);
+        administer(
+            &url,
+            &format!("REVOKE USAGE ON SCHEMA {schema} FROM {grantee}"),
+        );
+        end_sessions(&url);
+        let text = refusal(&store);
+        assert!(text.contains("the connection is refused"), "{text}");
+        administer(
+            &url,
+            &format!("GRANT USAGE ON SCHEMA {schema} TO {grantee}"),
+        );
+        assert!(store.list(&ListQuery::default()).is_ok());
+    }
+}
+
+#[test]
+fn h1_something_between_that_drops_the_pin_is_found() {
+    let url = fresh_database();
+    drop(PostgresStore::open(&PostgresOptions::from_url(&url).unwrap()).unwrap());
+    let proxy = Proxy::start(port_of(&url), Cut::Options);
+    let through = through(&proxy, &url);
+    let options = |url: &str| {
+        PostgresOptions::from_url(url)
+            .unwrap()
+            .with_schema("acme")
+            .unwrap()
+    };
+    let error = PostgresStore::open(&options(&through)).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Failed(text) if text.contains("is not pinned to the schema 'acme'")),
+        "{error:?}"
+    );
+    let nothing: [&str; 0] = [];
+    assert_eq!(
+        administer(
+            &url,
+            "SELECT nspname FROM pg_namespace WHERE nspname = 'acme'"
+        ),
+        nothing
+    );
+    // Told of the pooler, the store pins every transaction.
+    let store = PostgresStore::open(&options(&format!("{through}&pgbouncer=true"))).unwrap();
+    assert!(store.list(&ListQuery::default()).is_ok());
+}
+
+#[test]
+fn h2_passwords_are_in_no_debug_text() {
+    let config = tenant().with_password("s3cret-word");
+    let admin = DatabaseAdmin::new(&format!("{}?sslmode=prefer", fresh_database())).unwrap();
+    let made = admin.create_tenant(&config).unwrap();
+    assert!(made.connection_string.contains("s3cret-word"));
+    for text in [
+        format!("{config:?}"),
+        format!("{made:?}"),
+        format!("{admin:?}"),
+    ] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+fn open(url: &str, connections: usize) -> EngineHandle {
+    let config = RunnerConfig {
+        db_pool_size: connections,
+        ..RunnerConfig::default()
+    };
+    let options = OpenOptions {
+        config,
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
+    EngineHandle::open(url, options).unwrap()
+}
+
+/// The most sessions that a database had while `work` ran.
+fn most_sessions(url: &str, work: impl FnOnce()) -> usize {
+    let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+                    .await
+                    .unwrap();
+                tokio::spawn(connection);
+                let count = client
+                    .prepare(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                         AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+                    )
+                    .await
+                    .unwrap();
+                while !done.load(Ordering::Acquire) {
+                    let row = client.query_one(&count, &[]).await.unwrap();
+                    let now = usize::try_from(row.get::<_, i64>(0)).unwrap();
+                    most.fetch_max(now, Ordering::AcqRel);
+                }
+            });
+        });
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::Release);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    most.into_inner()
+}
+
+#[test]
+fn h4_tenants_in_one_process_keep_apart_and_within_the_connections() {
+    const TENANTS: usize = 12;
+    const EXECUTIONS: usize = 30;
+    for connections in [3, 5] {
+        let url = fresh_database();
+        let most = most_sessions(&url, || {
+            let parent = open(&url, connections);
+            let names: Vec<String> = (0..TENANTS).map(|number| format!("t{number}")).collect();
+            let engines: Vec<EngineHandle> = names
+                .iter()
+                .map(|name| parent.open_tenant(name, None, || None).unwrap())
+                .collect();
+            for (name, engine) in names.iter().zip(&engines) {
+                let name = format!("\"{name}\"");
+                let tell = body(move |_| wrote("tenant", &name));
+                define(engine, "same_name", vec![(task("tell", &[]), tell)]);
+            }
+            let submitted: Vec<_> = engines
+                .iter()
+                .map(|engine| {
+                    let requests = (0..EXECUTIONS).map(|_| request("same_name")).collect();
+                    engine.submit(requests).unwrap()
+                })
+                .collect();
+            for ((name, engine), ids) in names.iter().zip(&engines).zip(&submitted) {
+                for id in ids {
+                    let ended = wait(engine, *id);
+                    let context = ended.final_context();
+                    assert_eq!(
+                        context.get("tenant").unwrap().as_str(),
+                        format!("\"{name}\"")
+                    );
+                }
+            }
+            let foreign = engines[0].execution(submitted[1][0]).unwrap_err();
+            assert_eq!(foreign.code, ErrorCode::ExecutionNotFound);
+            parent.stop(std::time::Duration::from_secs(20));
+            assert!(engines.iter().all(EngineHandle::is_closed));
+        });
+        assert!(most <= connections, "{most} sessions of {connections}");
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        until("all sessions end", || administer(&url, left) == ["0"]);
+    }
+}
+
+#[test]
+fn h4_tenants_survive_the_loss_of_all_connections() {
+    let url = fresh_database();
+    let parent = open(&url, 4);
+    let engines: Vec<EngineHandle> = (0..6)
+        .map(|number| {
+            parent
+                .open_tenant(&format!("t{number}"), None, || None)
+                .unwrap()
+        })
+        .collect();
+    for engine in &engines {
+        let tell = body(|_| wrote("done", "true"));
+        define(engine, "work", vec![(task("tell", &[]), tell)]);
+    }
+    for _ in 0..5 {
+        end_sessions(&url);
+        for engine in &engines {
+            let id = engine.submit(vec![request("work")]).unwrap()[0];
+            wait(engine, id);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! On PostgreSQL, a session that vanished tells of a death long before the lease ends (semantics E3).
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{
+    Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store, Submit, TaskWrite,
+};
+use cloacina::types::{
+    Clock, Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, SystemClock,
+    TaskRecord, TaskStatus, Timestamp,
+};
+use cloacina::workflow::TaskKind;
+
+use super::private_postgres::{administer, fresh_name, shared};
+use super::support::{
+    PATIENCE, body, config, define, done, postgres, start, submit, task, until, wait,
+};
+
+const HOUR: i64 = 3_600_000_000;
+
+/// The same database under a name by which the server's views show its sessions.
+fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
+    let name = fresh_name();
+    let url = format!("{}?application_name={name}", shared());
+    let options = PostgresOptions::from_url(&url)
+        .unwrap()
+        .with_schema(options.schema.as_deref().unwrap())
+        .unwrap();
+    (options, name)
+}
+
+fn looks_at_locks(name: &str) -> bool {
+    let sql = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%FROM pg_locks%'"
+    );
+    !administer(shared(), &sql).is_empty()
+}
+
+/// Waits until the store listens, and so holds the locks of its runners.
+fn listens(store: &PostgresStore) {
+    let (sender, receiver) = mpsc::channel();
+    store.on_change(Arc::new(move || {
+        // Nobody listens any more at the end of a test.
+        let _ = sender.send(());
+    }));
+    receiver.recv_timeout(PATIENCE).unwrap();
+}
+
+/// A runner on another machine, whose lease lasts for an hour, that claimed one task.
+fn far_away(
+    store: &PostgresStore,
+    workflow: &cloacina::workflow::Workflow,
+    now: Timestamp,
+) -> ExecutionId {
+    let runner = RunnerId::generate();
+    let row = RunnerRow {
+        id: runner,
+        host: "far away".to_owned(),
+        pid: 1,
+        pid_started: 1,
+        started_at: now,
+        heartbeat_at: now,
+        lease_until: now + HOUR,
+        workflows: vec![],
+    };
+    store.register_runner(&row).unwrap();
+    listens(store);
+    let definition = store.put_definition(workflow, now).unwrap();
+    let queue = QueueId::new(definition, TaskKind::Async);
+    let mut ready = TaskRecord::pending();
+    ready.status = TaskStatus::Ready;
+    let record = ExecutionRecord {
+        id: ExecutionId::generate(),
+        definition,
+        revision: 1,
+        status: ExecutionStatus::Pending,
+        priority: 0,
+        key: None,
+        input: Arc::new(Context::new()),
+        created_at: now,
+        start_at: None,
+        started_at: None,
+        ended_at: None,
+        timeout: None,
+        deadline: None,
+        paused_at: None,
+        error: None,
+        tasks: vec![ready],
+    };
+    let write = TaskWrite {
+        ordinal: 0,
+        insert: true,
+        fence: None,
+        queue,
+        priority: 0,
+    };
+    let class = ClaimClass {
+        queues: vec![queue],
+        excluded: vec![],
+        limit: 1,
+    };
+    let batch = Batch {
+        runner,
+        now,
+        submits: vec![Submit {
+            record: &record,
+            workflow: "w",
+            tasks: vec![write],
+            history: &[],
+        }],
+        advances: vec![],
+        claim: ClaimRequest {
+            classes: vec![class],
+        },
+    };
+    assert_eq!(store.commit(&batch).unwrap().claimed.len(), 1);
+    store.at_work(runner, true);
+    record.id
+}
+
+#[test]
+fn e3_the_work_of_a_runner_whose_session_vanished_is_taken_over_at_once() {
+    let options = postgres();
+    let (ours, name) = named(&options);
+    let theirs = PostgresStore::open(&options).unwrap();
+    let workflow = cloacina::workflow::Workflow::new(cloacina::workflow::WorkflowDefinition {
+        name: "w".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: vec![task("a", &[])],
+        ..Default::default()
+    });
+    let id = far_away(&theirs, &workflow.unwrap(), SystemClock.now());
+    let engine = start(Arc::new(PostgresStore::open(&ours).unwrap()), config());
+    define(&engine, "w", vec![(task("a", &[]), body(|_| done()))]);
+    until("the lock was looked at", || looks_at_locks(&name));
+    assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Running);
+    drop(theirs);
+    let ended = wait(&engine, id);
+    assert_eq!(ended.record().status, ExecutionStatus::Completed);
+    assert_eq!(ended.record().tasks[0].rescues, 1);
+    engine.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn e3_a_runner_that_only_lost_its_sessions_is_not_taken_for_dead() {
+    let options = postgres();
+    let (watching, watcher) = named(&options);
+    let (working, worker) = named(&options);
+    let engine = start(Arc::new(PostgresStore::open(&working).unwrap()), config());
+    let (sender, receiver) = mpsc::channel::<()>();
+    let receiver = cloacina::types::sync::Mutex::new(receiver);
+    let waits = body(move |_| {
+        receiver.lock().recv_timeout(PATIENCE).unwrap();
+        done()
+    });
+    define(&engine, "w", vec![(task("a", &[]), waits)]);
+    let id = submit(&engine, "w");
+    let other = start(Arc::new(PostgresStore::open(&watching).unwrap()), config());
+    until("the lock was looked at", || looks_at_locks(&watcher));
+    let listeners = format!(
+        "FROM pg_stat_activity AS a WHERE a.application_name = '{worker}' AND EXISTS \
+         (SELECT 1 FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory')"
+    );
+    for _ in 0..3 {
+        let before = administer(shared(), &format!("SELECT a.pid {listeners}"));
+        administer(
+            shared(),
+            &format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{worker}'"
+            ),
+        );
+        until("it listens again", || {
+            let now = administer(shared(), &format!("SELECT a.pid {listeners}"));
+            !now.is_empty() && now != before
+        });
+    }
+    sender.send(()).unwrap();
+    let ended = wait(&other, id);
+    assert_eq!(ended.record().status, ExecutionStatus::Completed);
+    assert_eq!(
+        (
+            ended.record().tasks[0].rescues,
+            ended.record().tasks[0].attempt
+        ),
+        (0, 1)
+    );
+    for engine in [engine, other] {
+        engine.stop(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,126 @@
+//! A proxy before a PostgreSQL server that cuts its first connection at a message of the client, or takes the options out
+//! of every connection's start.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where the first connection ends, counted in messages of the client; the first one is its start.
+#[derive(Clone, Copy)]
+pub enum Cut {
+    /// The server does not get the message.
+    Before(usize),
+    /// The server gets it; the client does not get the answer.
+    After(usize),
+    /// Nowhere; the server does not get the `options` of any connection.
+    Options,
+}
+
+pub struct Proxy {
+    pub port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    pub fn start(server: u16, cut: Cut) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let done = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let mut cut = Some(cut);
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", server)))
+                else {
+                    return;
+                };
+                let first = cut.take();
+                if matches!(first, Some(Cut::Options)) {
+                    cut = first;
+                }
+                let (cut, told) = (first, Arc::clone(&told));
+                std::thread::spawn(move || carry(client, server, cut, &told));
+            }
+        });
+        Self { port, cut: done }
+    }
+
+    /// Whether the first connection was cut.
+    pub fn has_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+}
+
+fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBool) {
+    let muted = Arc::new(AtomicBool::new(false));
+    let (mut from_server, mut to_client) =
+        (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let mute = Arc::clone(&muted);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(length @ 1..) = from_server.read(&mut buffer) {
+            if mute.load(Ordering::Acquire) || to_client.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+        let _ = from_server.shutdown(Shutdown::Both);
+    });
+    let (mut from_client, mut to_server) = (client, server);
+    let mut count = 0;
+    while let Some(mut message) = read_message(&mut from_client, count == 0) {
+        count += 1;
+        if matches!(cut, Some(Cut::Options)) && count == 1 {
+            message = without_options(&message);
+        }
+        match cut {
+            Some(Cut::Before(at)) if at == count => {
+                told.store(true, Ordering::Release);
+                break;
+            }
+            Some(Cut::After(at)) if at == count => {
+                told.store(true, Ordering::Release);
+                // The answer's arrival ends the connection; what follows until then is needed for the server to answer.
+                muted.store(true, Ordering::Release);
+            }
+            _ => {}
+        }
+        if to_server.write_all(&message).is_err() {
+            break;
+        }
+    }
+    let _ = from_client.shutdown(Shutdown::Both);
+    let _ = to_server.shutdown(Shutdown::Both);
+}
+
+/// A message: its kind, unless it is the first, its length, and the rest.
+fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
+    let mut message = vec![0; if is_first { 4 } else { 5 }];
+    stream.read_exact(&mut message).ok()?;
+    let length: [u8; 4] = message[message.len() - 4..].try_into().ok()?;
+    let rest = usize::try_from(u32::from_be_bytes(length))
+        .ok()?
+        .checked_sub(4)?;
+    let start = message.len();
+    message.resize(start + rest, 0);
+    stream.read_exact(&mut message[start..]).ok()?;
+    Some(message)
+}
+
+/// A start: its length, the protocol's version, and names with their values, each with a zero at its end.
+fn without_options(start: &[u8]) -> Vec<u8> {
+    let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
+    let mut kept = start[4..8].to_vec();
+    for pair in texts
+        .chunks(2)
+        .filter(|pair| pair.len() == 2 && !pair[0].is_empty())
+    {
+        if pair[0] != b"options" {
+            kept.extend([pair[0], &[0], pair[1], &[0]].concat());
+        }
+    }
+    kept.push(0);
+    let length = u32::try_from(kept.len() + 4).unwrap();
+    [length.to_be_bytes().to_vec(), kept].concat()
+}

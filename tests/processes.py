@@ -1,0 +1,61 @@
+"""What tests of several processes share: how long they last, and a ledger that all write."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+#: How long the tests that load a database for some time do so. They can do it for longer.
+SECONDS = os.environ.get("CLOACA_TEST_SECONDS")
+#: Whether the times that are promised are also asked for. A busy machine may miss them.
+IS_STRICT = SECONDS is not None
+
+#: What every script begins with: `note(...)` appends a line to the ledger in one write.
+PREAMBLE = """
+import os, sys, time
+import cloaca
+
+ledger = os.open("ledger.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def note(*words):
+    os.write(ledger, (" ".join(map(str, words)) + "\\n").encode())
+
+def wait_for(name):
+    while not os.path.exists(name):
+        time.sleep(0.005)
+
+"""
+
+
+def seconds(short: float) -> float:
+    """How long to load a database: `short`, or what the environment asks for."""
+    return float(SECONDS) if SECONDS else short
+
+
+def until(what: str, fact: Callable[[], bool], patience: float = 60) -> None:
+    """Wait for a fact that other processes bring about."""
+    end = time.monotonic() + patience
+    while not fact():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.005)
+
+
+class Ledger:
+    """The lines that the scripts of a test wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger.txt"
+
+    def lines(self, first: str) -> list[list[str]]:
+        """The words after `first` of all lines that begin with it."""
+        text = self.path.read_text() if self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        words = [line.split(" ") for line in whole]
+        return [line[1:] for line in words if line[0] == first]
+
+    def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
+        """The same, once there are so many."""
+        until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
+        return self.lines(first)

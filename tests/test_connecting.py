@@ -1,0 +1,140 @@
+"""A database that cannot be used: errors say what and where, soon, without the password."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+import uuid
+
+import pytest
+
+import cloaca
+from processes import until
+
+PASSWORD = "s3cr3t-w0rd"
+
+
+def refused(url, *words, within=15):
+    """Opening the database fails with all the words."""
+    start = time.monotonic()
+    with pytest.raises(cloaca.DatabaseError) as caught:
+        cloaca.DefaultRunner(url)
+    assert time.monotonic() - start < within
+    message = f"{caught.value} {caught.value.hint}"
+    for word in words:
+        assert word in message
+    assert PASSWORD not in message + repr(caught.value)
+    return caught.value
+
+
+@pytest.fixture
+def role(server):
+    """A role of its own, that must give its password."""
+    name = f"role_{uuid.uuid4().hex[:12]}"
+    server.sql(
+        "DO $$BEGIN CREATE ROLE password_required; EXCEPTION WHEN OTHERS THEN NULL; END$$;"
+        f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' IN ROLE password_required"
+    )
+    return name
+
+
+def login(postgres, role, password):
+    return postgres.replace("//postgres@", f"//{role}:{password}@")
+
+
+def test_a_wrong_password_is_told(postgres, role):
+    error = refused(login(postgres, role, PASSWORD + "x"), role, "password", "127.0.0.1")
+    assert isinstance(error, cloaca.DatabaseError)
+
+
+def test_the_right_password_is_taken(postgres, role, server):
+    server.sql(f"GRANT ALL ON SCHEMA public TO {role}", postgres.rpartition("/")[2])
+    cloaca.DefaultRunner(login(postgres, role, PASSWORD)).shutdown()
+
+
+def test_a_missing_database_is_told(server):
+    url = f"{server.url.rpartition('/')[0]}/no_such_database"
+    refused(url, "no_such_database", "127.0.0.1")
+
+
+def test_a_role_that_may_not_write_is_told(postgres, role, server):
+    # It may log in, and nothing else.
+    refused(login(postgres, role, PASSWORD), "permission denied", role)
+
+
+def test_a_role_that_only_reads_is_told(postgres, role, server):
+    database = postgres.rpartition("/")[2]
+    server.sql(
+        f"GRANT ALL ON SCHEMA public TO {role};"
+        f"ALTER ROLE {role} SET default_transaction_read_only = on",
+        database,
+    )
+    refused(login(postgres, role, PASSWORD), "read-only", "127.0.0.1")
+
+
+def test_a_role_that_reads_a_database_that_is_there_is_told(postgres, role, server):
+    cloaca.DefaultRunner(postgres).shutdown()
+    server.sql(
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", postgres.rpartition("/")[2]
+    )
+    refused(login(postgres, role, PASSWORD), "permission denied", role)
+
+
+def test_a_port_where_nobody_listens_is_told():
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        url = f"postgresql://someone:{PASSWORD}@127.0.0.1:{port}/work?connect_timeout=5"
+        error = refused(url, "127.0.0.1", str(port), "work")
+    assert isinstance(error, cloaca.ConnectionError)
+    assert isinstance(error, ConnectionError)
+
+
+def test_a_server_that_does_not_answer_is_told_within_connect_timeout():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        url = f"postgresql://someone:{PASSWORD}@127.0.0.1:{port}/work?connect_timeout=2"
+        error = refused(url, "127.0.0.1", str(port), "connect_timeout", within=10)
+    assert isinstance(error, cloaca.ConnectionError)
+
+
+def test_a_host_that_is_not_known_is_told():
+    url = f"postgresql://someone:{PASSWORD}@no-such-host.invalid/work?connect_timeout=5"
+    error = refused(url, "no-such-host.invalid", within=30)
+    assert isinstance(error, cloaca.ConnectionError)
+
+
+def failure(url):
+    try:
+        cloaca.DefaultRunner(url).shutdown()
+    except cloaca.DatabaseError as error:
+        return error
+    return None
+
+
+def test_a_server_that_shuts_down_is_told(private_server):
+    # A shutdown that waits for its clients lets nobody in any more.
+    client = subprocess.Popen(
+        ["psql", "--quiet", "--no-psqlrc", private_server.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write("\\echo here\n")
+    client.stdin.flush()
+    assert client.stdout.readline() == "here\n"
+    script = private_server.stop_in_background("smart")
+    try:
+        until("the server lets nobody in", lambda: failure(private_server.url) is not None)
+        error = failure(private_server.url)
+        assert isinstance(error, cloaca.ConnectionError)
+        assert "127.0.0.1" in str(error)
+        assert "shutting down" in str(error)
+    finally:
+        client.communicate(timeout=30)
+        script.communicate(timeout=60)

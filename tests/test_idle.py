@@ -1,0 +1,53 @@
+"""A runner that has nothing to do leaves PostgreSQL alone."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+
+import pytest
+
+from processes import PREAMBLE, Ledger, seconds
+
+IDLER = PREAMBLE + textwrap.dedent(
+    """
+    with cloaca.WorkflowBuilder("w"):
+        @cloaca.task
+        def work(context):
+            pass
+
+    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        assert runner.execute("w").status == "Completed"
+        note("ready")
+        wait_for("stop")
+    """
+)
+
+
+def statements(server):
+    """How many statements the server's log holds."""
+    log = (server.folder / "server.log").read_text()
+    return log.count("LOG:  execute ") + log.count("LOG:  statement: ")
+
+
+def test_two_idle_runners_ask_less_than_every_two_seconds(server, postgres, script, tmp_path):
+    ledger = Ledger(tmp_path)
+    name = postgres.rpartition("/")[2]
+    server.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
+    runners = [script(IDLER, postgres) for _ in range(2)]
+    ledger.wait("ready", 2)
+    # At first there are greetings. Once they are over, a span of time shows what idle runners ask.
+    spans = []
+    for _ in range(6):
+        before, start = statements(server), time.monotonic()
+        time.sleep(seconds(10))
+        asked, passed = statements(server) - before, time.monotonic() - start
+        spans.append((asked, passed))
+        # Two more, for heartbeats of either that fall into the span by chance.
+        if asked <= len(runners) * passed / 2 + 2:
+            break
+    else:
+        pytest.fail(f"statements and seconds: {spans}")
+    (tmp_path / "stop").touch()
+    for runner in runners:
+        assert runner.communicate(timeout=60) == ("", "")

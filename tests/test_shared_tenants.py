@@ -1,0 +1,294 @@
+"""One process that serves many tenants with shared workers and connections (semantics H4)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cloaca
+from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunnerConfig
+from tenant_server import TenantServer, psql
+
+# The full length: CLOACA_TEST_TENANT_EXECUTIONS=1000
+TENANTS = 100
+EXECUTIONS = int(os.environ.get("CLOACA_TEST_TENANT_EXECUTIONS", "20"))
+CONNECTIONS = 10
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TenantServer]:
+    # Its user is not ours: the folder must be one that everybody may enter.
+    folder = Path(tempfile.mkdtemp(prefix="cloaca-tenants-"))
+    folder.chmod(0o755)
+    started = TenantServer(folder, log="none")
+    try:
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def url(server: TenantServer) -> str:
+    return server.database(f"db_{uuid.uuid4().hex[:12]}")
+
+
+class Watch:
+    """Counts the sessions of a database while a block runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.most = 0
+        self.looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        import subprocess
+
+        # A session of its own, so that looking is cheap; it does not count itself.
+        command = ["psql", "--no-psqlrc", "-qAt", self.url]
+        count = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid();\n"
+        )
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            while not self._stop.wait(0.001):
+                client.stdin.write(count)
+                client.stdin.flush()
+                self.most = max(self.most, int(client.stdout.readline()))
+                self.looks += 1
+            client.stdin.close()
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def define() -> None:
+    with cloaca.WorkflowBuilder("shared"):
+
+        @cloaca.task
+        def first(context):
+            context["first"] = f"{context['tenant']}-{context['number']}"
+
+        @cloaca.task(dependencies=[first])
+        async def second(context):
+            context["second"] = context["first"].upper()
+
+
+def test_h4_many_tenants_in_one_process_share_workers_and_connections(url):
+    define()
+    names = [f"tenant_{number:03}" for number in range(TENANTS)]
+    settings = DefaultRunnerConfig(db_pool_size=CONNECTIONS, max_concurrent_tasks=4)
+    before = threading.active_count()
+    with Watch(url) as watch, DefaultRunner(url, settings) as runner:
+        tenants = {name: runner.tenant(name) for name in names}
+        handles = {
+            name: tenant.submit_many(
+                ("shared", {"tenant": name, "number": number}) for number in range(EXECUTIONS)
+            )
+            for name, tenant in tenants.items()
+        }
+        for name, submitted in handles.items():
+            for number, handle in enumerate(submitted):
+                final = handle.result(timeout=600).final_context
+                assert final["second"] == f"{name}-{number}".upper()
+        # Python's threads: workers, the loop and the supervisor of one runner, and this test's.
+        assert threading.active_count() <= before + 4 + 2 + 1 + 1
+        foreign = handles[names[0]][0].id
+        with pytest.raises(cloaca.CloacaException, match="no execution"):
+            tenants[names[1]].get_execution(foreign)
+    assert watch.looks > 10
+    assert watch.most <= CONNECTIONS, f"{watch.most} sessions"
+    for name in (names[0], names[-1]):
+        count = f"SELECT count(*) FROM {name}.cloacina_executions WHERE state = 3"
+        assert psql(url, count) == str(EXECUTIONS)
+
+
+@pytest.mark.parametrize("connections", [3, 10])
+def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
+    done: list[str] = []
+    with cloaca.WorkflowBuilder("work"):
+
+        @cloaca.task
+        def work(context):
+            done.append(context["tenant"])
+            time.sleep(0.002)  # a task that takes a while
+
+    settings = DefaultRunnerConfig(db_pool_size=connections, max_concurrent_tasks=2)
+    with DefaultRunner(url, settings) as runner:
+        loud, quiet = runner.tenant("loud"), runner.tenant("quiet")
+        # Priority is worth nothing against another tenant.
+        flood = loud.submit_many(
+            {"workflow": "work", "context": {"tenant": "loud"}, "priority": 100}
+            for _ in range(3000)
+        )
+        for _ in range(5):
+            result = quiet.execute("work", {"tenant": "quiet"})
+            assert result.status == "Completed"
+        # The quiet one was through while most of the flood waited.
+        assert done.count("loud") < 2500
+        loud.shutdown(timeout=0)
+        assert quiet.execute("work", {"tenant": "quiet"}).status == "Completed"
+        with pytest.raises(cloaca.RunnerClosedError):
+            loud.execute("work", {"tenant": "loud"})
+    assert flood[0].id
+
+
+def test_h4_tenants_with_their_own_credentials(url):
+    define()
+    admin = DatabaseAdmin(url)
+    made = [
+        admin.create_tenant(cloaca.TenantConfig(f"own_{n}", f"own_user_{uuid.uuid4().hex[:8]}"))
+        for n in range(3)
+    ]
+    with DefaultRunner(url) as runner:
+        for credentials in made:
+            tenant = runner.tenant(credentials.schema_name, credentials.connection_string)
+            name = credentials.schema_name
+            result = tenant.execute("shared", {"tenant": name, "number": 1})
+            assert result.final_context["second"] == f"{name}-1".upper()
+            user = credentials.username
+            count = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = '{user}'"
+            assert psql(url, count) == "t"
+        with pytest.raises(ConfigurationError, match="other credentials"):
+            runner.tenant(made[0].schema_name, made[1].connection_string)
+        # One tenant's credentials do not open another's schema.
+        runner.tenant(made[0].schema_name, made[0].connection_string).shutdown()
+        with pytest.raises(cloaca.DatabaseError):
+            runner.tenant(made[0].schema_name, made[1].connection_string)
+        # Work of another process is heard at once, over the shared listener.
+        with DefaultRunner(
+            made[0].connection_string, DefaultRunnerConfig(max_concurrent_tasks=1)
+        ) as other:
+            handle = other.submit("shared", {"tenant": made[0].schema_name, "number": 2})
+            assert handle.result(30).status == "Completed"
+
+
+def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
+    entered, leave = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("slow"):
+
+        @cloaca.task(timeout=0.2, retry_attempts=1)
+        def slow(context):
+            while True:
+                time.sleep(0.01)  # until it is interrupted
+
+    with cloaca.WorkflowBuilder("endless"):
+
+        @cloaca.task
+        async def endless(context):
+            entered.set()
+            try:
+                await asyncio.sleep(600)  # until it is cancelled
+            finally:
+                leave.set()
+
+    define()
+    settings = DefaultRunnerConfig(max_concurrent_tasks=2)
+    with DefaultRunner(url, settings) as runner:
+        a, b = runner.tenant("a"), runner.tenant("b")
+        # More timeouts than there are workers: each stuck one is replaced.
+        for tenant in (a, b, a, b):
+            result = tenant.execute("slow")
+            assert result.status == "Failed"
+            assert "Timeout" in result.error.type
+        handle = a.submit("endless")
+        assert entered.wait(30)
+        handle.cancel()
+        assert leave.wait(30)
+        assert handle.result(30).status == "Cancelled"
+        for tenant, name in ((runner, "parent"), (a, "a"), (b, "b")):
+            result = tenant.execute("shared", {"tenant": name, "number": 0})
+            assert result.final_context["first"] == f"{name}-0"
+
+
+def test_h4_work_that_runs_while_the_first_tenant_comes_is_not_lost(url):
+    go = threading.Event()
+    with cloaca.WorkflowBuilder("waits"):
+
+        @cloaca.task
+        def waits(context):
+            assert go.wait(60)
+            context["done"] = True
+
+    with DefaultRunner(url, DefaultRunnerConfig(max_concurrent_tasks=2)) as runner:
+        handles = runner.submit_many(("waits", None) for _ in range(20))
+        tenant = runner.tenant("late")
+        own = tenant.submit("waits")
+        go.set()
+        for handle in [*handles, own]:
+            assert handle.result(60).final_context["done"] is True
+
+
+def test_h4_the_end_of_the_runner_is_the_end_of_its_tenants(url):
+    define()
+    runner = DefaultRunner(url)
+    tenant = runner.tenant("ends")
+    assert tenant.execute("shared", {"tenant": "ends", "number": 0}).status == "Completed"
+    runner.shutdown()
+    for ended in (runner, tenant):
+        assert "closed" in repr(ended)
+        with pytest.raises(cloaca.RunnerClosedError):
+            ended.submit("shared", {"tenant": "x", "number": 0})
+    with pytest.raises(cloaca.CloacaException, match="shut down"):
+        runner.tenant("another")
+    tenant.shutdown()  # once more does no harm
+    assert psql(url, "SELECT count(*) FROM ends.cloacina_runners") == "0"
+
+
+def test_h4_a_tenant_that_cannot_be_is_refused(url, tmp_path):
+    with DefaultRunner(f"sqlite:///{tmp_path}/x.db") as runner:
+        with pytest.raises(ConfigurationError, match="no schemas") as raised:
+            runner.tenant("acme")
+        assert "file" in str(raised.value.hint)
+    with DefaultRunner(url) as runner:
+        for name, text in (("", "cannot be empty"), ("a;b", "alphanumeric"), ("pg_x", "reserved")):
+            with pytest.raises(ConfigurationError, match=text):
+                runner.tenant(name)
+        elsewhere = url.rpartition("/")[0] + "/postgres"
+        with pytest.raises(ConfigurationError, match="its own database"):
+            runner.tenant("acme", elsewhere)
+        tenant = runner.tenant("acme")
+        assert runner.tenant("acme") is tenant
+        with pytest.raises(ConfigurationError, match="no tenants of its own"):
+            tenant.tenant("inner")
+    with (
+        DefaultRunner(url, DefaultRunnerConfig(db_pool_size=2)) as runner,
+        pytest.raises(cloaca.DatabaseError, match="raise db_pool_size"),
+    ):
+        runner.tenant("acme")
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3, 5])
+def test_h4_a_single_runner_keeps_to_its_connections_too(url, connections):
+    define()
+    settings = DefaultRunnerConfig(db_pool_size=connections)
+    with Watch(url) as watch, DefaultRunner(url, settings) as runner:
+        handles = runner.submit_many(("shared", {"tenant": "x", "number": n}) for n in range(50))
+        readers = [threading.Thread(target=runner.list_executions) for _ in range(10)]
+        for reader in readers:
+            reader.start()
+        for handle in handles:
+            assert handle.result(60).status == "Completed"
+        for reader in readers:
+            reader.join()
+    assert 0 < watch.most <= connections

@@ -1,0 +1,133 @@
+"""A task that hangs is named; a runner whose interpreter is held is not taken for dead."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+import threading
+
+import pytest
+
+import cloaca
+from processes import PREAMBLE, Ledger
+
+HOLDER = PREAMBLE + textwrap.dedent(
+    """
+    import ctypes, logging, threading
+
+    told = threading.Event()
+
+    class Notes(logging.Handler):
+        def emit(self, record):
+            note("log", record.levelname, record.getMessage())
+            told.set()
+
+    logging.getLogger("cloaca").addHandler(Notes())
+
+    with cloaca.WorkflowBuilder("greedy"):
+        @cloaca.task
+        def hold(context, handle):
+            note("hold", os.getpid(), handle.attempt)
+            # A call into C that keeps the interpreter's lock, for three times the lease.
+            ctypes.PyDLL(None).sleep(3)
+
+    config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.25, lease_ttl=1, **SETTINGS)
+    with cloaca.DefaultRunner(sys.argv[1], config) as runner:
+        if sys.argv[2] == "holds":
+            result = runner.execute("greedy")
+            assert told.wait(30)
+            note("result", result.status, result.tasks["hold"].attempts)
+        else:
+            note("ready")
+            wait_for("stop")
+    """
+)
+
+
+@pytest.mark.parametrize("settings", ["dict(stall_threshold=1)", "{}"])
+def test_e1_a_task_that_holds_the_interpreter_is_named_and_not_rescued(
+    database, script, tmp_path, settings
+):
+    ledger = Ledger(tmp_path)
+    code = HOLDER.replace("SETTINGS", settings)
+    holder = script(code, database, "holds")
+    ledger.wait("hold", 1)
+    # Another runner that would take the work if it could.
+    other = script(code, database, "watches")
+    assert ledger.wait("result", 1) == [["Completed", "1"]]
+    (tmp_path / "stop").touch()
+    assert holder.communicate(timeout=60) == ("", "")
+    assert other.communicate(timeout=60) == ("", "")
+    assert ledger.lines("hold") == [[str(holder.pid), "1"]]
+    (line,) = ledger.lines("log")
+    assert line[0] == "WARNING"
+    assert "task 'hold' of workflow 'greedy' has run for" in " ".join(line)
+    assert "execution_id=" in " ".join(line)
+    with cloaca.DefaultRunner(database) as runner:
+        (only,) = runner.list_executions().items
+        assert "task_rescued" not in [event.type for event in runner.events(only.execution_id)]
+
+
+class Records(logging.Handler):
+    """Keeps records and says when one came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = threading.Event()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self.came.set()
+
+
+@pytest.fixture
+def records():
+    handler = Records()
+    logging.getLogger("cloaca").addHandler(handler)
+    yield handler
+    logging.getLogger("cloaca").removeHandler(handler)
+
+
+def test_a_task_that_waits_for_ever_is_named_once(database, records):
+    release = threading.Event()
+    with cloaca.WorkflowBuilder("stuck"):
+
+        @cloaca.task(timeout=600)
+        def waits(context):
+            release.wait(60)
+
+    config = cloaca.DefaultRunnerConfig(stall_threshold=0.2)
+    with cloaca.DefaultRunner(database, config) as runner:
+        handle = runner.submit("stuck")
+        assert records.came.wait(30)
+        release.set()
+        assert handle.result(timeout=30).status == "Completed"
+    (record,) = records.records
+    assert record.levelno == logging.WARNING
+    assert (record.workflow, record.task, record.attempt) == ("stuck", "waits", 1)
+    assert record.execution_id == handle.id
+
+
+def test_a_task_that_says_that_it_goes_on_is_not_named(database, records):
+    release = threading.Event()
+    with cloaca.WorkflowBuilder("pair"):
+
+        @cloaca.task
+        def silent(context):
+            release.wait(60)
+
+        @cloaca.task
+        def lively(context, handle):
+            # Long enough for the other one to be named.
+            while not records.came.is_set():
+                handle.heartbeat()
+                release.wait(0.01)
+
+    config = cloaca.DefaultRunnerConfig(stall_threshold=1.5)
+    with cloaca.DefaultRunner(database, config) as runner:
+        handle = runner.submit("pair")
+        assert records.came.wait(30)
+        release.set()
+        assert handle.result(timeout=30).status == "Completed"
+    assert [record.task for record in records.records] == ["silent"]
