@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 CARGO_FLAGS ?= $(if $(CI),--locked)
 PYTEST_FLAGS ?=
 
-PYTHON_SOURCES := $(wildcard python tests examples benchmarks)
+PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
 TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
 
 .PHONY: help
@@ -51,6 +51,12 @@ format: ## Format the sources and mend what the linter can
 	cargo fmt --all
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
+
+.PHONY: pictures
+pictures: ## Draw the pictures and write the command line's page of the docs anew
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/cli_pictures.py
+	$(PYTHON) scripts/cli_reference.py
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine

@@ -34,6 +34,9 @@ DEFAULTS = {
     "db_timeout": 30,
     "retention_days": 30,
     "auto_migrate": True,
+    "capture_logs": False,
+    "metrics_port": None,
+    "metrics_host": "127.0.0.1",
 }
 
 

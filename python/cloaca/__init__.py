@@ -40,7 +40,9 @@ from cloaca._exceptions import (
 )
 from cloaca._handle import WorkflowHandle
 from cloaca._history import Event, Page
+from cloaca._insight_methods import LogLine
 from cloaca._namespace import TaskNamespace, WorkflowContext
+from cloaca._progress import ExecutionProgress, TaskProgress
 from cloaca._result import ErrorInfo, TaskResult, WorkflowResult
 from cloaca._retry import RetryPolicy, RetryPolicyBuilder
 from cloaca._retry_values import BackoffStrategy, RetryCondition
@@ -80,7 +82,9 @@ __all__ = [
     "DefaultRunnerConfig",
     "ErrorInfo",
     "Event",
+    "ExecutionProgress",
     "ForkedProcessError",
+    "LogLine",
     "MigrationError",
     "Page",
     "PipelineResult",
@@ -96,6 +100,7 @@ __all__ = [
     "TaskExecutionError",
     "TaskHandle",
     "TaskNamespace",
+    "TaskProgress",
     "TaskResult",
     "TaskStatus",
     "TaskTimeoutError",

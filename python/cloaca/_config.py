@@ -39,6 +39,9 @@ class DefaultRunnerConfig:
     shutdown_timeout: float
     retention_days: float | None
     auto_migrate: bool
+    capture_logs: bool
+    metrics_port: int | None
+    metrics_host: str
     enable_cron_scheduling: bool
     cron_poll_interval_seconds: int
     cron_max_catchup_executions: int
@@ -77,6 +80,9 @@ class DefaultRunnerConfig:
         db_timeout: float = default_value(30.0),
         retention_days: float | None = default_value(30),
         auto_migrate: bool = default_value(True),
+        capture_logs: bool = default_value(False),
+        metrics_port: int | None = default_value(None),
+        metrics_host: str = default_value("127.0.0.1"),
     ) -> None:
         """Make settings.
 
@@ -114,6 +120,11 @@ class DefaultRunnerConfig:
             db_timeout: How long a caller waits for a database that does not answer, in seconds.
             retention_days: Ended executions older than this are deleted; `None` keeps all.
             auto_migrate: Whether opening a database migrates it.
+            capture_logs: Whether what a task logs is kept with its execution: the first 500 lines
+                and 256 KiB of each attempt, at the levels that the program's loggers let through.
+            metrics_port: The port at which `/metrics` is served; 0 takes a free one, `None` serves
+                none.
+            metrics_host: The address at which it is served; by default only this machine is.
 
         Raises:
             ConfigurationError: A value is not valid. It is a `ValueError`.

@@ -16,6 +16,7 @@ __all__ = [
     "Context",
     "DatabaseAdmin",
     "Execution",
+    "Inspector",
     "Outcome",
     "Port",
     "Runner",
@@ -26,6 +27,7 @@ __all__ = [
     "check_tenant",
     "nearest",
     "now_us",
+    "schema_state",
     "set_encoder",
     "set_exceptions",
 ]
@@ -247,17 +249,35 @@ class Runner:
         requests: builtins.list[
             tuple[str, Context | None, str | None, int, int | None, int | None, int | None]
         ],
+        traces: builtins.list[str | None] | None = None,
     ) -> builtins.list[str]:
         """Requests: workflow, context, key, priority, delay_us, at_us, timeout_us.
 
-        All or none; durable on return.
+        All or none; durable on return. Of the traces, which are JSON, each is kept with its
+        execution.
         """
 
     def execute(
         self,
         request: tuple[str, Context | None, str | None, int, int | None, int | None, int | None],
+        trace: str | None = None,
     ) -> Execution:
         """Submit and wait for the end."""
+
+    def inspector(self) -> Inspector:
+        """What looks at the runner's database."""
+
+    def metrics(self) -> str:
+        """The counters in the text format of Prometheus."""
+
+    def note_progress(self, work: Work, done: float, total: float, message: str | None) -> None:
+        """Take note of how far an attempt is; written a few times a second."""
+
+    def note_logs(self, work: Work, lines: builtins.list[tuple[int, int, str, str]]) -> None:
+        """Take log lines of an attempt: time_us, level, logger, message."""
+
+    def announce_end(self, execution_id: str) -> None:
+        """Have `supervise` tell of the end of an execution, also when it has ended already."""
 
     def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
         """Wait for the end of an execution; `None` when the time is over."""
@@ -303,8 +323,9 @@ class Runner:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered. Empty
-        list: end.
+        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered,
+        ("ended", execution id, status, ended_at_us, error) as asked by `announce_end`. Empty list:
+        end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
         begins with `cloacina`; the values are text, numbers and booleans.
@@ -327,7 +348,72 @@ class Runner:
     def stop(self, grace_us: int) -> None:
         """Graceful shutdown; waits. A second call with a shorter grace shortens the first."""
 
+@final
+class Inspector:
+    """A database to look at, and executions in it to control, without a runner."""
+
+    def __new__(
+        cls, database_url: str, schema: str | None = None, migrate: bool = False
+    ) -> Inspector:
+        """With `migrate` the database is created and migrated; without, it must be there."""
+
+    @property
+    def location(self) -> str:
+        """The database, without a password."""
+
+    def status(self, execution_id: str) -> str: ...
+    def execution(self, execution_id: str) -> Execution: ...
+    def list(
+        self,
+        workflow: str | None,
+        statuses: builtins.list[str],
+        tags: dict[str, str] | None,
+        since_us: int | None,
+        limit: int,
+        cursor: str | None,
+    ) -> tuple[builtins.list[Execution], str | None]: ...
+    def events(
+        self, execution_id: str
+    ) -> builtins.list[tuple[int, str, str, str | None, int | None, str | None, str | None]]:
+        """time_us, type, execution_id, task_id, attempt, runner_id, data as JSON."""
+
+    def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
+        """`cancel`, `pause`, `resume` or `retry`; the state after it is durable."""
+
+    def trace(self, execution_id: str) -> str | None:
+        """The trace context that the execution was submitted with, as JSON."""
+
+    def explain(self, execution_id: str) -> builtins.list[str]:
+        """Why an execution is where it is, in sentences."""
+
+    def runners(
+        self,
+    ) -> builtins.list[tuple[str, str, int, int, int, int, bool, builtins.list[str]]]:
+        """Id, host, pid, started_at_us, heartbeat_at_us, lease_until_us, is alive, workflows."""
+
+    def workflows(self) -> builtins.list[tuple[int, Workflow]]:
+        """Number in the database and workflow, oldest first."""
+
+    def progress(
+        self, execution_id: str
+    ) -> tuple[Execution, builtins.list[tuple[str, int, float, float, str | None, int]]]:
+        """The execution, and per task that said so: id, attempt, done, total, message, time_us."""
+
+    def logs(self, execution_id: str) -> builtins.list[tuple[str, int, int, int, str, str]]:
+        """Task id, attempt, time_us, level, logger, message."""
+
+    def prune(self, older_than_us: int, limit: int) -> int:
+        """Delete at most `limit` executions that ended longer ago; how many it deleted."""
+
+    def check(self) -> tuple[builtins.list[str], int, int, builtins.list[str]]:
+        """Problems, bytes on disk, bytes of them that hold nothing, advice."""
+
 def now_us() -> int: ...
+def schema_state(
+    database_url: str, schema: str | None = None
+) -> tuple[str | None, builtins.list[str]]:
+    """The newest version of a database's schema, and those that it lacks. Changes nothing."""
+
 def after_fork_child() -> None:
     """Mark this process as a forked child.
 

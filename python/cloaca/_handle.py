@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cloaca._duration import seconds_to_us
 from cloaca._exceptions import WaitTimeoutError
+from cloaca._progress import ExecutionProgress
 from cloaca._result import WorkflowResult
-from cloaca._status import TaskStatus, WorkflowStatus
+from cloaca._status import WorkflowStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._history import Event
+    from cloaca._insight_methods import LogLine
     from cloaca._runner import DefaultRunner
 
 
@@ -105,12 +107,29 @@ class WorkflowHandle:
         """The execution's history, oldest first. Since 0.1."""
         return self._runner.events(self._id)
 
-    def progress(self) -> dict[TaskStatus, int]:
-        """How many of the tasks are in each state; states without tasks count zero. Since 0.1."""
-        counts = dict.fromkeys(TaskStatus, 0)
-        for _, status, *_ in self._runner.core.execution(self._id).tasks():
-            counts[TaskStatus(status)] += 1
-        return counts
+    def progress(self) -> ExecutionProgress:
+        """How many of the tasks are in each state, and how far each is.
+
+        A mapping with an entry for every state; `progress.tasks` has each task with what it said by
+        `TaskHandle.set_progress`, also in another process.
+
+        Since 0.1.
+        """
+        return ExecutionProgress(*self._runner.core.inspector().progress(self._id))
+
+    def explain(self) -> list[str]:
+        """Why the execution is where it is: see `DefaultRunner.explain`. Since 0.1."""
+        return self._runner.explain(self._id)
+
+    def logs(self) -> list[LogLine]:
+        """What its tasks logged: see `DefaultRunner.logs`. Since 0.1."""
+        return self._runner.logs(self._id)
+
+    def _repr_html_(self) -> str:
+        """The execution as it is now, for notebooks."""
+        from cloaca._notebook import show_result
+
+        return show_result(self._runner.get_execution(self._id))
 
     def __eq__(self, other: object) -> bool:
         """Whether both are of the same execution."""

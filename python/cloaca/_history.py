@@ -98,6 +98,12 @@ class Page:
         """One of them."""
         return self.items[index]
 
+    def _repr_html_(self) -> str:
+        """The executions as a table, for notebooks."""
+        from cloaca._notebook import show_page
+
+        return show_page(self)
+
     def __repr__(self) -> str:
         """How many, and whether there are more."""
         return f"<Page items={len(self.items)} next_cursor={self.next_cursor!r}>"

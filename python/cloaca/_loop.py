@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._attempt_scope import TRACING, current, modules
 from cloaca._outcome import COMPLETED, of_exception, of_return
 from cloaca._worker import invoke, log_callback, start_callback
 from cloaca._workflow_registry import registry
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from typing import Any
 
+    from cloaca._attempt_scope import AttemptScope
     from cloaca._core import Outcome, Runner, Work
 
 # What is taken from the engine before the loop gets a turn.
@@ -22,8 +24,9 @@ _BATCH = 256
 class LoopThread:
     """One event loop on a thread of its own. It takes tasks when the engine's port is readable."""
 
-    def __init__(self, core: Runner) -> None:
+    def __init__(self, core: Runner, scope: AttemptScope) -> None:
         self._core = core
+        self._scope = scope
         self._port = core.loop_port
         self._loop: AbstractEventLoop | None = None
         self._running: dict[int, Task[None]] = {}
@@ -96,12 +99,23 @@ class LoopThread:
         self._running[token] = self._loop.create_task(self._attempt(work, token))
 
     async def _attempt(self, work: Work, token: int) -> None:
-        outcome = await _outcome_of(work)
+        outcome = await _attempt(work, self._scope)
         self._running.pop(token, None)
         self._core.finish_async(work, outcome)
 
 
-async def _outcome_of(work: Work) -> Outcome:
+async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
+    """Runs a coroutine in the context of its own asyncio task."""
+    current.set(work)
+    if not scope.capture_logs and TRACING not in modules:
+        return await _outcome_of(work, scope.core)
+    with scope.watch(work) as watch:
+        outcome = await _outcome_of(work, scope.core)
+        watch.note(outcome)
+    return outcome
+
+
+async def _outcome_of(work: Work, core: Runner) -> Outcome:
     """Runs a coroutine to its outcome.
 
     A cancelled one fails; the engine knows whether it asked for that.
@@ -112,7 +126,7 @@ async def _outcome_of(work: Work) -> Outcome:
         call, function = task.call, task.function
         assert call is not None
         assert function is not None
-        returned = await invoke(function, call, work, context)
+        returned = await invoke(function, call, work, context, core)
         if returned is None or returned is context:
             return COMPLETED
         return of_return(context, returned)

@@ -165,6 +165,11 @@ class WorkflowResult:
         return None if us is None else us_to_instant(us)
 
     @property
+    def ended_at_us(self) -> int | None:
+        """`ended_at` in microseconds since 1970. Private."""
+        return self._execution.ended_at_us
+
+    @property
     def duration(self) -> timedelta | None:
         """From the first task's start to the end. Since 0.1."""
         return _span(self._execution.started_at_us, self._execution.ended_at_us)
@@ -235,6 +240,12 @@ class WorkflowResult:
                 raise WorkflowTimeoutError(f"{what} timed out: {error.message}")
             raise WorkflowExecutionError(f"{what} failed: {error}")
         return self
+
+    def _repr_html_(self) -> str:
+        """The execution and its tasks as a table, for notebooks."""
+        from cloaca._notebook import show_result
+
+        return show_result(self)
 
     def __repr__(self) -> str:
         """Workflow, id, state and error."""

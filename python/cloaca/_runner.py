@@ -6,6 +6,7 @@ from cloaca import _core
 from cloaca._control_methods import ControlMethods
 from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
+from cloaca._insight_methods import InsightMethods
 from cloaca._result import WorkflowResult
 from cloaca._submission import request, request_of
 from cloaca._tenant_methods import TenantMethods
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods, TenantMethods):
+class DefaultRunner(ControlMethods, InsightMethods, TenantMethods):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -81,12 +82,14 @@ class DefaultRunner(ControlMethods, TenantMethods):
         self._crew = started.crew
         self._waiters = started.waiters
         self._closing = started.closing
+        self._tracing = started.tracing
         self._config = started.config
         self._catching_up = started.lock
         self._revision = 0
         registry.add_runner(self)
         try:
             self.catch_up()
+            self._serve_metrics()
         except BaseException:
             self.shutdown(timeout=0)
             raise
@@ -124,6 +127,7 @@ class DefaultRunner(ControlMethods, TenantMethods):
         priority: int = 0,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
+        progress: bool = False,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end. Ctrl-C ends the waiting; the execution goes on.
 
@@ -137,6 +141,8 @@ class DefaultRunner(ControlMethods, TenantMethods):
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: When it may start; a datetime with a time zone.
+            progress: Show a bar for each task on stderr while it runs. Nothing is shown where that
+                is no terminal and no notebook.
 
         Returns:
             The result, also of an execution that failed, timed out or was cancelled.
@@ -153,7 +159,22 @@ class DefaultRunner(ControlMethods, TenantMethods):
         submission = request(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
-        return WorkflowResult(self._core.execute(submission))
+        if progress:
+            from cloaca._live import follow
+
+            (handle,) = self._submit([submission])
+            return follow(self._core, handle.id)
+        span = self._begin_trace(submission)
+        if span is None:
+            return WorkflowResult(self._core.execute(submission))
+        try:
+            result = WorkflowResult(self._core.execute(submission, span.carrier))
+        except BaseException as error:
+            span.abandon(error)
+            raise
+        span.identify(result.execution_id)
+        span.end(result.status, result.ended_at_us, result.error)
+        return result
 
     async def execute_async(
         self,
@@ -291,6 +312,7 @@ class DefaultRunner(ControlMethods, TenantMethods):
             # The engine has stopped them too.
             tenant.shutdown(timeout=0)
         self._shut = True
+        self._close_insight()
         self._closing.ask()
         self._waiters.close()
         self._crew.join(_JOIN)
@@ -312,7 +334,19 @@ class DefaultRunner(ControlMethods, TenantMethods):
 
     def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
         self.catch_up()
-        return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
+        spans = [self._begin_trace(entry) for entry in requests]
+        if not any(spans):
+            return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
+        try:
+            ids = self._core.submit(
+                requests, [None if span is None else span.carrier for span in spans]
+            )
+        except BaseException as error:
+            for span in filter(None, spans):
+                span.abandon(error)
+            raise
+        self._tracing.submitted(spans, ids)
+        return [WorkflowHandle(self, id) for id in ids]
 
     def catch_up(self, *, quietly: bool = False) -> None:
         """Register what was defined since the last time. Private.

@@ -54,6 +54,8 @@ class Setting:
         if not is_right or not isinstance(value, self.kind):
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
         number: Any = value
+        if self.kind is str:
+            return value
         if self.kind is not bool and not self.minimum <= number <= self.maximum:
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
         return value
@@ -72,7 +74,7 @@ class Setting:
                 if word not in _TRUE | _FALSE:
                     raise ValueError(text)
                 return word in _TRUE
-            return self.check(name, self.kind(word))
+            return self.check(name, text.strip() if self.kind is str else self.kind(word))
         except ConfigurationError:
             raise
         except ValueError:
@@ -82,6 +84,8 @@ class Setting:
         """What the value must be, in words."""
         if self.kind is bool:
             return "True or False"
+        if self.kind is str:
+            return "a string"
         number = "a whole number" if self.kind is int else "a number"
         limits = f"from {self.minimum:g}" + (
             "" if self.maximum >= 1e15 else f" to {self.maximum:g}"
@@ -118,6 +122,9 @@ SETTINGS: dict[str, Setting] = {
         float, 0, 1_000_000, is_optional=True, to_engine=("retention_us", 86_400 * _SECOND)
     ),
     "auto_migrate": Setting(bool, to_engine=("auto_migrate", 0)),
+    "capture_logs": Setting(bool),
+    "metrics_port": Setting(int, 0, 65_535, is_optional=True),
+    "metrics_host": Setting(str),
     "enable_cron_scheduling": Setting(bool),
     "cron_poll_interval_seconds": Setting(int, 1),
     "cron_max_catchup_executions": Setting(int, 0),

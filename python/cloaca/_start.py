@@ -7,6 +7,7 @@ import re
 import threading
 
 from cloaca import _core
+from cloaca._attempt_scope import install
 from cloaca._awaiting import Waiters
 from cloaca._closing import Closing
 from cloaca._config import DefaultRunnerConfig
@@ -14,6 +15,7 @@ from cloaca._exceptions import CloacaException, ConfigurationError
 from cloaca._lifecycle import note_location
 from cloaca._log import prepare
 from cloaca._supervisor import Crew
+from cloaca._tracing import Tracing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Started:
     ) -> None:
         self.core = core
         self.config = config
+        self.tracing = Tracing(core)
         self.crew = crew
         self.waiters = Waiters(core)
         self.closing = Closing()
@@ -74,14 +77,18 @@ def start(
             f"config must be a DefaultRunnerConfig, not {type(config).__name__}"
         )
     config.check()
+    if config.capture_logs:
+        import logging as logging  # loaded, so that its records can be captured
     log_level = prepare()
+    install()
     settings = json.dumps(config.to_engine())
     if schema is None:
         core = _core.Runner(database_url, settings)
     else:
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
     note_location(core.location if "://" in core.location else database_url)
-    crew = Crew(core, log_level)
+    tracing = Tracing(core)
+    crew = Crew(core, log_level, tracing, capture_logs=config.capture_logs)
     started = Started(core, config, crew)
     crew.start()
     return started

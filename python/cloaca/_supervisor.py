@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._attempt_scope import AttemptScope, install
 from cloaca._loop import LoopThread
 from cloaca._worker import WorkerPool
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._core import Runner
+    from cloaca._tracing import Tracing
 
 _INFO = 20
 
@@ -27,10 +29,14 @@ class Crew:
 
     is_guest = False
 
-    def __init__(self, core: Runner, log_level: int) -> None:
+    def __init__(
+        self, core: Runner, log_level: int, tracing: Tracing, *, capture_logs: bool = False
+    ) -> None:
         self._core = core
         self._log_level = log_level
-        self._workers = WorkerPool(core)
+        self._tracing = tracing
+        self._scope = AttemptScope(core, tracing, capture_logs)
+        self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
         # INFO comes in any case, so that a level that is lowered later is noticed.
@@ -50,6 +56,7 @@ class Crew:
         if self._loop is not None:
             self._loop.close(max(until - monotonic(), 0))
         self._workers.join(max(until - monotonic(), 0))
+        self._tracing.close()
 
     def _run(self) -> None:
         while events := self._core.supervise():
@@ -61,15 +68,19 @@ class Crew:
 
     def _handle(self, what: str, *details: Any) -> None:
         if what == "worker_wanted":
+            # The program may have loaded logging since the runner started.
+            install()
             self._workers.start_worker()
         elif what == "interrupt":
             self._workers.interrupt(details[0])
         elif what == "loop_wanted":
             if self._loop is None:
-                self._loop = LoopThread(self._core)
+                self._loop = LoopThread(self._core, self._scope)
                 self._loop.start()
         elif what == "log":
             self._log(*details)
+        elif what == "ended":
+            self._tracing.ended(*details)
 
     def _log(self, level: int, target: str, message: str, fields: dict[str, Any]) -> None:
         from cloaca._log import logger, write

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from typing import Any
 
-    from cloaca._core import Work
+    from cloaca._core import Runner, Work
 
 # Seconds between two looks at whether the execution was cancelled.
 _LOOK = 0.1
@@ -47,13 +47,14 @@ class TaskHandle:
     Since 0.1.
     """
 
-    __slots__ = ("_deadline", "_is_async", "_progress", "_work")
+    __slots__ = ("_core", "_deadline", "_is_async", "_progress", "_work")
 
-    def __init__(self, work: Work, is_async: bool) -> None:
+    def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
         """Private: the engine makes it."""
         from time import monotonic
 
         self._work = work
+        self._core = core
         self._is_async = is_async
         self._progress: Progress | None = None
         timeout_us = work.timeout_us
@@ -115,7 +116,10 @@ class TaskHandle:
         self._check()
 
     def set_progress(self, done: float, total: float, message: str | None = None) -> None:
-        """Say how far the task is.
+        """Say how far the task is: `WorkflowHandle.progress`, `cloaca watch` and bars show it.
+
+        Call it as often as you like: it is written a few times a second at most, and other
+        processes see it then.
 
         Args:
             done: What is done.
@@ -134,6 +138,8 @@ class TaskHandle:
             )
         self._progress = Progress(done, total, message)
         self._work.beat()
+        if self._core is not None:
+            self._core.note_progress(self._work, done, total, message)
 
     def defer_until(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._attempt_scope import TRACING, current, modules
 from cloaca._exceptions import TaskTimeoutError
 from cloaca._outcome import COMPLETED, of_exception, of_return
 from cloaca._workflow_registry import registry
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from cloaca._attempt_scope import AttemptScope
     from cloaca._core import Context, Outcome, Runner, Work
     from cloaca._signature import Call
     from cloaca._task_definition import TaskDefinition
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 class WorkerPool:
     """The worker threads of a runner."""
 
-    def __init__(self, core: Runner) -> None:
+    def __init__(self, core: Runner, scope: AttemptScope) -> None:
         self._core = core
+        self._scope = scope
         self._lock = threading.Lock()
         self._workers: dict[int, _Worker] = {}
         self._last = 0
@@ -34,7 +37,7 @@ class WorkerPool:
         """Starts a thread."""
         with self._lock:
             self._last += 1
-            worker = _Worker(self._core, self._last, self._forget)
+            worker = _Worker(self._core, self._scope, self._last, self._forget)
             self._workers[worker.number] = worker
         worker.start()
 
@@ -68,9 +71,16 @@ class WorkerPool:
 class _Worker:
     """One thread."""
 
-    def __init__(self, core: Runner, number: int, forget: Callable[[_Worker], None]) -> None:
+    def __init__(
+        self,
+        core: Runner,
+        scope: AttemptScope,
+        number: int,
+        forget: Callable[[_Worker], None],
+    ) -> None:
         self.number = number
         self._core = core
+        self._scope = scope
         self._forget = forget
         self._lock = threading.Lock()
         self._ended = False
@@ -100,14 +110,14 @@ class _Worker:
             self._end()
 
     def _work(self) -> None:
-        core, number = self._core, self.number
+        core, scope, number = self._core, self._scope, self.number
         work = core.next_work(number)
         while work is not None:
             if work.callback:
                 call_back(work)
                 work = core.next_work(number)
             else:
-                work = core.finish_and_next(number, work, attempt(work))
+                work = core.finish_and_next(number, work, attempt(work, scope))
 
     def _end(self) -> None:
         # A late interrupt may still hit here: then once more.
@@ -121,15 +131,30 @@ class _Worker:
             return
 
 
-def attempt(work: Work) -> Outcome:
+def attempt(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a task's function to its outcome."""
+    # The thread's own context: the next attempt's value replaces this one.
+    current.set(work)
+    if not scope.capture_logs and TRACING not in modules:
+        return outcome_of(work, scope.core)
+    with scope.watch(work) as watch:
+        outcome = outcome_of(work, scope.core)
+        watch.note(outcome)
+    return outcome
+
+
+def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
+    """Runs a task's function, and nothing around it."""
     try:
         task = registry.task(work.handler)
         context = work.context
         call, function = task.call, task.function
         assert call is not None
         assert function is not None
-        returned = function(context) if call.is_plain else invoke(function, call, work, context)
+        if call.is_plain:
+            returned = function(context)
+        else:
+            returned = invoke(function, call, work, context, core)
         if returned is None or returned is context:
             return COMPLETED
         return of_return(context, returned)
@@ -137,13 +162,19 @@ def attempt(work: Work) -> Outcome:
         return of_exception(error)
 
 
-def invoke(function: Callable[..., Any], call: Call, work: Work, context: Context) -> Any:
+def invoke(
+    function: Callable[..., Any],
+    call: Call,
+    work: Work,
+    context: Context,
+    core: Runner | None = None,
+) -> Any:
     """Calls a function with what it takes of context and handle."""
     given: dict[str, Any] = {"context": context}
     if call.wants_handle:
         from cloaca._task_handle import TaskHandle
 
-        given["handle"] = TaskHandle(work, call.is_async)
+        given["handle"] = TaskHandle(work, call.is_async, core)
     positional = [given[what] for what in call.positional]
     return function(*positional, **{name: given[what] for name, what in call.named})
 
@@ -151,6 +182,7 @@ def invoke(function: Callable[..., Any], call: Call, work: Work, context: Contex
 def call_back(work: Work) -> None:
     """Makes a callback on a thread; what it raises is logged."""
     task = registry.task(work.handler)
+    current.set(work)
     try:
         called = start_callback(task, work)
         if hasattr(called, "__await__"):
@@ -186,6 +218,7 @@ def log_callback(task: TaskDefinition, work: Work, error: BaseException) -> None
         extra={
             "workflow": work.workflow_name,
             "task": task.id,
+            "task_id": task.id,
             "execution_id": work.execution_id,
         },
     )

@@ -7,6 +7,8 @@ mod errors;
 mod execution;
 mod gate;
 mod handover;
+mod insight;
+mod inspector;
 mod logs;
 mod port;
 mod request;
@@ -44,9 +46,19 @@ mod _core {
 
     #[pymodule_export]
     use super::{
-        context::Context, encoding::set_encoder, errors::set_exceptions, execution::Execution,
-        gate::after_fork_child, nearest, now_us, port::Port, runner::Runner,
-        tenants::DatabaseAdmin, tenants::check_tenant, work::Work, workflow::Workflow,
+        context::Context,
+        encoding::set_encoder,
+        errors::set_exceptions,
+        execution::Execution,
+        gate::after_fork_child,
+        inspector::{Inspector, schema_state},
+        nearest, now_us,
+        port::Port,
+        runner::Runner,
+        tenants::DatabaseAdmin,
+        tenants::check_tenant,
+        work::Work,
+        workflow::Workflow,
     };
 
     #[pymodule_init]

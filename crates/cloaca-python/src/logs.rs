@@ -159,7 +159,7 @@ pub struct LogQueue {
 }
 
 impl LogQueue {
-    pub const fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
+    pub fn new(supervision: Arc<Supervision>, threshold: Threshold) -> Self {
         Self {
             supervision,
             threshold,

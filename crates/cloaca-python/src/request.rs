@@ -26,7 +26,11 @@ pub type SubmitParts<'py> = (
 pub type HandlerParts = (String, u64, bool, bool);
 
 /// A submission under a fresh id.
-pub fn submit_request(parts: SubmitParts<'_>, now: Timestamp) -> Result<SubmitRequest, Error> {
+pub fn submit_request(
+    parts: SubmitParts<'_>,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<SubmitRequest, Error> {
     let (workflow, context, key, priority, delay, at, timeout) = parts;
     let priority = i16::try_from(priority).map_err(|_| {
         invalid(format!(
@@ -41,6 +45,7 @@ pub fn submit_request(parts: SubmitParts<'_>, now: Timestamp) -> Result<SubmitRe
         priority,
         start_at: at.map(Timestamp).or_else(|| delay.map(|delay| now + delay)),
         timeout,
+        trace: trace.map(Arc::from),
     })
 }
 

@@ -16,6 +16,8 @@ use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
 use crate::handover::{self, SharedCrew};
+use crate::insight;
+use crate::inspector::{EventParts, Inspector};
 use crate::logs::{self, LogQueue, Threshold};
 use crate::port::Port;
 use crate::request::{self, HandlerParts, SubmitParts};
@@ -24,17 +26,6 @@ use crate::supervision::{Event, Supervision};
 use crate::waiting::{self, Subscriptions};
 use crate::work::Work;
 use crate::workflow::Workflow;
-
-/// `time_us`, type, `execution_id`, `task_id`, attempt, `runner_id`, data.
-type EventParts = (
-    i64,
-    String,
-    String,
-    Option<String>,
-    Option<u32>,
-    Option<String>,
-    Option<String>,
-);
 
 /// The engine on one database, with its threads. Starts at once.
 ///
@@ -178,12 +169,20 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts executions, all or none; they are durable when this returns.
-    fn submit(&self, py: Python<'_>, requests: Vec<SubmitParts<'_>>) -> PyResult<Vec<String>> {
+    /// Starts executions, all or none; they are durable when this returns. Of the traces each is kept with its own.
+    #[pyo3(signature = (requests, traces=None))]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        requests: Vec<SubmitParts<'_>>,
+        traces: Option<Vec<Option<String>>>,
+    ) -> PyResult<Vec<String>> {
         let now = self.engine.now();
-        let requests = requests
-            .into_iter()
-            .map(|parts| request::submit_request(parts, now));
+        let mut traces = traces.into_iter().flatten();
+        let requests = requests.into_iter().map(|parts| {
+            let trace = traces.next().flatten();
+            request::submit_request(parts, now, trace.as_deref())
+        });
         let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
         let ids = if gate::may_be_main() {
             gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))
@@ -194,10 +193,52 @@ impl Runner {
     }
 
     /// Submits and waits for the end.
-    fn execute(&self, py: Python<'_>, request: SubmitParts<'_>) -> PyResult<Execution> {
+    #[pyo3(signature = (request, trace=None))]
+    fn execute(
+        &self,
+        py: Python<'_>,
+        request: SubmitParts<'_>,
+        trace: Option<&str>,
+    ) -> PyResult<Execution> {
         self.birthplace.check(py)?;
-        let request = request::submit_request(request, self.engine.now()).raise(py)?;
+        let request = request::submit_request(request, self.engine.now(), trace).raise(py)?;
         waiting::execute(py, &self.engine, request).map(Execution::new)
+    }
+
+    /// What looks at the runner's database.
+    fn inspector(&self) -> Inspector {
+        let own = self.engine.own_offers();
+        Inspector::of_runner(self.engine.inspector().clone(), self.birthplace, own)
+    }
+
+    /// The counters in the text format of Prometheus.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        gate::call(py, self.birthplace, || Ok(self.engine.metrics_text()))
+    }
+
+    /// Takes note of how far an attempt is.
+    fn note_progress(
+        &self,
+        work: &Bound<'_, Work>,
+        done: f64,
+        total: f64,
+        message: Option<String>,
+    ) {
+        insight::note_progress(&self.engine, work.get(), done, total, message);
+    }
+
+    /// Takes log lines of an attempt: `time_us`, level, logger, message.
+    fn note_logs(&self, work: &Bound<'_, Work>, lines: Vec<(i64, i64, String, String)>) {
+        insight::note_logs(&self.engine, work.get(), lines);
+    }
+
+    /// Has the supervisor thread told of the end of an execution.
+    fn announce_end(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
+        let id = request::execution_id(execution_id).raise(py)?;
+        let supervision = Arc::clone(&self.supervision);
+        gate::call(py, self.birthplace, || {
+            insight::announce_end(&self.engine, id, supervision)
+        })
     }
 
     /// Waits for the end of an execution; `None` when the time is over.

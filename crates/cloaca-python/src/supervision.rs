@@ -28,6 +28,17 @@ pub enum Event {
     LoopWanted,
     /// Write to the log.
     Log(Record),
+    /// An execution ended that was to be told of.
+    Ended {
+        /// Which.
+        execution: String,
+        /// How.
+        status: &'static str,
+        /// When, in microseconds.
+        ended_at_us: Option<i64>,
+        /// Why it failed.
+        error: Option<String>,
+    },
 }
 
 impl Event {
@@ -36,6 +47,12 @@ impl Event {
         let tuple = match self {
             Self::WorkerWanted => ("worker_wanted",).into_pyobject(py)?,
             Self::Interrupt { worker, token } => ("interrupt", worker, token).into_pyobject(py)?,
+            Self::Ended {
+                execution,
+                status,
+                ended_at_us,
+                error,
+            } => ("ended", execution, status, ended_at_us, error).into_pyobject(py)?,
             Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
             Self::Log(record) => {
                 let fields = PyDict::new(py);

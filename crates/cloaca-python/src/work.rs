@@ -37,6 +37,14 @@ impl Work {
         }
     }
 
+    /// What is to be run; `None` of a callback.
+    pub const fn assignment(&self) -> Option<&Assignment> {
+        match &self.item {
+            Item::Task(_, assignment) => Some(assignment),
+            Item::Callback(_) => None,
+        }
+    }
+
     /// Reads the tuple by which Python says how the attempt ended.
     pub fn outcome(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<Outcome> {
         let py = outcome.py();

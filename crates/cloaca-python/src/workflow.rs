@@ -18,6 +18,11 @@ pub struct Workflow {
 }
 
 impl Workflow {
+    /// A workflow of the engine.
+    pub const fn new(inner: Arc<workflow::Workflow>) -> Self {
+        Self { inner }
+    }
+
     /// The engine's value.
     pub const fn inner(&self) -> &Arc<workflow::Workflow> {
         &self.inner

@@ -63,6 +63,7 @@ fn run(engine: &EngineHandle, workflow: &str, count: usize) {
             priority: 0,
             start_at: None,
             timeout: None,
+            trace: None,
         })
         .collect();
     let ends: Vec<OneShot<()>> = requests

@@ -47,11 +47,11 @@ pub mod types;
 pub mod workflow;
 
 pub use runner::{
-    ConfigBuilder, Context, DatabaseAdmin, DefaultRunner, DefaultRunnerBuilder, ErrorInfo,
-    ExecutionError, ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError,
-    TaskHandle, TaskResult, Tenant, TenantConfig, TenantCredentials, Workflow, WorkflowHandle,
-    WorkflowResult,
+    ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo, ExecutionError,
+    ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
+    TaskResult, Workflow, WorkflowHandle, WorkflowResult,
 };
+pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{
     Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape, RunnerId,

@@ -121,6 +121,7 @@ impl Runner {
             priority: 0,
             start_at: None,
             timeout: None,
+            trace: None,
         });
         let (answer, reply) = Answer::new();
         let give_up = Still.now() + 1;

@@ -1,12 +1,14 @@
 //! The decisions: (state of an execution, event, now) → changes. Pure: no IO, no clock, no randomness of its own.
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
-//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`).
+//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`). Why an execution does not
+//! move is told by `explain`.
 
 mod changes;
 mod compare;
 mod control;
 mod execution;
+mod explain;
 mod finish;
 mod readiness;
 mod recovery;
@@ -18,6 +20,7 @@ pub use changes::Changes;
 pub use compare::compare;
 pub use control::ControlError;
 pub use execution::{Execution, NewExecution};
+pub use explain::{Reason, Seen, Surroundings, explain};
 pub use finish::{Finish, Outcome, Refused, TaskLimits};
 pub use recovery::Recovery;
 pub use retry::{retry_delay, should_retry};

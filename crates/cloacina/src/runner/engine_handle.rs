@@ -8,22 +8,21 @@ use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
+use super::Inspector;
 use super::family::Family;
-use super::history_of;
-use crate::engine::Execution;
+use super::inspector::unknown_execution;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Parts, Registration,
-    Reply, RunnerConfig, Service, Stepper, SubmitRequest, Subscription, TokioExecutor, Waiters,
-    WorkQueue, WorkQueues,
+    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Metrics, Parts,
+    Registration, Reply, RunnerConfig, Service, Stepper, SubmitRequest, Subscription,
+    TokioExecutor, Waiters, WorkQueue, WorkQueues,
 };
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, PostgresStore};
-use crate::store::{DatabaseUrl, ListQuery, Store};
+use crate::store::{DatabaseUrl, Store};
 use crate::types::{
-    Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros,
-    RunnerId, SystemClock, Timestamp,
+    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
+    SystemClock, Timestamp,
 };
-use crate::workflow::{Workflow, WorkflowDefinition};
 
 /// How to open a runner.
 #[derive(Default)]
@@ -69,11 +68,16 @@ pub struct EngineHandle {
     driver: Mutex<Driver>,
     stepper: Arc<Stepper>,
     tasks: TokioExecutor,
-    /// Definitions that were read, by the executions that were shown.
-    workflows: Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>,
+    inspector: Inspector,
+    pub(super) metrics: Arc<Metrics>,
+    /// Tasks that this program has handlers for, by workflow.
+    pub(super) own: Mutex<FxHashMap<String, Vec<String>>>,
+    started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
+    #[cfg(feature = "postgres")]
     dispatch: Option<Dispatch>,
+    #[cfg(feature = "postgres")]
     auto_migrate: bool,
     /// The store, where it is one whose connections can be shared.
     #[cfg(feature = "postgres")]
@@ -150,6 +154,9 @@ impl EngineHandle {
             fastrand::u64(..),
         )?;
         let runner = coordinator.runner();
+        let metrics = coordinator.metrics();
+        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&parts.clock));
+        let started_at = parts.clock.now();
         let mailbox = Arc::clone(&parts.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
         let tasks = tasks(
@@ -166,10 +173,15 @@ impl EngineHandle {
             stepper: Arc::clone(driver.stepper()),
             driver: Mutex::new(driver),
             tasks,
-            workflows: Mutex::default(),
+            inspector,
+            metrics,
+            own: Mutex::default(),
+            started_at,
             runner,
             closed: AtomicBool::new(false),
+            #[cfg(feature = "postgres")]
             dispatch: options.dispatch,
+            #[cfg(feature = "postgres")]
             auto_migrate: options.auto_migrate,
             #[cfg(feature = "postgres")]
             postgres: opened.postgres,
@@ -180,6 +192,11 @@ impl EngineHandle {
     /// Where the data is, without a password.
     pub fn location(&self) -> String {
         self.store.location()
+    }
+
+    /// When the runner started.
+    pub const fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     /// The id under which the runner started.
@@ -208,6 +225,7 @@ impl EngineHandle {
     }
 
     /// Settings for a tenant: this runner's.
+    #[cfg(feature = "postgres")]
     pub(super) fn tenant_options(&self) -> OpenOptions {
         OpenOptions {
             config: self.config.clone(),
@@ -216,6 +234,7 @@ impl EngineHandle {
         }
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) const fn parts(&self) -> &Parts {
         &self.parts
     }
@@ -246,6 +265,10 @@ impl EngineHandle {
 
     /// [`register`](Self::register) for a caller that waits in its own way, as are the other `begin_` methods.
     pub fn begin_register(&self, registration: Registration) -> Answer<()> {
+        let tasks = registration.handlers.keys().cloned().collect();
+        self.own
+            .lock()
+            .insert(registration.workflow.name().to_owned(), tasks);
         self.ask(|reply| Message::Register {
             registration,
             reply,
@@ -374,16 +397,17 @@ impl EngineHandle {
         self.parts.waiters.unsubscribe(subscription);
     }
 
+    /// What looks at the database: states, listings, histories, explanations.
+    pub const fn inspector(&self) -> &Inspector {
+        &self.inspector
+    }
+
     /// The state of an execution.
     ///
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
-        let states = self.store.statuses(&[id])?;
-        states
-            .first()
-            .map(|(_, status)| *status)
-            .ok_or_else(|| unknown_execution(id))
+        self.inspector.status(id)
     }
 
     /// An execution as it is now.
@@ -391,9 +415,7 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
-        self.executions(&[id])?
-            .pop()
-            .ok_or_else(|| unknown_execution(id))
+        self.inspector.execution(id)
     }
 
     /// Executions, newest first, page by page.
@@ -401,27 +423,7 @@ impl EngineHandle {
     /// # Errors
     /// When the database is in trouble.
     pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
-        let definitions = if filter.tags.is_empty() {
-            None
-        } else {
-            Some(self.tagged(&filter.tags)?)
-        };
-        let query = ListQuery {
-            workflow: filter.workflow.clone(),
-            statuses: filter.statuses.clone(),
-            definitions,
-            since: filter.since,
-            before: filter.before,
-            limit: filter.limit.saturating_add(1),
-        };
-        let mut ids = self.store.list(&query)?;
-        let more = ids.len() > filter.limit;
-        ids.truncate(filter.limit);
-        let next = ids.last().copied().filter(|_| more);
-        Ok(Page {
-            items: self.executions(&ids)?,
-            next,
-        })
+        self.inspector.list(filter)
     }
 
     /// The history of an execution, oldest first.
@@ -429,10 +431,7 @@ impl EngineHandle {
     /// # Errors
     /// For an unknown id or a database in trouble.
     pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
-        let stored = self.store.history(id)?;
-        let execution = self.execution(id)?;
-        let events = history_of(&execution, stored);
-        Ok((execution, events))
+        self.inspector.history(id)
     }
 
     /// Stops gracefully and waits for it: running tasks get `grace`, the rest is given back (semantics D8).
@@ -456,48 +455,6 @@ impl EngineHandle {
         self.driver.lock().join();
         self.closed.store(true, Ordering::Release);
         self.tasks.shutdown();
-    }
-
-    fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
-        let mut found = Vec::with_capacity(ids.len());
-        for record in self.store.load(ids)? {
-            let known = self
-                .workflows
-                .lock()
-                .get(&record.definition)
-                .map(Arc::clone);
-            let workflow = if let Some(workflow) = known {
-                workflow
-            } else {
-                let stored = self.store.definition(record.definition)?.ok_or_else(|| {
-                    Error::new(
-                        ErrorCode::Database,
-                        format!("the workflow definition of execution {} is gone", record.id),
-                    )
-                })?;
-                let workflow = Arc::new(Workflow::new(parse(&stored.body)?)?);
-                self.workflows
-                    .lock()
-                    .insert(record.definition, Arc::clone(&workflow));
-                workflow
-            };
-            found.push(Arc::new(Execution::load(workflow, record)));
-        }
-        Ok(found)
-    }
-
-    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
-        let mut ids = Vec::new();
-        for stored in self.store.definitions(DefinitionId(0))? {
-            let definition = parse(&stored.body)?;
-            if tags
-                .iter()
-                .all(|(key, value)| definition.tags.get(key) == Some(value))
-            {
-                ids.push(stored.id);
-            }
-        }
-        Ok(ids)
     }
 
     fn give_up(&self) -> Timestamp {
@@ -572,25 +529,8 @@ fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<
     }
 }
 
-fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
-    serde_json::from_str(body).map_err(|error| {
-        Error::new(
-            ErrorCode::Database,
-            format!("a stored workflow definition cannot be read: {error}"),
-        )
-    })
-}
-
 fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
     answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
-}
-
-fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(
-        ErrorCode::ExecutionNotFound,
-        format!("there is no execution {id}"),
-    )
-    .with_hint("it may have been pruned, or be in another database")
 }
 
 fn closed() -> Error {

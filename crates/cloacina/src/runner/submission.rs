@@ -114,6 +114,7 @@ impl Submission {
                 Start::At(at) => Some(at),
             },
             timeout: self.timeout.map(micros),
+            trace: None,
         })
     }
 }

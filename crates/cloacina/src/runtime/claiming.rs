@@ -3,12 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use super::Message;
 use super::backlog::Place;
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Touched};
+use super::submitting::{micros, trace_of};
 use super::work::{Assignment, Callback, Executor};
-use super::{Message, submitting::micros};
 use crate::engine::{Finish, Outcome};
 use crate::store::{Batch, ClaimRequest, Claimed, Committed, StoreError, SubmitVerdict};
 use crate::types::{Claim, Error, ExecutionId, Ordinal, TaskStatus, Timestamp};
@@ -70,6 +72,7 @@ impl Coordinator {
         self.backlogs[executor.index()].taken();
         if let Some(cached) = self.cache.get_mut(id) {
             cached.in_flight += 1;
+            self.metrics.started(&cached.execution, ordinal);
         }
     }
 
@@ -109,8 +112,13 @@ impl Coordinator {
             advances,
             claim,
         };
+        let begin = Instant::now();
         match self.store.commit(&batch) {
             Ok(committed) => {
+                self.metrics.committed(
+                    batch.submits.len() + batch.advances.len(),
+                    micros(begin.elapsed()),
+                );
                 self.recovered();
                 self.after_commit(draft, &committed, &executors, now);
                 Ok(())
@@ -146,7 +154,7 @@ impl Coordinator {
             let requests = submission
                 .ids
                 .iter()
-                .filter_map(|id| self.request_again(*id))
+                .filter_map(|id| self.request_again(*id, draft.touched.get(id)))
                 .collect();
             messages.push(Message::Submit {
                 requests,
@@ -180,7 +188,11 @@ impl Coordinator {
         }
     }
 
-    fn request_again(&self, id: ExecutionId) -> Option<super::SubmitRequest> {
+    fn request_again(
+        &self,
+        id: ExecutionId,
+        touched: Option<&Touched>,
+    ) -> Option<super::SubmitRequest> {
         let cached = self.cache.get(id)?;
         let record = cached.execution.record();
         Some(super::SubmitRequest {
@@ -191,6 +203,7 @@ impl Coordinator {
             priority: record.priority,
             start_at: record.start_at,
             timeout: record.timeout,
+            trace: touched.and_then(|touched| trace_of(&touched.changes.history)),
         })
     }
 
@@ -207,7 +220,13 @@ impl Coordinator {
         let mut applied = Vec::with_capacity(touched.len());
         for (id, touched) in touched {
             if touched.expected.is_none() {
-                if let Some(SubmitVerdict::Duplicate(existing)) = submits.next() {
+                let verdict = submits.next();
+                if verdict == Some(&SubmitVerdict::Accepted)
+                    && let Some(cached) = self.cache.get(id)
+                {
+                    self.metrics.submitted(&cached.execution);
+                }
+                if let Some(SubmitVerdict::Duplicate(existing)) = verdict {
                     duplicates.push((id, *existing));
                     self.drop_claims(&mut draft, id);
                     self.cache.remove(id);
@@ -289,6 +308,7 @@ impl Coordinator {
                 if let Some(deadline) = cached.execution.record().deadline {
                     self.deadlines.remove(&(deadline, id));
                 }
+                self.metrics.ended(&cached.execution);
                 self.waiters.notify(&Arc::new(cached.execution));
             }
         } else {
@@ -428,6 +448,7 @@ impl Coordinator {
                 .or_else(|| self.config.task_timeout.map(micros)),
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
+            insight: Arc::clone(&self.insight),
             cancelled: Arc::new(AtomicBool::new(false)),
             pulse: Arc::default(),
         });

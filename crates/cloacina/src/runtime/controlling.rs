@@ -2,6 +2,7 @@
 
 use super::coordinator::Coordinator;
 use super::draft::Draft;
+use super::metrics::OutcomeKind;
 use super::work::Executor;
 use super::{Control, Message, Reply};
 use crate::engine::{Changes, ControlError, Finish, Outcome};
@@ -41,6 +42,7 @@ impl Coordinator {
         };
         if !cached.execution.holds(task, claim) {
             let name = &cached.execution.workflow().task(task).id;
+            self.metrics.dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
             return;
         }
@@ -48,6 +50,13 @@ impl Coordinator {
         let again = finish.clone();
         if let Ok(changes) = cached.execution.finish(finish, limits, now, random) {
             touched.changes.absorb(changes);
+            // A result that is decided anew was counted the first time.
+            if was_mine {
+                let kind = OutcomeKind::of(&again.outcome);
+                let execution = &cached.execution;
+                self.metrics
+                    .finished(execution, task, &kind, again.started_at, ran);
+            }
             touched.messages.push(Message::Finished {
                 execution: id,
                 finish: again,
@@ -245,7 +254,7 @@ pub(super) fn unknown_execution(id: ExecutionId) -> Error {
     .with_hint("it may have been pruned, or be in another database")
 }
 
-fn unknown_task(workflow: &crate::workflow::Workflow, task: &str) -> Error {
+pub(super) fn unknown_task(workflow: &crate::workflow::Workflow, task: &str) -> Error {
     let error = Error::new(
         ErrorCode::Configuration,
         format!("workflow '{}' has no task '{task}'", workflow.name()),
@@ -263,7 +272,7 @@ fn unknown_task(workflow: &crate::workflow::Workflow, task: &str) -> Error {
     }
 }
 
-fn control_error(error: ControlError) -> Error {
+pub(super) fn control_error(error: ControlError) -> Error {
     let refused = Error::new(ErrorCode::ExecutionState, error.message);
     match error.hint {
         Some(hint) => refused.with_hint(hint),

@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use super::backlog::Backlog;
 use super::cache::Cache;
 use super::draft::Draft;
+use super::insight_book::InsightBook;
 use super::liveness::Liveness;
+use super::metrics::Metrics;
 use super::registry::Registry;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
@@ -56,6 +58,9 @@ pub struct Coordinator {
     pub(super) outage: Option<Outage>,
     /// An error of the database in the middle of a step, whose other work went on.
     pub(super) trouble: Option<StoreError>,
+    pub(super) insight: Arc<InsightBook>,
+    pub(super) next_insight: Timestamp,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) next_stall_look: Timestamp,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
@@ -99,6 +104,9 @@ impl Coordinator {
             again: Vec::new(),
             outage: None,
             trouble: None,
+            insight: Arc::default(),
+            next_insight: Timestamp(0),
+            metrics: Arc::default(),
             next_stall_look: Timestamp(0),
             stopping: None,
             finished: false,
@@ -123,6 +131,11 @@ impl Coordinator {
     /// This runner's present id; it changes when the runner was declared dead and went on.
     pub const fn runner(&self) -> RunnerId {
         self.runner
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
@@ -183,6 +196,7 @@ impl Coordinator {
         self.keep_alive(now)?;
         self.look_around(now)?;
         self.prune(now)?;
+        self.flush_insight(messages, now)?;
         let wanted = messages.iter().filter_map(|message| match message {
             Message::Finished { execution, .. }
             | Message::Started { execution, .. }
@@ -279,7 +293,7 @@ impl Coordinator {
                 registration,
                 reply,
             } => self.register(registration, reply, now),
-            Message::Serve { service, reply } => self.serve(service, reply),
+            Message::Serve { service, reply } => self.serve(service, reply, now),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),
             Message::Poke => {}
@@ -305,6 +319,7 @@ impl Coordinator {
             .as_ref()
             .map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(MAX_PAUSE));
         if self.outage.is_none() {
+            self.metrics.note_outage(true);
             tracing::warn!(database = %self.store.location(), %error, "the database does not take writes; running tasks go on, results are kept until it does");
         }
         self.outage = Some(Outage {
@@ -343,6 +358,7 @@ impl Coordinator {
     /// The database answers again.
     pub(super) fn recovered(&mut self) {
         if self.outage.take().is_some() {
+            self.metrics.note_outage(false);
             tracing::warn!(database = %self.store.location(), "the database takes writes again");
             self.liveness.reconcile_now();
         }
@@ -373,6 +389,7 @@ impl Coordinator {
                     .as_ref()
                     .map(|stopping| stopping.next_look(now)),
             )
+            .chain(std::iter::once(self.insight_due()))
             .fold(self.liveness.next_wake(), Timestamp::min)
     }
 }

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::work::Executor;
 use super::{process, submitting::micros};
 use crate::store::{RunnerRow, StoreError};
-use crate::types::{ExecutionId, Micros, RunnerId, Timestamp};
+use crate::types::{ExecutionId, Micros, Offer, RunnerId, Timestamp};
 
 /// How often dead processes of this host are looked for.
 const DEATH_CHECK: Micros = 1_000_000;
@@ -18,6 +18,8 @@ const BUSY_POLL: Micros = 5_000;
 const PRUNE_INTERVAL: Micros = 60_000_000;
 const PRUNE_PAUSE: Micros = 100_000;
 const PRUNE_BATCH: usize = 200;
+/// Workflows that are registered within this time are announced together.
+const ANNOUNCE_DELAY: Micros = 50_000;
 /// Executions taken from a dead runner per step.
 const RESCUE_BATCH: usize = 200;
 
@@ -37,18 +39,22 @@ pub(super) struct Liveness {
     /// What the store was told last: whether this runner has claims.
     at_work: bool,
     reconcile: bool,
-    announce: bool,
+    /// The runner's row is to be written anew.
+    register: bool,
+    /// When its workflows are to be announced.
+    announce_at: Option<Timestamp>,
 }
 
 impl Liveness {
     pub(super) fn next_wake(&self) -> Timestamp {
-        if self.announce || self.reconcile || !self.dead.is_empty() {
+        if self.register || self.reconcile || !self.dead.is_empty() {
             return Timestamp(0);
         }
         self.next_heartbeat
             .min(self.next_death_check)
             .min(self.next_look)
             .min(self.next_prune)
+            .min(self.announce_at.unwrap_or(Timestamp(i64::MAX)))
     }
 
     /// Look for other processes' changes at the next step.
@@ -67,9 +73,9 @@ impl Liveness {
         self.reconcile = true;
     }
 
-    /// Write the runner's row again at the next step: its workflows changed.
-    pub(super) fn announce(&mut self) {
-        self.announce = true;
+    /// Tell soon which workflows and tasks the runner has: they changed.
+    pub(super) fn announce(&mut self, now: Timestamp) {
+        self.announce_at.get_or_insert(now + ANNOUNCE_DELAY);
     }
 }
 
@@ -86,15 +92,52 @@ impl Coordinator {
             lease_until: now + micros(self.config.lease_ttl),
             workflows: self.registry.registered(),
         })?;
-        self.liveness.announce = false;
+        self.liveness.register = false;
         self.liveness.next_heartbeat = now + micros(self.config.heartbeat_interval);
         Ok(())
     }
 
+    /// Tells which workflows and tasks this runner has, for `explain` and for people.
+    pub(super) fn announce(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let (host, (pid, _)) = (process::host(), process::current());
+        let offers: Vec<Offer> = self
+            .registry
+            .unannounced()
+            .into_iter()
+            .map(|(workflow, tasks)| Offer {
+                workflow,
+                runner: self.runner,
+                host: process::name_of(&host).to_owned(),
+                pid,
+                tasks,
+                seen_at: now,
+            })
+            .collect();
+        self.store
+            .announce(self.runner, &self.registry.registered(), &offers)?;
+        self.registry.announced();
+        self.liveness.announce_at = None;
+        Ok(())
+    }
+
+    /// What is left of this runner when it goes: who had its tasks last.
+    pub(super) fn withdraw(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.liveness.announce_at.is_some() {
+            self.announce(now)?;
+        }
+        if self.registry.registered().is_empty() {
+            return Ok(());
+        }
+        self.store.withdraw(self.runner, Some(now))
+    }
+
     /// E1, E4: extends the lease, or finds that it was lost.
     pub(super) fn keep_alive(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.liveness.announce {
+        if self.liveness.register {
             self.register_runner(now)?;
+        }
+        if self.liveness.announce_at.is_some_and(|at| at <= now) {
+            self.announce(now)?;
         }
         // In an outage each try is a heartbeat: a write that tells whether the database takes writes again.
         let wanted = self.store.take_wants_heartbeat();
@@ -154,8 +197,10 @@ impl Coordinator {
         for backlog in &mut self.backlogs {
             backlog.look_again();
         }
+        self.registry.announce_again();
         self.liveness = Liveness {
-            announce: true,
+            register: true,
+            announce_at: Some(Timestamp(0)),
             ..Liveness::default()
         };
     }
@@ -265,6 +310,7 @@ impl Coordinator {
         };
         let mut ids = self.store.claims_of(dead)?;
         if ids.is_empty() {
+            self.store.withdraw(dead, None)?;
             self.store.retire_runner(dead)?;
             self.liveness.dead.remove(0);
             return Ok(());
@@ -295,6 +341,7 @@ impl Coordinator {
             // None of them can be read now: look again at the next check, not at once.
             self.liveness.dead.remove(0);
         } else {
+            self.metrics.rescued(rescued);
             tracing::info!(dead_runner_id = %dead, tasks = rescued, "took tasks back from a dead runner");
         }
         Ok(())

@@ -9,11 +9,14 @@ mod claiming;
 mod config;
 mod controlling;
 mod coordinator;
+mod direct;
 mod draft;
 mod driver;
+mod insight_book;
 mod liveness;
 mod mailbox;
-mod process;
+mod metrics;
+pub(crate) mod process;
 mod registry;
 mod shared_workers;
 mod shutdown;
@@ -25,8 +28,14 @@ mod work;
 
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
+pub use direct::control_directly;
 pub use driver::{Driver, Parts, Stepper};
+pub use insight_book::InsightBook;
 pub use mailbox::{Answer, Mailbox, OneShot};
+pub use metrics::{
+    Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
+    WorkflowCounters,
+};
 pub use registry::{Handler, Registration, Service};
 pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use stall::Pulse;

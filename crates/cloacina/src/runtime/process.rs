@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Names this machine and this boot of it: only within both does a process id mean something.
-pub(super) fn host() -> String {
+pub fn host() -> String {
     let name = read("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".to_owned());
     match read("/proc/sys/kernel/random/boot_id") {
         // Containers share a boot id but not process ids: their namespace tells them apart.
@@ -16,14 +16,19 @@ pub(super) fn host() -> String {
     }
 }
 
+/// The machine's name in what [`host`] says.
+pub fn name_of(host: &str) -> &str {
+    host.split('/').next().unwrap_or(host)
+}
+
 /// This process's id and start time.
-pub(super) fn current() -> (i64, i64) {
+pub fn current() -> (i64, i64) {
     let pid = i64::from(std::process::id());
     (pid, started(pid).unwrap_or(0))
 }
 
 /// Whether a process of this host is certainly gone. Unsure means no.
-pub(super) fn is_dead(pid: i64, pid_started: i64) -> bool {
+pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     if pid_started == 0 || !fs::exists("/proc/self/stat").unwrap_or(false) {
         return false;
     }

@@ -1,6 +1,6 @@
 //! Which workflows this program has, which versions the database holds, and what can be claimed for which executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -55,6 +55,8 @@ pub(super) struct Registry {
     latest: FxHashMap<String, DefinitionId>,
     last_definition: DefinitionId,
     classes: Option<[ClaimClass; 3]>,
+    /// Workflows whose handlers the database has not been told of.
+    unannounced: BTreeSet<String>,
 }
 
 impl Registry {
@@ -62,6 +64,7 @@ impl Registry {
         let name = registration.workflow.name().to_owned();
         let workflow = Arc::clone(&registration.workflow);
         self.latest.insert(name.clone(), id);
+        self.unannounced.insert(name.clone());
         self.registrations.insert(name.clone(), registration);
         self.look_up_handlers(&name);
         self.add_definition(id, workflow);
@@ -82,6 +85,7 @@ impl Registry {
             served.insert(task.id.clone(), (task, handler));
         }
         self.look_up_handlers(&service.workflow);
+        self.unannounced.insert(service.workflow);
         Ok(())
     }
 
@@ -157,6 +161,31 @@ impl Registry {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Workflows whose handlers the database has not been told of, with the tasks that this program can run.
+    pub(super) fn unannounced(&self) -> Vec<(String, Vec<String>)> {
+        let named = self.unannounced.iter();
+        named
+            .map(|name| {
+                let own = self.registrations.get(name);
+                let served = self.served.get(name);
+                let own = own.into_iter().flat_map(|own| own.handlers.keys());
+                let served = served.into_iter().flat_map(BTreeMap::keys);
+                let tasks: BTreeSet<String> = own.chain(served).cloned().collect();
+                (name.clone(), tasks.into_iter().collect())
+            })
+            .collect()
+    }
+
+    /// The database knows them.
+    pub(super) fn announced(&mut self) {
+        self.unannounced.clear();
+    }
+
+    /// The runner has a new id: nothing of it is known.
+    pub(super) fn announce_again(&mut self) {
+        self.unannounced = self.registered().into_iter().collect();
     }
 
     /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).

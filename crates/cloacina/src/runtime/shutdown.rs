@@ -114,7 +114,8 @@ impl Coordinator {
     }
 
     /// Takes the runner's row away; should it still have claims, others are told to take them at once.
-    fn leave(&self) -> Result<(), StoreError> {
+    fn leave(&mut self) -> Result<(), StoreError> {
+        self.withdraw(self.clock.now())?;
         if self.store.claims_of(self.runner)?.is_empty() {
             return self.store.retire_runner(self.runner);
         }

@@ -7,7 +7,10 @@ use super::draft::{Draft, Submission, Touched};
 use super::{Registration, Reply, Service};
 use crate::engine::{Execution, NewExecution};
 use crate::store::StoreError;
-use crate::types::{Context, Error, ErrorCode, ExecutionId, Micros, Timestamp, nearest};
+use crate::types::{
+    Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Timestamp,
+    nearest,
+};
 
 /// One execution to start.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct SubmitRequest {
     pub start_at: Option<Timestamp>,
     /// Limit from the first start.
     pub timeout: Option<Micros>,
+    /// The submitter's trace context as JSON, kept in the history for whoever runs the tasks.
+    pub trace: Option<Arc<str>>,
 }
 
 impl Coordinator {
@@ -65,7 +70,10 @@ impl Coordinator {
                 start_at: request.start_at.filter(|at| *at > now),
                 timeout: request.timeout.or(default_timeout),
             };
-            let (execution, changes) = Execution::submit(Arc::clone(workflow), new, now);
+            let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, now);
+            changes
+                .history
+                .extend(request.trace.and_then(|trace| traced(&trace, now)));
             self.cache.insert(execution, 0);
             draft.touched.insert(
                 request.id,
@@ -112,7 +120,7 @@ impl Coordinator {
                 for backlog in &mut self.backlogs {
                     backlog.look_again();
                 }
-                self.liveness.announce();
+                self.liveness.announce(now);
                 reply(Ok(()));
             }
             Err(error @ StoreError::Unavailable(_)) => {
@@ -127,7 +135,7 @@ impl Coordinator {
     }
 
     /// Takes handlers for external tasks, unless they contradict the definition that governs them.
-    pub(super) fn serve(&mut self, service: Service, reply: Reply<()>) {
+    pub(super) fn serve(&mut self, service: Service, reply: Reply<()>, now: Timestamp) {
         match self.read_definitions() {
             Ok(()) => {}
             Err(error @ StoreError::Unavailable(_)) => {
@@ -142,7 +150,7 @@ impl Coordinator {
             for backlog in &mut self.backlogs {
                 backlog.look_again();
             }
-            self.liveness.announce();
+            self.liveness.announce(now);
         }
         reply(agreed);
     }
@@ -156,6 +164,25 @@ impl Coordinator {
         }
         Ok(())
     }
+}
+
+/// The event that keeps a trace context. One that is no JSON is nobody's trace.
+fn traced(trace: &str, now: Timestamp) -> Option<HistoryEvent> {
+    Some(HistoryEvent {
+        time: now,
+        kind: HistoryKind::Traced.name().to_owned(),
+        task: None,
+        attempt: None,
+        runner: None,
+        data: Some(Json::parse(trace).ok()?),
+    })
+}
+
+/// The trace context among an execution's history.
+pub(super) fn trace_of(history: &[HistoryEvent]) -> Option<Arc<str>> {
+    let traced = HistoryKind::Traced.name();
+    let event = history.iter().find(|event| event.kind == traced)?;
+    event.data.as_ref().map(|data| Arc::from(data.to_string()))
 }
 
 pub(super) fn closed() -> Error {

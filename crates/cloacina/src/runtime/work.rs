@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::insight_book::InsightBook;
 use super::stall::Pulse;
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -58,6 +59,8 @@ pub struct Assignment {
     pub reports_start: bool,
     /// Its place among claims.
     pub priority: i16,
+    /// Where it leaves word of its progress, and its log lines.
+    pub insight: Arc<InsightBook>,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
     /// Where the function says that it goes on.

@@ -7,6 +7,7 @@
 //! `revision`, in the same transaction. A writer that saw revision `n` and finds another number writes nothing.
 
 mod error;
+mod insight;
 pub mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod placeholder;
@@ -18,6 +19,7 @@ mod url;
 mod verbs;
 
 pub use error::StoreError;
+pub use insight::{Health, Insight};
 pub use url::{DatabaseUrl, without_password};
 pub use verbs::{
     Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId,
@@ -32,11 +34,9 @@ use crate::types::{
 use crate::workflow::Workflow;
 
 /// A database that keeps definitions, executions, tasks and runners.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "every verb fails alike: see `StoreError`"
-)]
-pub trait Store: Send + Sync {
+///
+/// Every verb fails alike: see [`StoreError`].
+pub trait Store: Insight + Send + Sync {
     /// Where the data is, for messages: never with a password.
     fn location(&self) -> String;
 

@@ -10,6 +10,8 @@ use super::{Json, Ordinal, RunnerId, Timestamp};
 pub enum HistoryKind {
     /// The execution was submitted. Derived from its row.
     Submitted,
+    /// The submitter's trace context, for those who run the tasks.
+    Traced,
     /// The first task started. Derived from the execution's row.
     Started,
     /// An attempt started. Derived for the last attempt, stored with the end for the others.
@@ -52,6 +54,7 @@ impl HistoryKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
+            Self::Traced => "traced",
             Self::Started => "started",
             Self::TaskStarted => "task_started",
             Self::TaskCompleted => "task_completed",

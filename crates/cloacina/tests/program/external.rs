@@ -47,6 +47,7 @@ impl Owner {
             priority: 0,
             start_at: None,
             timeout: None,
+            trace: None,
         };
         self.0.submit(vec![request]).unwrap()[0]
     }
@@ -71,6 +72,12 @@ async fn resize(context: &mut Context) -> Result<(), TaskError> {
 async fn publish(context: &mut Context) -> Result<(), TaskError> {
     let width: u32 = context.get("width")?;
     context.set("published", width)?;
+    Ok(())
+}
+
+/// Its name is a typing error.
+#[task]
+async fn othre(_context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
@@ -143,10 +150,6 @@ async fn a_worker_that_contradicts_the_definition_is_refused() {
                     .contains("but is declared with [resize] here"),
             "{refused}"
         );
-        #[task]
-        async fn othre(_context: &mut Context) -> Result<(), TaskError> {
-            Ok(())
-        }
         let refused = worker
             .register_external::<othre>("mismatch")
             .await

@@ -107,6 +107,7 @@ fn assignment() -> Assignment {
         timeout: None,
         reports_start: false,
         priority: 0,
+        insight: Arc::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
         pulse: Arc::default(),
     }

@@ -154,6 +154,7 @@ pub fn request(workflow: &str) -> SubmitRequest {
         priority: 0,
         start_at: None,
         timeout: None,
+        trace: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod claiming;
 mod definition;
 #[cfg(feature = "sqlite")]
 mod differential;
+mod insight;
 mod listing;
 mod round_trip;
 mod runner;
@@ -102,6 +103,17 @@ macro_rules! conformance {
                 a_runner_with_claims_cannot_be_retired
                 a_retired_runner_is_gone
                 registering_again_changes_nothing
+            }
+            insight {
+                an_announcement_updates_the_row_and_keeps_the_offers
+                a_dead_runners_announcement_leaves_its_row
+                a_withdrawn_offer_stays_until_its_like_goes_too
+                a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat
+                the_last_word_of_the_latest_attempt_counts
+                log_lines_come_in_their_order
+                the_backlog_is_counted_up_to_its_limit
+                pruning_takes_progress_and_logs_along
+                a_sound_database_has_no_problems
             }
             listing {
                 newest_first_page_by_page

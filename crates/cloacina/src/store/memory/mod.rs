@@ -2,6 +2,7 @@
 
 mod claim;
 mod commit;
+mod insight;
 mod table;
 
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::is_claimed_by;
 use crate::store::{QueueId, RunnerRow, StoredDefinition};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, Ordinal, RunnerId, TaskRecord,
-    TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, LogChunk, Offer, Ordinal, Progress,
+    RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 
 #[derive(Debug, Default)]
@@ -17,6 +17,9 @@ pub(super) struct Tables {
     pub(super) executions: BTreeMap<ExecutionId, Row>,
     pub(super) keys: BTreeMap<(String, String), ExecutionId>,
     pub(super) runners: BTreeMap<RunnerId, Runner>,
+    pub(super) offers: BTreeMap<(String, RunnerId), Offer>,
+    pub(super) progress: BTreeMap<(ExecutionId, Ordinal), Progress>,
+    pub(super) logs: Vec<LogChunk>,
     /// Ready tasks without a time, in the order of claims.
     pub(super) due: BTreeSet<(QueueId, Reverse<i16>, ExecutionId, Ordinal)>,
     /// Ready tasks with a time, by it.
@@ -92,6 +95,8 @@ impl Tables {
         for ordinal in ordinals {
             self.unindex(id, ordinal);
         }
+        self.progress.retain(|(execution, _), _| *execution != id);
+        self.logs.retain(|chunk| chunk.execution != id);
         if let Some(row) = self.executions.remove(&id)
             && let Some(key) = row.record.key
         {

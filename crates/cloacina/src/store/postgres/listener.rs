@@ -29,7 +29,7 @@ const DEAF_LOOK: Duration = Duration::from_millis(500);
 /// With one, so long is trusted that nothing was missed.
 const TRUST: Duration = Duration::from_mins(1);
 /// What a notification says that is for everybody.
-const HELLO: &str = "hello ";
+pub(super) const HELLO: &str = "hello ";
 /// A runner says that it has claims.
 const BUSY: &str = "busy ";
 /// And that it has none any more.

@@ -9,10 +9,16 @@ use super::statement::{query, statement};
 use crate::store::StoreError;
 
 /// What this program knows, oldest first. The same numbers as for SQLite.
-const KNOWN: [(&str, &str); 1] = [(
-    "00000000000001",
-    include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
-)];
+const KNOWN: [(&str, &str); 2] = [
+    (
+        "00000000000001",
+        include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
+    ),
+    (
+        "00000000000003",
+        include_str!("../../../migrations/postgres/00000000000003_insight/up.sql"),
+    ),
+];
 
 query! {
     /// Asks the catalogue as a table, and not `to_regclass`: that looks into a cache, which misses what another process

@@ -10,6 +10,7 @@ mod connection;
 mod credential_url;
 mod definition;
 mod error;
+mod insight;
 mod list;
 mod listener;
 mod load;

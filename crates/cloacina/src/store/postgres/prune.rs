@@ -25,7 +25,9 @@ query! {
          WHERE e.id = n.id AND coalesce(e.ended_at < ?, false) RETURNING e.id\
      ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id), \
      tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id), \
-     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id) \
+     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id), \
+     progress AS (DELETE FROM cloacina_progress AS x USING gone WHERE x.execution_id = gone.id), \
+     logs AS (DELETE FROM cloacina_logs AS x USING gone WHERE x.execution_id = gone.id) \
      SELECT count(*) FROM gone"
 }
 

@@ -8,6 +8,7 @@ mod commit;
 mod connection;
 mod definition;
 mod error;
+mod insight;
 mod list;
 mod load;
 mod migration;

@@ -18,6 +18,8 @@ query! {
 statement! { DeleteEvents<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_events WHERE execution_id = ?" }
 statement! { DeleteTasks<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_tasks WHERE execution_id = ?" }
 statement! { DeleteInput<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_inputs WHERE execution_id = ?" }
+statement! { DeleteProgress<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_progress WHERE execution_id = ?" }
+statement! { DeleteLogs<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_logs WHERE execution_id = ?" }
 statement! {
     DeleteExecution<'a> { id: &'a [u8] => Binary, ended_before: i64 => BigInt }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at < ?"
@@ -45,6 +47,8 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
                 DeleteEvents { id }.execute(connection)?;
                 DeleteTasks { id }.execute(connection)?;
                 DeleteInput { id }.execute(connection)?;
+                DeleteProgress { id }.execute(connection)?;
+                DeleteLogs { id }.execute(connection)?;
                 deleted += 1;
             }
         }

@@ -1,0 +1,304 @@
+//! A runner's counters as Prometheus reads them: text format 0.0.4.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::EngineHandle;
+use crate::runtime::{
+    Counters, Executor, Histogram, Metrics, SIZE_BOUNDS, TIME_BOUNDS, TaskCounters, Times,
+};
+
+/// The work that waits in the database is counted up to this number.
+const BACKLOG_LIMIT: usize = 100_000;
+
+/// A family's samples under its head.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    // Writing to a String cannot fail.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let _ = writeln!(self.text, "{name}{} {value}", labelled(labels, None));
+    }
+
+    fn count(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let _ = writeln!(self.text, "{name}{} {value}", labelled(labels, None));
+    }
+
+    /// `unit`: how many of the observed units make one of the exposed ones.
+    fn histogram<const N: usize>(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds: &[i64; N],
+        unit: f64,
+        histogram: &Histogram<N>,
+    ) {
+        let mut below = 0;
+        for (bound, count) in bounds.iter().zip(histogram.buckets) {
+            below += count;
+            let bound = (as_float(*bound) / unit).to_string();
+            let labels = labelled(labels, Some(&bound));
+            let _ = writeln!(self.text, "{name}_bucket{labels} {below}");
+        }
+        let all = labelled(labels, Some("+Inf"));
+        let _ = writeln!(self.text, "{name}_bucket{all} {}", histogram.count);
+        let plain = labelled(labels, None);
+        let sum = as_float(histogram.sum) / unit;
+        let _ = writeln!(self.text, "{name}_sum{plain} {sum}");
+        let _ = writeln!(self.text, "{name}_count{plain} {}", histogram.count);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 285 years in microseconds"
+)]
+const fn as_float(value: i64) -> f64 {
+    value as f64
+}
+
+fn labelled(labels: &[(&str, &str)], bound: Option<&str>) -> String {
+    let mut pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| {
+            let value = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            format!("{name}=\"{value}\"")
+        })
+        .collect();
+    pairs.extend(bound.map(|bound| format!("le=\"{bound}\"")));
+    if pairs.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", pairs.join(","))
+    }
+}
+
+/// All versions of a workflow, and of a task, are one series.
+#[derive(Default)]
+struct ByName {
+    submitted: BTreeMap<String, u64>,
+    ended: BTreeMap<(String, &'static str), u64>,
+    durations: BTreeMap<String, Times>,
+    tasks: BTreeMap<(String, String), TaskCounters>,
+}
+
+impl ByName {
+    fn of(counters: &Counters) -> Self {
+        let mut names = Self::default();
+        for counted in counters.workflows.values() {
+            let name = counted.workflow.name();
+            *names.submitted.entry(name.to_owned()).or_default() += counted.submitted;
+            for (status, count) in ["Completed", "Failed", "Cancelled"]
+                .into_iter()
+                .zip(counted.ended)
+            {
+                *names.ended.entry((name.to_owned(), status)).or_default() += count;
+            }
+            let durations = names.durations.entry(name.to_owned()).or_default();
+            durations.add(&counted.duration);
+            for (ordinal, task) in (0..).zip(&counted.tasks) {
+                let id = if counted.is_by_task() {
+                    counted.workflow.task(ordinal).id.clone()
+                } else {
+                    "*".to_owned()
+                };
+                let sum = names.tasks.entry((name.to_owned(), id)).or_default();
+                sum.started += task.started;
+                sum.completed += task.completed;
+                sum.failed += task.failed;
+                sum.retried += task.retried;
+                sum.duration.add(&task.duration);
+                sum.wait.add(&task.wait);
+            }
+        }
+        names
+    }
+}
+
+pub(super) fn expose(engine: &EngineHandle, metrics: &Metrics) -> String {
+    let counters = metrics.snapshot();
+    let mut page = Page {
+        text: String::with_capacity(8192),
+    };
+    runner(&mut page, engine, metrics);
+    let names = ByName::of(&counters);
+    executions(&mut page, &names);
+    tasks(&mut page, &names);
+    writes(&mut page, &counters);
+    page.text
+}
+
+fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
+    let gauge = "gauge";
+    page.family("cloaca_runner_up", gauge, "Whether the runner is running.");
+    page.count("cloaca_runner_up", &[], u64::from(!engine.is_closed()));
+    let name = "cloaca_runner_start_time_seconds";
+    page.family(
+        name,
+        gauge,
+        "When the runner started, since the Unix epoch.",
+    );
+    page.sample(name, &[], as_float(engine.started_at().0) / 1e6);
+    let name = "cloaca_database_up";
+    page.family(
+        name,
+        gauge,
+        "Whether the database takes this runner's writes.",
+    );
+    page.count(name, &[], u64::from(metrics.is_database_up()));
+    let loads = Executor::ALL.map(|executor| {
+        let name = match executor {
+            Executor::Threads => "threads",
+            Executor::Loop => "loop",
+            Executor::Futures => "futures",
+        };
+        (name, engine.queues().of(executor).load())
+    });
+    let name = "cloaca_tasks_running";
+    page.family(name, gauge, "Tasks that run in this runner now.");
+    for (executor, (running, _)) in loads {
+        page.count(name, &[("executor", executor)], running as u64);
+    }
+    let name = "cloaca_queue_depth";
+    page.family(
+        name,
+        gauge,
+        "Tasks that this runner has claimed and that wait for one of its workers.",
+    );
+    for (executor, (_, waiting)) in loads {
+        page.count(name, &[("executor", executor)], waiting as u64);
+    }
+    // Left out where the database does not answer: the other samples do not need it.
+    if let Ok(backlog) = engine.inspector().backlog(BACKLOG_LIMIT) {
+        let name = "cloaca_backlog_tasks";
+        page.family(
+            name,
+            gauge,
+            "Tasks in the database that are ready and claimed by no runner, counted up to 100000.",
+        );
+        page.count(name, &[], backlog as u64);
+    }
+}
+
+fn executions(page: &mut Page, names: &ByName) {
+    let name = "cloaca_executions_submitted_total";
+    page.family(name, "counter", "Executions submitted through this runner.");
+    for (workflow, count) in &names.submitted {
+        page.count(name, &[("workflow", workflow)], *count);
+    }
+    let name = "cloaca_executions_ended_total";
+    page.family(
+        name,
+        "counter",
+        "Executions that this runner brought to their end.",
+    );
+    for ((workflow, status), count) in &names.ended {
+        page.count(name, &[("workflow", workflow), ("status", status)], *count);
+    }
+    let name = "cloaca_execution_duration_seconds";
+    page.family(
+        name,
+        "histogram",
+        "From the start of an execution's first task to its end.",
+    );
+    for (workflow, times) in &names.durations {
+        page.histogram(name, &[("workflow", workflow)], &TIME_BOUNDS, 1e6, times);
+    }
+}
+
+/// One counter of a task: its name, its help, and where it is.
+type TaskCounter = (&'static str, &'static str, fn(&TaskCounters) -> u64);
+/// One histogram of a task.
+type TaskTimes = (&'static str, &'static str, fn(&TaskCounters) -> &Times);
+
+const TASK_COUNTERS: [TaskCounter; 4] = [
+    (
+        "cloaca_tasks_started_total",
+        "Attempts that were claimed for this runner.",
+        |task| task.started,
+    ),
+    (
+        "cloaca_tasks_completed_total",
+        "Attempts that completed their task.",
+        |task| task.completed,
+    ),
+    (
+        "cloaca_tasks_failed_total",
+        "Attempts that failed their task for good.",
+        |task| task.failed,
+    ),
+    (
+        "cloaca_tasks_retried_total",
+        "Attempts that failed and are followed by another.",
+        |task| task.retried,
+    ),
+];
+
+const TASK_TIMES: [TaskTimes; 2] = [
+    (
+        "cloaca_task_duration_seconds",
+        "How long attempts ran.",
+        |task| &task.duration,
+    ),
+    (
+        "cloaca_task_wait_seconds",
+        "How long first attempts waited from being ready to their start.",
+        |task| &task.wait,
+    ),
+];
+
+fn tasks(page: &mut Page, names: &ByName) {
+    for (name, help, read) in TASK_COUNTERS {
+        page.family(name, "counter", help);
+        for ((workflow, task), counters) in &names.tasks {
+            page.count(
+                name,
+                &[("workflow", workflow), ("task", task)],
+                read(counters),
+            );
+        }
+    }
+    for (name, help, read) in TASK_TIMES {
+        page.family(name, "histogram", help);
+        for ((workflow, task), counters) in &names.tasks {
+            let labels = [("workflow", workflow.as_str()), ("task", task.as_str())];
+            page.histogram(name, &labels, &TIME_BOUNDS, 1e6, read(counters));
+        }
+    }
+}
+
+fn writes(page: &mut Page, counters: &Counters) {
+    let name = "cloaca_commit_batch_size";
+    page.family(
+        name,
+        "histogram",
+        "Executions that were written in one commit.",
+    );
+    page.histogram(name, &[], &SIZE_BOUNDS, 1.0, &counters.batch);
+    let name = "cloaca_commit_duration_seconds";
+    page.family(name, "histogram", "How long commits took.");
+    page.histogram(name, &[], &TIME_BOUNDS, 1e6, &counters.commit);
+    let name = "cloaca_tasks_rescued_total";
+    page.family(
+        name,
+        "counter",
+        "Tasks that this runner took back from dead runners.",
+    );
+    page.count(name, &[], counters.rescued);
+    let name = "cloaca_results_dropped_total";
+    page.family(
+        name,
+        "counter",
+        "Results that were dropped because their claim was lost, by a timeout, a cancel or a rescue.",
+    );
+    page.count(name, &[], counters.dropped);
+}

@@ -1,0 +1,96 @@
+//! Control of an execution by a process that runs nothing: decided here, written at once, without a runner.
+
+use std::sync::Arc;
+
+use super::Control;
+use super::cache::Cache;
+use super::controlling::{control_error, unknown_execution, unknown_task};
+use super::draft::Draft;
+use crate::engine::{ControlError, Execution};
+use crate::store::{Batch, ClaimRequest, Store};
+use crate::types::{Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId};
+use crate::workflow::Workflow;
+
+/// Another writer may be first so often before it is taken for trouble.
+const TRIES: u32 = 100;
+
+/// Does what is asked of an execution, and gives its state, durable. Live runners hear of it and follow.
+///
+/// `workflow_of` gives the workflow of a loaded record.
+///
+/// # Errors
+/// For an unknown id, a state that does not allow it, or a database in trouble.
+pub fn control_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    id: ExecutionId,
+    action: &Control,
+    workflow_of: impl Fn(&crate::types::ExecutionRecord) -> Result<Arc<Workflow>, Error>,
+) -> Result<ExecutionStatus, Error> {
+    for _ in 0..TRIES {
+        let record = store
+            .load(&[id])?
+            .pop()
+            .ok_or_else(|| unknown_execution(id))?;
+        let expected = record.revision;
+        let mut execution = Execution::load(workflow_of(&record)?, record);
+        let mut draft = Draft::default();
+        draft.touch(&execution);
+        let now = clock.now();
+        let changes = decide(&mut execution, action, now)?;
+        let status = execution.record().status;
+        if changes == crate::engine::Changes::default() {
+            return Ok(status);
+        }
+        if let Some(touched) = draft.touched.get_mut(&id) {
+            touched.changes.absorb(changes);
+            // The revision alone tells whether a claim has moved: its holder raises it with every write. A fence would ask
+            // for a living runner.
+            touched.fences.clear();
+        }
+        execution.set_revision(expected + 1);
+        let mut cache = Cache::default();
+        cache.insert(execution, 0);
+        let (submits, advances) = draft.rows(&cache);
+        let committed = store.commit(&Batch {
+            // Never registered: what claims nothing needs no lease.
+            runner: RunnerId::generate(),
+            now,
+            submits,
+            advances,
+            claim: ClaimRequest::default(),
+        })?;
+        if committed.advances.first() == Some(&true) {
+            // It is written: that others hear of it late is no reason to say it was not.
+            if let Err(error) = store.tell_others() {
+                tracing::debug!(%error, "other runners notice the change late");
+            }
+            return Ok(status);
+        }
+    }
+    Err(Error::new(
+        ErrorCode::Database,
+        format!("execution {id} changed {TRIES} times while it was to be changed"),
+    )
+    .with_hint("try again"))
+}
+
+fn decide(
+    execution: &mut Execution,
+    action: &Control,
+    now: crate::types::Timestamp,
+) -> Result<crate::engine::Changes, Error> {
+    let decided: Result<_, ControlError> = match action {
+        Control::Cancel => execution.cancel(now),
+        Control::Pause => execution.pause(now),
+        Control::Resume => execution.resume(now),
+        Control::Retry { from_task: None } => execution.retry(None, now),
+        Control::Retry {
+            from_task: Some(task),
+        } => match execution.workflow().ordinal(task) {
+            Some(ordinal) => execution.retry(Some(ordinal), now),
+            None => return Err(unknown_task(execution.workflow(), task)),
+        },
+    };
+    decided.map_err(control_error)
+}

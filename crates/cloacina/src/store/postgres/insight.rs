@@ -1,0 +1,336 @@
+//! Insight into a PostgreSQL database.
+
+use diesel::Queryable;
+use diesel::sql_types::{BigInt, Double, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::connection::Session;
+use super::error::Fault;
+use super::row::{Decoded, count, encode};
+use super::statement::{query, statement};
+use crate::store::{Health, Insight, StoreError};
+use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
+
+statement! {
+    SetWorkflows<'a> { workflows: &'a str => Text, id: Uuid => SqlUuid }
+    "UPDATE cloacina_runners SET workflows = ? WHERE id = ? AND dead_at IS NULL"
+}
+
+statement! {
+    PutOffer<'a> {
+        workflow: &'a str => Text,
+        runner_id: Uuid => SqlUuid,
+        tasks: &'a str => Text,
+        host: &'a str => Text,
+        pid: i64 => BigInt,
+        seen_at: i64 => BigInt,
+    }
+    "INSERT INTO cloacina_offers (workflow, runner_id, tasks, host, pid, seen_at) VALUES (?, ?, ?, ?, ?, ?) \
+     ON CONFLICT (workflow, runner_id) DO UPDATE SET tasks = excluded.tasks, seen_at = excluded.seen_at"
+}
+
+statement! {
+    Withdraw { seen_at: Option<i64> => Nullable<BigInt>, runner: Uuid => SqlUuid, id: Uuid => SqlUuid }
+    "UPDATE cloacina_offers SET seen_at = coalesce(?::bigint, \
+     (SELECT heartbeat_at FROM cloacina_runners WHERE id = ?), seen_at) WHERE runner_id = ?"
+}
+
+statement! {
+    ForgetOlder { id: Uuid => SqlUuid, again: Uuid => SqlUuid }
+    "DELETE FROM cloacina_offers AS o WHERE o.runner_id <> ? \
+     AND NOT EXISTS (SELECT 1 FROM cloacina_runners AS r WHERE r.id = o.runner_id) \
+     AND EXISTS (SELECT 1 FROM cloacina_offers AS mine WHERE mine.workflow = o.workflow AND mine.runner_id = ? \
+     AND mine.tasks = o.tasks)"
+}
+
+query! {
+    OffersOf { workflow: String => Text } -> (Text, SqlUuid, Text, BigInt, Text, BigInt);
+    "SELECT workflow, runner_id, host, pid, tasks, seen_at FROM cloacina_offers WHERE workflow = ? ORDER BY runner_id"
+}
+
+#[derive(Queryable)]
+struct OfferRow {
+    workflow: String,
+    runner: Uuid,
+    host: String,
+    pid: i64,
+    tasks: Decoded<Vec<String>>,
+    seen_at: i64,
+}
+
+statement! {
+    PutProgress<'a> {
+        execution_id: Uuid => SqlUuid,
+        ordinal: i64 => BigInt,
+        attempt: i64 => BigInt,
+        done: f64 => Double,
+        total: f64 => Double,
+        message: Option<&'a str> => Nullable<Text>,
+        time: i64 => BigInt,
+    }
+    "INSERT INTO cloacina_progress AS p (execution_id, ordinal, attempt, done, total, message, time) \
+     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (execution_id, ordinal) DO UPDATE SET attempt = excluded.attempt, \
+     done = excluded.done, total = excluded.total, message = excluded.message, time = excluded.time \
+     WHERE excluded.attempt >= p.attempt"
+}
+
+query! {
+    ProgressOf { id: Uuid => SqlUuid } -> (BigInt, BigInt, Double, Double, Nullable<Text>, BigInt);
+    "SELECT ordinal, attempt, done, total, message, time FROM cloacina_progress WHERE execution_id = ? ORDER BY ordinal"
+}
+
+statement! {
+    AppendLog<'a> {
+        execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, attempt: i64 => BigInt, lines: &'a str => Text,
+    }
+    "INSERT INTO cloacina_logs (execution_id, ordinal, attempt, lines) VALUES (?, ?, ?, ?)"
+}
+
+query! {
+    LogsOf { id: Uuid => SqlUuid } -> (BigInt, BigInt, Text);
+    "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = ? ORDER BY id"
+}
+
+query! {
+    Backlog { limit: i64 => BigInt } -> BigInt;
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT ?) AS waiting"
+}
+
+query! {
+    /// Of each table: its name, its bytes with indexes, live and dead rows, and whether it was vacuumed ever.
+    TableHealth {} -> (Text, BigInt, BigInt, BigInt, BigInt);
+    "SELECT c.relname::text, pg_total_relation_size(c.oid)::bigint, coalesce(s.n_live_tup, 0)::bigint, \
+     coalesce(s.n_dead_tup, 0)::bigint, pg_relation_size(c.oid)::bigint \
+     FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = c.oid \
+     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%' \
+     ORDER BY c.relname"
+}
+
+query! {
+    InvalidIndexes {} -> Text;
+    "SELECT c.relname::text FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
+     WHERE c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'cloacina\\_%' AND NOT i.indisvalid"
+}
+
+query! {
+    /// Rows of tasks without their execution: no writer leaves any.
+    Orphans {} -> BigInt;
+    "SELECT count(*) FROM cloacina_tasks AS t \
+     WHERE NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
+}
+
+/// Fewer dead rows than this are not worth a word.
+const MANY: i64 = 100_000;
+
+async fn in_transaction(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    work: impl AsyncFnOnce(&AsyncPgConnection) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut shared = connection;
+    shared.batch_execute(session.begin()).await?;
+    work(connection).await?;
+    shared.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+impl Insight for PostgresStore {
+    fn announce(
+        &self,
+        runner: RunnerId,
+        workflows: &[String],
+        offers: &[Offer],
+    ) -> Result<(), StoreError> {
+        self.write(async |connection, session| {
+            let workflows = &encode(&workflows)?;
+            in_transaction(connection, session, async |mut shared| {
+                SetWorkflows {
+                    workflows,
+                    id: runner.uuid(),
+                }
+                .execute(&mut shared)
+                .await?;
+                for offer in offers {
+                    PutOffer {
+                        workflow: &offer.workflow,
+                        runner_id: runner.uuid(),
+                        tasks: &encode(&offer.tasks)?,
+                        host: &offer.host,
+                        pid: offer.pid,
+                        seen_at: offer.seen_at.0,
+                    }
+                    .execute(&mut shared)
+                    .await?;
+                }
+                Ok(())
+            })
+            .await
+        })?;
+        self.bell.roster.lock().forget();
+        Ok(())
+    }
+
+    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let id = runner.uuid();
+        self.write(async |connection, session| {
+            in_transaction(connection, session, async |mut shared| {
+                Withdraw {
+                    seen_at: seen_at.map(|at| at.0),
+                    runner: id,
+                    id,
+                }
+                .execute(&mut shared)
+                .await?;
+                ForgetOlder { id, again: id }.execute(&mut shared).await?;
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
+        let rows: Vec<OfferRow> = self.read(async |connection, session| {
+            let workflow = workflow.to_owned();
+            session.read(connection, OffersOf { workflow }).await
+        })?;
+        let offers = rows.into_iter().map(|row| Offer {
+            workflow: row.workflow,
+            runner: row.runner.into(),
+            host: row.host,
+            pid: row.pid,
+            tasks: row.tasks.0,
+            seen_at: Timestamp(row.seen_at),
+        });
+        Ok(offers.collect())
+    }
+
+    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
+        self.write(async |connection, session| {
+            in_transaction(connection, session, async |mut shared| {
+                for said in progress {
+                    PutProgress {
+                        execution_id: said.execution.uuid(),
+                        ordinal: said.task.into(),
+                        attempt: said.attempt.into(),
+                        done: said.done,
+                        total: said.total,
+                        message: said.message.as_deref(),
+                        time: said.time.0,
+                    }
+                    .execute(&mut shared)
+                    .await?;
+                }
+                for chunk in logs {
+                    AppendLog {
+                        execution_id: chunk.execution.uuid(),
+                        ordinal: chunk.task.into(),
+                        attempt: chunk.attempt.into(),
+                        lines: &encode(&chunk.lines)?,
+                    }
+                    .execute(&mut shared)
+                    .await?;
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
+        type Row = (i64, i64, f64, f64, Option<String>, i64);
+        self.read(async |connection, session| {
+            let rows: Vec<Row> = session
+                .read(connection, ProgressOf { id: id.uuid() })
+                .await?;
+            let said = rows
+                .into_iter()
+                .map(|(task, attempt, done, total, message, time)| {
+                    Ok(Progress {
+                        execution: id,
+                        task: count("ordinal", task)?,
+                        attempt: count("attempt", attempt)?,
+                        done,
+                        total,
+                        message,
+                        time: Timestamp(time),
+                    })
+                });
+            said.collect()
+        })
+    }
+
+    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
+        self.read(async |connection, session| {
+            let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
+                session.read(connection, LogsOf { id: id.uuid() }).await?;
+            let chunks = rows.into_iter().map(|(task, attempt, lines)| {
+                Ok(LogChunk {
+                    execution: id,
+                    task: count("ordinal", task)?,
+                    attempt: count("attempt", attempt)?,
+                    lines: lines.0,
+                })
+            });
+            chunks.collect()
+        })
+    }
+
+    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let counted: Vec<i64> = self
+            .read(async |connection, session| session.read(connection, Backlog { limit }).await)?;
+        Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
+    }
+
+    fn check(&self) -> Result<Health, StoreError> {
+        self.read(async |connection, session| {
+            let mut health = Health::default();
+            let tables: Vec<(String, i64, i64, i64, i64)> =
+                session.read(connection, TableHealth {}).await?;
+            for (name, size, live, dead, rows_size) in tables {
+                health.size += u64::try_from(size).unwrap_or_default();
+                if dead > 0 && live + dead > 0 {
+                    let share = i128::from(rows_size) * i128::from(dead) / i128::from(live + dead);
+                    health.free += u64::try_from(share).unwrap_or_default();
+                }
+                if dead >= MANY && dead >= live {
+                    health.advice.push(format!(
+                        "the table {name} has {dead} dead rows beside {live} live ones: check that autovacuum runs, or run \
+                         VACUUM (ANALYZE) {name}"
+                    ));
+                }
+            }
+            let invalid: Vec<String> = session.read(connection, InvalidIndexes {}).await?;
+            health.problems.extend(
+                invalid
+                    .into_iter()
+                    .map(|name| format!("the index {name} is not valid; run REINDEX INDEX {name}")),
+            );
+            let orphans: Vec<i64> = session.read(connection, Orphans {}).await?;
+            if let Some(count) = orphans.into_iter().next().filter(|count| *count > 0) {
+                health
+                    .problems
+                    .push(format!("{count} rows of tasks belong to no execution"));
+            }
+            Ok(health)
+        })
+    }
+
+    fn tell_others(&self) -> Result<(), StoreError> {
+        if !self.can_listen() {
+            return Ok(());
+        }
+        let channel = self.session.channel();
+        self.write(async |mut connection, _| {
+            // The channel's name is made of digits and letters of ours.
+            let tell = format!(
+                "SELECT pg_notify('{channel}', '{}')",
+                super::listener::HELLO
+            );
+            connection.batch_execute(&tell).await?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! Insight into an SQLite database.
+
+use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
+use diesel::{Queryable, RunQueryDsl};
+
+use super::SqliteStore;
+use super::error::Fault;
+use super::row::{Decoded, Id, count, encode};
+use super::statement::{query, statement};
+use crate::store::{Health, Insight, StoreError};
+use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
+
+statement! {
+    SetWorkflows<'a> { workflows: &'a str => Text, id: &'a [u8] => Binary }
+    "UPDATE cloacina_runners SET workflows = ? WHERE id = ? AND dead_at IS NULL"
+}
+
+statement! {
+    PutOffer<'a> {
+        workflow: &'a str => Text,
+        runner_id: &'a [u8] => Binary,
+        tasks: &'a str => Text,
+        host: &'a str => Text,
+        pid: i64 => BigInt,
+        seen_at: i64 => BigInt,
+    }
+    "INSERT INTO cloacina_offers (workflow, runner_id, tasks, host, pid, seen_at) VALUES (?, ?, ?, ?, ?, ?) \
+     ON CONFLICT (workflow, runner_id) DO UPDATE SET tasks = excluded.tasks, seen_at = excluded.seen_at"
+}
+
+statement! {
+    Withdraw<'a> { seen_at: Option<i64> => Nullable<BigInt>, runner: &'a [u8] => Binary, id: &'a [u8] => Binary }
+    "UPDATE cloacina_offers SET seen_at = coalesce(?, (SELECT heartbeat_at FROM cloacina_runners WHERE id = ?), seen_at) \
+     WHERE runner_id = ?"
+}
+
+statement! {
+    ForgetOlder<'a> { id: &'a [u8] => Binary, again: &'a [u8] => Binary }
+    "DELETE FROM cloacina_offers WHERE runner_id <> ? AND runner_id NOT IN (SELECT id FROM cloacina_runners) \
+     AND EXISTS (SELECT 1 FROM cloacina_offers AS mine WHERE mine.workflow = cloacina_offers.workflow \
+     AND mine.runner_id = ? AND mine.tasks = cloacina_offers.tasks)"
+}
+
+query! {
+    OffersOf<'a> { workflow: &'a str => Text } -> (Text, Binary, Text, BigInt, Text, BigInt);
+    "SELECT workflow, runner_id, host, pid, tasks, seen_at FROM cloacina_offers WHERE workflow = ? ORDER BY runner_id"
+}
+
+#[derive(Queryable)]
+struct OfferRow {
+    workflow: String,
+    runner: Id,
+    host: String,
+    pid: i64,
+    tasks: Decoded<Vec<String>>,
+    seen_at: i64,
+}
+
+statement! {
+    PutProgress<'a> {
+        execution_id: &'a [u8] => Binary,
+        ordinal: i64 => BigInt,
+        attempt: i64 => BigInt,
+        done: f64 => Double,
+        total: f64 => Double,
+        message: Option<&'a str> => Nullable<Text>,
+        time: i64 => BigInt,
+    }
+    "INSERT INTO cloacina_progress (execution_id, ordinal, attempt, done, total, message, time) \
+     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (execution_id, ordinal) DO UPDATE SET attempt = excluded.attempt, \
+     done = excluded.done, total = excluded.total, message = excluded.message, time = excluded.time \
+     WHERE excluded.attempt >= cloacina_progress.attempt"
+}
+
+query! {
+    ProgressOf<'a> { id: &'a [u8] => Binary } -> (BigInt, BigInt, Double, Double, Nullable<Text>, BigInt);
+    "SELECT ordinal, attempt, done, total, message, time FROM cloacina_progress WHERE execution_id = ? ORDER BY ordinal"
+}
+
+statement! {
+    AppendLog<'a> {
+        execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, attempt: i64 => BigInt, lines: &'a str => Text,
+    }
+    "INSERT INTO cloacina_logs (execution_id, ordinal, attempt, lines) VALUES (?, ?, ?, ?)"
+}
+
+query! {
+    LogsOf<'a> { id: &'a [u8] => Binary } -> (BigInt, BigInt, Text);
+    "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = ? ORDER BY id"
+}
+
+query! {
+    Backlog { limit: i64 => BigInt } -> BigInt;
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT ?)"
+}
+
+query! { IntegrityCheck {} -> Text; "PRAGMA integrity_check(20)" }
+query! { PageCount {} -> BigInt; "PRAGMA page_count" }
+query! { FreePages {} -> BigInt; "PRAGMA freelist_count" }
+query! { PageSize {} -> BigInt; "PRAGMA page_size" }
+
+/// Less free room than this is not worth a word, in bytes.
+const MUCH: u64 = 16 << 20;
+
+impl Insight for SqliteStore {
+    fn announce(
+        &self,
+        runner: RunnerId,
+        workflows: &[String],
+        offers: &[Offer],
+    ) -> Result<(), StoreError> {
+        let work = |connection: &mut diesel::SqliteConnection| {
+            let workflows = &encode(&workflows)?;
+            let id = runner.as_bytes();
+            SetWorkflows { workflows, id }.execute(connection)?;
+            for offer in offers {
+                PutOffer {
+                    workflow: &offer.workflow,
+                    runner_id: id,
+                    tasks: &encode(&offer.tasks)?,
+                    host: &offer.host,
+                    pid: offer.pid,
+                    seen_at: offer.seen_at.0,
+                }
+                .execute(connection)?;
+            }
+            Ok(())
+        };
+        let written = self.writer.write(&mut self.writer.lock(), work);
+        written.map_err(|fault| self.error(fault))
+    }
+
+    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let work = |connection: &mut diesel::SqliteConnection| {
+            let id = runner.as_bytes().as_slice();
+            Withdraw {
+                seen_at: seen_at.map(|at| at.0),
+                runner: id,
+                id,
+            }
+            .execute(connection)?;
+            ForgetOlder { id, again: id }.execute(connection)?;
+            Ok(())
+        };
+        let written = self.writer.write(&mut self.writer.lock(), work);
+        written.map_err(|fault| self.error(fault))
+    }
+
+    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
+        self.read(|connection| {
+            let rows: Vec<OfferRow> = OffersOf { workflow }.load(connection)?;
+            let offers = rows.into_iter().map(|row| Offer {
+                workflow: row.workflow,
+                runner: row.runner.into(),
+                host: row.host,
+                pid: row.pid,
+                tasks: row.tasks.0,
+                seen_at: Timestamp(row.seen_at),
+            });
+            Ok(offers.collect())
+        })
+    }
+
+    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
+        let work = |connection: &mut diesel::SqliteConnection| {
+            for said in progress {
+                PutProgress {
+                    execution_id: said.execution.as_bytes(),
+                    ordinal: said.task.into(),
+                    attempt: said.attempt.into(),
+                    done: said.done,
+                    total: said.total,
+                    message: said.message.as_deref(),
+                    time: said.time.0,
+                }
+                .execute(connection)?;
+            }
+            for chunk in logs {
+                AppendLog {
+                    execution_id: chunk.execution.as_bytes(),
+                    ordinal: chunk.task.into(),
+                    attempt: chunk.attempt.into(),
+                    lines: &encode(&chunk.lines)?,
+                }
+                .execute(connection)?;
+            }
+            Ok(())
+        };
+        let written = self.writer.write(&mut self.writer.lock(), work);
+        written.map_err(|fault| self.error(fault))
+    }
+
+    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
+        type Row = (i64, i64, f64, f64, Option<String>, i64);
+        self.read(|connection| {
+            let rows: Vec<Row> = ProgressOf { id: id.as_bytes() }.load(connection)?;
+            let said = rows
+                .into_iter()
+                .map(|(task, attempt, done, total, message, time)| {
+                    Ok(Progress {
+                        execution: id,
+                        task: count("ordinal", task)?,
+                        attempt: count("attempt", attempt)?,
+                        done,
+                        total,
+                        message,
+                        time: Timestamp(time),
+                    })
+                });
+            said.collect()
+        })
+    }
+
+    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
+        self.read(|connection| {
+            let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
+                LogsOf { id: id.as_bytes() }.load(connection)?;
+            let chunks = rows.into_iter().map(|(task, attempt, lines)| {
+                Ok(LogChunk {
+                    execution: id,
+                    task: count("ordinal", task)?,
+                    attempt: count("attempt", attempt)?,
+                    lines: lines.0,
+                })
+            });
+            chunks.collect()
+        })
+    }
+
+    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let counted: Vec<i64> = self.read(|connection| Ok(Backlog { limit }.load(connection)?))?;
+        Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
+    }
+
+    fn check(&self) -> Result<Health, StoreError> {
+        self.read(|connection| {
+            let found: Vec<String> = IntegrityCheck {}.load(connection)?;
+            let first = |values: Vec<i64>| {
+                u64::try_from(values.first().copied().unwrap_or_default()).unwrap_or_default()
+            };
+            let page = first(PageSize {}.load(connection)?);
+            let size = page * first(PageCount {}.load(connection)?);
+            let free = page * first(FreePages {}.load(connection)?);
+            let mut advice = Vec::new();
+            if free >= MUCH && free * 4 >= size {
+                advice.push(format!(
+                    "{} of {} MiB hold nothing: new executions use them up; to give them back to the disk, stop all runners \
+                     and run VACUUM on the file",
+                    free >> 20,
+                    size >> 20
+                ));
+            }
+            Ok::<_, Fault>(Health {
+                problems: found.into_iter().filter(|line| line != "ok").collect(),
+                size,
+                free,
+                advice,
+            })
+        })
+    }
+}

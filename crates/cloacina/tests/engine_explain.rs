@@ -1,0 +1,212 @@
+//! Why an execution is not moving: each reason, from values alone.
+
+use std::sync::Arc;
+
+use cloacina::engine::{Execution, NewExecution, Reason, Surroundings, explain};
+use cloacina::types::{
+    Context, DefinitionId, ExecutionId, ExecutionStatus, Offer, Presence, RunnerId, TaskStatus,
+    Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+
+const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+const SECOND: i64 = 1_000_000;
+
+fn execution(tasks: &[(&str, &[&str])], start_at: Option<Timestamp>) -> Execution {
+    let tasks = tasks.iter().map(|(id, dependencies)| TaskDefinition {
+        id: (*id).to_owned(),
+        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
+        ..TaskDefinition::default()
+    });
+    let workflow = Workflow::new(WorkflowDefinition {
+        name: "etl".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks: tasks.collect(),
+        ..WorkflowDefinition::default()
+    })
+    .expect("a valid workflow");
+    let new = NewExecution {
+        id: ExecutionId::generate(),
+        definition: DefinitionId(1),
+        input: Arc::new(Context::new()),
+        key: None,
+        priority: 0,
+        start_at,
+        timeout: None,
+    };
+    Execution::submit(Arc::new(workflow), new, NOW).0
+}
+
+fn presence(id: RunnerId) -> Presence {
+    Presence {
+        id,
+        host: "box".to_owned(),
+        pid: 4711,
+        started_at: NOW - 3600 * SECOND,
+        heartbeat_at: NOW - 2 * SECOND,
+        lease_until: NOW + 13 * SECOND,
+        vanished: false,
+    }
+}
+
+fn offer(runner: RunnerId, tasks: &[&str], seen_at: Timestamp) -> Offer {
+    Offer {
+        workflow: "etl".to_owned(),
+        runner,
+        host: "box".to_owned(),
+        pid: 4711,
+        tasks: tasks.iter().map(|&task| task.to_owned()).collect(),
+        seen_at,
+    }
+}
+
+fn sentences(execution: &Execution, runners: &[Presence], offers: &[Offer]) -> Vec<String> {
+    let surroundings = Surroundings {
+        runners,
+        offers,
+        now: NOW,
+    };
+    let reasons = explain(execution, &surroundings);
+    reasons.iter().map(|reason| reason.sentence(NOW)).collect()
+}
+
+#[test]
+fn a_ready_task_whose_runner_is_busy_or_missing() {
+    let execution = execution(&[("a", &[]), ("b", &["a"])], None);
+    let (busy, gone) = (RunnerId::generate(), RunnerId::generate());
+    let waits = "Task 'b' waits for its dependency 'a' (Ready).";
+    let told = sentences(
+        &execution,
+        &[presence(busy)],
+        &[offer(busy, &["a", "b"], NOW)],
+    );
+    let free = format!(
+        "Task 'a' is ready and waits for a free worker of runner {busy} (host box, pid 4711)."
+    );
+    assert_eq!(told, [free.as_str(), waits]);
+
+    // Another runner has the workflow, and not this task; who had the task is gone.
+    let offers = [
+        offer(busy, &["b"], NOW),
+        offer(gone, &["a"], NOW - 90 * SECOND),
+    ];
+    let told = sentences(&execution, &[presence(busy)], &offers);
+    assert_eq!(
+        told,
+        [
+            "Task 'a' is ready, but no live runner has task 'a' of workflow 'etl' (last seen 2025-06-15 15:05:10 UTC \
+             (1 min 30 s ago) on host box with pid 4711).",
+            waits
+        ]
+    );
+
+    let told = sentences(&execution, &[presence(busy)], &[]);
+    assert!(
+        told[0].starts_with("No live runner knows workflow 'etl' (never seen)"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("no live runner has task 'a' of workflow 'etl' (never seen)"));
+}
+
+#[test]
+fn a_task_held_by_the_living_the_dead_and_the_declared_dead() {
+    let mut execution = execution(&[("a", &[])], None);
+    let (holder, other) = (RunnerId::generate(), RunnerId::generate());
+    execution.note_claim(0, holder, NOW - 5 * SECOND);
+    let told = |runners: &[Presence]| sentences(&execution, runners, &[]).remove(0);
+
+    let alive = told(&[presence(holder)]);
+    assert!(
+        alive.contains("is held by runner")
+            && alive.contains("until 2025-06-15 15:06:53 UTC (in 13 s)"),
+        "{alive}"
+    );
+    let vanished = Presence {
+        vanished: true,
+        ..presence(holder)
+    };
+    let dead = told(&[vanished.clone(), presence(other)]);
+    assert!(
+        dead.contains("is held by the dead runner")
+            && dead.contains("(in 13 s): a live runner takes"),
+        "{dead}"
+    );
+    let alone = told(&[vanished]);
+    assert!(
+        alone.contains("the next runner that is started takes the task back"),
+        "{alone}"
+    );
+    let expired = Presence {
+        lease_until: NOW - 4 * SECOND,
+        ..presence(holder)
+    };
+    let over = told(&[expired]);
+    assert!(
+        over.contains("whose lease ended at") && over.contains("(4.0 s ago)"),
+        "{over}"
+    );
+    let declared = told(&[presence(other)]);
+    assert!(
+        declared.contains("which was declared dead: a live runner"),
+        "{declared}"
+    );
+}
+
+#[test]
+fn a_paused_execution_waits_for_nothing_else() {
+    let mut execution = execution(&[("a", &[]), ("b", &["a"])], None);
+    execution.pause(NOW).expect("it can be paused");
+    assert_eq!(
+        sentences(&execution, &[], &[]),
+        [
+            "The execution is paused since 2025-06-15 15:06:40 UTC (in 0.0 s): what runs may end, nothing new starts until \
+          it is resumed."
+        ]
+    );
+    execution.cancel(NOW).expect("it can be cancelled");
+    assert_eq!(
+        sentences(&execution, &[], &[]),
+        ["The execution has ended already: Cancelled at 2025-06-15 15:06:40 UTC (in 0.0 s)."]
+    );
+}
+
+#[test]
+fn a_delay_is_told_once_for_all_its_tasks() {
+    let execution = execution(&[("a", &[]), ("b", &[])], Some(NOW + 90_000 * SECOND));
+    assert_eq!(
+        sentences(&execution, &[], &[]),
+        [
+            "The execution is delayed: it was submitted to start at 2025-06-16 16:06:40 UTC (in 1 d 1 h), not before."
+        ]
+    );
+}
+
+#[test]
+fn many_dependencies_and_many_tasks_are_counted() {
+    let names: Vec<String> = (0..40).map(|number| format!("t{number}")).collect();
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut tasks: Vec<(&str, &[&str])> = ids.iter().map(|id| (*id, [].as_slice())).collect();
+    tasks.push(("last", &ids));
+    let ends: Vec<String> = (0..30).map(|number| format!("end{number}")).collect();
+    tasks.extend(ends.iter().map(|id| (id.as_str(), ["last"].as_slice())));
+    let execution = execution(&tasks, None);
+    let surroundings = Surroundings {
+        runners: &[],
+        offers: &[],
+        now: NOW,
+    };
+    let reasons = explain(&execution, &surroundings);
+    let waits = reasons.iter().find_map(|reason| match reason {
+        Reason::Dependencies { task, open, more } if task == "last" => Some((open.len(), *more)),
+        _ => None,
+    });
+    assert_eq!(waits, Some((5, 35)));
+    assert_eq!(reasons.last(), Some(&Reason::MoreTasks { count: 11 }));
+}
+
+#[test]
+fn states_are_told_by_their_names() {
+    assert_eq!(TaskStatus::Ready.to_string(), "Ready");
+    assert_eq!(ExecutionStatus::Cancelled.to_string(), "Cancelled");
+}

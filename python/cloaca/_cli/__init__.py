@@ -1,0 +1,68 @@
+"""The command line `cloaca`. Each group of commands is a module, loaded when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What a shell sees of a process that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+        0: done. 1: it failed, the execution or the request; stderr says what. 2: wrong usage. 130:
+        interrupted by Ctrl-C.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has what it wanted. Python would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    complete = os.environ.get("_CLOACA_COMPLETE")
+    if arguments in (["--help"], ["-h"]) and not complete:
+        from cloaca._cli._commands import help_text
+
+        sys.stdout.write(f"{help_text()}\n")
+        return 0
+
+    import click
+
+    from cloaca._cli._root import cli
+    from cloaca._exceptions import CloacaException
+
+    if complete:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "cloaca", "_CLOACA_COMPLETE", complete)
+    try:
+        with cli.make_context("cloaca", arguments) as context:
+            cli.invoke(context)
+            return 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except CloacaException as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1

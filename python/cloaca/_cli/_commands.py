@@ -1,0 +1,48 @@
+"""The commands by name, and the help that lists them.
+
+Without click: loading it would take most of the time of `cloaca --help`.
+"""
+
+from __future__ import annotations
+
+#: Where each command is, and what `--help` says of it: loading all of them to ask would be slow.
+COMMANDS = {
+    "run": ("running:run", "Run a workflow of a module and wait for its end."),
+    "worker": ("running:worker", "Work on what is submitted, until SIGTERM or Ctrl-C."),
+    "list": ("executions:list_command", "List executions, newest first."),
+    "show": ("executions:show", "Show an execution with its tasks."),
+    "events": ("executions:events", "Show the history of an execution."),
+    "logs": ("executions:logs", "Show what the tasks of an execution logged."),
+    "explain": ("executions:explain", "Say why an execution is where it is."),
+    "watch": ("executions:watch", "Follow an execution to its end."),
+    "cancel": ("control:cancel", "End an execution."),
+    "pause": ("control:pause", "Start no new task of an execution."),
+    "resume": ("control:resume", "Go on with a paused execution."),
+    "retry": ("control:retry", "Run the failed tasks of an ended execution again."),
+    "workflows": ("workflows:workflows", "Look at workflow definitions."),
+    "runners": ("runners:runners", "List the runners that are there."),
+    "tenants": ("tenants:tenants", "Make, list and remove tenants of a PostgreSQL database."),
+    "db": ("database:db", "Migrate, check and clean up a database."),
+    "bench": ("benchmark:bench", "Measure how fast a database takes work."),
+    "completion": ("completion:completion", "Print the completion script of a shell."),
+}
+
+#: What `--help` says first.
+SUMMARY = """\
+Run workflows, and look after those that run.
+
+Exit status: 0 done, 1 it failed (the execution or the request; stderr says
+what), 2 wrong usage, 130 interrupted by Ctrl-C.
+"""
+
+
+def help_text() -> str:
+    """What `cloaca --help` prints; a test compares it with what click makes of the commands."""
+    width = max(map(len, COMMANDS))
+    lines = ["Usage: cloaca [OPTIONS] COMMAND [ARGS]...", ""]
+    lines += [f"  {line}".rstrip() for line in SUMMARY.splitlines()]
+    lines += ["", "Options:"]
+    lines += ["  --version   Show the version and exit."]
+    lines += ["  -h, --help  Show this message and exit.", "", "Commands:"]
+    lines += [f"  {name.ljust(width)}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""Loading the user's code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+
+def load(name: str) -> ModuleType:
+    """Imports a module by its name, or by the path of its file; the current folder is looked at.
+
+    Raises:
+        click.ClickException: It is not there, or fails.
+    """
+    from importlib import import_module
+    from pathlib import Path
+
+    here = str(Path.cwd())
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        here, name = str(path.parent), path.stem
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise click.ClickException(
+                f"there is no module '{name}' here ({here}) or on Python's path"
+            ) from None
+        raise click.ClickException(_told(name, error)) from None
+    except Exception as error:
+        raise click.ClickException(_told(name, error)) from None
+
+
+def _told(name: str, error: BaseException) -> str:
+    """What a module raised, and on which line of the user's."""
+    import traceback
+
+    trace = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in trace if "importlib" not in frame.filename]
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"module '{name}' cannot be imported: {type(error).__name__}: {error}{place}"
+
+
+def attribute(module: ModuleType, path: str) -> Any:
+    """An attribute of a module, dots allowed; `None` where there is none."""
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def workflow_name(module: ModuleType, wanted: str) -> str:
+    """The workflow that `module:wanted` means: a workflow's name, or what holds a workflow.
+
+    Raises:
+        click.ClickException: There is none.
+    """
+    from cloaca._suggestion import suggestion
+    from cloaca._workflow import Workflow
+    from cloaca._workflow_registry import registry
+
+    known = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
+    if wanted in known:
+        return wanted
+    held = attribute(module, wanted)
+    if isinstance(held, Workflow):
+        return held.name
+    name = getattr(held, "name", None)
+    if isinstance(name, str) and name in known:
+        return name  # a builder
+    hint = suggestion(wanted, known, listing=True) or "it defines none"
+    raise click.ClickException(
+        f"module '{module.__name__}' defines no workflow '{wanted}'\nhint: {hint}"
+    )

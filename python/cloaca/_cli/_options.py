@@ -1,0 +1,70 @@
+"""What the commands have in common: the database, JSON, and the way to open it."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from cloaca._core import Inspector
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Database:
+    """Which database a command works on."""
+
+    def __init__(self, url: str | None, schema: str | None) -> None:
+        self._url = url
+        self.schema = schema
+
+    @property
+    def url(self) -> str:
+        """Its URL.
+
+        Raises:
+            click.UsageError: None was given.
+        """
+        url = self._url or os.environ.get("CLOACA_DATABASE_URL")
+        if not url:
+            raise click.UsageError(
+                "there is no database: give its URL with -c/--database, or set CLOACA_DATABASE_URL"
+            )
+        return url
+
+    def inspect(self, *, migrate: bool = False) -> Inspector:
+        """The database, to look at; no runner is started.
+
+        Args:
+            migrate: Whether to create and migrate it; else it must be there.
+        """
+        from cloaca._core import Inspector
+
+        return Inspector(self.url, self.schema, migrate)
+
+
+def database_options(command: Command) -> Command:
+    """Adds `-c/--database`, `--schema` and `--json`; the function gets `database` and `as_json`."""
+    from functools import wraps
+
+    @click.option(
+        "-c",
+        "--database",
+        "url",
+        metavar="URL",
+        help="The database; CLOACA_DATABASE_URL where left out.",
+    )
+    @click.option("--schema", metavar="NAME", help="The PostgreSQL schema to work in.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+    @wraps(command)
+    def wrapped(url: str | None, schema: str | None, **given: Any) -> Any:
+        return command(database=Database(url, schema), **given)
+
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,96 @@
+"""Looking after a database."""
+
+from __future__ import annotations
+
+import click
+
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import fail, print_json
+
+_DAY_US = 86_400 * 1_000_000
+
+
+@click.group(context_settings=HELP_NAMES)
+def db() -> None:
+    """Migrate, check and clean up a database."""
+
+
+@db.command(context_settings=HELP_NAMES)
+@database_options
+def migrate(database: Database, as_json: bool) -> None:
+    """Bring a database's schema up to date; create the database where it is a file."""
+    inspector = database.inspect(migrate=True)
+    from cloaca._core import schema_state
+
+    current, _ = schema_state(database.url, database.schema)
+    if as_json:
+        print_json({"database": inspector.location, "version": current, "pending": []})
+    else:
+        click.echo(f"{inspector.location} has the schema version {current}")
+
+
+@db.command(context_settings=HELP_NAMES)
+@database_options
+def status(database: Database, as_json: bool) -> None:
+    """Show the version of a database's schema. Ends with status 1 if it must be migrated."""
+    from cloaca._core import schema_state
+
+    current, pending = schema_state(database.url, database.schema)
+    if as_json:
+        print_json({"version": current, "pending": pending, "up_to_date": not pending})
+    elif pending:
+        click.echo(f"schema version {current or 'none'}, lacks {', '.join(pending)}")
+    else:
+        click.echo(f"schema version {current}, up to date")
+    if pending:
+        fail("the database must be migrated\nhint: run `cloaca db migrate`")
+
+
+@db.command(context_settings=HELP_NAMES)
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what ended longer ago.",
+)
+@database_options
+def prune(database: Database, as_json: bool, days: float) -> None:
+    """Delete ended executions with all that belongs to them, in small batches."""
+    from cloaca._insight_methods import prune_all
+
+    deleted = prune_all(database.inspect(), round(days * _DAY_US))
+    if as_json:
+        print_json({"deleted": deleted, "older_than_days": days})
+    else:
+        click.echo(f"deleted {deleted} executions that ended more than {days:g} days ago")
+
+
+@db.command(context_settings=HELP_NAMES)
+@database_options
+def check(database: Database, as_json: bool) -> None:
+    """Check that a database is sound, and how much room it wastes. Status 1 if it is not sound."""
+    inspector = database.inspect()
+    problems, size, free, advice = inspector.check()
+    if as_json:
+        print_json(
+            {
+                "database": inspector.location,
+                "sound": not problems,
+                "problems": problems,
+                "size_bytes": size,
+                "free_bytes": free,
+                "advice": advice,
+            }
+        )
+    else:
+        click.echo(inspector.location)
+        click.echo(f"size {size / 2**20:.1f} MiB, of which {free / 2**20:.1f} MiB hold nothing")
+        for line in advice:
+            click.echo(f"advice: {line}")
+        if not problems:
+            click.echo("no problem was found")
+    if problems:
+        fail("the database is not sound: " + "; ".join(problems))

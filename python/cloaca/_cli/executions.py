@@ -1,0 +1,264 @@
+"""Looking at executions."""
+
+from __future__ import annotations
+
+import click
+
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import (
+    iso,
+    leave_by,
+    print_json,
+    print_result,
+    print_table,
+    result_document,
+    summary_document,
+    told_span,
+    told_time,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca._result import WorkflowResult
+
+_STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
+# Between two looks of `watch`: the process that runs the execution does not know of this one.
+_LOOK_SECONDS = 0.2
+
+
+def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """A time, or a span before now: `2026-01-31`, `2026-01-31T10:00+01:00`, `2h`."""
+    if text is None:
+        return None
+    from datetime import datetime
+
+    from cloaca._core import now_us
+    from cloaca._duration import instant_to_us
+
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    if text[:-1].isdigit() and text[-1] in units:
+        return now_us() - int(text[:-1]) * units[text[-1]] * 1_000_000
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is neither a time nor a span like 2h or 7d") from None
+    return instant_to_us("since", time.astimezone() if time.tzinfo is None else time)
+
+
+@click.command("list", context_settings=HELP_NAMES)
+@click.option("-w", "--workflow", metavar="NAME", help="Only of this workflow.")
+@click.option(
+    "-s",
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(_STATUSES, case_sensitive=False),
+    help="Only in this state; may be given several times.",
+)
+@click.option(
+    "--since",
+    "since_us",
+    metavar="TIME",
+    callback=_since,
+    help="Only submitted since: an ISO time, or a span before now like 2h.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only of workflows with this tag; may be given several times.",
+)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many."
+)
+@click.option("--cursor", metavar="ID", help="Go on after this execution.")
+@database_options
+def list_command(
+    database: Database,
+    as_json: bool,
+    workflow: str | None,
+    statuses: tuple[str, ...],
+    since_us: int | None,
+    tags: tuple[str, ...],
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List executions, newest first."""
+    from cloaca._result import WorkflowResult
+
+    wanted = None
+    if tags:
+        wanted = dict(tag.partition("=")[::2] for tag in tags)
+    found, next_cursor = database.inspect().list(
+        workflow, list(statuses), wanted, since_us, limit, cursor
+    )
+    results = [WorkflowResult(execution) for execution in found]
+    if as_json:
+        items = [summary_document(result) for result in results]
+        print_json({"items": items, "next_cursor": next_cursor})
+        return
+    print_table(
+        ("execution", "workflow", "status", "submitted", "duration", "error"),
+        (
+            [
+                result.execution_id,
+                result.workflow_name,
+                str(result.status),
+                told_time(result.created_at),
+                told_span(result.duration),
+                result.error_message or "",
+            ]
+            for result in results
+        ),
+    )
+    if next_cursor:
+        click.echo(f"there are more: --cursor {next_cursor}", err=True)
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("id")
+@database_options
+def show(database: Database, as_json: bool, id: str) -> None:
+    """Show an execution with its tasks."""
+    result = _result(database, id)
+    if as_json:
+        print_json(result_document(result))
+    else:
+        print_result(result)
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("id")
+@database_options
+def events(database: Database, as_json: bool, id: str) -> None:
+    """Show the history of an execution, oldest first."""
+    import json
+
+    from cloaca._history import Event
+
+    found = [Event(*row) for row in database.inspect().events(id)]
+    if as_json:
+        print_json(
+            [
+                {
+                    "time": iso(event.time),
+                    "type": event.type,
+                    "execution_id": event.execution_id,
+                    "task_id": event.task_id,
+                    "attempt": event.attempt,
+                    "runner_id": event.runner_id,
+                    "data": event.data,
+                }
+                for event in found
+            ]
+        )
+        return
+    print_table(
+        ("time", "event", "task", "attempt", "data"),
+        (
+            [
+                event.time.strftime("%Y-%m-%d %H:%M:%S.%f"),
+                event.type,
+                event.task_id or "",
+                "" if event.attempt is None else str(event.attempt),
+                json.dumps(event.data, ensure_ascii=False) if event.data else "",
+            ]
+            for event in found
+        ),
+    )
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("id")
+@database_options
+def logs(database: Database, as_json: bool, id: str) -> None:
+    """Show what the tasks of an execution logged, where their runners capture it."""
+    from cloaca._insight_methods import LogLine
+
+    lines = [LogLine(*row) for row in database.inspect().logs(id)]
+    if as_json:
+        print_json(
+            [
+                {
+                    "time": iso(line.time),
+                    "level": line.level_name,
+                    "logger": line.logger,
+                    "task_id": line.task_id,
+                    "attempt": line.attempt,
+                    "message": line.message,
+                }
+                for line in lines
+            ]
+        )
+        return
+    for line in lines:
+        click.echo(str(line))
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("id")
+@database_options
+def explain(database: Database, as_json: bool, id: str) -> None:
+    """Say why an execution is where it is, in plain sentences."""
+    inspector = database.inspect()
+    sentences = inspector.explain(id)
+    if as_json:
+        status = inspector.status(id)
+        print_json({"execution_id": id, "status": status, "reasons": sentences})
+        return
+    for sentence in sentences:
+        click.echo(sentence)
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("id")
+@database_options
+def watch(database: Database, as_json: bool, id: str) -> None:
+    """Follow an execution to its end; ends with status 1 if it failed."""
+    from time import sleep
+
+    from cloaca._live import Bars, is_shown
+    from cloaca._status import WorkflowStatus
+
+    inspector = database.inspect()
+    bars = Bars() if is_shown() and not as_json else None
+    states: dict[str, str] = {}
+
+    def look() -> bool:
+        execution, said = inspector.progress(id)
+        if bars is not None:
+            bars.show(execution, said)
+        elif not as_json:
+            _tell_changes(WorkflowResult(execution), states)
+        return WorkflowStatus(execution.status).is_terminal
+
+    from cloaca._result import WorkflowResult
+
+    if bars is None:
+        while not look():
+            sleep(_LOOK_SECONDS)
+    else:
+        with bars:
+            while not look():
+                sleep(_LOOK_SECONDS)
+    result = _result(database, id)
+    if as_json:
+        print_json(result_document(result))
+    else:
+        click.echo(f"{result.workflow_name}  {result.execution_id}  {result.status}")
+    leave_by(result)
+
+
+def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
+    """A line for each task whose state changed since the last look."""
+    for task in result.tasks.values():
+        if states.get(task.task_id, "Pending") != task.status:
+            states[task.task_id] = str(task.status)
+            click.echo(f"{task.task_id}  {task.status}")
+
+
+def _result(database: Database, id: str) -> WorkflowResult:
+    from cloaca._result import WorkflowResult
+
+    return WorkflowResult(database.inspect().execution(id))

@@ -1,0 +1,86 @@
+"""Tenants of a PostgreSQL database."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import print_json, print_table
+
+
+@click.group(context_settings=HELP_NAMES)
+def tenants() -> None:
+    """Make, list and remove tenants: a schema and a role for each."""
+
+
+@tenants.command("list", context_settings=HELP_NAMES)
+@database_options
+def list_command(database: Database, as_json: bool) -> None:
+    """List the tenants of a database."""
+    from cloaca._tenants import DatabaseAdmin
+
+    found = DatabaseAdmin(database.url).list_tenants()
+    if as_json:
+        print_json(
+            [{"schema_name": tenant.schema_name, "username": tenant.username} for tenant in found]
+        )
+        return
+    print_table(
+        ("schema", "username"), ([tenant.schema_name, tenant.username or ""] for tenant in found)
+    )
+
+
+@tenants.command(context_settings=HELP_NAMES)
+@click.argument("schema_name", metavar="SCHEMA")
+@click.option("--username", metavar="NAME", help="The role's name; the schema's where left out.")
+@click.option(
+    "--password-stdin", is_flag=True, help="Read the role's password from stdin; else one is made."
+)
+@database_options
+def create(
+    database: Database,
+    as_json: bool,
+    schema_name: str,
+    username: str | None,
+    password_stdin: bool,
+) -> None:
+    """Make a tenant: its schema, its role, and the tables; all or nothing.
+
+    Prints its credentials, once: the password is kept nowhere.
+    """
+    from cloaca._tenants import DatabaseAdmin, TenantConfig
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+    config = TenantConfig(schema_name, username or schema_name, password)
+    made = DatabaseAdmin(database.url).create_tenant(config)
+    document = {
+        "schema_name": made.schema_name,
+        "username": made.username,
+        "password": made.password,
+        "connection_string": made.connection_string,
+    }
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name}  {value}")
+
+
+@tenants.command(context_settings=HELP_NAMES)
+@click.argument("schema_name", metavar="SCHEMA")
+@click.option("--username", metavar="NAME", help="The role's name; the schema's where left out.")
+@click.option("--force", is_flag=True, help="Remove it although it is in use.")
+@database_options
+def remove(
+    database: Database, as_json: bool, schema_name: str, username: str | None, force: bool
+) -> None:
+    """Remove a tenant with all its data, and its role."""
+    from cloaca._tenants import DatabaseAdmin
+
+    DatabaseAdmin(database.url).remove_tenant(schema_name, username or schema_name, force=force)
+    if as_json:
+        print_json({"removed": schema_name})
+    else:
+        click.echo(f"removed {schema_name}")

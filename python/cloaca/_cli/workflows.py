@@ -1,0 +1,124 @@
+"""Looking at workflow definitions."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import fail, print_json, print_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca import _core
+
+_MODULE = click.option(
+    "--module", metavar="MODULE", help="Those that a module defines, not those of the database."
+)
+
+
+def _known(database: Database, module: str | None) -> list[_core.Workflow]:
+    """The latest version of each workflow, by name."""
+    if module is None:
+        latest = {workflow.name: workflow for _, workflow in database.inspect().workflows()}
+    else:
+        from cloaca._cli._loading import load
+        from cloaca._workflow_registry import registry
+
+        load(module)
+        latest = {workflow.name: workflow.core for workflow in registry.workflows_since(0)[1]}
+    return [latest[name] for name in sorted(latest)]
+
+
+def _document(workflow: _core.Workflow) -> dict[str, Any]:
+    return {
+        "name": workflow.name,
+        "version": workflow.version,
+        "description": workflow.description,
+        "tags": workflow.tags,
+        "tasks": workflow.tasks,
+        "dependencies": workflow.dependencies,
+    }
+
+
+@click.group(context_settings=HELP_NAMES)
+def workflows() -> None:
+    """Look at workflow definitions."""
+
+
+@workflows.command("list", context_settings=HELP_NAMES)
+@_MODULE
+@database_options
+def list_command(database: Database, as_json: bool, module: str | None) -> None:
+    """List the workflows that a database knows, each in its latest version."""
+    known = _known(database, module)
+    if as_json:
+        print_json([_document(workflow) for workflow in known])
+        return
+    print_table(
+        ("workflow", "version", "tasks", "tags", "description"),
+        (
+            [
+                workflow.name,
+                workflow.version,
+                str(len(workflow.tasks)),
+                ", ".join(f"{key}={value}" for key, value in workflow.tags.items()),
+                workflow.description,
+            ]
+            for workflow in known
+        ),
+    )
+
+
+@workflows.command(context_settings=HELP_NAMES)
+@click.argument("name")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["all", "text", "mermaid", "dot"]),
+    default="all",
+    show_default=True,
+    help="How to draw it; `all` is text and Mermaid.",
+)
+@_MODULE
+@database_options
+def show(database: Database, as_json: bool, name: str, form: str, module: str | None) -> None:
+    """Draw a workflow's DAG, as text and as Mermaid."""
+    from cloaca._suggestion import suggestion
+
+    known = {workflow.name: workflow for workflow in _known(database, module)}
+    if name not in known:
+        hint = suggestion(name, list(known), listing=True)
+        fail(f"there is no workflow '{name}'" + (f"\nhint: {hint}" if hint else ""))
+    workflow = known[name]
+    if as_json:
+        print_json(
+            {**_document(workflow), "mermaid": workflow.to_mermaid(), "dot": workflow.to_dot()}
+        )
+        return
+    if form in {"all", "text"}:
+        from cloaca._cli._tree import draw
+
+        click.echo(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
+        if workflow.description:
+            click.echo(workflow.description)
+        click.echo(draw(workflow.tasks, workflow.dependencies, is_unicode=_is_unicode()))
+    if form == "all":
+        click.echo()
+    if form in {"all", "mermaid"}:
+        click.echo(workflow.to_mermaid().rstrip())
+    if form == "dot":
+        click.echo(workflow.to_dot().rstrip())
+
+
+def _is_unicode() -> bool:
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        "├─└│".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""A tiny HTTP server for `/metrics`, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cloaca._exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsServer:
+    """Serves what `read` gives, until it is closed."""
+
+    def __init__(self, read: Callable[[], str], host: str, port: int) -> None:
+        """Start.
+
+        Raises:
+            ConfigurationError: The address cannot be used.
+        """
+
+        class Handler(BaseHTTPRequestHandler):
+            # A client that sends nothing must not hold a thread for ever.
+            timeout = 10
+
+            def do_GET(self) -> None:
+                if self.path.partition("?")[0] not in {"/metrics", "/"}:
+                    self.send_error(404, "only /metrics is served")
+                    return
+                try:
+                    body = read().encode()
+                except Exception as error:
+                    self.send_error(503, explain=str(error))
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", _CONTENT_TYPE)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Scrapes are no news."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            raise ConfigurationError(
+                f"metrics cannot be served at {host}:{port}: {error}",
+                hint="another process may use the port; metrics_port=0 takes a free one",
+            ) from None
+        self._server.daemon_threads = True
+        self.url = f"http://{host}:{self._server.server_address[1]}/metrics"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="cloaca-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and give the port back."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,98 @@
+"""Draws what `cloaca run` and `cloaca show` look like, into docs/images.
+
+    python scripts/cli_pictures.py
+
+It runs a small pipeline in a database of its own and exports what rich draws.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import cloaca
+from cloaca._cli._output import TASK_HEAD, table_of, task_rows, told_span, told_time
+from cloaca._live import Bars
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+WIDTH = 92
+
+
+def define() -> None:
+    """A pipeline that takes a moment."""
+    with cloaca.WorkflowBuilder("etl"):
+
+        @cloaca.task(id="extract")
+        def extract(context: cloaca.Context) -> None:
+            time.sleep(0.3)
+            context["rows"] = list(range(5))
+
+        @cloaca.task(id="clean", dependencies=["extract"])
+        def clean(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            for number in range(8):
+                handle.set_progress(number + 1, 8, f"file {number + 1} of 8")
+                time.sleep(0.25)
+
+        @cloaca.task(id="audit", dependencies=["extract"], retry_attempts=2, retry_delay_ms=50)
+        def audit(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            if handle.attempt == 1:
+                raise ConnectionError("the auditor is not there yet")
+            time.sleep(0.2)
+
+        @cloaca.task(id="total", dependencies=["clean", "audit"])
+        def total(context: cloaca.Context) -> None:
+            context["total"] = sum(context["rows"])
+
+
+def console() -> Console:
+    """A terminal that remembers what it showed."""
+    return Console(file=io.StringIO(), force_terminal=True, width=WIDTH, record=True)
+
+
+def save(shown: Console, name: str) -> None:
+    """Writes a picture. Without the fonts that rich would have a reader's browser fetch."""
+    svg = shown.export_svg(title=f"cloaca {name}", unique_id=f"cloaca-{name}")
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    (IMAGES / f"cloaca-{name}.svg").write_text(svg, encoding="utf-8")
+
+
+def main() -> None:
+    """Draws both pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    define()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
+    ):
+        handle = runner.submit("etl")
+        inspector = runner.core.inspector()
+        # Drawn once, in the middle: a picture does not move.
+        while (handle.progress().tasks["clean"].done or 0) < 5:
+            time.sleep(0.02)
+        run = console()
+        run.print("$ cloaca run pipeline:etl", style="bold", highlight=False)
+        bars = Bars(run)
+        bars.show(*inspector.progress(handle.id))
+        run.print(bars.drawing())
+        result = handle.result()
+    save(run, "run")
+
+    show = console()
+    show.print(f"$ cloaca show {result.execution_id}", style="bold", highlight=False)
+    lines = [
+        f"{result.workflow_name}  {result.execution_id}  {result.status}",
+        f"submitted {told_time(result.created_at)}  duration {told_span(result.duration)}",
+    ]
+    show.print("\n".join(lines), highlight=False)
+    show.print(table_of(TASK_HEAD, task_rows(result)))
+    show.print("context\n  rows = [0, 1, 2, 3, 4]\n  total = 10", highlight=False)
+    save(show, "show")
+
+
+if __name__ == "__main__":
+    main()

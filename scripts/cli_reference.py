@@ -1,0 +1,74 @@
+"""Writes docs/reference/cli.md from the commands themselves.
+
+python scripts/cli_reference.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cloaca._cli._commands import COMMANDS
+from cloaca._cli._root import cli
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
+HEAD = """# Command line
+
+`cloaca`, also `python -m cloaca`. This page is written by `scripts/cli_reference.py` from the
+commands themselves.
+
+Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
+`--json`, with which it prints one JSON document and nothing else. Commands that look or control
+start no runner, and never create or migrate a database.
+
+| exit status | meaning |
+|---|---|
+| 0 | Done. A reader that closes the pipe early is content, too. |
+| 1 | It failed: the execution, or the request. The culprit is named on stderr. |
+| 2 | Wrong usage, e.g. an unknown option or no database. |
+| 130 | Interrupted by Ctrl-C. |
+
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    root = click.Context(cli, info_name="cloaca")
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        parts += section(command, f"cloaca {name}")
+    return "".join(parts)
+
+
+def section(command: click.Command, path: str) -> list[str]:
+    """A command's section, and those of its own commands."""
+    context = click.Context(command, info_name=path, terminal_width=88, max_content_width=88)
+    context.help_option_names = ["-h", "--help"]
+    if isinstance(command, click.Group):
+        parts = []
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            parts += section(child, f"{path} {name}")
+        return parts
+    return [f"## {path}\n\n```text\n{command.get_help(context)}\n```\n\n"]
+
+
+def main() -> int:
+    """Writes the page, or with `--check` tells whether it is current."""
+    page = render().rstrip() + "\n"
+    if "--check" not in sys.argv:
+        PAGE.write_text(page, encoding="utf-8")
+        return 0
+    if PAGE.read_text(encoding="utf-8") == page:
+        return 0
+    print(f"{PAGE.name} is out of date: run python scripts/cli_reference.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,455 @@
+"""The command line, end to end: each command in a process of its own, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import cloaca
+from cloaca._cli._commands import COMMANDS, help_text
+from cloaca._cli._root import cli
+from cloaca._cli._tree import draw
+
+PATIENCE = 60
+
+PIPELINE = """
+import cloaca
+
+with cloaca.WorkflowBuilder("etl") as builder:
+    builder.description("Load the daily file")
+    builder.tag("team", "data")
+
+    @cloaca.task(id="extract")
+    def extract(context):
+        context["rows"] = [1, 2, int(context.get("last", 3))]
+
+    @cloaca.task(id="total", dependencies=["extract"])
+    def total(context):
+        context["total"] = sum(context["rows"])
+
+with cloaca.WorkflowBuilder("bad"):
+    @cloaca.task(id="boom", retry_attempts=1)
+    def boom(context):
+        raise ValueError("no way")
+
+with cloaca.WorkflowBuilder("slow") as slow:
+    @cloaca.task(id="wait")
+    def wait(context, handle):
+        print("waiting", flush=True)
+        handle.set_progress(1, 4, "first quarter")
+        handle.defer_until(lambda: False, poll_interval_ms=50)
+
+not_a_workflow = 3
+"""
+
+
+class Shell:
+    """Runs `cloaca` in a folder that has a module `pipeline`."""
+
+    def __init__(self, folder: Path, database: str | None) -> None:
+        self.folder = folder
+        self.environment = {
+            name: value for name, value in os.environ.items() if name != "CLOACA_DATABASE_URL"
+        }
+        # Compiled modules are kept, as where a wheel is installed.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        if database is not None:
+            self.environment["CLOACA_DATABASE_URL"] = database
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cloaca", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str, status: int = 0) -> tuple[str, str]:
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == status, (arguments, output, errors)
+        assert "Traceback" not in errors
+        return output, errors
+
+    def json(self, *arguments: str, status: int = 0):
+        output, errors = self.run(*arguments, "--json", status=status)
+        if status == 0:
+            assert errors == ""
+        return json.loads(output)
+
+
+@pytest.fixture
+def shell(tmp_path, database):
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    running = Shell(tmp_path, database)
+    yield running
+    for process in running.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def bare(tmp_path):
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    return Shell(tmp_path, None)
+
+
+def test_run_shows_the_tasks_and_the_context(shell):
+    output, errors = shell.run("run", "pipeline:etl")
+    assert errors == ""
+    first, *lines = output.splitlines()
+    assert first.startswith("etl  ")
+    assert first.endswith("  Completed")
+    assert any(line.split()[:3] == ["total", "Completed", "1"] for line in lines)
+    assert "  total = 6" in lines
+
+
+def test_run_as_json_with_a_context(shell):
+    document = shell.json("run", "pipeline:etl", "--context", '{"last": 10}')
+    assert document["status"] == "Completed"
+    assert document["final_context"] == {"last": 10, "rows": [1, 2, 10], "total": 13}
+    assert [task["task_id"] for task in document["tasks"]] == ["extract", "total"]
+
+    (shell.folder / "input.json").write_text('{"last": 0}')
+    document = shell.json("run", "pipeline.py:builder", "--context", "@input.json")
+    assert document["final_context"]["total"] == 3
+
+
+def test_run_of_what_fails_ends_with_1_and_names_the_culprit(shell):
+    output, errors = shell.run("run", "pipeline:bad", status=1)
+    assert "Failed" in output
+    assert errors.startswith("error: execution ")
+    assert "of workflow 'bad' failed: task 'boom' failed: ValueError: no way" in errors
+    document = shell.json("run", "pipeline:bad", status=1)
+    assert document["error"]["type"] == "ValueError"
+    assert document["error"]["task_id"] == "boom"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["run", "pipeline"], 2, "name the workflow too"),
+        (["run", "pipeline:etl", "--context", "[1]"], 2, "no JSON object"),
+        (["run", "pipeline:etl", "--context", "@missing.json"], 2, "cannot be read"),
+        (["run", "missing:etl"], 1, "no module 'missing'"),
+        (["run", "pipeline:elt"], 1, "defines no workflow 'elt'\nhint: did you mean 'etl'?"),
+        (["run", "pipeline:not_a_workflow"], 1, "defines no workflow"),
+        (["run", "broken:etl"], 1, "ZeroDivisionError: division by zero"),
+        (["worker", "pipeline:missing"], 1, "has no attribute 'missing'"),
+        (["show", "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"], 1, "does not exist"),
+        (["shwo", "x"], 2, "Did you mean 'show'?"),
+        (["list", "--limit", "0"], 2, "--limit"),
+        (["list", "--since", "yesterday"], 2, "neither a time nor a span"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_told_without_a_traceback(bare, arguments, status, told):
+    (bare.folder / "broken.py").write_text("1 / 0")
+    url = f"sqlite:///{bare.folder / 'test.db'}"
+    _, errors = bare.run(*arguments[:1], *arguments[1:], "-c", url, status=status)
+    assert told in errors
+    if arguments[0] == "show":
+        assert not (bare.folder / "test.db").exists()
+
+
+def test_without_a_database_it_says_how_to_name_one(bare):
+    _, errors = bare.run("list", status=2)
+    assert "-c/--database" in errors
+    assert "CLOACA_DATABASE_URL" in errors
+    _, errors = bare.run("list", "-c", "mysql://u:secret@h/db", status=1)
+    assert "secret" not in errors
+
+
+def test_list(shell):
+    ids = [shell.json("run", "pipeline:etl")["execution_id"] for _ in range(2)]
+    failed = shell.json("run", "pipeline:bad", status=1)["execution_id"]
+
+    document = shell.json("list")
+    assert [item["execution_id"] for item in document["items"]] == [failed, *reversed(ids)]
+    assert document["next_cursor"] is None
+    output, _ = shell.run("list", "--status", "failed")
+    head, line = output.splitlines()
+    assert head.split() == ["EXECUTION", "WORKFLOW", "STATUS", "SUBMITTED", "DURATION", "ERROR"]
+    assert line.startswith(f"{failed}  bad")
+    page = shell.json("list", "-w", "etl", "-n", "1", "--since", "1h", "--tag", "team=data")
+    assert [item["execution_id"] for item in page["items"]] == [ids[1]]
+    page = shell.json("list", "-w", "etl", "--cursor", page["next_cursor"])
+    assert [item["execution_id"] for item in page["items"]] == [ids[0]]
+    assert shell.json("list", "--tag", "team=none")["items"] == []
+
+
+def test_show_events_explain_and_logs(shell):
+    id = shell.json("run", "pipeline:etl")["execution_id"]
+    output, _ = shell.run("show", id)
+    assert "  total = 6" in output
+    assert shell.json("show", id)["status"] == "Completed"
+
+    types = [event["type"] for event in shell.json("events", id)]
+    assert types[:2] == ["submitted", "started"]
+    assert types[-1] == "completed"
+    output, _ = shell.run("events", id)
+    assert len(output.splitlines()) == len(types) + 1
+
+    output, _ = shell.run("explain", id)
+    assert output.startswith("The execution has ended already: Completed at ")
+    assert shell.json("explain", id)["reasons"][0].startswith("The execution has ended already")
+    assert shell.json("logs", id) == []
+    assert shell.run("logs", id) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "events", "explain", "logs", "watch", "cancel", "pause", "resume", "retry"]
+)
+def test_an_unknown_execution_is_named(shell, command):
+    shell.run("db", "migrate")
+    id = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
+    output, errors = shell.run(command, id, status=1)
+    assert output == ""
+    assert errors.startswith(f"error: there is no execution {id}\nhint: ")
+    output, errors = shell.run(command, "nonsense", "--json", status=1)
+    assert output == ""
+    assert errors.startswith("error: 'nonsense' is not an execution id")
+
+
+def test_a_worker_is_controlled_from_outside(shell):
+    """`worker`, `runners`, `watch`, `pause`, `resume`, `cancel`: each a process of its own."""
+    worker = shell.start("worker", "pipeline", "--json")
+    started = ""
+    while not started.endswith("}\n"):
+        started += worker.stdout.readline()
+    told = json.loads(started)
+    assert told["workflows"] == ["bad", "etl", "slow"]
+
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        id = runner.submit("slow").id
+        other = runner.submit("etl", delay=3600).id
+    assert worker.stdout.readline() == "waiting\n"
+
+    runners = shell.json("runners")
+    assert [row["pid"] for row in runners if row["alive"]] == [worker.pid]
+    assert runners[0]["runner_id"] == told["runner_id"]
+    output, _ = shell.run("runners")
+    assert "alive" in output
+
+    assert f"pid {worker.pid}" in shell.json("explain", id)["reasons"][0]
+
+    assert shell.json("pause", other)["status"] == "Paused"
+    output, _ = shell.run("resume", other)
+    assert output == f"{other}  resumed: Pending\n"
+    assert shell.json("cancel", other)["status"] == "Cancelled"
+    _, errors = shell.run("pause", other, status=1)
+    assert errors.startswith("error: ")
+
+    watching = shell.start("watch", id)
+    assert watching.stdout.readline() == "wait  Running\n"
+    output, _ = shell.run("cancel", id)
+    assert output == f"{id}  cancelled: Cancelled\n"
+    output, errors = watching.communicate(timeout=PATIENCE)
+    assert watching.returncode == 1
+    assert output.splitlines()[-1] == f"slow  {id}  Cancelled"
+    assert errors == f"error: execution {id} of workflow 'slow' was cancelled\n"
+    document = shell.json("watch", id, status=1)
+    assert document["status"] == "Cancelled"
+
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    assert shell.json("runners") == []
+
+
+def test_retry(shell):
+    id = shell.json("run", "pipeline:bad", status=1)["execution_id"]
+    output, _ = shell.run("retry", id)
+    assert output == f"{id}  runs again: Running\n"
+    shell.run("cancel", id)
+    done = shell.json("run", "pipeline:etl")["execution_id"]
+    assert shell.json("retry", done, "--from-task", "total")["action"] == "retry"
+    _, errors = shell.run("retry", id, "--from-task", "bom", status=1)
+    assert "has no task 'bom'\nhint: did you mean 'boom'?" in errors
+
+
+def test_workflows(shell):
+    shell.run("run", "pipeline:etl")
+    known = {workflow["name"]: workflow for workflow in shell.json("workflows", "list")}
+    assert known["etl"]["tags"] == {"team": "data"}
+    output, _ = shell.run("workflows", "list")
+    assert "Load the daily file" in output
+
+    output, _ = shell.run("workflows", "show", "etl")
+    assert "extract\n└─ total\n" in output
+    assert "flowchart TD" in output
+    document = shell.json("workflows", "show", "etl")
+    assert document["dependencies"]["total"] == ["extract"]
+    assert document["mermaid"].startswith("flowchart TD")
+    _, errors = shell.run("workflows", "show", "elt", status=1)
+    assert errors.startswith("error: there is no workflow 'elt'\nhint: did you mean 'etl'?")
+
+
+def test_workflows_of_a_module_need_no_database(bare):
+    output, _ = bare.run("workflows", "show", "etl", "--module", "pipeline", "--format", "dot")
+    assert output.startswith('digraph "etl" {')
+    assert len(bare.json("workflows", "list", "--module", "pipeline")) == 3
+
+
+def test_db(shell):
+    _, errors = shell.run("list", status=1)
+    assert "cloaca db migrate" in errors
+    if "sqlite" in shell.environment["CLOACA_DATABASE_URL"]:
+        shell.run("db", "status", status=1)
+    else:
+        assert shell.json("db", "status", status=1)["pending"]
+    version = shell.json("db", "migrate")["version"]
+    assert shell.json("db", "status") == {"version": version, "pending": [], "up_to_date": True}
+    output, _ = shell.run("db", "status")
+    assert output == f"schema version {version}, up to date\n"
+    assert shell.run("db", "migrate")[0].endswith(f"has the schema version {version}\n")
+
+    shell.run("run", "pipeline:etl")
+    checked = shell.json("db", "check")
+    assert checked["sound"]
+    assert checked["size_bytes"] > 0
+    assert "no problem was found" in shell.run("db", "check")[0]
+    assert shell.json("db", "prune") == {"deleted": 0, "older_than_days": 30}
+    output, _ = shell.run("db", "prune", "--older-than", "0")
+    assert output == "deleted 1 executions that ended more than 0 days ago\n"
+    assert shell.json("list")["items"] == []
+
+
+def test_bench(shell):
+    document = shell.json("bench", "--executions", "20")
+    assert document["chain_of_3_p50_ms"] > 0
+    assert document["executions_per_second"] > 0
+    output, _ = shell.run("bench", "--executions", "20")
+    assert "20 one-task executions at once" in output
+
+
+def test_a_closed_pipe_is_quiet(shell):
+    shell.run("bench", "--executions", "500")
+    process = shell.start("list", "--limit", "1000")
+    process.stdout.close()  # before anything was written
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["run", "watch"])
+def test_ctrl_c_is_quiet(shell, command):
+    process = shell.start("run", "pipeline:slow")
+    assert process.stdout.readline() == "waiting\n"
+    if command == "watch":
+        (item,) = shell.json("list")["items"]
+        process = shell.start("watch", item["execution_id"])
+        assert process.stdout.readline() == "wait  Running\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert (output, errors) == ("", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_its_options(name):
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    summary = COMMANDS[name][1]
+    assert summary.endswith(".")
+    for part in command.commands.values() if isinstance(command, click.Group) else [command]:
+        assert part.help
+        options = {option for parameter in part.params for option in parameter.opts}
+        if name != "completion":
+            assert {"-c", "--database", "--json"} <= options
+
+
+def test_the_help_is_what_click_would_say():
+    assert help_text() == cli.get_help(
+        click.Context(cli, info_name="cloaca", terminal_width=80, **cli.context_settings)
+    )
+
+
+def test_the_reference_page_is_current():
+    script = Path(__file__).parent.parent / "scripts" / "cli_reference.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_and_version(bare):
+    assert bare.run("--help")[0] == help_text() + "\n"
+    assert "Commands:" in bare.run(status=2)[1]
+    assert bare.run("--version")[0] == f"cloaca {cloaca.__version__}\n"
+    assert "Usage: cloaca run [OPTIONS] MODULE:WORKFLOW" in bare.run("run", "--help")[0]
+
+
+def test_help_takes_at_most_100_ms_of_a_processor(bare):
+    def processor_seconds():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        bare.run("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    # The best of many: a busy machine only ever adds.
+    times = [processor_seconds()]
+    while min(times) > 0.1 and len(times) < 30:
+        times.append(processor_seconds())
+    assert min(times) <= 0.1
+
+
+def test_help_loads_neither_click_nor_rich(bare):
+    code = "import sys; from cloaca._cli import main; main(['--help']); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"click", "rich", "cloaca._runner.never"} & set(loaded)
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_completion(bare, shell_name):
+    output, _ = bare.run("completion", shell_name)
+    assert "_CLOACA_COMPLETE" in output
+    bare.environment |= {
+        "_CLOACA_COMPLETE": f"{shell_name}_complete",
+        "COMP_WORDS": "cloaca wor",
+        "COMP_CWORD": "wor" if shell_name == "fish" else "1",
+    }
+    output, _ = bare.run()
+    assert "worker" in output
+
+
+def test_a_tree_names_every_task_once():
+    dependencies = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "e": []}
+    assert draw(list(dependencies), dependencies) == ("a\n├─ b\n└─ c\n   └─ d  (and after b)\ne")
+    chain = [f"t{number}" for number in range(2000)]
+    links = {task: chain[max(index - 1, 0) : index] for index, task in enumerate(chain)}
+    assert len(draw(chain, links, is_unicode=False).splitlines()) == 2000
+
+
+def test_tenants(shell):
+    url = shell.environment["CLOACA_DATABASE_URL"]
+    if url.startswith("sqlite"):
+        _, errors = shell.run("tenants", "list", status=1)
+        assert "SQLite" in errors
+        return
+    name = f"acme_{os.getpid()}"
+    made = shell.json("tenants", "create", name)
+    assert made["schema_name"] == made["username"] == name
+    listed = {"schema_name": name, "username": name}
+    assert listed in shell.json("tenants", "list")
+    assert name in shell.run("tenants", "list")[0]
+    tenant = ("-c", made["connection_string"], "--schema", name)
+    assert shell.json("run", "pipeline:etl", *tenant)["status"] == "Completed"
+    assert shell.run("tenants", "remove", name)[0] == f"removed {name}\n"
+    assert listed not in shell.json("tenants", "list")
+    _, errors = shell.run("tenants", "create", "a-b", status=1)
+    assert "a-b" in errors

@@ -1,0 +1,252 @@
+"""`explain`: every reason that can hold an execution back, in plain words."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import cloaca
+
+PATIENCE = 30
+
+
+def until(look, wanted):
+    """Looks again until a sentence has the wanted words; gives all sentences."""
+    import time
+
+    end = time.monotonic() + PATIENCE
+    while True:
+        sentences = look()
+        if any(wanted in sentence for sentence in sentences):
+            return sentences
+        assert time.monotonic() < end, f"{wanted!r} is not in {sentences}"
+        time.sleep(0.02)  # another process or thread writes what is waited for
+
+
+@pytest.fixture
+def gate():
+    """An event that tasks wait for."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_dependency_and_who_holds_it(runner, gate):
+    started = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="first")
+        def first(context):
+            started.set()
+            gate.wait(PATIENCE)
+
+        cloaca.task(id="second", dependencies=["first"])(lambda context: None)
+        cloaca.task(id="third", dependencies=["first", "second"])(lambda context: None)
+
+    handle = runner.submit("w")
+    assert started.wait(PATIENCE)
+    held, second, third = runner.explain(handle.id)
+    assert f"'first' (attempt 1) is held by runner {runner.core.runner_id}" in held
+    assert f"pid {os.getpid()}" in held
+    assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 1\d s\)", held)
+    assert second == "Task 'second' waits for its dependency 'first' (Running)."
+    assert third == "Task 'third' waits for its dependencies 'first' (Running), 'second' (Pending)."
+    assert handle.explain()[1:] == [second, third]
+    gate.set()
+    handle.result(PATIENCE)
+    (ended,) = runner.explain(handle.id)
+    assert ended.startswith("The execution has ended already: Completed at ")
+
+
+def test_how_a_failed_execution_ended(runner):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a", retry_attempts=1)
+        def a(context):
+            raise ValueError("too much\nof it")
+
+    result = runner.execute("w")
+    (ended,) = runner.explain(result.execution_id)
+    assert "Failed at" in ended
+    assert ended.endswith("because task 'a' failed with ValueError: too much.")
+
+
+def test_a_retry_timer_and_when_it_is_due(runner):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a", retry_attempts=3, retry_delay_ms=60_000, retry_jitter=False)
+        def a(context):
+            raise ValueError("not yet")
+
+    handle = runner.submit("w")
+    (sentence,) = until(handle.explain, "waits for its retry")
+    assert "attempt 2 of 3 is due at" in sentence
+    assert re.search(r"\(in 5\d s\)|\(in 1 min 0 s\)", sentence)
+    assert sentence.endswith("after it failed with ValueError: not yet.")
+
+
+def test_a_snooze(runner):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        def a(context):
+            raise cloaca.Snooze(600)
+
+    handle = runner.submit("w")
+    (sentence,) = until(handle.explain, "waits for its timer")
+    assert sentence.startswith("Task 'a' waits for its timer: it asked to run later and is due at")
+
+
+@pytest.mark.parametrize("how", ["delay", "at"])
+def test_a_delay(runner, how):
+    start = {"delay": 3600} if how == "delay" else {"at": datetime.now(UTC) + timedelta(hours=1)}
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+        cloaca.task(id="b", dependencies=["a"])(lambda context: None)
+
+    delayed, waits = runner.submit("w", **start).explain()
+    assert delayed.startswith("The execution is delayed: it was submitted to start at")
+    assert "(in 59 min" in delayed or "(in 1 h 0 min)" in delayed
+    assert waits == "Task 'b' waits for its dependency 'a' (Ready)."
+
+
+def test_a_pause(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+
+    handle = runner.submit("w", delay=3600)
+    handle.pause()
+    (sentence,) = handle.explain()
+    assert sentence.startswith("The execution is paused since")
+    assert "nothing new starts until it is resumed" in sentence
+    handle.resume()
+    assert "delayed" in handle.explain()[0]
+
+
+def test_the_executions_own_timeout(runner, gate):
+    started = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        def a(context):
+            started.set()
+            gate.wait(PATIENCE)
+
+    handle = runner.submit("w", timeout=3600)
+    assert started.wait(PATIENCE)
+    first, _ = until(handle.explain, "timeout")
+    assert first.startswith("The execution has a timeout of 1 h 0 min: it fails at")
+
+
+def test_no_worker_is_free(database, gate):
+    started = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        def a(context):
+            started.set()
+            gate.wait(PATIENCE)
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        running = runner.submit("w")
+        assert started.wait(PATIENCE)
+        handle = runner.submit("w", priority=-1)
+        (sentence,) = handle.explain()
+        gate.set()
+        running.result(PATIENCE)
+        handle.result(PATIENCE)
+    # It may have been claimed ahead, or not.
+    assert "waits for a free worker of runner" in sentence or "is held by runner" in sentence
+
+
+def test_no_live_runner_has_the_task(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.external_task("rust")
+
+    handle = runner.submit("w")
+    (sentence,) = until(handle.explain, "no live runner has task")
+    assert sentence == (
+        "Task 'rust' is ready, but no live runner has task 'rust' of workflow 'w' (never seen)."
+    )
+
+
+def test_no_live_runner_knows_the_workflow_and_who_had_it_last(database):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    with cloaca.DefaultRunner(database) as first:
+        handle = first.submit("w", delay=0.3)
+    # Nothing here has the workflow any more: this looks without a runner.
+    inspector = cloaca._core.Inspector(database)
+    unknown, missing = until(lambda: inspector.explain(handle.id), "no live runner has task")
+    seen = rf"last seen .* ago\) on host \S+ with pid {os.getpid()}\)"
+    assert re.fullmatch(rf"No live runner knows workflow 'w' \({seen}: its tasks wait.*", unknown)
+    assert re.search(rf"no live runner has task 'a' of workflow 'w' \({seen}\.", missing)
+
+
+HOLDER = """
+import sys, threading, cloaca
+with cloaca.WorkflowBuilder("held"):
+    @cloaca.task(id="a")
+    def a(context, handle):
+        print(handle.execution_id, flush=True)
+        threading.Event().wait()
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    runner.submit("held")
+    threading.Event().wait()
+"""
+
+
+def test_a_live_runner_of_another_process_then_its_death(script, database):
+    process = script(HOLDER, database)
+    id = process.stdout.readline().strip()
+    inspector = cloaca._core.Inspector(database)
+    (alive,) = inspector.explain(id)
+    assert "is held by runner" in alive
+    assert f"pid {process.pid}" in alive
+    assert "it is alive" in alive
+
+    process.kill()
+    process.wait()
+    (dead,) = until(lambda: inspector.explain(id), "dead runner")
+    assert f"pid {process.pid}" in dead
+    assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in \d", dead)
+    assert "the next runner that is started takes the task back" in dead
+
+
+def test_an_unknown_id(runner):
+    with pytest.raises(cloaca.WorkflowNotFoundError, match="there is no execution"):
+        runner.explain("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")
+    with pytest.raises(cloaca.ConfigurationError, match="is not an execution id"):
+        runner.explain("x")
+
+
+def test_a_runners_row_has_the_workflows_that_it_was_told_of_later(runner):
+    with cloaca.WorkflowBuilder("first"):
+        cloaca.task(id="a")(lambda context: None)
+    with cloaca.WorkflowBuilder("second"):
+        cloaca.task(id="a")(lambda context: None)
+    inspector = runner.core.inspector()
+
+    def names():
+        (row,) = inspector.runners()
+        return row[-1]
+
+    assert "second" in until(names, "second")
+    assert "first" in names()
+
+
+def test_a_stopped_process_is_alive_as_long_as_its_lease(script, database):
+    process = script(HOLDER, database)
+    id = process.stdout.readline().strip()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        (sentence,) = cloaca._core.Inspector(database).explain(id)
+        assert "is held by runner" in sentence
+    finally:
+        process.send_signal(signal.SIGCONT)

@@ -1,0 +1,163 @@
+"""What a runner counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import cloaca
+
+PATIENCE = 30
+DASHBOARD = Path(__file__).parent.parent / "docs" / "how-to" / "grafana-dashboard.json"
+
+
+def families(text):
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(found, name, **labels):
+    for family in found.values():
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    raise AssertionError(f"{name}{labels} is not there")
+
+
+def run_some(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id='a"\\')(lambda context: None)
+
+        @cloaca.task(id="b", retry_attempts=2, retry_delay_ms=1, dependencies=['a"\\'])
+        def b(context, handle):
+            if handle.attempt == 1:
+                raise ValueError
+
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task(id="boom", retry_attempts=1)
+        def boom(context):
+            raise ValueError
+
+    for _ in range(3):
+        assert runner.execute("w").status == "Completed"
+    assert runner.execute("bad").status == "Failed"
+    cancelled = runner.submit("w", delay=3600)
+    cancelled.cancel()
+
+
+def test_the_counts_are_right(runner):
+    run_some(runner)
+    found = families(runner.metrics())
+
+    assert value(found, "cloaca_runner_up") == 1
+    assert value(found, "cloaca_database_up") == 1
+    assert value(found, "cloaca_executions_submitted_total", workflow="w") == 4
+    ended = "cloaca_executions_ended_total"
+    assert value(found, ended, workflow="w", status="Completed") == 3
+    assert value(found, ended, workflow="w", status="Cancelled") == 1
+    assert value(found, ended, workflow="bad", status="Failed") == 1
+    b = {"workflow": "w", "task": "b"}
+    assert value(found, "cloaca_tasks_started_total", **b) == 6
+    assert value(found, "cloaca_tasks_completed_total", **b) == 3
+    assert value(found, "cloaca_tasks_retried_total", **b) == 3
+    assert value(found, "cloaca_tasks_failed_total", workflow="bad", task="boom") == 1
+    assert value(found, "cloaca_task_duration_seconds_count", **b) == 6
+    assert value(found, "cloaca_task_wait_seconds_count", **b) == 3
+    a = {"workflow": "w", "task": 'a"\\'}
+    assert value(found, "cloaca_tasks_completed_total", **a) == 3
+    assert value(found, "cloaca_commit_batch_size_count") >= 10
+    assert value(found, "cloaca_commit_duration_seconds_sum") > 0
+    assert value(found, "cloaca_queue_depth", executor="threads") == 0
+    assert value(found, "cloaca_backlog_tasks") == 0
+    assert value(found, "cloaca_tasks_rescued_total") == 0
+
+
+def test_names_follow_the_conventions_and_histograms_are_cumulative(runner):
+    run_some(runner)
+    for name, family in families(runner.metrics()).items():
+        assert re.fullmatch(r"cloaca_[a-z_]+", name)
+        assert family.documentation.endswith(".")
+        assert family.type in {"counter", "gauge", "histogram"}
+        if "duration" in name or "wait" in name or "time" in name:
+            assert name.endswith("_seconds")
+        if family.type == "counter":
+            assert all(sample.name.endswith("_total") for sample in family.samples)
+        if family.type == "histogram":
+            buckets = [sample for sample in family.samples if sample.name.endswith("_bucket")]
+            assert buckets[-1].labels["le"] == "+Inf"
+            series: dict[tuple[tuple[str, str], ...], list[float]] = {}
+            for sample in buckets:
+                labels = {key: value for key, value in sample.labels.items() if key != "le"}
+                series.setdefault(tuple(labels.items()), []).append(sample.value)
+            assert all(values == sorted(values) for values in series.values())
+
+
+def test_many_tasks_are_counted_together(runner):
+    with cloaca.WorkflowBuilder("large"):
+        for number in range(501):
+            cloaca.task(id=f"t{number}")(lambda context: None)
+    runner.execute("large")
+    found = families(runner.metrics())
+    assert value(found, "cloaca_tasks_completed_total", workflow="large", task="*") == 501
+
+
+def test_the_endpoint(database):
+    config = cloaca.DefaultRunnerConfig(metrics_port=0)
+    with cloaca.DefaultRunner(database, config) as runner:
+        run_some(runner)
+        url = runner.metrics_url
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            found = families(answer.read().decode())
+        assert value(found, "cloaca_executions_submitted_total", workflow="w") == 4
+        with pytest.raises(urllib.error.HTTPError, match="404") as wrong:
+            urllib.request.urlopen(url.replace("metrics", "secrets"), timeout=PATIENCE)
+        wrong.value.close()
+        port = int(url.split(":")[2].partition("/")[0])
+        taken = cloaca.DefaultRunnerConfig(metrics_port=port)
+        with pytest.raises(cloaca.ConfigurationError, match="metrics cannot be served"):
+            cloaca.DefaultRunner(database, taken)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=PATIENCE)
+
+
+def test_no_endpoint_by_default(runner):
+    assert runner.metrics_url is None
+
+
+def test_the_dashboard_asks_for_what_there_is(runner):
+    run_some(runner)
+    there = set()
+    for family in families(runner.metrics()).values():
+        there |= {sample.name for sample in family.samples}
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = set(re.findall(r"cloaca_[a-z_]+", json.dumps(dashboard["panels"])))
+    assert asked
+    assert asked <= there
+
+
+def test_prune_by_hand(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    handles = runner.submit_many(("w", None) for _ in range(1200))
+    for handle in handles:
+        handle.result(PATIENCE)
+    waiting = runner.submit("w", delay=3600)
+    assert runner.prune() == 0
+    assert runner.prune(older_than=timedelta(hours=1)) == 0
+    assert runner.prune(older_than=0) == 1200
+    assert [result.execution_id for result in runner.list_executions()] == [waiting.id]
+
+    with (
+        cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(retention_days=None)) as keeps,
+        pytest.raises(cloaca.ConfigurationError, match="no age"),
+    ):
+        keeps.prune()

@@ -1,0 +1,171 @@
+"""How far tasks are, for other threads, other processes, terminals and notebooks."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+import time
+
+import pytest
+
+import cloaca
+from cloaca._live import Bars
+
+PATIENCE = 30
+
+
+def until(look):
+    end = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.02)  # it is written a few times a second
+    return found
+
+
+@pytest.fixture
+def halfway(runner):
+    """An execution whose task has said that it is half done, and the event that lets it end."""
+    go_on = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="copy")
+        def copy(context, handle):
+            handle.set_progress(1, 8)
+            handle.set_progress(4, 8, "file <4>")
+            go_on.wait(PATIENCE)
+
+        cloaca.task(id="after", dependencies=["copy"])(lambda context: None)
+
+    handle = runner.submit("w")
+    yield handle, go_on
+    go_on.set()
+
+
+def test_progress_is_seen_from_outside(runner, halfway, database):
+    handle, go_on = halfway
+    progress = until(lambda: (found := handle.progress()).tasks["copy"].done == 4 and found)
+    copy = progress.tasks["copy"]
+    assert (copy.status, copy.total, copy.message, copy.fraction) == ("Running", 8, "file <4>", 0.5)
+    assert progress.tasks["after"].fraction == 0
+    assert progress.fraction == 0.25
+    assert progress["Running"] == progress["Pending"] == 1
+    assert sum(progress.values()) == 2
+    assert "'copy' Running 4 of 8" in repr(copy)
+    # Through the database alone, as another process sees it.
+    _, said = cloaca._core.Inspector(database).progress(handle.id)
+    assert [row[:5] for row in said] == [("copy", 1, 4.0, 8.0, "file <4>")]
+    go_on.set()
+    handle.result(PATIENCE)
+    assert handle.progress().fraction == 1
+
+
+def test_what_an_earlier_attempt_said_does_not_count(runner):
+    started, go_on = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a", retry_attempts=2, retry_delay_ms=1)
+        def a(context, handle):
+            if handle.attempt == 1:
+                handle.heartbeat(0.9)
+                until(lambda: runner.core.inspector().progress(handle.execution_id)[1])
+                raise ValueError
+            started.set()
+            go_on.wait(PATIENCE)
+
+    handle = runner.submit("w")
+    assert started.wait(PATIENCE)
+    task = handle.progress().tasks["a"]
+    assert (task.attempts, task.done, task.fraction) == (2, None, 0)
+    go_on.set()
+    handle.result(PATIENCE)
+
+
+def test_a_task_that_reports_all_the_time_writes_a_few_times_a_second(runner):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        def a(context, handle):
+            for number in range(20_000):
+                handle.set_progress(number, 20_000)
+
+    begin = time.monotonic()
+    assert runner.execute("w").status == "Completed"
+    # Each on its own would take tens of seconds.
+    assert time.monotonic() - begin < 10
+
+
+def test_bars_show_each_task(runner, halfway):
+    from rich.console import Console
+
+    handle, go_on = halfway
+    inspector = runner.core.inspector()
+    until(lambda: inspector.progress(handle.id)[1])
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
+    with Bars(console) as bars:
+        bars.show(*inspector.progress(handle.id))
+        go_on.set()
+        handle.result(PATIENCE)
+        bars.show(*inspector.progress(handle.id))
+    shown = console.export_text()
+    assert "copy" in shown
+    assert "Completed" in shown
+
+
+def test_bars_of_a_large_workflow_are_one(runner):
+    from rich.console import Console
+
+    with cloaca.WorkflowBuilder("large"):
+        for number in range(40):
+            cloaca.task(id=f"t{number}")(lambda context: None)
+    result = runner.execute("large")
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
+    with Bars(console) as bars:
+        bars.show(*runner.core.inspector().progress(result.execution_id))
+    shown = console.export_text()
+    assert "large" in shown
+    assert "40 of 40 tasks" in shown
+
+
+def test_execute_with_progress_is_quiet_where_nobody_sees_it(runner, capfd):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    assert runner.execute("w", progress=True).status == "Completed"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_execute_with_progress_draws_on_a_terminal(runner, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="load")(lambda context: None)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    result = runner.execute("w", progress=True)
+    monkeypatch.undo()
+    assert result.status == "Completed"
+    assert "load" in screen.getvalue()
+
+
+def test_notebooks_show_results_handles_and_pages(runner, halfway):
+    handle, go_on = halfway
+    assert "Running" in handle._repr_html_()
+    go_on.set()
+    result = handle.result(PATIENCE)
+    shown = result._repr_html_()
+    assert "<b>w</b>" in shown
+    assert "copy" in shown
+    assert result.execution_id in runner.list_executions()._repr_html_()
+
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task(id="a", retry_attempts=1)
+        def a(context):
+            raise ValueError("<script>")
+
+    shown = runner.execute("bad")._repr_html_()
+    assert "&lt;script&gt;" in shown
+    assert "<script>" not in shown

@@ -1,0 +1,147 @@
+"""OpenTelemetry: spans of executions and attempts, in one trace across processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+import cloaca
+
+PATIENCE = 30
+_exporter = InMemorySpanExporter()
+
+
+@pytest.fixture
+def spans():
+    """What was exported; the provider of a process can be set only once."""
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(_exporter))
+        trace.set_tracer_provider(provider)
+    _exporter.clear()
+    yield lambda: {span.name: span for span in _exporter.get_finished_spans()}
+    _exporter.clear()
+
+
+def define():
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="sync")
+        def sync(context):
+            with trace.get_tracer("program").start_as_current_span("inner"):
+                pass
+
+        @cloaca.task(id="async", dependencies=["sync"])
+        async def asynchronous(context):
+            pass
+
+        @cloaca.task(id="boom", dependencies=["async"], retry_attempts=1)
+        def boom(context):
+            raise ValueError("no way")
+
+
+@pytest.mark.parametrize("how", ["execute", "submit", "submit_many"])
+def test_one_trace_from_the_submitter_to_the_tasks(database, spans, how):
+    define()
+    with cloaca.DefaultRunner(database) as runner:
+        with trace.get_tracer("program").start_as_current_span("request"):
+            if how == "execute":
+                result = runner.execute("w")
+            elif how == "submit":
+                result = runner.submit("w").result(PATIENCE)
+            else:
+                result = runner.submit_many([("w", None)])[0].result(PATIENCE)
+        assert result.status == "Failed"
+    found = spans()
+    assert set(found) == {
+        "request", "workflow w", "task sync", "inner", "task async", "task boom",
+    }  # fmt: skip
+    assert len({span.context.trace_id for span in found.values()}) == 1
+    assert found["workflow w"].parent.span_id == found["request"].context.span_id
+    execution = found["workflow w"].context.span_id
+    for name in ("task sync", "task async", "task boom"):
+        assert found[name].parent.span_id == execution
+    assert found["inner"].parent.span_id == found["task sync"].context.span_id
+
+    assert found["workflow w"].attributes["cloaca.execution_id"] == result.execution_id
+    assert found["workflow w"].attributes["cloaca.status"] == "Failed"
+    assert found["workflow w"].status.status_code is StatusCode.ERROR
+    assert found["task sync"].attributes["cloaca.attempt"] == 1
+    assert found["task sync"].status.status_code is StatusCode.OK
+    assert found["task boom"].status.description == "ValueError: no way"
+    (event,) = found["task boom"].events
+    assert event.attributes["exception.type"] == "ValueError"
+
+
+WORKER = """
+import json, sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+import cloaca
+with cloaca.WorkflowBuilder("far"):
+    cloaca.task(id="a")(lambda context: None)
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    runner.wait_until_idle(30)
+spans = exporter.get_finished_spans()
+print(json.dumps([[s.name, s.context.trace_id, s.parent and s.parent.span_id] for s in spans]))
+"""
+
+
+def test_a_worker_in_another_process_joins_the_trace(database, spans, tmp_path):
+    with cloaca.WorkflowBuilder("far"):
+        cloaca.external_task("a")
+    with cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("far")
+        path = tmp_path / "worker.py"
+        path.write_text(WORKER)
+        output = subprocess.run(
+            [sys.executable, str(path), database], capture_output=True, text=True, check=True
+        ).stdout
+        assert handle.result(PATIENCE).status == "Completed"
+        assert "traced" in [event.type for event in handle.events()]
+    mine = spans()["workflow far"]
+    ((name, trace_id, parent),) = json.loads(output)
+    assert (name, trace_id, parent) == ("task a", mine.context.trace_id, mine.context.span_id)
+
+
+def test_without_a_provider_nothing_is_kept(script, database):
+    process = script(
+        """
+        import sys, cloaca
+        import opentelemetry.trace
+        with cloaca.WorkflowBuilder("w"):
+            cloaca.task(id="a")(lambda context: None)
+        with cloaca.DefaultRunner(sys.argv[1]) as runner:
+            handle = runner.submit("w")
+            assert handle.result(30).status == "Completed"
+            assert "traced" not in [event.type for event in handle.events()]
+        assert "opentelemetry.sdk" not in sys.modules
+        """,
+        database,
+    )
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_a_refused_submission_ends_its_span(database, spans):
+    with cloaca.DefaultRunner(database) as runner:
+        with pytest.raises(cloaca.WorkflowNotFoundError):
+            runner.submit("missing")
+        with pytest.raises(cloaca.WorkflowNotFoundError):
+            runner.execute("missing")
+    assert len(_exporter.get_finished_spans()) == 2
+    assert spans()["workflow missing"].status.status_code is StatusCode.ERROR
