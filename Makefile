@@ -22,7 +22,7 @@ TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-11s %s\n' "$$target" "$$text"; done
 
 .PHONY: demo
 demo: ## Run a real pipeline on real data, kill it in the middle, and see it complete
@@ -63,6 +63,11 @@ bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
 
+.PHONY: bench-peers
+bench-peers: ## Measure other libraries by the same workloads
+	@scripts/setup.sh test release
+	$(PYTHON) benchmarks/peers/run.py
+
 .PHONY: wheel
 wheel: ## Build the wheel into dist/
 	@scripts/setup.sh test
@@ -74,6 +79,6 @@ lock: ## Write the lock files of the Python packages anew, with the oldest suppo
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
-	rm -rf .venv target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/peers/.venvs target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -224,6 +224,11 @@ def main() -> None:
                     print(f"{'':21} the share of Python in the cost of {workload}: {part:.0%}")
             report[database] = {"limit": limit, "workloads": results, "rust_workloads": rust}
     options.json.write_text(json.dumps(report, indent=2) + "\n")
+    peers = HERE / "peers.json"
+    if peers.exists():
+        from peers.table import table
+
+        print("\n" + table(json.loads(peers.read_text())))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ SETTINGS: dict[str, Any] = {
     "db_pool_size": 2,
     "retention_us": None,
     "auto_migrate": True,
+    "enable_cron_scheduling": True,
+    "cron_max_catchup_executions": 100,
 }
 
 

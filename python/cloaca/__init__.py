@@ -57,10 +57,12 @@ from cloaca._rules import (
     task_success,
 )
 from cloaca._runner import DefaultRunner
+from cloaca._schedule import CronSchedule, cron_preview
 from cloaca._status import TaskStatus, WorkflowStatus
 from cloaca._task import external_task, task
 from cloaca._task_handle import TaskHandle
 from cloaca._tenants import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
+from cloaca._trigger import TriggerResult, trigger
 from cloaca._vars import get_backend, var, var_or
 from cloaca._workflow import Workflow
 
@@ -76,6 +78,7 @@ __all__ = [
     "ConnectionError",
     "Context",
     "ContextError",
+    "CronSchedule",
     "DatabaseAdmin",
     "DatabaseError",
     "DefaultRunner",
@@ -108,6 +111,7 @@ __all__ = [
     "Tenant",
     "TenantConfig",
     "TenantCredentials",
+    "TriggerResult",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -124,6 +128,7 @@ __all__ = [
     "always",
     "any_of",
     "context_value",
+    "cron_preview",
     "external_task",
     "get_backend",
     "none_of",
@@ -132,6 +137,7 @@ __all__ = [
     "task_failed",
     "task_skipped",
     "task_success",
+    "trigger",
     "var",
     "var_or",
 ]

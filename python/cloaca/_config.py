@@ -98,9 +98,10 @@ class DefaultRunnerConfig:
             db_pool_size: Connections to the database.
             connection_pool_size: Another name of `db_pool_size`.
             enable_recovery: Whether to take work back from dead runners.
-            enable_cron_scheduling: Whether schedules are fired.
+            enable_cron_scheduling: Whether this runner fires schedules.
             cron_poll_interval_seconds: Accepted; the next due time wakes the scheduler.
-            cron_max_catchup_executions: Missed ticks that are made up for at most.
+            cron_max_catchup_executions: Missed ticks that are made up for at most, where a
+                schedule does not say.
             cron_enable_recovery: Accepted; ticks are recorded together with their executions and
                 cannot be lost.
             cron_recovery_interval_seconds: Accepted, as above.

@@ -18,13 +18,16 @@ __all__ = [
     "Execution",
     "Inspector",
     "Outcome",
+    "Poll",
     "Port",
     "Runner",
+    "Schedules",
     "Work",
     "Workflow",
     "__version__",
     "after_fork_child",
     "check_tenant",
+    "cron_preview",
     "nearest",
     "now_us",
     "schema_state",
@@ -184,8 +187,25 @@ class Work:
     def token(self) -> int: ...
     @property
     def timeout_us(self) -> int | None: ...
+    def begin_deferral(self) -> bool:
+        """Lend the worker's slot to others meanwhile; `False` if that is not possible."""
+
+    def end_deferral(self) -> None:
+        """Take the slot back; a thread waits for a free one."""
+
     def beat(self) -> None: ...
     def is_cancelled(self) -> bool: ...
+
+@final
+class Poll:
+    """A trigger's function to call."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def handler(self) -> int: ...
+    def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
+        """Say how it ended: `skip`, `fire` with a context, or `failed` with a text."""
 
 @final
 class Port:
@@ -323,9 +343,9 @@ class Runner:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("loop_wanted",) once when the first "loop" handler is registered,
-        ("ended", execution id, status, ended_at_us, error) as asked by `announce_end`. Empty list:
-        end.
+        {field: value}), ("poll", Poll) for a trigger's function to call, ("loop_wanted",) once when
+        the first "loop" handler is registered, ("ended", execution id, status, ended_at_us, error)
+        as asked by `announce_end`. Empty list: end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
         begins with `cloacina`; the values are text, numbers and booleans.
@@ -407,6 +427,77 @@ class Inspector:
 
     def check(self) -> tuple[builtins.list[str], int, int, builtins.list[str]]:
         """Problems, bytes on disk, bytes of them that hold nothing, advice."""
+
+@final
+class Schedules:
+    """The schedules and triggers of a runner's database.
+
+    A schedule or trigger is told as a dict: id, name, workflow, expression, timezone, interval_us,
+    instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
+    last_us, fired_us, last_error, created_us, updated_us.
+    """
+
+    def __new__(cls, runner: Runner) -> Schedules: ...
+    def register(
+        self,
+        workflow: str,
+        expression: str,
+        timezone: str,
+        instance: str | None,
+        input: Context | None,
+        catchup: str,
+        max_catchup: int | None,
+        overlap: str,
+        start_us: int | None,
+        end_us: int | None,
+        jitter_us: int,
+        enabled: bool,
+    ) -> str:
+        """The schedule's id."""
+
+    def is_workflow_stored(self, workflow: str) -> bool: ...
+    def list(
+        self, enabled_only: bool, limit: int, offset: int
+    ) -> builtins.list[dict[str, Any]]: ...
+    def get(self, id: str) -> dict[str, Any]: ...
+    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]: ...
+    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]: ...
+    def delete(self, id: str) -> None: ...
+    def run_now(self, id: str) -> str:
+        """Start a schedule's workflow now; the execution's id."""
+
+    def history(
+        self, id: str, limit: int, offset: int
+    ) -> builtins.list[tuple[str, int, str, str | None, int, int, str | None]]:
+        """Newest first: schedule_id, due_us, outcome, execution_id, created_us, updated_us,
+        detail."""
+
+    def counts(self, since_us: int) -> tuple[int, int, int, int, int]:
+        """Fired, missed, skipped, overlapped, queued."""
+
+    def register_trigger(
+        self,
+        name: str,
+        workflow: str,
+        interval_us: int | None,
+        expression: str | None,
+        timezone: str,
+        allow_concurrent: bool,
+        handler: int,
+        is_async: bool,
+    ) -> str:
+        """Make a trigger known; `("poll", Poll)` of `supervise` asks to call it."""
+
+    def triggers(
+        self, enabled_only: bool, limit: int, offset: int
+    ) -> builtins.list[dict[str, Any]]: ...
+    def trigger(self, name: str) -> dict[str, Any] | None: ...
+    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]: ...
+
+def cron_preview(
+    expression: str, timezone: str, count: int, start_us: int
+) -> list[tuple[int, int]]:
+    """Fire times after an instant, and the zone's offset from UTC in seconds at each."""
 
 def now_us() -> int: ...
 def schema_state(

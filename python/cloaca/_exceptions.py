@@ -229,4 +229,5 @@ CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "task_failed": TaskExecutionError,
     "task_timeout": TaskTimeoutError,
     "schedule_invalid": ScheduleError,
+    "schedule_not_found": ScheduleError,
 }

@@ -12,6 +12,7 @@ from cloaca._workflow_registry import registry
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
+    from collections.abc import Coroutine
     from typing import Any
 
     from cloaca._attempt_scope import AttemptScope
@@ -48,6 +49,14 @@ class LoopThread:
                 return  # it was closed in between
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a coroutine on the loop, for a thread that waits for its result."""
+        import asyncio
+
+        self._started.wait()
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _run(self) -> None:
         import asyncio

@@ -8,8 +8,10 @@ from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
 from cloaca._insight_methods import InsightMethods
 from cloaca._result import WorkflowResult
+from cloaca._schedule_methods import ScheduleMethods
 from cloaca._submission import request, request_of
 from cloaca._tenant_methods import TenantMethods
+from cloaca._trigger_methods import TriggerMethods
 from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods, InsightMethods, TenantMethods):
+class DefaultRunner(
+    ControlMethods, InsightMethods, ScheduleMethods, TenantMethods, TriggerMethods
+):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -79,6 +83,7 @@ class DefaultRunner(ControlMethods, InsightMethods, TenantMethods):
         TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
+        self._schedules = started.schedules
         self._crew = started.crew
         self._waiters = started.waiters
         self._closing = started.closing
@@ -366,6 +371,17 @@ class DefaultRunner(ControlMethods, InsightMethods, TenantMethods):
                     from cloaca._serving import serve_external
 
                     serve_external(self._core, name, task)
+                for handler, trigger in registry.triggers_since(self._revision):
+                    self._schedules.register_trigger(
+                        trigger.name,
+                        trigger.workflow,
+                        trigger.interval_us,
+                        trigger.expression,
+                        trigger.timezone,
+                        trigger.allow_concurrent,
+                        handler,
+                        trigger.is_async,
+                    )
                 self._revision = revision
         except Exception as error:
             if not quietly or self._core.closed:

@@ -125,9 +125,11 @@ SETTINGS: dict[str, Setting] = {
     "capture_logs": Setting(bool),
     "metrics_port": Setting(int, 0, 65_535, is_optional=True),
     "metrics_host": Setting(str),
-    "enable_cron_scheduling": Setting(bool),
+    "enable_cron_scheduling": Setting(bool, to_engine=("enable_cron_scheduling", 0)),
     "cron_poll_interval_seconds": Setting(int, 1),
-    "cron_max_catchup_executions": Setting(int, 0),
+    "cron_max_catchup_executions": Setting(
+        int, 0, 2**32 - 1, to_engine=("cron_max_catchup_executions", 0)
+    ),
     "cron_enable_recovery": Setting(bool),
     "cron_recovery_interval_seconds": Setting(int, 1),
     "cron_lost_threshold_minutes": Setting(int, 1),

@@ -40,6 +40,7 @@ class Started:
         self, core: _core.Runner, config: DefaultRunnerConfig, crew: Crew | GuestCrew
     ) -> None:
         self.core = core
+        self.schedules = _core.Schedules(core)
         self.config = config
         self.tracing = Tracing(core)
         self.crew = crew

@@ -9,6 +9,7 @@ import threading
 
 from cloaca._attempt_scope import AttemptScope, install
 from cloaca._loop import LoopThread
+from cloaca._poll import start_poll
 from cloaca._worker import WorkerPool
 
 TYPE_CHECKING = False
@@ -77,6 +78,8 @@ class Crew:
             if self._loop is None:
                 self._loop = LoopThread(self._core, self._scope)
                 self._loop.start()
+        elif what == "poll":
+            start_poll(details[0], lambda: self._loop)
         elif what == "log":
             self._log(*details)
         elif what == "ended":

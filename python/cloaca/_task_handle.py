@@ -47,7 +47,7 @@ class TaskHandle:
     Since 0.1.
     """
 
-    __slots__ = ("_core", "_deadline", "_is_async", "_progress", "_work")
+    __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_progress", "_work")
 
     def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
         """Private: the engine makes it."""
@@ -56,6 +56,7 @@ class TaskHandle:
         self._work = work
         self._core = core
         self._is_async = is_async
+        self._defers = False
         self._progress: Progress | None = None
         timeout_us = work.timeout_us
         self._deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
@@ -94,8 +95,8 @@ class TaskHandle:
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
-        """Whether the task occupies a worker: as long as its function runs. Since 0.1."""
-        return True
+        """Whether the task occupies a worker: not while it waits in `defer_until`. Since 0.1."""
+        return not self._defers
 
     def heartbeat(self, progress: float | None = None) -> None:
         """Tell that the function is alive, and learn whether it should go on.
@@ -146,10 +147,11 @@ class TaskHandle:
         condition: Callable[[], bool | Awaitable[bool]],
         poll_interval_ms: float = 1000,
     ) -> Awaitable[None]:
-        """Wait until a condition holds.
+        """Wait until a condition holds, and lend the worker's place to other tasks meanwhile.
 
-        In a function it blocks; in an `async def` task it must be awaited. The wait counts for the
-        task's timeout.
+        In a function it blocks; in an `async def` task it must be awaited. A function goes on once
+        a place is free again. The wait counts for the task's timeout. At most 256 functions of a
+        runner lend their places at once; further ones keep theirs.
 
         Args:
             condition: Called at once and then after every interval; in an `async def` task it may
@@ -183,26 +185,51 @@ class TaskHandle:
     def _defer(self, condition: Callable[[], Any], seconds: float) -> None:
         from time import monotonic, sleep
 
-        while not condition():
-            until = monotonic() + seconds
-            while (left := until - monotonic()) > 0:
+        if condition():
+            return
+        lent = self._lend()
+        try:
+            while True:
+                until = monotonic() + seconds
+                while (left := until - monotonic()) > 0:
+                    self._check()
+                    sleep(min(left, _LOOK, self._left()))
                 self._check()
-                sleep(min(left, _LOOK, self._left()))
-            self._check()
+                if condition():
+                    return
+        finally:
+            self._take_back(lent)
 
     async def _defer_async(self, condition: Callable[[], Any], seconds: float) -> None:
         from asyncio import sleep
         from inspect import isawaitable
 
         # Timeout and cancel come as the coroutine's cancellation.
-        while True:
-            holds = condition()
-            if isawaitable(holds):
-                holds = await holds
-            if holds:
-                return
-            self._work.beat()
-            await sleep(seconds)
+        lent = False
+        try:
+            while True:
+                holds = condition()
+                if isawaitable(holds):
+                    holds = await holds
+                if holds:
+                    return
+                lent = lent or self._lend()
+                self._work.beat()
+                await sleep(seconds)
+        finally:
+            self._take_back(lent)
+
+    def _lend(self) -> bool:
+        """Lends the worker's place. Of several waits at once, the first one does."""
+        if self._defers or not self._work.begin_deferral():
+            return False
+        self._defers = True
+        return True
+
+    def _take_back(self, lent: bool) -> None:
+        if lent:
+            self._work.end_deferral()
+            self._defers = False
 
     def _left(self) -> float:
         """Seconds until the attempt's deadline."""

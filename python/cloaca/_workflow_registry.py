@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cloaca._builder import WorkflowBuilder
     from cloaca._runner import DefaultRunner
     from cloaca._task_definition import TaskDefinition
+    from cloaca._trigger import TriggerDefinition
     from cloaca._workflow import Workflow
 
 _builder: ContextVar[WorkflowBuilder | None] = ContextVar("cloaca_builder", default=None)
@@ -36,6 +37,8 @@ class WorkflowRegistry:
         # Every function that was ever registered: work that is queued may still name a replaced
         # one.
         self._handlers: list[TaskDefinition] = []
+        self._triggers: list[TriggerDefinition] = []
+        self._trigger_revisions: dict[str, tuple[int, int]] = {}
         self._revision = 0
 
     @property
@@ -121,6 +124,32 @@ class WorkflowRegistry:
                 for (workflow, _), (defined, task) in self._served.items()
                 if defined > revision
             ]
+
+    def has_workflow(self, name: str) -> bool:
+        """Whether this process has defined a workflow."""
+        return name in self._workflows
+
+    def add_trigger(self, trigger: TriggerDefinition) -> None:
+        """Keeps a trigger, in place of an earlier one of its name, and tells the live runners."""
+        with self._lock:
+            self._triggers.append(trigger)
+            self._revision += 1
+            self._trigger_revisions[trigger.name] = (self._revision, len(self._triggers) - 1)
+            runners = list(self._runners)
+        for runner in runners:
+            runner.catch_up(quietly=True)
+
+    def triggers_since(self, revision: int) -> list[tuple[int, TriggerDefinition]]:
+        """The triggers that were defined after a revision, with the numbers of their functions."""
+        with self._lock:
+            found = sorted(
+                entry for entry in self._trigger_revisions.values() if entry[0] > revision
+            )
+            return [(handler, self._triggers[handler]) for _, handler in found]
+
+    def trigger(self, handler: int) -> TriggerDefinition:
+        """The trigger of a function's number."""
+        return self._triggers[handler]
 
     def task(self, handler: int) -> TaskDefinition:
         """The task of a handler's number."""

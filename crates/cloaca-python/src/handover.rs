@@ -44,6 +44,18 @@ pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell
         .on_arrival(Arc::new(move || bell.ring()));
 }
 
+/// Has the supervisor thread told of the polls of a runner's triggers.
+pub fn connect_polls(engine: &EngineHandle, supervision: &Arc<Supervision>) {
+    let polls = engine.queues().polls();
+    let (queue, told) = (Arc::downgrade(polls), Arc::clone(supervision));
+    let ends = engine.poll_ends();
+    polls.on_arrival(Arc::new(move || {
+        for poll in queue.upgrade().iter().flat_map(|queue| queue.take()) {
+            told.push(Event::Poll(poll, ends.clone()));
+        }
+    }));
+}
+
 /// Ends an attempt on this side. What the coordinator must hear of it, and whether the worker goes on.
 fn ended(
     engine: &EngineHandle,
@@ -142,6 +154,13 @@ fn next_after(
         return next_shared(py, engine, shared, worker);
     }
     let queue = engine.queues().of(Executor::Threads);
+    if queue.leave_if_surplus() {
+        if let Some(message) = message {
+            engine.report(message);
+        }
+        supervision.collect(queue);
+        return None;
+    }
     let now = || engine.now();
     let taken = if let Some(taken) = queue.try_take(worker, now()) {
         if let Some(message) = message {
@@ -165,7 +184,7 @@ fn next_after(
     };
     // Taking may have found that more workers are wanted.
     supervision.collect(queue);
-    Some(accept(engine, None, taken))
+    Some(accept(engine, Executor::Threads, None, taken))
 }
 
 fn wait(
@@ -208,7 +227,7 @@ fn next_shared(
         })
     });
     let (seat, taken) = taken?;
-    Some(accept(engine, Some(seat), taken))
+    Some(accept(engine, Executor::Threads, Some(seat), taken))
 }
 
 /// What waits for the event loop, at most `limit`.
@@ -216,14 +235,14 @@ pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     if let Some(shared) = engine.shared_workers() {
         let taken = shared.take_async(LOOP_WORKER, limit).into_iter();
         return taken
-            .map(|(seat, taken)| accept(engine, Some(seat), taken))
+            .map(|(seat, taken)| accept(engine, Executor::Loop, Some(seat), taken))
             .collect();
     }
     let queue = engine.queues().of(Executor::Loop);
     let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
     taken
         .take(limit)
-        .map(|taken| accept(engine, None, taken))
+        .map(|taken| accept(engine, Executor::Loop, None, taken))
         .collect()
 }
 
@@ -241,7 +260,12 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
     named.collect()
 }
 
-fn accept(engine: &EngineHandle, seat: Option<Arc<Seat>>, taken: Taken) -> Work {
+fn accept(
+    engine: &EngineHandle,
+    executor: Executor,
+    seat: Option<Arc<Seat>>,
+    taken: Taken,
+) -> Work {
     if taken.poke {
         report(engine, seat.as_ref(), Some(Message::Poke));
     }
@@ -256,7 +280,7 @@ fn accept(engine: &EngineHandle, seat: Option<Arc<Seat>>, taken: Taken) -> Work 
         };
         report(engine, seat.as_ref(), Some(started));
     }
-    Work::new(taken.work, engine.now(), seat)
+    Work::new(taken.work, engine.now(), seat, engine.deferrals(executor))
 }
 
 /// The Python side of workers that several runners share.

@@ -10,9 +10,11 @@ mod handover;
 mod insight;
 mod inspector;
 mod logs;
+mod poll;
 mod port;
 mod request;
 mod runner;
+mod schedules;
 mod settings;
 mod supervision;
 mod tenants;
@@ -53,8 +55,11 @@ mod _core {
         gate::after_fork_child,
         inspector::{Inspector, schema_state},
         nearest, now_us,
+        poll::Poll,
         port::Port,
         runner::Runner,
+        schedules::Schedules,
+        schedules::cron_preview,
         tenants::DatabaseAdmin,
         tenants::check_tenant,
         work::Work,

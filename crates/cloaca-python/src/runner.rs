@@ -41,15 +41,6 @@ pub struct Runner {
     subscriptions: Subscriptions,
 }
 
-impl Runner {
-    /// Asks for the event loop's thread when the first handler needs it.
-    fn want_loop(&self, wanted: bool) {
-        if wanted && !self.loop_wanted.swap(true, Ordering::AcqRel) {
-            self.supervision.push(Event::LoopWanted);
-        }
-    }
-}
-
 impl Drop for Runner {
     fn drop(&mut self) {
         // A forked child has neither the threads nor a right to the connections: it leaves both alone.
@@ -59,6 +50,25 @@ impl Drop for Runner {
             unsafe {
                 ManuallyDrop::drop(&mut self.engine);
             }
+        }
+    }
+}
+
+impl Runner {
+    /// The engine, for the classes that are views of a runner.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// The process that the runner is of.
+    pub const fn birthplace(&self) -> Birthplace {
+        self.birthplace
+    }
+
+    /// Asks for the event loop's thread, once.
+    pub fn want_loop(&self) {
+        if !self.loop_wanted.swap(true, Ordering::AcqRel) {
+            self.supervision.push(Event::LoopWanted);
         }
     }
 }
@@ -91,6 +101,7 @@ impl Runner {
             EngineHandle::open_in_schema(database_url, schema, options)
         })?;
         handover::connect(&engine, &supervision, bell);
+        handover::connect_polls(&engine, &supervision);
         Ok(Self {
             engine: ManuallyDrop::new(engine),
             birthplace,
@@ -112,6 +123,7 @@ impl Runner {
                 Some(Arc::new(SharedCrew::new(supervision, bell)))
             })
         })?;
+        handover::connect_polls(&engine, &self.supervision);
         Ok(Self {
             engine: ManuallyDrop::new(engine),
             birthplace: self.birthplace,
@@ -151,7 +163,9 @@ impl Runner {
         gate::answer(py, self.birthplace, || {
             self.engine.begin_register(registration)
         })?;
-        self.want_loop(wants_loop);
+        if wants_loop {
+            self.want_loop();
+        }
         Ok(())
     }
 
@@ -165,7 +179,9 @@ impl Runner {
     ) -> PyResult<()> {
         let (service, wants_loop) = request::service(workflow, definition, handler).raise(py)?;
         gate::answer(py, self.birthplace, || self.engine.begin_serve(service))?;
-        self.want_loop(wants_loop);
+        if wants_loop {
+            self.want_loop();
+        }
         Ok(())
     }
 

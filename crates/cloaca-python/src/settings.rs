@@ -30,6 +30,8 @@ pub struct RunnerSettings {
     /// `null` keeps everything.
     retention_us: Option<u64>,
     auto_migrate: bool,
+    enable_cron_scheduling: bool,
+    cron_max_catchup_executions: u32,
 }
 
 impl RunnerSettings {
@@ -66,6 +68,8 @@ impl RunnerSettings {
             db_timeout: Duration::from_micros(self.db_timeout_us),
             db_pool_size: self.db_pool_size,
             retention: self.retention_us.map(Duration::from_micros),
+            enable_cron: self.enable_cron_scheduling,
+            max_catchup: self.cron_max_catchup_executions,
         }
     }
 }

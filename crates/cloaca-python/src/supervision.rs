@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use cloacina::runtime::{Notice, WorkQueue};
+use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::logs::{Field, Record};
+use crate::poll;
 
 /// More log records than this do not wait: the oldest go, and are counted.
 const LOG_CAPACITY: usize = 10_000;
@@ -26,6 +27,8 @@ pub enum Event {
     },
     /// Start the event loop's thread.
     LoopWanted,
+    /// Call a trigger's function.
+    Poll(Poll, PollEnds),
     /// Write to the log.
     Log(Record),
     /// An execution ended that was to be told of.
@@ -54,6 +57,7 @@ impl Event {
                 error,
             } => ("ended", execution, status, ended_at_us, error).into_pyobject(py)?,
             Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
+            Self::Poll(poll, ends) => ("poll", poll::Poll::new(poll, ends)).into_pyobject(py)?,
             Self::Log(record) => {
                 let fields = PyDict::new(py);
                 for (name, value) in record.fields {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{self, Assignment, Callback, Seat};
+use cloacina::runtime::{self, Assignment, Callback, Deferrals, Seat};
 use cloacina::types::{Delta, Failure, Timestamp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,6 +23,7 @@ enum Item {
 pub struct Work {
     item: Item,
     entered: Timestamp,
+    deferrals: Deferrals,
     /// Whose it is, where several runners share the workers.
     seat: Option<Arc<Seat>>,
     context: PyOnceLock<Py<Context>>,
@@ -89,7 +90,12 @@ impl Work {
 
 impl Work {
     /// Work that a thread has in its hands at `entered`, with the interpreter.
-    pub fn new(work: runtime::Work, entered: Timestamp, seat: Option<Arc<Seat>>) -> Self {
+    pub fn new(
+        work: runtime::Work,
+        entered: Timestamp,
+        seat: Option<Arc<Seat>>,
+        deferrals: Deferrals,
+    ) -> Self {
         let item = match work {
             runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
             runtime::Work::Callback(callback) => Item::Callback(callback),
@@ -97,6 +103,7 @@ impl Work {
         Self {
             item,
             entered,
+            deferrals,
             seat,
             context: PyOnceLock::new(),
         }
@@ -207,6 +214,19 @@ impl Work {
         match &self.item {
             Item::Task(_, assignment) => assignment.timeout,
             Item::Callback(_) => None,
+        }
+    }
+
+    /// Lends the worker's slot to others while the task waits; `False` if that is not possible.
+    fn begin_deferral(&self, py: Python<'_>) -> bool {
+        let token = self.task_token();
+        py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
+    }
+
+    /// Takes the slot back; a thread waits for a free one.
+    fn end_deferral(&self, py: Python<'_>) {
+        if let Some(token) = self.task_token() {
+            py.detach(|| self.deferrals.end(token));
         }
     }
 

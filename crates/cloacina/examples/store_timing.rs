@@ -155,6 +155,7 @@ impl Bench {
         let batch = Batch {
             runner: self.runner,
             now: NOW,
+            schedules: vec![],
             submits: submits.iter().map(|record| self.submit(record)).collect(),
             advances: ended
                 .iter()

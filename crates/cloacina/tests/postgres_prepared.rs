@@ -63,6 +63,7 @@ fn a_hundred_claims_and_heartbeats_prepare_two_statements() {
         let batch = Batch {
             runner: id,
             now,
+            schedules: vec![],
             submits: vec![],
             advances: vec![],
             claim,

@@ -122,6 +122,7 @@ fn submit(
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits,
         advances: vec![],
         claim: ClaimRequest::default(),
@@ -143,6 +144,7 @@ fn claim(
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![],
         claim: ClaimRequest {
@@ -202,7 +204,11 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
         "{error:?}"
     );
     let pending = PostgresStore::pending_migrations(&options).unwrap();
-    assert_eq!(pending.first().unwrap(), "00000000000001");
+    assert_eq!(
+        pending.first().map(String::as_str),
+        Some("00000000000001"),
+        "{pending:?}"
+    );
     assert_eq!(PostgresStore::schema_version(&options).unwrap(), None);
     options.auto_migrate = true;
     drop(PostgresStore::open(&options).unwrap());

@@ -128,6 +128,7 @@ fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
     let batch = Batch {
         runner: RunnerId::generate(),
         now: NOW,
+        schedules: vec![],
         submits,
         advances: vec![],
         claim: ClaimRequest::default(),
@@ -154,6 +155,7 @@ fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
             .commit(&Batch {
                 runner,
                 now: NOW,
+                schedules: vec![],
                 submits: vec![],
                 advances: vec![],
                 claim,
@@ -402,6 +404,7 @@ fn what_one_store_commits_the_other_sees() {
     let batch = Batch {
         runner: RunnerId::generate(),
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![advance],
         claim: ClaimRequest::default(),
@@ -454,6 +457,7 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
     two.commit(&Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![],
         claim,
@@ -535,6 +539,7 @@ fn looking_for_work_in_vain_needs_no_lock() {
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![],
         claim,

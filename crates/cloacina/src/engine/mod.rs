@@ -1,12 +1,14 @@
 //! The decisions: (state of an execution, event, now) → changes. Pure: no IO, no clock, no randomness of its own.
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
-//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`). Why an execution does not
-//! move is told by `explain`.
+//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`), fire
+//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`). Why an execution does not move is
+//! told by `explain`.
 
 mod changes;
 mod compare;
 mod control;
+pub mod cron;
 mod execution;
 mod explain;
 mod finish;
@@ -14,6 +16,8 @@ mod readiness;
 mod recovery;
 mod retry;
 mod rule;
+pub mod schedule;
+pub mod trigger;
 mod view;
 
 pub use changes::Changes;

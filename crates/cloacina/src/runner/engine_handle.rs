@@ -12,9 +12,9 @@ use super::Inspector;
 use super::family::Family;
 use super::inspector::unknown_execution;
 use crate::runtime::{
-    Answer, Control, Coordinator, Driver, Ended, Executor, Mailbox, Message, Metrics, Parts,
-    Registration, Reply, RunnerConfig, Service, Stepper, SubmitRequest, Subscription,
-    TokioExecutor, Waiters, WorkQueue, WorkQueues,
+    Answer, Control, Coordinator, Deferrals, Driver, Ended, Executor, Mailbox, Message, Metrics,
+    Parts, PollEnds, Registration, Reply, RunnerConfig, Service, Stepper, SubmitRequest,
+    Subscription, TokioExecutor, Waiters, WorkQueue, WorkQueues,
 };
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, PostgresStore};
@@ -62,7 +62,7 @@ pub struct Page {
 
 /// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
 pub struct EngineHandle {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     parts: Parts,
     config: RunnerConfig,
     driver: Mutex<Driver>,
@@ -217,6 +217,17 @@ impl EngineHandle {
     /// The queues from which workers take.
     pub const fn queues(&self) -> &WorkQueues {
         &self.parts.queues
+    }
+
+    /// The way to say how polls of this runner's triggers ended.
+    pub fn poll_ends(&self) -> PollEnds {
+        PollEnds::new(Arc::clone(&self.parts.mailbox))
+    }
+
+    /// How tasks of an executor lend their slots while they wait (semantics G2).
+    pub fn deferrals(&self, executor: Executor) -> Deferrals {
+        let queue = Arc::clone(self.parts.queues.of(executor));
+        Deferrals::new(executor, queue, Arc::clone(&self.parts.mailbox))
     }
 
     /// The executor of Rust tasks.
@@ -457,11 +468,14 @@ impl EngineHandle {
         self.tasks.shutdown();
     }
 
-    fn give_up(&self) -> Timestamp {
+    pub(super) fn give_up(&self) -> Timestamp {
         self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
 
-    fn ask<T: Send + 'static>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Answer<T> {
         let (answer, reply) = Answer::new();
         // Nobody reads a message that came too late: dropping it answers.
         drop(self.parts.mailbox.send(message(reply)));
@@ -529,11 +543,11 @@ fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<
     }
 }
 
-fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
+pub(super) fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
     answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
         .with_hint("start a new DefaultRunner")
 }

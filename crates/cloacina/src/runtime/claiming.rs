@@ -9,6 +9,7 @@ use super::Message;
 use super::backlog::Place;
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Touched};
+use super::scheduling::Scheduled;
 use super::submitting::{micros, trace_of};
 use super::work::{Assignment, Callback, Executor};
 use crate::engine::{Finish, Outcome};
@@ -81,7 +82,7 @@ impl Coordinator {
             && held == claim
         {
             self.in_flight.remove(&(id, ordinal));
-            self.backlogs[executor.index()].freed();
+            self.free_slot(id, ordinal, executor);
             if let Some(cached) = self.cache.get_mut(id) {
                 cached.in_flight = cached.in_flight.saturating_sub(1);
             }
@@ -101,13 +102,19 @@ impl Coordinator {
         }
         let (executors, claim) = self.claim_request();
         let (submits, advances) = draft.rows(&self.cache);
-        if submits.is_empty() && advances.is_empty() && claim.classes.is_empty() {
+        let schedules = draft.schedule_rows();
+        if submits.is_empty()
+            && advances.is_empty()
+            && schedules.is_empty()
+            && claim.classes.is_empty()
+        {
             answer(draft.submissions, &[]);
             return Ok(());
         }
         let batch = Batch {
             runner: self.runner,
             now,
+            schedules,
             submits,
             advances,
             claim,
@@ -150,6 +157,10 @@ impl Coordinator {
     /// Nothing is known to be written: forgets the decisions and gives back the messages that led to them.
     fn undo(&mut self, draft: Draft) -> Vec<Message> {
         let mut messages = Vec::new();
+        if !draft.schedules.is_empty() {
+            self.scheduling.look_now();
+        }
+        messages.extend(draft.schedules.into_iter().filter_map(Scheduled::again));
         for submission in draft.submissions {
             let requests = submission
                 .ids
@@ -264,6 +275,7 @@ impl Coordinator {
                 is_short,
             );
         }
+        self.settle_schedules(draft.schedules, &committed.schedules, now);
         answer(draft.submissions, &duplicates);
     }
 

@@ -35,8 +35,12 @@ pub struct RunnerConfig {
     pub db_timeout: Duration,
     /// Connections to the database.
     pub db_pool_size: usize,
-    /// Ended executions older than this are deleted. `None` keeps all.
+    /// Ended executions older than this are deleted, and ticks. `None` keeps all.
     pub retention: Option<Duration>,
+    /// Whether this runner fires schedules.
+    pub enable_cron: bool,
+    /// Missed ticks that are made up for at most, where a schedule does not say.
+    pub max_catchup: u32,
 }
 
 impl Default for RunnerConfig {
@@ -57,6 +61,8 @@ impl Default for RunnerConfig {
             db_timeout: Duration::from_secs(30),
             db_pool_size: 10,
             retention: Some(Duration::from_hours(30 * 24)),
+            enable_cron: true,
+            max_catchup: 100,
         }
     }
 }

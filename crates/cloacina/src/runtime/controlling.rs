@@ -27,7 +27,7 @@ impl Coordinator {
             .is_some_and(|(held, _)| *held == claim);
         if was_mine {
             self.in_flight.remove(&(id, task));
-            self.backlogs[executor.index()].freed();
+            self.free_slot(id, task, executor);
             if !matches!(finish.outcome, Outcome::Released) {
                 self.backlogs[executor.index()].ran(ran);
             }

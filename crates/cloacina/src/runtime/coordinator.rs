@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::backlog::Backlog;
 use super::cache::Cache;
@@ -12,6 +12,7 @@ use super::insight_book::InsightBook;
 use super::liveness::Liveness;
 use super::metrics::Metrics;
 use super::registry::Registry;
+use super::scheduling::Scheduling;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
 use super::work::{Executor, WorkQueues};
@@ -46,10 +47,13 @@ pub struct Coordinator {
     pub(super) runner: RunnerId,
     pub(super) liveness: Liveness,
     pub(super) registry: Registry,
+    pub(super) scheduling: Scheduling,
     pub(super) cache: Cache,
     pub(super) backlogs: [Backlog; 3],
     /// What this process has claimed and not finished.
     pub(super) in_flight: FxHashMap<(ExecutionId, Ordinal), (Claim, Executor)>,
+    /// Those of them that lend their slot while they wait.
+    pub(super) lent: FxHashSet<(ExecutionId, Ordinal)>,
     pub(super) deadlines: BTreeSet<(Timestamp, ExecutionId)>,
     /// When the next waiting task becomes due, as far as known.
     pub(super) next_due: Option<Timestamp>,
@@ -86,6 +90,7 @@ impl Coordinator {
             Backlog::new(config.max_concurrent_async_tasks),
             Backlog::new(config.max_concurrent_async_tasks),
         ];
+        let started_at = clock.now();
         let mut coordinator = Self {
             store,
             clock,
@@ -96,9 +101,11 @@ impl Coordinator {
             runner: RunnerId::generate(),
             liveness: Liveness::default(),
             registry: Registry::default(),
+            scheduling: Scheduling::new(started_at),
             cache: Cache::default(),
             backlogs,
             in_flight: FxHashMap::default(),
+            lent: FxHashSet::default(),
             deadlines: BTreeSet::new(),
             next_due: None,
             again: Vec::new(),
@@ -182,12 +189,13 @@ impl Coordinator {
             self.handle(message, &mut draft, now);
         }
         let rescued = self.rescue(&mut draft, now);
+        let fired = self.fire_due(&mut draft, now);
         self.claim_direct(&mut draft, now);
         self.commit(draft, now)?;
         self.continue_stop(now);
         match self.trouble.take() {
             Some(error) => Err((error, Vec::new())),
-            None => rescued.map_err(|error| (error, Vec::new())),
+            None => rescued.and(fired).map_err(|error| (error, Vec::new())),
         }
     }
 
@@ -294,6 +302,24 @@ impl Coordinator {
                 reply,
             } => self.register(registration, reply, now),
             Message::Serve { service, reply } => self.serve(service, reply, now),
+            Message::RegisterTrigger {
+                trigger,
+                handler,
+                reply,
+            } => self.register_trigger(trigger, handler, reply, now),
+            Message::Polled { token, outcome } => self.polled(token, outcome, draft, now),
+            Message::RunNow {
+                schedule,
+                give_up,
+                reply,
+            } => self.run_now(schedule, give_up, reply, draft, now),
+            Message::Deferred {
+                execution,
+                task,
+                claim,
+                lent,
+            } => self.note_deferral(execution, task, claim, lent),
+            Message::Rescheduled => self.scheduling.look_now(),
             Message::Stop { grace, reply } => self.stop(grace, reply, now),
             Message::Watch => self.liveness.look_now(),
             Message::Poke => {}
@@ -348,6 +374,8 @@ impl Coordinator {
                 Message::Register { reply, .. } | Message::Serve { reply, .. } if !passes => {
                     reply(Err(error()));
                 }
+                Message::RunNow { give_up, reply, .. } if over(give_up) => reply(Err(error())),
+                Message::RegisterTrigger { reply, .. } if !passes => reply(Err(error())),
                 // Stopping must not wait for a database that may never answer.
                 Message::Stop { grace, reply } => self.stop(grace, reply, now),
                 other => self.again.push(other),
@@ -380,7 +408,9 @@ impl Coordinator {
             .iter()
             .filter_map(|executor| self.queues.of(*executor).first_deadline());
         let due = self.next_due.filter(|_| self.stopping.is_none());
+        let schedules = self.scheduling.next_wake(self.config.enable_cron);
         first_deadlines
+            .chain(schedules.filter(|_| self.stopping.is_none()))
             .chain(due)
             .chain(self.attend_at)
             .chain(self.deadlines.first().map(|(deadline, _)| *deadline))

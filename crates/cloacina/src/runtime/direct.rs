@@ -58,6 +58,7 @@ pub fn control_directly(
             now,
             submits,
             advances,
+            schedules: Vec::new(),
             claim: ClaimRequest::default(),
         })?;
         if committed.advances.first() == Some(&true) {

@@ -4,10 +4,13 @@ use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
 use super::cache::Cache;
+use super::scheduling::Scheduled;
 use super::{Control, Message, Reply};
 use crate::engine::{Changes, Execution};
-use crate::store::{Advance, QueueId, Submit, TaskWrite};
-use crate::types::{Claim, ExecutionId, ExecutionStatus, Ordinal, TaskStatus, Timestamp};
+use crate::store::{Advance, QueueId, ScheduleWrite, Submit, TaskWrite};
+use crate::types::{
+    Claim, ExecutionId, ExecutionStatus, Ordinal, ScheduleId, TaskStatus, Timestamp,
+};
 
 /// One execution's part of the draft.
 #[derive(Default)]
@@ -36,6 +39,7 @@ pub(super) struct Submission {
 pub(super) struct Draft {
     pub(super) submissions: Vec<Submission>,
     pub(super) touched: IndexMap<ExecutionId, Touched, FxBuildHasher>,
+    pub(super) schedules: Vec<Scheduled>,
     /// Tasks claimed in this step without a claim query, in the order to hand them out.
     pub(super) claimed: Vec<(ExecutionId, Ordinal, Claim)>,
 }
@@ -80,6 +84,29 @@ impl Draft {
             }
         }
         (submits, advances)
+    }
+
+    /// Whether a schedule is changed already: it can be changed once in a step.
+    pub(super) fn has_schedule(&self, id: ScheduleId) -> bool {
+        self.schedules.iter().any(|change| change.record.id == id)
+    }
+
+    /// The changes of schedules, as the store takes them.
+    pub(super) fn schedule_rows<'a>(&'a self) -> Vec<ScheduleWrite<'a>> {
+        let write = |change: &'a Scheduled| {
+            let Scheduled {
+                record,
+                expected,
+                ticks,
+                ..
+            } = change;
+            ScheduleWrite {
+                record,
+                expected: *expected,
+                ticks,
+            }
+        };
+        self.schedules.iter().map(write).collect()
     }
 }
 

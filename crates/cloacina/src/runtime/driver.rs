@@ -156,6 +156,8 @@ impl Stepper {
                 Message::Register { reply, .. } | Message::Serve { reply, .. } => {
                     reply(Err(error.clone()));
                 }
+                Message::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
+                Message::RunNow { reply, .. } => reply(Err(error.clone())),
                 Message::Stop { reply, .. } => reply(Ok(())),
                 _ => {}
             }

@@ -189,10 +189,9 @@ impl Coordinator {
             drop(queue.take_waiting());
             queue.abandon();
         }
-        for (_, executor) in self.in_flight.values() {
-            self.backlogs[executor.index()].freed();
+        for ((id, task), (_, executor)) in std::mem::take(&mut self.in_flight) {
+            self.free_slot(id, task, executor);
         }
-        self.in_flight.clear();
         self.cache.clear();
         for backlog in &mut self.backlogs {
             backlog.look_again();
@@ -230,6 +229,7 @@ impl Coordinator {
                 backlog.look_again();
             }
             self.read_definitions()?;
+            self.scheduling.others_wrote(now);
             let due = self.store.overdue(now)?;
             self.deadlines
                 .extend(due.executions.into_iter().map(|id| (now, id)));

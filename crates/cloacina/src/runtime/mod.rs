@@ -9,6 +9,7 @@ mod claiming;
 mod config;
 mod controlling;
 mod coordinator;
+mod deferral;
 mod direct;
 mod draft;
 mod driver;
@@ -16,8 +17,11 @@ mod insight_book;
 mod liveness;
 mod mailbox;
 mod metrics;
+mod poll;
 pub(crate) mod process;
 mod registry;
+pub mod schedule_rows;
+mod scheduling;
 mod shared_workers;
 mod shutdown;
 mod stall;
@@ -28,6 +32,7 @@ mod work;
 
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
+pub use deferral::Deferrals;
 pub use direct::control_directly;
 pub use driver::{Driver, Parts, Stepper};
 pub use insight_book::InsightBook;
@@ -36,6 +41,7 @@ pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
     WorkflowCounters,
 };
+pub use poll::{Poll, PollEnds, PollQueue, PollToken};
 pub use registry::{Handler, Registration, Service};
 pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use stall::Pulse;
@@ -49,7 +55,10 @@ pub use work::{
 pub use submitting::SubmitRequest;
 
 use crate::engine::Finish;
-use crate::types::{Claim, Error, ExecutionId, ExecutionStatus, Micros, Ordinal, Timestamp};
+use crate::engine::trigger::{NewTrigger, PollOutcome};
+use crate::types::{
+    Claim, Error, ExecutionId, ExecutionStatus, Micros, Ordinal, ScheduleId, Timestamp,
+};
 
 /// What callers, workers and timers tell the coordinator.
 pub enum Message {
@@ -125,6 +134,44 @@ pub enum Message {
         /// Answered once the handlers were held against the stored definition, where there is one.
         reply: Reply<()>,
     },
+    /// The program has a trigger's function.
+    RegisterTrigger {
+        /// What the trigger is to do.
+        trigger: NewTrigger,
+        /// The program's number of the function.
+        handler: u64,
+        /// Answered once the trigger is stored.
+        reply: Reply<ScheduleId>,
+    },
+    /// A trigger's function has ended.
+    Polled {
+        /// Which poll.
+        token: PollToken,
+        /// What it said.
+        outcome: PollOutcome,
+    },
+    /// A task lends its worker's slot while it waits, or has it back.
+    Deferred {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// Under which claim.
+        claim: Claim,
+        /// Lent, or back.
+        lent: bool,
+    },
+    /// Fire a schedule once, now.
+    RunNow {
+        /// Which.
+        schedule: ScheduleId,
+        /// When the caller stops waiting for the database.
+        give_up: Timestamp,
+        /// The execution, once it is durable.
+        reply: Reply<ExecutionId>,
+    },
+    /// This process changed schedules.
+    Rescheduled,
     /// Somebody waits for an execution that may end in another process.
     Watch,
     /// Look at the timers again: one moved closer.

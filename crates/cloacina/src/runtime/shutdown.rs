@@ -96,6 +96,9 @@ impl Coordinator {
 
     fn end(&mut self, given_up: bool) {
         self.finished = true;
+        if !given_up {
+            self.give_up_polls(self.clock.now());
+        }
         if given_up {
             tracing::warn!(
                 "shut down without the database: another runner takes the open tasks when the lease ends"

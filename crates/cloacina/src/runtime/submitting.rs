@@ -51,43 +51,54 @@ impl Coordinator {
         {
             return reply(Err(self.unknown_workflow(&unknown.workflow)));
         }
-        let default_timeout = self.config.workflow_timeout.map(micros);
         let mut ids = Vec::with_capacity(requests.len());
         for request in requests {
             ids.push(request.id);
             if self.cache.contains(request.id) {
                 continue; // stored by an earlier try whose answer got lost
             }
-            let Some((definition, workflow)) = self.registry.latest(&request.workflow) else {
-                continue;
-            };
-            let new = NewExecution {
-                id: request.id,
-                definition,
-                input: request.input,
-                key: request.key,
-                priority: request.priority,
-                start_at: request.start_at.filter(|at| *at > now),
-                timeout: request.timeout.or(default_timeout),
-            };
-            let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, now);
-            changes
-                .history
-                .extend(request.trace.and_then(|trace| traced(&trace, now)));
-            self.cache.insert(execution, 0);
-            draft.touched.insert(
-                request.id,
-                Touched {
-                    changes,
-                    ..Touched::default()
-                },
-            );
+            self.draft_execution(request, draft, now);
         }
         draft.submissions.push(Submission {
             ids,
             give_up,
             reply,
         });
+    }
+
+    /// Puts a new execution into the draft; `false`: its workflow is not known.
+    pub(super) fn draft_execution(
+        &mut self,
+        request: SubmitRequest,
+        draft: &mut Draft,
+        now: Timestamp,
+    ) -> bool {
+        let default_timeout = self.config.workflow_timeout.map(micros);
+        let Some((definition, workflow)) = self.registry.latest(&request.workflow) else {
+            return false;
+        };
+        let new = NewExecution {
+            id: request.id,
+            definition,
+            input: request.input,
+            key: request.key,
+            priority: request.priority,
+            start_at: request.start_at.filter(|at| *at > now),
+            timeout: request.timeout.or(default_timeout),
+        };
+        let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, now);
+        changes
+            .history
+            .extend(request.trace.and_then(|trace| traced(&trace, now)));
+        self.cache.insert(execution, 0);
+        draft.touched.insert(
+            request.id,
+            Touched {
+                changes,
+                ..Touched::default()
+            },
+        );
+        true
     }
 
     fn unknown_workflow(&self, name: &str) -> Error {

@@ -11,6 +11,7 @@ use super::stall::Pulse;
 use crate::types::sync::{Condvar, Mutex};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::poll::PollQueue;
 use crate::types::{Claim, Context, ExecutionId, Micros, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 
@@ -147,6 +148,8 @@ pub struct Running {
     pub deadline: Option<Timestamp>,
     /// By whom.
     pub worker: WorkerId,
+    /// Its slot is lent to others while it waits.
+    pub(super) deferred: bool,
     cancelled: Arc<AtomicBool>,
     pub(super) pulse: Arc<Pulse>,
 }
@@ -158,10 +161,14 @@ type Place = (Reverse<i16>, ExecutionId, Ordinal);
     reason = "facts of a queue, each on its own"
 )]
 #[derive(Default)]
-struct Inner {
+pub(super) struct Inner {
     waiting: BTreeMap<Place, Assignment>,
     callbacks: VecDeque<Callback>,
-    running: FxHashMap<WorkToken, Running>,
+    pub(super) running: FxHashMap<WorkToken, Running>,
+    /// How many of these have lent their slot.
+    pub(super) deferred: usize,
+    /// Workers that want their slot back.
+    pub(super) regaining: usize,
     /// Attempts whose worker lost its slot to another one.
     replaced: FxHashSet<WorkToken>,
     notices: VecDeque<Notice>,
@@ -179,18 +186,40 @@ struct Inner {
     /// The same at the last look of `attend`.
     attended: u64,
     /// Workers that have their slot, those that were asked for included.
-    workers: usize,
-    max_workers: usize,
+    pub(super) workers: usize,
+    pub(super) max_workers: usize,
     /// Workers take in turn with those of other queues, and `SharedWorkers` wakes them.
-    shared: bool,
+    pub(super) shared: bool,
     closed: bool,
+}
+
+impl Inner {
+    /// Attempts that occupy a slot.
+    pub(super) fn busy(&self) -> usize {
+        self.running.len() - self.deferred
+    }
+
+    /// Whether slots were lent, and no more work may be taken for now: who wants one back goes first.
+    fn is_full(&self) -> bool {
+        self.max_workers > 0 && self.busy() + self.regaining >= self.max_workers
+    }
+
+    fn remove_running(&mut self, token: WorkToken) -> Option<Running> {
+        let running = self.running.remove(&token)?;
+        self.deferred -= usize::from(running.deferred);
+        Some(running)
+    }
 }
 
 /// The queue between the coordinator and the workers of one executor.
 pub struct WorkQueue {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     available: Condvar,
     noticed: Condvar,
+    /// A slot was given back, or an attempt taken away.
+    pub(super) regained: Condvar,
+    /// There may be more workers than allowed, because some have lent their slots and have them back.
+    pub(super) surplus: AtomicBool,
     next_token: AtomicU64,
     /// Earliest deadline among the running; the coordinator sleeps no longer.
     first_deadline: Mutex<Option<Timestamp>>,
@@ -204,6 +233,8 @@ impl Default for WorkQueue {
             inner: Mutex::default(),
             available: Condvar::new(),
             noticed: Condvar::new(),
+            regained: Condvar::new(),
+            surplus: AtomicBool::new(false),
             next_token: AtomicU64::new(1),
             first_deadline: Mutex::new(None),
             on_arrival: Mutex::new(None),
@@ -233,6 +264,7 @@ impl WorkQueue {
         inner.max_workers = 0;
         inner.spared = false;
         self.available.notify_all();
+        self.regained.notify_all();
         std::mem::take(&mut inner.workers)
     }
 
@@ -337,6 +369,9 @@ impl WorkQueue {
                 poke: false,
             });
         }
+        if inner.is_full() {
+            return None;
+        }
         let (_, assignment) = inner.waiting.pop_first()?;
         inner.taken += 1;
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
@@ -351,6 +386,7 @@ impl WorkQueue {
                 started_at: now,
                 deadline,
                 worker,
+                deferred: false,
                 cancelled: Arc::clone(&assignment.cancelled),
                 pulse: Arc::clone(&assignment.pulse),
             },
@@ -370,14 +406,14 @@ impl WorkQueue {
         })
     }
 
-    fn wake_one(&self, inner: &mut Inner) {
+    pub(super) fn wake_one(&self, inner: &mut Inner) {
         if inner.shared {
             return;
         }
         if inner.waiting.is_empty() && inner.callbacks.is_empty() || inner.coming > 0 {
             return;
         }
-        if inner.is_short && inner.running.len() + inner.woken > 0 {
+        if inner.is_short && inner.busy() + inner.woken > 0 {
             inner.spared = true;
         } else if inner.idle_workers > inner.woken {
             inner.woken += 1;
@@ -392,10 +428,22 @@ impl WorkQueue {
     /// Ends an attempt on its worker's side.
     pub fn complete(&self, token: WorkToken) -> Completion {
         let mut inner = self.inner.lock();
-        match inner.running.remove(&token) {
-            Some(running) => Completion::Accepted(running),
+        match inner.remove_running(token) {
+            Some(running) => {
+                self.after_lending(&mut inner);
+                Completion::Accepted(running)
+            }
             None if inner.replaced.remove(&token) => Completion::Replaced,
             None => Completion::Dropped,
+        }
+    }
+
+    /// Where slots were lent, a free one has more to be told of than the worker that frees it.
+    fn after_lending(&self, inner: &mut Inner) {
+        if inner.regaining > 0 {
+            self.regained.notify_one();
+        } else if inner.workers > inner.max_workers {
+            self.wake_one(inner);
         }
     }
 
@@ -428,17 +476,20 @@ impl WorkQueue {
             .collect();
         let mut taken = Vec::with_capacity(tokens.len());
         for token in tokens {
-            if let Some(running) = inner.running.remove(&token) {
+            if let Some(running) = inner.remove_running(token) {
                 inner.notices.push_back(Notice::Overrun {
                     worker: running.worker,
                     token,
                 });
                 inner.replaced.insert(token);
-                inner.workers = inner.workers.saturating_sub(1);
+                if !running.deferred {
+                    inner.workers = inner.workers.saturating_sub(1);
+                }
                 taken.push(running);
             }
         }
         self.wake_one(&mut inner);
+        self.regained.notify_all();
         *self.first_deadline.lock() = inner
             .running
             .values()
@@ -494,6 +545,10 @@ impl WorkQueue {
     pub fn abandon(&self) -> Vec<Running> {
         let mut inner = self.inner.lock();
         let abandoned: Vec<(WorkToken, Running)> = inner.running.drain().collect();
+        let lent = std::mem::take(&mut inner.deferred);
+        inner.workers += lent;
+        self.surplus.fetch_or(lent > 0, Ordering::AcqRel);
+        self.regained.notify_all();
         for (token, running) in &abandoned {
             running.cancelled.store(true, Ordering::Release);
             inner.notices.push_back(Notice::Cancelled {
@@ -535,7 +590,7 @@ impl WorkQueue {
         self.inner.lock().closed
     }
 
-    fn call_hook(&self) {
+    pub(super) fn call_hook(&self) {
         let hook = self.on_arrival.lock().clone();
         if let Some(hook) = hook {
             hook();
@@ -556,6 +611,7 @@ impl Drop for Coming<'_> {
 #[derive(Clone, Default)]
 pub struct WorkQueues {
     queues: [Arc<WorkQueue>; 3],
+    polls: Arc<PollQueue>,
 }
 
 impl WorkQueues {
@@ -568,6 +624,7 @@ impl WorkQueues {
             })
         };
         Self {
+            polls: Arc::default(),
             queues: [queue(), queue(), queue()],
         }
     }
@@ -575,5 +632,10 @@ impl WorkQueues {
     /// The queue of an executor.
     pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
         &self.queues[executor.index()]
+    }
+
+    /// The polls of triggers.
+    pub fn polls(&self) -> &Arc<PollQueue> {
+        &self.polls
     }
 }

@@ -13,6 +13,7 @@ pub mod memory;
 mod placeholder;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod schedule;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
@@ -20,6 +21,7 @@ mod verbs;
 
 pub use error::StoreError;
 pub use insight::{Health, Insight};
+pub use schedule::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};
 pub use verbs::{
     Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, ListQuery, QueueId,
@@ -29,7 +31,8 @@ pub use verbs::{
 use std::sync::Arc;
 
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
+    ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -53,7 +56,7 @@ pub trait Store: Insight + Send + Sync {
     /// The definitions with an id above `after`, oldest first; the last one of a name is its latest.
     fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError>;
 
-    /// Applies a batch in one durable transaction: submissions, advances, then claims.
+    /// Applies a batch in one durable transaction: schedules, submissions, advances, then claims.
     ///
     /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError>;
@@ -133,5 +136,44 @@ pub trait Store: Insight + Send + Sync {
     }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
+    /// Ticks that were due before it go too, as many at most.
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Adds a schedule, or changes the one whose stored revision is `expected`.
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError>;
+
+    /// A schedule by its id, also a deleted one.
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError>;
+
+    /// The schedule of an identity that is not deleted.
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError>;
+
+    /// Schedules that are not deleted, oldest first.
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError>;
+
+    /// The schedules that have to be looked at now, and when the next one has to be: by index, however many there are.
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError>;
+
+    /// The history of a schedule, newest first, also of a deleted one.
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError>;
+
+    /// How many ticks of a kind were due since a time, by what became of them.
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError>;
 }

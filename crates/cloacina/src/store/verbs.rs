@@ -1,5 +1,6 @@
 //! Parameters and answers of the store's verbs.
 
+use super::ScheduleWrite;
 use crate::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
     RunnerId, Timestamp,
@@ -39,6 +40,8 @@ pub struct Batch<'a> {
     pub runner: RunnerId,
     /// The instant of the decisions.
     pub now: Timestamp,
+    /// Changes of schedules, with the ticks that submissions of this batch come from.
+    pub schedules: Vec<ScheduleWrite<'a>>,
     /// New executions.
     pub submits: Vec<Submit<'a>>,
     /// Changes of existing executions.
@@ -133,7 +136,9 @@ pub enum SubmitVerdict {
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// One per submission, in order.
+    /// One per schedule, in order: whether it was applied. If not, somebody else dealt with its ticks.
+    pub schedules: Vec<bool>,
+    /// One per submission, in order. One that was dropped with its tick is a duplicate of itself.
     pub submits: Vec<SubmitVerdict>,
     /// One per advance, in order: whether it was applied. If not, the execution had changed: load, decide again.
     pub advances: Vec<bool>,

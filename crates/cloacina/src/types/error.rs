@@ -13,6 +13,10 @@ pub enum ErrorCode {
     TaskInvalid,
     /// A context or a value in it is not JSON.
     ContextInvalid,
+    /// A schedule or a trigger is not valid.
+    ScheduleInvalid,
+    /// No schedule has this id, or no trigger this name.
+    ScheduleNotFound,
     /// A setting or an argument is not valid.
     Configuration,
     /// A database URL cannot be read.
@@ -42,6 +46,8 @@ impl ErrorCode {
         Self::WorkflowNotFound,
         Self::TaskInvalid,
         Self::ContextInvalid,
+        Self::ScheduleInvalid,
+        Self::ScheduleNotFound,
         Self::Configuration,
         Self::UrlInvalid,
         Self::Connection,
@@ -62,6 +68,8 @@ impl ErrorCode {
             Self::WorkflowNotFound => "workflow_not_found",
             Self::TaskInvalid => "task_invalid",
             Self::ContextInvalid => "context_invalid",
+            Self::ScheduleInvalid => "schedule_invalid",
+            Self::ScheduleNotFound => "schedule_not_found",
             Self::Configuration => "configuration",
             Self::UrlInvalid => "url_invalid",
             Self::Connection => "connection",

@@ -75,6 +75,10 @@ uuid_id! {
     /// Identifies one runner from its start to its end; half of the fence `(runner_id, attempt)`.
     RunnerId
 }
+uuid_id! {
+    /// Identifies a schedule or a trigger.
+    ScheduleId
+}
 
 /// Identifies one stored version of a workflow's definition inside one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

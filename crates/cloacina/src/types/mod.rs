@@ -13,6 +13,7 @@ mod overlay;
 mod policy;
 mod presence;
 mod record;
+mod schedule;
 mod state;
 pub mod sync;
 mod tenant;
@@ -22,7 +23,7 @@ pub use context::{Context, Delta};
 pub use error::{Error, ErrorCode, nearest};
 pub use failure::{Failure, FailureKind};
 pub use history::{HistoryEvent, HistoryKind};
-pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId};
+pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId, ScheduleId};
 pub use insight::{LogChunk, LogLine, Progress};
 pub use json::{Json, JsonError, JsonShape};
 pub use merge::merge_values;
@@ -30,6 +31,10 @@ pub use overlay::Overlay;
 pub use policy::{Backoff, RetryCondition, RetryPolicy};
 pub use presence::{Offer, Presence};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
+pub use schedule::{
+    Catchup, Overlap, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome,
+    TickRecord,
+};
 pub use state::{ExecutionStatus, TaskStatus};
 pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};
 pub use time::{Clock, Micros, SystemClock, Timestamp};

@@ -11,4 +11,5 @@ mod flow;
 mod leading;
 mod presence;
 mod recovery;
+mod schedules;
 mod support;

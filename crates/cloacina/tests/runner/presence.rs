@@ -105,6 +105,7 @@ fn far_away(
     let batch = Batch {
         runner,
         now,
+        schedules: vec![],
         submits: vec![Submit {
             record: &record,
             workflow: "w",

@@ -465,6 +465,7 @@ pub fn concurrent_claimers_never_get_the_same_task(subject: Subject) {
                     let batch = Batch {
                         runner,
                         now: NOW,
+                        schedules: vec![],
                         submits: vec![],
                         advances: vec![],
                         claim,

@@ -285,6 +285,7 @@ impl Pair {
         let make = || Batch {
             runner,
             now: self.now,
+            schedules: vec![],
             submits: new
                 .iter()
                 .map(|(record, workflow, tasks)| Submit {

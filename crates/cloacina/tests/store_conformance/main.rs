@@ -22,6 +22,7 @@ mod insight;
 mod listing;
 mod round_trip;
 mod runner;
+mod schedule;
 mod world;
 mod writing;
 
@@ -114,6 +115,21 @@ macro_rules! conformance {
                 the_backlog_is_counted_up_to_its_limit
                 pruning_takes_progress_and_logs_along
                 a_sound_database_has_no_problems
+            }
+            schedule {
+                a_schedule_comes_back_whole
+                an_identity_is_taken_once_and_free_after_a_deletion
+                a_stale_change_of_a_schedule_is_refused
+                due_schedules_come_earliest_first_with_the_next_one
+                due_triggers_are_those_that_are_named
+                schedules_are_listed_by_kind_oldest_first
+                a_tick_submits_its_execution_and_is_in_the_history
+                a_stale_schedule_drops_its_submissions_and_nothing_else
+                a_tick_that_is_there_drops_its_submission_and_nothing_else
+                a_queued_tick_fires_later
+                a_refused_batch_changes_no_schedule
+                ticks_are_counted_by_outcome_and_pruned
+                concurrent_runners_fire_a_tick_once
             }
             listing {
                 newest_first_page_by_page

@@ -170,6 +170,7 @@ impl World {
         Batch {
             runner: self.runner,
             now: NOW,
+            schedules: vec![],
             submits: Vec::new(),
             advances: Vec::new(),
             claim: ClaimRequest::default(),

@@ -1,16 +1,20 @@
 //! A batch on the tables: all of it, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::claim;
+use super::schedule;
 use super::table::{Row, Tables};
 use crate::store::{
     Advance, Batch, Committed, QueueId, StoreError, Submit, SubmitVerdict, TaskWrite,
 };
-use crate::types::{ExecutionId, ExecutionRecord, Ordinal, TaskRecord, TaskStatus};
+use crate::types::{
+    ExecutionId, ExecutionRecord, Ordinal, ScheduleId, ScheduleRecord, TaskRecord, TaskStatus,
+    TickRecord, Timestamp,
+};
 
 /// How to take back one step of a batch.
-enum Undo {
+pub(super) enum Undo {
     Submit(ExecutionId),
     /// The record before, without its tasks.
     Advance(Box<ExecutionRecord>, usize),
@@ -20,6 +24,9 @@ enum Undo {
         Box<TaskRecord>,
         Option<(QueueId, i16)>,
     ),
+    /// As it was before.
+    Schedule(Box<ScheduleRecord>),
+    Tick((ScheduleId, Timestamp), Option<TickRecord>),
 }
 
 pub(super) fn commit(tables: &mut Tables, batch: &Batch) -> Result<Committed, StoreError> {
@@ -84,7 +91,17 @@ fn apply(
     committed: &mut Committed,
     undo: &mut Vec<Undo>,
 ) -> Result<(), StoreError> {
+    let mut dropped = HashSet::new();
+    for write in &batch.schedules {
+        let applied = schedule::apply(tables, write, batch.now, &mut dropped, undo);
+        committed.schedules.push(applied);
+    }
     for submit in &batch.submits {
+        let id = submit.record.id;
+        if dropped.contains(&id) {
+            committed.submits.push(SubmitVerdict::Duplicate(id));
+            continue;
+        }
         committed.submits.push(insert(tables, submit, undo)?);
     }
     for advance in &batch.advances {
@@ -246,6 +263,15 @@ impl Undo {
                     row.record = ExecutionRecord { tasks, ..*before };
                     row.history.truncate(events);
                 }
+            }
+            Self::Schedule(before) => {
+                tables.schedules.insert(before.id, *before);
+            }
+            Self::Tick(key, Some(before)) => {
+                tables.ticks.insert(key, before);
+            }
+            Self::Tick(key, None) => {
+                tables.ticks.remove(&key);
             }
             Self::Task(execution, ordinal, task, queue) => {
                 tables.set_task(execution, ordinal, *task, queue);

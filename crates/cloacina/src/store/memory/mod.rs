@@ -3,16 +3,20 @@
 mod claim;
 mod commit;
 mod insight;
+mod schedule;
 mod table;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::types::sync::Mutex;
 
-use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
+use super::{
+    Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
+    StoreError, StoredDefinition,
+};
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
-    TaskStatus, Timestamp,
+    ScheduleId, ScheduleKind, ScheduleRecord, TaskStatus, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
 use table::{Definition, Runner, Tables};
@@ -247,7 +251,59 @@ impl Store for MemoryStore {
         for id in &ids {
             tables.remove(*id);
         }
+        schedule::prune(&mut tables, before, limit);
         Ok(ids.len())
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        self.commits.fetch_add(1, Ordering::Release);
+        Ok(schedule::put(&mut self.tables.lock(), record, expected))
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        Ok(self.tables.lock().schedules.get(&id).cloned())
+    }
+
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        Ok(schedule::of(&self.tables.lock(), kind, identity))
+    }
+
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
+        Ok(schedule::list(&self.tables.lock(), query))
+    }
+
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
+        Ok(schedule::due(&self.tables.lock(), query, now))
+    }
+
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError> {
+        Ok(schedule::ticks(
+            &self.tables.lock(),
+            schedule,
+            limit,
+            offset,
+        ))
+    }
+
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
+        Ok(schedule::count(&self.tables.lock(), kind, since))
     }
 }
 

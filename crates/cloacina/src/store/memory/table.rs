@@ -7,7 +7,7 @@ use super::is_claimed_by;
 use crate::store::{QueueId, RunnerRow, StoredDefinition};
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, LogChunk, Offer, Ordinal, Progress,
-    RunnerId, TaskRecord, TaskStatus, Timestamp,
+    RunnerId, ScheduleId, ScheduleRecord, TaskRecord, TaskStatus, TickRecord, Timestamp,
 };
 
 #[derive(Debug, Default)]
@@ -20,6 +20,9 @@ pub(super) struct Tables {
     pub(super) offers: BTreeMap<(String, RunnerId), Offer>,
     pub(super) progress: BTreeMap<(ExecutionId, Ordinal), Progress>,
     pub(super) logs: Vec<LogChunk>,
+    /// Deleted ones too.
+    pub(super) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
+    pub(super) ticks: BTreeMap<(ScheduleId, Timestamp), TickRecord>,
     /// Ready tasks without a time, in the order of claims.
     pub(super) due: BTreeSet<(QueueId, Reverse<i16>, ExecutionId, Ordinal)>,
     /// Ready tasks with a time, by it.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::claim::{self, Claim, Taken};
 use super::connection::Session;
 use super::error::Fault;
+use super::schedule;
 use super::statement::statement;
 use super::write::{self, ADVANCED, Change, ExecutionOfKey, SUBMITTED, Write, Written};
 use crate::store::{Batch, Committed, Submit, SubmitVerdict, TaskWrite};
@@ -36,7 +37,10 @@ pub(super) async fn commit(
     session: &Session,
     batch: &Batch<'_>,
 ) -> Result<Committed, Fault> {
-    let rounds = write::rounds(&batch.submits, &batch.advances);
+    let mut dropped = HashSet::new();
+    let schedules = begin_with_schedules(connection, session, batch, &mut dropped).await?;
+    let is_begun = !schedules.is_empty();
+    let rounds = remaining_rounds(batch, &dropped);
     let needs_runner = needs_a_live_runner(batch);
     let mut steps: Vec<Step> = Vec::new();
     for changes in &rounds {
@@ -76,7 +80,7 @@ pub(super) async fn commit(
             .boxed(),
         );
     }
-    let answers = in_transaction(connection, session, steps).await?;
+    let answers = in_transaction(connection, session, steps, is_begun).await?;
     let mut applied = Vec::new();
     let mut taken: Vec<Taken> = batch
         .claim
@@ -93,8 +97,13 @@ pub(super) async fn commit(
             }
         }
     }
+    let submits = batch.submits.iter().map(|submit| match submit.record.id {
+        id if dropped.contains(&id) => SubmitVerdict::Duplicate(id),
+        _ => SubmitVerdict::Accepted,
+    });
     let mut committed = Committed {
-        submits: vec![SubmitVerdict::Accepted; batch.submits.len()],
+        schedules,
+        submits: submits.collect(),
         advances: vec![false; batch.advances.len()],
         ..Committed::default()
     };
@@ -127,17 +136,46 @@ pub(super) async fn commit(
     Ok(committed)
 }
 
+/// Opens the transaction and applies the changes of schedules, if there are any: which submissions follow depends on the answer.
+async fn begin_with_schedules(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    batch: &Batch<'_>,
+    dropped: &mut HashSet<ExecutionId>,
+) -> Result<Vec<bool>, Fault> {
+    if batch.schedules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut shared = connection;
+    shared.batch_execute(session.begin()).await?;
+    schedule::apply(connection, batch, dropped).await
+}
+
+/// The writes of the batch, without the submissions of ticks that somebody else dealt with.
+fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Change>> {
+    let mut rounds = write::rounds(&batch.submits, &batch.advances);
+    for changes in &mut rounds {
+        changes.retain(|change| match change {
+            Change::Submit(index) => !dropped.contains(&batch.submits[*index].record.id),
+            Change::Advance(_) => true,
+        });
+    }
+    rounds.retain(|changes| !changes.is_empty());
+    rounds
+}
+
 /// Sends all steps before it reads the first answer. A step that fails makes the rest fail, the commit included.
 async fn in_transaction(
     connection: &AsyncPgConnection,
     session: &Session,
     mut steps: Vec<Step<'_>>,
+    is_begun: bool,
 ) -> Result<Vec<Answer>, Fault> {
-    if steps.is_empty() {
+    if steps.is_empty() && !is_begun {
         return Ok(Vec::new());
     }
     // A statement is a transaction of its own.
-    if steps.len() == 1 && !session.pooled {
+    if steps.len() == 1 && !session.pooled && !is_begun {
         return Ok(vec![steps.remove(0).await?]);
     }
     let begin = async move {
@@ -156,7 +194,9 @@ async fn in_transaction(
         Ok(Answer::Nothing)
     }
     .boxed();
-    steps.insert(0, begin);
+    if !is_begun {
+        steps.insert(0, begin);
+    }
     steps.push(commit);
     if steps.len() <= PIPELINE && !session.pooled {
         return try_join_all(steps).await;

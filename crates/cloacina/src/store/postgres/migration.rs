@@ -9,10 +9,14 @@ use super::statement::{query, statement};
 use crate::store::StoreError;
 
 /// What this program knows, oldest first. The same numbers as for SQLite.
-const KNOWN: [(&str, &str); 2] = [
+const KNOWN: [(&str, &str); 3] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
+    ),
+    (
+        "00000000000002",
+        include_str!("../../../migrations/postgres/00000000000002_schedules/up.sql"),
     ),
     (
         "00000000000003",

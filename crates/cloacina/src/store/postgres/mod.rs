@@ -20,6 +20,7 @@ mod presence;
 mod prune;
 mod row;
 mod runner;
+mod schedule;
 mod statement;
 mod switchboard;
 mod tenant;
@@ -42,9 +43,13 @@ use statement::query;
 use tenant::Berth;
 pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
 
-use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
+use super::{
+    Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
+    StoreError, StoredDefinition,
+};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
+    ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -265,7 +270,9 @@ impl Store for PostgresStore {
             .classes
             .iter()
             .any(|class| !class.queues.is_empty());
-        if batch.submits.is_empty() && batch.advances.is_empty() && !claims {
+        let writes =
+            !batch.submits.is_empty() || !batch.advances.is_empty() || !batch.schedules.is_empty();
+        if !writes && !claims {
             let more = vec![false; batch.claim.classes.len()];
             return Ok(Committed {
                 more,
@@ -404,6 +411,63 @@ impl Store for PostgresStore {
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.write(async |connection, session| {
             prune::prune(connection, session, before, limit).await
+        })
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        let put = self.write(async |connection, session| {
+            schedule::put(connection, session, record, expected).await
+        })?;
+        if put == Put::Written {
+            self.bell.greet(None);
+        }
+        Ok(put)
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.read(async |connection, session| schedule::by_id(connection, session, id).await)
+    }
+
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.read(async |connection, session| {
+            schedule::by_identity(connection, session, kind, identity.to_owned()).await
+        })
+    }
+
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.read(async |connection, session| schedule::list(connection, session, query).await)
+    }
+
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
+        self.read(async |connection, session| schedule::due(connection, session, query, now).await)
+    }
+
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError> {
+        self.read(async |connection, session| {
+            schedule::ticks(connection, session, schedule, limit, offset).await
+        })
+    }
+
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
+        self.read(async |connection, session| {
+            schedule::count(connection, session, kind, since).await
         })
     }
 }

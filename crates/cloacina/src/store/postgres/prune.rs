@@ -37,6 +37,7 @@ pub(super) async fn prune(
     before: Timestamp,
     limit: usize,
 ) -> Result<usize, Fault> {
+    super::schedule::prune(connection, session, before, limit).await?;
     let ids = ended_before(connection, session, before, limit).await?;
     if ids.is_empty() {
         return Ok(0);

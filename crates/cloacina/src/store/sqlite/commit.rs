@@ -1,5 +1,7 @@
 //! The one transaction of a batch: is the runner alive, submissions, advances, claims.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::{BigInt, Binary};
 use diesel::{RunQueryDsl, SqliteConnection};
 
@@ -7,8 +9,8 @@ use super::claim::{self, Found};
 use super::connection::Writer;
 use super::error::Fault;
 use super::statement::query;
-use super::write;
-use crate::store::{Batch, Committed, TaskWrite};
+use super::{schedule, write};
+use crate::store::{Batch, Committed, SubmitVerdict, TaskWrite};
 use crate::types::{ExecutionRecord, RunnerId, TaskStatus};
 
 query! {
@@ -18,7 +20,8 @@ query! {
 
 pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault> {
     let claims = !batch.claim.classes.is_empty();
-    let writes = !batch.submits.is_empty() || !batch.advances.is_empty();
+    let writes =
+        !batch.submits.is_empty() || !batch.advances.is_empty() || !batch.schedules.is_empty();
     if !claims && !writes {
         return Ok(Committed::default());
     }
@@ -37,10 +40,19 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
         if claims || needs_a_live_runner(batch) {
             check_alive(connection, batch.runner)?;
         }
+        let mut dropped = HashSet::new();
+        let schedules = batch
+            .schedules
+            .iter()
+            .map(|write| schedule::apply(connection, write, batch.now, &mut dropped))
+            .collect::<Result<_, _>>()?;
         let submits = batch
             .submits
             .iter()
-            .map(|submit| write::submit(connection, submit))
+            .map(|submit| match submit.record.id {
+                id if dropped.contains(&id) => Ok(SubmitVerdict::Duplicate(id)),
+                _ => write::submit(connection, submit),
+            })
             .collect::<Result<_, _>>()?;
         let advances = batch
             .advances
@@ -54,6 +66,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             Committed::default()
         };
         Ok(Committed {
+            schedules,
             submits,
             advances,
             ..claimed

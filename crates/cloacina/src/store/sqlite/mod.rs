@@ -17,6 +17,7 @@ mod options;
 mod prune;
 mod row;
 mod runner;
+mod schedule;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -31,9 +32,13 @@ use migration::Schema;
 pub use options::{OpenMode, SqliteOptions, Synchronous};
 use statement::query;
 
-use super::{Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition};
+use super::{
+    Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
+    StoreError, StoredDefinition,
+};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
+    ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -210,5 +215,50 @@ impl Store for SqliteStore {
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         prune::prune(&self.writer, before, limit).map_err(|fault| self.error(fault))
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        schedule::put(&self.writer, record, expected).map_err(|fault| self.error(fault))
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.read(|connection| schedule::by_id(connection, id))
+    }
+
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.read(|connection| schedule::by_identity(connection, kind, identity))
+    }
+
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.read(|connection| schedule::list(connection, query))
+    }
+
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
+        self.read(|connection| schedule::due(connection, query, now))
+    }
+
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError> {
+        self.read(|connection| schedule::ticks(connection, schedule, limit, offset))
+    }
+
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
+        self.read(|connection| schedule::count(connection, kind, since))
     }
 }

@@ -30,10 +30,16 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     let ids = writer.peek(connection, |connection| {
         ended_before(connection, before, limit)
     })?;
-    if ids.is_empty() {
+    let has_ticks = writer.peek(connection, |connection| {
+        super::schedule::has_ticks_before(connection, before)
+    })?;
+    if ids.is_empty() && !has_ticks {
         return Ok(0);
     }
     writer.write(connection, |connection| {
+        if has_ticks {
+            super::schedule::prune(connection, before, limit)?;
+        }
         let mut deleted = 0;
         for Id(id) in &ids {
             // Asked again under the lock: it may run again since, by a retry.

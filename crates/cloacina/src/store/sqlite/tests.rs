@@ -135,6 +135,7 @@ fn exercise(store: &SqliteStore) {
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![submit(), submit()],
         advances: vec![],
         claim,
@@ -144,6 +145,7 @@ fn exercise(store: &SqliteStore) {
     let idle = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![],
         claim,
@@ -166,6 +168,7 @@ fn exercise(store: &SqliteStore) {
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![advance],
         claim: ClaimRequest::default(),
@@ -184,6 +187,7 @@ fn exercise(store: &SqliteStore) {
     let batch = Batch {
         runner,
         now: NOW,
+        schedules: vec![],
         submits: vec![],
         advances: vec![advance],
         claim: ClaimRequest::default(),

@@ -1,0 +1,121 @@
+"""Huey: a queue with pipelines and chords; its consumer is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, ClassVar
+
+from huey import Huey, PostgresHuey, SqliteHuey, chord
+from protocol import PAYLOAD, WORKERS, Peer, main
+
+#: How the consumer knows the database.
+URL = "HUEY_PEER_URL"
+
+
+def connect(url: str) -> Huey:
+    """Huey on a database; results are kept, so that they can be waited for."""
+    if url.startswith("sqlite:///"):
+        return SqliteHuey("peer", filename=url.removeprefix("sqlite:///"), fsync=True, timeout=30)
+    return PostgresHuey("peer", dsn=url)
+
+
+def arguments() -> str:
+    """The URL, of the command line or of the process that started this one."""
+    return os.environ.get(URL) or sys.argv[2]
+
+
+huey = connect(arguments())
+
+
+@huey.task()
+def one() -> bool:
+    return True
+
+
+@huey.task()
+def two(previous: Any) -> Any:
+    return previous
+
+
+@huey.task()
+def three(previous: Any) -> bool:
+    return True
+
+
+@huey.task()
+def write() -> list[Any]:
+    return PAYLOAD
+
+
+@huey.task()
+def read(payload: list[Any]) -> bool:
+    return len(payload) == len(PAYLOAD)
+
+
+@huey.task()
+def last(previous: list[bool]) -> bool:
+    return all(previous)
+
+
+@huey.task()
+def first(end: str) -> bool:
+    # A pipeline holds tasks only, so that what comes first starts the chord.
+    huey.enqueue(chord([one.s() for _ in range(8)], last.s(id=end)))
+    return True
+
+
+def wait(result: Any) -> None:
+    """Until the result is there; a shorter pause between two looks than its default."""
+    assert result(blocking=True, max_delay=0.005) is True
+
+
+class HueyPeer(Peer):
+    cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already"}
+    settings: ClassVar = {
+        "sqlite": "fsync=True (WAL, synchronous=FULL)",
+        "postgres": "its default: the server's",
+    }
+
+    def __init__(self, url: str, workload: str) -> None:
+        # Asked each 10 ms at most, not each 100 ms as by default; PostgreSQL notifies.
+        command = [Path(sys.executable).with_name("huey_consumer"), "huey_peer.huey"]
+        options = ["-k", "thread", "-w", str(WORKERS), "-d", "0.01", "-m", "0.01", "-q"]
+        self.consumer = subprocess.Popen(
+            [*command, *options], env={**os.environ, URL: url}, cwd=Path(__file__).parent
+        )
+
+    def chain(self) -> None:
+        wait(list(huey.enqueue(one.s().then(two).then(three)))[-1])
+
+    def singles(self, count: int) -> None:
+        for result in [one() for _ in range(count)]:
+            wait(result)
+
+    def fans(self, count: int) -> None:
+        ends = [str(uuid.uuid4()) for _ in range(count)]
+        for end in ends:
+            first(end)
+        for end in ends:
+            assert huey.result(end, blocking=True, max_delay=0.005) is True
+
+    def large(self) -> None:
+        self.larges(1)
+
+    def larges(self, count: int) -> None:
+        for results in [huey.enqueue(write.s().then(two).then(read)) for _ in range(count)]:
+            wait(list(results)[-1])
+
+    def close(self) -> None:
+        self.consumer.terminate()
+        self.consumer.wait()
+
+
+if __name__ == "__main__":
+    # As the consumer knows the tasks: a task's name has its module's.
+    import huey_peer
+
+    main(huey_peer.HueyPeer)

@@ -1,0 +1,106 @@
+"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import asyncpg
+import uvloop
+from pgqueuer import PgQueuer
+from pgqueuer.core.completion import CompletionWatcher
+from pgqueuer.db import AsyncpgDriver
+from pgqueuer.models import Job
+from pgqueuer.queries import Queries
+from protocol import PAYLOAD, Peer, main
+
+FAN_IN = "no job waits for others, and none has a result: nothing can end a fan-out"
+
+
+class Pgqueuer(Peer):
+    cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already", "W3": FAN_IN}
+    databases: ClassVar = ("postgres",)
+    settings: ClassVar = {"postgres": "its default: all tables logged, the server's commit"}
+
+    def __init__(self, url: str, workload: str) -> None:
+        #: The job that ends each chain in flight, once it is enqueued.
+        self.ends: dict[int, asyncio.Future[int]] = {}
+        # As its own command line does.
+        self.loop = uvloop.new_event_loop()
+        self.run(self.start(url))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.run_until_complete(work)
+
+    async def start(self, url: str) -> None:
+        async def driver() -> AsyncpgDriver:
+            return AsyncpgDriver(await asyncpg.connect(url))
+
+        # One connection each for the worker, its jobs, the submitter and who waits.
+        self.queries, jobs = Queries(await driver()), Queries(await driver())
+        self.watching = await driver()
+        await self.queries.install()
+        worker = PgQueuer(await driver())
+
+        @worker.entrypoint("only")
+        async def only(job: Job) -> None:
+            pass
+
+        @worker.entrypoint("one")
+        async def one(job: Job) -> None:
+            message = json.loads(job.payload)
+            if message["write"]:
+                message["payload"] = PAYLOAD
+            await jobs.enqueue("two", json.dumps(message).encode())
+
+        @worker.entrypoint("two")
+        async def two(job: Job) -> None:
+            number = json.loads(job.payload)["number"]
+            (end,) = await jobs.enqueue("three", job.payload)
+            self.ends.pop(number).set_result(end)
+
+        @worker.entrypoint("three")
+        async def three(job: Job) -> None:
+            message = json.loads(job.payload)
+            assert not message["write"] or len(message["payload"]) == len(PAYLOAD)
+
+        self.worker = asyncio.create_task(worker.run())
+
+    def watcher(self, *, alone: bool) -> CompletionWatcher:
+        """Who waits; for one execution without the pause that gathers notices of many."""
+        debounce = timedelta(milliseconds=0 if alone else 50)
+        return CompletionWatcher(self.watching, queries=Queries(self.watching), debounce=debounce)
+
+    async def chains(self, count: int, *, write: bool) -> None:
+        ends = [asyncio.get_running_loop().create_future() for _ in range(count)]
+        self.ends.update(enumerate(ends))
+        messages = [json.dumps({"number": n, "write": write}).encode() for n in range(count)]
+        async with self.watcher(alone=count == 1) as watcher:
+            await self.queries.enqueue(["one"] * count, messages, [0] * count)
+            waiting = [watcher.wait_for(await end) for end in ends]
+            assert set(await asyncio.gather(*waiting)) == {"successful"}
+
+    async def batch(self, count: int) -> None:
+        async with self.watcher(alone=False) as watcher:
+            jobs = await self.queries.enqueue(["only"] * count, [None] * count, [0] * count)
+            waiting = [watcher.wait_for(job) for job in jobs]
+            assert set(await asyncio.gather(*waiting)) == {"successful"}
+
+    def chain(self) -> None:
+        self.run(self.chains(1, write=False))
+
+    def singles(self, count: int) -> None:
+        self.run(self.batch(count))
+
+    def large(self) -> None:
+        self.run(self.chains(1, write=True))
+
+    def larges(self, count: int) -> None:
+        self.run(self.chains(count, write=True))
+
+
+if __name__ == "__main__":
+    main(Pgqueuer)

@@ -1,0 +1,154 @@
+"""What the programs of all peers have in common, cloaca's own among them.
+
+    python NAME_peer.py WORKLOAD URL [--count N] [--seconds S]
+
+Prints one JSON object: `{"figures": {…}, "count": N, "settings": "…"}`, or `{"cannot": "why"}`. A
+peer that is too slow for N executions within S seconds gets fewer, and `count` says how many. Runs
+in the environment of the peer, so that it imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+#: Tasks that may run at a time: cloaca's default, given to every peer that asks for a number.
+WORKERS = 4
+
+#: How many executions a workload has, unless `--count` says otherwise.
+COUNTS = {"W1": 500, "W2": 2000, "W2-jobs": 2000, "W3": 300, "W4": 200}
+
+#: 100 KB of JSON.
+PAYLOAD = [{"name": f"item {number}", "value": number} for number in range(2700)]
+
+
+class Peer:
+    """One library on one database. It starts when it is made."""
+
+    #: Why a workload cannot be expressed, by its name.
+    cannot: ClassVar[dict[str, str]] = {}
+    #: The databases that it knows.
+    databases: ClassVar[tuple[str, ...]] = ("sqlite", "postgres")
+    #: What makes its results durable.
+    settings: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, url: str, workload: str) -> None:
+        raise NotImplementedError
+
+    def chain(self) -> None:
+        """Run a chain of three tasks and wait for its result."""
+        raise NotImplementedError
+
+    def singles(self, count: int) -> None:
+        """Submit executions of one task at once and wait for all results."""
+        raise NotImplementedError
+
+    def jobs(self, count: int) -> None:
+        """The same as bare jobs, for a peer that has both."""
+        raise NotImplementedError
+
+    def fans(self, count: int) -> None:
+        """Submit executions of one task into eight into one, and wait for all results."""
+        raise NotImplementedError
+
+    def large(self) -> None:
+        """Run a chain of three; the first task hands `PAYLOAD` to the last."""
+        raise NotImplementedError
+
+    def larges(self, count: int) -> None:
+        """Submit such chains at once and wait for all results."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop it."""
+
+
+def timed(work: Callable[..., None], *arguments: int) -> float:
+    """How many seconds the work took."""
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
+
+
+def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, int]:
+    """The median of one execution at a time in microseconds, and of how many."""
+    end = time.monotonic() + seconds
+    for _ in range(5):
+        work()
+    times: list[float] = []
+    while len(times) < count and (len(times) < 5 or time.monotonic() < end):
+        times.append(timed(work) * 1e6)
+    return statistics.median(times), len(times)
+
+
+def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
+    """Executions in a second, and of how many: the median of three rounds where time allows."""
+    trial = max(1, min(count, 10))
+    # Twice: the first makes threads and connections.
+    estimate = min(timed(work, trial) for _ in range(2)) / trial
+    if trial * 10 < count and 20 * trial * estimate < seconds:
+        # A fixed delay weighs too much in so short a trial.
+        estimate = timed(work, 10 * trial) / (10 * trial)
+    size = max(trial, min(count, int(seconds / estimate)))
+    rounds = 3 if 3 * size * estimate < seconds else 1
+    return size / statistics.median(timed(work, size) for _ in range(rounds)), size
+
+
+def measure(peer: Peer, workload: str, count: int, seconds: float) -> tuple[dict[str, float], int]:
+    """The figures of a workload, and of how many executions."""
+    if workload == "W1":
+        median, size = alone(peer.chain, count, seconds)
+        return {"p50_us": median}, size
+    if workload == "W3":
+        rate, size = at_once(peer.fans, count, seconds)
+        return {"tasks_per_s": 10 * rate}, size
+    if workload == "W4":
+        median, _ = alone(peer.large, max(1, count // 2), seconds / 2)
+        rate, size = at_once(peer.larges, count, seconds / 2)
+        return {"p50_us": median, "executions_per_s": rate}, size
+    rate, size = at_once(peer.jobs if workload == "W2-jobs" else peer.singles, count, seconds)
+    return {"executions_per_s": rate}, size
+
+
+def main(peer_class: type[Peer]) -> None:
+    """Run the workload of the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workload", choices=COUNTS)
+    parser.add_argument("url", help="sqlite:////absolute/path or postgresql://…, a new database")
+    parser.add_argument("--count", type=int, help="how many executions")
+    parser.add_argument("--seconds", type=float, default=30, help="how long they may take")
+    options = parser.parse_args()
+    # What the libraries print must not get between the lines of the answer.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def leave(result: dict[str, Any]) -> None:
+        answer.write(json.dumps(result) + "\n")
+        answer.flush()
+
+    database = options.url.partition(":")[0].replace("postgresql", "postgres")
+    if database not in peer_class.databases:
+        leave({"cannot": f"it does not know {database}"})
+        return
+    if options.workload in peer_class.cannot:
+        leave({"cannot": peer_class.cannot[options.workload]})
+        return
+    peer = peer_class(options.url, options.workload)
+    try:
+        count = options.count or COUNTS[options.workload]
+        figures, size = measure(peer, options.workload, count, options.seconds)
+        leave({"figures": figures, "count": size, "settings": peer_class.settings[database]})
+    finally:
+        # Some leave threads behind that would keep the process, or never stop when asked to.
+        closing = threading.Thread(target=peer.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        if sys.exc_info()[0] is None:
+            os._exit(0)

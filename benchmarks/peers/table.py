@@ -1,0 +1,47 @@
+"""The table of what `run.py` measured, for it and for `make bench`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEADER = ("workload", "database", "peer", "executions", "figure", "peer's", "cloaca's", "ratio")
+
+
+def amount(value: float) -> str:
+    """A figure with three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def line(row: dict[str, Any]) -> tuple[str, ...]:
+    """One measured figure. The ratio is how many times as fast cloaca is."""
+    scaled = row["count"] != row["asked"]
+    return (
+        row["workload"],
+        row["database"],
+        row["peer"],
+        f"{row['count']} of {row['asked']}" if scaled else str(row["count"]),
+        row["figure"],
+        amount(row["value"]),
+        amount(row["cloaca"]) if row["cloaca"] is not None else "-",
+        f"{row['ratio']:.1f}" if row["ratio"] is not None else "-",
+    )
+
+
+def table(report: dict[str, Any]) -> str:
+    """All rows; a row without a figure says why there is none."""
+    rows = report["rows"]
+    lines = [HEADER, *[line(row) for row in rows if "value" in row]]
+    widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADER))]
+    text = [
+        f"Peers, {report['date']}; ratio: how many times as fast cloaca is",
+        *[
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            for cells in lines
+        ],
+        *[
+            f"{row['workload']} {row['database']} {row['peer']}: {row['why']}"
+            for row in rows
+            if "why" in row
+        ],
+    ]
+    return "\n".join(text)

@@ -1,0 +1,2 @@
+DROP TABLE cloacina_ticks;
+DROP TABLE cloacina_schedules;

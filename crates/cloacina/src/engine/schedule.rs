@@ -1,0 +1,527 @@
+//! What becomes of a schedule's ticks, and when to look at it next (semantics F4–F6).
+
+use super::cron::Cron;
+use crate::types::{
+    Catchup, Context, Error, ErrorCode, ExecutionId, Json, Micros, Overlap, ScheduleId,
+    ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
+};
+
+/// A runner that was there when a tick was due may be so late with it. What is older was missed: the machine slept, the
+/// clock was moved, or the database was away.
+pub const LATE: Micros = 60_000_000;
+
+/// A tick from before a runner's start is another one's who was there then; after so long it is taken over.
+pub const HANDOVER: Micros = 2_000_000;
+
+/// A schedule with ticks that wait for an execution is looked at so often, beside the moments at which one ends.
+const QUEUE_LOOK: Micros = 5_000_000;
+
+/// Ticks that are recorded one by one in a catch-up; and that wait for an execution.
+const MAX_RECORDED: usize = 1_000;
+const MAX_QUEUED: usize = 1_000;
+
+/// Longest texts of a schedule's identity.
+const MAX_EXPRESSION: usize = 250;
+const MAX_INSTANCE: usize = 255;
+
+/// What a caller registers.
+#[derive(Clone, Debug)]
+pub struct NewSchedule {
+    /// The workflow to start; it need not be known yet.
+    pub workflow: String,
+    /// The cron expression.
+    pub expression: String,
+    /// The IANA time zone.
+    pub timezone: String,
+    /// Tells it from others with the same workflow, expression and zone.
+    pub instance: Option<String>,
+    /// What executions start from.
+    pub input: Context,
+    /// The catch-up rule.
+    pub catchup: Catchup,
+    /// How many missed ticks fire at most; the runner's setting where left out.
+    pub max_catchup: Option<u32>,
+    /// The overlap rule.
+    pub overlap: Overlap,
+    /// No tick before.
+    pub start_at: Option<Timestamp>,
+    /// No tick after.
+    pub end_at: Option<Timestamp>,
+    /// Ticks fire up to this much later, in microseconds.
+    pub jitter: Micros,
+    /// Whether it fires. Says nothing about a schedule that is registered already.
+    pub enabled: bool,
+}
+
+impl NewSchedule {
+    /// A schedule with the defaults: no catch-up, overlap allowed, enabled.
+    pub fn new(
+        workflow: impl Into<String>,
+        expression: impl Into<String>,
+        timezone: impl Into<String>,
+    ) -> Self {
+        Self {
+            workflow: workflow.into(),
+            expression: expression.into(),
+            timezone: timezone.into(),
+            instance: None,
+            input: Context::new(),
+            catchup: Catchup::Skip,
+            max_catchup: None,
+            overlap: Overlap::Allow,
+            start_at: None,
+            end_at: None,
+            jitter: 0,
+            enabled: true,
+        }
+    }
+
+    /// The record of a schedule that is new.
+    ///
+    /// # Errors
+    /// `ScheduleInvalid` for an expression, a zone or an option that makes no sense.
+    pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
+        let expression = self.expression.trim();
+        let cron = Cron::parse(expression, &self.timezone)?;
+        self.check()?;
+        let spec = ScheduleSpec {
+            expression: Some(expression.to_owned()),
+            timezone: self.timezone.clone(),
+            interval: None,
+            instance: self.instance.clone().unwrap_or_default(),
+            input: self.input.clone(),
+            catchup: self.catchup,
+            max_catchup: self.max_catchup,
+            overlap: self.overlap,
+            start_at: self.start_at,
+            end_at: self.end_at,
+            jitter: self.jitter,
+        };
+        let mut record = ScheduleRecord {
+            id,
+            kind: ScheduleKind::Cron,
+            identity: identity(&self.workflow, &spec),
+            workflow: self.workflow.clone(),
+            enabled: self.enabled,
+            revision: 1,
+            spec,
+            state: ScheduleState::default(),
+            next_due: None,
+            wake_at: None,
+            last_due: None,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        aim(&mut record, &cron, now);
+        Ok(record)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
+        let is_name = |text: &str| {
+            let known =
+                |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
+            (1..=255).contains(&text.len()) && text.chars().all(known)
+        };
+        if !is_name(&self.workflow) {
+            let shown: String = self.workflow.chars().take(80).collect();
+            return refuse(format!(
+                "'{shown}' cannot be the name of a workflow: it takes 1 to 255 of A-Z a-z 0-9 _ . -"
+            ));
+        }
+        if self.expression.len() > MAX_EXPRESSION {
+            return refuse(format!(
+                "a cron expression may have at most {MAX_EXPRESSION} characters"
+            ));
+        }
+        if self
+            .instance
+            .as_ref()
+            .is_some_and(|name| name.len() > MAX_INSTANCE)
+        {
+            return refuse(format!(
+                "instance_name may have at most {MAX_INSTANCE} bytes"
+            ));
+        }
+        if self.jitter < 0 {
+            return refuse("the jitter must not be negative".to_owned());
+        }
+        if let (Some(start), Some(end)) = (self.start_at, self.end_at)
+            && end <= start
+        {
+            return refuse(format!("end_at ({end}) must come after start_at ({start})"));
+        }
+        Ok(())
+    }
+}
+
+/// F5: what makes two registrations the same schedule.
+fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
+    let expression = spec.expression.as_deref().unwrap_or_default();
+    let parts = [workflow, expression, &spec.timezone, &spec.instance];
+    let quoted: Vec<String> = parts.iter().map(|part| format!("{part:?}")).collect();
+    quoted.join(" ")
+}
+
+/// F5: a schedule that is registered again keeps id, history, next tick and whether it is enabled; its options are the new ones.
+/// `None`: nothing differs.
+#[must_use]
+pub fn registered_again(
+    known: &ScheduleRecord,
+    new: &ScheduleRecord,
+    cron: &Cron,
+    now: Timestamp,
+) -> Option<ScheduleRecord> {
+    if known.spec == new.spec {
+        return None;
+    }
+    let window = |spec: &ScheduleSpec| (spec.start_at, spec.end_at, spec.jitter);
+    let moved = window(&known.spec) != window(&new.spec);
+    let mut record = ScheduleRecord {
+        spec: new.spec.clone(),
+        updated_at: now,
+        ..known.clone()
+    };
+    if moved && record.enabled {
+        aim(&mut record, cron, now);
+    }
+    Some(record)
+}
+
+/// The schedule with another expression or zone; the next tick is that of the new one.
+///
+/// # Errors
+/// `ScheduleInvalid` for an expression or a zone that cannot be read.
+pub fn changed(
+    known: &ScheduleRecord,
+    expression: Option<&str>,
+    timezone: Option<&str>,
+    now: Timestamp,
+) -> Result<ScheduleRecord, Error> {
+    let mut record = known.clone();
+    if let Some(expression) = expression {
+        let expression = expression.trim();
+        if expression.len() > MAX_EXPRESSION {
+            return Err(Error::new(
+                ErrorCode::ScheduleInvalid,
+                format!("a cron expression may have at most {MAX_EXPRESSION} characters"),
+            ));
+        }
+        record.spec.expression = Some(expression.to_owned());
+    }
+    if let Some(timezone) = timezone {
+        timezone.clone_into(&mut record.spec.timezone);
+    }
+    let cron = cron_of(&record)?;
+    record.identity = identity(&record.workflow, &record.spec);
+    record.updated_at = now;
+    aim(&mut record, &cron, now);
+    Ok(record)
+}
+
+/// The schedule switched on or off. F6: what was due while it was off is not caught up.
+///
+/// # Errors
+/// When its expression cannot be read any more.
+pub fn switched(
+    known: &ScheduleRecord,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<ScheduleRecord, Error> {
+    let mut record = ScheduleRecord {
+        enabled,
+        updated_at: now,
+        ..known.clone()
+    };
+    if known.kind == ScheduleKind::Trigger {
+        super::trigger::aim(&mut record, now);
+    } else {
+        aim(&mut record, &cron_of(known)?, now);
+    }
+    Ok(record)
+}
+
+/// The schedule deleted: it fires no more, and its history stays.
+#[must_use]
+pub fn deleted(known: &ScheduleRecord, now: Timestamp) -> ScheduleRecord {
+    ScheduleRecord {
+        enabled: false,
+        next_due: None,
+        wake_at: None,
+        updated_at: now,
+        deleted_at: Some(now),
+        ..known.clone()
+    }
+}
+
+/// The parsed expression of a record.
+///
+/// # Errors
+/// When it has none that can be read.
+pub fn cron_of(record: &ScheduleRecord) -> Result<Cron, Error> {
+    let expression = record.spec.expression.as_deref().unwrap_or_default();
+    Cron::parse(expression, &record.spec.timezone)
+}
+
+/// Sets the first tick after `now`.
+fn aim(record: &mut ScheduleRecord, cron: &Cron, now: Timestamp) {
+    let from = match record.spec.start_at {
+        Some(start) if start > now => start - 1,
+        _ => now,
+    };
+    record.next_due = next_tick(record, cron, from);
+    wake(record, now);
+}
+
+fn next_tick(record: &ScheduleRecord, cron: &Cron, after: Timestamp) -> Option<Timestamp> {
+    let end = record.spec.end_at;
+    let next = cron.next_after(after).filter(|_| record.enabled)?;
+    end.is_none_or(|end| next <= end).then_some(next)
+}
+
+/// Sets when to look at the schedule next.
+fn wake(record: &mut ScheduleRecord, now: Timestamp) {
+    let tick = record.next_due.map(|due| due + jitter_of(record, due));
+    let queue = (record.enabled && !record.state.queued.is_empty()).then_some(now + QUEUE_LOOK);
+    record.wake_at = tick.into_iter().chain(queue).min();
+}
+
+/// F6: how much later a tick fires, the same for every runner.
+fn jitter_of(record: &ScheduleRecord, due: Timestamp) -> Micros {
+    let span = record.spec.jitter;
+    if span <= 0 {
+        return 0;
+    }
+    let id = record.id.uuid().as_u128();
+    let low = u64::try_from(id & u128::from(u64::MAX)).unwrap_or_default();
+    let mixed = mix(mix(low).wrapping_add(due.0.cast_unsigned()));
+    i64::try_from(mixed % (span.unsigned_abs() + 1)).unwrap_or_default()
+}
+
+/// The finalizer of splitmix64.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// What a runner knows when it looks at a schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// The time.
+    pub now: Timestamp,
+    /// Since when this runner fires ticks.
+    pub online_since: Timestamp,
+    /// Since when another live runner may have been firing ticks: the longest.
+    pub others_since: Option<Timestamp>,
+    /// Whether an execution of the schedule is open.
+    pub is_open: bool,
+    /// How many missed ticks fire where the schedule does not say.
+    pub max_catchup: u32,
+}
+
+/// What becomes of a tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// When it was due.
+    pub due_at: Timestamp,
+    /// What becomes of it.
+    pub outcome: TickOutcome,
+    /// More about it.
+    pub detail: Option<String>,
+}
+
+/// What a look at a schedule leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Nothing before this instant: another runner is to deal with it.
+    Leave(Timestamp),
+    /// The schedule's new state, and its ticks in order. Those that fired still need an execution.
+    Change(Box<ScheduleRecord>, Vec<Tick>),
+}
+
+/// F4, F6: which ticks fire, are missed, overlap or wait.
+#[must_use]
+pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdict {
+    let Situation {
+        now,
+        online_since,
+        others_since,
+        ..
+    } = situation;
+    let mut record = known.clone();
+    let mut ticks = Ticks {
+        is_open: situation.is_open,
+        overlap: known.spec.overlap,
+        list: Vec::new(),
+    };
+    if !ticks.is_open && !record.state.queued.is_empty() {
+        let due = record.state.queued.remove(0);
+        ticks.push(due, TickOutcome::Fired);
+    }
+    let is_due = |record: &ScheduleRecord, due: Timestamp| due + jitter_of(record, due) <= now;
+    if let Some(first) = record.next_due.filter(|due| is_due(&record, *due)) {
+        // Before this instant nobody was there, or it is too long ago.
+        let mut present = online_since.max(now - LATE - record.spec.jitter);
+        if first < present
+            && first >= now - LATE - record.spec.jitter
+            && others_since.is_some_and(|since| since <= first)
+        {
+            if now < first + HANDOVER {
+                return Verdict::Leave(first + HANDOVER);
+            }
+            present = first;
+        }
+        let mut last = first;
+        if first < present {
+            last = catch_up(
+                &mut record,
+                cron,
+                first,
+                present,
+                situation.max_catchup,
+                &mut ticks,
+            );
+        } else {
+            ticks.fire(&mut record.state, first);
+        }
+        record.last_due = Some(last);
+        record.next_due = next_tick(&record, cron, last);
+        while let Some(due) = record.next_due.filter(|due| is_due(&record, *due)) {
+            ticks.fire(&mut record.state, due);
+            record.last_due = Some(due);
+            record.next_due = next_tick(&record, cron, due);
+        }
+    }
+    wake(&mut record, now);
+    if let Some(last) = ticks
+        .list
+        .iter()
+        .rfind(|tick| tick.outcome == TickOutcome::Fired)
+    {
+        record.state.last_fired_at = record.state.last_fired_at.max(Some(last.due_at));
+    }
+    Verdict::Change(Box::new(record), ticks.list)
+}
+
+/// F4: the ticks from `first` up to `present`, which is not among them. Returns the last one.
+fn catch_up(
+    record: &mut ScheduleRecord,
+    cron: &Cron,
+    first: Timestamp,
+    present: Timestamp,
+    max_catchup: u32,
+    ticks: &mut Ticks,
+) -> Timestamp {
+    let limit =
+        usize::try_from(record.spec.max_catchup.unwrap_or(max_catchup)).unwrap_or(usize::MAX);
+    let firing = if record.spec.catchup == Catchup::All {
+        limit
+    } else {
+        0
+    };
+    let mut missed = vec![first];
+    let mut last = first;
+    while let Some(next) = next_tick(record, cron, last).filter(|next| *next < present) {
+        if missed.len() >= MAX_RECORDED.max(firing) {
+            break;
+        }
+        missed.push(next);
+        last = next;
+    }
+    let until = record
+        .spec
+        .end_at
+        .map_or(present - 1, |end| end.min(present - 1));
+    let rest = cron.last_between(last, until);
+    let recorded_until = last;
+    last = rest.unwrap_or(last);
+    let fires = |index: usize, due: Timestamp| match record.spec.catchup {
+        Catchup::Skip => false,
+        Catchup::Latest => due == last,
+        Catchup::All => index < firing,
+    };
+    let mut state = std::mem::take(&mut record.state);
+    for (index, due) in missed.iter().copied().chain(rest).enumerate() {
+        if fires(index, due) {
+            ticks.fire(&mut state, due);
+        } else {
+            ticks.push(due, TickOutcome::Missed);
+        }
+    }
+    if rest.is_some()
+        && let Some(tick) = ticks.list.last_mut()
+    {
+        tick.detail = Some(format!(
+            "the ticks between {recorded_until} and this one were missed too"
+        ));
+    }
+    record.state = state;
+    last
+}
+
+struct Ticks {
+    is_open: bool,
+    overlap: Overlap,
+    list: Vec<Tick>,
+}
+
+impl Ticks {
+    fn push(&mut self, due_at: Timestamp, outcome: TickOutcome) {
+        self.is_open |= outcome == TickOutcome::Fired && self.overlap != Overlap::Allow;
+        self.list.push(Tick {
+            due_at,
+            outcome,
+            detail: None,
+        });
+    }
+
+    /// A tick that is to fire, if the overlap rule lets it.
+    fn fire(&mut self, state: &mut ScheduleState, due: Timestamp) {
+        let waits = self.is_open || !state.queued.is_empty();
+        let outcome = match self.overlap {
+            Overlap::Skip if self.is_open => TickOutcome::Overlapped,
+            Overlap::Queue if waits && state.queued.len() >= MAX_QUEUED => TickOutcome::Overlapped,
+            Overlap::Queue if waits => {
+                state.queued.push(due);
+                TickOutcome::Queued
+            }
+            _ => TickOutcome::Fired,
+        };
+        self.push(due, outcome);
+    }
+}
+
+/// F6: what the execution of a tick starts from.
+#[must_use]
+pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
+    let mut input = record.spec.input.clone();
+    let text = |value: &str| Json::encode(value).unwrap_or_else(|_| Json::from_encoder("null"));
+    input.set("scheduled_time", text(&due.to_rfc3339()));
+    input.set("schedule_id", text(&record.id.to_string()));
+    input.set("schedule_timezone", text(&record.spec.timezone));
+    let expression = record.spec.expression.as_deref().unwrap_or_default();
+    input.set("schedule_expression", text(expression));
+    input
+}
+
+/// The instant under which a run by hand is recorded: none that a tick has, nor the run before it.
+#[must_use]
+pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
+    // Ticks are whole seconds, and these are odd.
+    let at = Timestamp(now.0 | 1);
+    if record.state.last_fired_at == Some(at) {
+        at + 2
+    } else {
+        at
+    }
+}
+
+/// Notes the executions that a look started, where the overlap rule will ask for them.
+pub fn note_started(record: &mut ScheduleRecord, started: &[ExecutionId]) {
+    if record.spec.overlap != Overlap::Allow {
+        record.state.open.extend_from_slice(started);
+    }
+}

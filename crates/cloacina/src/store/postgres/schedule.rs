@@ -1,0 +1,485 @@
+//! Rows of schedules and their ticks.
+
+use std::collections::HashSet;
+
+use diesel::Queryable;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use uuid::Uuid;
+
+use super::connection::Session;
+use super::error::Fault;
+use super::row::{Decoded, encode, micros};
+use super::statement::query;
+use crate::store::{Batch, DueQuery, DueSchedules, Put, ScheduleQuery};
+use crate::types::{
+    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
+    TickOutcome, TickRecord, Timestamp,
+};
+
+type Columns = (
+    SqlUuid,
+    SmallInt,
+    Text,
+    Text,
+    Bool,
+    BigInt,
+    Text,
+    Text,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+);
+
+/// A query of whole schedules.
+macro_rules! schedules {
+    ($(#[$attribute:meta])* $name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
+        query! {
+            $(#[$attribute])*
+            $name { $($field: $rust => $sql),* } -> Columns;
+            concat!(
+                "SELECT id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, last_due, \
+                 created_at, updated_at, deleted_at FROM cloacina_schedules ",
+                $condition
+            )
+        }
+    };
+}
+
+schedules! { ById { id: Uuid => SqlUuid } "WHERE id = ?" }
+schedules! {
+    ByIdentity { kind: i16 => SmallInt, identity: String => Text }
+    "WHERE kind = ? AND identity = ? AND deleted_at IS NULL"
+}
+schedules! {
+    Listed { kind: i16 => SmallInt, all: bool => Bool, limit: i64 => BigInt, offset: i64 => BigInt }
+    "WHERE kind = ? AND deleted_at IS NULL AND (enabled OR ?) ORDER BY id LIMIT ? OFFSET ?"
+}
+schedules! {
+    DueCron { now: i64 => BigInt, limit: i64 => BigInt }
+    "WHERE kind = 0 AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+}
+schedules! {
+    DueTriggers { now: i64 => BigInt, names: Vec<String> => Array<Text>, limit: i64 => BigInt }
+    "WHERE kind = 1 AND wake_at <= ? AND identity = ANY (?) ORDER BY wake_at LIMIT ?"
+}
+query! {
+    NextCron { now: i64 => BigInt } -> BigInt;
+    "SELECT wake_at FROM cloacina_schedules WHERE kind = 0 AND wake_at > ? ORDER BY wake_at LIMIT 1"
+}
+query! {
+    NextTrigger { now: i64 => BigInt, names: Vec<String> => Array<Text> } -> BigInt;
+    "SELECT wake_at FROM cloacina_schedules WHERE kind = 1 AND wake_at > ? AND identity = ANY (?) \
+     ORDER BY wake_at LIMIT 1"
+}
+
+query! {
+    Insert {
+        id: Uuid => SqlUuid,
+        kind: i16 => SmallInt,
+        identity: String => Text,
+        workflow: String => Text,
+        enabled: bool => Bool,
+        revision: i64 => BigInt,
+        spec: String => Text,
+        state: String => Text,
+        next_due: Option<i64> => Nullable<BigInt>,
+        wake_at: Option<i64> => Nullable<BigInt>,
+        last_due: Option<i64> => Nullable<BigInt>,
+        created_at: i64 => BigInt,
+        updated_at: i64 => BigInt,
+        deleted_at: Option<i64> => Nullable<BigInt>,
+    } -> SqlUuid;
+    "INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, \
+     last_due, created_at, updated_at, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     ON CONFLICT DO NOTHING RETURNING id"
+}
+
+query! {
+    Update {
+        identity: String => Text,
+        workflow: String => Text,
+        enabled: bool => Bool,
+        revision: i64 => BigInt,
+        spec: String => Text,
+        state: String => Text,
+        next_due: Option<i64> => Nullable<BigInt>,
+        wake_at: Option<i64> => Nullable<BigInt>,
+        last_due: Option<i64> => Nullable<BigInt>,
+        updated_at: i64 => BigInt,
+        deleted_at: Option<i64> => Nullable<BigInt>,
+        id: Uuid => SqlUuid,
+        expected: i64 => BigInt,
+    } -> SqlUuid;
+    "UPDATE cloacina_schedules AS s SET identity = ?, workflow = ?, enabled = ?, revision = ?, spec = ?, state = ?, \
+     next_due = ?, wake_at = ?, last_due = ?, updated_at = ?, deleted_at = ? \
+     WHERE s.id = ? AND s.revision = ? AND s.deleted_at IS NULL RETURNING s.id"
+}
+
+query! {
+    /// Schedules that changed (0), and ticks that have their outcome by this statement (1).
+    #[derive(Default)]
+    Apply {
+        ids: Vec<Uuid> => Array<SqlUuid>,
+        expected: Vec<i64> => Array<BigInt>,
+        enabled: Vec<bool> => Array<Bool>,
+        revisions: Vec<i64> => Array<BigInt>,
+        specs: Vec<String> => Array<Text>,
+        states: Vec<String> => Array<Text>,
+        next_due: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        wake_at: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        last_due: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+        updated_at: Vec<i64> => Array<BigInt>,
+
+        now: i64 => BigInt,
+        now_again: i64 => BigInt,
+        tick_ids: Vec<Uuid> => Array<SqlUuid>,
+        tick_due: Vec<i64> => Array<BigInt>,
+        tick_outcomes: Vec<i16> => Array<SmallInt>,
+        tick_executions: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
+        tick_details: Vec<Option<String>> => Array<Nullable<Text>>,
+    } -> (SmallInt, SqlUuid, BigInt);
+    "WITH changed AS MATERIALIZED (\
+         UPDATE cloacina_schedules AS s SET enabled = n.enabled, revision = n.revision, spec = n.spec, state = n.state, \
+         next_due = n.next_due, wake_at = n.wake_at, last_due = n.last_due, updated_at = n.updated_at \
+         FROM unnest(?::uuid[], ?::bigint[], ?::boolean[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], \
+         ?::bigint[], ?::bigint[]) \
+         AS n (id, expected, enabled, revision, spec, state, next_due, wake_at, last_due, updated_at) \
+         WHERE s.id = n.id AND s.revision = n.expected AND s.deleted_at IS NULL RETURNING s.id\
+     ), put AS (\
+         INSERT INTO cloacina_ticks AS t (created_at, updated_at, schedule_id, due_at, outcome, execution_id, detail) \
+         SELECT ?::bigint, ?::bigint, n.* \
+         FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::uuid[], ?::text[]) AS n (id) \
+         WHERE (n.id IN (SELECT id FROM changed)) IS TRUE \
+         ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome, \
+         execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail \
+         WHERE t.outcome = 4 RETURNING t.schedule_id, t.due_at\
+     ) SELECT 0::smallint, id, 0::bigint FROM changed \
+     UNION ALL SELECT 1::smallint, schedule_id, due_at FROM put"
+}
+
+query! {
+    Ticks { schedule_id: Uuid => SqlUuid, limit: i64 => BigInt, offset: i64 => BigInt }
+    -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
+    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = ? \
+     ORDER BY due_at DESC LIMIT ? OFFSET ?"
+}
+
+query! {
+    CountTicks { since: i64 => BigInt, kind: i16 => SmallInt } -> (SmallInt, BigInt);
+    "SELECT t.outcome, count(*) FROM cloacina_ticks AS t JOIN cloacina_schedules AS s ON s.id = t.schedule_id \
+     WHERE t.due_at >= ? AND s.kind = ? GROUP BY t.outcome"
+}
+
+query! {
+    PruneTicks { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
+    "WITH old AS MATERIALIZED (SELECT schedule_id, due_at FROM cloacina_ticks WHERE due_at < ? AND outcome <> 4 \
+     ORDER BY due_at LIMIT ?), \
+     gone AS (DELETE FROM cloacina_ticks AS t USING old WHERE t.schedule_id = old.schedule_id AND t.due_at = old.due_at \
+     RETURNING t.due_at) SELECT count(*) FROM gone"
+}
+
+#[derive(Queryable)]
+struct Row {
+    id: Uuid,
+    kind: i16,
+    identity: String,
+    workflow: String,
+    enabled: bool,
+    revision: i64,
+    spec: Decoded<ScheduleSpec>,
+    state: Decoded<ScheduleState>,
+    next_due: Option<i64>,
+    wake_at: Option<i64>,
+    last_due: Option<i64>,
+    created_at: i64,
+    updated_at: i64,
+    deleted_at: Option<i64>,
+}
+
+impl TryFrom<Row> for ScheduleRecord {
+    type Error = Fault;
+
+    fn try_from(row: Row) -> Result<Self, Fault> {
+        let kind = ScheduleKind::from_code(row.kind)
+            .ok_or_else(|| Fault::Corrupt(format!("a schedule has the kind {}", row.kind)))?;
+        Ok(Self {
+            id: row.id.into(),
+            kind,
+            identity: row.identity,
+            workflow: row.workflow,
+            enabled: row.enabled,
+            revision: row.revision,
+            spec: row.spec.0,
+            state: row.state.0,
+            next_due: row.next_due.map(Timestamp),
+            wake_at: row.wake_at.map(Timestamp),
+            last_due: row.last_due.map(Timestamp),
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+            deleted_at: row.deleted_at.map(Timestamp),
+        })
+    }
+}
+
+fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+fn bounded(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn put(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    record: &ScheduleRecord,
+    expected: Option<i64>,
+) -> Result<Put, Fault> {
+    let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
+    if let Some(holder) = holder.filter(|holder| holder.id != record.id) {
+        return Ok(Put::Exists(holder.id));
+    }
+    let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
+    let written: Vec<Uuid> = match expected {
+        None => {
+            let statement = Insert {
+                id: record.id.uuid(),
+                kind: record.kind.code(),
+                identity: record.identity.clone(),
+                workflow: record.workflow.clone(),
+                enabled: record.enabled,
+                revision: record.revision,
+                spec,
+                state,
+                next_due: micros(record.next_due),
+                wake_at: micros(record.wake_at),
+                last_due: micros(record.last_due),
+                created_at: record.created_at.0,
+                updated_at: record.updated_at.0,
+                deleted_at: micros(record.deleted_at),
+            };
+            session.read(connection, statement).await?
+        }
+        Some(expected) => {
+            let statement = Update {
+                identity: record.identity.clone(),
+                workflow: record.workflow.clone(),
+                enabled: record.enabled,
+                revision: record.revision,
+                spec,
+                state,
+                next_due: micros(record.next_due),
+                wake_at: micros(record.wake_at),
+                last_due: micros(record.last_due),
+                updated_at: record.updated_at.0,
+                deleted_at: micros(record.deleted_at),
+                id: record.id.uuid(),
+                expected,
+            };
+            session.read(connection, statement).await?
+        }
+    };
+    if !written.is_empty() {
+        return Ok(Put::Written);
+    }
+    // Another one of this identity came in between.
+    let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
+    Ok(match holder {
+        Some(holder) if holder.id != record.id => Put::Exists(holder.id),
+        _ => Put::Changed,
+    })
+}
+
+/// Applies the schedules of a batch, in the transaction that is open, noting executions that must not be submitted.
+pub(super) async fn apply(
+    mut connection: &AsyncPgConnection,
+    batch: &Batch<'_>,
+    dropped: &mut HashSet<ExecutionId>,
+) -> Result<Vec<bool>, Fault> {
+    let mut statement = Apply {
+        now: batch.now.0,
+        now_again: batch.now.0,
+        ..Apply::default()
+    };
+    // Row locks are waited for in one order by everybody.
+    let mut writes: Vec<_> = batch.schedules.iter().collect();
+    writes.sort_by_key(|write| write.record.id);
+    for write in writes {
+        let record = write.record;
+        statement.ids.push(record.id.uuid());
+        statement.expected.push(write.expected);
+        statement.enabled.push(record.enabled);
+        statement.revisions.push(record.revision);
+        statement.specs.push(encode(&record.spec)?);
+        statement.states.push(encode(&record.state)?);
+        statement.next_due.push(micros(record.next_due));
+        statement.wake_at.push(micros(record.wake_at));
+        statement.last_due.push(micros(record.last_due));
+        statement.updated_at.push(record.updated_at.0);
+        for tick in write.ticks {
+            statement.tick_ids.push(record.id.uuid());
+            statement.tick_due.push(tick.due_at.0);
+            statement.tick_outcomes.push(tick.outcome.code());
+            statement
+                .tick_executions
+                .push(tick.execution.map(|id| id.uuid()));
+            statement.tick_details.push(tick.detail.clone());
+        }
+    }
+    let rows: Vec<(i16, Uuid, i64)> = statement.load(&mut connection).await?;
+    let applied: HashSet<(i16, Uuid, i64)> = rows.into_iter().collect();
+    let mut verdicts = Vec::with_capacity(batch.schedules.len());
+    for write in &batch.schedules {
+        let id = write.record.id.uuid();
+        verdicts.push(applied.contains(&(0, id, 0)));
+        let lost = write
+            .ticks
+            .iter()
+            .filter(|tick| !applied.contains(&(1, id, tick.due_at.0)));
+        dropped.extend(lost.filter_map(|tick| tick.execution));
+    }
+    Ok(verdicts)
+}
+
+pub(super) async fn by_id(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    id: ScheduleId,
+) -> Result<Option<ScheduleRecord>, Fault> {
+    let rows: Vec<Row> = session.read(connection, ById { id: id.uuid() }).await?;
+    rows.into_iter().next().map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn by_identity(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    kind: ScheduleKind,
+    identity: String,
+) -> Result<Option<ScheduleRecord>, Fault> {
+    let statement = ByIdentity {
+        kind: kind.code(),
+        identity,
+    };
+    let rows: Vec<Row> = session.read(connection, statement).await?;
+    rows.into_iter().next().map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn list(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    query: &ScheduleQuery,
+) -> Result<Vec<ScheduleRecord>, Fault> {
+    let statement = Listed {
+        kind: query.kind.code(),
+        all: !query.enabled_only,
+        limit: bounded(query.limit),
+        offset: bounded(query.offset),
+    };
+    records(session.read(connection, statement).await?)
+}
+
+pub(super) async fn due(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    query: &DueQuery,
+    now: Timestamp,
+) -> Result<DueSchedules, Fault> {
+    let (now, limit) = (now.0, bounded(query.limit));
+    let mut found = DueSchedules::default();
+    let mut next: Vec<i64> = Vec::new();
+    if query.cron {
+        found.due = records(session.read(connection, DueCron { now, limit }).await?)?;
+        next.extend(session.read::<_, i64>(connection, NextCron { now }).await?);
+    }
+    if !query.triggers.is_empty() {
+        let names = || query.triggers.clone();
+        let due = DueTriggers {
+            now,
+            names: names(),
+            limit,
+        };
+        found
+            .due
+            .extend(records(session.read(connection, due).await?)?);
+        let after = NextTrigger {
+            now,
+            names: names(),
+        };
+        next.extend(session.read::<_, i64>(connection, after).await?);
+    }
+    found.next = next.into_iter().min().map(Timestamp);
+    Ok(found)
+}
+
+pub(super) async fn ticks(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    schedule: ScheduleId,
+    limit: usize,
+    offset: usize,
+) -> Result<Vec<TickRecord>, Fault> {
+    type Parts = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
+    let statement = Ticks {
+        schedule_id: schedule.uuid(),
+        limit: bounded(limit),
+        offset: bounded(offset),
+    };
+    let rows: Vec<Parts> = session.read(connection, statement).await?;
+    let read = |(due_at, outcome, execution, created_at, updated_at, detail): Parts| {
+        Ok(TickRecord {
+            schedule,
+            due_at: Timestamp(due_at),
+            outcome: read_outcome(outcome)?,
+            execution: execution.map(Into::into),
+            created_at: Timestamp(created_at),
+            updated_at: Timestamp(updated_at),
+            detail,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
+    TickOutcome::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("a tick has the outcome {code}")))
+}
+
+pub(super) async fn count(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    kind: ScheduleKind,
+    since: Timestamp,
+) -> Result<Vec<(TickOutcome, u64)>, Fault> {
+    let statement = CountTicks {
+        since: since.0,
+        kind: kind.code(),
+    };
+    let rows: Vec<(i16, i64)> = session.read(connection, statement).await?;
+    rows.into_iter()
+        .map(|(code, count)| {
+            Ok((
+                read_outcome(code)?,
+                u64::try_from(count).unwrap_or_default(),
+            ))
+        })
+        .collect()
+}
+
+/// Deletes old ticks.
+pub(super) async fn prune(
+    connection: &AsyncPgConnection,
+    session: &Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<(), Fault> {
+    let statement = PruneTicks {
+        before: before.0,
+        limit: bounded(limit),
+    };
+    session.read::<_, i64>(connection, statement).await?;
+    Ok(())
+}

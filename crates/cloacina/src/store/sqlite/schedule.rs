@@ -1,0 +1,441 @@
+//! Rows of schedules and their ticks.
+
+use std::collections::HashSet;
+
+use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
+use diesel::{Queryable, RunQueryDsl, SqliteConnection};
+
+use super::connection::Writer;
+use super::error::Fault;
+use super::row::{Decoded, Id, encode, micros};
+use super::statement::{query, statement};
+use crate::store::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite};
+use crate::types::{
+    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
+    TickOutcome, TickRecord, Timestamp,
+};
+
+type Columns = (
+    Binary,
+    SmallInt,
+    Text,
+    Text,
+    SmallInt,
+    BigInt,
+    Text,
+    Text,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+);
+
+/// A query of whole schedules.
+macro_rules! schedules {
+    ($(#[$attribute:meta])* $name:ident $(<$lifetime:lifetime>)? { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
+        query! {
+            $(#[$attribute])*
+            $name $(<$lifetime>)? { $($field: $rust => $sql),* } -> Columns;
+            concat!(
+                "SELECT id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, last_due, \
+                 created_at, updated_at, deleted_at FROM cloacina_schedules ",
+                $condition
+            )
+        }
+    };
+}
+
+schedules! { ById<'a> { id: &'a [u8] => Binary } "WHERE id = ?" }
+schedules! {
+    ByIdentity<'a> { kind: i16 => SmallInt, identity: &'a str => Text }
+    "WHERE kind = ? AND identity = ? AND deleted_at IS NULL"
+}
+schedules! {
+    Listed { kind: i16 => SmallInt, least: i16 => SmallInt, limit: i64 => BigInt, offset: i64 => BigInt }
+    "WHERE kind = ? AND deleted_at IS NULL AND enabled >= ? ORDER BY id LIMIT ? OFFSET ?"
+}
+schedules! {
+    DueCron { now: i64 => BigInt, limit: i64 => BigInt }
+    "INDEXED BY cloacina_schedules_wake WHERE kind = 0 AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+}
+schedules! {
+    DueTriggers<'a> { now: i64 => BigInt, names: &'a str => Text, limit: i64 => BigInt }
+    "INDEXED BY cloacina_schedules_wake WHERE kind = 1 AND wake_at <= ? \
+     AND identity IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT ?"
+}
+query! {
+    NextCron { now: i64 => BigInt } -> BigInt;
+    "SELECT wake_at FROM cloacina_schedules INDEXED BY cloacina_schedules_wake \
+     WHERE kind = 0 AND wake_at > ? ORDER BY wake_at LIMIT 1"
+}
+query! {
+    NextTrigger<'a> { now: i64 => BigInt, names: &'a str => Text } -> BigInt;
+    "SELECT wake_at FROM cloacina_schedules INDEXED BY cloacina_schedules_wake \
+     WHERE kind = 1 AND wake_at > ? AND identity IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT 1"
+}
+
+statement! {
+    Insert<'a> {
+        id: &'a [u8] => Binary,
+        kind: i16 => SmallInt,
+        identity: &'a str => Text,
+        workflow: &'a str => Text,
+        enabled: i16 => SmallInt,
+        revision: i64 => BigInt,
+        spec: &'a str => Text,
+        state: &'a str => Text,
+        next_due: Option<i64> => Nullable<BigInt>,
+        wake_at: Option<i64> => Nullable<BigInt>,
+        last_due: Option<i64> => Nullable<BigInt>,
+        created_at: i64 => BigInt,
+        updated_at: i64 => BigInt,
+        deleted_at: Option<i64> => Nullable<BigInt>,
+    }
+    "INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, \
+     last_due, created_at, updated_at, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     ON CONFLICT DO NOTHING"
+}
+
+statement! {
+    Update<'a> {
+        identity: &'a str => Text,
+        workflow: &'a str => Text,
+        enabled: i16 => SmallInt,
+        revision: i64 => BigInt,
+        spec: &'a str => Text,
+        state: &'a str => Text,
+        next_due: Option<i64> => Nullable<BigInt>,
+        wake_at: Option<i64> => Nullable<BigInt>,
+        last_due: Option<i64> => Nullable<BigInt>,
+        updated_at: i64 => BigInt,
+        deleted_at: Option<i64> => Nullable<BigInt>,
+        id: &'a [u8] => Binary,
+        expected: i64 => BigInt,
+    }
+    "UPDATE OR IGNORE cloacina_schedules SET identity = ?, workflow = ?, enabled = ?, revision = ?, spec = ?, state = ?, \
+     next_due = ?, wake_at = ?, last_due = ?, updated_at = ?, deleted_at = ? \
+     WHERE id = ? AND revision = ? AND deleted_at IS NULL"
+}
+
+statement! {
+    /// One row: the tick has this outcome now. None: it had one already.
+    PutTick<'a> {
+        schedule_id: &'a [u8] => Binary,
+        due_at: i64 => BigInt,
+        outcome: i16 => SmallInt,
+        execution_id: Option<&'a [u8]> => Nullable<Binary>,
+        created_at: i64 => BigInt,
+        updated_at: i64 => BigInt,
+        detail: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_ticks (schedule_id, due_at, outcome, execution_id, created_at, updated_at, detail) \
+     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome, \
+     execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail \
+     WHERE cloacina_ticks.outcome = 4"
+}
+
+query! {
+    Ticks<'a> { schedule_id: &'a [u8] => Binary, limit: i64 => BigInt, offset: i64 => BigInt }
+    -> (BigInt, SmallInt, Nullable<Binary>, BigInt, BigInt, Nullable<Text>);
+    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = ? \
+     ORDER BY due_at DESC LIMIT ? OFFSET ?"
+}
+
+query! {
+    CountTicks { since: i64 => BigInt, kind: i16 => SmallInt } -> (SmallInt, BigInt);
+    "SELECT tick.outcome, count(*) FROM cloacina_ticks AS tick INDEXED BY cloacina_ticks_due \
+     JOIN cloacina_schedules AS schedule ON schedule.id = tick.schedule_id \
+     WHERE tick.due_at >= ? AND schedule.kind = ? GROUP BY tick.outcome"
+}
+
+statement! {
+    PruneTicks { before: i64 => BigInt, limit: i64 => BigInt }
+    "DELETE FROM cloacina_ticks WHERE (schedule_id, due_at) IN (SELECT schedule_id, due_at FROM cloacina_ticks \
+     INDEXED BY cloacina_ticks_due WHERE due_at < ? AND outcome <> 4 ORDER BY due_at LIMIT ?)"
+}
+
+query! {
+    TickBefore { before: i64 => BigInt } -> BigInt;
+    "SELECT due_at FROM cloacina_ticks INDEXED BY cloacina_ticks_due WHERE due_at < ? AND outcome <> 4 LIMIT 1"
+}
+
+#[derive(Queryable)]
+struct Row {
+    id: Id,
+    kind: i16,
+    identity: String,
+    workflow: String,
+    enabled: i16,
+    revision: i64,
+    spec: Decoded<ScheduleSpec>,
+    state: Decoded<ScheduleState>,
+    next_due: Option<i64>,
+    wake_at: Option<i64>,
+    last_due: Option<i64>,
+    created_at: i64,
+    updated_at: i64,
+    deleted_at: Option<i64>,
+}
+
+impl TryFrom<Row> for ScheduleRecord {
+    type Error = Fault;
+
+    fn try_from(row: Row) -> Result<Self, Fault> {
+        let kind = ScheduleKind::from_code(row.kind)
+            .ok_or_else(|| Fault::Corrupt(format!("a schedule has the kind {}", row.kind)))?;
+        Ok(Self {
+            id: ScheduleId::from_bytes(row.id.0),
+            kind,
+            identity: row.identity,
+            workflow: row.workflow,
+            enabled: row.enabled != 0,
+            revision: row.revision,
+            spec: row.spec.0,
+            state: row.state.0,
+            next_due: row.next_due.map(Timestamp),
+            wake_at: row.wake_at.map(Timestamp),
+            last_due: row.last_due.map(Timestamp),
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+            deleted_at: row.deleted_at.map(Timestamp),
+        })
+    }
+}
+
+fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+fn bounded(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn put(
+    writer: &Writer,
+    record: &ScheduleRecord,
+    expected: Option<i64>,
+) -> Result<Put, Fault> {
+    writer.write(&mut writer.lock(), |connection| {
+        let written = match expected {
+            None => insert(connection, record)?,
+            Some(expected) => update(connection, record, expected)?,
+        };
+        if written {
+            return Ok(Put::Written);
+        }
+        let holder = by_identity(connection, record.kind, &record.identity)?;
+        Ok(match holder {
+            Some(holder) if holder.id != record.id => Put::Exists(holder.id),
+            _ => Put::Changed,
+        })
+    })
+}
+
+fn insert(connection: &mut SqliteConnection, record: &ScheduleRecord) -> Result<bool, Fault> {
+    let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
+    let inserted = Insert {
+        id: record.id.as_bytes(),
+        kind: record.kind.code(),
+        identity: &record.identity,
+        workflow: &record.workflow,
+        enabled: record.enabled.into(),
+        revision: record.revision,
+        spec: &spec,
+        state: &state,
+        next_due: micros(record.next_due),
+        wake_at: micros(record.wake_at),
+        last_due: micros(record.last_due),
+        created_at: record.created_at.0,
+        updated_at: record.updated_at.0,
+        deleted_at: micros(record.deleted_at),
+    }
+    .execute(connection)?;
+    Ok(inserted == 1)
+}
+
+fn update(
+    connection: &mut SqliteConnection,
+    record: &ScheduleRecord,
+    expected: i64,
+) -> Result<bool, Fault> {
+    let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
+    let changed = Update {
+        identity: &record.identity,
+        workflow: &record.workflow,
+        enabled: record.enabled.into(),
+        revision: record.revision,
+        spec: &spec,
+        state: &state,
+        next_due: micros(record.next_due),
+        wake_at: micros(record.wake_at),
+        last_due: micros(record.last_due),
+        updated_at: record.updated_at.0,
+        deleted_at: micros(record.deleted_at),
+        id: record.id.as_bytes(),
+        expected,
+    }
+    .execute(connection)?;
+    Ok(changed == 1)
+}
+
+/// Applies a change with its ticks, noting executions that must not be submitted. `false`: somebody else changed the schedule.
+pub(super) fn apply(
+    connection: &mut SqliteConnection,
+    write: &ScheduleWrite,
+    now: Timestamp,
+    dropped: &mut HashSet<ExecutionId>,
+) -> Result<bool, Fault> {
+    if !update(connection, write.record, write.expected)? {
+        dropped.extend(write.ticks.iter().filter_map(|tick| tick.execution));
+        return Ok(false);
+    }
+    for tick in write.ticks {
+        let put = PutTick {
+            schedule_id: write.record.id.as_bytes(),
+            due_at: tick.due_at.0,
+            outcome: tick.outcome.code(),
+            execution_id: tick.execution.as_ref().map(|id| id.as_bytes().as_slice()),
+            created_at: now.0,
+            updated_at: now.0,
+            detail: tick.detail.as_deref(),
+        };
+        if put.execute(connection)? == 0 {
+            dropped.extend(tick.execution);
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn by_id(
+    connection: &mut SqliteConnection,
+    id: ScheduleId,
+) -> Result<Option<ScheduleRecord>, Fault> {
+    let rows: Vec<Row> = ById { id: id.as_bytes() }.load(connection)?;
+    rows.into_iter().next().map(TryInto::try_into).transpose()
+}
+
+pub(super) fn by_identity(
+    connection: &mut SqliteConnection,
+    kind: ScheduleKind,
+    identity: &str,
+) -> Result<Option<ScheduleRecord>, Fault> {
+    let statement = ByIdentity {
+        kind: kind.code(),
+        identity,
+    };
+    let rows: Vec<Row> = statement.load(connection)?;
+    rows.into_iter().next().map(TryInto::try_into).transpose()
+}
+
+pub(super) fn list(
+    connection: &mut SqliteConnection,
+    query: &ScheduleQuery,
+) -> Result<Vec<ScheduleRecord>, Fault> {
+    let statement = Listed {
+        kind: query.kind.code(),
+        least: query.enabled_only.into(),
+        limit: bounded(query.limit),
+        offset: bounded(query.offset),
+    };
+    records(statement.load(connection)?)
+}
+
+pub(super) fn due(
+    connection: &mut SqliteConnection,
+    query: &DueQuery,
+    now: Timestamp,
+) -> Result<DueSchedules, Fault> {
+    let (now, limit) = (now.0, bounded(query.limit));
+    let mut found = DueSchedules::default();
+    let mut next = Vec::new();
+    if query.cron {
+        found.due = records(DueCron { now, limit }.load(connection)?)?;
+        next.extend(NextCron { now }.load::<i64>(connection)?);
+    }
+    if !query.triggers.is_empty() {
+        let names = &encode(&query.triggers)?;
+        found.due.extend(records(
+            DueTriggers { now, names, limit }.load(connection)?,
+        )?);
+        next.extend(NextTrigger { now, names }.load::<i64>(connection)?);
+    }
+    found.next = next.into_iter().min().map(Timestamp);
+    Ok(found)
+}
+
+pub(super) fn ticks(
+    connection: &mut SqliteConnection,
+    schedule: ScheduleId,
+    limit: usize,
+    offset: usize,
+) -> Result<Vec<TickRecord>, Fault> {
+    type Parts = (i64, i16, Option<Id>, i64, i64, Option<String>);
+    let statement = Ticks {
+        schedule_id: schedule.as_bytes(),
+        limit: bounded(limit),
+        offset: bounded(offset),
+    };
+    let rows: Vec<Parts> = statement.load(connection)?;
+    let read = |(due_at, outcome, execution, created_at, updated_at, detail): Parts| {
+        Ok(TickRecord {
+            schedule,
+            due_at: Timestamp(due_at),
+            outcome: read_outcome(outcome)?,
+            execution: execution.map(Into::into),
+            created_at: Timestamp(created_at),
+            updated_at: Timestamp(updated_at),
+            detail,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
+    TickOutcome::from_code(code)
+        .ok_or_else(|| Fault::Corrupt(format!("a tick has the outcome {code}")))
+}
+
+pub(super) fn count(
+    connection: &mut SqliteConnection,
+    kind: ScheduleKind,
+    since: Timestamp,
+) -> Result<Vec<(TickOutcome, u64)>, Fault> {
+    let statement = CountTicks {
+        since: since.0,
+        kind: kind.code(),
+    };
+    let rows: Vec<(i16, i64)> = statement.load(connection)?;
+    rows.into_iter()
+        .map(|(code, count)| {
+            Ok((
+                read_outcome(code)?,
+                u64::try_from(count).unwrap_or_default(),
+            ))
+        })
+        .collect()
+}
+
+/// Whether there are ticks to prune.
+pub(super) fn has_ticks_before(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+) -> Result<bool, Fault> {
+    let found: Vec<i64> = TickBefore { before: before.0 }.load(connection)?;
+    Ok(!found.is_empty())
+}
+
+/// Deletes old ticks, in the transaction that is open.
+pub(super) fn prune(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<(), Fault> {
+    PruneTicks {
+        before: before.0,
+        limit: bounded(limit),
+    }
+    .execute(connection)?;
+    Ok(())
+}

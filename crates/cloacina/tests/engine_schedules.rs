@@ -1,0 +1,471 @@
+//! The rules of schedules and triggers as functions over values (semantics F4–F6, G1).
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use cloacina::engine::cron::Cron;
+use cloacina::engine::schedule::{
+    HANDOVER, LATE, NewSchedule, Situation, Tick, Verdict, changed, cron_of, deleted, input, look,
+    registered_again, switched,
+};
+use cloacina::engine::trigger::{self, NewTrigger, PollOutcome};
+use cloacina::types::{
+    Catchup, Context, ErrorCode, ExecutionId, Json, Micros, Overlap, ScheduleId, ScheduleRecord,
+    TickOutcome, Timestamp,
+};
+use proptest::prelude::*;
+
+const SECOND: Micros = 1_000_000;
+const HOUR: Micros = 3600 * SECOND;
+/// 2025-06-15T12:00:00Z
+const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
+
+fn id() -> ScheduleId {
+    ScheduleId::from_bytes([7; 16])
+}
+
+/// Every ten seconds, registered at noon.
+fn every_ten(change: impl FnOnce(&mut NewSchedule)) -> ScheduleRecord {
+    let mut new = NewSchedule::new("etl", "*/10 * * * * *", "UTC");
+    change(&mut new);
+    new.record(id(), NOON).unwrap()
+}
+
+fn at(now: Timestamp) -> Situation {
+    Situation {
+        now,
+        online_since: NOON,
+        others_since: None,
+        is_open: false,
+        max_catchup: 100,
+    }
+}
+
+fn seconds(after: Timestamp) -> i64 {
+    after.since(NOON) / SECOND
+}
+
+fn looked(
+    record: &ScheduleRecord,
+    situation: Situation,
+) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
+    let (record, ticks) = change(record, situation);
+    let told = ticks
+        .iter()
+        .map(|tick| (seconds(tick.due_at), tick.outcome));
+    (record, told.collect())
+}
+
+fn change(record: &ScheduleRecord, situation: Situation) -> (ScheduleRecord, Vec<Tick>) {
+    match look(record, &cron_of(record).unwrap(), situation) {
+        Verdict::Change(record, ticks) => (*record, ticks),
+        Verdict::Leave(until) => panic!("left until {until}"),
+    }
+}
+
+use TickOutcome::{Fired, Missed, Overlapped, Queued};
+
+#[test]
+fn a_tick_fires_at_its_time_and_the_next_one_follows() {
+    let record = every_ten(|_| {});
+    assert_eq!(record.next_due.map(seconds), Some(10));
+    assert_eq!(record.wake_at, record.next_due);
+    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + 3_000));
+    assert_eq!(ticks, [(10, Fired)]);
+    assert_eq!(record.next_due.map(seconds), Some(20));
+    assert_eq!(record.last_due.map(seconds), Some(10));
+    assert_eq!(record.state.last_fired_at.map(seconds), Some(10));
+    let (same, ticks) = looked(&record, at(NOON + 11 * SECOND));
+    assert_eq!((same, ticks), (record, Vec::new()));
+}
+
+#[test]
+fn a_runner_that_was_there_may_be_late() {
+    let record = every_ten(|_| {});
+    let (_, ticks) = looked(&record, at(NOON + 35 * SECOND));
+    assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
+    // Too late for that: the machine slept.
+    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + LATE + 15 * SECOND));
+    assert_eq!(ticks[..3], [(10, Missed), (20, Missed), (30, Fired)]);
+    assert_eq!(record.next_due.map(seconds), Some(90));
+}
+
+/// A runner that starts 45 seconds after noon, when nobody was there before.
+fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
+    let now = NOON + 45 * SECOND;
+    let situation = Situation {
+        online_since: now,
+        ..at(now)
+    };
+    looked(record, situation)
+}
+
+#[test]
+fn f4_skip_records_missed_ticks_and_the_next_one_is_on_time() {
+    let (record, ticks) = after_downtime(&every_ten(|_| {}));
+    assert_eq!(
+        ticks,
+        [(10, Missed), (20, Missed), (30, Missed), (40, Missed)]
+    );
+    assert_eq!(record.next_due.map(seconds), Some(50));
+    assert_eq!(record.state.last_fired_at, None);
+}
+
+#[test]
+fn f4_latest_fires_the_last_one() {
+    let record = every_ten(|new| new.catchup = Catchup::Latest);
+    let (_, ticks) = after_downtime(&record);
+    assert_eq!(
+        ticks,
+        [(10, Missed), (20, Missed), (30, Missed), (40, Fired)]
+    );
+}
+
+#[test]
+fn f4_all_fires_the_oldest_first_up_to_its_limit() {
+    let record = every_ten(|new| new.catchup = Catchup::All);
+    let (_, ticks) = after_downtime(&record);
+    assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired), (40, Fired)]);
+    let record = every_ten(|new| {
+        new.catchup = Catchup::All;
+        new.max_catchup = Some(3);
+    });
+    let (_, ticks) = after_downtime(&record);
+    assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired), (40, Missed)]);
+}
+
+#[test]
+fn f4_a_year_of_missed_seconds_is_bounded() {
+    for catchup in [Catchup::Skip, Catchup::Latest, Catchup::All] {
+        let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
+        new.catchup = catchup;
+        let record = new.record(id(), NOON).unwrap();
+        let now = NOON + 365 * 24 * HOUR;
+        let (record, ticks) = change(
+            &record,
+            Situation {
+                online_since: now,
+                ..at(now)
+            },
+        );
+        assert_eq!(record.next_due, Some(now + SECOND));
+        assert!(ticks.len() <= 1_002, "{}", ticks.len());
+        let fired: Vec<Timestamp> = ticks
+            .iter()
+            .filter(|tick| tick.outcome == Fired)
+            .map(|tick| tick.due_at)
+            .collect();
+        // The tick of this very second is on time.
+        let expected = match catchup {
+            Catchup::Skip => vec![now],
+            Catchup::Latest => vec![now - SECOND, now],
+            Catchup::All => (1..=100).map(|n| NOON + n * SECOND).chain([now]).collect(),
+        };
+        assert_eq!(fired, expected);
+        let told: Vec<&Tick> = ticks.iter().filter(|tick| tick.detail.is_some()).collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].due_at, now - SECOND);
+    }
+}
+
+#[test]
+fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
+    let record = every_ten(|_| {});
+    let now = NOON + 10 * SECOND + 500_000;
+    let situation = |now| Situation {
+        online_since: NOON + 10 * SECOND + 400_000,
+        others_since: Some(NOON),
+        ..at(now)
+    };
+    let cron = cron_of(&record).unwrap();
+    let due = NOON + 10 * SECOND;
+    assert_eq!(
+        look(&record, &cron, situation(now)),
+        Verdict::Leave(due + HANDOVER)
+    );
+    // It did not fire it: then this one does.
+    let (_, ticks) = looked(&record, situation(due + HANDOVER));
+    assert_eq!(ticks, [(10, Fired)]);
+    // One that started after the tick is not responsible for it.
+    let younger = Situation {
+        others_since: Some(due + 1),
+        ..situation(now)
+    };
+    assert_eq!(looked(&record, younger).1, [(10, Missed)]);
+}
+
+#[test]
+fn f4_overlap_skip_leaves_ticks_out_while_an_execution_is_open() {
+    let record = every_ten(|new| new.overlap = Overlap::Skip);
+    let open = Situation {
+        is_open: true,
+        ..at(NOON + 10 * SECOND)
+    };
+    let (record, ticks) = looked(&record, open);
+    assert_eq!(ticks, [(10, Overlapped)]);
+    // Of two at once, the first opens an execution.
+    let (_, ticks) = looked(&record, at(NOON + 30 * SECOND));
+    assert_eq!(ticks, [(20, Fired), (30, Overlapped)]);
+}
+
+#[test]
+fn f4_overlap_queue_fires_in_order_as_executions_end() {
+    let record = every_ten(|new| new.overlap = Overlap::Queue);
+    let open = |now| Situation {
+        is_open: true,
+        ..at(now)
+    };
+    let (record, ticks) = looked(&record, at(NOON + 20 * SECOND));
+    assert_eq!(ticks, [(10, Fired), (20, Queued)]);
+    let (record, ticks) = looked(&record, open(NOON + 30 * SECOND));
+    assert_eq!(ticks, [(30, Queued)]);
+    // The execution has ended: the queue goes on, one at a time.
+    let (record, ticks) = looked(&record, at(NOON + 31 * SECOND));
+    assert_eq!(ticks, [(20, Fired)]);
+    let (record, ticks) = looked(&record, open(NOON + 32 * SECOND));
+    assert_eq!(ticks, []);
+    let (record, ticks) = looked(&record, at(NOON + 40 * SECOND));
+    assert_eq!(ticks, [(30, Fired), (40, Queued)]);
+    assert!(
+        record.wake_at < Some(NOON + 50 * SECOND),
+        "somebody looks after the queue"
+    );
+}
+
+#[test]
+fn f6_the_time_of_being_off_is_not_caught_up() {
+    let record = every_ten(|new| new.catchup = Catchup::All);
+    let off = switched(&record, false, NOON + 5 * SECOND).unwrap();
+    assert_eq!((off.next_due, off.wake_at), (None, None));
+    let on = switched(&off, true, NOON + 61 * SECOND).unwrap();
+    assert_eq!(on.next_due.map(seconds), Some(70));
+    assert_eq!(looked(&on, at(NOON + 71 * SECOND)).1, [(70, Fired)]);
+}
+
+#[test]
+fn f6_start_and_end_bound_the_ticks() {
+    let record = every_ten(|new| {
+        new.start_at = Some(NOON + 30 * SECOND);
+        new.end_at = Some(NOON + 40 * SECOND);
+    });
+    assert_eq!(record.next_due.map(seconds), Some(30));
+    let (record, ticks) = looked(&record, at(NOON + 55 * SECOND));
+    assert_eq!(ticks, [(30, Fired), (40, Fired)]);
+    assert_eq!((record.next_due, record.wake_at), (None, None));
+    // What was missed after its end is not missed.
+    let record = every_ten(|new| new.end_at = Some(NOON + 20 * SECOND));
+    assert_eq!(after_downtime(&record).1, [(10, Missed), (20, Missed)]);
+}
+
+#[test]
+fn f6_jitter_delays_by_the_same_amount_everywhere() {
+    let record = every_ten(|new| new.jitter = 5 * SECOND);
+    let due = record.next_due.unwrap();
+    let wake = record.wake_at.unwrap();
+    assert_eq!(seconds(due), 10);
+    assert!((due..=due + 5 * SECOND).contains(&wake));
+    assert_eq!(every_ten(|new| new.jitter = 5 * SECOND).wake_at, Some(wake));
+    assert_eq!(looked(&record, at(wake - 1)).1, []);
+    assert_eq!(looked(&record, at(wake)).1, [(10, Fired)]);
+    let (next, _) = looked(&record, at(wake));
+    assert_ne!(
+        next.wake_at.unwrap().since(next.next_due.unwrap()),
+        wake.since(due)
+    );
+}
+
+#[test]
+fn f6_an_execution_is_told_of_its_tick() {
+    let record = every_ten(|new| {
+        new.input.set("day", Json::from_encoder("\"monday\""));
+        new.input.set("schedule_id", Json::from_encoder("\"mine\""));
+    });
+    let input = input(&record, NOON);
+    let expected = format!(
+        r#"{{"day":"monday","schedule_id":"{}","scheduled_time":"2025-06-15T12:00:00.000000Z","schedule_timezone":"UTC","schedule_expression":"*/10 * * * * *"}}"#,
+        id()
+    );
+    assert_eq!(input.to_json(), expected);
+}
+
+#[test]
+fn f5_registering_again_changes_options_and_nothing_else() {
+    let known = switched(&every_ten(|_| {}), false, NOON).unwrap();
+    let cron = cron_of(&known).unwrap();
+    let later = NOON + HOUR;
+    let again = |change: fn(&mut NewSchedule)| {
+        let mut new = NewSchedule::new("etl", " */10 * * * * * ", "UTC");
+        change(&mut new);
+        let new = new.record(ScheduleId::from_bytes([8; 16]), later).unwrap();
+        assert_eq!(new.identity, known.identity);
+        registered_again(&known, &new, &cron, later)
+    };
+    assert_eq!(again(|_| {}), None);
+    assert_eq!(again(|new| new.enabled = true), None);
+    let changed = again(|new| new.overlap = Overlap::Queue).unwrap();
+    assert_eq!(
+        (changed.id, changed.enabled, changed.next_due),
+        (known.id, false, None)
+    );
+    assert_eq!(changed.spec.overlap, Overlap::Queue);
+    let identity = |change: fn(&mut NewSchedule)| every_ten(change).identity;
+    let others = [
+        identity(|new| new.workflow = "other".to_owned()),
+        identity(|new| new.expression = "*/20 * * * * *".to_owned()),
+        identity(|new| new.timezone = "Europe/Berlin".to_owned()),
+        identity(|new| new.instance = Some("second".to_owned())),
+    ];
+    assert!(others.iter().all(|other| *other != known.identity));
+}
+
+#[test]
+fn another_expression_or_zone_gives_another_next_tick() {
+    let known = every_ten(|_| {});
+    let record = changed(&known, Some("0 9 * * *"), Some("Europe/Berlin"), NOON).unwrap();
+    // Nine o'clock in Berlin is seven in UTC.
+    assert_eq!(record.next_due.map(seconds), Some(19 * 3600));
+    assert_ne!(record.identity, known.identity);
+    let record = changed(&record, None, Some("UTC"), NOON).unwrap();
+    assert_eq!(record.next_due.map(seconds), Some(21 * 3600));
+    assert!(changed(&known, Some("61 * * * *"), None, NOON).is_err());
+    assert!(changed(&known, None, Some("Mars/Olympus"), NOON).is_err());
+}
+
+#[test]
+fn a_deleted_schedule_fires_no_more() {
+    let record = deleted(&every_ten(|_| {}), NOON);
+    assert_eq!(
+        (record.next_due, record.wake_at, record.enabled),
+        (None, None, false)
+    );
+    assert_eq!(record.deleted_at, Some(NOON));
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let refused = |change: fn(&mut NewSchedule)| {
+        let mut new = NewSchedule::new("etl", "* * * * *", "UTC");
+        change(&mut new);
+        let error = new.record(id(), NOON).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ScheduleInvalid);
+        error.message
+    };
+    assert!(refused(|new| new.jitter = -1).contains("jitter"));
+    assert!(refused(|new| new.workflow = "no name".to_owned()).contains("'no name'"));
+    assert!(refused(|new| new.workflow = String::new()).contains("1 to 255"));
+    assert!(refused(|new| new.instance = Some("x".repeat(256))).contains("instance_name"));
+    assert!(refused(|new| new.timezone = "Mars/Olympus".to_owned()).contains("IANA"));
+    let backwards = refused(|new| {
+        new.start_at = Some(NOON);
+        new.end_at = Some(NOON);
+    });
+    assert!(backwards.contains("must come after"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the clock does, no tick is dealt with twice, and none is left out.
+    #[test]
+    fn a_wandering_clock_neither_repeats_nor_loses_ticks(
+        steps in proptest::collection::vec(-4_000_i64..4_000, 1..40),
+        catchup in proptest::sample::select(Catchup::ALL),
+    ) {
+        let mut record = every_ten(|new| new.catchup = catchup);
+        let cron = cron_of(&record).unwrap();
+        let mut now = NOON;
+        let mut seen: Vec<i64> = Vec::new();
+        for step in steps {
+            now = now + step * SECOND;
+            let situation = Situation { online_since: NOON.min(now), ..at(now) };
+            if let Verdict::Change(after, ticks) = look(&record, &cron, situation) {
+                seen.extend(ticks.iter().map(|tick| seconds(tick.due_at)));
+                record = *after;
+            }
+        }
+        let expected: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).map(|n| n * 10).collect();
+        prop_assert_eq!(seen, expected);
+    }
+
+    /// The last tick of a span is the one that counting through it gives.
+    #[test]
+    fn the_last_tick_is_found_without_counting(
+        expression in proptest::sample::select(vec![
+            "* * * * * *", "*/7 * * * *", "0 9 * * MON-FRI", "0 0 L * *", "15 3 29 2 *",
+        ]),
+        span in 1_i64..40_000_000,
+        start in 0_i64..100_000_000,
+    ) {
+        let cron = Cron::parse(expression, "America/New_York").unwrap();
+        let (after, until) = (NOON + start * SECOND, NOON + (start + span.min(20_000)) * SECOND);
+        let mut counted = None;
+        let mut next = cron.next_after(after);
+        while let Some(at) = next.filter(|at| *at <= until) {
+            counted = Some(at);
+            next = cron.next_after(at);
+        }
+        prop_assert_eq!(cron.last_between(after, until), counted);
+    }
+}
+
+fn poller(change: impl FnOnce(&mut NewTrigger)) -> Result<ScheduleRecord, cloacina::types::Error> {
+    let mut new = NewTrigger {
+        name: "inbox".to_owned(),
+        workflow: "etl".to_owned(),
+        interval: Some(10 * SECOND),
+        expression: None,
+        timezone: "UTC".to_owned(),
+        allow_concurrent: false,
+    };
+    change(&mut new);
+    new.record(id(), NOON)
+}
+
+#[test]
+fn g1_a_trigger_is_polled_at_its_interval_by_one_at_a_time() {
+    let record = poller(|_| {}).unwrap();
+    assert_eq!(record.wake_at, Some(NOON));
+    let taken = trigger::taken(&record, NOON, 15 * SECOND);
+    assert_eq!(taken.wake_at.map(seconds), Some(15));
+    let held = trigger::held(&taken, NOON + 8 * SECOND, 15 * SECOND);
+    assert_eq!(held.wake_at.map(seconds), Some(23));
+    let (after, tick) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
+    assert_eq!((after.wake_at.map(seconds), tick), (Some(10), None));
+    // A function that took longer than the interval is called again at once.
+    let (late, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 17 * SECOND);
+    assert_eq!(late.wake_at.map(seconds), Some(17));
+    // A clock that was set back does not put it off.
+    let (early, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON - HOUR);
+    assert_eq!(early.wake_at, Some(NOON - HOUR + 10 * SECOND));
+}
+
+#[test]
+fn g1_what_a_poll_leads_to() {
+    let taken = trigger::taken(&poller(|_| {}).unwrap(), NOON, SECOND);
+    let fire = PollOutcome::Fire(Context::new());
+    let told = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
+        trigger::polled(record, outcome, open, NOON).1
+    };
+    assert_eq!(told(&taken, &fire, false), Some(Fired));
+    assert_eq!(told(&taken, &fire, true), Some(Overlapped));
+    let failed = PollOutcome::Failed("ouch".to_owned());
+    let (record, tick) = trigger::polled(&taken, &failed, false, NOON);
+    assert_eq!(tick, Some(TickOutcome::Failed));
+    assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
+    assert!(record.wake_at.is_some());
+    let mut concurrent = taken;
+    concurrent.spec.overlap = Overlap::Allow;
+    concurrent.state.open = vec![ExecutionId::from_bytes([1; 16])];
+    assert_eq!(told(&concurrent, &fire, true), Some(Fired));
+}
+
+#[test]
+fn g1_a_trigger_needs_one_way_to_say_when() {
+    assert!(poller(|new| new.interval = None).is_err());
+    assert!(poller(|new| new.interval = Some(0)).is_err());
+    assert!(poller(|new| new.expression = Some("* * * * *".to_owned())).is_err());
+    assert!(poller(|new| new.name = String::new()).is_err());
+    let at_times = poller(|new| {
+        new.interval = None;
+        new.expression = Some("0 * * * *".to_owned());
+    });
+    assert_eq!(at_times.unwrap().wake_at.map(seconds), Some(3600));
+}

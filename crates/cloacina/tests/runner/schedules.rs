@@ -1,0 +1,506 @@
+//! Schedules on running runners, by an injected clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use cloacina::engine::schedule::NewSchedule;
+use cloacina::engine::trigger::{NewTrigger, PollOutcome};
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::RunnerConfig;
+use cloacina::store::Store;
+use cloacina::store::memory::MemoryStore;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
+use cloacina::types::{
+    Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Overlap, ScheduleId,
+    TickOutcome, Timestamp,
+};
+
+use super::support::{PATIENCE, body, config, define, done, task, until, wait};
+
+const SECOND: i64 = 1_000_000;
+const HOUR: i64 = 3600 * SECOND;
+/// 2025-06-15T12:00:00Z
+const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
+
+/// A clock that moves when the test says so.
+struct StepClock(AtomicI64);
+
+impl StepClock {
+    fn at_noon() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(NOON.0)))
+    }
+
+    /// Sets the time to so many microseconds after noon.
+    fn set(&self, after_noon: i64) {
+        self.0.store(NOON.0 + after_noon, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StepClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Never long: the time may be set at any moment.
+    fn until(&self, due: Timestamp) -> Duration {
+        let left = Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0));
+        left.min(Duration::from_millis(5))
+    }
+}
+
+fn settings() -> RunnerConfig {
+    RunnerConfig {
+        // The clock is moved by hours: nobody is to be taken for dead by that.
+        lease_ttl: Duration::from_hours(24),
+        heartbeat_interval: Duration::from_hours(8),
+        ..config()
+    }
+}
+
+fn start(store: Arc<dyn Store>, clock: &Arc<StepClock>) -> EngineHandle {
+    start_with(store, clock, settings())
+}
+
+fn start_with(store: Arc<dyn Store>, clock: &Arc<StepClock>, config: RunnerConfig) -> EngineHandle {
+    let options = OpenOptions {
+        config,
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
+    let clock = Arc::clone(clock);
+    let engine = EngineHandle::start(store, clock, options).unwrap();
+    define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
+    engine
+}
+
+/// Each call of `open` is another program's way into the same database.
+fn on_each_store(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    test(&|| Arc::clone(&memory));
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::file(folder.path().join("schedules.db"));
+    test(&|| Arc::new(SqliteStore::open(&options).unwrap()));
+}
+
+fn every_ten() -> NewSchedule {
+    NewSchedule::new("etl", "*/10 * * * * *", "UTC")
+}
+
+/// Seconds after noon and outcome, oldest first.
+fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
+    let mut ticks = engine.schedule_history(id, usize::MAX, 0).unwrap();
+    ticks.reverse();
+    let told = ticks
+        .iter()
+        .map(|tick| (tick.due_at.since(NOON) / SECOND, tick.outcome));
+    told.collect()
+}
+
+fn executions(engine: &EngineHandle, id: ScheduleId) -> Vec<ExecutionId> {
+    let ticks = engine.schedule_history(id, usize::MAX, 0).unwrap();
+    ticks
+        .iter()
+        .rev()
+        .filter_map(|tick| tick.execution)
+        .collect()
+}
+
+use TickOutcome::{Fired, Missed, Overlapped, Queued};
+
+#[test]
+fn a_tick_starts_an_execution_that_knows_of_it() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let id = engine.register_schedule(&every_ten()).unwrap().id;
+        clock.set(10 * SECOND);
+        until("the tick fires", || !history(&engine, id).is_empty());
+        assert_eq!(history(&engine, id), [(10, Fired)]);
+        let execution = executions(&engine, id)[0];
+        let ended = wait(&engine, execution);
+        assert_eq!(ended.record().status, ExecutionStatus::Completed);
+        let context = ended.final_context();
+        assert_eq!(
+            context.get("schedule_id").unwrap().as_str(),
+            format!("\"{id}\"")
+        );
+        assert_eq!(
+            context.get("scheduled_time").unwrap().as_str(),
+            "\"2025-06-15T12:00:10.000000Z\""
+        );
+        let record = engine.schedule(id).unwrap();
+        assert_eq!(record.next_due, Some(NOON + 20 * SECOND));
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_clock_stepped_back_fires_no_tick_twice() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let id = engine.register_schedule(&every_ten()).unwrap().id;
+        for second in 1..=6 {
+            clock.set(second * 10 * SECOND);
+            until("a tick", || {
+                history(&engine, id).len() == usize::try_from(second).unwrap()
+            });
+        }
+        clock.set(-HOUR);
+        let other = engine
+            .register_schedule(&NewSchedule::new("etl", "* * * * *", "UTC"))
+            .unwrap()
+            .id;
+        clock.set(-HOUR + 60 * SECOND);
+        // The new schedule lives in the time that is now.
+        until("the other tick", || history(&engine, other).len() == 1);
+        assert_eq!(history(&engine, id).len(), 6);
+        clock.set(60 * SECOND);
+        clock.set(70 * SECOND);
+        until("the next tick", || history(&engine, id).len() == 7);
+        let expected: Vec<_> = (1..=7).map(|n| (n * 10, Fired)).collect();
+        assert_eq!(history(&engine, id), expected);
+        assert_eq!(executions(&engine, id).len(), 7);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let register = |name: &str, catchup| {
+            let mut new = NewSchedule::new("etl", "*/10 * * * *", "UTC");
+            new.instance = Some(name.to_owned());
+            new.catchup = catchup;
+            engine.register_schedule(&new).unwrap().id
+        };
+        let skip = register("skip", Catchup::Skip);
+        let latest = register("latest", Catchup::Latest);
+        let all = register("all", Catchup::All);
+        clock.set(HOUR + 5 * SECOND);
+        let six = |outcomes: [TickOutcome; 6]| -> Vec<(i64, TickOutcome)> {
+            (1..=6).map(|n| n * 600).zip(outcomes).collect()
+        };
+        for (id, expected) in [
+            // The last one is five seconds late and no more.
+            (skip, [Missed, Missed, Missed, Missed, Missed, Fired]),
+            (latest, [Missed, Missed, Missed, Missed, Fired, Fired]),
+            (all, [Fired; 6]),
+        ] {
+            until("the ticks of an hour", || history(&engine, id).len() == 6);
+            assert_eq!(history(&engine, id), six(expected));
+        }
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn f4_downtime_is_caught_up_by_the_rule() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let mut new = every_ten();
+        new.catchup = Catchup::All;
+        new.max_catchup = Some(2);
+        let id = engine.register_schedule(&new).unwrap().id;
+        engine.stop(Duration::from_secs(1));
+        clock.set(35 * SECOND);
+        let engine = start(open(), &clock);
+        until("the missed ticks", || history(&engine, id).len() == 3);
+        assert_eq!(
+            history(&engine, id),
+            [(10, Fired), (20, Fired), (30, Missed)]
+        );
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn two_runners_fire_each_tick_once() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engines = [start(open(), &clock), start(open(), &clock)];
+        let id = engines[0].register_schedule(&every_ten()).unwrap().id;
+        for second in 1..=20 {
+            clock.set(second * 10 * SECOND);
+            until("a tick", || {
+                history(&engines[1], id).len() == usize::try_from(second).unwrap()
+            });
+        }
+        let mut started = executions(&engines[0], id);
+        assert_eq!(started.len(), 20);
+        started.dedup();
+        assert_eq!(started.len(), 20);
+        let filter = cloacina::runner::ListFilter {
+            limit: 100,
+            ..Default::default()
+        };
+        assert_eq!(engines[0].list(&filter).unwrap().items.len(), 20);
+        for engine in engines {
+            engine.stop(Duration::from_secs(1));
+        }
+    });
+}
+
+#[test]
+fn a_runner_may_be_told_to_fire_none() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let open = || Arc::clone(&store);
+    let clock = StepClock::at_noon();
+    let quiet = RunnerConfig {
+        enable_cron: false,
+        ..settings()
+    };
+    let engine = start_with(open(), &clock, quiet);
+    let id = engine.register_schedule(&every_ten()).unwrap().id;
+    clock.set(10 * SECOND);
+    let execution = engine.run_schedule_now(id).unwrap();
+    wait(&engine, execution);
+    // By then it has stepped a few times, and the tick is still there for another runner.
+    assert_eq!(
+        engine.schedule(id).unwrap().next_due,
+        Some(NOON + 10 * SECOND)
+    );
+    let other = start(open(), &clock);
+    until("the other one fires", || history(&other, id).len() == 2);
+    engine.stop(Duration::from_secs(1));
+    other.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let mut new = every_ten();
+        new.overlap = Overlap::Queue;
+        let id = engine.register_schedule(&new).unwrap().id;
+        let mut skipping = every_ten();
+        skipping.instance = Some("skip".to_owned());
+        skipping.overlap = Overlap::Skip;
+        let skip = engine.register_schedule(&skipping).unwrap().id;
+        let gate = Arc::new(cloacina::types::sync::Mutex::new(()));
+        let closed = gate.lock();
+        let inner = Arc::clone(&gate);
+        define(
+            &engine,
+            "etl",
+            vec![(
+                task("a", &[]),
+                body(move |_| {
+                    drop(inner.lock());
+                    done()
+                }),
+            )],
+        );
+        clock.set(10 * SECOND);
+        until("the first tick", || history(&engine, id).len() == 1);
+        until("the first tick", || history(&engine, skip).len() == 1);
+        clock.set(20 * SECOND);
+        until("the second tick", || history(&engine, id).len() == 2);
+        until("the second tick", || history(&engine, skip).len() == 2);
+        assert_eq!(history(&engine, id), [(10, Fired), (20, Queued)]);
+        assert_eq!(history(&engine, skip), [(10, Fired), (20, Overlapped)]);
+        drop(closed);
+        until("the queue goes on", || executions(&engine, id).len() == 2);
+        assert_eq!(history(&engine, id), [(10, Fired), (20, Fired)]);
+        for execution in executions(&engine, id) {
+            wait(&engine, execution);
+        }
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engine = start(open(), &clock);
+        let id = engine
+            .register_schedule(&NewSchedule::new("elsewhere", "*/10 * * * * *", "UTC"))
+            .unwrap()
+            .id;
+        clock.set(10 * SECOND);
+        until("the tick", || history(&engine, id).len() == 1);
+        let ticks = engine.schedule_history(id, 1, 0).unwrap();
+        assert_eq!(ticks[0].outcome, TickOutcome::Skipped);
+        assert!(ticks[0].detail.as_ref().unwrap().contains("'elsewhere'"));
+        let error = engine.run_schedule_now(id).unwrap_err();
+        assert_eq!(error.code, ErrorCode::WorkflowNotFound);
+        let other = start(open(), &clock);
+        define(
+            &other,
+            "elsewhere",
+            vec![(task("a", &[]), body(|_| done()))],
+        );
+        clock.set(20 * SECOND);
+        until("the next tick", || history(&engine, id).len() == 2);
+        assert_eq!(history(&engine, id)[1], (20, Fired));
+        let execution = executions(&engine, id)[0];
+        until("it ran", || {
+            engine.status(execution).unwrap() == ExecutionStatus::Completed
+        });
+        engine.stop(Duration::from_secs(1));
+        other.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn changes_by_one_runner_reach_the_others() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let quiet = RunnerConfig {
+            enable_cron: false,
+            ..settings()
+        };
+        let (client, engine) = (start_with(open(), &clock, quiet), start(open(), &clock));
+        let id = client
+            .register_schedule(&NewSchedule::new("etl", "0 0 * * *", "UTC"))
+            .unwrap()
+            .id;
+        assert_eq!(
+            client
+                .register_schedule(&NewSchedule::new("etl", "0 0 * * *", "UTC"))
+                .unwrap()
+                .id,
+            id
+        );
+        assert_eq!(client.schedules(false, 10, 0).unwrap().len(), 1);
+        client
+            .update_schedule(id, Some("*/10 * * * * *"), None)
+            .unwrap();
+        clock.set(10 * SECOND);
+        until("the tick of the new expression", || {
+            history(&engine, id).len() == 1
+        });
+        client.set_schedule_enabled(id, false).unwrap();
+        clock.set(20 * SECOND);
+        client.run_schedule_now(id).unwrap();
+        client.set_schedule_enabled(id, true).unwrap();
+        clock.set(30 * SECOND);
+        until("the tick after", || history(&engine, id).len() == 3);
+        let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
+        assert_eq!(outcomes, [10, 20, 30]);
+        client.delete_schedule(id).unwrap();
+        assert_eq!(client.schedules(false, 10, 0).unwrap().len(), 0);
+        let error = client.schedule(id).unwrap_err();
+        assert_eq!(error.code, ErrorCode::ScheduleNotFound);
+        assert_eq!(history(&client, id).len(), 3);
+        assert!(client.delete_schedule(id).is_err());
+        engine.stop(Duration::from_secs(1));
+        client.stop(Duration::from_secs(1));
+    });
+}
+
+fn inbox() -> NewTrigger {
+    NewTrigger {
+        name: "inbox".to_owned(),
+        workflow: "etl".to_owned(),
+        interval: Some(10 * SECOND),
+        expression: None,
+        timezone: "UTC".to_owned(),
+        allow_concurrent: true,
+    }
+}
+
+fn have_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
+    engine
+        .begin_register_trigger(trigger, 1)
+        .wait(PATIENCE)
+        .unwrap()
+        .unwrap()
+}
+
+#[test]
+fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
+    on_each_store(|open| {
+        let clock = StepClock::at_noon();
+        let engines = [start(open(), &clock), start(open(), &clock)];
+        let id = have_trigger(&engines[0], inbox());
+        assert_eq!(have_trigger(&engines[1], inbox()), id);
+        let mut fired = 0;
+        for round in 0..10 {
+            let mut polls = Vec::new();
+            until("a poll", || {
+                for (index, engine) in engines.iter().enumerate() {
+                    polls.extend(
+                        engine
+                            .queues()
+                            .polls()
+                            .take()
+                            .into_iter()
+                            .map(|poll| (index, poll)),
+                    );
+                }
+                !polls.is_empty()
+            });
+            assert_eq!(polls.len(), 1);
+            let (index, poll) = &polls[0];
+            assert_eq!(poll.name, "inbox");
+            // Told twice, it counts once.
+            for _ in 0..2 {
+                engines[*index].end_poll(poll.token, PollOutcome::Fire(Context::new()));
+            }
+            fired += 1;
+            until("it fires", || executions(&engines[0], id).len() == fired);
+            clock.set((round + 1) * 10 * SECOND);
+        }
+        let filter = cloacina::runner::ListFilter {
+            limit: 100,
+            ..Default::default()
+        };
+        assert_eq!(engines[0].list(&filter).unwrap().items.len(), fired);
+        for engine in engines {
+            engine.stop(Duration::from_secs(1));
+        }
+    });
+}
+
+#[test]
+fn g1_a_poll_that_was_taken_over_fires_no_more() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let open = || Arc::clone(&store);
+    let clock = StepClock::at_noon();
+    let engine = start(open(), &clock);
+    let id = have_trigger(&engine, inbox());
+    let mut polls = Vec::new();
+    until("a poll", || {
+        polls.extend(engine.queues().polls().take());
+        !polls.is_empty()
+    });
+    engine.set_trigger_enabled("inbox", false).unwrap();
+    engine.end_poll(polls[0].token, PollOutcome::Fire(Context::new()));
+    engine.set_trigger_enabled("inbox", true).unwrap();
+    clock.set(10 * SECOND);
+    let mut next = Vec::new();
+    until("the next poll", || {
+        next.extend(engine.queues().polls().take());
+        !next.is_empty()
+    });
+    engine.end_poll(next[0].token, PollOutcome::Failed("ouch".to_owned()));
+    until("its end", || !history(&engine, id).is_empty());
+    assert_eq!(history(&engine, id), [(10, TickOutcome::Failed)]);
+    let record = engine.trigger("inbox").unwrap().unwrap();
+    assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
+    engine.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn g1_a_runner_that_stops_leaves_its_poll_to_others() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let open = || Arc::clone(&store);
+    let clock = StepClock::at_noon();
+    let (first, second) = (start(open(), &clock), start(open(), &clock));
+    have_trigger(&first, inbox());
+    until("a poll", || !first.queues().polls().take().is_empty());
+    have_trigger(&second, inbox());
+    first.stop(Duration::ZERO);
+    clock.set(10 * SECOND);
+    until("the other one polls", || {
+        !second.queues().polls().take().is_empty()
+    });
+    second.stop(Duration::from_secs(1));
+}

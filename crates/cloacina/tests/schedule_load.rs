@@ -1,0 +1,139 @@
+//! Ten thousand schedules: due ones fire on time, and the others cost nothing.
+
+#![cfg(feature = "sqlite")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cloacina::engine::schedule::NewSchedule;
+use cloacina::runner::{EngineHandle, OpenOptions};
+use cloacina::runtime::RunnerConfig;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
+use cloacina::store::{Put, Store};
+use cloacina::types::{Clock, ScheduleId, TickOutcome, Timestamp};
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+
+const SECOND: i64 = 1_000_000;
+/// 2025-06-15T12:00:00Z
+const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
+
+static LOOKS: AtomicUsize = AtomicUsize::new(0);
+/// How SQLite means to read them, by the statement's text.
+static LOOKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+fn counting() -> Option<Box<dyn Instrumentation>> {
+    Some(Box::new(|event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            let text = query.to_string();
+            if text.contains("cloacina_schedules_wake") && text.contains("ORDER BY wake_at") {
+                LOOKS.fetch_add(1, Ordering::SeqCst);
+                LOOKED.lock().unwrap().push(text);
+            }
+        }
+    }))
+}
+
+/// A clock that moves when the test says so.
+struct StepClock(AtomicI64);
+
+impl Clock for StepClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn until(&self, due: Timestamp) -> Duration {
+        let left = Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0));
+        left.min(Duration::from_millis(1))
+    }
+}
+
+fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_mins(1);
+    while !fact() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn ten_thousand_schedules_cost_one_look_per_wake_up() {
+    set_default_instrumentation(counting).unwrap();
+    let store = Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap());
+    let put = |name: String, expression: &str| {
+        let mut new = NewSchedule::new("absent", expression, "UTC");
+        new.instance = Some(name);
+        let record = new.record(ScheduleId::generate(), NOON).unwrap();
+        assert_eq!(store.put_schedule(&record, None).unwrap(), Put::Written);
+        record.id
+    };
+    for number in 0..10_000 {
+        put(number.to_string(), "0 0 1 1 *");
+    }
+    let soon: Vec<ScheduleId> = (0..5)
+        .map(|n| put(format!("soon{n}"), "*/10 * * * * *"))
+        .collect();
+    let clock = Arc::new(StepClock(AtomicI64::new(NOON.0)));
+    let options = OpenOptions {
+        config: RunnerConfig {
+            lease_ttl: Duration::from_hours(24),
+            heartbeat_interval: Duration::from_hours(8),
+            ..RunnerConfig::default()
+        },
+        auto_migrate: true,
+        ..OpenOptions::default()
+    };
+    let opened: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let engine =
+        EngineHandle::start(opened, Arc::clone(&clock) as Arc<dyn Clock>, options).unwrap();
+    let ticks = |id| store.ticks(id, usize::MAX, 0).unwrap();
+    // The first tick of the five, then thirty more.
+    let mut costs = Vec::new();
+    for round in 1..=31 {
+        // While nothing is due, time passes without a look.
+        let before = LOOKS.load(Ordering::SeqCst);
+        for step in 1..10 {
+            clock.0.store(
+                NOON.0 + (round - 1) * 10 * SECOND + step * SECOND,
+                Ordering::SeqCst,
+            );
+            std::thread::yield_now();
+        }
+        clock
+            .0
+            .store(NOON.0 + round * 10 * SECOND, Ordering::SeqCst);
+        let count = usize::try_from(round).unwrap();
+        until("the due ones", || {
+            soon.iter().all(|id| ticks(*id).len() == count)
+        });
+        costs.push(LOOKS.load(Ordering::SeqCst) - before);
+    }
+    engine.stop(Duration::from_secs(1));
+    for id in soon {
+        let late = ticks(id)
+            .iter()
+            .map(|tick| tick.created_at.since(tick.due_at))
+            .max();
+        assert_eq!(late, Some(0), "by the clock that was set, none is late");
+        assert!(
+            ticks(id)
+                .iter()
+                .all(|tick| tick.outcome == TickOutcome::Skipped)
+        );
+    }
+    // A look is one read of the index for what is due and one for what comes next. The very first round also looks at the start.
+    costs.remove(0);
+    let sum: usize = costs.iter().sum();
+    assert!(sum <= 2 * costs.len(), "{costs:?}");
+    let texts = LOOKED.lock().unwrap();
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.contains("INDEXED BY cloacina_schedules_wake"))
+    );
+}
