@@ -86,12 +86,13 @@ def run(workload: str, where: str, *, quick: bool) -> Figures:
     return figures
 
 
-def rust_tasks(url: str, *, quick: bool) -> Figures:
+def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
     """W1 to W3 with tasks in Rust, by the example `workloads` of the crate."""
-    build = ["cargo", "build", "--release", "--quiet", "--package", "cloacina"]
+    build = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "workloads"]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
-    subprocess.run([*build, "--example", "workloads"], check=True, cwd=ROOT, env=environment)
-    program = TARGET / "release" / "examples" / "workloads"
+    subprocess.run([*build, "--profile", profile], check=True, cwd=ROOT, env=environment)
+    folder = "debug" if profile == "dev" else profile
+    program = TARGET / folder / "examples" / "workloads"
     command = [str(program), url]
     output = subprocess.run(
         command + (["--quick"] if quick else []), check=True, stdout=subprocess.PIPE
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(ORDER), help="which workloads")
     parser.add_argument("--on", default="sqlite,postgres", help="on which databases")
     parser.add_argument("--no-limits", action="store_true", help="measure without the limits")
+    parser.add_argument("--rust-profile", default="release", help="how to build the Rust tasks")
     parser.add_argument("--json", type=Path, default=HERE / "results.json", help="where to write")
     options = parser.parse_args()
     databases, workloads = options.on.split(","), options.only.split(",")
@@ -210,7 +212,7 @@ def main() -> None:
             url = where if database == "postgres" else f"sqlite:///{Path(where) / 'rust.db'}"
             # In Rust all three are measured together, where one of them was asked for.
             wanted = {"W1", "W2", "W3"} & set(workloads)
-            rust = rust_tasks(url, quick=options.quick) if wanted else {}
+            rust = rust_tasks(url, options.rust_profile, quick=options.quick) if wanted else {}
             for workload, figures in rust.items():
                 share = None if limit is None else ratio(workload, figures, limit)
                 if share is not None:

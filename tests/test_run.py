@@ -281,9 +281,10 @@ def test_nothing_is_printed_on_import_or_run(script):
 def test_the_benchmark_does_not_rot(tmp_path: Path, kind: str):
     program = Path(__file__).parent.parent / "benchmarks" / "run.py"
     report = tmp_path / "results.json"
-    command = [sys.executable, str(program), "--quick", "--no-limits"]
+    command = [sys.executable, str(program), "--quick", "--no-limits", "--rust-profile", "dev"]
     command += ["--on", kind, "--json", str(report)]
     subprocess.run(command, check=True, timeout=290, stdout=subprocess.DEVNULL)
-    workloads = json.loads(report.read_text())[kind]["workloads"]
-    assert len(workloads) == 10
-    assert all(workloads.values())
+    figures = json.loads(report.read_text())[kind]
+    assert len(figures["workloads"]) == 10
+    assert all(figures["workloads"].values())
+    assert figures["rust_workloads"].keys() == {"W1", "W2", "W3"}

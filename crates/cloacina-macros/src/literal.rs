@@ -54,7 +54,7 @@ fn quoted(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend(['\\', character]),
-            control if control < ' ' => out += &format!("\\u{:04x}", control as u32),
+            control if control < ' ' => out.extend(format!("\\u{:04x}", control as u32).chars()),
             other => out.push(other),
         }
     }

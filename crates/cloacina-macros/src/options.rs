@@ -148,7 +148,7 @@ impl Options {
                 self.retry.push(quote!(jitter: #jitter));
             }
             "retry_on" | "never_on" => {
-                let types = list(value, |input| input.parse::<LitStr>())?;
+                let types = list(value, text)?;
                 self.retry
                     .push(quote!(#name: ::std::vec![#(::std::string::String::from(#types)),*]));
             }
@@ -181,7 +181,7 @@ impl Options {
 
     fn read_condition(&mut self, value: ParseStream) -> Result<(), Error> {
         let condition = if value.peek(syn::token::Bracket) {
-            let patterns = list(value, |input| input.parse::<LitStr>())?;
+            let patterns = list(value, text)?;
             quote!(Patterns(
                 ::std::vec![#(::std::string::String::from(#patterns)),*]
             ))
@@ -252,6 +252,10 @@ pub fn check_id(id: &LitStr) -> Result<(), Error> {
         id.span(),
         "invalid task id\nhint: use 1 to 255 bytes without control characters, '::' or outer spaces",
     ))
+}
+
+fn text(input: ParseStream) -> Result<LitStr, Error> {
+    input.parse()
 }
 
 fn list<T>(

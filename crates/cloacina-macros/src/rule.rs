@@ -159,17 +159,7 @@ impl Parse for Rule {
             )
         })?;
         let text = name.to_string();
-        if !input.peek(syn::token::Paren) {
-            if let Some((_, variant)) = NAMES.iter().find(|(known, _)| *known == text) {
-                return Ok(Self::variant(variant));
-            }
-            if CONDITIONS.contains(&text.as_str()) {
-                return Err(Error::new(
-                    name.span(),
-                    format!("`{text}` needs its arguments: `{text}(…)`"),
-                ));
-            }
-        } else {
+        if input.peek(syn::token::Paren) {
             let content;
             parenthesized!(content in input);
             let rule = match text.as_str() {
@@ -190,6 +180,15 @@ impl Parse for Rule {
                 return Err(content.error(message));
             }
             return Ok(rule);
+        }
+        if let Some((_, variant)) = NAMES.iter().find(|(known, _)| *known == text) {
+            return Ok(Self::variant(variant));
+        }
+        if CONDITIONS.contains(&text.as_str()) {
+            return Err(Error::new(
+                name.span(),
+                format!("`{text}` needs its arguments: `{text}(…)`"),
+            ));
         }
         Err(unknown_rule(&name))
     }

@@ -20,7 +20,11 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
     })?;
     // The function stays, so that a wrong option does not hide it from the rest of the program.
     match expand_task(options, &function) {
-        Ok(task) => Ok(quote!(#function #task)),
+        Ok(task) => Ok(quote! {
+            #[allow(clippy::unused_async, reason = "a task is async, whether it waits or not")]
+            #function
+            #task
+        }),
         Err(error) => {
             let error = error.into_compile_error();
             if function.sig.receiver().is_some() {
@@ -90,6 +94,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         impl ::cloacina::macro_support::Task for #name {
             const OUTLINE: ::cloacina::macro_support::TaskOutline = #outline;
 
+            #[allow(clippy::needless_update, reason = "what is left out is the engine's default")]
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
                 #definition
             }

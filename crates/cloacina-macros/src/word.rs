@@ -5,11 +5,10 @@ use syn::Error;
 
 /// `what 'typed'` is unknown; `known` are the words that there are.
 pub fn unknown(span: Span, what: &str, typed: &str, known: &[&str]) -> Error {
-    let mut message = format!("unknown {what} '{typed}'\nhint: ");
-    if let Some(near) = nearest(typed, known) {
-        message += &format!("did you mean '{near}'? ");
-    }
-    message += &format!("it takes {}", known.join(", "));
+    let near = nearest(typed, known);
+    let near = near.map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+    let known = known.join(", ");
+    let message = format!("unknown {what} '{typed}'\nhint: {near}it takes {known}");
     Error::new(span, message)
 }
 

@@ -181,19 +181,18 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
         const OUTLINE: ::cloacina::macro_support::WorkflowOutline<#count> =
             ::cloacina::macro_support::WorkflowOutline::new(#name, [#(#outlines),*]);
         #(#checks)*
-        ::cloacina::macro_support::define(
-            ::cloacina::macro_support::WorkflowDefinition {
-                name: ::std::string::String::from(#name),
-                tenant: ::std::string::String::from(#tenant),
-                package: ::std::string::String::from(#package),
-                description: ::std::string::String::from(#description),
-                tags: ::std::iter::FromIterator::from_iter([#(#tags),*]
-                    as [(::std::string::String, ::std::string::String); _]),
-                tasks: ::std::vec![#(#definitions),*],
-                ..::std::default::Default::default()
-            },
-            ::std::vec![#(#functions),*],
-        )
+        #[allow(clippy::needless_update, reason = "what is left out is the engine's default")]
+        let definition = ::cloacina::macro_support::WorkflowDefinition {
+            name: ::std::string::String::from(#name),
+            tenant: ::std::string::String::from(#tenant),
+            package: ::std::string::String::from(#package),
+            description: ::std::string::String::from(#description),
+            tags: ::std::iter::FromIterator::from_iter([#(#tags),*]
+                as [(::std::string::String, ::std::string::String); _]),
+            tasks: ::std::vec![#(#definitions),*],
+            ..::std::default::Default::default()
+        };
+        ::cloacina::macro_support::define(definition, ::std::vec![#(#functions),*])
     }})
 }
 

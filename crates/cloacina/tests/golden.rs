@@ -68,7 +68,7 @@ fn b3_merges_are_deterministic() {
 }
 
 #[derive(Deserialize)]
-struct Rules {
+struct RuleFile {
     context: Context,
     dependencies: BTreeMap<String, String>,
     rules: Vec<RuleVector>,
@@ -114,7 +114,7 @@ fn record(workflow: &Workflow, statuses: &BTreeMap<String, String>) -> Execution
 
 #[test]
 fn c2_rules_are_judged_alike() {
-    let Rules {
+    let RuleFile {
         context,
         dependencies,
         rules,

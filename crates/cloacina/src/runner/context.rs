@@ -128,10 +128,6 @@ impl Context {
     /// `ContextInvalid`, when the value is not JSON, like a NaN.
     ///
     /// Since 0.1.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a literal reads better without an ampersand, and a reference serializes too"
-    )]
     pub fn set<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         self.values.set(key, encode(key, &value)?);
         Ok(())

@@ -75,7 +75,9 @@ pub struct EngineHandle {
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
+    #[cfg(feature = "postgres")]
     dispatch: Option<Dispatch>,
+    #[cfg(feature = "postgres")]
     auto_migrate: bool,
     /// The store, where it is one whose connections can be shared.
     #[cfg(feature = "postgres")]
@@ -178,7 +180,9 @@ impl EngineHandle {
             started_at,
             runner,
             closed: AtomicBool::new(false),
+            #[cfg(feature = "postgres")]
             dispatch: options.dispatch,
+            #[cfg(feature = "postgres")]
             auto_migrate: options.auto_migrate,
             #[cfg(feature = "postgres")]
             postgres: opened.postgres,
@@ -233,6 +237,7 @@ impl EngineHandle {
     }
 
     /// Settings for a tenant: this runner's.
+    #[cfg(feature = "postgres")]
     pub(super) fn tenant_options(&self) -> OpenOptions {
         OpenOptions {
             config: self.config.clone(),
@@ -241,6 +246,7 @@ impl EngineHandle {
         }
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) const fn parts(&self) -> &Parts {
         &self.parts
     }

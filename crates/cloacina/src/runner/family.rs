@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::engine_handle::EngineHandle;
 #[cfg(feature = "postgres")]
 use super::engine_handle::Opened;
-use crate::runtime::{Answer, Crew, Message, Reply, Seat, SharedWorkers};
+#[cfg(feature = "postgres")]
+use crate::runtime::Crew;
+use crate::runtime::{Answer, Message, Reply, Seat, SharedWorkers};
 #[cfg(feature = "postgres")]
 use crate::store::DatabaseUrl;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, PostgresStore};
+use crate::types::Micros;
 use crate::types::sync::Mutex;
-use crate::types::{Error, ErrorCode, Micros};
+#[cfg(feature = "postgres")]
+use crate::types::{Error, ErrorCode};
 
 /// A runner's place in its family.
 pub(super) struct Family {

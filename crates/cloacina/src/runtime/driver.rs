@@ -127,7 +127,7 @@ impl Stepper {
             }
         };
         drop(coordinator);
-        self.parts.mailbox.stepped(next);
+        self.parts.mailbox.stepped(&next);
     }
 
     /// Tells everybody who still waits that nothing will come any more.

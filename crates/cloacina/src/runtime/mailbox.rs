@@ -21,6 +21,10 @@ pub struct Mailbox {
     arrived: Condvar,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own: no two of them exclude each other"
+)]
 struct Inner {
     messages: Vec<Message>,
     /// Somebody makes a step.
@@ -128,11 +132,11 @@ impl Mailbox {
     }
 
     /// A step was made: the next one is due then, or there will be none.
-    pub(super) fn stepped(&self, next: Next) {
+    pub(super) fn stepped(&self, next: &Next) {
         let mut inner = self.inner.lock();
         inner.stepping = false;
         match next {
-            Next::At { due, calm } => (inner.due, inner.calm) = (due, calm),
+            Next::At { due, calm } => (inner.due, inner.calm) = (*due, *calm),
             Next::Never => inner.ended = true,
         }
         let wanted = inner.ended || !inner.messages.is_empty();

@@ -6,10 +6,8 @@ use super::StoreError;
 use crate::types::{ExecutionId, LogChunk, Offer, Progress, RunnerId, Timestamp};
 
 /// The verbs of a [`Store`](super::Store) that serve insight.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "every verb fails alike: see `StoreError`"
-)]
+///
+/// Every verb fails alike: see [`StoreError`].
 pub trait Insight: Send + Sync {
     /// Writes a living runner's workflows into its row, and keeps what it offers: one entry a workflow replaces the
     /// runner's earlier one.

@@ -38,10 +38,8 @@ use crate::types::{
 use crate::workflow::Workflow;
 
 /// A database that keeps definitions, executions, tasks and runners.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "every verb fails alike: see `StoreError`"
-)]
+///
+/// Every verb fails alike: see [`StoreError`].
 pub trait Store: Insight + Send + Sync {
     /// Where the data is, for messages: never with a password.
     fn location(&self) -> String;

@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_contradiction_names_the_option_and_both_sides() {
-        let workflow = governing(resize());
         type Change = fn(&mut TaskDefinition);
+        let workflow = governing(resize());
         let cases: [(Change, &str); 5] = [
             (
                 |task| task.dependencies = vec!["a".into()],

@@ -75,6 +75,12 @@ async fn publish(context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// Its name is a typing error.
+#[task]
+async fn othre(_context: &mut Context) -> Result<(), TaskError> {
+    Ok(())
+}
+
 /// Blocking calls of the owner must not stand in a runtime's thread.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
@@ -144,10 +150,6 @@ async fn a_worker_that_contradicts_the_definition_is_refused() {
                     .contains("but is declared with [resize] here"),
             "{refused}"
         );
-        #[task]
-        async fn othre(_context: &mut Context) -> Result<(), TaskError> {
-            Ok(())
-        }
         let refused = worker
             .register_external::<othre>("mismatch")
             .await

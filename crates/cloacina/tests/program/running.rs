@@ -280,7 +280,7 @@ async fn d7_an_execution_pauses_resumes_and_is_retried() {
         FAIL.store(true, Ordering::SeqCst);
         FIRST.store(0, Ordering::SeqCst);
         let runner = start(&database).await;
-        let later = Submission::new(&workflow, Context::new()).delay(Duration::from_secs(3600));
+        let later = Submission::new(&workflow, Context::new()).delay(Duration::from_hours(1));
         let held = runner.submit_with(later).await.unwrap();
         assert_eq!(held.pause().await.unwrap(), ExecutionStatus::Paused);
         assert_eq!(held.status().await.unwrap(), ExecutionStatus::Paused);
