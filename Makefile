@@ -104,10 +104,6 @@ lock: ## Write the lock files of the Python packages anew, with the oldest suppo
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
-<<<<<<< HEAD
-	rm -rf .venv benchmarks/peers/.venvs target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-=======
-	rm -rf .venv target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
->>>>>>> docs
+	rm -rf .venv benchmarks/peers/.venvs target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
