@@ -33,7 +33,24 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 test: ## Run all tests, Rust and Python
 	@scripts/setup.sh test dev
 	cargo test --workspace $(CARGO_FLAGS)
+	$(MAKE) simulate
 	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+
+# The simulation needs no database: built without them, and optimised.
+SIMULATION := cargo test -p cloacina --no-default-features --profile simulation --test simulation $(CARGO_FLAGS) --
+
+.PHONY: simulate
+simulate: ## Simulate 10,000 seeds of several runners under every trouble
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} $(SIMULATION) --nocapture
+
+.PHONY: soak
+soak: ## Simulate a million seeds (hours)
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
+
+.PHONY: chaos
+chaos: ## Take databases, networks and disks away under load; writes docs/explanation/chaos-report.md
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/chaos.py
 
 .PHONY: check
 check: ## Check format, lints and types
@@ -52,16 +69,24 @@ format: ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 
-.PHONY: pictures
-pictures: ## Draw the pictures and write the command line's page of the docs anew
-	@scripts/setup.sh test dev
-	$(PYTHON) scripts/cli_pictures.py
+.PHONY: docs
+docs: ## Build the documentation into site/
+	@scripts/setup.sh docs dev
+	$(PYTHON) scripts/reference_pages.py
 	$(PYTHON) scripts/cli_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: pictures
+pictures: ## Draw the pictures of the documentation anew
+	@scripts/setup.sh test dev
+	$(PYTHON) scripts/pictures.py
+	$(PYTHON) scripts/cli_pictures.py
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
+	$(PYTHON) scripts/reference_pages.py
 
 .PHONY: bench-peers
 bench-peers: ## Measure other libraries by the same workloads
@@ -79,6 +104,6 @@ lock: ## Write the lock files of the Python packages anew, with the oldest suppo
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
-	rm -rf .venv benchmarks/peers/.venvs target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/peers/.venvs target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

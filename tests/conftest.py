@@ -78,11 +78,21 @@ def private_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def postgres(server: Server) -> str:
+def fresh_postgres(server: Server) -> Callable[[], str]:
+    """Makes a fresh database on PostgreSQL on every call, and gives its URL."""
+
+    def make() -> str:
+        name = f"t{uuid.uuid4().hex}"
+        server.sql(f"CREATE DATABASE {name}")
+        return f"{server.url.rpartition('/')[0]}/{name}"
+
+    return make
+
+
+@pytest.fixture
+def postgres(fresh_postgres: Callable[[], str]) -> str:
     """The URL of a fresh database on PostgreSQL."""
-    name = f"t{uuid.uuid4().hex}"
-    server.sql(f"CREATE DATABASE {name}")
-    return f"{server.url.rpartition('/')[0]}/{name}"
+    return fresh_postgres()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,19 +1,14 @@
-"""The guide to tenants does what it says."""
+"""What the guide to tenants says of shells is so; its Python blocks run with all others."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import uuid
-from pathlib import Path
 
 import pytest
 
 import cloaca
 from tenant_server import psql
-
-GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "tenants.md"
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -25,15 +20,6 @@ def databases(postgres: str) -> list[str]:
         psql(postgres, f"CREATE DATABASE {name}")
         urls.append(f"{postgres.rpartition('/')[0]}/{name}")
     return urls
-
-
-def test_every_python_block_of_the_guide_runs(databases, monkeypatch):
-    monkeypatch.setenv("ADMIN_URL", databases[0])
-    blocks = BLOCK.findall(GUIDE.read_text())
-    assert len(blocks) == 5
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(GUIDE), "exec"), names)
 
 
 def test_a_tenant_moves_as_the_guide_says(databases):

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, final, overload
 
 __all__ = [
+    "Bench",
+    "BenchRunner",
     "Context",
     "DatabaseAdmin",
     "Execution",
@@ -545,3 +547,38 @@ class DatabaseAdmin:
 
 def check_tenant(schema_name: str, username: str, password: str | None = None) -> None:
     """Check what a tenant is to be, without a database."""
+
+@final
+class Bench:
+    """A database in memory and a clock that only moves when it is told, for `cloaca.testing`."""
+
+    def __new__(cls) -> Bench: ...
+    @property
+    def now_us(self) -> int: ...
+    def move_to(self, now_us: int) -> None:
+        """Move the time on; it never goes back."""
+
+    def open(self, config: str) -> BenchRunner:
+        """Start a runner."""
+
+@final
+class BenchRunner:
+    """One runner on a bench, as its tester sees it."""
+
+    @property
+    def core(self) -> Runner: ...
+    def crash_at(self, number: int, applied: bool) -> None:
+        """Have it die at its nth transaction from now: before it is applied, or after."""
+
+    @property
+    def commits(self) -> int: ...
+    @property
+    def crashed(self) -> bool: ...
+    def settle(self) -> int:
+        """Wait until the coordinator has done all that it can do now; when it is due next."""
+
+    def work(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Running and waiting: of threads, of the event loop."""
+
+    def hurry(self, grace_us: int) -> None:
+        """Begin to stop, and let the time run away under this runner alone."""

@@ -100,7 +100,19 @@ class WorkflowHandle:
         return self._runner.resume_execution(self._id)
 
     def retry(self, from_task: str | None = None) -> WorkflowStatus:
-        """Run failed tasks again: see `DefaultRunner.retry_execution`. Since 0.1."""
+        """Run failed tasks again: see `DefaultRunner.retry_execution`.
+
+        Args:
+            from_task: Runs this task and all that depend on it again too, completed or not.
+
+        Returns:
+            The state, durable.
+
+        Raises:
+            WorkflowError: The execution has not ended, or was cancelled, or has no such task.
+
+        Since 0.1.
+        """
         return self._runner.retry_execution(self._id, from_task)
 
     def events(self) -> list[Event]:

@@ -35,6 +35,17 @@ class LoopThread:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
 
+    @property
+    def core(self) -> Runner:
+        """The engine that it works for."""
+        return self._core
+
+    def make_loop(self) -> AbstractEventLoop:
+        """The loop to run on; tests put one with a clock of their own here."""
+        import asyncio
+
+        return asyncio.new_event_loop()
+
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
@@ -61,7 +72,7 @@ class LoopThread:
     def _run(self) -> None:
         import asyncio
 
-        loop = asyncio.new_event_loop()
+        loop = self.make_loop()
         asyncio.set_event_loop(loop)
         self._loop = loop
         loop.add_reader(self._port.fileno(), self._on_readable)

@@ -32,7 +32,14 @@ class ErrorInfo:
     def __init__(
         self, type: str, message: str, traceback: str | None = None, task_id: str | None = None
     ) -> None:
-        """Describe an error."""
+        """Describe an error.
+
+        Args:
+            type: The qualified name of the exception's type.
+            message: What the exception said.
+            traceback: The traceback's text.
+            task_id: The task that failed.
+        """
         self.type = type
         self.message = message
         self.traceback = traceback

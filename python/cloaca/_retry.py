@@ -170,7 +170,13 @@ class RetryPolicy:
         return min(us, self._max_us) / 1_000_000
 
     def replace(self, **changes: Any) -> RetryPolicy:
-        """A policy with some values changed, by the constructor's argument names. Since 0.1."""
+        """A policy with some values changed.
+
+        Args:
+            **changes: New values by the constructor's argument names.
+
+        Since 0.1.
+        """
         values = {
             "max_attempts": self._max_attempts,
             "backoff": self._backoff,
@@ -231,35 +237,83 @@ class RetryPolicyBuilder:
         self._values: dict[str, Any] = {}
 
     def max_attempts(self, attempts: int) -> RetryPolicyBuilder:
-        """Set the number of all tries together; 0 and 1 both mean one. Since 0.1."""
+        """Set how often a task is tried.
+
+        Args:
+            attempts: All tries together; 0 and 1 both mean one.
+
+        Since 0.1.
+        """
         return self._with("max_attempts", attempts)
 
     def initial_delay(self, delay: float | timedelta) -> RetryPolicyBuilder:
-        """Set the first delay, in seconds. Since 0.1."""
+        """Set the first delay.
+
+        Args:
+            delay: Seconds, or a timedelta.
+
+        Since 0.1.
+        """
         return self._with("initial_delay", delay)
 
     def max_delay(self, delay: float | timedelta) -> RetryPolicyBuilder:
-        """Set the longest delay, in seconds. Since 0.1."""
+        """Set the longest delay.
+
+        Args:
+            delay: Seconds, or a timedelta.
+
+        Since 0.1.
+        """
         return self._with("max_delay", delay)
 
     def backoff_strategy(self, strategy: BackoffStrategy) -> RetryPolicyBuilder:
-        """Set how the delay grows. Since 0.1."""
+        """Set how the delay grows.
+
+        Args:
+            strategy: Made by `BackoffStrategy.fixed` and the like.
+
+        Since 0.1.
+        """
         return self._with("backoff", strategy)
 
     def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder:
-        """Set which failures are retried. Since 0.1."""
+        """Set which failures are retried.
+
+        Args:
+            condition: Made by `RetryCondition.all_errors` and the like.
+
+        Since 0.1.
+        """
         return self._with("condition", condition)
 
     def with_jitter(self, jitter: bool = True) -> RetryPolicyBuilder:
-        """Set whether a delay varies by a quarter up or down. Since 0.1."""
+        """Set whether delays vary.
+
+        Args:
+            jitter: Whether each varies by a quarter up or down, before the cap.
+
+        Since 0.1.
+        """
         return self._with("with_jitter", jitter)
 
     def retry_on(self, *types: type[BaseException] | str) -> RetryPolicyBuilder:
-        """Retry only these exception types and their subclasses. Since 0.1."""
+        """Retry only these exception types and their subclasses.
+
+        Args:
+            *types: The types, or their qualified names.
+
+        Since 0.1.
+        """
         return self._with("retry_on", types)
 
     def never_on(self, *types: type[BaseException] | str) -> RetryPolicyBuilder:
-        """Never retry these exception types and their subclasses. Since 0.1."""
+        """Never retry these exception types and their subclasses.
+
+        Args:
+            *types: The types, or their qualified names.
+
+        Since 0.1.
+        """
         return self._with("never_on", types)
 
     def build(self) -> RetryPolicy:

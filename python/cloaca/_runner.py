@@ -101,7 +101,18 @@ class DefaultRunner(
 
     @staticmethod
     def with_config(database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with settings: the same as `DefaultRunner(database_url, config)`. Since 0.1."""
+        """A runner with settings: the same as `DefaultRunner(database_url, config)`.
+
+        Args:
+            database_url: As for the constructor.
+            config: The settings.
+
+        Raises:
+            ConfigurationError: The URL or a setting is not valid. It is a `ValueError`.
+            ConnectionError: The database cannot be opened.
+
+        Since 0.1.
+        """
         return DefaultRunner(database_url, config)
 
     @staticmethod

@@ -87,9 +87,10 @@ class Setting:
         if self.kind is str:
             return "a string"
         number = "a whole number" if self.kind is int else "a number"
-        limits = f"from {self.minimum:g}" + (
-            "" if self.maximum >= 1e15 else f" to {self.maximum:g}"
-        )
+        # Whole numbers without an exponent, however large.
+        limits = f"from {self.minimum:.15g}"
+        if self.maximum < 1e15:
+            limits += f" to {self.maximum:.15g}"
         return f"{number} {limits}" + (" or None" if self.is_optional else "")
 
 

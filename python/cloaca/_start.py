@@ -88,6 +88,11 @@ def start(
     else:
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
     note_location(core.location if "://" in core.location else database_url)
+    return crewed(core, config, log_level)
+
+
+def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
+    """A running engine with its Python threads."""
     tracing = Tracing(core)
     crew = Crew(core, log_level, tracing, capture_logs=config.capture_logs)
     started = Started(core, config, crew)

@@ -87,6 +87,8 @@ class _Worker:
         self.thread = threading.Thread(
             target=self._run, name=f"cloaca-worker-{number}", daemon=True
         )
+        # Whose worker it is: `cloaca.testing` gives its runners' workers a clock of their own.
+        self.thread.cloaca_core = core  # type: ignore[attr-defined]
 
     def start(self) -> None:
         self.thread.start()

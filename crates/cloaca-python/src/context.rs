@@ -1,4 +1,8 @@
 //! `Context`: an ordered map from string keys to JSON values, with the protocol of a mutable mapping.
+#![expect(
+    clippy::doc_markdown,
+    reason = "the docstrings are read by Python's `help`"
+)]
 
 use std::sync::Arc;
 
@@ -219,7 +223,13 @@ impl Context {
         Ok(())
     }
 
-    /// The value of a key, or `default` where there is no such key. A stored `None` is present.
+    /// The value of a key, or a default. A stored `None` is present.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: What to return where there is no such key.
+    ///
+    /// Since 0.1.
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -232,7 +242,15 @@ impl Context {
         }
     }
 
-    /// The value of a key; `ContextError` where there is no such key.
+    /// The value of a key that must be there.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///
+    /// Raises:
+    ///     ContextError: There is no such key; the hint names the nearest.
+    ///
+    /// Since 0.1.
     fn get_required<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let name = key_text(key)?;
         match self.json(name) {
@@ -241,12 +259,32 @@ impl Context {
         }
     }
 
-    /// Sets a key, whether it is present or not.
+    /// Sets a key, whether it is present or not: the same as `context[key] = value`.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     value: A value with a JSON form.
+    ///
+    /// Raises:
+    ///     TypeError: The value has no JSON form; the message names the key.
+    ///     ValueError: The value holds NaN, an infinity, or itself.
+    ///
+    /// Since 0.1.
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put(key, value)
     }
 
-    /// Sets a new key; `ValueError` where it is present.
+    /// Sets a new key.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     value: A value with a JSON form.
+    ///
+    /// Raises:
+    ///     ValueError: The key is present, or the value holds NaN, an infinity, or itself.
+    ///     TypeError: The value has no JSON form.
+    ///
+    /// Since 0.1.
     fn insert(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = key_text(key)?;
         let json = encode(name, value)?;
@@ -264,6 +302,13 @@ impl Context {
     /// `update(key, value)` changes a key that is present; `KeyError` where it is not.
     ///
     /// With anything else it is `dict.update`: `update(mapping)`, `update(pairs)`, `update(name=value)`.
+    ///
+    /// Raises:
+    ///     KeyError: `update(key, value)` of a key that is not present.
+    ///     TypeError: A key is no string, or a value has no JSON form.
+    ///     ValueError: A value holds NaN, an infinity, or itself.
+    ///
+    /// Since 0.1.
     #[pyo3(signature = (*args, **kwargs))]
     fn update(
         &self,
@@ -292,18 +337,43 @@ impl Context {
         kwargs.map_or(Ok(()), |named| self.put_all(named))
     }
 
-    /// Removes a key and returns its value, or `None` where there is no such key.
+    /// Removes a key.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///
+    /// Returns:
+    ///     Its value, or `None` where there is no such key.
+    ///
+    /// Since 0.1.
     fn remove<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let removed = self.content.lock().remove(key_text(key)?);
         removed.map(|json| decode(key.py(), &json)).transpose()
     }
 
     /// The same as `del context[key]`.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///
+    /// Raises:
+    ///     KeyError: There is no such key.
+    ///
+    /// Since 0.1.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         self.__delitem__(key)
     }
 
-    /// Removes a key and returns its value, or `default`; `KeyError` where there is neither.
+    /// Removes a key and returns its value.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: What to return where there is no such key.
+    ///
+    /// Raises:
+    ///     KeyError: There is neither the key nor a default.
+    ///
+    /// Since 0.1.
     #[pyo3(signature = (key, *default), text_signature = "($self, key, default=<missing>, /)")]
     fn pop<'py>(
         &self,
@@ -323,7 +393,12 @@ impl Context {
         }
     }
 
-    /// Removes the last key and returns it with its value; `KeyError` when there is none.
+    /// Removes the last key and returns it with its value.
+    ///
+    /// Raises:
+    ///     KeyError: The context is empty.
+    ///
+    /// Since 0.1.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyAny>)> {
         let mut content = self.content.lock();
         let last = content.last_key();
@@ -333,7 +408,13 @@ impl Context {
         Ok((key.as_ref().to_owned(), decode(py, &json)?))
     }
 
-    /// The value of a key; where there is none, sets it to `default` first.
+    /// The value of a key, which is set first where it is not present.
+    ///
+    /// Args:
+    ///     key: The key.
+    ///     default: What to set.
+    ///
+    /// Since 0.1.
     #[pyo3(signature = (key, default=None))]
     fn setdefault<'py>(
         &self,
@@ -350,33 +431,33 @@ impl Context {
         decode(py, &json)
     }
 
-    /// Removes every key.
+    /// Removes every key. Since 0.1.
     fn clear(&self) {
         self.content.lock().clear();
     }
 
-    /// A view of the keys.
+    /// A view of the keys. Since 0.1.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "KeysView")?
             .call1((slf,))
     }
 
-    /// A view of the values.
+    /// A view of the values. Since 0.1.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ValuesView")?
             .call1((slf,))
     }
 
-    /// A view of the keys with their values.
+    /// A view of the keys with their values. Since 0.1.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ItemsView")?
             .call1((slf,))
     }
 
-    /// All keys and values as a new dict.
+    /// All keys and values as a new dict. Since 0.1.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = self.snapshot();
         let dict = PyDict::new(py);
@@ -386,34 +467,51 @@ impl Context {
         Ok(dict)
     }
 
-    /// The same as `to_dict()`.
+    /// The same as `to_dict()`. Since 0.1.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.to_dict(py)
     }
 
-    /// Sets all pairs of a mapping.
+    /// Sets all pairs of a mapping, or none when one of them has no JSON form.
+    ///
+    /// Args:
+    ///     data: The mapping; its keys are strings.
+    ///
+    /// Raises:
+    ///     TypeError: A key is no string, or a value has no JSON form.
+    ///     ValueError: A value holds NaN, an infinity, or itself.
+    ///
+    /// Since 0.1.
     fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put_all(data)
     }
 
-    /// The context as the compact text of a JSON object.
+    /// The context as the compact text of a JSON object. Since 0.1.
     fn to_json(&self) -> String {
         self.snapshot().to_json()
     }
 
-    /// A context from the text of a JSON object; `ValueError` when it is none.
+    /// A context from the text of a JSON object.
+    ///
+    /// Args:
+    ///     text: The text.
+    ///
+    /// Raises:
+    ///     ValueError: It is not the text of a JSON object.
+    ///
+    /// Since 0.1.
     #[staticmethod]
     fn from_json(text: &str) -> PyResult<Self> {
         parse(text).map(Self::plain)
     }
 
-    /// A context of its own with the same keys and values.
+    /// A context of its own with the same keys and values. Since 0.1.
     fn copy(&self) -> Self {
         Self::plain(self.snapshot())
     }
 
-    /// Becomes a copy of `other`; the difference counts as written.
+    /// Becomes a copy of `other`; the difference counts as written. Private.
     fn replace_with(&self, other: &Bound<'_, Self>) {
         if std::ptr::eq(self, other.get()) {
             return;

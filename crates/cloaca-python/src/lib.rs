@@ -18,6 +18,7 @@ mod schedules;
 mod settings;
 mod supervision;
 mod tenants;
+mod testing;
 mod waiting;
 mod work;
 mod workflow;
@@ -62,6 +63,7 @@ mod _core {
         schedules::cron_preview,
         tenants::DatabaseAdmin,
         tenants::check_tenant,
+        testing::{Bench, BenchRunner},
         work::Work,
         workflow::Workflow,
     };

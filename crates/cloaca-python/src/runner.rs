@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::Executor;
-use cloacina::types::{ExecutionStatus, Micros};
+use cloacina::types::{Error, ExecutionStatus, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -71,17 +71,12 @@ impl Runner {
             self.supervision.push(Event::LoopWanted);
         }
     }
-}
 
-#[pymethods]
-impl Runner {
-    #[new]
-    #[pyo3(signature = (database_url, config, schema=None))]
-    fn new(
+    /// A runner around the engine that `open` gives.
+    pub fn assemble(
         py: Python<'_>,
-        database_url: &str,
         config: &str,
-        schema: Option<&str>,
+        open: impl FnOnce(OpenOptions) -> Result<EngineHandle, Error> + Send,
     ) -> PyResult<Self> {
         let birthplace = Birthplace::here();
         let settings = RunnerSettings::parse(config).raise(py)?;
@@ -97,9 +92,7 @@ impl Runner {
             ))),
             auto_migrate: settings.auto_migrate(),
         };
-        let engine = gate::call(py, birthplace, || {
-            EngineHandle::open_in_schema(database_url, schema, options)
-        })?;
+        let engine = gate::call(py, birthplace, || open(options))?;
         handover::connect(&engine, &supervision, bell);
         handover::connect_polls(&engine, &supervision);
         Ok(Self {
@@ -110,6 +103,22 @@ impl Runner {
             loop_port: Py::new(py, port)?,
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
+        })
+    }
+}
+
+#[pymethods]
+impl Runner {
+    #[new]
+    #[pyo3(signature = (database_url, config, schema=None))]
+    fn new(
+        py: Python<'_>,
+        database_url: &str,
+        config: &str,
+        schema: Option<&str>,
+    ) -> PyResult<Self> {
+        Self::assemble(py, config, |options| {
+            EngineHandle::open_in_schema(database_url, schema, options)
         })
     }
 

@@ -5,7 +5,7 @@ use super::{Changes, Execution};
 use crate::types::{
     ExecutionStatus, Failure, FailureKind, Ordinal, Skip, SkipCause, TaskStatus, Timestamp,
 };
-use crate::workflow::TriggerRule;
+use crate::workflow::{Operator, TriggerRule};
 
 impl Execution {
     /// Judges the given waiting tasks, and whatever their end decides in turn; ends the execution when nothing is open.
@@ -179,9 +179,12 @@ pub(super) fn rule_text(rule: &TriggerRule) -> String {
             key,
             operator,
             value,
-        } => {
-            format!("context_value('{key}', {operator:?}, {value})")
-        }
+        } => match operator {
+            Operator::Exists | Operator::NotExists => {
+                format!("context_value('{key}', '{}')", operator.symbol())
+            }
+            _ => format!("context_value('{key}', '{}', {value})", operator.symbol()),
+        },
         TriggerRule::AllOf { conditions } => group("all_of", conditions),
         TriggerRule::AnyOf { conditions } => group("any_of", conditions),
         TriggerRule::NoneOf { conditions } => group("none_of", conditions),

@@ -151,7 +151,8 @@ impl EngineHandle {
             options.config.clone(),
             parts.queues.clone(),
             Arc::clone(&parts.waiters),
-            fastrand::u64(..),
+            // The operating system's randomness: a generator's state would be the same in a forked child.
+            RunnerId::generate().uuid().as_u64_pair().1,
         )?;
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();

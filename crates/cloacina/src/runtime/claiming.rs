@@ -492,8 +492,8 @@ impl Coordinator {
         });
     }
 
-    /// Takes work back into this process's books that the database says is ours.
-    pub(super) fn adopt(&mut self, id: ExecutionId) {
+    /// Takes work back into this process's books that the database says is ours, but what has `ended` here already.
+    pub(super) fn adopt(&mut self, id: ExecutionId, ended: &[(ExecutionId, Ordinal, Claim)]) {
         let runner = self.runner;
         let Some(cached) = self.cache.get(id) else {
             return;
@@ -502,7 +502,9 @@ impl Coordinator {
         let claims: Vec<(Ordinal, Claim)> = tasks
             .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
             .filter(|(ordinal, claim)| {
-                claim.runner == runner && !self.in_flight.contains_key(&(id, *ordinal))
+                claim.runner == runner
+                    && !self.in_flight.contains_key(&(id, *ordinal))
+                    && !ended.contains(&(id, *ordinal, *claim))
             })
             .collect();
         let mut work = Handover::default();

@@ -40,7 +40,8 @@ impl Coordinator {
         let Some(cached) = self.cache.get_mut(id) else {
             return;
         };
-        if !cached.execution.holds(task, claim) {
+        // A runner that was declared dead and goes on under a new id drops what the old one ran (E4).
+        if claim.runner != self.runner || !cached.execution.holds(task, claim) {
             let name = &cached.execution.workflow().task(task).id;
             self.metrics.dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
@@ -78,7 +79,8 @@ impl Coordinator {
             return;
         };
         let before = cached.execution.record().deadline;
-        if before.is_some() || !cached.execution.holds(task, claim) {
+        let is_mine = claim.runner == self.runner && cached.execution.holds(task, claim);
+        if before.is_some() || !is_mine {
             return;
         }
         let touched = draft.touch(&cached.execution);
@@ -187,11 +189,11 @@ impl Coordinator {
         draft: &mut Draft,
         now: Timestamp,
     ) {
-        let random = self.random.f64();
+        let (random, runner) = (self.random.f64(), self.runner);
         let Some(cached) = self
             .cache
             .get_mut(id)
-            .filter(|cached| cached.execution.holds(task, claim))
+            .filter(|cached| claim.runner == runner && cached.execution.holds(task, claim))
         else {
             return;
         };

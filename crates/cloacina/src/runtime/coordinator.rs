@@ -73,7 +73,8 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator with a fresh runner id, registered in the database.
+    /// A coordinator with a fresh runner id, registered in the database. Its ids and its jitter come from `seed`, which
+    /// no other runner of the database may have.
     ///
     /// # Errors
     /// When the database does not take the runner's row.
@@ -91,14 +92,16 @@ impl Coordinator {
             Backlog::new(config.max_concurrent_async_tasks),
         ];
         let started_at = clock.now();
+        let mut random = fastrand::Rng::with_seed(seed);
+        let runner = fresh_runner(&*clock, &mut random);
         let mut coordinator = Self {
             store,
             clock,
             config,
             queues,
             waiters,
-            random: fastrand::Rng::with_seed(seed),
-            runner: RunnerId::generate(),
+            random,
+            runner,
             liveness: Liveness::default(),
             registry: Registry::default(),
             scheduling: Scheduling::new(started_at),
@@ -154,12 +157,13 @@ impl Coordinator {
             self.queues.of(Executor::Threads).attend();
         }
         let mut messages = std::mem::take(&mut self.again);
+        let asked = inbox.iter().any(Message::is_of_caller);
         messages.extend(inbox);
-        if self
-            .outage
-            .as_ref()
-            .is_some_and(|outage| now < outage.next_try)
-        {
+        if self.outage.as_ref().is_some_and(|outage| {
+            // Where an error does not pass by itself callers are not kept waiting: each asks the database anew.
+            let patient = matches!(outage.error, StoreError::Unavailable(_)) || !asked;
+            patient && now < outage.next_try
+        }) {
             self.keep(messages, now);
             self.continue_stop(now);
             return self.next_wake(now);
@@ -202,6 +206,7 @@ impl Coordinator {
     /// What must be read before the messages can be decided.
     fn prepare(&mut self, messages: &[Message], now: Timestamp) -> Result<(), StoreError> {
         self.keep_alive(now)?;
+        self.reconcile(messages)?;
         self.look_around(now)?;
         self.prune(now)?;
         self.flush_insight(messages, now)?;
@@ -422,4 +427,11 @@ impl Coordinator {
             .chain(std::iter::once(self.insight_due()))
             .fold(self.liveness.next_wake(), Timestamp::min)
     }
+}
+
+/// A fresh id out of injected time and randomness, so that a simulation replays exactly.
+pub(super) fn fresh_runner(clock: &dyn Clock, random: &mut fastrand::Rng) -> RunnerId {
+    let mut bits = [0; 10];
+    random.fill(&mut bits);
+    RunnerId::from_parts(clock.now(), bits)
 }

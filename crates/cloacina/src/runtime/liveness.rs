@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, fresh_runner};
 use super::draft::Draft;
 use super::work::Executor;
-use super::{process, submitting::micros};
+use super::{Message, process, submitting::micros};
 use crate::store::{RunnerRow, StoreError};
-use crate::types::{ExecutionId, Micros, Offer, RunnerId, Timestamp};
+use crate::types::{Claim, ExecutionId, Micros, Offer, Ordinal, RunnerId, Timestamp};
 
 /// How often dead processes of this host are looked for.
 const DEATH_CHECK: Micros = 1_000_000;
@@ -32,6 +32,8 @@ pub(super) struct Liveness {
     busy_until: Timestamp,
     next_prune: Timestamp,
     marker: Option<i64>,
+    /// The machine's name, once it was read.
+    host: Option<String>,
     /// Runners declared dead whose claims are not all taken back.
     dead: Vec<RunnerId>,
     /// Runners that the database takes for gone.
@@ -168,6 +170,10 @@ impl Coordinator {
         if now < self.liveness.next_prune {
             return Ok(());
         }
+        if self.config.retention.is_none() {
+            self.liveness.next_prune = Timestamp(i64::MAX);
+            return Ok(());
+        }
         let mut pause = PRUNE_INTERVAL;
         if let Some(retention) = self.config.retention.filter(|_| self.stopping.is_none())
             && self.store.prune(now - micros(retention), PRUNE_BATCH)? == PRUNE_BATCH
@@ -182,7 +188,7 @@ impl Coordinator {
     pub(super) fn start_anew(&mut self) {
         let old = self.runner;
         self.store.at_work(old, false);
-        self.runner = RunnerId::generate();
+        self.runner = fresh_runner(&*self.clock, &mut self.random);
         tracing::warn!(old_runner_id = %old, runner_id = %self.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
         for executor in Executor::ALL {
             let queue = Arc::clone(self.queues.of(executor));
@@ -206,9 +212,6 @@ impl Coordinator {
 
     /// Notices what other processes wrote: new work, new definitions, executions that ended there.
     pub(super) fn look_around(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.liveness.reconcile {
-            self.reconcile()?;
-        }
         if now < self.liveness.next_look {
             return Ok(());
         }
@@ -279,15 +282,34 @@ impl Coordinator {
         Ok(())
     }
 
-    /// After an outage: claims that the database says are ours and this process does not know of.
-    fn reconcile(&mut self) -> Result<(), StoreError> {
+    /// After an outage: claims that the database says are ours and this process does not know of. Those whose end is
+    /// among the messages have run already.
+    pub(super) fn reconcile(&mut self, messages: &[Message]) -> Result<(), StoreError> {
+        if !self.liveness.reconcile {
+            return Ok(());
+        }
+        let ended: Vec<(ExecutionId, Ordinal, Claim)> = messages
+            .iter()
+            .filter_map(|message| match message {
+                Message::Finished {
+                    execution, finish, ..
+                } => Some((*execution, finish.task, finish.claim)),
+                Message::Overdue {
+                    execution,
+                    task,
+                    claim,
+                    ..
+                } => Some((*execution, *task, *claim)),
+                _ => None,
+            })
+            .collect();
         let ids = self.store.claims_of(self.runner)?;
         for id in &ids {
             self.cache.remove(*id);
         }
         self.load(&ids)?;
         for id in ids {
-            self.adopt(id);
+            self.adopt(id, &ended);
         }
         self.look_for_ends()?;
         self.liveness.reconcile = false;
@@ -297,7 +319,7 @@ impl Coordinator {
     /// E2, E3: finds dead runners and takes their work back. Any runner does it; the fences make doing it twice harmless.
     pub(super) fn rescue(&mut self, draft: &mut Draft, now: Timestamp) -> Result<(), StoreError> {
         if !self.config.enable_recovery || self.stopping.is_some() {
-            self.liveness.next_death_check = now + DEATH_CHECK;
+            self.liveness.next_death_check = Timestamp(i64::MAX);
             self.liveness.dead.clear();
             return Ok(());
         }
@@ -348,13 +370,14 @@ impl Coordinator {
     }
 
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let host = process::host();
-        for row in self.store.runners()? {
+        let rows = self.store.runners()?;
+        let host = self.liveness.host.get_or_insert_with(process::host);
+        for row in rows {
             if row.id == self.runner {
                 continue;
             }
             let expired = row.lease_until < now;
-            let killed = row.host == host && process::is_dead(row.pid, row.pid_started);
+            let killed = row.host == *host && process::is_dead(row.pid, row.pid_started);
             let vanished = self.liveness.vanished.contains(&row.id);
             if (expired || killed || vanished)
                 && self.store.declare_dead(row.id, row.lease_until, now)?

@@ -185,6 +185,16 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether a caller waits for its answer.
+    const fn is_of_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Submit { .. } | Self::Control { .. } | Self::Register { .. }
+        )
+    }
+}
+
 /// What a caller can ask of an execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {

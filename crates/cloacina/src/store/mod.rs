@@ -7,6 +7,7 @@
 //! `revision`, in the same transaction. A writer that saw revision `n` and finds another number writes nothing.
 
 mod error;
+pub mod failpoint;
 mod insight;
 pub mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

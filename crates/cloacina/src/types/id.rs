@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
+
+use super::Timestamp;
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -18,6 +20,13 @@ macro_rules! uuid_id {
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
+            }
+
+            /// An id from a time and random bits, for those whose time and randomness are injected.
+            #[must_use]
+            pub fn from_parts(now: Timestamp, random: [u8; 10]) -> Self {
+                let millis = u64::try_from(now.0 / 1000).unwrap_or(0);
+                Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
             /// The sixteen bytes that the stores keep.

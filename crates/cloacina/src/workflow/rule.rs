@@ -178,6 +178,23 @@ pub enum Operator {
 }
 
 impl Operator {
+    /// The spelling that messages use.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Equals => "==",
+            Self::NotEquals => "!=",
+            Self::GreaterThan => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::LessThan => "<",
+            Self::LessOrEqual => "<=",
+            Self::Contains => "contains",
+            Self::NotContains => "not_contains",
+            Self::Exists => "exists",
+            Self::NotExists => "not_exists",
+        }
+    }
+
     /// The operator of a spelling: `==`, `eq`, `Equals`, `equals` and the like.
     ///
     /// # Errors

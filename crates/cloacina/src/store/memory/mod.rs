@@ -12,7 +12,7 @@ use crate::types::sync::Mutex;
 
 use super::{
     Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
-    StoreError, StoredDefinition,
+    StoreError, StoredDefinition, SubmitVerdict,
 };
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
@@ -25,8 +25,8 @@ use table::{Definition, Runner, Tables};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
-    /// Counts commits: runners that share the store learn of each other's work.
-    commits: AtomicI64,
+    /// Counts changes: runners that share the store learn of each other's work.
+    changes: AtomicI64,
 }
 
 impl MemoryStore {
@@ -71,6 +71,7 @@ impl Store for MemoryStore {
             stored,
             task_count: workflow.len(),
         });
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(id)
     }
 
@@ -92,8 +93,16 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        self.commits.fetch_add(1, Ordering::Release);
-        commit::commit(&mut self.tables.lock(), batch)
+        let committed = commit::commit(&mut self.tables.lock(), batch)?;
+        // A claim that found nothing changes nothing: else two idle runners would wake each other for ever.
+        if committed.submits.contains(&SubmitVerdict::Accepted)
+            || committed.advances.contains(&true)
+            || committed.schedules.contains(&true)
+            || !committed.claimed.is_empty()
+        {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        Ok(committed)
     }
 
     fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
@@ -240,7 +249,7 @@ impl Store for MemoryStore {
     }
 
     fn change_marker(&self) -> Result<i64, StoreError> {
-        Ok(self.commits.load(Ordering::Acquire))
+        Ok(self.changes.load(Ordering::Acquire))
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -260,7 +269,7 @@ impl Store for MemoryStore {
         record: &ScheduleRecord,
         expected: Option<i64>,
     ) -> Result<Put, StoreError> {
-        self.commits.fetch_add(1, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(schedule::put(&mut self.tables.lock(), record, expected))
     }
 

@@ -1,0 +1,90 @@
+//! What tests let happen at a point.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cloacina::store::StoreError;
+use cloacina::store::failpoint::{Failpoint, Failpoints};
+use cloacina::types::sync::Mutex;
+
+/// Notes the points that are reached.
+#[derive(Default)]
+pub struct Reached(Mutex<BTreeSet<Failpoint>>);
+
+impl Reached {
+    pub fn points(&self) -> BTreeSet<Failpoint> {
+        self.0.lock().clone()
+    }
+}
+
+impl Failpoints for Reached {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        self.0.lock().insert(point);
+        Ok(())
+    }
+}
+
+/// Fails one point once.
+pub struct Trip {
+    point: Failpoint,
+    occurrence: usize,
+    count: AtomicUsize,
+}
+
+impl Trip {
+    pub fn new(point: Failpoint, occurrence: usize) -> Self {
+        Self {
+            point,
+            occurrence,
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn has_tripped(&self) -> bool {
+        self.count.load(Ordering::SeqCst) >= self.occurrence
+    }
+}
+
+impl Failpoints for Trip {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        if point == self.point && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.occurrence {
+            return Err(StoreError::Unavailable(format!("failed at {point}")));
+        }
+        Ok(())
+    }
+}
+
+/// Ends this process by SIGKILL at one point.
+pub struct Kill {
+    point: String,
+    occurrence: usize,
+    count: AtomicUsize,
+}
+
+impl Kill {
+    /// From `commit.after:3`.
+    pub fn parse(text: &str) -> Self {
+        let (point, occurrence) = text.split_once(':').expect("point:number");
+        Self {
+            point: point.to_owned(),
+            occurrence: occurrence.parse().expect("a number"),
+            count: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Failpoints for Kill {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        if point.to_string() == self.point
+            && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.occurrence
+        {
+            let pid = std::process::id().to_string();
+            Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+            loop {
+                std::thread::park(); // the signal is on its way
+            }
+        }
+        Ok(())
+    }
+}

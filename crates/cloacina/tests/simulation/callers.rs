@@ -1,0 +1,144 @@
+//! Callers: they submit, control, and wait for what they were promised.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloacina::runtime::{Control, Message, SubmitRequest};
+use cloacina::store::Store;
+use cloacina::types::{Context, Error, ExecutionId, Timestamp};
+
+use super::scenario::{ActionPlan, SECOND};
+use super::timeline::Event;
+use super::world::World;
+
+/// What a caller was told.
+pub struct Told {
+    runner: usize,
+    alive: Arc<AtomicBool>,
+    ids: Vec<ExecutionId>,
+}
+
+impl World {
+    pub(super) fn submit(&self, number: usize) {
+        let plan = self.scenario.submissions[number].clone();
+        let mut inner = self.inner.lock();
+        let now = self.now();
+        let Some(process) = &inner.processes[plan.runner] else {
+            inner.schedule(now + SECOND, None, Event::Submit(number));
+            return;
+        };
+        let alive = Arc::clone(&process.alive);
+        let workflow = self.scenario.workflows[plan.workflow].name().to_owned();
+        let skew = self.scenario.runners[plan.runner].skew;
+        let requests: Vec<SubmitRequest> = (0..plan.count)
+            .map(|_| SubmitRequest {
+                id: inner.execution_id(now),
+                workflow: workflow.clone(),
+                input: Arc::new(Context::new()),
+                key: plan.key.clone(),
+                priority: plan.priority,
+                start_at: plan.delay.map(|delay| Timestamp(now + skew + delay)),
+                timeout: plan.timeout,
+                trace: None,
+            })
+            .collect();
+        let single = requests.len() == 1;
+        let (oracle, told, key) = (Arc::clone(&self.oracle), Arc::clone(&self.told), plan.key);
+        let runner = plan.runner;
+        let reply = move |answer: Result<Vec<ExecutionId>, Error>| {
+            if !alive.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Ok(ids) = answer {
+                let key = key.as_deref().filter(|_| single);
+                oracle.lock().acknowledge(&ids, &workflow, key);
+                told.lock().push(Told { runner, alive, ids });
+            }
+        };
+        let message = Message::Submit {
+            requests,
+            give_up: Timestamp(now + skew + 5 * SECOND),
+            reply: Box::new(reply),
+        };
+        inner.send(runner, message);
+        drop(inner);
+        self.wake(runner);
+    }
+
+    pub(super) fn control(&self, number: usize) {
+        let plan = &self.scenario.controls[number];
+        let runner = plan.runner % self.scenario.runners.len();
+        let target = {
+            let inner = self.inner.lock();
+            let known = inner.acknowledged.len();
+            (known > 0).then(|| inner.acknowledged[plan.target % known])
+        };
+        let Some(id) = target else { return };
+        let action = match plan.action {
+            ActionPlan::Cancel => Control::Cancel,
+            ActionPlan::Pause => Control::Pause,
+            ActionPlan::Resume => Control::Resume,
+            ActionPlan::Retry => Control::Retry { from_task: None },
+            ActionPlan::RetryFrom(task) => Control::Retry {
+                from_task: Some(format!("t{}", task % 3)),
+            },
+        };
+        self.ask(runner, id, action);
+    }
+
+    pub(super) fn ask(&self, runner: usize, id: ExecutionId, action: Control) {
+        let mut inner = self.inner.lock();
+        let Some(process) = &inner.processes[runner] else {
+            return;
+        };
+        let alive = Arc::clone(&process.alive);
+        let skew = self.scenario.runners[runner].skew;
+        let oracle = Arc::clone(&self.oracle);
+        let cancels = action == Control::Cancel;
+        let message = Message::Control {
+            execution: id,
+            action,
+            give_up: Timestamp(self.now() + skew + 5 * SECOND),
+            reply: Box::new(move |answer| {
+                if answer.is_ok() && cancels && alive.load(Ordering::Relaxed) {
+                    oracle.lock().acknowledge_cancel(id);
+                }
+            }),
+        };
+        inner.send(runner, message);
+        drop(inner);
+        self.wake(runner);
+    }
+
+    /// What callers do with what they were told: they wait for the end.
+    pub(super) fn hear(&self) {
+        let told = std::mem::take(&mut *self.told.lock());
+        for Told { runner, alive, ids } in told {
+            let waiters = {
+                let mut inner = self.inner.lock();
+                inner.acknowledged.extend(&ids);
+                let process = inner.processes[runner].as_ref();
+                process.map(|process| Arc::clone(&process.waiters))
+            };
+            let Some(waiters) = waiters else { continue };
+            for id in ids {
+                let ends = Arc::clone(&self.ends);
+                let subscription = waiters.subscribe(id, move |ended| {
+                    if ended.is_ok() {
+                        ends.lock().insert((runner, id));
+                    }
+                });
+                // As the facade does: subscribed first, looked at second.
+                let ended = self
+                    .store
+                    .statuses(&[id])
+                    .is_ok_and(|states| states.iter().any(|(_, status)| status.is_terminal()));
+                if ended {
+                    waiters.unsubscribe(subscription);
+                } else {
+                    self.awaited.lock().push((runner, Arc::clone(&alive), id));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Deterministic simulation: the runtime's logic under a virtual clock, a seeded scheduler and every trouble there is.
+//!
+//! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints what happened.
+//! `CLOACINA_SEEDS=n` sets how many are run.
+#![expect(clippy::expect_used, reason = "a test may panic")]
+
+mod callers;
+mod observed;
+mod oracle;
+mod points;
+mod runners;
+mod scenario;
+mod timeline;
+mod workers;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use observed::Mutant;
+use oracle::Sight;
+use world::World;
+
+/// So many seeds are run where nothing else is said: what an unoptimised build does in seconds. `make simulate` runs
+/// 10,000, `make soak` a million.
+const SEEDS: u64 = 300;
+/// Enough of them to have seen everything.
+const MANY_SEEDS: u64 = 5_000;
+/// A broken engine must be noticed within so many.
+const MUTANT_SEEDS: u64 = 1_000;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a whole number"))
+}
+
+/// Runs seeds on all cores until one breaks something; the lowest of those that did, and what was seen.
+fn explore(
+    seeds: std::ops::Range<u64>,
+    mutant: Option<Mutant>,
+) -> (Option<(u64, String)>, BTreeMap<Sight, u64>) {
+    let next = AtomicU64::new(seeds.start);
+    let end = AtomicU64::new(seeds.end);
+    let work = || {
+        let mut sights: BTreeMap<Sight, u64> = BTreeMap::new();
+        let mut broken = None;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end.load(Ordering::Relaxed) {
+                return (broken, sights);
+            }
+            let report = World::run(seed, mutant, false);
+            for (sight, times) in report.sights {
+                *sights.entry(sight).or_default() += times;
+            }
+            if let Some(what) = report.broken {
+                end.fetch_min(seed, Ordering::Relaxed);
+                broken = Some((seed, what));
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let parts: Vec<_> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().expect("a world does not panic"))
+            .collect()
+    });
+    let mut sights: BTreeMap<Sight, u64> = BTreeMap::new();
+    let mut broken = Vec::new();
+    for (part, seen) in parts {
+        broken.extend(part);
+        for (sight, times) in seen {
+            *sights.entry(sight).or_default() += times;
+        }
+    }
+    (broken.into_iter().min(), sights)
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let count = from_environment("CLOACINA_SEEDS").unwrap_or(SEEDS);
+    let first = from_environment("CLOACINA_FIRST_SEED").unwrap_or(0);
+    let (broken, sights) = explore(first..first + count, None);
+    println!("{count} seeds from {first}: {sights:?}");
+    if let Some((seed, what)) = broken {
+        panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
+    }
+    // A simulation in which nothing happens proves nothing.
+    if count >= MANY_SEEDS {
+        let absent: Vec<Sight> = Sight::ALL
+            .into_iter()
+            .filter(|sight| !sights.contains_key(sight))
+            .collect();
+        assert!(absent.is_empty(), "never seen: {absent:?}");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..40 {
+        let (first, second) = (World::run(seed, None, true), World::run(seed, None, true));
+        assert!(
+            first.trace == second.trace,
+            "seed {seed} took another course"
+        );
+        assert_eq!(first.sights, second.sights, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_broken_engine_is_noticed() {
+    for mutant in Mutant::ALL {
+        let (broken, _) = explore(0..MUTANT_SEEDS, Some(mutant));
+        match broken {
+            Some((seed, what)) => println!("{mutant:?}: seed {seed}: {what}"),
+            None => panic!("{mutant:?} was not noticed within {MUTANT_SEEDS} seeds"),
+        }
+    }
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = from_environment("CLOACINA_SEED") else {
+        return; // nothing to replay
+    };
+    let report = World::run(seed, None, true);
+    for line in &report.trace {
+        println!("{line}");
+    }
+    if let Some(what) = report.broken {
+        panic!("seed {seed}: {what}");
+    }
+}

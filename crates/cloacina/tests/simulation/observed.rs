@@ -1,0 +1,461 @@
+//! The database of a world: the store in memory, each of whose transactions the oracle sees. Some are broken on purpose.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use cloacina::store::memory::MemoryStore;
+use cloacina::store::{
+    Advance, Batch, Committed, Due, DueQuery, DueSchedules, Health, Insight, ListQuery, Put,
+    RunnerRow, ScheduleQuery, Store, StoreError, StoredDefinition, Submit, SubmitVerdict,
+    TaskWrite,
+};
+use cloacina::types::sync::Mutex;
+use cloacina::types::{
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
+    Progress, RunnerId, ScheduleId, ScheduleKind, ScheduleRecord, TaskStatus, TickOutcome,
+    TickRecord, Timestamp,
+};
+use cloacina::workflow::Workflow;
+
+use super::oracle::{Oracle, Sight};
+
+/// A way to break the engine, to see that the oracle notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Writes do not compare revisions and claims.
+    DropFence,
+    /// Work is handed out before it is durable.
+    StartBeforeCommit,
+    /// Results are answered for before they are durable.
+    AcknowledgeEarly,
+    /// A completed task is taken for running and recorded again.
+    RecordTwice,
+    /// The runner sleeps until somebody calls.
+    ForgetTimers,
+    /// The store does not tell of waiting work.
+    ForgetWaiting,
+    /// A worker's report gets lost.
+    LoseResult,
+    /// Tasks do not wait for their dependencies.
+    IgnoreDependencies,
+    /// Trigger rules are not judged.
+    IgnoreRules,
+    /// `max_attempts` does not hold.
+    NeverGiveUp,
+    /// `max_concurrent_tasks` does not hold.
+    TakeTooMuch,
+    /// `max_rescues` does not hold.
+    RescueForever,
+}
+
+impl Mutant {
+    pub const ALL: [Self; 12] = [
+        Self::DropFence,
+        Self::StartBeforeCommit,
+        Self::AcknowledgeEarly,
+        Self::RecordTwice,
+        Self::ForgetTimers,
+        Self::ForgetWaiting,
+        Self::LoseResult,
+        Self::IgnoreDependencies,
+        Self::IgnoreRules,
+        Self::NeverGiveUp,
+        Self::TakeTooMuch,
+        Self::RescueForever,
+    ];
+}
+
+pub struct ObservedStore {
+    inner: MemoryStore,
+    pub oracle: Arc<Mutex<Oracle>>,
+    now: Arc<AtomicI64>,
+    mutant: Option<Mutant>,
+    workflows: Vec<Arc<Workflow>>,
+    /// Transactions that changed something.
+    pub changes: AtomicU64,
+    /// For `RecordTwice`: what executions looked like before a task completed.
+    stale: Mutex<HashMap<ExecutionId, ExecutionRecord>>,
+}
+
+impl ObservedStore {
+    pub fn new(
+        oracle: Arc<Mutex<Oracle>>,
+        now: Arc<AtomicI64>,
+        workflows: Vec<Arc<Workflow>>,
+        mutant: Option<Mutant>,
+    ) -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            oracle,
+            now,
+            mutant,
+            workflows,
+            changes: AtomicU64::new(0),
+            stale: Mutex::default(),
+        }
+    }
+
+    fn observe(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
+        let mut touched: Vec<(ExecutionId, &[HistoryEvent])> = Vec::new();
+        for (submit, verdict) in batch.submits.iter().zip(&committed.submits) {
+            if *verdict == SubmitVerdict::Accepted {
+                touched.push((submit.record.id, submit.history));
+            }
+        }
+        for (advance, applied) in batch.advances.iter().zip(&committed.advances) {
+            if *applied {
+                touched.push((advance.record.id, advance.history));
+            }
+        }
+        for claimed in &committed.claimed {
+            if !touched.iter().any(|(id, _)| *id == claimed.execution) {
+                touched.push((claimed.execution, &[]));
+            }
+        }
+        let now = Timestamp(self.now.load(Ordering::Relaxed));
+        let ids: Vec<ExecutionId> = touched.iter().map(|(id, _)| *id).collect();
+        let records = self.inner.load(&ids)?;
+        let mut oracle = self.oracle.lock();
+        for (record, (_, history)) in records.into_iter().zip(&touched) {
+            oracle.write(batch.runner, record, history, now);
+        }
+        let duplicates = committed.submits.iter();
+        for _ in duplicates.filter(|verdict| matches!(verdict, SubmitVerdict::Duplicate(_))) {
+            oracle.saw(Sight::Duplicate);
+        }
+        for _ in committed.advances.iter().filter(|applied| !**applied) {
+            oracle.saw(Sight::Conflict);
+        }
+        drop(oracle);
+        if !touched.is_empty() {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn remember(&self, batch: &Batch) {
+        let oracle = self.oracle.lock();
+        let mut stale = self.stale.lock();
+        for advance in &batch.advances {
+            let id = advance.record.id;
+            let completes = advance.tasks.iter().any(|write| {
+                write.fence.is_some()
+                    && advance.record.tasks[write.ordinal as usize].status == TaskStatus::Completed
+            });
+            if let Some(record) = oracle.mirror.get(&id).filter(|_| completes) {
+                stale.insert(id, record.clone());
+            }
+        }
+    }
+
+    /// The same batch as if its writer had seen what is stored now.
+    fn commit_without_fence(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let ids: Vec<ExecutionId> = batch
+            .advances
+            .iter()
+            .map(|advance| advance.record.id)
+            .collect();
+        let stored: HashMap<ExecutionId, ExecutionRecord> = self
+            .inner
+            .load(&ids)?
+            .into_iter()
+            .map(|record| (record.id, record))
+            .collect();
+        let mut records = Vec::new();
+        for advance in &batch.advances {
+            let mut record = advance.record.clone();
+            if let Some(known) = stored.get(&record.id) {
+                record.revision = known.revision + 1;
+            }
+            records.push(record);
+        }
+        let advances = batch
+            .advances
+            .iter()
+            .zip(&records)
+            .map(|(advance, record)| {
+                let known = stored.get(&record.id);
+                let tasks = advance.tasks.iter().map(|write| {
+                    let task = known.map(|known| &known.tasks[write.ordinal as usize]);
+                    TaskWrite {
+                        insert: task.is_none_or(|task| !task.stored),
+                        fence: task.and_then(cloacina::types::TaskRecord::claim),
+                        ..*write
+                    }
+                });
+                Advance {
+                    record,
+                    expected: record.revision - 1,
+                    tasks: tasks.collect(),
+                    history: advance.history,
+                }
+            });
+        let submits = batch.submits.iter().map(|submit| Submit {
+            record: submit.record,
+            workflow: submit.workflow,
+            tasks: submit.tasks.clone(),
+            history: submit.history,
+        });
+        let changed = Batch {
+            runner: batch.runner,
+            now: batch.now,
+            submits: submits.collect(),
+            advances: advances.collect(),
+            schedules: Vec::new(),
+            claim: batch.claim.clone(),
+        };
+        let committed = self.inner.commit(&changed)?;
+        self.observe(&changed, &committed)?;
+        Ok(committed)
+    }
+
+    fn start_early(&self, batch: &Batch) {
+        let submits = batch
+            .submits
+            .iter()
+            .map(|submit| (submit.record, &submit.tasks));
+        let advances = batch
+            .advances
+            .iter()
+            .map(|advance| (advance.record, &advance.tasks));
+        let mut oracle = self.oracle.lock();
+        for (record, writes) in submits.chain(advances) {
+            for write in writes.iter().filter(|write| write.fence.is_none()) {
+                if let Some(claim) = record.tasks[write.ordinal as usize].claim() {
+                    oracle.start(record.id, write.ordinal, claim);
+                }
+            }
+        }
+    }
+}
+
+impl Store for ObservedStore {
+    fn location(&self) -> String {
+        "simulation".to_owned()
+    }
+
+    fn put_definition(
+        &self,
+        workflow: &Workflow,
+        now: Timestamp,
+    ) -> Result<DefinitionId, StoreError> {
+        // A mutant may show another workflow than is meant.
+        let known = self
+            .workflows
+            .iter()
+            .find(|known| known.name() == workflow.name());
+        let known = known.expect("only the scenario's workflows are registered");
+        let id = self.inner.put_definition(known, now)?;
+        self.oracle.lock().workflows.insert(id, Arc::clone(known));
+        Ok(id)
+    }
+
+    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
+        self.inner.definition(id)
+    }
+
+    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
+        self.inner.definitions(after)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        match self.mutant {
+            Some(Mutant::DropFence) => return self.commit_without_fence(batch),
+            Some(Mutant::RecordTwice) => {
+                self.remember(batch);
+                return self.commit_without_fence(batch);
+            }
+            Some(Mutant::StartBeforeCommit) => self.start_early(batch),
+            Some(Mutant::AcknowledgeEarly) if !batch.submits.is_empty() && batch.now.0 % 5 == 0 => {
+                return Ok(Committed {
+                    submits: vec![SubmitVerdict::Accepted; batch.submits.len()],
+                    advances: vec![true; batch.advances.len()],
+                    more: vec![false; batch.claim.classes.len()],
+                    ..Committed::default()
+                });
+            }
+            _ => {}
+        }
+        let mut committed = match self.inner.commit(batch) {
+            Ok(committed) => committed,
+            Err(error) => {
+                let mut oracle = self.oracle.lock();
+                oracle.check(error == StoreError::RunnerLost, || {
+                    format!("a batch was refused: {error}")
+                });
+                oracle.saw(Sight::LostRunner);
+                return Err(error);
+            }
+        };
+        self.observe(batch, &committed)?;
+        if self.mutant == Some(Mutant::ForgetWaiting) {
+            committed.next_due = None;
+            committed.more.fill(false);
+        }
+        Ok(committed)
+    }
+
+    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
+        let mut records = self.inner.load(ids)?;
+        for record in &mut records {
+            if let Some(stale) = self.stale.lock().remove(&record.id) {
+                *record = stale;
+            }
+        }
+        Ok(records)
+    }
+
+    fn statuses(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
+        self.inner.statuses(ids)
+    }
+
+    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError> {
+        self.inner.list(query)
+    }
+
+    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
+        self.inner.history(id)
+    }
+
+    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
+        self.inner.overdue(now)
+    }
+
+    fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
+        self.inner.register_runner(row)
+    }
+
+    fn heartbeat(
+        &self,
+        runner: RunnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.inner.heartbeat(runner, now, lease_until)
+    }
+
+    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
+        self.inner.runners()
+    }
+
+    fn declare_dead(
+        &self,
+        runner: RunnerId,
+        seen_lease: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.inner.declare_dead(runner, seen_lease, now)
+    }
+
+    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
+        self.inner.claims_of(runner)
+    }
+
+    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
+        self.inner.dead_runners()
+    }
+
+    fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
+        self.inner.retire_runner(runner)
+    }
+
+    fn change_marker(&self) -> Result<i64, StoreError> {
+        self.inner.change_marker()
+    }
+
+    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.inner.prune(before, limit)
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        self.inner.put_schedule(record, expected)
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.inner.schedule(id)
+    }
+
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.inner.schedule_of(kind, identity)
+    }
+
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.inner.schedules(query)
+    }
+
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError> {
+        self.inner.ticks(schedule, limit, offset)
+    }
+
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
+        self.inner.count_ticks(kind, since)
+    }
+
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
+        self.inner.due_schedules(query, now)
+    }
+}
+
+impl Insight for ObservedStore {
+    fn announce(
+        &self,
+        runner: RunnerId,
+        workflows: &[String],
+        offers: &[Offer],
+    ) -> Result<(), StoreError> {
+        self.inner.announce(runner, workflows, offers)
+    }
+
+    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.withdraw(runner, seen_at)
+    }
+
+    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
+        self.inner.offers(workflow)
+    }
+
+    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
+        self.inner.note_insight(progress, logs)
+    }
+
+    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
+        self.inner.progress(id)
+    }
+
+    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
+        self.inner.logs(id)
+    }
+
+    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.backlog(limit)
+    }
+
+    fn check(&self) -> Result<Health, StoreError> {
+        self.inner.check()
+    }
+
+    fn tell_others(&self) -> Result<(), StoreError> {
+        self.inner.tell_others()
+    }
+}

@@ -1,0 +1,245 @@
+//! Processes of runners: how they start, die, stop and stand still.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+
+use cloacina::runtime::{
+    Control, Coordinator, Executor, Handler, Message, Registration, RunnerConfig, Waiters,
+    WorkQueues,
+};
+use cloacina::store::failpoint::FailpointStore;
+use cloacina::types::{ExecutionId, ExecutionStatus};
+use cloacina::workflow::{TaskKind, TriggerRule, Workflow};
+
+use super::observed::Mutant;
+use super::oracle::Sight;
+use super::points::Points;
+use super::scenario::{MILLISECOND, SECOND};
+use super::timeline::{Event, Inner, Process};
+use super::world::{VirtualClock, World};
+
+impl World {
+    pub(super) fn start(&self, runner: usize) {
+        let mut inner = self.inner.lock();
+        if inner.processes[runner].is_some() {
+            return;
+        }
+        inner.incarnations[runner] += 1;
+        inner.crashing[runner] = false;
+        inner.deferred[runner].clear();
+        let (queues, waiters) = (WorkQueues::default(), Arc::new(Waiters::default()));
+        let alive = Arc::new(AtomicBool::new(true));
+        let seed = inner.rng.u64(..);
+        drop(inner);
+        let points = Points {
+            world: Weak::clone(&self.me),
+            runner,
+            alive: Arc::clone(&alive),
+        };
+        let plan = &self.scenario.runners[runner];
+        let clock = VirtualClock {
+            now: Arc::clone(&self.clock),
+            skew: plan.skew,
+        };
+        let started = Coordinator::start(
+            Arc::new(FailpointStore::new(
+                Arc::clone(&self.store),
+                Arc::new(points),
+            )),
+            Arc::new(clock),
+            self.config(runner),
+            queues.clone(),
+            Arc::clone(&waiters),
+            seed,
+        );
+        let mut inner = self.inner.lock();
+        let Ok(coordinator) = started else {
+            let again = self.now() + SECOND;
+            inner.schedule(again, None, Event::Start(runner));
+            return;
+        };
+        let healed = inner.healed;
+        let knows = plan.knows.iter().map(|knows| *knows || healed);
+        let inbox = self
+            .scenario
+            .workflows
+            .iter()
+            .zip(knows)
+            .filter(|(_, knows)| *knows);
+        let inbox = inbox
+            .map(|(workflow, _)| self.registration(workflow))
+            .collect();
+        inner.processes[runner] = Some(Process {
+            queues,
+            waiters,
+            inbox,
+            functions: BTreeMap::new(),
+            next_wake: 0,
+            alive,
+        });
+        *self.coordinators[runner].lock() = Some(coordinator);
+        drop(inner);
+        self.wake(runner);
+    }
+
+    pub(super) fn config(&self, runner: usize) -> RunnerConfig {
+        let mut config = self.scenario.runners[runner].config.clone();
+        match self.mutant {
+            Some(Mutant::TakeTooMuch) => {
+                config.max_concurrent_tasks *= 20;
+                config.max_concurrent_async_tasks *= 20;
+            }
+            Some(Mutant::RescueForever) => config.max_rescues = 1000,
+            _ => {}
+        }
+        config
+    }
+
+    pub(super) fn registration(&self, workflow: &Arc<Workflow>) -> Message {
+        let mut definition = workflow.definition().clone();
+        for task in &mut definition.tasks {
+            match self.mutant {
+                Some(Mutant::IgnoreDependencies) => {
+                    task.dependencies.clear();
+                    task.rule = TriggerRule::Always;
+                }
+                Some(Mutant::IgnoreRules) => task.rule = TriggerRule::Always,
+                Some(Mutant::NeverGiveUp) => task.retry.max_attempts += 10,
+                _ => {}
+            }
+        }
+        let handlers = definition.tasks.iter().map(|task| {
+            let executor = match task.kind {
+                TaskKind::Sync => Executor::Threads,
+                _ => Executor::Loop,
+            };
+            let handler = Handler {
+                executor,
+                token: 0,
+                on_success: false,
+                on_failure: false,
+            };
+            (task.id.clone(), handler)
+        });
+        let handlers = handlers.collect();
+        let workflow = if self.mutant.is_some() {
+            Arc::new(Workflow::new(definition).expect("it was valid"))
+        } else {
+            Arc::clone(workflow)
+        };
+        Message::Register {
+            registration: Registration { workflow, handlers },
+            reply: Box::new(|_| {}),
+        }
+    }
+
+    /// The process is gone at once; its rows stay.
+    pub(super) fn kill(&self, runner: usize) {
+        // A process in the middle of a step dies when it gets out of it.
+        let busy = self.coordinators[runner].lock().take().is_none();
+        let mut inner = self.inner.lock();
+        if busy && inner.processes[runner].is_some() {
+            inner.crash(runner);
+            return;
+        }
+        inner.bury(runner);
+        let again = self.now() + inner.rng.i64(0..20_000) * MILLISECOND;
+        inner.schedule(again, None, Event::Start(runner));
+    }
+
+    pub(super) fn stop(&self, runner: usize) {
+        let mut inner = self.inner.lock();
+        let grace = inner.rng.i64(0..10) * SECOND;
+        if let Some(process) = &mut inner.processes[runner] {
+            process.inbox.push(Message::Stop {
+                grace,
+                reply: Box::new(|_| {}),
+            });
+            drop(inner);
+            self.oracle.lock().saw(Sight::Stopped);
+            self.wake(runner);
+        }
+    }
+
+    pub(super) fn pause(&self, runner: usize, paused: bool) {
+        let mut inner = self.inner.lock();
+        inner.paused[runner] = paused;
+        if !paused {
+            self.undefer(&mut inner, runner);
+        }
+    }
+
+    pub(super) fn undefer(&self, inner: &mut Inner, runner: usize) {
+        for (incarnation, event) in std::mem::take(&mut inner.deferred[runner]) {
+            inner.schedule(self.now(), incarnation, event);
+        }
+    }
+
+    pub(super) fn heal(&self) {
+        let mut inner = self.inner.lock();
+        inner.healed = true;
+        inner.outage = None;
+        let now = self.now();
+        for runner in 0..inner.paused.len() {
+            inner.paused[runner] = false;
+            self.undefer(&mut inner, runner);
+            match &mut inner.processes[runner] {
+                Some(process) => {
+                    let workflows = &self.scenario.workflows;
+                    process
+                        .inbox
+                        .extend(workflows.iter().map(|workflow| self.registration(workflow)));
+                    inner.wake(runner, now);
+                }
+                None => inner.schedule(now, None, Event::Start(runner)),
+            }
+        }
+        inner.schedule(now + 30 * SECOND, None, Event::ResumeAll);
+        drop(inner);
+        // From here on nothing may wait for nothing, once leases and rescues are through.
+        if self.scenario.troubles.is_calm() {
+            let polls = self
+                .scenario
+                .runners
+                .iter()
+                .map(|plan| plan.config.poll_interval);
+            let poll = polls.max().unwrap_or_default();
+            let most = 8 * self
+                .scenario
+                .submissions
+                .iter()
+                .map(|plan| plan.count)
+                .sum::<usize>();
+            let roomy = self.scenario.runners.iter().all(|plan| {
+                let config = &plan.config;
+                config
+                    .max_concurrent_tasks
+                    .min(config.max_concurrent_async_tasks)
+                    >= most
+            });
+            if roomy && self.mutant != Some(Mutant::TakeTooMuch) {
+                self.oracle.lock().patience =
+                    Some(i64::try_from(poll.as_micros()).expect("short") + 100 * MILLISECOND);
+            }
+        }
+    }
+
+    /// Callers resume whatever is still paused, so that it can end; again until all is at rest.
+    pub(super) fn resume_all(&self) {
+        let paused: Vec<ExecutionId> = {
+            let oracle = self.oracle.lock();
+            let records = oracle.mirror.values();
+            records
+                .filter(|record| record.status == ExecutionStatus::Paused)
+                .map(|record| record.id)
+                .collect()
+        };
+        let runner = self.inner.lock().rng.usize(0..self.scenario.runners.len());
+        for id in paused {
+            self.ask(runner, id, Control::Resume);
+        }
+        let again = self.now() + 30 * SECOND;
+        self.inner.lock().schedule(again, None, Event::ResumeAll);
+    }
+}

@@ -1,0 +1,327 @@
+//! What a seed means: random workflows, runners, callers and troubles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloacina::runtime::RunnerConfig;
+use cloacina::types::{Backoff, Json, Micros, RetryCondition, RetryPolicy};
+use cloacina::workflow::{
+    Operator, TaskDefinition, TaskKind, TriggerRule, Workflow, WorkflowDefinition,
+};
+use fastrand::Rng;
+
+pub const MILLISECOND: Micros = 1_000;
+pub const SECOND: Micros = 1_000_000;
+
+/// One experiment. Everything in it follows from its seed.
+pub struct Scenario {
+    pub seed: u64,
+    pub workflows: Vec<Arc<Workflow>>,
+    pub runners: Vec<RunnerPlan>,
+    pub submissions: Vec<SubmissionPlan>,
+    pub controls: Vec<ControlPlan>,
+    pub troubles: Troubles,
+    /// A task that ends every process that runs it, by its workflow and number.
+    pub poison: Option<(usize, usize)>,
+    /// When the troubles end: from then on everything must come to its end.
+    pub heals_at: Micros,
+}
+
+pub struct RunnerPlan {
+    pub config: RunnerConfig,
+    /// Its clock is off by so much.
+    pub skew: Micros,
+    /// Which workflows it has from its start; after the troubles it has all.
+    pub knows: Vec<bool>,
+}
+
+#[derive(Clone)]
+pub struct SubmissionPlan {
+    pub at: Micros,
+    pub workflow: usize,
+    pub runner: usize,
+    pub key: Option<String>,
+    pub priority: i16,
+    pub delay: Option<Micros>,
+    pub timeout: Option<Micros>,
+    /// Executions that are submitted at once.
+    pub count: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum ActionPlan {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+    RetryFrom(usize),
+}
+
+pub struct ControlPlan {
+    pub at: Micros,
+    pub runner: usize,
+    /// Which of the acknowledged executions, modulo their number.
+    pub target: usize,
+    pub action: ActionPlan,
+}
+
+/// Probabilities per store verb, and times of what happens to whole runners.
+#[derive(Default)]
+pub struct Troubles {
+    /// A verb fails and nothing was applied.
+    pub fails_before: f64,
+    /// A verb fails and was applied.
+    pub fails_after: f64,
+    /// Its runner's process dies at a verb.
+    pub crashes: f64,
+    /// Another runner works in the middle of a verb.
+    pub interleaves: f64,
+    /// A wake-up gets lost; another is repeated.
+    pub loses_wake_ups: f64,
+    pub repeats_wake_ups: f64,
+    /// From, until: the whole database is gone, or is full.
+    pub outages: Vec<(Micros, Micros, bool)>,
+    /// From, until, runner: its process is stopped and goes on later.
+    pub pauses: Vec<(Micros, Micros, usize)>,
+    /// When, runner: it is killed and started anew a little later.
+    pub kills: Vec<(Micros, usize)>,
+    /// When, runner: it is asked to stop, and started anew.
+    pub stops: Vec<(Micros, usize)>,
+}
+
+impl Troubles {
+    pub fn is_calm(&self) -> bool {
+        self.fails_before + self.fails_after + self.crashes + self.loses_wake_ups == 0.0
+            && self.outages.is_empty()
+            && self.pauses.is_empty()
+            && self.kills.is_empty()
+            && self.stops.is_empty()
+    }
+}
+
+impl Scenario {
+    pub fn of_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let heals_at = rng.i64(2..60) * SECOND;
+        let workflows: Vec<Arc<Workflow>> = (0..rng.usize(1..4))
+            .map(|number| Arc::new(workflow(&mut rng, number)))
+            .collect();
+        let calm = rng.u8(0..5) == 0;
+        let skewed = !calm && rng.u8(0..3) == 0;
+        let count = rng.usize(1..5);
+        let mut runners: Vec<RunnerPlan> = (0..count)
+            .map(|_| RunnerPlan {
+                config: config(&mut rng),
+                skew: match (skewed, rng.u8(0..5)) {
+                    (false, _) => 0,
+                    (true, 0) => rng.i64(-40..40) * SECOND,
+                    (true, _) => rng.i64(-2_000..2_000) * MILLISECOND,
+                },
+                knows: workflows.iter().map(|_| calm || rng.u8(0..4) > 0).collect(),
+            })
+            .collect();
+        let roomy = calm && rng.bool();
+        for plan in runners.iter_mut().filter(|_| roomy) {
+            plan.config.max_concurrent_tasks = 500;
+            plan.config.max_concurrent_async_tasks = 500;
+        }
+        let submissions = (0..rng.usize(1..6))
+            .map(|_| submission(&mut rng, workflows.len(), count, heals_at))
+            .collect();
+        let controls = (0..rng.usize(0..7).saturating_sub(2))
+            .map(|_| ControlPlan {
+                at: rng.i64(0..heals_at + 20 * SECOND),
+                runner: rng.usize(..),
+                target: rng.usize(..),
+                action: match rng.u8(0..8) {
+                    0..=1 => ActionPlan::Cancel,
+                    2..=3 => ActionPlan::Pause,
+                    4 => ActionPlan::Resume,
+                    5 => ActionPlan::RetryFrom(rng.usize(..)),
+                    _ => ActionPlan::Retry,
+                },
+            })
+            .collect();
+        let troubles = if calm {
+            Troubles {
+                interleaves: 0.05,
+                ..Troubles::default()
+            }
+        } else {
+            troubles(&mut rng, count, heals_at)
+        };
+        let poison = (!calm && rng.u8(0..10) == 0).then(|| {
+            let workflow = rng.usize(0..workflows.len());
+            (workflow, rng.usize(0..workflows[workflow].len()))
+        });
+        Self {
+            seed,
+            workflows,
+            runners,
+            submissions,
+            controls,
+            troubles,
+            poison,
+            heals_at,
+        }
+    }
+}
+
+fn workflow(rng: &mut Rng, number: usize) -> Workflow {
+    let count = rng.usize(1..8);
+    let tasks = (0..count).map(|index| {
+        let mut dependencies: Vec<usize> = (0..index).filter(|_| rng.u8(0..3) == 0).collect();
+        dependencies.truncate(4);
+        let named = dependencies.first().map(|task| format!("t{task}"));
+        TaskDefinition {
+            id: format!("t{index}"),
+            dependencies: dependencies.iter().map(|task| format!("t{task}")).collect(),
+            rule: rule(rng, named, 0),
+            retry: RetryPolicy {
+                max_attempts: rng.u32(1..5),
+                backoff: match rng.u8(0..3) {
+                    0 => Backoff::Fixed,
+                    1 => Backoff::Linear { multiplier: 1.0 },
+                    _ => Backoff::Exponential {
+                        base: 2.0,
+                        multiplier: 1.0,
+                    },
+                },
+                initial_delay: rng.i64(0..5) * 500 * MILLISECOND,
+                max_delay: 20 * SECOND,
+                condition: if rng.u8(0..6) == 0 {
+                    RetryCondition::Transient
+                } else {
+                    RetryCondition::All
+                },
+                ..RetryPolicy::default()
+            },
+            timeout: (rng.u8(0..3) == 0).then(|| rng.i64(1..40) * 100 * MILLISECOND),
+            priority: (rng.u8(0..4) == 0).then(|| rng.i16(-3..4)),
+            kind: if rng.bool() {
+                TaskKind::Sync
+            } else {
+                TaskKind::Async
+            },
+            ..TaskDefinition::default()
+        }
+    });
+    let definition = WorkflowDefinition {
+        name: format!("w{number}"),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: tasks.collect(),
+        ..WorkflowDefinition::default()
+    };
+    Workflow::new(definition).expect("generated workflows are valid")
+}
+
+fn rule(rng: &mut Rng, named: Option<String>, depth: u8) -> TriggerRule {
+    let Some(task) = named else {
+        return TriggerRule::default();
+    };
+    match rng.u8(0..if depth == 0 { 20 } else { 10 }) {
+        0 => TriggerRule::AllSuccess,
+        1 => TriggerRule::AllDone,
+        2 => TriggerRule::OneSuccess,
+        3 => TriggerRule::OneFailed,
+        4 => TriggerRule::AllFailed,
+        5 => TriggerRule::Always,
+        6 => TriggerRule::TaskSuccess { task },
+        7 => TriggerRule::TaskFailed { task },
+        8 => TriggerRule::TaskSkipped { task },
+        // Every completed task writes a key of its own name.
+        9 => TriggerRule::ContextValue {
+            key: task,
+            operator: if rng.bool() {
+                Operator::Exists
+            } else {
+                Operator::NotExists
+            },
+            value: Json::parse("null").expect("null is JSON"),
+        },
+        10..=11 => {
+            let conditions = (0..rng.usize(1..4))
+                .map(|_| rule(rng, Some(task.clone()), depth + 1))
+                .collect();
+            match rng.u8(0..3) {
+                0 => TriggerRule::AllOf { conditions },
+                1 => TriggerRule::AnyOf { conditions },
+                _ => TriggerRule::NoneOf { conditions },
+            }
+        }
+        _ => TriggerRule::NoneFailed,
+    }
+}
+
+fn config(rng: &mut Rng) -> RunnerConfig {
+    RunnerConfig {
+        max_concurrent_tasks: rng.usize(1..5),
+        max_concurrent_async_tasks: rng.usize(1..9),
+        poll_interval: Duration::from_millis([100, 500, 2_000][rng.usize(0..3)]),
+        task_timeout: (rng.u8(0..2) == 0).then(|| Duration::from_secs(rng.u64(5..60))),
+        workflow_timeout: (rng.u8(0..8) == 0).then(|| Duration::from_secs(rng.u64(5..60))),
+        enable_recovery: true,
+        heartbeat_interval: Duration::from_secs(5),
+        lease_ttl: Duration::from_secs(15),
+        db_timeout: Duration::from_secs(5),
+        // Long retention: what was acknowledged must still be there at the end.
+        ..RunnerConfig::default()
+    }
+}
+
+fn submission(rng: &mut Rng, workflows: usize, runners: usize, heals_at: Micros) -> SubmissionPlan {
+    SubmissionPlan {
+        at: rng.i64(0..heals_at),
+        workflow: rng.usize(0..workflows),
+        runner: rng.usize(0..runners),
+        key: (rng.u8(0..4) == 0).then(|| format!("key{}", rng.u8(0..2))),
+        priority: if rng.bool() { 0 } else { rng.i16(-5..6) },
+        delay: (rng.u8(0..5) == 0).then(|| rng.i64(0..20) * SECOND),
+        timeout: (rng.u8(0..5) == 0).then(|| rng.i64(1..30) * SECOND),
+        count: if rng.u8(0..4) == 0 {
+            rng.usize(2..10)
+        } else {
+            1
+        },
+    }
+}
+
+fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {
+    let mut rate = |share: u8, most: f64| {
+        if rng.u8(0..100) < share {
+            rng.f64() * most
+        } else {
+            0.0
+        }
+    };
+    let mut troubles = Troubles {
+        fails_before: rate(40, 0.05),
+        fails_after: rate(50, 0.05),
+        crashes: rate(40, 0.01),
+        interleaves: rate(70, 0.2),
+        loses_wake_ups: rate(50, 1.0),
+        repeats_wake_ups: rate(50, 0.5),
+        ..Troubles::default()
+    };
+    let mut times = |most: usize| -> Vec<Micros> {
+        let count = rng.usize(0..=most);
+        (0..count).map(|_| rng.i64(0..heals_at)).collect()
+    };
+    let (outages, pauses, kills, stops) = (times(1), times(2), times(2), times(1));
+    for from in outages {
+        let until = from + rng.i64(100..15_000) * MILLISECOND;
+        troubles.outages.push((from, until, rng.u8(0..4) == 0));
+    }
+    for from in pauses {
+        let until = from + rng.i64(1..45) * SECOND;
+        troubles.pauses.push((from, until, rng.usize(0..runners)));
+    }
+    for at in kills {
+        troubles.kills.push((at, rng.usize(0..runners)));
+    }
+    for at in stops {
+        troubles.stops.push((at, rng.usize(0..runners)));
+    }
+    troubles
+}

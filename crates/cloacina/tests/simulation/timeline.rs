@@ -1,0 +1,190 @@
+//! What is to happen when, and what processes have beside their coordinator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloacina::engine::Outcome;
+use cloacina::runtime::{Executor, Message, Waiters, WorkQueues};
+use cloacina::types::{ExecutionId, Micros, Timestamp};
+use fastrand::Rng;
+
+pub enum Event {
+    /// The runner's thread wakes up.
+    Step(usize),
+    Message(usize, Message),
+    /// A function returns.
+    Return(usize, Executor, u64),
+    Submit(usize),
+    Control(usize),
+    Kill(usize),
+    Start(usize),
+    Stop(usize),
+    Pause(usize, bool),
+    Outage(Option<bool>),
+    Heal,
+    ResumeAll,
+}
+
+impl Event {
+    /// The runner whose process it needs.
+    pub fn process(&self) -> Option<usize> {
+        match self {
+            Self::Step(runner) | Self::Message(runner, _) | Self::Return(runner, ..) => {
+                Some(*runner)
+            }
+            Self::Stop(runner) => Some(*runner),
+            _ => None,
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Step(runner) => format!("step {runner}"),
+            Self::Message(runner, _) => format!("message {runner}"),
+            Self::Return(runner, executor, token) => {
+                format!("return {runner} {executor:?} {token}")
+            }
+            Self::Submit(number) => format!("submit {number}"),
+            Self::Control(number) => format!("control {number}"),
+            Self::Kill(runner) => format!("kill {runner}"),
+            Self::Start(runner) => format!("start {runner}"),
+            Self::Stop(runner) => format!("stop {runner}"),
+            Self::Pause(runner, paused) => format!("pause {runner} {paused}"),
+            Self::Outage(outage) => format!("outage {outage:?}"),
+            Self::Heal => "heal".to_owned(),
+            Self::ResumeAll => "resume all".to_owned(),
+        }
+    }
+}
+
+/// A function that runs.
+pub struct Running {
+    /// `None`: it ends its process.
+    pub outcome: Option<Outcome>,
+    pub holds_slot: bool,
+}
+
+/// What a process has beside its coordinator.
+pub struct Process {
+    pub queues: WorkQueues,
+    pub waiters: Arc<Waiters>,
+    pub inbox: Vec<Message>,
+    pub functions: BTreeMap<(usize, u64), Running>,
+    pub next_wake: Micros,
+    /// Cleared when it dies: what it says afterwards nobody hears.
+    pub alive: Arc<AtomicBool>,
+}
+
+/// An event, and the start of the process that it is for.
+pub type Planned = (Option<u64>, Event);
+
+pub struct Inner {
+    pub rng: Rng,
+    pub events: BTreeMap<(Micros, u64), Planned>,
+    pub sequence: u64,
+    pub handled: u64,
+    pub depth: u8,
+    pub processes: Vec<Option<Process>>,
+    /// Counts starts: events for an earlier process of the same runner are void.
+    pub incarnations: Vec<u64>,
+    pub paused: Vec<bool>,
+    /// What is to happen to a runner once it is not paused or busy any more.
+    pub deferred: Vec<Vec<Planned>>,
+    pub crashing: Vec<bool>,
+    /// The database is gone, or is full.
+    pub outage: Option<bool>,
+    pub healed: bool,
+    pub acknowledged: Vec<ExecutionId>,
+    pub marks: u64,
+    pub last_changes: u64,
+    pub trace: Option<Vec<String>>,
+}
+
+impl Inner {
+    pub fn new(rng: Rng, runners: usize, traced: bool) -> Self {
+        Self {
+            rng,
+            events: BTreeMap::new(),
+            sequence: 0,
+            handled: 0,
+            depth: 0,
+            processes: (0..runners).map(|_| None).collect(),
+            incarnations: vec![0; runners],
+            paused: vec![false; runners],
+            deferred: (0..runners).map(|_| Vec::new()).collect(),
+            crashing: vec![false; runners],
+            outage: None,
+            healed: false,
+            acknowledged: Vec::new(),
+            marks: 0,
+            last_changes: 0,
+            trace: traced.then(Vec::new),
+        }
+    }
+
+    pub fn schedule(&mut self, at: Micros, incarnation: Option<u64>, event: Event) {
+        self.sequence += 1;
+        self.events
+            .insert((at, self.sequence), (incarnation, event));
+    }
+
+    /// For the process that the runner has now.
+    pub fn schedule_for(&mut self, runner: usize, at: Micros, event: Event) {
+        self.schedule(at, Some(self.incarnations[runner]), event);
+    }
+
+    /// The runner's thread notices its inbox a little later.
+    pub fn wake(&mut self, runner: usize, now: Micros) {
+        let waits = |process: &Process| !process.inbox.is_empty();
+        if self.processes[runner].as_ref().is_some_and(waits) {
+            let at = now + self.rng.i64(0..500);
+            self.schedule_for(runner, at, Event::Step(runner));
+        }
+    }
+
+    pub fn send(&mut self, runner: usize, message: Message) {
+        if let Some(process) = &mut self.processes[runner] {
+            process.inbox.push(message);
+        }
+    }
+
+    /// From here on nobody hears the process.
+    pub fn crash(&mut self, runner: usize) {
+        self.crashing[runner] = true;
+        if let Some(process) = &self.processes[runner] {
+            process.alive.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The process is gone.
+    pub fn bury(&mut self, runner: usize) {
+        self.crash(runner);
+        self.processes[runner] = None;
+        self.deferred[runner].clear();
+        self.incarnations[runner] += 1;
+    }
+
+    pub fn execution_id(&mut self, now: Micros) -> ExecutionId {
+        let mut bits = [0; 10];
+        self.rng.fill(&mut bits);
+        ExecutionId::from_parts(Timestamp(now), bits)
+    }
+
+    /// Functions that occupy a worker.
+    pub fn busy(&self, runner: usize, executor: usize) -> usize {
+        let Some(process) = &self.processes[runner] else {
+            return usize::MAX;
+        };
+        let functions = process.functions.iter();
+        functions
+            .filter(|((index, _), running)| *index == executor && running.holds_slot)
+            .count()
+    }
+
+    pub fn note(&mut self, line: String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+}

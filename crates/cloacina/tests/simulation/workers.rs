@@ -1,0 +1,234 @@
+//! Workers: what functions do, for how long, and how it is reported.
+
+use std::sync::Arc;
+
+use cloacina::engine::{Finish, Outcome};
+use cloacina::runtime::{Assignment, Completion, Executor, Message, Notice, Work, WorkQueue};
+use cloacina::types::{Delta, Failure, Json, Timestamp};
+
+use super::observed::Mutant;
+use super::oracle::Sight;
+use super::scenario::{MILLISECOND, SECOND};
+use super::timeline::{Event, Inner, Running};
+use super::world::World;
+
+const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
+
+impl World {
+    /// Lets free workers take what waits, and hears whom to interrupt.
+    pub(super) fn feed_workers(&self, runner: usize) {
+        let mut inner = self.inner.lock();
+        let plan = &self.scenario.runners[runner];
+        let limits = [
+            plan.config.max_concurrent_tasks,
+            plan.config.max_concurrent_async_tasks,
+        ];
+        let now = Timestamp(self.now() + plan.skew);
+        for (index, executor) in EXECUTORS.into_iter().enumerate() {
+            let Some(process) = &inner.processes[runner] else {
+                return;
+            };
+            let queue = Arc::clone(process.queues.of(executor));
+            for notice in queue.notices(std::time::Duration::ZERO) {
+                if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {
+                    let overrun = matches!(notice, Notice::Overrun { .. });
+                    self.interrupt(&mut inner, runner, index, token, overrun, now, &queue);
+                }
+            }
+            while inner.busy(runner, index) < limits[index] {
+                let Some(taken) = queue.try_take(1, now) else {
+                    break;
+                };
+                if taken.poke {
+                    inner.send(runner, Message::Poke);
+                }
+                if let Work::Task(token, assignment) = taken.work {
+                    self.enter(&mut inner, runner, index, token, &assignment, now);
+                }
+            }
+        }
+        drop(inner);
+        self.wake(runner);
+    }
+
+    pub(super) fn enter(
+        &self,
+        inner: &mut Inner,
+        runner: usize,
+        index: usize,
+        token: u64,
+        assignment: &Assignment,
+        now: Timestamp,
+    ) {
+        let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
+        self.oracle.lock().start(execution, task, claim);
+        if assignment.reports_start {
+            inner.send(
+                runner,
+                Message::Started {
+                    execution,
+                    task,
+                    claim,
+                    at: now,
+                },
+            );
+        }
+        let stuck = assignment.timeout.is_some() && inner.rng.u8(0..40) == 0;
+        let span = match inner.rng.u8(0..20) {
+            _ if stuck => 100_000 * SECOND,
+            0 => inner.rng.i64(10..40) * SECOND,
+            1..=5 => inner.rng.i64(100..4_000) * MILLISECOND,
+            _ => inner.rng.i64(1..100) * MILLISECOND,
+        };
+        let outcome = self.outcome(inner, assignment);
+        let at = self.now() + span;
+        inner.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
+        if let Some(process) = &mut inner.processes[runner] {
+            let running = Running {
+                outcome,
+                holds_slot: true,
+            };
+            process.functions.insert((index, token), running);
+        }
+    }
+
+    /// What the function will have done. `None`: it ends its process.
+    fn outcome(&self, inner: &mut Inner, assignment: &Assignment) -> Option<Outcome> {
+        let troubles = &self.scenario.troubles;
+        if !inner.healed && troubles.crashes > 0.0 && inner.rng.u8(0..50) == 0 {
+            return None;
+        }
+        if let Some((workflow, task)) = self.scenario.poison
+            && assignment.workflow.name() == self.scenario.workflows[workflow].name()
+            && assignment.task as usize == task
+        {
+            return None;
+        }
+        let failure = Failure {
+            kind: if inner.rng.bool() {
+                "ValueError"
+            } else {
+                "ConnectionError"
+            }
+            .into(),
+            message: "it did not work".into(),
+            traceback: None,
+            retryable: inner.rng.u8(0..10) > 0,
+            lineage: Vec::new(),
+        };
+        let after = inner.rng.i64(0..3) * SECOND;
+        Some(match inner.rng.u8(0..20) {
+            0..=4 => Outcome::Failed(failure),
+            5 => Outcome::Retry {
+                after: inner.rng.bool().then_some(after),
+                failure,
+            },
+            6 => Outcome::Snooze { after },
+            _ => {
+                inner.marks += 1;
+                let mark = Json::parse(&inner.marks.to_string()).expect("a number is JSON");
+                let mut delta = Delta::default();
+                delta
+                    .set
+                    .insert(format!("t{}", assignment.task).into(), mark);
+                Outcome::Completed(Arc::new(delta))
+            }
+        })
+    }
+
+    pub(super) fn function_returns(&self, runner: usize, executor: Executor, token: u64) {
+        let index = usize::from(executor == Executor::Loop);
+        let now = Timestamp(self.now() + self.scenario.runners[runner].skew);
+        let mut inner = self.inner.lock();
+        let Some(process) = &mut inner.processes[runner] else {
+            return;
+        };
+        let queue = Arc::clone(process.queues.of(executor));
+        let Some(running) = process.functions.remove(&(index, token)) else {
+            return; // a coroutine that was cancelled
+        };
+        let Some(outcome) = running.outcome else {
+            drop(inner);
+            self.oracle.lock().saw(Sight::Crashed);
+            return self.kill(runner);
+        };
+        self.report(&mut inner, runner, executor, token, outcome, now, &queue);
+        drop(inner);
+        self.feed_workers(runner);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call of a worker")]
+    fn report(
+        &self,
+        inner: &mut Inner,
+        runner: usize,
+        executor: Executor,
+        token: u64,
+        outcome: Outcome,
+        now: Timestamp,
+        queue: &WorkQueue,
+    ) {
+        let Completion::Accepted(running) = queue.complete(token) else {
+            self.oracle.lock().saw(Sight::LateResult);
+            return;
+        };
+        let (execution, task, claim) = (running.execution, running.task, running.claim);
+        if let Outcome::Completed(delta) = &outcome {
+            let mark = delta
+                .set
+                .values()
+                .next()
+                .map(|mark| mark.as_str().to_owned());
+            let mark = mark.unwrap_or_default();
+            self.oracle.lock().returned(execution, task, claim, mark);
+        }
+        if self.mutant == Some(Mutant::LoseResult) && inner.rng.u8(0..10) == 0 {
+            return;
+        }
+        let finish = Finish {
+            task,
+            claim,
+            started_at: Some(running.started_at),
+            outcome,
+        };
+        let message = Message::Finished {
+            execution,
+            finish,
+            executor,
+            ran: now.since(running.started_at).max(0),
+        };
+        inner.send(runner, message);
+    }
+
+    /// A coroutine is cancelled; a thread's function goes on, without its slot when it overran.
+    #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
+    fn interrupt(
+        &self,
+        inner: &mut Inner,
+        runner: usize,
+        index: usize,
+        token: u64,
+        overrun: bool,
+        now: Timestamp,
+        queue: &WorkQueue,
+    ) {
+        let Some(process) = &mut inner.processes[runner] else {
+            return;
+        };
+        if index == 1 {
+            if process.functions.remove(&(index, token)).is_some() {
+                let failure = Failure {
+                    kind: "CancelledError".into(),
+                    message: String::new(),
+                    traceback: None,
+                    retryable: true,
+                    lineage: Vec::new(),
+                };
+                let outcome = Outcome::Failed(failure);
+                self.report(inner, runner, EXECUTORS[index], token, outcome, now, queue);
+            }
+        } else if overrun && let Some(running) = process.functions.get_mut(&(index, token)) {
+            running.holds_slot = false;
+        }
+    }
+}

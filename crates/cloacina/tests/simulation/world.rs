@@ -1,0 +1,351 @@
+//! Virtual runners on one database under one virtual clock. One seed decides whatever happens and in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+
+use cloacina::runtime::{Coordinator, Message};
+use cloacina::types::sync::Mutex;
+use cloacina::types::{Clock, ExecutionId, Micros, Timestamp};
+use fastrand::Rng;
+
+use super::callers::Told;
+use super::observed::{Mutant, ObservedStore};
+use super::oracle::{Oracle, Sight};
+use super::scenario::{MILLISECOND, SECOND, Scenario};
+use super::timeline::{Event, Inner};
+
+/// The world begins at this instant.
+pub const EPOCH: Micros = 1_800_000_000 * SECOND;
+/// After the troubles everything must have ended within so long.
+const REST: Micros = 3 * 3600 * SECOND;
+/// More events than this are no life any more.
+const MOST_EVENTS: u64 = 300_000;
+
+pub struct VirtualClock {
+    pub now: Arc<AtomicI64>,
+    pub skew: Micros,
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::Relaxed) + self.skew)
+    }
+}
+
+pub struct World {
+    pub scenario: Scenario,
+    pub mutant: Option<Mutant>,
+    pub clock: Arc<AtomicI64>,
+    pub store: Arc<ObservedStore>,
+    pub oracle: Arc<Mutex<Oracle>>,
+    /// Empty while it is in a step: others may work meanwhile.
+    pub coordinators: Vec<Mutex<Option<Coordinator>>>,
+    pub inner: Mutex<Inner>,
+    /// What callers were told; looked at after each step.
+    pub told: Arc<Mutex<Vec<Told>>>,
+    pub ends: Arc<Mutex<BTreeSet<(usize, ExecutionId)>>>,
+    pub awaited: Mutex<Vec<(usize, Arc<AtomicBool>, ExecutionId)>>,
+    pub me: Weak<World>,
+}
+
+/// How a world ended.
+pub struct Report {
+    pub broken: Option<String>,
+    pub sights: BTreeMap<Sight, u64>,
+    /// All that happened, if it was asked for: equal seeds give equal ones.
+    pub trace: Vec<String>,
+}
+
+impl World {
+    pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Report {
+        let world = Self::new(Scenario::of_seed(seed), mutant, traced);
+        world.live();
+        let mut inner = world.inner.lock();
+        let mut oracle = world.oracle.lock();
+        Report {
+            broken: oracle.broken.take(),
+            sights: std::mem::take(&mut oracle.sights),
+            trace: inner.trace.take().unwrap_or_default(),
+        }
+    }
+
+    fn new(scenario: Scenario, mutant: Option<Mutant>, traced: bool) -> Arc<Self> {
+        let count = scenario.runners.len();
+        let skews = scenario.runners.iter().map(|plan| plan.skew.abs());
+        let mut oracle = Oracle::new(skews.max().unwrap_or(0) + SECOND / 10);
+        if scenario.troubles.is_calm() {
+            let limits = scenario.runners.iter().map(|plan| {
+                plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
+            });
+            oracle.claim_limit = limits.max().map(|limit| limit * 4);
+        }
+        oracle.diary = traced.then(Vec::new);
+        let clock = Arc::new(AtomicI64::new(EPOCH));
+        let oracle = Arc::new(Mutex::new(oracle));
+        let workflows = scenario.workflows.clone();
+        let store = ObservedStore::new(Arc::clone(&oracle), Arc::clone(&clock), workflows, mutant);
+        let rng = Rng::with_seed(scenario.seed ^ 0x9e37_79b9_7f4a_7c15);
+        Arc::new_cyclic(|me| Self {
+            scenario,
+            mutant,
+            clock,
+            store: Arc::new(store),
+            oracle,
+            coordinators: (0..count).map(|_| Mutex::new(None)).collect(),
+            inner: Mutex::new(Inner::new(rng, count, traced)),
+            told: Arc::default(),
+            ends: Arc::default(),
+            awaited: Mutex::default(),
+            me: Weak::clone(me),
+        })
+    }
+
+    pub fn now(&self) -> Micros {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn live(&self) {
+        self.plan();
+        let end = EPOCH + self.scenario.heals_at + REST;
+        while !self.is_over() && self.handle_next(end) {}
+        let tired = self.inner.lock().handled >= MOST_EVENTS;
+        self.oracle
+            .lock()
+            .check(!tired, || format!("{MOST_EVENTS} events and no rest"));
+        self.oracle.lock().judge_rest();
+        self.judge_waits();
+    }
+
+    /// Lets the world go on while one of its runners is in the middle of a step.
+    pub fn live_until(&self, end: Micros) {
+        while self.handle_next(end) {}
+        self.clock.fetch_max(end, Ordering::Relaxed);
+    }
+
+    /// At rest: everything has ended and every caller knows, or something is broken.
+    fn is_over(&self) -> bool {
+        let inner = self.inner.lock();
+        if inner.handled >= MOST_EVENTS {
+            return true;
+        }
+        if !inner.handled.is_multiple_of(32) {
+            return false;
+        }
+        let oracle = self.oracle.lock();
+        if oracle.broken.is_some() {
+            return true;
+        }
+        inner.healed
+            && !inner
+                .events
+                .values()
+                .any(|(_, event)| matches!(event, Event::Submit(_) | Event::Control(_)))
+            && oracle
+                .mirror
+                .values()
+                .all(|record| record.status.is_terminal())
+            && self.missing_waits().is_empty()
+    }
+
+    fn missing_waits(&self) -> Vec<(usize, ExecutionId)> {
+        let ends = self.ends.lock();
+        let awaited = self.awaited.lock();
+        let missing = awaited.iter().filter(|(runner, alive, id)| {
+            alive.load(Ordering::Relaxed) && !ends.contains(&(*runner, *id))
+        });
+        missing.map(|(runner, _, id)| (*runner, *id)).collect()
+    }
+
+    fn judge_waits(&self) {
+        let missing = self.missing_waits();
+        self.oracle.lock().check(missing.is_empty(), || {
+            format!("callers wait for executions that ended: {missing:?}")
+        });
+    }
+
+    fn plan(&self) {
+        let plan = &self.scenario;
+        let mut inner = self.inner.lock();
+        let mut at = |time: Micros, event: Event| inner.schedule(EPOCH + time, None, event);
+        for runner in 0..plan.runners.len() {
+            at(0, Event::Start(runner));
+        }
+        for (number, submission) in plan.submissions.iter().enumerate() {
+            at(submission.at, Event::Submit(number));
+        }
+        for (number, control) in plan.controls.iter().enumerate() {
+            at(control.at, Event::Control(number));
+        }
+        for (from, until, full) in &plan.troubles.outages {
+            at(*from, Event::Outage(Some(*full)));
+            at(*until, Event::Outage(None));
+        }
+        for (from, until, runner) in &plan.troubles.pauses {
+            at(*from, Event::Pause(*runner, true));
+            at(*until, Event::Pause(*runner, false));
+        }
+        for (time, runner) in &plan.troubles.kills {
+            at(*time, Event::Kill(*runner));
+        }
+        for (time, runner) in &plan.troubles.stops {
+            at(*time, Event::Stop(*runner));
+        }
+        at(plan.heals_at, Event::Heal);
+    }
+
+    /// Lets the next thing happen; `false` when nothing is left until `end`.
+    fn handle_next(&self, end: Micros) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner
+            .events
+            .first_entry()
+            .filter(|entry| entry.key().0 <= end)
+        else {
+            return false;
+        };
+        let ((time, _), (incarnation, event)) = entry.remove_entry();
+        self.clock.fetch_max(time, Ordering::Relaxed);
+        inner.handled += 1;
+        if let Some(runner) = event.process() {
+            if incarnation.is_some_and(|born| inner.incarnations[runner] != born) {
+                return true;
+            }
+            let exists = inner.processes[runner].is_some();
+            let busy = exists && self.coordinators[runner].lock().is_none();
+            if inner.paused[runner] || busy {
+                inner.deferred[runner].push((incarnation, event));
+                return true;
+            }
+        }
+        if inner.trace.is_some() {
+            let line = format!("{} {}", time - EPOCH, event.describe());
+            inner.note(line);
+        }
+        drop(inner);
+        self.handle(event);
+        self.copy_diary();
+        true
+    }
+
+    /// Puts what the oracle saw between the events.
+    pub fn copy_diary(&self) {
+        let lines = match &mut self.oracle.lock().diary {
+            Some(diary) => std::mem::take(diary),
+            None => return,
+        };
+        let mut inner = self.inner.lock();
+        for line in lines {
+            inner.note(line);
+        }
+    }
+
+    fn handle(&self, event: Event) {
+        match event {
+            Event::Step(runner) => self.step_if_due(runner),
+            Event::Message(runner, message) => {
+                if let Some(process) = &mut self.inner.lock().processes[runner] {
+                    process.inbox.push(message);
+                }
+                self.step(runner);
+            }
+            Event::Return(runner, executor, token) => {
+                self.function_returns(runner, executor, token);
+                self.wake(runner);
+            }
+            Event::Submit(number) => self.submit(number),
+            Event::Control(number) => self.control(number),
+            Event::Kill(runner) => self.kill(runner),
+            Event::Start(runner) => self.start(runner),
+            Event::Stop(runner) => self.stop(runner),
+            Event::Pause(runner, paused) => self.pause(runner, paused),
+            Event::Outage(outage) => self.inner.lock().outage = outage,
+            Event::Heal => self.heal(),
+            Event::ResumeAll => self.resume_all(),
+        }
+    }
+
+    pub fn wake(&self, runner: usize) {
+        let now = self.now();
+        self.inner.lock().wake(runner, now);
+    }
+
+    fn step_if_due(&self, runner: usize) {
+        let due = {
+            let inner = self.inner.lock();
+            let process = inner.processes[runner].as_ref();
+            process
+                .is_some_and(|process| !process.inbox.is_empty() || process.next_wake <= self.now())
+        };
+        if due {
+            self.step(runner);
+        }
+    }
+
+    /// One step of a runner's coordinator, and what follows from it.
+    pub fn step(&self, runner: usize) {
+        let Some(mut coordinator) = self.coordinators[runner].lock().take() else {
+            return;
+        };
+        let inbox = {
+            let mut inner = self.inner.lock();
+            let Some(process) = &mut inner.processes[runner] else {
+                return;
+            };
+            std::mem::take(&mut process.inbox)
+        };
+        let due = coordinator.step(inbox).0 - self.scenario.runners[runner].skew;
+        let mut inner = self.inner.lock();
+        if inner.crashing[runner] {
+            self.oracle.lock().saw(Sight::Crashed);
+            inner.bury(runner);
+            let again = self.now() + inner.rng.i64(0..20_000) * MILLISECOND;
+            inner.schedule(again, None, Event::Start(runner));
+            return;
+        }
+        if coordinator.is_finished() {
+            inner.bury(runner);
+            let again = self.now() + inner.rng.i64(0..5_000) * MILLISECOND;
+            inner.schedule(again, None, Event::Start(runner));
+            drop(inner);
+            return self.hear();
+        }
+        *self.coordinators[runner].lock() = Some(coordinator);
+        let due = if self.mutant == Some(Mutant::ForgetTimers) {
+            EPOCH + 100 * REST
+        } else {
+            due.max(self.now())
+        };
+        if let Some(process) = &mut inner.processes[runner] {
+            process.next_wake = due;
+        }
+        // A thread wakes up a little after it wanted.
+        let late = inner.rng.i64(0..MILLISECOND);
+        inner.schedule_for(runner, due + late, Event::Step(runner));
+        self.undefer(&mut inner, runner);
+        drop(inner);
+        self.feed_workers(runner);
+        self.spread_wake_ups(runner);
+        self.hear();
+    }
+
+    /// Tells the other runners that something changed; some of it gets lost, some comes twice.
+    fn spread_wake_ups(&self, runner: usize) {
+        let changes = self.store.changes.load(Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        if std::mem::replace(&mut inner.last_changes, changes) == changes {
+            return;
+        }
+        let troubles = &self.scenario.troubles;
+        for other in (0..inner.processes.len()).filter(|other| *other != runner) {
+            if !inner.healed && inner.rng.f64() < troubles.loses_wake_ups {
+                continue;
+            }
+            let times = 1 + u8::from(inner.rng.f64() < troubles.repeats_wake_ups);
+            for _ in 0..times {
+                let at = self.now() + inner.rng.i64(0..10 * MILLISECOND);
+                inner.schedule_for(other, at, Event::Message(other, Message::Watch));
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+"""Testing workflows: no real time, no real database, and a crash wherever there can be one.
+
+Installing the package gives pytest the fixture `cloaca_runner`: a runner on a database in memory
+whose clock only moves when somebody waits, or when the test says `advance`.
+
+Example:
+    >>> def test_the_report_is_sent_again_after_an_hour(cloaca_runner):
+    ...     handle = cloaca_runner.submit("report")
+    ...     cloaca_runner.advance(3600)
+    ...     assert handle.status() == "Completed"
+
+Since 0.1.
+"""
+
+from __future__ import annotations
+
+from cloaca._testing_crash import CrashReport, crash_everywhere
+from cloaca._testing_runner import VirtualRunner
+from cloaca._testing_task import run_task
+
+__all__ = ["CrashReport", "VirtualRunner", "crash_everywhere", "run_task"]

@@ -1,0 +1,106 @@
+"""Makes the databases of tests/corpus with the present schema: executions in every state, their runner killed.
+
+Run it once for each released schema version, with that release, and keep the files:
+
+    .venv/bin/python scripts/make_corpus.py POSTGRES_SERVER_URL
+
+The URL is that of a server's superuser, as scripts/private_postgres.sh prints it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "tests" / "corpus"
+# The last migration of this release.
+SCHEMA = max(
+    int(path.name.split("_")[0]) for path in (ROOT / "crates/cloacina/migrations/sqlite").iterdir()
+)
+
+CHILD = """
+import os, signal, sys, threading
+sys.path.insert(0, sys.argv[2])
+import cloaca
+from corpus_workflows import define
+
+running = threading.Semaphore(0)
+
+def hold():
+    running.release()
+    threading.Event().wait()
+
+define(hold)
+runner = cloaca.DefaultRunner(sys.argv[1], cloaca.DefaultRunnerConfig(max_concurrent_tasks=8))
+runner.submit("corpus", {"number": 1}, key="completed").result(timeout=60)
+runner.submit("corpus", {"number": 2, "broken": True}, key="failed").result(timeout=60)
+paused = runner.submit("corpus", {"number": 3}, key="paused", delay=3600)
+paused.pause()
+cancelled = runner.submit("corpus", {"number": 4}, key="cancelled", delay=3600)
+cancelled.cancel()
+runner.submit("corpus", {"number": 5}, key="delayed", delay=5)
+runner.submit("corpus", {"number": 6, "hold": True}, key="running", priority=3)
+runner.submit("corpus", {"number": 7, "hold": True, "flaky": True}, key="retrying", timeout=1e6)
+for _ in range(2):
+    running.acquire()
+while not any(event.type == "task_retrying" for item in runner.list_executions() for event in runner.events(item.execution_id)):
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave(url: str) -> None:
+    """Fills a database and leaves it the way a killed process does."""
+    child = subprocess.run([sys.executable, "-c", CHILD, url, str(ROOT / "tests")], timeout=120)
+    assert child.returncode == -signal.SIGKILL, child.returncode
+
+
+def make_sqlite() -> Path:
+    """The file, with its journal folded in and without the name of this machine."""
+    path = CORPUS / f"schema_{SCHEMA}.db"
+    path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "corpus.db"
+        leave(f"sqlite:///{database}")
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE cloacina_runners SET host = 'elsewhere', pid = 1")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("VACUUM")
+        connection.close()
+        path.write_bytes(database.read_bytes())
+    return path
+
+
+def make_postgres(server: str) -> Path:
+    """The dump."""
+    name = f"corpus{uuid.uuid4().hex}"
+    psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
+    subprocess.run([*psql, server, "--command", f"CREATE DATABASE {name}"], check=True)
+    url = f"{server.rpartition('/')[0]}/{name}"
+    leave(url)
+    update = "UPDATE cloacina_runners SET host = 'elsewhere', pid = 1"
+    subprocess.run([*psql, url, "--command", update], check=True)
+    path = CORPUS / f"schema_{SCHEMA}.sql"
+    command = ["pg_dump", "--no-owner", "--no-privileges", "--inserts", url]
+    dumped = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    # Lines that only the dumping version of psql knows, and settings that later servers do not.
+    lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "SET "))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    CORPUS.mkdir(exist_ok=True)
+    start = time.monotonic()
+    for made in (make_sqlite(), make_postgres(sys.argv[1])):
+        print(made.relative_to(ROOT), os.stat(made).st_size, "bytes")
+    print(f"{time.monotonic() - start:.1f} s")

@@ -1,0 +1,88 @@
+"""Draws the pictures of the documentation from the examples.
+
+    .venv/bin/python scripts/pictures.py [--check]
+
+With `--check` nothing is written, and the exit status is 1 where a picture is not current.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import cloaca
+from cloaca._drawing import draw
+from cloaca._workflow_registry import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+
+#: Fill and stroke of a task by its state, readable on light and on dark pages.
+COLOURS = {
+    "Completed": ("#d9f2e3", "#23804b"),
+    "Failed": ("#fbdcdc", "#c0262d"),
+    "Skipped": ("#eeeeee", "#8a94a6"),
+}
+BOX = re.compile(r'<g><title>(?P<task>[^<]*)</title><rect [^>]*?fill="[^"]*" stroke="[^"]*"')
+
+
+def workflow(example: str, name: str) -> cloaca.Workflow:
+    """A workflow that an example defines."""
+    runpy.run_path(str(ROOT / "examples" / example))
+    _, defined = registry.workflows_since(0)
+    (found,) = [known for known in defined if known.name == name]
+    return found
+
+
+def dag(found: cloaca.Workflow) -> str:
+    """The drawing that a notebook shows, without the caption above it."""
+    drawn = draw(found)
+    return drawn[drawn.index("<svg") : drawn.index("</svg>") + len("</svg>")] + "\n"
+
+
+def dag_run(found: cloaca.Workflow, context: dict[str, object]) -> str:
+    """The same after an execution: each task in the colour of its state."""
+    with cloaca.DefaultRunner(":memory:") as runner:
+        tasks = runner.execute(found, context).tasks
+
+    def coloured(box: re.Match[str]) -> str:
+        status = str(tasks[box["task"]].status)
+        fill, stroke = COLOURS[status]
+        text = box.group().replace(f"<title>{box['task']}", f"<title>{box['task']}: {status}")
+        return re.sub(r'fill="[^"]*" stroke="[^"]*"', f'fill="{fill}" stroke="{stroke}"', text)
+
+    return BOX.sub(coloured, dag(found))
+
+
+def pictures() -> dict[Path, str]:
+    """Every picture with its file."""
+    sales = workflow("03_complex_workflows.py", "sales")
+    bad_day: dict[str, object] = {"input": {"north": 70, "south": -1, "west": 40}}
+    return {
+        IMAGES / "sales.svg": dag(sales),
+        IMAGES / "sales-run.svg": dag_run(sales, bad_day),
+    }
+
+
+def main() -> int:
+    """Write the pictures, or say which are not current."""
+    old = {path: text for path, text in pictures().items() if read(path) != text}
+    for path, text in old.items():
+        if "--check" in sys.argv[1:]:
+            print(f"{path.relative_to(ROOT)} is not current", file=sys.stderr)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if old and "--check" in sys.argv[1:] else 0
+
+
+def read(path: Path) -> str | None:
+    """A file's text, where there is one."""
+    return path.read_text() if path.exists() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

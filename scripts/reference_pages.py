@@ -1,0 +1,338 @@
+"""Writes the parts of the documentation that follow from the code or from measurements.
+
+    .venv/bin/python scripts/reference_pages.py [--check]
+
+A page keeps its own words; what stands between `<!-- generated -->` and `<!-- /generated -->` is
+written anew. With `--check` nothing is written, and the exit status is 1 where a page is not
+current.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloaca
+from cloaca._exceptions import CLASS_BY_CODE
+from cloaca._settings import ALIASES, SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results.json"
+MIGRATIONS = ROOT / "crates" / "cloacina" / "migrations"
+PART = re.compile(r"(<!-- generated -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+#: When each code occurs, and what helps.
+ERRORS: dict[str, tuple[str, str]] = {
+    "workflow_invalid": (
+        "A definition is empty, has an id twice, an unknown dependency, or a cycle.",
+        "The message names the culprit.",
+    ),
+    "workflow_not_found": (
+        "No workflow of this name is defined here or stored in the database.",
+        "Import the module that defines it.",
+    ),
+    "workflow_failed": (
+        "`raise_for_status()` of an execution that failed.",
+        "Read `result.error` and `result.tasks`.",
+    ),
+    "workflow_cancelled": ("`raise_for_status()` of an execution that was cancelled.", ""),
+    "workflow_timeout": (
+        "`raise_for_status()` of an execution that overran its own timeout.",
+        "Allow more time, or find what is slow in `result.tasks`.",
+    ),
+    "task_invalid": (
+        "An option of a task makes no sense.",
+        "The message names option, value and rule.",
+    ),
+    "task_failed": (
+        "For tasks to raise; also what a task ends with that lost its runner too often.",
+        "",
+    ),
+    "task_timeout": (
+        "Raised inside a function that overran its timeout.",
+        "Let it pass: the result is dropped anyway.",
+    ),
+    "context_invalid": (
+        "A required key is missing, or a task wrote more than `max_context_bytes`.",
+        "Keep large data in a file and its name in the context.",
+    ),
+    "configuration": (
+        "A setting or an argument makes no sense.",
+        "The message names the value and the rule.",
+    ),
+    "url_invalid": ("A database URL cannot be read.", "The hint lists what is known."),
+    "connection": (
+        "The database cannot be reached, or does not answer in time.",
+        "Look at the server; the message says which one.",
+    ),
+    "database": (
+        "The database refused: a path, a permission, a full disk, a damaged file.",
+        "The message says what and where.",
+    ),
+    "migration": (
+        "The database has a newer schema than this program, or must be migrated first.",
+        "Upgrade the program, or let it migrate.",
+    ),
+    "execution_not_found": (
+        "No execution has this id.",
+        "It may have been pruned, or be in another database.",
+    ),
+    "execution_state": (
+        "The execution's state does not allow it, e.g. to retry what was cancelled.",
+        "The hint says what would work.",
+    ),
+    "wait_timeout": (
+        "`result(timeout=…)`: the waiting is over, the execution goes on.",
+        "Call it again, or cancel the execution.",
+    ),
+    "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
+    "forked": (
+        "A runner was used in a process that was forked after it started.",
+        "Start a runner in the child.",
+    ),
+    "schedule_invalid": (
+        "A cron expression, a time zone or an option of a schedule or trigger cannot be read.",
+        "The message names the position of the fault and what was expected.",
+    ),
+    "schedule_not_found": (
+        "No schedule has this id, or no trigger this name.",
+        "`list_cron_schedules()` shows those of the database.",
+    ),
+}
+
+
+def errors() -> str:
+    """The table of error codes, in the order of the code."""
+    missing = set(CLASS_BY_CODE) - set(ERRORS)
+    if missing:
+        raise SystemExit(f"reference_pages.py: say in ERRORS what {sorted(missing)} mean")
+    rows = ["| code | class | when | what to do |", "|---|---|---|---|"]
+    for code, kind in CLASS_BY_CODE.items():
+        when, remedy = ERRORS[code]
+        rows.append(f"| `{code}` | `{kind.__name__}` | {when} | {remedy} |".replace("|  |", "| |"))
+    rows += ["", "| class | is also |", "|---|---|"]
+    for kind in dict.fromkeys(CLASS_BY_CODE.values()):
+        bases = [base.__name__ for base in kind.__mro__[1:] if base not in (BaseException, object)]
+        bases.remove("Exception")
+        shown = [f"`{name}`" for name in dict.fromkeys(bases)]
+        rows.append(f"| `{kind.__name__}` | {', '.join(shown)} |")
+    return "\n".join(rows) + "\n"
+
+
+def descriptions(function: object) -> dict[str, str]:
+    """The arguments of a function with what its docstring says of each."""
+    text = inspect.cleandoc(inspect.getdoc(function) or "")
+    part = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    found: dict[str, str] = {}
+    for line in part.group(1).splitlines() if part else []:
+        entry = re.match(r"^    (\w+): (.*)$", line)
+        if entry:
+            last = entry.group(1)
+            found[last] = entry.group(2)
+        elif line.strip():
+            found[last] += " " + line.strip()
+    return found
+
+
+def configuration() -> str:
+    """The table of settings, in the order of the class."""
+    said = descriptions(cloaca.DefaultRunnerConfig.__init__)
+    signature = inspect.signature(cloaca.DefaultRunnerConfig)
+    rows = ["| setting | default | must be | what it does |", "|---|---|---|---|"]
+    for name, setting in SETTINGS.items():
+        default = signature.parameters[name].default
+        rows.append(f"| `{name}` | `{default!r}` | {setting.rule()} | {said[name]} |")
+    rows += ["", "Other names, from earlier releases: "]
+    rows[-1] += ", ".join(f"`{alias}` for `{name}`" for alias, name in ALIASES.items()) + "."
+    return "\n".join(rows) + "\n"
+
+
+TABLE = re.compile(
+    r"(?P<comment>(?:^--[^\n]*\n)*)^CREATE TABLE (?P<name>\w+) \(\n(?P<body>.*?)^\)",
+    re.DOTALL | re.MULTILINE,
+)
+INDEX = re.compile(
+    r"(?P<comment>(?:^--.*\n)*)^CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (?P<table>\w+) "
+    r"\((?P<columns>.*?)\)(?:\s+WHERE (?P<where>[^;]+))?;",
+    re.MULTILINE,
+)
+ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (.+);", re.MULTILINE)
+
+
+def columns_of(body: str) -> dict[str, str]:
+    """The columns of a table with their types; what a column must hold is left out."""
+    found: dict[str, str] = {}
+    for line in body.splitlines():
+        text = line.strip().rstrip(",")
+        name, _, rest = text.partition(" ")
+        if name and name.islower():
+            kind = rest.split()[0].lower()
+            is_filled = "NOT NULL" in rest or "PRIMARY KEY" in rest
+            found[name] = kind if is_filled else f"{kind} or null"
+    return found
+
+
+def sentence(comment: str) -> str:
+    """An SQL comment as a paragraph."""
+    return " ".join(line.removeprefix("--").strip() for line in comment.splitlines())
+
+
+def schema() -> str:
+    """The tables of both databases, as the migrations make them."""
+    kinds: dict[str, dict[str, dict[str, str]]] = {}
+    comments: dict[str, str] = {}
+    indexes: dict[str, list[str]] = {}
+    for kind in ("sqlite", "postgres"):
+        for file in sorted((MIGRATIONS / kind).glob("*/up.sql")):
+            text = file.read_text()
+            for table in TABLE.finditer(text):
+                kinds.setdefault(table["name"], {})[kind] = columns_of(table["body"])
+                # The first table's comment is about the whole file.
+                is_first = not text[: table.start()].strip("\n")
+                if kind == "postgres" and table["comment"] and not is_first:
+                    comments[table["name"]] = sentence(table["comment"])
+            for name, column in ADDED.findall(text):
+                kinds[name][kind] |= columns_of(column)
+            for index in INDEX.finditer(text) if kind == "postgres" else ():
+                unique = "unique " if index["unique"] else ""
+                where = f" where `{' '.join(index['where'].split())}`" if index["where"] else ""
+                said = f": {sentence(index['comment'])}" if index["comment"] else ""
+                line = f"- {unique}index `{index['name']}` on `{index['columns']}`{where}{said}"
+                indexes.setdefault(index["table"], []).append(line)
+    parts: list[str] = []
+    for name, by_kind in kinds.items():
+        parts += [f"### `{name}`", ""]
+        parts += [comments[name], ""] if name in comments else []
+        parts += ["| column | SQLite | PostgreSQL |", "|---|---|---|"]
+        for column in dict.fromkeys(c for columns in by_kind.values() for c in columns):
+            cells = [by_kind.get(kind, {}).get(column, "") for kind in ("sqlite", "postgres")]
+            parts.append(f"| `{column}` | {cells[0]} | {cells[1]} |")
+        parts += [""]
+        parts += [*indexes[name], ""] if name in indexes else []
+    return "\n".join(parts)
+
+
+#: What each workload does.
+WORKLOADS = {
+    "W1": "a chain of 3 tasks, one execution at a time, from submit to result",
+    "W2": "2,000 executions of one task by one `submit_many`, to the last result",
+    "W2-threads": "the same, each by a `submit` of its own, from 8 threads",
+    "W3": "300 executions of 10 tasks: one, then eight, then one",
+    "W4": "the chain with 100 KB of JSON, alone, and 200 at once",
+    "W5": "an empty start, and a runner that has nothing to do",
+    "W6": "W2 on a database that is full of ended executions",
+    "W7": "1,000 coroutines that sleep for 100 ms",
+    "W8": "50 executions in flight, `kill -9`, and a new start",
+    "W9": "4 processes on one SQLite file, each submitting and working",
+    "W10": "4 runners on one PostgreSQL, work submitted in a fifth process",
+    "W11": "a fan-out of 10,000 tasks into one",
+}
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+#: The end of a figure's name, its unit, and how many digits follow the point.
+UNITS = [
+    ("_per_s", "/s", 0),
+    ("_us", " µs", 0),
+    ("_ms", " ms", 1),
+    ("_s", " s", 2),
+    ("_mb", " MB", 0),
+    ("_percent", " %", 1),
+]
+
+
+def figure(name: str, value: float) -> str:
+    """A figure in words, with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
+    for end, unit, digits in UNITS:
+        if name.endswith(end):
+            return f"{name.removesuffix(end).replace('_', ' ')} {value:,.{digits}f}{unit}"
+    return f"{name.replace('_', ' ')} {value:,.2f}"
+
+
+def machine(results: dict[str, Any]) -> str:
+    """When and where it was measured."""
+    known = results["machine"]
+    return f"{results['date']}, {known['cpus']} cores, CPython {known['python']}"
+
+
+def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:
+    """A row for every workload that was measured, in short only those that have a ratio."""
+    rows: list[str] = []
+    for database, name in DATABASES.items():
+        measured = results.get(database, {}).get("workloads", {})
+        for workload, figures in measured.items():
+            ratio = figures.get("ratio_to_limit")
+            if in_short and ratio is None:
+                continue
+            shown = [
+                figure(what, value)
+                for what, value in figures.items()
+                if what != "ratio_to_limit" and isinstance(value, (int, float))
+            ]
+            said = WORKLOADS.get(workload, workload)
+            cells = [name, said, shown[0] if in_short else ", ".join(shown)]
+            cells += [f"{ratio:.2f}" if ratio is not None else ""]
+            cells = cells if in_short else [workload, *cells]
+            rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return rows
+
+
+def performance() -> str:
+    """The table of the last run of the benchmarks."""
+    results = json.loads(RESULTS.read_text())
+    rows = [f"Measured {machine(results)}.", ""]
+    rows += ["| | database | workload | figures | of the limit |", "|---|---|---|---|---|"]
+    return "\n".join(rows + workload_rows(results, in_short=False)) + "\n"
+
+
+def performance_in_short() -> str:
+    """The same for the README: what has a ratio to the limit."""
+    results = json.loads(RESULTS.read_text())
+    rows = ["| database | workload | measured | of the limit |", "|---|---|---|---|"]
+    rows += workload_rows(results, in_short=True)
+    return "\n".join([*rows, "", f"Measured {machine(results)}."]) + "\n"
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "README.md": performance_in_short,
+    DOCS / "explanation" / "performance.md": performance,
+    DOCS / "reference" / "configuration.md": configuration,
+    DOCS / "reference" / "database-schema.md": schema,
+    DOCS / "reference" / "errors.md": errors,
+}
+
+
+def outdated() -> dict[Path, str]:
+    """The pages that are not current, with what they should be."""
+    found: dict[Path, str] = {}
+    for path, make in PAGES.items():
+        text = path.read_text()
+        made = make()
+        new, count = PART.subn(lambda part, made=made: f"{part[1]}\n{made}\n{part[2]}", text)
+        if count != 1:
+            raise SystemExit(f"reference_pages.py: {path} needs one part between the marks")
+        if new != text:
+            found[path] = new
+    return found
+
+
+def main() -> int:
+    """Write the pages, or say which are not current."""
+    found = outdated()
+    for path, text in found.items():
+        if "--check" in sys.argv[1:]:
+            print(f"{path.relative_to(ROOT)} is not current", file=sys.stderr)
+        else:
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if found and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Runs the Python blocks of one page in one namespace, in the working folder.
+
+Reads a list of blocks as JSON from stdin, and writes a list with what each printed to the file that
+its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. One with a title
+is written to a file of that name and imported; where it has a main part and is to be started, it
+is also run as a program. In the other blocks, `__name__` is `__main__`; one that begins with `>>>`
+is a session of the interpreter, whose answers must be right (`...` stands for anything).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import json
+import linecache
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+MAIN = '__name__ == "__main__"'
+
+
+def converse(block: dict[str, Any], namespace: dict[str, Any]) -> None:
+    """Run a session of the interpreter; a wrong answer is an error."""
+    lines = block["line"] - 1
+    session = doctest.DocTestParser().get_doctest(
+        block["code"], namespace, block["name"], block["name"], lines
+    )
+    # The parser works on a copy: what the session defines is for the blocks that follow.
+    session.globs = namespace
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    told: list[str] = []
+    runner.run(session, out=told.append, clear_globs=False)
+    if runner.failures:
+        raise AssertionError("".join(told))
+
+
+def main() -> None:
+    """Run all blocks; the first that raises ends the program with its traceback."""
+    sys.path.insert(0, str(Path.cwd()))
+    namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    printed = []
+    for block in json.load(sys.stdin):
+        out = io.StringIO()
+        if block["title"]:
+            Path(block["title"]).write_text(block["code"])
+            stem = Path(block["title"]).stem
+            # A name such as `gunicorn.conf` is for a program that reads the file.
+            importlib.import_module(stem) if stem.isidentifier() else runpy.run_path(block["title"])
+            if MAIN in block["code"] and block["is_started"]:
+                command = [sys.executable, block["title"]]
+                out.write(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                )
+        elif block["code"].startswith(">>>"):
+            converse(block, namespace)
+        else:
+            # The lines before it are blank, so that a traceback names the line of the page.
+            source = "\n" * (block["line"] - 1) + block["code"]
+            name = f"<{block['name']}:{block['line']}>"
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            with contextlib.redirect_stdout(out):
+                exec(compile(source, name, "exec"), namespace)
+        printed.append(out.getvalue())
+    Path(sys.argv[1]).write_text(json.dumps(printed))
+
+
+main()

@@ -1,0 +1,156 @@
+"""Every Python block of the documentation runs, and prints what the page says it prints.
+
+A page is one program: its blocks share a namespace and a folder. A block of the language `output`
+is what the block before it prints; `...` in it stands for any text. A block that begins with `>>>`
+is a session of the interpreter. A page with a database URL runs on SQLite and on PostgreSQL. A
+block that cannot run has `<!-- not run: why -->` above it, a file whose main part must not be
+started `<!-- not started: why -->`. A page about one kind of database has in it
+`<!-- sqlite only: why -->` or `<!-- postgres only: why -->`; the latter finds the URL of an empty
+database in `ADMIN_URL`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from documentation import ROOT, Block, Page, pages
+
+RUN = Path(__file__).parent / "run_blocks.py"
+URL = re.compile(r"sqlite:///(?!:)[\w./-]+")
+PAGES = pages()
+
+
+def runnable(page: Page) -> list[Block]:
+    """The blocks that run. One whose title is a path is a file of the project, and runs as such."""
+    return [
+        block
+        for block in page.blocks
+        if block.language == "python"
+        and (block.excuse is None or block.is_imported)
+        and "/" not in (block.title or "")
+    ]
+
+
+def cases() -> list[object]:
+    """Each page with the databases that it is to be tried on."""
+    found: list[object] = []
+    for page in PAGES:
+        blocks = runnable(page)
+        if not blocks:
+            continue
+        has_url = any(URL.search(block.code) for block in blocks)
+        kinds = [page.only] if page.only else ["sqlite", "postgres"] if has_url else ["sqlite"]
+        found += [pytest.param(page, kind, id=f"{page.name}-{kind}") for kind in kinds]
+    return found
+
+
+def expected_outputs(page: Page, blocks: list[Block]) -> list[str | None]:
+    """For each block what the page says it prints."""
+    outputs: list[str | None] = []
+    for block in blocks:
+        following = page.blocks[page.blocks.index(block) + 1 :]
+        is_output = bool(following) and following[0].language == "output"
+        outputs.append(following[0].code if is_output else None)
+    return outputs
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether a text was printed; `...` stands for anything."""
+    pattern = ".*?".join(re.escape(part) for part in expected.rstrip().split("..."))
+    return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
+
+
+@pytest.mark.parametrize(("page", "kind"), cases())
+def test_the_blocks_of_a_page_run(
+    page: Page, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    blocks = runnable(page)
+    urls: dict[str, str] = {}
+
+    def on_kind(code: str) -> str:
+        if kind == "sqlite":
+            return code
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+        return URL.sub(lambda url: urls.setdefault(url.group(), "") or name(url, fresh), code)
+
+    def name(url: re.Match[str], fresh: Callable[[], str]) -> str:
+        urls[url.group()] = fresh()
+        return urls[url.group()]
+
+    sources = [
+        {
+            "name": page.name,
+            "line": block.line,
+            "code": on_kind(block.code),
+            "title": block.title,
+            "is_started": block.excuse is None,
+        }
+        for block in blocks
+    ]
+    folder, result = tmp_path / "run", tmp_path / "printed.json"
+    folder.mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    if page.only == "postgres":
+        environment["ADMIN_URL"] = request.getfixturevalue("postgres")
+    process = subprocess.run(
+        [sys.executable, str(RUN), str(result)],
+        input=json.dumps(sources),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    printed = json.loads(result.read_text())
+    for block, said, wanted in zip(blocks, printed, expected_outputs(page, blocks), strict=True):
+        if wanted is not None:
+            assert matches(wanted, said), f"{page.name}:{block.line} printed\n{said}"
+
+
+def test_an_output_that_differs_is_told_from_one_that_is_right() -> None:
+    assert matches("Completed 6\n", "Completed 6\n")
+    assert matches("<Event ... submitted>\n", "<Event 2026-01-01 submitted>")
+    assert not matches("Completed 6\n", "Completed 7\n")
+    assert not matches("a\n", "a\nb\n")
+
+
+def test_a_block_that_does_not_run_says_why_and_can_be_read() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language == "python" and block.excuse is not None:
+                assert len(block.excuse) > 10, f"{page.name}:{block.line}"
+                if not block.code.startswith(">>>"):
+                    ast.parse(block.code)
+
+
+def test_every_block_has_a_language() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            assert block.language, f"{page.name}:{block.line}"
+
+
+def test_a_block_with_the_path_of_a_file_is_that_file() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if "/" in (block.title or ""):
+                text = (ROOT / str(block.title)).read_text()
+                assert text == block.code, f"{page.name}:{block.line} is not {block.title}"
+
+
+def test_a_rust_block_is_a_file_that_cargo_builds_or_says_why_not() -> None:
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language.startswith("rust"):
+                is_built = "/" in (block.title or "") and str(block.title).endswith(".rs")
+                assert is_built or block.excuse, f"{page.name}:{block.line}"

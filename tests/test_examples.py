@@ -1,0 +1,67 @@
+"""Every example runs as it stands, on both databases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from documentation import DOCS, ROOT, read
+from test_docs_blocks import URL
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+#: The variable with which an example that needs PostgreSQL is given a database.
+ADMIN_URL = "ADMIN_URL"
+
+
+def cases() -> list[object]:
+    """Each example with the databases that it is to be tried on."""
+    return [
+        pytest.param(example, kind, id=f"{example.stem}-{kind}")
+        for example in EXAMPLES
+        for kind in ["sqlite", "postgres"]
+        if kind == "postgres" or ADMIN_URL not in example.read_text()
+    ]
+
+
+@pytest.mark.parametrize(("example", "kind"), cases())
+def test_an_example_runs(
+    example: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    text = example.read_text()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    assert URL.search(text) or ADMIN_URL in text, "an example names its database"
+    if kind == "postgres":
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+        environment[ADMIN_URL] = fresh()
+        for url in set(URL.findall(text)):
+            text = text.replace(url, fresh())
+    program = tmp_path / example.name
+    program.write_text(text)
+    process = subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout
+
+
+def test_every_example_is_told_of_in_a_tutorial() -> None:
+    text = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    for example in EXAMPLES:
+        assert f'title="examples/{example.name}"' in text, example.name
+
+
+def test_every_tutorial_has_its_example() -> None:
+    for path in (DOCS / "tutorials").glob("[0-9]*.md"):
+        titles = [block.title or "" for block in read(path).blocks]
+        assert any(title.startswith("examples/") for title in titles), path.name

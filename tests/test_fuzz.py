@@ -1,0 +1,150 @@
+"""Whatever users feed in: it works, or it is refused with an error that names the culprit."""
+
+from __future__ import annotations
+
+import json
+import string
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+import cloaca
+
+BOUNDED = settings(
+    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(alphabet=st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@BOUNDED
+@given(st.dictionaries(keys, json_values, max_size=5))
+@example({"big": 2**200, "small": -(2**70), "zero\0byte": "\0"})
+def test_b1_a_context_gives_back_what_it_was_given(data):
+    context = cloaca.Context(data)
+    assert context.to_dict() == data
+    assert cloaca.Context.from_json(context.to_json()).to_dict() == data
+    assert json.loads(context.to_json()) == data
+
+
+@BOUNDED
+@given(st.text() | json_values.map(json.dumps) | st.text(alphabet='{}[]":,\\u0 1e.-'))
+@example('{"a": 1, "a": 2}')
+@example("[" * 100_000)
+@example('{"a": ' * 5_000)
+@example('{"a": 1e999}')
+@example('{"a": NaN}')
+def test_b1_json_that_is_no_context_is_refused(text):
+    try:
+        context = cloaca.Context.from_json(text)
+    except ValueError:
+        return
+    assert isinstance(context.to_dict(), dict)
+
+
+words = st.text(alphabet=string.ascii_letters + string.digits + "_-. :/\0é", max_size=12)
+
+
+@BOUNDED
+@given(
+    name=words,
+    tasks=st.lists(st.tuples(words, st.lists(words, max_size=3)), max_size=6),
+    known=st.booleans(),
+)
+def test_a2_a_workflow_is_built_or_refused_with_its_culprit(name, tasks, known):
+    ids = [id for id, _ in tasks]
+    try:
+        builder = cloaca.WorkflowBuilder(name)
+        with builder:
+            for number, (id, dependencies) in enumerate(tasks):
+                if known and ids:
+                    dependencies = [ids[(number + len(d)) % len(ids)] for d in dependencies]
+                cloaca.task(id=id, dependencies=dependencies)(lambda context: None)
+    except cloaca.CloacaException as error:
+        refusal = error
+    else:
+        refusal = None
+    if refusal is not None:
+        assert refusal.code
+        assert str(refusal)
+        return
+    workflow = builder.build()
+    assert len(workflow.topological_sort()) == len(tasks)
+
+
+leaves = st.one_of(
+    st.just(cloaca.always()),
+    st.sampled_from(["a", "b", "nobody"]).map(cloaca.task_success),
+    st.sampled_from(["a", "b"]).map(cloaca.task_failed),
+    st.sampled_from(["a", "b"]).map(cloaca.task_skipped),
+    st.builds(
+        cloaca.context_value,
+        st.sampled_from(["x", "y", "absent"]),
+        st.sampled_from(["==", "!=", ">", ">=", "<", "<=", "contains", "exists", "not_exists"]),
+        st.none() | st.integers(-2, 2) | st.text(max_size=2) | st.lists(st.integers(), max_size=2),
+    ),
+)
+rules = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, min_size=1, max_size=3).flatmap(
+        lambda parts: st.sampled_from([cloaca.all_of, cloaca.any_of, cloaca.none_of]).map(
+            lambda join: join(*parts)
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(rule=rules, fails=st.booleans(), value=st.none() | st.integers(-2, 2) | st.text(max_size=2))
+def test_c2_any_tree_of_rules_comes_to_an_end(cloaca_runner, rule, fails, value):
+    try:
+        with cloaca.WorkflowBuilder("ruled"):
+
+            @cloaca.task(retry_attempts=1)
+            def a(context):
+                context["x"] = value
+                if fails:
+                    raise ValueError("on purpose")
+
+            @cloaca.task(dependencies=[a])
+            def b(context):
+                context["y"] = [1, 2]
+
+            @cloaca.task(dependencies=[a, b], trigger_rules=rule)
+            def c(context):
+                pass
+    except cloaca.WorkflowError as error:
+        refusal = str(error)
+    else:
+        refusal = None
+    if refusal is not None:
+        assert "nobody" in refusal
+        return
+    result = cloaca_runner.execute("ruled")
+    assert result.tasks["c"].status in {"Completed", "Skipped", "Failed"}
+    if result.tasks["c"].status == "Failed":
+        assert "cannot be judged" in result.tasks["c"].error.message
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sqlite", "://", "sqlite:///\0", "postgresql://[", "mysql://x/y"]
+)
+def test_a_url_that_is_none_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(cloaca.CloacaException) as caught:
+        cloaca.DefaultRunner(text)
+    assert caught.value.code

@@ -1,0 +1,221 @@
+"""`cloaca.testing`: no real time, no real database, a crash wherever there can be one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+import cloaca
+from cloaca.testing import crash_everywhere, run_task
+
+
+@pytest.fixture
+def quick():
+    """What takes no real time takes less than a second."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < 1
+
+
+def test_an_hour_of_back_off_takes_no_time(quick, cloaca_runner):
+    with cloaca.WorkflowBuilder("flaky"):
+
+        @cloaca.task(retry_attempts=3, retry_delay_ms=3_600_000, retry_max_delay_ms=7_200_000)
+        def work(context, handle):
+            if handle.attempt < 3:
+                raise ConnectionError("not yet")
+
+    result = cloaca_runner.execute("flaky")
+    assert result.status == "Completed"
+    assert result.tasks["work"].attempts == 3
+    assert result.duration.total_seconds() > 3600
+
+
+def test_advance_lets_happen_what_becomes_due(quick, cloaca_runner):
+    ran = []
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task()
+        def work(context):
+            ran.append(1)
+
+    handle = cloaca_runner.submit("later", delay=3600)
+    cloaca_runner.advance(3599)
+    assert (handle.status(), ran) == ("Pending", [])
+    cloaca_runner.advance(1)
+    assert (handle.status(), ran) == ("Completed", [1])
+
+
+def test_a_day_passes_in_no_time(quick, cloaca_runner):
+    before = cloaca_runner.now()
+    cloaca_runner.advance(86_400)
+    assert cloaca_runner.now() - before == pytest.approx(86_400, abs=1e-3)
+
+
+def test_a_sleep_takes_no_time(quick, cloaca_runner):
+    with cloaca.WorkflowBuilder("sleepy"):
+
+        @cloaca.task(timeout=10_000)
+        def nap(context):
+            time.sleep(7200)
+
+        @cloaca.task(timeout=10_000)
+        async def doze(context):
+            await asyncio.sleep(5400)
+
+    result = cloaca_runner.execute("sleepy")
+    assert result.status == "Completed"
+    assert result.duration.total_seconds() == pytest.approx(7200, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+def test_a_timeout_takes_no_time(quick, cloaca_runner, kind):
+    with cloaca.WorkflowBuilder("slow"):
+        if kind == "function":
+
+            @cloaca.task(id="work", timeout=60, retry_attempts=1)
+            def work(context):
+                time.sleep(3600)
+        else:
+
+            @cloaca.task(id="work", timeout=60, retry_attempts=1)
+            async def work_async(context):
+                await asyncio.sleep(3600)
+
+    result = cloaca_runner.execute("slow")
+    assert (result.status, result.error.type) == ("Failed", "TaskTimeoutError")
+    assert result.duration.total_seconds() == pytest.approx(60, abs=1)
+
+
+def test_waiting_with_a_limit_is_virtual_too(quick, cloaca_runner):
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task()
+        def work(context):
+            pass
+
+    handle = cloaca_runner.submit("later", delay=3600)
+    with pytest.raises(TimeoutError):
+        handle.result(timeout=1800)
+    assert handle.result(timeout=1801).status == "Completed"
+
+
+def test_awaiting_moves_the_time(quick, cloaca_runner):
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task()
+        def work(context):
+            pass
+
+    async def main():
+        return await cloaca_runner.submit("later", delay=3600)
+
+    assert asyncio.run(main()).status == "Completed"
+
+
+def test_other_runners_keep_the_real_time(cloaca_runner, tmp_path):
+    with cloaca.WorkflowBuilder("nap"):
+
+        @cloaca.task()
+        def work(context):
+            before = time.monotonic()
+            time.sleep(0.05)
+            context["slept"] = time.monotonic() - before
+
+    with cloaca.DefaultRunner(f"sqlite:///{tmp_path / 'real.db'}") as real:
+        assert real.execute("nap").final_context["slept"] >= 0.05
+    assert cloaca_runner.execute("nap").final_context["slept"] < 0.05
+
+
+def test_run_task_runs_a_function_as_a_worker_does():
+    def total(context, handle):
+        context["total"] = sum(context["rows"])
+        return {"attempt": handle.attempt}
+
+    async def later(context):
+        context.set("later", True)
+
+    assert run_task(total, {"rows": [1, 2]}).to_dict() == {"rows": [1, 2], "total": 3, "attempt": 1}
+    assert run_task(later)["later"] is True
+    given = cloaca.Context({"a": 1})
+    assert run_task(lambda context: None, given) is given
+
+
+def test_run_task_shows_what_the_function_did_wrong():
+    def wrong(context):
+        return 3
+
+    def retries(context):
+        raise cloaca.Retry(after=3)
+
+    def odd(first, second):
+        pass
+
+    with pytest.raises(TypeError, match="returned a value of type 'int'"):
+        run_task(wrong)
+    with pytest.raises(cloaca.Retry):
+        run_task(retries)
+    with pytest.raises(cloaca.TaskError):
+        run_task(odd)
+
+
+def test_crash_everywhere_lets_an_idempotent_workflow_be():
+    with cloaca.WorkflowBuilder("good"):
+
+        @cloaca.task()
+        def first(context):
+            context["first"] = 1
+
+        @cloaca.task(dependencies=[first])
+        async def second(context):
+            await asyncio.sleep(60)
+            context["second"] = context["first"] + 1
+
+    report = crash_everywhere("good", {"day": 1})
+    # Before and after: the submission with the first claim, and the end of each task.
+    assert len(report.points) >= 6
+    assert {"first", "second"} <= set(report.ran_twice)
+    assert "'first' ran twice" in str(report)
+
+
+def test_crash_everywhere_names_the_task_that_is_not_idempotent():
+    ledger = []
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task()
+        def prepare(context):
+            context["amount"] = 5
+
+        @cloaca.task(dependencies=[prepare])
+        def charge(context):
+            ledger.append(context["amount"])
+            context["charged"] = sum(ledger)
+
+        @cloaca.task(dependencies=[charge])
+        def receipt(context):
+            context["receipt"] = f"paid {context['charged']}"
+
+    with pytest.raises(AssertionError, match="Not idempotent: 'charge'") as caught:
+        crash_everywhere("bad", {}, setup=ledger.clear)
+    assert "context['charged'] is 10 instead of 5" in str(caught.value)
+    with pytest.raises(AssertionError, match="'charge'"):
+        crash_everywhere("bad", {})
+
+
+def test_crash_everywhere_sees_what_happens_outside_of_the_context():
+    sent = []
+    with cloaca.WorkflowBuilder("mail"):
+
+        @cloaca.task()
+        def send(context):
+            sent.append("mail")
+
+    with pytest.raises(AssertionError, match=r"observe\(\) gives 2 instead of 1.*'send'"):
+        crash_everywhere("mail", setup=sent.clear, observe=lambda: len(sent))
+
+
+def test_crash_everywhere_refuses_what_is_not_known():
+    with pytest.raises(cloaca.WorkflowNotFoundError):
+        crash_everywhere("never defined")
