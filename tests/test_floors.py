@@ -7,6 +7,7 @@ accepts an import in any direction.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,8 +164,9 @@ def test_the_crate_root_only_re_exports() -> None:
 
 def test_the_macro_crate_does_not_depend_on_the_engine() -> None:
     manifest = SOURCES.parent.parent / "cloacina-macros" / "Cargo.toml"
-    text = manifest.read_text(encoding="utf-8")
-    assert not re.search(r"^cloacina\b(?!-)", text, re.MULTILINE)
+    # Its tests may: what the macros expand to must compile.
+    dependencies = tomllib.loads(manifest.read_text(encoding="utf-8"))["dependencies"]
+    assert "cloacina" not in dependencies
 
 
 @pytest.mark.parametrize(

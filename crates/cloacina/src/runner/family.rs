@@ -173,11 +173,15 @@ fn tenant_options(
     let Some(url) = database_url else {
         return Ok(own.clone());
     };
-    let DatabaseUrl::Postgres(url) = DatabaseUrl::parse(url)? else {
-        return Err(Error::new(
-            ErrorCode::Configuration,
-            "a tenant's database_url must be a postgresql:// URL",
-        ));
+    let url = match DatabaseUrl::parse(url)? {
+        DatabaseUrl::Postgres(url) => url,
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(_) => {
+            return Err(Error::new(
+                ErrorCode::Configuration,
+                "a tenant's database_url must be a postgresql:// URL",
+            ));
+        }
     };
     let options = PostgresOptions::from_url(&url)?;
     if (&options.hosts, &options.database) != (&own.hosts, &own.database) {

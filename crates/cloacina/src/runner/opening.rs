@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::store::{DatabaseUrl, Store};
-use crate::types::{Error, ErrorCode};
+use crate::types::Error;
+#[cfg(not(all(feature = "postgres", not(feature = "sqlite"))))]
+use crate::types::ErrorCode;
 
 /// The versions of a database's schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,10 @@ pub(super) fn open_store(
     create: bool,
 ) -> Result<Arc<dyn Store>, Error> {
     #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-    let _ = (schema, auto_migrate, create);
+    let _ = (schema, auto_migrate);
+    // Only a file can be created by opening it.
+    #[cfg(not(feature = "sqlite"))]
+    let _ = create;
     match DatabaseUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(mut options) => {

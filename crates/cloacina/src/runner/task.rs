@@ -86,11 +86,13 @@ impl TaskOutput for Result<(), TaskError> {
 ///     Ok(())
 /// }
 ///
-/// # fn main() {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// // In a test the function is called as it is.
 /// let mut context = Context::new();
-/// let future = crunch(&mut context, &TaskHandle::detached());
-/// # drop(future);
+/// crunch(&mut context, &TaskHandle::detached()).await?;
+/// assert_eq!(context.get::<u32>("block")?, 999);
+/// # Ok(())
 /// # }
 /// ```
 ///

@@ -11,8 +11,8 @@ use crate::types::{Clock, Error, Micros, Timestamp};
 
 /// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
 ///
-/// The coordinator's own thread waits in [`receive`](Self::receive). A thread that would otherwise wait for what its message
-/// brings may [`lead`](Self::lead): it makes one step itself, which saves two wake-ups. One step at a time: who ends
+/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for what its message
+/// brings may `lead`: it makes one step itself, which saves two wake-ups. One step at a time: who ends
 /// it looks for what came meanwhile, so that no message is left behind.
 #[derive(Default)]
 pub struct Mailbox {

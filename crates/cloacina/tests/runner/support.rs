@@ -12,11 +12,14 @@ use cloacina::runtime::{
 };
 use cloacina::store::Store;
 use cloacina::store::memory::MemoryStore;
+#[cfg(feature = "postgres")]
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "sqlite")]
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
+#[cfg(feature = "postgres")]
 use super::private_postgres::{fresh_name, shared};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,20 +31,28 @@ pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 pub fn on_each_database(test: impl Fn(Open<'_>)) {
     let memory = Arc::new(MemoryStore::new());
     test(&|| Arc::clone(&memory) as Arc<dyn Store>);
-    let folder = tempfile::tempdir().unwrap();
-    let file = SqliteOptions::file(folder.path().join("runner.db"));
-    test(&|| Arc::new(SqliteStore::open(&file).unwrap()));
-    let options = postgres();
-    test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
+    #[cfg(feature = "sqlite")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteOptions::file(folder.path().join("runner.db"));
+        test(&|| Arc::new(SqliteStore::open(&file).unwrap()));
+    }
+    #[cfg(feature = "postgres")]
+    {
+        let options = postgres();
+        test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
+    }
 }
 
 /// The same for tests that open it once, and so in SQLite's memory too.
 pub fn on_each_store(test: impl Fn(Open<'_>)) {
+    #[cfg(feature = "sqlite")]
     test(&|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()));
     on_each_database(test);
 }
 
 /// A fresh schema on this test run's server.
+#[cfg(feature = "postgres")]
 pub fn postgres() -> PostgresOptions {
     let server = PostgresOptions::from_url(shared()).unwrap();
     server.with_schema(&fresh_name()).unwrap()
