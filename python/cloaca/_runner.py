@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 _JOIN = 2.0
 
 
-class DefaultRunner(
-    ControlMethods, InsightMethods, ScheduleMethods, TenantMethods, TriggerMethods
-):
+class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMethods, TriggerMethods):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.

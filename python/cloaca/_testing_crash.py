@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from cloaca._core import Context, Outcome, Work
+    from cloaca._attempt_scope import AttemptScope
+    from cloaca._core import Context, Outcome, Runner, Work
     from cloaca._result import WorkflowResult
     from cloaca._workflow import Workflow
 
@@ -75,15 +76,15 @@ class _Watch:
         _worker.attempt = self._attempt
         _loop._outcome_of = self._outcome_of
 
-    def _run(self, work: Work) -> Outcome:
+    def _run(self, work: Work, scope: AttemptScope) -> Outcome:
         self._begin(work)
-        outcome = self._attempt(work)
+        outcome = self._attempt(work, scope)
         self._note(work)
         return outcome
 
-    async def _run_async(self, work: Work) -> Outcome:
+    async def _run_async(self, work: Work, core: Runner) -> Outcome:
         self._begin(work)
-        outcome = await self._outcome_of(work)
+        outcome = await self._outcome_of(work, core)
         self._note(work)
         return outcome
 

@@ -1,4 +1,8 @@
 //! `Context`: an ordered map from string keys to JSON values, with the protocol of a mutable mapping.
+#![expect(
+    clippy::doc_markdown,
+    reason = "the docstrings are read by Python's `help`"
+)]
 
 use std::sync::Arc;
 

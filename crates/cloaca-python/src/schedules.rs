@@ -68,7 +68,7 @@ fn word<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Err
     })
 }
 
-fn described<'py>(py: Python<'py>, record: ScheduleRecord) -> PyResult<Bound<'py, PyDict>> {
+fn described(py: Python<'_>, record: ScheduleRecord) -> PyResult<Bound<'_, PyDict>> {
     let row = PyDict::new(py);
     let us = |time: Option<Timestamp>| time.map(|time| time.0);
     row.set_item("id", record.id.to_string())?;
@@ -138,10 +138,6 @@ impl Schedules {
 
     /// Registers a schedule; its id.
     #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
-    )]
     fn register(
         &self,
         py: Python<'_>,

@@ -242,6 +242,7 @@ fn leave_traces(store: &dyn Store) {
             }],
             advances: Vec::new(),
             claim: ClaimRequest::default(),
+            schedules: Vec::new(),
         };
         Ok(store.commit(&batch)?)
     });
@@ -273,6 +274,7 @@ pub fn work(store: &Arc<dyn Store>) -> End {
         priority: 0,
         start_at: None,
         timeout: Some(50_000_000),
+        trace: None,
     };
     let id = insist(|| engine.submit(vec![request()]))[0];
     let ended = OneShot::default();

@@ -39,6 +39,7 @@ impl World {
                 priority: plan.priority,
                 start_at: plan.delay.map(|delay| Timestamp(now + skew + delay)),
                 timeout: plan.timeout,
+                trace: None,
             })
             .collect();
         let single = requests.len() == 1;

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use cloacina::store::memory::MemoryStore;
 use cloacina::store::{
-    Advance, Batch, Committed, Due, ListQuery, RunnerRow, Store, StoreError, StoredDefinition,
-    Submit, SubmitVerdict, TaskWrite,
+    Advance, Batch, Committed, Due, DueQuery, DueSchedules, Health, Insight, ListQuery, Put,
+    RunnerRow, ScheduleQuery, Store, StoreError, StoredDefinition, Submit, SubmitVerdict,
+    TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
-    TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
+    Progress, RunnerId, ScheduleId, ScheduleKind, ScheduleRecord, TaskStatus, TickOutcome,
+    TickRecord, Timestamp,
 };
 use cloacina::workflow::Workflow;
 
@@ -200,6 +202,7 @@ impl ObservedStore {
             now: batch.now,
             submits: submits.collect(),
             advances: advances.collect(),
+            schedules: Vec::new(),
             claim: batch.claim.clone(),
         };
         let committed = self.inner.commit(&changed)?;
@@ -366,5 +369,93 @@ impl Store for ObservedStore {
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.inner.prune(before, limit)
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        self.inner.put_schedule(record, expected)
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.inner.schedule(id)
+    }
+
+    fn schedule_of(
+        &self,
+        kind: ScheduleKind,
+        identity: &str,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        self.inner.schedule_of(kind, identity)
+    }
+
+    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.inner.schedules(query)
+    }
+
+    fn ticks(
+        &self,
+        schedule: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, StoreError> {
+        self.inner.ticks(schedule, limit, offset)
+    }
+
+    fn count_ticks(
+        &self,
+        kind: ScheduleKind,
+        since: Timestamp,
+    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
+        self.inner.count_ticks(kind, since)
+    }
+
+    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
+        self.inner.due_schedules(query, now)
+    }
+}
+
+impl Insight for ObservedStore {
+    fn announce(
+        &self,
+        runner: RunnerId,
+        workflows: &[String],
+        offers: &[Offer],
+    ) -> Result<(), StoreError> {
+        self.inner.announce(runner, workflows, offers)
+    }
+
+    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.withdraw(runner, seen_at)
+    }
+
+    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
+        self.inner.offers(workflow)
+    }
+
+    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
+        self.inner.note_insight(progress, logs)
+    }
+
+    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
+        self.inner.progress(id)
+    }
+
+    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
+        self.inner.logs(id)
+    }
+
+    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.backlog(limit)
+    }
+
+    fn check(&self) -> Result<Health, StoreError> {
+        self.inner.check()
+    }
+
+    fn tell_others(&self) -> Result<(), StoreError> {
+        self.inner.tell_others()
     }
 }
