@@ -68,6 +68,8 @@ pub struct Coordinator {
     pub(super) next_stall_look: Timestamp,
     pub(super) stopping: Option<Stopping>,
     pub(super) finished: bool,
+    /// Who asked for the stop that was carried out.
+    pub(super) farewells: Vec<super::Reply<()>>,
     /// When to look whether short tasks are short.
     attend_at: Option<Timestamp>,
 }
@@ -120,6 +122,7 @@ impl Coordinator {
             next_stall_look: Timestamp(0),
             stopping: None,
             finished: false,
+            farewells: Vec::new(),
             attend_at: None,
         };
         let now = coordinator.clock.now();

@@ -169,5 +169,8 @@ impl Stepper {
         for executor in Executor::ALL {
             parts.queues.of(executor).close();
         }
+        for reply in self.coordinator.lock().take_farewells() {
+            reply(Ok(()));
+        }
     }
 }

@@ -106,14 +106,14 @@ impl Coordinator {
         } else if let Err(error) = self.leave() {
             tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
         }
-        for reply in self
-            .stopping
-            .take()
-            .into_iter()
-            .flat_map(|stopping| stopping.replies)
-        {
-            reply(Ok(()));
+        if let Some(stopping) = self.stopping.take() {
+            self.farewells = stopping.replies;
         }
+    }
+
+    /// Who asked for the stop: to be answered when nothing takes messages any more.
+    pub(super) fn take_farewells(&mut self) -> Vec<Reply<()>> {
+        std::mem::take(&mut self.farewells)
     }
 
     /// Takes the runner's row away; should it still have claims, others are told to take them at once.
