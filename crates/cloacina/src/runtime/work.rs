@@ -555,7 +555,11 @@ impl WorkQueue {
                 worker: running.worker,
                 token: *token,
             });
+            // Nobody watches their deadlines any more: one that is stuck must not keep its slot.
+            inner.replaced.insert(*token);
+            inner.workers = inner.workers.saturating_sub(1);
         }
+        self.wake_one(&mut inner);
         self.noticed.notify_all();
         drop(inner);
         self.call_hook();

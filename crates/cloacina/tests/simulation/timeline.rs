@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::engine::Outcome;
 use cloacina::runtime::{Executor, Message, Waiters, WorkQueues};
-use cloacina::types::{ExecutionId, Micros, Timestamp};
+use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
 use fastrand::Rng;
 
 pub enum Event {
@@ -63,6 +63,8 @@ pub struct Running {
     /// `None`: it ends its process.
     pub outcome: Option<Outcome>,
     pub holds_slot: bool,
+    /// What it runs under.
+    pub claim: (ExecutionId, Ordinal, Claim),
 }
 
 /// What a process has beside its coordinator.

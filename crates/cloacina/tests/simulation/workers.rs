@@ -87,6 +87,7 @@ impl World {
             let running = Running {
                 outcome,
                 holds_slot: true,
+                claim: (execution, task, claim),
             };
             process.functions.insert((index, token), running);
         }
@@ -227,8 +228,12 @@ impl World {
                 let outcome = Outcome::Failed(failure);
                 self.report(inner, runner, EXECUTORS[index], token, outcome, now, queue);
             }
-        } else if overrun && let Some(running) = process.functions.get_mut(&(index, token)) {
-            running.holds_slot = false;
+        } else if let Some(running) = process.functions.get_mut(&(index, token)) {
+            let (execution, task, claim) = running.claim;
+            let still_runs = queue.running().iter().any(|other| {
+                (other.execution, other.task, other.claim) == (execution, task, claim)
+            });
+            running.holds_slot = !overrun && still_runs;
         }
     }
 }
