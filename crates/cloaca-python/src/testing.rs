@@ -59,6 +59,10 @@ impl Clock for RunnerClock {
         }
         if left <= 0 { Duration::ZERO } else { LONG }
     }
+
+    fn is_watched(&self) -> bool {
+        true
+    }
 }
 
 /// Ends a runner's life at one of its transactions.

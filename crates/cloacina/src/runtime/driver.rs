@@ -94,6 +94,9 @@ impl Stepper {
     /// For a thread that would otherwise wait for what the message brings. It may block for a commit; so it must neither
     /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures of the caller's.
     pub fn lead(&self, message: Message) {
+        if self.parts.clock.is_watched() {
+            return drop(self.parts.mailbox.send(message));
+        }
         // A closed mailbox drops the message, and dropping it answers.
         if let Ok(Some(messages)) = self.parts.mailbox.lead(message) {
             self.step(messages);

@@ -87,6 +87,11 @@ pub trait Clock: Send + Sync {
     fn until(&self, due: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0))
     }
+
+    /// Whether somebody moves this clock by watching when a runner sleeps: then its own thread makes every step.
+    fn is_watched(&self) -> bool {
+        false
+    }
 }
 
 /// The wall clock of the machine.
