@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cloaca
@@ -76,10 +76,8 @@ class Proxy:
         """Connections break, and new ones are refused."""
         self.refuses = True
         for end in list(self._sockets):
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def stall(self) -> None:
         """Nothing comes through, and nobody is told."""
@@ -147,7 +145,11 @@ def fill(folder: Path) -> Path:
 
 def _plain(message: str) -> str:
     """The first line without where the database of this trial was."""
-    return re.sub(r"the database \S+://\S+|the disk of the database \S+", "the database", message.splitlines()[0])[:90]
+    return re.sub(
+        r"the database \S+://\S+|the disk of the database \S+",
+        "the database",
+        message.splitlines()[0],
+    )[:90]
 
 
 class Load:
@@ -262,7 +264,10 @@ def full_disk_sqlite() -> dict[str, object]:
             filler.unlink()
 
         seen = trial(f"sqlite:///{path}", trouble)
-        code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
+        code = (
+            "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); "
+            "print(database.execute('PRAGMA integrity_check').fetchone()[0])"
+        )
         checked = subprocess.run(
             [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
         )
@@ -318,15 +323,16 @@ def main() -> int:
         good = good and seen.get("integrity", "ok") == "ok"
         failed += not good
         print(f"  {'ok' if good else 'FAILED'} {seen}", flush=True)
-        refused = "; ".join(f"{count} × {kind}" for kind, count in seen["refused"].items())
+        refused = "; ".join(f"{count} of {kind}" for kind, count in seen["refused"].items())
         rows.append(
             f"| {name} | {'ok' if good else 'FAILED'} | {seen['acknowledged']} | {seen['twice']} "
             f"| {seen['settled']:.1f} s | {refused or 'none'} |"
         )
     text = f"""# The last run of `make chaos`
 
-Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}: {SECONDS:g} s a trial, chains of three tasks submitted all
-the time by one thread, one runner. *Acknowledged* executions must all have completed with the writes of all three tasks.
+Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}: {SECONDS:g} s a trial, chains of
+three tasks submitted all the time by one thread, one runner. *Acknowledged* executions must all
+have completed with the writes of all three tasks.
 A task may run twice (at least once is the promise); it is recorded once.
 
 | trouble | outcome | acknowledged | tasks that ran twice | all done after | refused meanwhile |

@@ -1,4 +1,6 @@
-"""Makes the databases of tests/corpus with the present schema: executions in every state, their runner killed.
+"""Makes the databases of tests/corpus with the present schema.
+
+They hold executions in every state, their runner killed.
 
 Run it once for each released schema version, with that release, and keep the files:
 
@@ -9,7 +11,6 @@ The URL is that of a server's superuser, as scripts/private_postgres.sh prints i
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -51,7 +52,10 @@ runner.submit("corpus", {"number": 6, "hold": True}, key="running", priority=3)
 runner.submit("corpus", {"number": 7, "hold": True, "flaky": True}, key="retrying", timeout=1e6)
 for _ in range(2):
     running.acquire()
-while not any(event.type == "task_retrying" for item in runner.list_executions() for event in runner.events(item.execution_id)):
+def is_retrying():
+    ids = [item.execution_id for item in runner.list_executions()]
+    return any(event.type == "task_retrying" for id in ids for event in runner.events(id))
+while not is_retrying():
     pass
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -102,5 +106,5 @@ if __name__ == "__main__":
     CORPUS.mkdir(exist_ok=True)
     start = time.monotonic()
     for made in (make_sqlite(), make_postgres(sys.argv[1])):
-        print(made.relative_to(ROOT), os.stat(made).st_size, "bytes")
+        print(made.relative_to(ROOT), made.stat().st_size, "bytes")
     print(f"{time.monotonic() - start:.1f} s")

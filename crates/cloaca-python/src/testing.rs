@@ -52,9 +52,9 @@ impl Clock for RunnerClock {
         drop(sleep);
         self.slept.notify_all();
         let left = due.since(self.now());
-        if self.hurries.load(Ordering::Acquire) {
-            self.ahead
-                .fetch_add(left.clamp(0, 60_000_000), Ordering::AcqRel);
+        // What is due must be said to be due: a coordinator that is only told to sleep makes no step.
+        if left > 0 && self.hurries.load(Ordering::Acquire) {
+            self.ahead.fetch_add(left.min(60_000_000), Ordering::AcqRel);
             return Duration::from_millis(1); // worker threads are not hurried
         }
         if left <= 0 { Duration::ZERO } else { LONG }
