@@ -60,7 +60,7 @@ def test_a_missing_database_is_told(server):
 
 def test_a_role_that_may_not_write_is_told(postgres, role, server):
     # It may log in, and nothing else.
-    refused(login(postgres, role, PASSWORD), "permission denied", role)
+    refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
 
 def test_a_role_that_only_reads_is_told(postgres, role, server):
