@@ -229,14 +229,18 @@ impl BenchRunner {
     fn nudge(&self, engine: &EngineHandle, end: Instant) -> Timestamp {
         let before = self.clock.sleep.lock().times;
         engine.report(Message::Poke);
-        let mut sleep = self.clock.sleep.lock();
-        while sleep.times == before && !engine.is_closed() {
+        loop {
+            let mut sleep = self.clock.sleep.lock();
+            if sleep.times == before {
+                self.clock.slept.wait_for(&mut sleep, LOOK);
+            }
+            let (slept, due) = (sleep.times != before, sleep.due);
+            // The coordinator asks this clock while it holds its mailbox: never look at that with the clock in hand.
+            drop(sleep);
             // One that has stopped does not sleep any more.
-            self.clock.slept.wait_for(&mut sleep, LOOK);
-            if Instant::now() >= end {
-                break;
+            if slept || engine.is_closed() || Instant::now() >= end {
+                return due;
             }
         }
-        sleep.due
     }
 }
