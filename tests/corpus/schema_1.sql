@@ -181,7 +181,7 @@ INSERT INTO public.cloacina_events OVERRIDING SYSTEM VALUE VALUES (3, '01a20f4c-
 --
 
 INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0c18-7592-a8e9-8269d5bdfb3b', 1, 'corpus', 3, 8, 0, 'completed', 1795552971836361, NULL, 1795552971836361, 1795552972152307, NULL, NULL, NULL, NULL);
-INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 1, 'corpus', 4, 5, 0, 'failed', 1795552972178802, NULL, 1795552972178802, 1795552972303498, NULL, NULL, NULL, '[3,{"type":"ValueError","message":"on purpose","traceback":"Traceback (most recent call last):\n  File \"/tmp/wt/sim/tests/corpus_workflows.py\", line 31, in broken\n    raise ValueError(\"on purpose\")\nValueError: on purpose\n"}]');
+INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 1, 'corpus', 4, 5, 0, 'failed', 1795552972178802, NULL, 1795552972178802, 1795552972303498, NULL, NULL, NULL, '[3,{"type":"ValueError","message":"on purpose","traceback":"Traceback (most recent call last):\n  File \"tests/corpus_workflows.py\", line 31, in broken\n    raise ValueError(\"on purpose\")\nValueError: on purpose\n"}]');
 INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0e20-7288-9143-fc893c0f09fa', 1, 'corpus', 2, 2, 0, 'paused', 1795552972323438, 1795556572320533, NULL, NULL, NULL, NULL, 1795552972349182, NULL);
 INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0e53-77bb-9a22-2602e530d538', 1, 'corpus', 5, 2, 0, 'cancelled', 1795552972371616, 1795556572371569, NULL, 1795552972393779, NULL, NULL, NULL, NULL);
 INSERT INTO public.cloacina_executions VALUES ('01a20f4c-0e72-76d5-bacd-8c2bc491562a', 1, 'corpus', 0, 1, 0, 'delayed', 1795552972405985, 1795552977402862, NULL, NULL, NULL, NULL, NULL, NULL);
@@ -228,7 +228,7 @@ INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0c18-7592-a8e9-8269d5bdfb3b'
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 0, 3, 1, 0, 0, NULL, NULL, 4, 0, 1795552972200617, 1795552972212326, '{"s":{"first":20}}', NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 1, 3, 1, 0, 0, NULL, NULL, 4, 0, 1795552972231183, 1795552972238634, '{"s":{"held":21}}', NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 2, 3, 1, 0, 0, NULL, NULL, 4, 0, 1795552972231446, 1795552972256943, '{"s":{"attempt":1}}', NULL, NULL);
-INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 3, 4, 1, 0, 0, NULL, NULL, 4, 0, 1795552972231470, 1795552972256943, NULL, '{"type":"ValueError","message":"on purpose","traceback":"Traceback (most recent call last):\n  File \"/tmp/wt/sim/tests/corpus_workflows.py\", line 31, in broken\n    raise ValueError(\"on purpose\")\nValueError: on purpose\n"}', NULL);
+INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 3, 4, 1, 0, 0, NULL, NULL, 4, 0, 1795552972231470, 1795552972256943, NULL, '{"type":"ValueError","message":"on purpose","traceback":"Traceback (most recent call last):\n  File \"tests/corpus_workflows.py\", line 31, in broken\n    raise ValueError(\"on purpose\")\nValueError: on purpose\n"}', NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0d92-7072-be3b-88a6aa690cb3', 4, 3, 1, 0, 0, NULL, NULL, 4, 0, 1795552972302284, 1795552972303498, '{"s":{"last":true}}', NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e20-7288-9143-fc893c0f09fa', 0, 0, 0, 0, 0, NULL, 1795556572320533, 4, 0, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e53-77bb-9a22-2602e530d538', 0, 6, 0, 0, 0, NULL, 1795556572371569, 4, 0, NULL, 1795552972393779, NULL, NULL, NULL);
@@ -243,7 +243,7 @@ INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e90-772d-8826-d0a9621ac089'
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e9b-7368-bc71-d737dbef92c9', 1, 2, 1, 0, 0, '01a20f4c-0b74-71a5-b0dd-4669112f7df2', NULL, 4, 0, 1795552972451565, NULL, NULL, NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e90-772d-8826-d0a9621ac089', 2, 3, 1, 0, 0, NULL, NULL, 4, 3, 1795552972477211, 1795552972477343, '{"s":{"attempt":1}}', NULL, NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e90-772d-8826-d0a9621ac089', 3, 3, 1, 0, 0, NULL, NULL, 4, 3, 1795552972480284, 1795552972492884, '{}', NULL, NULL);
-INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e9b-7368-bc71-d737dbef92c9', 2, 1, 1, 0, 0, NULL, 1795552973122248, 4, 0, NULL, NULL, NULL, '{"type":"ConnectionError","message":"not yet","traceback":"Traceback (most recent call last):\n  File \"/tmp/wt/sim/tests/corpus_workflows.py\", line 25, in flaky\n    raise ConnectionError(\"not yet\")\nConnectionError: not yet\n"}', NULL);
+INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e9b-7368-bc71-d737dbef92c9', 2, 1, 1, 0, 0, NULL, 1795552973122248, 4, 0, NULL, NULL, NULL, '{"type":"ConnectionError","message":"not yet","traceback":"Traceback (most recent call last):\n  File \"tests/corpus_workflows.py\", line 25, in flaky\n    raise ConnectionError(\"not yet\")\nConnectionError: not yet\n"}', NULL);
 INSERT INTO public.cloacina_tasks VALUES ('01a20f4c-0e9b-7368-bc71-d737dbef92c9', 3, 3, 1, 0, 0, NULL, NULL, 4, 0, 1795552972484017, 1795552972499966, '{}', NULL, NULL);
 
 
