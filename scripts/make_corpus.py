@@ -68,7 +68,7 @@ def leave(url: str) -> None:
 
 
 def make_sqlite() -> Path:
-    """The file, with its journal folded in and without the name of this machine."""
+    """The file, with its journal folded in and without names of this machine and its folders."""
     path = CORPUS / f"schema_{SCHEMA}.db"
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +76,12 @@ def make_sqlite() -> Path:
         leave(f"sqlite:///{database}")
         with sqlite3.connect(database) as connection:
             connection.execute("UPDATE cloacina_runners SET host = 'elsewhere', pid = 1")
+            # A traceback names its files.
+            for update in (
+                "UPDATE cloacina_executions SET error = replace(error, ?, '')",
+                "UPDATE cloacina_tasks SET error = replace(error, ?, '')",
+            ):
+                connection.execute(update, (f"{ROOT}/",))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("VACUUM")
@@ -96,6 +102,7 @@ def make_postgres(server: str) -> Path:
     path = CORPUS / f"schema_{SCHEMA}.sql"
     command = ["pg_dump", "--no-owner", "--no-privileges", "--inserts", url]
     dumped = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    dumped = dumped.replace(f"{ROOT}/", "")
     # Lines that only the dumping version of psql knows, and settings that later servers do not.
     lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "SET "))]
     path.write_text("\n".join(lines) + "\n")
