@@ -405,8 +405,8 @@ class Inspector:
     def trace(self, execution_id: str) -> str | None:
         """The trace context that the execution was submitted with, as JSON."""
 
-    def explain(self, execution_id: str) -> builtins.list[str]:
-        """Why an execution is where it is, in sentences."""
+    def explain(self, id: str) -> builtins.list[str]:
+        """Why an execution is where it is, or what a schedule waits for, in sentences."""
 
     def runners(
         self,
@@ -432,14 +432,14 @@ class Inspector:
 
 @final
 class Schedules:
-    """The schedules and triggers of a runner's database.
+    """The schedules and triggers of a database; only with a runner can some be registered.
 
     A schedule or trigger is told as a dict: id, name, workflow, expression, timezone, interval_us,
     instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
     last_us, fired_us, last_error, created_us, updated_us.
     """
 
-    def __new__(cls, runner: Runner) -> Schedules: ...
+    def __new__(cls, place: Runner | Inspector) -> Schedules: ...
     def register(
         self,
         workflow: str,

@@ -83,13 +83,14 @@ class InsightMethods:
         """Why an execution is where it is: what it waits for, who has it in hand, until when.
 
         Args:
-            execution_id: Its id.
+            execution_id: Its id. The id of a schedule or a trigger is taken too, and tells why it
+                does not fire, or when it does next.
 
         Returns:
             Plain sentences, one for each reason. Of an execution that has ended, how it ended.
 
         Raises:
-            WorkflowNotFoundError: No execution has this id.
+            WorkflowNotFoundError: Neither an execution nor a schedule has this id.
 
         Example:
             >>> runner.explain(handle.id)

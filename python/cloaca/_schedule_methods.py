@@ -157,7 +157,7 @@ class ScheduleMethods:
         Since 0.1.
         """
         rows = self._schedules.list(bool(enabled_only), *window(limit, offset))
-        return [_schedule(row) for row in rows]
+        return [told_schedule(row) for row in rows]
 
     def get_cron_schedule(self, id: str) -> dict[str, Any]:
         """A schedule.
@@ -177,7 +177,7 @@ class ScheduleMethods:
         Since 0.1.
         """
         with Failing("Failed to get cron schedule"):
-            return _schedule(self._schedules.get(_id(id)))
+            return told_schedule(self._schedules.get(_id(id)))
 
     def update_cron_schedule(
         self, id: str, cron_expression: str | None = None, timezone: str | None = None
@@ -365,7 +365,8 @@ def _id(id: object) -> str:
     return id
 
 
-def _schedule(row: dict[str, Any]) -> dict[str, Any]:
+def told_schedule(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule, as `get_cron_schedule` gives it."""
     return {
         "id": row["id"],
         "workflow_name": row["workflow"],

@@ -49,6 +49,14 @@ impl Inspector {
             own,
         }
     }
+
+    pub const fn birthplace(&self) -> Birthplace {
+        self.birthplace
+    }
+
+    pub fn inner(&self) -> &runner::Inspector {
+        &self.inner
+    }
 }
 
 impl Drop for Inspector {
@@ -180,12 +188,10 @@ impl Inspector {
         gate::call(py, self.birthplace, || self.inner.trace(id))
     }
 
-    /// Why an execution is where it is, in sentences.
-    fn explain(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<String>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let reasons = gate::call(py, self.birthplace, || self.inner.explain(id, &self.own))?;
-        let now = self.inner.now();
-        Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
+    /// Why an execution is where it is, or what a schedule waits for, in sentences.
+    fn explain(&self, py: Python<'_>, id: &str) -> PyResult<Vec<String>> {
+        let id = request::execution_id(id).raise(py)?;
+        gate::call(py, self.birthplace, || self.inner.explain_id(id, &self.own))
     }
 
     /// The runners that were not declared dead.

@@ -1,17 +1,20 @@
-//! `Schedules`: schedules and triggers of a runner's database.
+//! `Schedules`: schedules and triggers of a database, asked by a runner on it or by an inspector.
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::trigger::NewTrigger;
+use cloacina::runner::{self, EngineHandle};
 use cloacina::types::{
     Error, ErrorCode, Micros, ScheduleId, ScheduleKind, ScheduleRecord, TickRecord, Timestamp,
 };
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::context::Context;
 use crate::errors::Raise;
-use crate::gate;
+use crate::gate::{self, Birthplace};
+use crate::inspector::Inspector;
 use crate::runner::Runner;
 
 /// `schedule_id`, `due_us`, outcome, `execution_id`, `created_us`, `updated_us`, detail.
@@ -42,10 +45,19 @@ pub fn cron_preview(
         .collect())
 }
 
-/// The schedules and triggers of a runner's database.
+/// The schedules and triggers of a database.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Schedules {
-    runner: Py<Runner>,
+    place: Place,
+}
+
+/// Who asks: a runner, whose coordinator hears of every change at once, or somebody who runs nothing.
+#[derive(FromPyObject)]
+enum Place {
+    #[pyo3(transparent)]
+    Runner(Py<Runner>),
+    #[pyo3(transparent)]
+    Database(Py<Inspector>),
 }
 
 fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
@@ -111,29 +123,55 @@ fn tick_parts(tick: TickRecord) -> TickParts {
 }
 
 impl Schedules {
-    fn call<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&cloacina::runner::EngineHandle) -> Result<T, Error> + Send,
-    ) -> PyResult<T> {
-        let runner = self.runner.get();
-        gate::call(py, runner.birthplace(), || work(runner.engine()))
+    fn birthplace(&self) -> Birthplace {
+        match &self.place {
+            Place::Runner(runner) => runner.get().birthplace(),
+            Place::Database(inspector) => inspector.get().birthplace(),
+        }
     }
 
-    fn one<'py>(
+    fn read<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&runner::Inspector) -> Result<T, Error> + Send,
+    ) -> PyResult<T> {
+        let inspector = match &self.place {
+            Place::Runner(runner) => runner.get().engine().inspector(),
+            Place::Database(inspector) => inspector.get().inner(),
+        };
+        gate::call(py, self.birthplace(), || work(inspector))
+    }
+
+    fn change<'py>(
         &self,
         py: Python<'py>,
-        work: impl FnOnce(&cloacina::runner::EngineHandle) -> Result<ScheduleRecord, Error> + Send,
+        by_runner: impl FnOnce(&EngineHandle) -> Result<ScheduleRecord, Error> + Send,
+        in_database: impl FnOnce(&runner::Inspector) -> Result<ScheduleRecord, Error> + Send,
     ) -> PyResult<Bound<'py, PyDict>> {
-        described(py, self.call(py, work)?)
+        let changed = match &self.place {
+            Place::Runner(runner) => {
+                let engine = runner.get().engine();
+                gate::call(py, self.birthplace(), || by_runner(engine))
+            }
+            Place::Database(_) => self.read(py, in_database),
+        };
+        described(py, changed?)
+    }
+
+    /// The runner, for what only a runner can do.
+    fn runner(&self) -> PyResult<&Runner> {
+        match &self.place {
+            Place::Runner(runner) => Ok(runner.get()),
+            Place::Database(_) => Err(PyTypeError::new_err("only a runner can register")),
+        }
     }
 }
 
 #[pymethods]
 impl Schedules {
     #[new]
-    const fn new(runner: Py<Runner>) -> Self {
-        Self { runner }
+    const fn new(place: Place) -> Self {
+        Self { place }
     }
 
     /// Registers a schedule; its id.
@@ -166,15 +204,14 @@ impl Schedules {
             enabled,
             ..NewSchedule::new(workflow, expression, timezone)
         };
-        self.call(py, |engine| {
-            let record = engine.register_schedule(&new)?;
-            Ok(record.id.to_string())
-        })
+        let engine = self.runner()?.engine();
+        let record = gate::call(py, self.birthplace(), || engine.register_schedule(&new))?;
+        Ok(record.id.to_string())
     }
 
     /// Whether a program has stored a definition of a workflow in the database.
     fn is_workflow_stored(&self, py: Python<'_>, workflow: &str) -> PyResult<bool> {
-        self.call(py, |engine| engine.is_workflow_stored(workflow))
+        self.read(py, |database| database.is_workflow_stored(workflow))
     }
 
     fn list<'py>(
@@ -184,7 +221,9 @@ impl Schedules {
         limit: usize,
         offset: usize,
     ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let records = self.call(py, |engine| engine.schedules(enabled_only, limit, offset))?;
+        let records = self.read(py, |database| {
+            database.schedules(ScheduleKind::Cron, enabled_only, limit, offset)
+        })?;
         records
             .into_iter()
             .map(|record| described(py, record))
@@ -193,7 +232,7 @@ impl Schedules {
 
     fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
         let id = schedule_id(id).raise(py)?;
-        self.one(py, |engine| engine.schedule(id))
+        described(py, self.read(py, |database| database.schedule(id))?)
     }
 
     fn update<'py>(
@@ -204,9 +243,11 @@ impl Schedules {
         timezone: Option<&str>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let id = schedule_id(id).raise(py)?;
-        self.one(py, |engine| {
-            engine.update_schedule(id, expression, timezone)
-        })
+        self.change(
+            py,
+            |engine| engine.update_schedule(id, expression, timezone),
+            |database| database.update_schedule(id, expression, timezone),
+        )
     }
 
     fn set_enabled<'py>(
@@ -216,22 +257,33 @@ impl Schedules {
         enabled: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         let id = schedule_id(id).raise(py)?;
-        self.one(py, |engine| engine.set_schedule_enabled(id, enabled))
+        self.change(
+            py,
+            |engine| engine.set_schedule_enabled(id, enabled),
+            |database| database.set_schedule_enabled(id, enabled),
+        )
     }
 
     fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
         let id = schedule_id(id).raise(py)?;
-        self.call(py, |engine| engine.delete_schedule(id).map(drop))
+        self.change(
+            py,
+            |engine| engine.delete_schedule(id),
+            |database| database.delete_schedule(id),
+        )
+        .map(drop)
     }
 
     /// Starts a schedule's workflow now; the execution's id.
     fn run_now(&self, py: Python<'_>, id: &str) -> PyResult<String> {
         let id = schedule_id(id).raise(py)?;
-        let runner = self.runner.get();
-        let execution = gate::answer(py, runner.birthplace(), || {
-            runner.engine().begin_run_schedule_now(id)
-        })?;
-        Ok(execution.to_string())
+        let execution = match &self.place {
+            Place::Runner(runner) => gate::answer(py, self.birthplace(), || {
+                runner.get().engine().begin_run_schedule_now(id)
+            }),
+            Place::Database(_) => self.read(py, |database| database.run_schedule_now(id)),
+        };
+        Ok(execution?.to_string())
     }
 
     /// Newest first.
@@ -243,14 +295,14 @@ impl Schedules {
         offset: usize,
     ) -> PyResult<Vec<TickParts>> {
         let id = schedule_id(id).raise(py)?;
-        let ticks = self.call(py, |engine| engine.schedule_history(id, limit, offset))?;
+        let ticks = self.read(py, |database| database.schedule_history(id, limit, offset))?;
         Ok(ticks.into_iter().map(tick_parts).collect())
     }
 
     /// Fired, missed, skipped, overlapped, queued.
     fn counts(&self, py: Python<'_>, since_us: i64) -> PyResult<(u64, u64, u64, u64, u64)> {
-        let counts = self.call(py, |engine| {
-            engine.count_ticks(ScheduleKind::Cron, Timestamp(since_us))
+        let counts = self.read(py, |database| {
+            database.count_ticks(ScheduleKind::Cron, Timestamp(since_us))
         })?;
         Ok((
             counts.fired,
@@ -275,7 +327,7 @@ impl Schedules {
         handler: u64,
         is_async: bool,
     ) -> PyResult<String> {
-        let runner = self.runner.get();
+        let runner = self.runner()?;
         if is_async {
             runner.want_loop();
         }
@@ -300,7 +352,9 @@ impl Schedules {
         limit: usize,
         offset: usize,
     ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let records = self.call(py, |engine| engine.triggers(enabled_only, limit, offset))?;
+        let records = self.read(py, |database| {
+            database.schedules(ScheduleKind::Trigger, enabled_only, limit, offset)
+        })?;
         records
             .into_iter()
             .map(|record| described(py, record))
@@ -308,7 +362,7 @@ impl Schedules {
     }
 
     fn trigger<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let found = self.call(py, |engine| engine.trigger(name))?;
+        let found = self.read(py, |database| database.trigger(name))?;
         found.map(|record| described(py, record)).transpose()
     }
 
@@ -318,6 +372,10 @@ impl Schedules {
         name: &str,
         enabled: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        self.one(py, |engine| engine.set_trigger_enabled(name, enabled))
+        self.change(
+            py,
+            |engine| engine.set_trigger_enabled(name, enabled),
+            |database| database.set_trigger_enabled(name, enabled),
+        )
     }
 }

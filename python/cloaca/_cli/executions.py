@@ -16,6 +16,7 @@ from cloaca._cli._output import (
     told_span,
     told_time,
 )
+from cloaca._exceptions import WorkflowNotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,12 +201,15 @@ def logs(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def explain(database: Database, as_json: bool, id: str) -> None:
-    """Say why an execution is where it is, in plain sentences."""
+    """Say why an execution is where it is, or a schedule, in plain sentences."""
     inspector = database.inspect()
     sentences = inspector.explain(id)
     if as_json:
-        status = inspector.status(id)
-        print_json({"execution_id": id, "status": status, "reasons": sentences})
+        try:
+            document = {"execution_id": id, "status": inspector.status(id)}
+        except WorkflowNotFoundError:
+            document = {"schedule_id": id}
+        print_json({**document, "reasons": sentences})
         return
     for sentence in sentences:
         click.echo(sentence)

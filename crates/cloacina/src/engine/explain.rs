@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::Execution;
 use crate::types::{
-    ExecutionStatus, Micros, Offer, Ordinal, Presence, RunnerId, TaskRecord, TaskStatus, Timestamp,
+    ExecutionStatus, Micros, Offer, Ordinal, Presence, RunnerId, ScheduleId, TaskRecord, TaskStatus,
+    Timestamp,
 };
 
 /// So many waiting tasks are told of one by one, and so many dependencies of one task.
@@ -184,6 +185,13 @@ pub enum Reason {
         runner: RunnerId,
         /// Whether a live runner is there to take it back.
         rescuer: bool,
+    },
+    /// The schedule that started the execution fires no more.
+    ScheduleOff {
+        /// Which.
+        schedule: ScheduleId,
+        /// Deleted, or only switched off.
+        deleted: bool,
     },
 }
 
@@ -508,6 +516,14 @@ impl Reason {
                 "Task '{task}' (attempt {attempt}) was held by runner {runner}, which was declared dead: {}.",
                 told_rescue(*rescuer)
             ),
+            Self::ScheduleOff { schedule, deleted } => {
+                let how = if *deleted {
+                    "was deleted"
+                } else {
+                    "is disabled"
+                };
+                format!("Schedule {schedule}, which started it, {how}: it starts no more executions.")
+            }
         }
     }
 }
@@ -570,7 +586,7 @@ fn told_last(last: Option<&Seen>, now: Timestamp) -> String {
 }
 
 /// An instant, and how far it is away.
-fn told_time(time: Timestamp, now: Timestamp) -> String {
+pub(super) fn told_time(time: Timestamp, now: Timestamp) -> String {
     let shown = time.to_datetime().map_or_else(
         || time.to_rfc3339(),
         |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),

@@ -3,7 +3,7 @@
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`), fire
 //! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`). Why an execution does not move is
-//! told by `explain`.
+//! told by `explain`, and why a schedule does not fire by `explain_schedule`.
 
 mod changes;
 mod compare;
@@ -11,6 +11,7 @@ mod control;
 pub mod cron;
 mod execution;
 mod explain;
+mod explain_schedule;
 mod finish;
 mod readiness;
 mod recovery;
@@ -25,6 +26,7 @@ pub use compare::compare;
 pub use control::ControlError;
 pub use execution::{Execution, NewExecution};
 pub use explain::{Reason, Seen, Surroundings, explain};
+pub use explain_schedule::{ScheduleReason, ScheduleSurroundings, explain_schedule};
 pub use finish::{Finish, Outcome, Refused, TaskLimits};
 pub use recovery::Recovery;
 pub use retry::{retry_delay, should_retry};

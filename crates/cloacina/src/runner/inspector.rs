@@ -11,7 +11,8 @@ use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
-    HistoryEvent, HistoryKind, LogChunk, Offer, Presence, Progress, SystemClock, Timestamp,
+    HistoryEvent, HistoryKind, LogChunk, Offer, Presence, Progress, ScheduleId, SystemClock,
+    Timestamp,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -28,8 +29,8 @@ use crate::workflow::{Workflow, WorkflowDefinition};
 /// ```
 #[derive(Clone)]
 pub struct Inspector {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
     /// Definitions that were read, by the executions that were shown.
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
 }
@@ -188,7 +189,46 @@ impl Inspector {
             offers: &offers,
             now: self.now(),
         };
-        Ok(explain(&execution, &surroundings))
+        let mut reasons = explain(&execution, &surroundings);
+        reasons.extend(self.schedule_off(&execution)?);
+        Ok(reasons)
+    }
+
+    /// [`explain`](Self::explain) in sentences, or the same of a schedule or a trigger, whichever has the id.
+    ///
+    /// # Errors
+    /// For an id that neither has, or a database in trouble.
+    pub fn explain_id(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<String>, Error> {
+        let unknown = match self.explain(id, own) {
+            Err(error) if error.code == ErrorCode::ExecutionNotFound => error,
+            answer => {
+                let now = self.now();
+                return Ok(answer?.iter().map(|reason| reason.sentence(now)).collect());
+            }
+        };
+        let workflows: Vec<String> = own.iter().map(|offer| offer.workflow.clone()).collect();
+        let of_schedule = self.explain_schedule(ScheduleId::from(id.uuid()), &workflows)?;
+        let now = self.now();
+        let sentences = of_schedule
+            .map(|reasons| reasons.iter().map(|reason| reason.sentence(now)).collect());
+        sentences.ok_or(unknown)
+    }
+
+    /// The schedule that an execution comes from, if that fires no more.
+    fn schedule_off(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
+        let input = &execution.record().input;
+        let Some(id) = input
+            .get("schedule_id")
+            .and_then(|id| serde_json::from_str::<String>(id.as_str()).ok())
+            .and_then(|id| id.parse::<ScheduleId>().ok())
+        else {
+            return Ok(None);
+        };
+        let schedule = self.store.schedule(id)?.filter(|schedule| !schedule.enabled);
+        Ok(schedule.map(|schedule| Reason::ScheduleOff {
+            schedule: id,
+            deleted: schedule.deleted_at.is_some(),
+        }))
     }
 
     /// The runners that were not declared dead, in the order of their start.
@@ -301,7 +341,11 @@ impl Inspector {
         })
     }
 
-    fn workflow(&self, id: DefinitionId, body: Option<&str>) -> Result<Arc<Workflow>, Error> {
+    pub(super) fn workflow(
+        &self,
+        id: DefinitionId,
+        body: Option<&str>,
+    ) -> Result<Arc<Workflow>, Error> {
         if let Some(known) = self.workflows.lock().get(&id) {
             return Ok(Arc::clone(known));
         }

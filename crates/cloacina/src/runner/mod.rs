@@ -15,6 +15,7 @@ mod inspector;
 mod opening;
 mod outline;
 mod schedules;
+mod scheduling;
 mod submission;
 mod task;
 mod task_error;

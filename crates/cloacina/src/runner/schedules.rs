@@ -1,14 +1,13 @@
-//! Schedules and triggers, as programs register, change and read them.
+//! Schedules and triggers as a database has them: read and changed without a runner.
 
-use super::EngineHandle;
-use super::engine_handle::{closed, settled};
-use crate::engine::schedule::{self, NewSchedule};
-use crate::engine::trigger::{NewTrigger, PollOutcome};
-use crate::runtime::{Answer, Message, PollToken, schedule_rows};
-use crate::store::ScheduleQuery;
+use super::Inspector;
+use crate::engine::schedule;
+use crate::engine::{ScheduleReason, ScheduleSurroundings, explain_schedule};
+use crate::runtime::{run_schedule_directly, schedule_rows};
+use crate::store::{ScheduleQuery, Store, StoredDefinition};
 use crate::types::{
-    Error, ErrorCode, ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome,
-    TickRecord, Timestamp,
+    DefinitionId, Error, ErrorCode, ExecutionId, Presence, ScheduleId, ScheduleKind,
+    ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 
 /// What became of ticks since some time.
@@ -28,33 +27,7 @@ pub struct TickCounts {
     pub failed: u64,
 }
 
-impl EngineHandle {
-    /// F5: registers a schedule. The same workflow, expression, zone and instance name give the same schedule again, with the
-    /// new options; whether it is enabled stays as it is.
-    ///
-    /// # Errors
-    /// `ScheduleInvalid` for what cannot be read or makes no sense, or a database in trouble.
-    pub fn register_schedule(&self, new: &NewSchedule) -> Result<ScheduleRecord, Error> {
-        self.check_open()?;
-        let now = self.now();
-        let record = new.record(ScheduleId::generate(), now)?;
-        let cron = schedule::cron_of(&record)?;
-        let registered = schedule_rows::register(&*self.store, &record, |known| {
-            schedule::registered_again(known, &record, &cron, now)
-        })?;
-        self.report(Message::Rescheduled);
-        Ok(registered)
-    }
-
-    /// Whether a program has stored a definition of a workflow in this database.
-    ///
-    /// # Errors
-    /// When the database is in trouble.
-    pub fn is_workflow_stored(&self, workflow: &str) -> Result<bool, Error> {
-        let stored = self.store.definitions(crate::types::DefinitionId(0))?;
-        Ok(stored.iter().any(|known| known.workflow == workflow))
-    }
-
+impl Inspector {
     /// A schedule.
     ///
     /// # Errors
@@ -63,23 +36,32 @@ impl EngineHandle {
         schedule_rows::living(&*self.store, ScheduleKind::Cron, id)
     }
 
-    /// Schedules, oldest first, without deleted ones.
+    /// Schedules or triggers, oldest first, without deleted ones.
     ///
     /// # Errors
     /// When the database is in trouble.
     pub fn schedules(
         &self,
+        kind: ScheduleKind,
         enabled_only: bool,
         limit: usize,
         offset: usize,
     ) -> Result<Vec<ScheduleRecord>, Error> {
         let query = ScheduleQuery {
-            kind: ScheduleKind::Cron,
+            kind,
             enabled_only,
             limit,
             offset,
         };
         Ok(self.store.schedules(&query)?)
+    }
+
+    /// A trigger by its name.
+    ///
+    /// # Errors
+    /// When the database is in trouble.
+    pub fn trigger(&self, name: &str) -> Result<Option<ScheduleRecord>, Error> {
+        Ok(self.store.schedule_of(ScheduleKind::Trigger, name)?)
     }
 
     /// Gives a schedule another expression or zone; its next tick is that of the new one.
@@ -92,9 +74,8 @@ impl EngineHandle {
         expression: Option<&str>,
         timezone: Option<&str>,
     ) -> Result<ScheduleRecord, Error> {
-        let now = self.now();
         self.change_schedule(id, |known| {
-            schedule::changed(known, expression, timezone, now)
+            schedule::changed(known, expression, timezone, self.now())
         })
     }
 
@@ -107,8 +88,7 @@ impl EngineHandle {
         id: ScheduleId,
         enabled: bool,
     ) -> Result<ScheduleRecord, Error> {
-        let now = self.now();
-        self.change_schedule(id, |known| schedule::switched(known, enabled, now))
+        self.change_schedule(id, |known| schedule::switched(known, enabled, self.now()))
     }
 
     /// Deletes a schedule. Its history stays readable.
@@ -116,8 +96,28 @@ impl EngineHandle {
     /// # Errors
     /// `ScheduleNotFound`, or a database in trouble.
     pub fn delete_schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
-        let now = self.now();
-        self.change_schedule(id, |known| Ok(schedule::deleted(known, now)))
+        self.change_schedule(id, |known| Ok(schedule::deleted(known, self.now())))
+    }
+
+    /// Switches a trigger on or off, for all runners.
+    ///
+    /// # Errors
+    /// `ScheduleNotFound`, or a database in trouble.
+    pub fn set_trigger_enabled(&self, name: &str, enabled: bool) -> Result<ScheduleRecord, Error> {
+        let find = |store: &dyn Store| {
+            let found = store.schedule_of(ScheduleKind::Trigger, name)?;
+            found.ok_or_else(|| {
+                Error::new(
+                    ErrorCode::ScheduleNotFound,
+                    format!("there is no trigger '{name}'"),
+                )
+                .with_hint("a trigger is stored when a runner starts in a program that has it")
+            })
+        };
+        let change = |known: &ScheduleRecord| schedule::switched(known, enabled, self.now());
+        let changed = schedule_rows::change(&*self.store, find, change)?;
+        self.tell_others();
+        Ok(changed)
     }
 
     fn change_schedule(
@@ -125,30 +125,45 @@ impl EngineHandle {
         id: ScheduleId,
         change: impl Fn(&ScheduleRecord) -> Result<ScheduleRecord, Error>,
     ) -> Result<ScheduleRecord, Error> {
-        self.check_open()?;
-        let find =
-            |store: &dyn crate::store::Store| schedule_rows::living(store, ScheduleKind::Cron, id);
+        let find = |store: &dyn Store| schedule_rows::living(store, ScheduleKind::Cron, id);
         let changed = schedule_rows::change(&*self.store, find, change)?;
-        self.report(Message::Rescheduled);
+        self.tell_others();
         Ok(changed)
     }
 
-    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays.
-    ///
-    /// # Errors
-    /// `ScheduleNotFound`, `WorkflowNotFound`, a database in trouble, or a closed runner.
-    pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
-        settled(&self.begin_run_schedule_now(id))
+    fn tell_others(&self) {
+        // It is written: that others hear of it late is no reason to say it was not.
+        if let Err(error) = self.store.tell_others() {
+            tracing::debug!(%error, "other runners notice the change late");
+        }
     }
 
-    /// The beginning of [`run_schedule_now`](Self::run_schedule_now).
-    pub fn begin_run_schedule_now(&self, id: ScheduleId) -> Answer<ExecutionId> {
-        let give_up = self.give_up();
-        self.ask(|reply| Message::RunNow {
-            schedule: id,
-            give_up,
-            reply,
+    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays. A runner that has its tasks
+    /// takes them up.
+    ///
+    /// # Errors
+    /// `ScheduleNotFound`, `WorkflowNotFound`, or a database in trouble.
+    pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
+        run_schedule_directly(&*self.store, &*self.clock, id, |name| {
+            let latest = self.latest(name)?;
+            latest
+                .map(|stored| Ok((stored.id, self.workflow(stored.id, Some(&stored.body))?)))
+                .transpose()
         })
+    }
+
+    /// Whether a program has stored a definition of a workflow in this database.
+    ///
+    /// # Errors
+    /// When the database is in trouble.
+    pub fn is_workflow_stored(&self, workflow: &str) -> Result<bool, Error> {
+        Ok(self.latest(workflow)?.is_some())
+    }
+
+    fn latest(&self, workflow: &str) -> Result<Option<StoredDefinition>, Error> {
+        let stored = self.store.definitions(DefinitionId(0))?;
+        let mut of_name = stored.into_iter().filter(|known| known.workflow == workflow);
+        Ok(of_name.next_back())
     }
 
     /// The history of a schedule or a trigger, newest first, also of a deleted one.
@@ -187,77 +202,27 @@ impl EngineHandle {
         Ok(counts)
     }
 
-    /// G1: makes a trigger known, durably, with this program's number of its function. Its polls arrive in
-    /// [`queues().polls()`](crate::runtime::WorkQueues::polls), and end by [`end_poll`](Self::end_poll).
-    pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
-        self.ask(|reply| Message::RegisterTrigger {
-            trigger,
-            handler,
-            reply,
-        })
-    }
-
-    fn check_open(&self) -> Result<(), Error> {
-        if self.is_closed() {
-            Err(closed())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Says how a poll ended.
-    pub fn end_poll(&self, token: PollToken, outcome: PollOutcome) {
-        self.report(Message::Polled { token, outcome });
-    }
-
-    /// A trigger by its name.
+    /// What a schedule or a trigger waits for, or why it fires no more: see [`explain_schedule`]. `None`: no such id.
+    ///
+    /// `own` are names of workflows of this process that the database may not have been told of yet.
     ///
     /// # Errors
     /// When the database is in trouble.
-    pub fn trigger(&self, name: &str) -> Result<Option<ScheduleRecord>, Error> {
-        Ok(self.store.schedule_of(ScheduleKind::Trigger, name)?)
-    }
-
-    /// Triggers, oldest first.
-    ///
-    /// # Errors
-    /// When the database is in trouble.
-    pub fn triggers(
+    pub fn explain_schedule(
         &self,
-        enabled_only: bool,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<ScheduleRecord>, Error> {
-        let query = ScheduleQuery {
-            kind: ScheduleKind::Trigger,
-            enabled_only,
-            limit,
-            offset,
+        id: ScheduleId,
+        own: &[String],
+    ) -> Result<Option<Vec<ScheduleReason>>, Error> {
+        let Some(record) = self.store.schedule(id)? else {
+            return Ok(None);
         };
-        Ok(self.store.schedules(&query)?)
-    }
-
-    /// Switches a trigger on or off, for all runners.
-    ///
-    /// # Errors
-    /// `ScheduleNotFound`, or a database in trouble.
-    pub fn set_trigger_enabled(&self, name: &str, enabled: bool) -> Result<ScheduleRecord, Error> {
-        self.check_open()?;
-        let now = self.now();
-        let find = |store: &dyn crate::store::Store| {
-            let found = store.schedule_of(ScheduleKind::Trigger, name)?;
-            found.ok_or_else(|| {
-                Error::new(
-                    ErrorCode::ScheduleNotFound,
-                    format!("there is no trigger '{name}'"),
-                )
-                .with_hint("a trigger is stored when a runner starts in a program that has it")
-            })
+        let is_known = own.contains(&record.workflow) || self.is_workflow_stored(&record.workflow)?;
+        let runners: Vec<Presence> = self.runners()?.into_iter().map(|view| view.presence).collect();
+        let surroundings = ScheduleSurroundings {
+            is_workflow_known: is_known,
+            runners: &runners,
+            now: self.now(),
         };
-        let changed = schedule_rows::change(&*self.store, find, |known| {
-            schedule::switched(known, enabled, now)
-        })?;
-        self.report(Message::Rescheduled);
-        Ok(changed)
+        Ok(Some(explain_schedule(&record, &surroundings)))
     }
 }

@@ -1,14 +1,20 @@
-//! Control of an execution by a process that runs nothing: decided here, written at once, without a runner.
+//! What a process that runs nothing may do: control an execution, start a schedule's workflow. Decided here, written at
+//! once, without a runner.
 
 use std::sync::Arc;
 
 use super::Control;
 use super::cache::Cache;
 use super::controlling::{control_error, unknown_execution, unknown_task};
-use super::draft::Draft;
-use crate::engine::{ControlError, Execution};
+use super::draft::{Draft, Touched};
+use super::schedule_rows;
+use super::scheduling::{by_hand, unknown_workflow};
+use crate::engine::{ControlError, Execution, NewExecution, schedule};
 use crate::store::{Batch, ClaimRequest, Store};
-use crate::types::{Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId};
+use crate::types::{
+    Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId,
+    ScheduleKind,
+};
 use crate::workflow::Workflow;
 
 /// Another writer may be first so often before it is taken for trouble.
@@ -62,10 +68,7 @@ pub fn control_directly(
             claim: ClaimRequest::default(),
         })?;
         if committed.advances.first() == Some(&true) {
-            // It is written: that others hear of it late is no reason to say it was not.
-            if let Err(error) = store.tell_others() {
-                tracing::debug!(%error, "other runners notice the change late");
-            }
+            tell_others(store);
             return Ok(status);
         }
     }
@@ -74,6 +77,72 @@ pub fn control_directly(
         format!("execution {id} changed {TRIES} times while it was to be changed"),
     )
     .with_hint("try again"))
+}
+
+/// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays. Gives the execution, durable.
+///
+/// `latest` gives the latest definition of a workflow, if any is stored.
+///
+/// # Errors
+/// `ScheduleNotFound`, `WorkflowNotFound`, or a database in trouble.
+pub fn run_schedule_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    id: ScheduleId,
+    latest: impl Fn(&str) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error>,
+) -> Result<ExecutionId, Error> {
+    for _ in 0..TRIES {
+        let record = schedule_rows::living(store, ScheduleKind::Cron, id)?;
+        let (definition, workflow) =
+            latest(&record.workflow)?.ok_or_else(|| unknown_workflow(&record.workflow))?;
+        let now = clock.now();
+        let due_at = schedule::between_ticks(&record, now);
+        let new = NewExecution {
+            id: ExecutionId::generate(),
+            definition,
+            input: Arc::new(schedule::input(&record, due_at)),
+            key: None,
+            priority: 0,
+            start_at: None,
+            timeout: None,
+        };
+        let execution_id = new.id;
+        let (execution, changes) = Execution::submit(workflow, new, now);
+        let mut draft = Draft::default();
+        let touched = Touched {
+            changes,
+            ..Touched::default()
+        };
+        draft.touched.insert(execution_id, touched);
+        draft.schedules.push(by_hand(record, execution_id, due_at));
+        let mut cache = Cache::default();
+        cache.insert(execution, 0);
+        let (submits, advances) = draft.rows(&cache);
+        let committed = store.commit(&Batch {
+            runner: RunnerId::generate(),
+            now,
+            submits,
+            advances,
+            schedules: draft.schedule_rows(),
+            claim: ClaimRequest::default(),
+        })?;
+        if committed.schedules.first() == Some(&true) {
+            tell_others(store);
+            return Ok(execution_id);
+        }
+    }
+    Err(Error::new(
+        ErrorCode::Database,
+        format!("schedule {id} changed {TRIES} times while it was to be run"),
+    )
+    .with_hint("try again"))
+}
+
+/// It is written: that others hear of it late is no reason to say it was not.
+fn tell_others(store: &dyn Store) {
+    if let Err(error) = store.tell_others() {
+        tracing::debug!(%error, "other runners notice the change late");
+    }
 }
 
 fn decide(

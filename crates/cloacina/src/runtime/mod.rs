@@ -33,7 +33,7 @@ mod work;
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use deferral::Deferrals;
-pub use direct::control_directly;
+pub use direct::{control_directly, run_schedule_directly};
 pub use driver::{Driver, Parts, Stepper};
 pub use insight_book::InsightBook;
 pub use mailbox::{Answer, Mailbox, OneShot};

@@ -361,7 +361,7 @@ impl Coordinator {
                 reply,
             });
         }
-        let mut record = match schedule_rows::living(&*self.store, ScheduleKind::Cron, id) {
+        let record = match schedule_rows::living(&*self.store, ScheduleKind::Cron, id) {
             Ok(record) => record,
             Err(error) => return reply(Err(error)),
         };
@@ -372,26 +372,11 @@ impl Coordinator {
         let Some(execution) =
             self.start_execution(&record, schedule::input(&record, due_at), draft, now)
         else {
-            return reply(Err(Error::new(
-                ErrorCode::WorkflowNotFound,
-                unknown(&record.workflow),
-            )
-            .with_hint("run a program that defines it on this database")));
+            return reply(Err(unknown_workflow(&record.workflow)));
         };
-        schedule::note_started(&mut record, &[execution]);
-        trim_open(&mut record);
-        record.state.last_fired_at = record.state.last_fired_at.max(Some(due_at));
-        let ticks = vec![TickWrite {
-            due_at,
-            outcome: TickOutcome::Fired,
-            execution: Some(execution),
-            detail: Some("run by hand".to_owned()),
-        }];
-        draft.schedules.push(scheduled(
-            record,
-            ticks,
-            Purpose::RunNow(execution, give_up, reply),
-        ));
+        let mut change = by_hand(record, execution, due_at);
+        change.purpose = Purpose::RunNow(execution, give_up, reply);
+        draft.schedules.push(change);
     }
 
     pub(super) fn register_trigger(
@@ -669,9 +654,32 @@ fn scheduled(mut record: ScheduleRecord, ticks: Vec<TickWrite>, purpose: Purpose
     }
 }
 
+/// The change of a schedule whose workflow is started by hand.
+pub(super) fn by_hand(
+    mut record: ScheduleRecord,
+    execution: ExecutionId,
+    due_at: Timestamp,
+) -> Scheduled {
+    schedule::note_started(&mut record, &[execution]);
+    trim_open(&mut record);
+    record.state.last_fired_at = record.state.last_fired_at.max(Some(due_at));
+    let ticks = vec![TickWrite {
+        due_at,
+        outcome: TickOutcome::Fired,
+        execution: Some(execution),
+        detail: Some("run by hand".to_owned()),
+    }];
+    scheduled(record, ticks, Purpose::Tick)
+}
+
 fn trim_open(record: &mut ScheduleRecord) {
     let surplus = record.state.open.len().saturating_sub(MAX_OPEN);
     record.state.open.drain(..surplus);
+}
+
+pub(super) fn unknown_workflow(name: &str) -> Error {
+    Error::new(ErrorCode::WorkflowNotFound, unknown(name))
+        .with_hint("run a program that defines it on this database")
 }
 
 fn unknown(workflow: &str) -> String {

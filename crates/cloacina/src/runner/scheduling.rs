@@ -1,0 +1,193 @@
+//! Schedules and triggers, as the programs that run them register, change and read them.
+
+use super::EngineHandle;
+use super::TickCounts;
+use super::engine_handle::{closed, settled};
+use crate::engine::schedule::{self, NewSchedule};
+use crate::engine::trigger::{NewTrigger, PollOutcome};
+use crate::runtime::{Answer, Message, PollToken, schedule_rows};
+use crate::types::{
+    Error, ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, TickRecord, Timestamp,
+};
+
+impl EngineHandle {
+    /// F5: registers a schedule. The same workflow, expression, zone and instance name give the same schedule again, with the
+    /// new options; whether it is enabled stays as it is.
+    ///
+    /// # Errors
+    /// `ScheduleInvalid` for what cannot be read or makes no sense, or a database in trouble.
+    pub fn register_schedule(&self, new: &NewSchedule) -> Result<ScheduleRecord, Error> {
+        self.check_open()?;
+        let now = self.now();
+        let record = new.record(ScheduleId::generate(), now)?;
+        let cron = schedule::cron_of(&record)?;
+        let registered = schedule_rows::register(&*self.store, &record, |known| {
+            schedule::registered_again(known, &record, &cron, now)
+        })?;
+        self.report(Message::Rescheduled);
+        Ok(registered)
+    }
+
+    /// See [`Inspector::is_workflow_stored`](super::Inspector::is_workflow_stored).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_workflow_stored(&self, workflow: &str) -> Result<bool, Error> {
+        self.inspector().is_workflow_stored(workflow)
+    }
+
+    /// See [`Inspector::schedule`](super::Inspector::schedule).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
+        self.inspector().schedule(id)
+    }
+
+    /// Schedules, oldest first, without deleted ones.
+    ///
+    /// # Errors
+    /// When the database is in trouble.
+    pub fn schedules(
+        &self,
+        enabled_only: bool,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<ScheduleRecord>, Error> {
+        self.inspector()
+            .schedules(ScheduleKind::Cron, enabled_only, limit, offset)
+    }
+
+    /// See [`Inspector::update_schedule`](super::Inspector::update_schedule).
+    ///
+    /// # Errors
+    /// As there, and `RunnerClosed`.
+    pub fn update_schedule(
+        &self,
+        id: ScheduleId,
+        expression: Option<&str>,
+        timezone: Option<&str>,
+    ) -> Result<ScheduleRecord, Error> {
+        self.reschedule(|| self.inspector().update_schedule(id, expression, timezone))
+    }
+
+    /// See [`Inspector::set_schedule_enabled`](super::Inspector::set_schedule_enabled).
+    ///
+    /// # Errors
+    /// As there, and `RunnerClosed`.
+    pub fn set_schedule_enabled(
+        &self,
+        id: ScheduleId,
+        enabled: bool,
+    ) -> Result<ScheduleRecord, Error> {
+        self.reschedule(|| self.inspector().set_schedule_enabled(id, enabled))
+    }
+
+    /// See [`Inspector::delete_schedule`](super::Inspector::delete_schedule).
+    ///
+    /// # Errors
+    /// As there, and `RunnerClosed`.
+    pub fn delete_schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
+        self.reschedule(|| self.inspector().delete_schedule(id))
+    }
+
+    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays.
+    ///
+    /// # Errors
+    /// `ScheduleNotFound`, `WorkflowNotFound`, a database in trouble, or a closed runner.
+    pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
+        settled(&self.begin_run_schedule_now(id))
+    }
+
+    /// The beginning of [`run_schedule_now`](Self::run_schedule_now).
+    pub fn begin_run_schedule_now(&self, id: ScheduleId) -> Answer<ExecutionId> {
+        let give_up = self.give_up();
+        self.ask(|reply| Message::RunNow {
+            schedule: id,
+            give_up,
+            reply,
+        })
+    }
+
+    /// See [`Inspector::schedule_history`](super::Inspector::schedule_history).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn schedule_history(
+        &self,
+        id: ScheduleId,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<TickRecord>, Error> {
+        self.inspector().schedule_history(id, limit, offset)
+    }
+
+    /// See [`Inspector::count_ticks`](super::Inspector::count_ticks).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count_ticks(&self, kind: ScheduleKind, since: Timestamp) -> Result<TickCounts, Error> {
+        self.inspector().count_ticks(kind, since)
+    }
+
+    /// G1: makes a trigger known, durably, with this program's number of its function. Its polls arrive in
+    /// [`queues().polls()`](crate::runtime::WorkQueues::polls), and end by [`end_poll`](Self::end_poll).
+    pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
+        self.ask(|reply| Message::RegisterTrigger {
+            trigger,
+            handler,
+            reply,
+        })
+    }
+
+    /// Says how a poll ended.
+    pub fn end_poll(&self, token: PollToken, outcome: PollOutcome) {
+        self.report(Message::Polled { token, outcome });
+    }
+
+    /// See [`Inspector::trigger`](super::Inspector::trigger).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn trigger(&self, name: &str) -> Result<Option<ScheduleRecord>, Error> {
+        self.inspector().trigger(name)
+    }
+
+    /// Triggers, oldest first.
+    ///
+    /// # Errors
+    /// When the database is in trouble.
+    pub fn triggers(
+        &self,
+        enabled_only: bool,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<ScheduleRecord>, Error> {
+        self.inspector()
+            .schedules(ScheduleKind::Trigger, enabled_only, limit, offset)
+    }
+
+    /// See [`Inspector::set_trigger_enabled`](super::Inspector::set_trigger_enabled).
+    ///
+    /// # Errors
+    /// As there, and `RunnerClosed`.
+    pub fn set_trigger_enabled(&self, name: &str, enabled: bool) -> Result<ScheduleRecord, Error> {
+        self.reschedule(|| self.inspector().set_trigger_enabled(name, enabled))
+    }
+
+    /// Makes a change that the coordinator hears of at once.
+    fn reschedule<T>(&self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.check_open()?;
+        let changed = change()?;
+        self.report(Message::Rescheduled);
+        Ok(changed)
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            Err(closed())
+        } else {
+            Ok(())
+        }
+    }
+}
