@@ -435,6 +435,77 @@ def test_a_tree_names_every_task_once():
     assert len(draw(chain, links, is_unicode=False).splitlines()) == 2000
 
 
+@pytest.fixture
+def schedule(shell):
+    """A schedule of `etl`, which is never due while a test runs."""
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        shell.run("run", "pipeline:etl")
+        return runner.register_cron_workflow("etl", "30 2 1 1 *", "Europe/Berlin")
+
+
+def test_schedules_are_listed_and_shown(shell, schedule):
+    head, row = shell.run("schedules", "list")[0].splitlines()
+    assert head.split() == ["ID", "WORKFLOW", "EXPRESSION", "TIMEZONE", "STATE", "NEXT", "LAST"]
+    assert row.startswith(f"{schedule}  etl")
+    (listed,) = shell.json("schedules", "list")
+    assert listed["id"] == schedule
+    assert listed["cron_expression"] == "30 2 1 1 *"
+    shown = shell.json("schedules", "show", schedule)
+    assert shown == {**listed, "history": []}
+    lines = shell.run("schedules", "show", schedule)[0].splitlines()
+    assert "timezone  Europe/Berlin" in lines
+
+
+def test_a_schedule_is_previewed_and_so_is_an_expression(shell, bare, schedule):
+    of_schedule = shell.json("schedules", "preview", schedule, "-n", "2")
+    assert [time[4:] for time in of_schedule] == ["-01-01T02:30:00+01:00"] * 2
+    same = bare.json("schedules", "preview", "30 2 1 1 *", "--timezone", "Europe/Berlin", "-n", "2")
+    assert same == of_schedule
+    assert bare.run("schedules", "preview", "@hourly", "-n", "1")[0].endswith(":00:00+00:00\n")
+    _, errors = bare.run("schedules", "preview", "61 * * * *", status=1)
+    assert "61" in errors
+    bare.run("schedules", "preview", schedule, "--timezone", "UTC", status=2)
+
+
+def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
+    assert shell.run("schedules", "disable", schedule)[0] == f"{schedule}  disabled\n"
+    assert shell.json("schedules", "list", "--enabled") == []
+    told = shell.run("explain", schedule)[0]
+    assert told.startswith(f"Schedule {schedule} is disabled: it starts no execution of workflow")
+    execution = shell.json("schedules", "run-now", schedule)["execution_id"]
+    assert shell.json("show", execution)["status"] == "Pending"
+    off = f"Schedule {schedule}, which started it, is disabled: it starts no more executions."
+    assert off in shell.json("explain", execution)["reasons"]
+    assert shell.json("schedules", "enable", schedule)["enabled"]
+    assert "starts workflow 'etl' at its next time" in shell.run("explain", schedule)[0]
+    assert shell.json("explain", schedule)["schedule_id"] == schedule
+
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        assert runner.get_execution(execution).workflow_name == "etl"
+    worker = shell.start("worker", "pipeline.py")
+    assert shell.json("watch", execution)["status"] == "Completed"
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+    context = shell.json("show", execution)["final_context"]
+    assert context["schedule_id"] == schedule
+    assert context["total"] == 6
+
+    (run,) = shell.json("schedules", "show", schedule)["history"]
+    assert (run["outcome"], run["workflow_execution_id"]) == ("fired", execution)
+    assert execution in shell.run("schedules", "show", schedule)[0]
+    assert shell.run("schedules", "delete", schedule)[0] == f"{schedule}  deleted\n"
+    assert shell.json("schedules", "list") == []
+    assert "was deleted at" in shell.run("explain", schedule)[0]
+
+
+@pytest.mark.parametrize("command", ["show", "preview", "enable", "disable", "run-now", "delete"])
+def test_an_unknown_schedule_is_named(shell, command):
+    shell.run("db", "migrate")
+    unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
+    _, errors = shell.run("schedules", command, unknown, status=1)
+    assert f"there is no schedule {unknown}" in errors
+
+
 def test_tenants(shell):
     url = shell.environment["CLOACA_DATABASE_URL"]
     if url.startswith("sqlite"):

@@ -219,6 +219,32 @@ def test_a_live_runner_of_another_process_then_its_death(script, database):
     assert "the next runner that is started takes the task back" in dead
 
 
+def test_a_schedule_that_is_disabled(runner):
+    with cloaca.WorkflowBuilder("etl"):
+        cloaca.task(id="a")(lambda context: None)
+    id = runner.register_cron_workflow("etl", "0 0 1 1 *")
+    (next_time,) = runner.explain(id)
+    assert re.match(rf"Schedule {id} starts workflow 'etl' at its next time: \d{{4}}-01-01", next_time)
+    runner.set_cron_schedule_enabled(id, False)
+    disabled = (
+        f"Schedule {id} is disabled: it starts no execution of workflow 'etl' until it is enabled."
+    )
+    assert runner.explain(id) == [disabled]
+    execution = runner.run_cron_schedule_now(id)
+    off = f"Schedule {id}, which started it, is disabled: it starts no more executions."
+    assert runner.explain(execution)[-1] == off
+    runner.delete_cron_schedule(id)
+    assert runner.explain(id)[0].startswith(f"Schedule {id} was deleted at ")
+    assert runner.explain(execution)[-1] == off.replace("is disabled", "was deleted")
+
+
+def test_a_schedule_of_a_workflow_that_nobody_has_stored(runner):
+    id = runner.register_cron_workflow("elsewhere", "0 0 1 1 *")
+    unknown, next_time = runner.explain(id)
+    assert "workflow 'elsewhere', of which no program has stored a definition" in unknown
+    assert "at its next time" in next_time
+
+
 def test_an_unknown_id(runner):
     with pytest.raises(cloaca.WorkflowNotFoundError, match="there is no execution"):
         runner.explain("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")

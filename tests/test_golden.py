@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,16 @@ def test_d1_delays_are_the_policy_s():
         policy = policy_of(vector["policy"])
         delay = policy.calculate_delay(vector["attempt"])
         assert delay == pytest.approx(vector["delay_us"] / 1_000_000), vector
+
+
+@pytest.mark.parametrize(
+    "vector", vectors("ticks.json"), ids=lambda vector: f"{vector['expression']} {vector['timezone']}"
+)
+def test_f_ticks_fall_on_the_same_instants(vector):
+    after = datetime.fromisoformat(vector["after"])
+    expression, zone = vector["expression"], vector["timezone"]
+    times = cloaca.cron_preview(expression, zone, len(vector["times"]), after)
+    assert [time.isoformat() for time in times] == vector["times"]
 
 
 def test_a4_versions_never_change():

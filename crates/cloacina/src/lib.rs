@@ -18,6 +18,9 @@
 //! - [`task`](macro@task) and [`workflow!`] define; their options and rules are there.
 //! - [`DefaultRunner`] runs; [`WorkflowHandle`] follows and controls one execution; [`WorkflowResult`] tells how it went.
 //! - [`Context`] is what tasks read and write; [`TaskError`] is how they fail, retry and snooze.
+//! - [`DefaultRunner::register_cron_workflow`] starts a workflow at the times of a cron expression; [`CronSchedule`] has
+//!   more options.
+//! - [`DefaultRunner::tenant`] serves many customers from one PostgreSQL database; [`DatabaseAdmin`] makes their schemas.
 //! - [`DefaultRunner::register_external`] runs a task of a workflow that another program defines, in Rust or in Python.
 //!
 //! # Features
@@ -51,11 +54,14 @@ pub use runner::{
     ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
     TaskResult, Workflow, WorkflowHandle, WorkflowResult,
 };
+pub use runner::{
+    CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview,
+};
 pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{
-    Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape, RunnerId,
-    TaskStatus, Timestamp,
+    Catchup, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape, Overlap,
+    RunnerId, ScheduleId, TaskStatus, TickOutcome, Timestamp,
 };
 
 #[cfg(feature = "macros")]

@@ -469,3 +469,78 @@ fn g1_a_trigger_needs_one_way_to_say_when() {
     });
     assert_eq!(at_times.unwrap().wake_at.map(seconds), Some(3600));
 }
+
+mod explained {
+    use super::*;
+    use cloacina::engine::{ScheduleReason, ScheduleSurroundings, explain_schedule};
+    use cloacina::types::{Presence, RunnerId};
+
+    fn runner(lease_until: Timestamp) -> Presence {
+        Presence {
+            id: RunnerId::from_bytes([1; 16]),
+            host: "here".to_owned(),
+            pid: 1,
+            started_at: NOON,
+            heartbeat_at: NOON,
+            lease_until,
+            vanished: false,
+        }
+    }
+
+    fn sentences(record: &ScheduleRecord, is_workflow_known: bool, alive: bool) -> Vec<String> {
+        let lease_until = NOON + if alive { HOUR } else { -HOUR };
+        let surroundings = ScheduleSurroundings {
+            is_workflow_known,
+            runners: &[runner(lease_until)],
+            now: NOON,
+        };
+        let reasons: Vec<ScheduleReason> = explain_schedule(record, &surroundings);
+        reasons.iter().map(|reason| reason.sentence(NOON)).collect()
+    }
+
+    #[test]
+    fn each_reason_that_keeps_a_schedule_from_firing_is_told() {
+        let record = every_ten(|_| ());
+        let told = sentences(&record, true, true);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("next time: 2025-06-15 12:00:10 UTC (in 10 s)"), "{told:?}");
+
+        let told = sentences(&record, false, false);
+        assert!(told[0].contains("no program has stored a definition"), "{told:?}");
+        assert_eq!(told[1], "There is no live runner to fire it.");
+
+        let off = switched(&record, false, NOON).unwrap();
+        let told = sentences(&off, true, true);
+        assert!(told[0].contains("is disabled"), "{told:?}");
+
+        let gone = deleted(&record, NOON);
+        let told = sentences(&gone, true, true);
+        assert!(told[0].contains("was deleted at 2025-06-15 12:00:00 UTC"), "{told:?}");
+    }
+
+    #[test]
+    fn a_queue_and_an_end_are_told() {
+        let mut record = every_ten(|new| new.overlap = Overlap::Queue);
+        let open = ExecutionId::from_bytes([9; 16]);
+        record.state.open.push(open);
+        record.state.queued.extend([NOON, NOON + SECOND]);
+        let told = sentences(&record, true, true);
+        assert_eq!(told[0], format!("2 ticks wait for the end of execution {open}, by its overlap rule."));
+
+        let mut over = every_ten(|new| new.end_at = Some(NOON + SECOND));
+        over.next_due = None;
+        let told = sentences(&over, true, true);
+        assert!(told[0].contains("has no tick any more: it ended at"), "{told:?}");
+    }
+
+    #[test]
+    fn what_a_trigger_s_function_raised_is_told() {
+        let mut record = every_ten(|_| ());
+        record.kind = cloacina::types::ScheduleKind::Trigger;
+        record.identity = "new_file".to_owned();
+        record.state.last_error = Some("OSError: gone".to_owned());
+        let told = sentences(&record, true, true);
+        assert_eq!(told[0], "Its function raised at the last poll: OSError: gone.");
+        assert!(told[1].starts_with("Trigger 'new_file' starts workflow 'etl'"), "{told:?}");
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use cloacina::engine::cron::Cron;
 use cloacina::engine::{RuleInput, evaluate, retry_delay};
 use cloacina::types::{
     Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, Json, RetryPolicy,
@@ -181,6 +182,32 @@ fn d1_delays_are_the_policy_s() {
             delay_us,
             "{policy:?} {attempt}"
         );
+    }
+}
+
+#[test]
+fn f_ticks_fall_on_the_same_instants() {
+    #[derive(Deserialize)]
+    struct Vector {
+        expression: String,
+        timezone: String,
+        after: chrono::DateTime<chrono::Utc>,
+        times: Vec<chrono::DateTime<chrono::FixedOffset>>,
+    }
+    for vector in read::<Vec<Vector>>("ticks.json") {
+        let cron = Cron::parse(&vector.expression, &vector.timezone).unwrap();
+        let after = Timestamp(vector.after.timestamp_micros());
+        let times = cron.preview(after, vector.times.len());
+        let told: Vec<(i64, i32)> = times
+            .iter()
+            .map(|time| (time.at.0, time.offset_seconds))
+            .collect();
+        let golden: Vec<(i64, i32)> = vector
+            .times
+            .iter()
+            .map(|time| (time.timestamp_micros(), time.offset().local_minus_utc()))
+            .collect();
+        assert_eq!(told, golden, "{} {}", vector.expression, vector.timezone);
     }
 }
 

@@ -153,6 +153,8 @@ settings! {
     heartbeat_interval: Duration,
     /// How long a claim lives without a heartbeat (default 15 s). Since 0.1.
     lease_ttl: Duration,
+    /// A task that has run for so long is named in the log, once (default: twice the lease). Since 0.1.
+    stall_threshold: Option<Duration>,
     /// How often one task may be taken back from a dead runner before it fails (default 3). Since 0.1.
     max_rescues: u32,
     /// Bytes that one task may write to the context (default 16 MiB). Since 0.1.

@@ -114,8 +114,12 @@ impl DefaultRunner {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         let open = move || EngineHandle::open_in_schema(&url, schema.as_deref(), options);
+        Self::around(blocking(open).await??).await
+    }
+
+    async fn around(engine: EngineHandle) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
-            engine: Arc::new(blocking(open).await??),
+            engine: Arc::new(engine),
             caught_up: tokio::sync::Mutex::new(0),
         });
         DEFINITIONS.add_runner(Arc::downgrade(&shared));
@@ -123,6 +127,32 @@ impl DefaultRunner {
         // The runner must not start to work on what is waiting before it has its handlers.
         runner.shared.catch_up().await?;
         Ok(runner)
+    }
+
+    /// A runner for a tenant's schema of the same PostgreSQL database, which is created where it does not exist and the
+    /// role may.
+    ///
+    /// It has the settings of this runner and shares its workers and connections: `db_pool_size` is for all of them
+    /// together, and they take turns. Everything else is its own. It stops with this one at the latest.
+    ///
+    /// `database_url`: the tenant's own credentials, for the same database; those of this runner with `None`.
+    ///
+    /// # Errors
+    /// `Configuration` for a schema that cannot be one, another database, a runner that is a tenant's itself, or one on
+    /// SQLite, where a tenant is a file; otherwise as for [`new`](Self::new).
+    ///
+    /// Since 0.1.
+    #[cfg(feature = "postgres")]
+    pub async fn tenant(
+        &self,
+        schema: impl Into<String>,
+        database_url: Option<String>,
+    ) -> Result<Self, Error> {
+        let schema = schema.into();
+        let tenant = self
+            .read(move |engine| engine.open_tenant(&schema, database_url.as_deref(), || None))
+            .await?;
+        Self::around(tenant).await
     }
 
     /// Runs a workflow and waits for its end.
@@ -227,6 +257,21 @@ impl DefaultRunner {
     pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
         let found = self.read(move |engine| engine.execution(execution)).await?;
         Ok(WorkflowResult::new(found))
+    }
+
+    /// Why an execution is where it is: plain sentences, one for each reason.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` when the database does not answer.
+    ///
+    /// Since 0.1.
+    pub async fn explain(&self, execution: ExecutionId) -> Result<Vec<String>, Error> {
+        self.read(move |engine| {
+            let reasons = engine.explain(execution)?;
+            let now = engine.now();
+            Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
+        })
+        .await
     }
 
     /// Executions, newest first, page by page.
@@ -376,7 +421,7 @@ impl DefaultRunner {
         self.shared.ask(message).await
     }
 
-    fn give_up(&self) -> Timestamp {
+    pub(super) fn give_up(&self) -> Timestamp {
         let patience = self.engine().config().db_timeout.as_micros();
         self.engine().now() + Micros::try_from(patience).unwrap_or(Micros::MAX / 2)
     }

@@ -2,6 +2,8 @@
 
 mod builder;
 mod context;
+mod cron_methods;
+mod cron_schedule;
 mod database_admin;
 mod default_runner;
 mod definition;
@@ -24,6 +26,9 @@ mod workflow_result;
 
 pub use builder::{ConfigBuilder, DefaultRunnerBuilder};
 pub use context::Context;
+pub use cron_schedule::{
+    CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview,
+};
 pub use database_admin::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use default_runner::DefaultRunner;
 pub use definition::{Workflow, define};

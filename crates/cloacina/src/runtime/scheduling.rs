@@ -331,8 +331,10 @@ impl Coordinator {
         draft: &mut Draft,
         now: Timestamp,
     ) -> Option<ExecutionId> {
+        let mut bits = [0; 10];
+        self.random.fill(&mut bits);
         let request = SubmitRequest {
-            id: ExecutionId::generate(),
+            id: ExecutionId::from_parts(now, bits),
             workflow: record.workflow.clone(),
             input: Arc::new(input),
             key: None,

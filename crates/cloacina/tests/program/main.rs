@@ -4,4 +4,6 @@
 mod definition;
 mod external;
 mod running;
+mod schedules;
+mod stall;
 mod support;

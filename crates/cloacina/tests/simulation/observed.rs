@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use cloacina::store::memory::MemoryStore;
 use cloacina::store::{
     Advance, Batch, Committed, Due, DueQuery, DueSchedules, Health, Insight, ListQuery, Put,
-    RunnerRow, ScheduleQuery, Store, StoreError, StoredDefinition, Submit, SubmitVerdict,
+    RunnerRow, ScheduleQuery, ScheduleWrite, Store, StoreError, StoredDefinition, Submit, SubmitVerdict,
     TaskWrite,
 };
 use cloacina::types::sync::Mutex;
@@ -47,10 +47,14 @@ pub enum Mutant {
     TakeTooMuch,
     /// `max_rescues` does not hold.
     RescueForever,
+    /// A schedule fires whatever another runner has made of its tick.
+    FireTwice,
+    /// A tick starts its execution and is not recorded.
+    ForgetTicks,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DropFence,
         Self::StartBeforeCommit,
         Self::AcknowledgeEarly,
@@ -63,6 +67,8 @@ impl Mutant {
         Self::NeverGiveUp,
         Self::TakeTooMuch,
         Self::RescueForever,
+        Self::FireTwice,
+        Self::ForgetTicks,
     ];
 }
 
@@ -127,8 +133,15 @@ impl ObservedStore {
         for _ in committed.advances.iter().filter(|applied| !**applied) {
             oracle.saw(Sight::Conflict);
         }
+        let mut has_ticked = false;
+        for (write, applied) in batch.schedules.iter().zip(&committed.schedules) {
+            if *applied {
+                has_ticked = true;
+                oracle.ticked(write.record.id, write.ticks);
+            }
+        }
         drop(oracle);
-        if !touched.is_empty() {
+        if !touched.is_empty() || has_ticked {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -191,18 +204,53 @@ impl ObservedStore {
                     history: advance.history,
                 }
             });
-        let submits = batch.submits.iter().map(|submit| Submit {
-            record: submit.record,
-            workflow: submit.workflow,
-            tasks: submit.tasks.clone(),
-            history: submit.history,
+        let changed = Batch {
+            runner: batch.runner,
+            now: batch.now,
+            submits: batch.submits.iter().map(copy_submit).collect(),
+            advances: advances.collect(),
+            schedules: batch.schedules.iter().map(copy_schedule).collect(),
+            claim: batch.claim.clone(),
+        };
+        let committed = self.inner.commit(&changed)?;
+        self.observe(&changed, &committed)?;
+        Ok(committed)
+    }
+
+    /// The same batch with schedules as a mutant would write them.
+    fn commit_with_ticks(
+        &self,
+        batch: &Batch,
+        mutant: Mutant,
+    ) -> Result<Committed, StoreError> {
+        let mut records = Vec::new();
+        for write in &batch.schedules {
+            let stored = self.inner.schedule(write.record.id)?;
+            let revision = stored.map_or(write.expected, |stored| stored.revision);
+            let moved = revision != write.expected;
+            let mut record = write.record.clone();
+            record.revision = revision + 1;
+            let mut ticks = write.ticks.to_vec();
+            if mutant == Mutant::ForgetTicks {
+                ticks.clear();
+            }
+            for tick in ticks.iter_mut().filter(|_| moved) {
+                // Else the row of the first one would stand in its way.
+                tick.due_at = tick.due_at + 1;
+            }
+            records.push((record, ticks));
+        }
+        let schedules = records.iter().map(|(record, ticks)| ScheduleWrite {
+            record,
+            expected: record.revision - 1,
+            ticks,
         });
         let changed = Batch {
             runner: batch.runner,
             now: batch.now,
-            submits: submits.collect(),
-            advances: advances.collect(),
-            schedules: Vec::new(),
+            submits: batch.submits.iter().map(copy_submit).collect(),
+            advances: batch.advances.iter().map(copy_advance).collect(),
+            schedules: schedules.collect(),
             claim: batch.claim.clone(),
         };
         let committed = self.inner.commit(&changed)?;
@@ -227,6 +275,32 @@ impl ObservedStore {
                 }
             }
         }
+    }
+}
+
+fn copy_submit<'a>(submit: &Submit<'a>) -> Submit<'a> {
+    Submit {
+        record: submit.record,
+        workflow: submit.workflow,
+        tasks: submit.tasks.clone(),
+        history: submit.history,
+    }
+}
+
+fn copy_advance<'a>(advance: &Advance<'a>) -> Advance<'a> {
+    Advance {
+        record: advance.record,
+        expected: advance.expected,
+        tasks: advance.tasks.clone(),
+        history: advance.history,
+    }
+}
+
+const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrite<'a> {
+    ScheduleWrite {
+        record: write.record,
+        expected: write.expected,
+        ticks: write.ticks,
     }
 }
 
@@ -265,6 +339,9 @@ impl Store for ObservedStore {
             Some(Mutant::RecordTwice) => {
                 self.remember(batch);
                 return self.commit_without_fence(batch);
+            }
+            Some(mutant @ (Mutant::FireTwice | Mutant::ForgetTicks)) => {
+                return self.commit_with_ticks(batch, mutant);
             }
             Some(Mutant::StartBeforeCommit) => self.start_early(batch),
             Some(Mutant::AcknowledgeEarly) if !batch.submits.is_empty() && batch.now.0 % 5 == 0 => {

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use cloacina::engine::schedule::cron_of;
 use cloacina::runtime::RunnerConfig;
+use cloacina::store::TickWrite;
 use cloacina::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Micros,
-    Ordinal, RunnerId, SkipCause, TaskRecord, TaskStatus, Timestamp,
+    Ordinal, RunnerId, ScheduleId, ScheduleRecord, SkipCause, TaskRecord, TaskStatus, TickOutcome,
+    TickRecord, Timestamp,
 };
 use cloacina::workflow::{TriggerRule, Workflow};
 
@@ -40,10 +43,14 @@ pub enum Sight {
     Interleaved,
     StoppedInTheMiddle,
     LateResult,
+    TickFired,
+    TickMissed,
+    TickOverlapped,
+    TickQueued,
 }
 
 impl Sight {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::Claimed,
         Self::Completed,
         Self::RetriedTask,
@@ -69,6 +76,10 @@ impl Sight {
         Self::Interleaved,
         Self::StoppedInTheMiddle,
         Self::LateResult,
+        Self::TickFired,
+        Self::TickMissed,
+        Self::TickOverlapped,
+        Self::TickQueued,
     ];
 }
 
@@ -96,6 +107,8 @@ pub struct Oracle {
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     books: HashMap<Place, Book>,
     held: HashMap<RunnerId, usize>,
+    /// Ticks that started an execution.
+    fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
     max_rescues: u32,
     /// Most claims of one runner, and the longest wait of a due task; where troubles do not blur them.
     pub claim_limit: Option<usize>,
@@ -120,6 +133,7 @@ impl Oracle {
             returned: HashMap::new(),
             books: HashMap::new(),
             held: HashMap::new(),
+            fired: BTreeMap::new(),
             max_rescues: RunnerConfig::default().max_rescues,
             claim_limit: None,
             patience: None,
@@ -486,6 +500,67 @@ impl Oracle {
     }
 
     /// All that must be true once everything has come to rest.
+    /// A schedule's row was changed by a transaction that recorded these ticks.
+    pub fn ticked(&mut self, schedule: ScheduleId, ticks: &[TickWrite]) {
+        for tick in ticks {
+            self.saw(match tick.outcome {
+                TickOutcome::Fired => Sight::TickFired,
+                TickOutcome::Missed => Sight::TickMissed,
+                TickOutcome::Overlapped => Sight::TickOverlapped,
+                TickOutcome::Queued => Sight::TickQueued,
+                TickOutcome::Skipped | TickOutcome::Failed => continue,
+            });
+            let Some(execution) = tick.execution else {
+                continue;
+            };
+            let due = tick.due_at;
+            let stored = self.mirror.contains_key(&execution);
+            self.check(stored, || {
+                format!("the tick {due} of {schedule} fired {execution}, which is not stored")
+            });
+            let first = self.fired.insert((schedule, due), execution).is_none();
+            self.check(first, || format!("the tick {due} of {schedule} fired twice"));
+        }
+    }
+
+    /// At rest: what a schedule's history must hold, by its expression.
+    pub fn judge_ticks(&mut self, schedule: &ScheduleRecord, ticks: &[TickRecord]) {
+        let id = schedule.id;
+        let cron = cron_of(schedule).expect("it was read before");
+        let end = schedule.spec.end_at.expect("every schedule ends");
+        let due: Vec<Timestamp> = cron
+            .preview(schedule.created_at, 100)
+            .into_iter()
+            .map(|time| time.at)
+            .take_while(|at| *at <= end)
+            .collect();
+        let mut recorded: Vec<Timestamp> = ticks.iter().map(|tick| tick.due_at).collect();
+        recorded.sort_unstable();
+        self.check(due == recorded, || {
+            format!("{id} has the ticks {recorded:?}, due were {due:?}")
+        });
+        for tick in ticks {
+            let fired = self.fired.get(&(id, tick.due_at)).copied();
+            self.check(fired == tick.execution, || {
+                format!("{tick:?} started {fired:?}")
+            });
+            self.check(tick.outcome != TickOutcome::Queued, || {
+                format!("{tick:?} waits for ever")
+            });
+        }
+        let name = format!("\"{id}\"");
+        let of_schedule = self.mirror.values().filter(|record| {
+            let from = record.input.get("schedule_id");
+            from.is_some_and(|from| from.as_str() == name)
+        });
+        let executions: BTreeSet<ExecutionId> = of_schedule.map(|record| record.id).collect();
+        let fired = self.fired.iter().filter(|((of, _), _)| *of == id);
+        let fired: BTreeSet<ExecutionId> = fired.map(|(_, execution)| *execution).collect();
+        self.check(executions == fired, || {
+            format!("{id} has the executions {executions:?}, its ticks started {fired:?}")
+        });
+    }
+
     pub fn judge_rest(&mut self) {
         let acknowledged: Vec<ExecutionId> = self.acknowledged.iter().copied().collect();
         for id in acknowledged {

@@ -205,12 +205,14 @@ impl World {
                 .iter()
                 .map(|plan| plan.config.poll_interval);
             let poll = polls.max().unwrap_or_default();
-            let most = 8 * self
+            let submitted: usize = self
                 .scenario
                 .submissions
                 .iter()
                 .map(|plan| plan.count)
-                .sum::<usize>();
+                .sum();
+            // Every three seconds, for a minute and a little.
+            let most = 8 * (submitted + 30 * self.scenario.schedules.len());
             let roomy = self.scenario.runners.iter().all(|plan| {
                 let config = &plan.config;
                 config

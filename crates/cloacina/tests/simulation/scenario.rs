@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloacina::engine::schedule::NewSchedule;
 use cloacina::runtime::RunnerConfig;
-use cloacina::types::{Backoff, Json, Micros, RetryCondition, RetryPolicy};
+use cloacina::types::{
+    Backoff, Catchup, Json, Micros, Overlap, RetryCondition, RetryPolicy, ScheduleId,
+    ScheduleRecord, Timestamp,
+};
 use cloacina::workflow::{
     Operator, TaskDefinition, TaskKind, TriggerRule, Workflow, WorkflowDefinition,
 };
 use fastrand::Rng;
+
+use super::world::EPOCH;
 
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
@@ -21,6 +27,8 @@ pub struct Scenario {
     pub submissions: Vec<SubmissionPlan>,
     pub controls: Vec<ControlPlan>,
     pub troubles: Troubles,
+    /// Schedules that are there from the start and end a little after the troubles.
+    pub schedules: Vec<ScheduleRecord>,
     /// A task that ends every process that runs it, by its workflow and number.
     pub poison: Option<(usize, usize)>,
     /// When the troubles end: from then on everything must come to its end.
@@ -154,6 +162,10 @@ impl Scenario {
             let workflow = rng.usize(0..workflows.len());
             (workflow, rng.usize(0..workflows[workflow].len()))
         });
+        // Drawn last: what a seed meant before there were schedules it still means.
+        let schedules = (0..rng.usize(0..5).saturating_sub(2))
+            .map(|number| schedule(&mut rng, number, workflows.len(), heals_at))
+            .collect();
         Self {
             seed,
             workflows,
@@ -161,6 +173,7 @@ impl Scenario {
             submissions,
             controls,
             troubles,
+            schedules,
             poison,
             heals_at,
         }
@@ -285,6 +298,27 @@ fn submission(rng: &mut Rng, workflows: usize, runners: usize, heals_at: Micros)
             1
         },
     }
+}
+
+fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> ScheduleRecord {
+    let expressions = ["*/3 * * * * *", "*/7 * * * * *", "*/20 * * * * *", "* * * * *"];
+    let workflow = format!("w{}", rng.usize(0..workflows));
+    let new = NewSchedule {
+        instance: Some(format!("s{number}")),
+        catchup: [Catchup::Skip, Catchup::Latest, Catchup::All][rng.usize(0..3)],
+        max_catchup: rng.bool().then(|| rng.u32(1..6)),
+        overlap: [Overlap::Allow, Overlap::Skip, Overlap::Queue][rng.usize(0..3)],
+        end_at: Some(Timestamp(EPOCH + heals_at + rng.i64(0..10) * SECOND)),
+        jitter: if rng.bool() {
+            0
+        } else {
+            rng.i64(0..2_000) * MILLISECOND
+        },
+        ..NewSchedule::new(workflow, expressions[rng.usize(0..4)], "UTC")
+    };
+    let id = ScheduleId::from_bytes([number + 1; 16]);
+    new.record(id, Timestamp(EPOCH))
+        .expect("generated schedules are valid")
 }
 
 fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {

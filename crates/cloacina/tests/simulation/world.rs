@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use cloacina::runtime::{Coordinator, Message};
+use cloacina::store::{Put, Store};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Clock, ExecutionId, Micros, Timestamp};
 use fastrand::Rng;
@@ -114,6 +115,7 @@ impl World {
             .lock()
             .check(!tired, || format!("{MOST_EVENTS} events and no rest"));
         self.oracle.lock().judge_rest();
+        self.judge_ticks();
         self.judge_waits();
     }
 
@@ -146,6 +148,25 @@ impl World {
                 .values()
                 .all(|record| record.status.is_terminal())
             && self.missing_waits().is_empty()
+            && self.schedules_are_over()
+    }
+
+    /// No schedule has a tick left, neither to come nor waiting for an execution's end.
+    fn schedules_are_over(&self) -> bool {
+        self.scenario.schedules.iter().all(|plan| {
+            let found = self.store.schedule(plan.id).ok().flatten();
+            found.is_some_and(|record| record.wake_at.is_none())
+        })
+    }
+
+    /// Every tick of every schedule is in its history, once, and those that fired have the executions that there are.
+    fn judge_ticks(&self) {
+        let mut oracle = self.oracle.lock();
+        for plan in &self.scenario.schedules {
+            let ticks = self.store.ticks(plan.id, usize::MAX, 0);
+            let ticks = ticks.expect("the store is calm");
+            oracle.judge_ticks(plan, &ticks);
+        }
     }
 
     fn missing_waits(&self) -> Vec<(usize, ExecutionId)> {
@@ -166,6 +187,10 @@ impl World {
 
     fn plan(&self) {
         let plan = &self.scenario;
+        for record in &plan.schedules {
+            let put = self.store.put_schedule(record, None);
+            assert_eq!(put, Ok(Put::Written), "the store is empty and calm");
+        }
         let mut inner = self.inner.lock();
         let mut at = |time: Micros, event: Event| inner.schedule(EPOCH + time, None, event);
         for runner in 0..plan.runners.len() {

@@ -1,0 +1,149 @@
+"""Nothing is bought with durability: a process is killed right after a call returned, and what the call said is there."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+import cloaca
+
+# Does one thing, tells what the call returned by a single write, and dies in the next instant.
+SCRIPT = """
+    import json, os, signal, sys
+    import cloaca
+
+    with cloaca.WorkflowBuilder("quick"):
+        @cloaca.task()
+        def work(context):
+            context["answer"] = 42
+
+    with cloaca.WorkflowBuilder("bad"):
+        @cloaca.task(retry_attempts=1)
+        def fails(context):
+            raise ValueError("no")
+
+    runner = cloaca.DefaultRunner(sys.argv[1])
+
+    def later():
+        return runner.submit("quick", delay=3600)
+
+    def acknowledge(call):
+        os.write(1, json.dumps(call()).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    CALL
+    acknowledge(call)
+"""
+
+
+def killed(script, database: str, call: str):
+    """What the call of a process said before it was killed."""
+    lines = [line.strip() for line in call.strip().splitlines()]
+    code = SCRIPT.replace("CALL", "\n    ".join(lines))
+    process = script(code, database)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+    return json.loads(output)
+
+
+@pytest.fixture
+def after(database):
+    """Another runner on the database, once the first one is dead; it runs nothing."""
+    running = []
+
+    def start():
+        config = cloaca.DefaultRunnerConfig(enable_cron_scheduling=False)
+        running.append(cloaca.DefaultRunner(database, config))
+        return running[-1]
+
+    yield start
+    for runner in running:
+        runner.shutdown()
+
+
+def test_a_submission(script, database, after):
+    id = killed(script, database, "call = lambda: later().id")
+    assert after().get_execution_status(id) == "Pending"
+
+
+def test_many_submissions(script, database, after):
+    call = "call = lambda: [h.id for h in runner.submit_many([('quick', None)] * 100)]"
+    ids = killed(script, database, call)
+    runner = after()
+    assert [runner.get_execution(id).workflow_name for id in ids] == ["quick"] * 100
+
+
+def test_a_result(script, database, after):
+    call = "call = lambda: (lambda r: [r.execution_id, r.final_context['answer']])(runner.execute('quick'))"
+    id, answer = killed(script, database, call)
+    result = after().get_execution(id)
+    assert (result.status, result.final_context["answer"], answer) == ("Completed", 42, 42)
+
+
+def test_a_result_that_was_awaited(script, database, after):
+    call = """import asyncio
+    async def run(): return (await runner.execute_async("quick")).execution_id
+    call = lambda: asyncio.run(run())"""
+    assert after().get_execution_status(killed(script, database, call)) == "Completed"
+
+
+def test_a_failure(script, database, after):
+    id = killed(script, database, "call = lambda: runner.execute('bad').execution_id")
+    result = after().get_execution(id)
+    assert result.status == "Failed"
+    assert result.error_message == "task 'fails' failed: ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("verbs", "status"),
+    [
+        (["cancel"], "Cancelled"),
+        (["pause"], "Paused"),
+        (["pause", "resume"], "Pending"),
+        (["cancel", "retry"], "Running"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else None,
+)
+def test_control(script, database, after, verbs, status):
+    calls = ", ".join(f"handle.{verb}()" for verb in verbs)
+    call = f"handle = later()\n call = lambda: [handle.id, {calls}][0]"
+    id = killed(script, database, call)
+    runner = after()
+    told = [event.type for event in runner.events(id)]
+    assert [verb for verb in told if verb.startswith(tuple(verbs))], told
+    if "retry" not in verbs:
+        assert runner.get_execution_status(id) == status
+
+
+def test_a_schedule(script, database, after):
+    call = "call = lambda: runner.register_cron_workflow('quick', '0 0 1 1 *')"
+    id = killed(script, database, call)
+    assert after().get_cron_schedule(id)["workflow_name"] == "quick"
+
+
+def test_changes_of_a_schedule(script, database, after):
+    call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
+    runner.update_cron_schedule(id, '0 0 2 2 *')
+    call = lambda: [runner.set_cron_schedule_enabled(id, False), id][1]"""
+    schedule = after().get_cron_schedule(killed(script, database, call))
+    assert (schedule["enabled"], schedule["cron_expression"]) == (False, "0 0 2 2 *")
+
+
+def test_a_run_by_hand_of_a_schedule(script, database, after):
+    call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
+    call = lambda: [id, runner.run_cron_schedule_now(id)]"""
+    id, execution = killed(script, database, call)
+    runner = after()
+    (tick,) = runner.get_cron_execution_history(id)
+    assert (tick["workflow_execution_id"], tick["outcome"]) == (execution, "fired")
+    assert runner.get_execution(execution).workflow_name == "quick"
+
+
+def test_a_deleted_schedule(script, database, after):
+    call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
+    call = lambda: [runner.delete_cron_schedule(id), id][1]"""
+    id = killed(script, database, call)
+    with pytest.raises(ValueError, match="is deleted"):
+        after().get_cron_schedule(id)
