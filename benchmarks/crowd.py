@@ -170,8 +170,8 @@ def idle(url: str, *, quick: bool) -> Figures:
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
     if asks and not quick:
-        # What its sessions did before is in the server's books after a while.
-        time.sleep(5)
+        # What its sessions did before is in the server's books after ten seconds at the latest.
+        time.sleep(12)
     before = int(place.sql(server, count.format(database))) if asks else 0
     runner.tell()
     figures = runner.hear()

@@ -1,9 +1,10 @@
 //! The coordinator's inbox, and one-shot answers for blocking callers.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::types::sync::{Condvar, Mutex};
+use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
 use super::submitting::closed;
 use super::{Message, Reply};
@@ -27,6 +28,10 @@ pub struct Mailbox {
 )]
 struct Inner {
     messages: Vec<Message>,
+    /// How many of them are of callers that wait for an answer.
+    asking: usize,
+    /// How many callers the last steps answered: so many may be about to ask again.
+    answered: usize,
     /// Somebody makes a step.
     stepping: bool,
     /// When the next step is due at the latest.
@@ -44,6 +49,8 @@ impl Default for Inner {
     fn default() -> Self {
         Self {
             messages: Vec::new(),
+            asking: 0,
+            answered: 0,
             stepping: false,
             due: Timestamp(0),
             sleeps_until: None,
@@ -55,6 +62,29 @@ impl Default for Inner {
 }
 
 const FOR_EVER: Timestamp = Timestamp(Micros::MAX);
+
+/// Callers that were answered together ask again one after the other, while each waits for the interpreter. A step waits
+/// for them so long, less than the commit costs that they then share.
+const GATHER: Duration = Duration::from_micros(200);
+
+impl Inner {
+    fn push(&mut self, message: Message) {
+        self.asking += usize::from(message.is_of_caller());
+        self.messages.push(message);
+    }
+
+    /// All messages, for a step.
+    fn take(&mut self) -> Vec<Message> {
+        self.answered = self.asking.max(self.answered / 2);
+        self.asking = 0;
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Whether some of the callers that were answered together have asked again, and not all.
+    const fn is_gathering(&self) -> bool {
+        self.asking > 0 && self.asking < self.answered
+    }
+}
 
 impl Mailbox {
     /// Puts a message in, for the coordinator's thread.
@@ -70,7 +100,7 @@ impl Mailbox {
         if inner.closed {
             return Err(message);
         }
-        inner.messages.push(message);
+        inner.push(message);
         // Who makes a step now looks again at its end.
         if !inner.stepping && inner.sleeps_until.take().is_some() {
             drop(inner);
@@ -93,13 +123,13 @@ impl Mailbox {
         if inner.closed {
             return Err(message);
         }
-        inner.messages.push(message);
+        inner.push(message);
         if inner.stepping {
             return Ok(None);
         }
         if inner.calm {
             inner.stepping = true;
-            return Ok(Some(std::mem::take(&mut inner.messages)));
+            return Ok(Some(self.gather(inner).take()));
         }
         if inner.sleeps_until.take().is_some() {
             drop(inner);
@@ -123,12 +153,25 @@ impl Mailbox {
                 if !inner.messages.is_empty() || patience.is_zero() {
                     inner.sleeps_until = None;
                     inner.stepping = true;
-                    return Some(std::mem::take(&mut inner.messages));
+                    return Some(self.gather(inner).take());
                 }
                 inner.sleeps_until = Some(inner.due);
                 self.arrived.wait_for(&mut inner, patience);
             }
         }
+    }
+
+    /// Waits a moment for callers that are about to ask. The step is the caller's already.
+    fn gather<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        if inner.is_gathering() {
+            let start = Instant::now();
+            while inner.is_gathering() && start.elapsed() < GATHER {
+                drop(inner);
+                thread::yield_now();
+                inner = self.inner.lock();
+            }
+        }
+        inner
     }
 
     /// A step was made: the next one is due then, or there will be none.
@@ -160,7 +203,7 @@ impl Mailbox {
     pub(super) fn close(&self) -> Vec<Message> {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        std::mem::take(&mut inner.messages)
+        inner.take()
     }
 }
 

@@ -163,7 +163,7 @@ impl Scenario {
             (workflow, rng.usize(0..workflows[workflow].len()))
         });
         // Drawn last: what a seed meant before there were schedules it still means.
-        let schedules = (0..rng.usize(0..5).saturating_sub(2))
+        let schedules = (0..rng.u8(0..5).saturating_sub(2))
             .map(|number| schedule(&mut rng, number, workflows.len(), heals_at))
             .collect();
         Self {
