@@ -153,6 +153,27 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
     assert flood[0].id
 
 
+def test_h4_a_tenant_that_ends_in_the_middle_of_tasks_leaves_its_workers_to_others(url):
+    entered, gate = threading.Barrier(3), threading.Event()
+    with cloaca.WorkflowBuilder("held"):
+
+        @cloaca.task(retry_attempts=1)
+        def hold(context):
+            entered.wait(60)
+            gate.wait(60)
+
+    with cloaca.WorkflowBuilder("quick"):
+        cloaca.task(id="only")(lambda context: None)
+
+    with DefaultRunner(url, DefaultRunnerConfig(max_concurrent_tasks=2)) as runner:
+        ending, staying = runner.tenant("ending"), runner.tenant("staying")
+        ending.submit_many([("held", None)] * 2)
+        entered.wait(60)  # both workers are in a task
+        ending.shutdown(timeout=0)
+        assert staying.execute("quick").status == "Completed"
+        gate.set()
+
+
 def test_h4_tenants_with_their_own_credentials(url):
     define()
     admin = DatabaseAdmin(url)

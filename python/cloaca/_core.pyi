@@ -580,5 +580,9 @@ class BenchRunner:
     def work(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Running and waiting: of threads, of the event loop."""
 
+    @property
+    def in_flight(self) -> int:
+        """Claimed tasks whose end the coordinator has not heard of."""
+
     def hurry(self, grace_us: int) -> None:
         """Begin to stop, and let the time run away under this runner alone."""

@@ -267,6 +267,10 @@ class Pacer:
             return None
         if running > len(sleepers) or coroutines > len(timers) or unseen:
             return None
+        # A worker whose function has returned may still be on its way to report it.
+        on_the_way = self._runner.in_flight - (running + queued + coroutines + unseen)
+        if on_the_way > 0 and not self._runner.crashed:
+            return None
         if queued and running < self._limit:
             return None
         with self._changed:

@@ -209,6 +209,12 @@ impl BenchRunner {
         )
     }
 
+    /// Claimed tasks whose end the coordinator has not heard of: more than `work` tells while a worker reports one.
+    #[getter]
+    fn in_flight(&self) -> usize {
+        self.core.get().engine().in_flight()
+    }
+
     /// Begins to stop, and then lets the time run away under this runner alone, so that its end needs no real time.
     fn hurry(&self, py: Python<'_>, grace_us: u64) {
         let engine = self.core.get().engine();

@@ -32,6 +32,11 @@ impl EngineHandle {
             .collect()
     }
 
+    /// Claimed tasks whose end the coordinator has not heard of.
+    pub fn in_flight(&self) -> usize {
+        self.metrics.in_flight()
+    }
+
     /// The runner's counters in the text format of Prometheus.
     #[must_use]
     pub fn metrics_text(&self) -> String {

@@ -180,6 +180,7 @@ impl Coordinator {
             }
         }
         self.tell_work();
+        self.metrics.note_in_flight(self.in_flight.len());
         self.next_wake(now)
     }
 

@@ -3,7 +3,7 @@
 //! The coordinator counts as it decides, under a lock that nobody else holds for longer than a copy takes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Atomic};
 
 use rustc_hash::FxHashMap;
 
@@ -170,6 +170,7 @@ impl Counters {
 pub struct Metrics {
     counters: Mutex<Counters>,
     outage: AtomicBool,
+    in_flight: AtomicUsize,
 }
 
 impl Metrics {
@@ -181,6 +182,15 @@ impl Metrics {
     /// Whether the database takes writes, as far as known.
     pub fn is_database_up(&self) -> bool {
         !self.outage.load(Atomic::Relaxed)
+    }
+
+    /// Claimed tasks whose end the coordinator has not heard of.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Atomic::Acquire)
+    }
+
+    pub(super) fn note_in_flight(&self, count: usize) {
+        self.in_flight.store(count, Atomic::Release);
     }
 
     pub(super) fn note_outage(&self, outage: bool) {

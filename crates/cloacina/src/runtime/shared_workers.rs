@@ -279,7 +279,9 @@ impl SharedWorkers {
         let mut threads = self.threads.lock();
         for notice in &notices {
             match notice {
-                Notice::Overrun { .. } => threads.workers = threads.workers.saturating_sub(1),
+                Notice::Overrun { .. } | Notice::Cancelled { replaced: true, .. } => {
+                    threads.workers = threads.workers.saturating_sub(1);
+                }
                 // Asked for and counted before the queue was shared.
                 Notice::WorkerWanted => threads.wanted += 1,
                 // A function learns of it from its handle.

@@ -126,6 +126,8 @@ pub enum Notice {
         worker: WorkerId,
         /// What it runs.
         token: WorkToken,
+        /// Its slot went to another worker: it ends after this attempt.
+        replaced: bool,
     },
     /// Work waits, nobody is free, and the limit allows another worker: start one.
     WorkerWanted,
@@ -528,6 +530,7 @@ impl WorkQueue {
         inner.notices.push_back(Notice::Cancelled {
             worker: running.worker,
             token,
+            replaced: false,
         });
         self.noticed.notify_all();
         drop(inner);
@@ -554,6 +557,7 @@ impl WorkQueue {
             inner.notices.push_back(Notice::Cancelled {
                 worker: running.worker,
                 token: *token,
+                replaced: true,
             });
             // Nobody watches their deadlines any more: one that is stuck must not keep its slot.
             inner.replaced.insert(*token);
