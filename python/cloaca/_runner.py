@@ -330,6 +330,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         self._closing.ask()
         self._waiters.close()
         self._crew.join(_JOIN)
+        self._tracing.close()
 
     @property
     def config(self) -> DefaultRunnerConfig:

@@ -37,12 +37,16 @@ class Started:
     """The parts of a running runner."""
 
     def __init__(
-        self, core: _core.Runner, config: DefaultRunnerConfig, crew: Crew | GuestCrew
+        self,
+        core: _core.Runner,
+        config: DefaultRunnerConfig,
+        crew: Crew | GuestCrew,
+        tracing: Tracing,
     ) -> None:
         self.core = core
         self.schedules = _core.Schedules(core)
         self.config = config
-        self.tracing = Tracing(core)
+        self.tracing = tracing
         self.crew = crew
         self.waiters = Waiters(core)
         self.closing = Closing()
@@ -95,7 +99,7 @@ def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> S
     """A running engine with its Python threads."""
     tracing = Tracing(core)
     crew = Crew(core, log_level, tracing, capture_logs=config.capture_logs)
-    started = Started(core, config, crew)
+    started = Started(core, config, crew, tracing)
     crew.start()
     return started
 
@@ -114,7 +118,7 @@ def start_tenant(
             f"the database URL must be a string, not {type(database_url).__name__}"
         )
     core = _open_schema(schema, lambda: parent.tenant(schema, database_url))
-    return Started(core, config, GuestCrew())
+    return Started(core, config, GuestCrew(), Tracing(core))
 
 
 def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
