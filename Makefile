@@ -15,7 +15,8 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 # Under CI the lock file must be true; elsewhere cargo may bring it up to date.
 CARGO_FLAGS ?= $(if $(CI),--locked)
-PYTEST_FLAGS ?=
+# Two at a time, on machines with two processors or more.
+PYTEST_FLAGS ?= -n 2
 
 PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
 TYPED_SOURCES := python/cloaca $(wildcard tests/typing)

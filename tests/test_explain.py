@@ -224,7 +224,9 @@ def test_a_schedule_that_is_disabled(runner):
         cloaca.task(id="a")(lambda context: None)
     id = runner.register_cron_workflow("etl", "0 0 1 1 *")
     (next_time,) = runner.explain(id)
-    assert re.match(rf"Schedule {id} starts workflow 'etl' at its next time: \d{{4}}-01-01", next_time)
+    assert re.match(
+        rf"Schedule {id} starts workflow 'etl' at its next time: \d{{4}}-01-01", next_time
+    )
     runner.set_cron_schedule_enabled(id, False)
     disabled = (
         f"Schedule {id} is disabled: it starts no execution of workflow 'etl' until it is enabled."

@@ -150,7 +150,9 @@ def test_d1_delays_are_the_policy_s():
 
 
 @pytest.mark.parametrize(
-    "vector", vectors("ticks.json"), ids=lambda vector: f"{vector['expression']} {vector['timezone']}"
+    "vector",
+    vectors("ticks.json"),
+    ids=lambda vector: f"{vector['expression']} {vector['timezone']}",
 )
 def test_f_ticks_fall_on_the_same_instants(vector):
     after = datetime.fromisoformat(vector["after"])

@@ -54,9 +54,7 @@ pub use runner::{
     ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
     TaskResult, Workflow, WorkflowHandle, WorkflowResult,
 };
-pub use runner::{
-    CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview,
-};
+pub use runner::{CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview};
 pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{

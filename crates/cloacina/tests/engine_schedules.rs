@@ -503,10 +503,16 @@ mod explained {
         let record = every_ten(|_| ());
         let told = sentences(&record, true, true);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("next time: 2025-06-15 12:00:10 UTC (in 10 s)"), "{told:?}");
+        assert!(
+            told[0].contains("next time: 2025-06-15 12:00:10 UTC (in 10 s)"),
+            "{told:?}"
+        );
 
         let told = sentences(&record, false, false);
-        assert!(told[0].contains("no program has stored a definition"), "{told:?}");
+        assert!(
+            told[0].contains("no program has stored a definition"),
+            "{told:?}"
+        );
         assert_eq!(told[1], "There is no live runner to fire it.");
 
         let off = switched(&record, false, NOON).unwrap();
@@ -515,7 +521,10 @@ mod explained {
 
         let gone = deleted(&record, NOON);
         let told = sentences(&gone, true, true);
-        assert!(told[0].contains("was deleted at 2025-06-15 12:00:00 UTC"), "{told:?}");
+        assert!(
+            told[0].contains("was deleted at 2025-06-15 12:00:00 UTC"),
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -525,12 +534,18 @@ mod explained {
         record.state.open.push(open);
         record.state.queued.extend([NOON, NOON + SECOND]);
         let told = sentences(&record, true, true);
-        assert_eq!(told[0], format!("2 ticks wait for the end of execution {open}, by its overlap rule."));
+        assert_eq!(
+            told[0],
+            format!("2 ticks wait for the end of execution {open}, by its overlap rule.")
+        );
 
         let mut over = every_ten(|new| new.end_at = Some(NOON + SECOND));
         over.next_due = None;
         let told = sentences(&over, true, true);
-        assert!(told[0].contains("has no tick any more: it ended at"), "{told:?}");
+        assert!(
+            told[0].contains("has no tick any more: it ended at"),
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -540,7 +555,13 @@ mod explained {
         record.identity = "new_file".to_owned();
         record.state.last_error = Some("OSError: gone".to_owned());
         let told = sentences(&record, true, true);
-        assert_eq!(told[0], "Its function raised at the last poll: OSError: gone.");
-        assert!(told[1].starts_with("Trigger 'new_file' starts workflow 'etl'"), "{told:?}");
+        assert_eq!(
+            told[0],
+            "Its function raised at the last poll: OSError: gone."
+        );
+        assert!(
+            told[1].starts_with("Trigger 'new_file' starts workflow 'etl'"),
+            "{told:?}"
+        );
     }
 }

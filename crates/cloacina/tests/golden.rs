@@ -191,12 +191,13 @@ fn f_ticks_fall_on_the_same_instants() {
     struct Vector {
         expression: String,
         timezone: String,
-        after: chrono::DateTime<chrono::Utc>,
-        times: Vec<chrono::DateTime<chrono::FixedOffset>>,
+        after: String,
+        times: Vec<String>,
     }
+    let read_time = |text: &String| chrono::DateTime::parse_from_rfc3339(text).unwrap();
     for vector in read::<Vec<Vector>>("ticks.json") {
         let cron = Cron::parse(&vector.expression, &vector.timezone).unwrap();
-        let after = Timestamp(vector.after.timestamp_micros());
+        let after = Timestamp(read_time(&vector.after).timestamp_micros());
         let times = cron.preview(after, vector.times.len());
         let told: Vec<(i64, i32)> = times
             .iter()
@@ -205,6 +206,7 @@ fn f_ticks_fall_on_the_same_instants() {
         let golden: Vec<(i64, i32)> = vector
             .times
             .iter()
+            .map(read_time)
             .map(|time| (time.timestamp_micros(), time.offset().local_minus_utc()))
             .collect();
         assert_eq!(told, golden, "{} {}", vector.expression, vector.timezone);

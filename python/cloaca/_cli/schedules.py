@@ -111,9 +111,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     "-n", "--limit", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many."
 )
 @database_options
-def preview(
-    database: Database, as_json: bool, what: str, timezone: str | None, limit: int
-) -> None:
+def preview(database: Database, as_json: bool, what: str, timezone: str | None, limit: int) -> None:
     """Show the next times of a schedule, or of a cron expression, which needs no database."""
     from cloaca._schedule import cron_preview
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::Execution;
 use crate::types::{
-    ExecutionStatus, Micros, Offer, Ordinal, Presence, RunnerId, ScheduleId, TaskRecord, TaskStatus,
-    Timestamp,
+    ExecutionStatus, Micros, Offer, Ordinal, Presence, RunnerId, ScheduleId, TaskRecord,
+    TaskStatus, Timestamp,
 };
 
 /// So many waiting tasks are told of one by one, and so many dependencies of one task.
@@ -522,7 +522,9 @@ impl Reason {
                 } else {
                     "is disabled"
                 };
-                format!("Schedule {schedule}, which started it, {how}: it starts no more executions.")
+                format!(
+                    "Schedule {schedule}, which started it, {how}: it starts no more executions."
+                )
             }
         }
     }

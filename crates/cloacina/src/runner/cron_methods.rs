@@ -1,7 +1,7 @@
 //! What a [`DefaultRunner`] does with schedules.
 
-use super::cron_schedule::{CronSchedule, CronScheduleInfo, CronStats, CronTick};
 use super::DefaultRunner;
+use super::cron_schedule::{CronSchedule, CronScheduleInfo, CronStats, CronTick};
 use crate::runtime::Message;
 use crate::types::{Error, ExecutionId, ScheduleId, ScheduleKind, Timestamp};
 

@@ -343,18 +343,15 @@ impl DefaultRunner {
             .await
     }
 
-    /// Stops with another time for running tasks than the settings'.
+    /// Stops with another time for running tasks than the settings'. Runners of tenants that this one has made stop too.
     ///
     /// # Errors
     /// None at present.
     ///
     /// Since 0.1.
     pub async fn shutdown_within(&self, grace: Duration) -> Result<(), Error> {
-        let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
-        // A refusal means that the runner has ended already.
-        drop(self.ask(|reply| Message::Stop { grace, reply }).await);
         let engine = self.shared_engine();
-        blocking(move || engine.end_stop()).await
+        blocking(move || engine.stop(grace)).await
     }
 
     /// Whether the runner was shut down. Since 0.1.

@@ -209,8 +209,8 @@ impl Inspector {
         let workflows: Vec<String> = own.iter().map(|offer| offer.workflow.clone()).collect();
         let of_schedule = self.explain_schedule(ScheduleId::from(id.uuid()), &workflows)?;
         let now = self.now();
-        let sentences = of_schedule
-            .map(|reasons| reasons.iter().map(|reason| reason.sentence(now)).collect());
+        let sentences =
+            of_schedule.map(|reasons| reasons.iter().map(|reason| reason.sentence(now)).collect());
         sentences.ok_or(unknown)
     }
 
@@ -224,7 +224,10 @@ impl Inspector {
         else {
             return Ok(None);
         };
-        let schedule = self.store.schedule(id)?.filter(|schedule| !schedule.enabled);
+        let schedule = self
+            .store
+            .schedule(id)?
+            .filter(|schedule| !schedule.enabled);
         Ok(schedule.map(|schedule| Reason::ScheduleOff {
             schedule: id,
             deleted: schedule.deleted_at.is_some(),

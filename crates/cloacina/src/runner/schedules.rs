@@ -162,7 +162,9 @@ impl Inspector {
 
     fn latest(&self, workflow: &str) -> Result<Option<StoredDefinition>, Error> {
         let stored = self.store.definitions(DefinitionId(0))?;
-        let mut of_name = stored.into_iter().filter(|known| known.workflow == workflow);
+        let mut of_name = stored
+            .into_iter()
+            .filter(|known| known.workflow == workflow);
         Ok(of_name.next_back())
     }
 
@@ -216,8 +218,13 @@ impl Inspector {
         let Some(record) = self.store.schedule(id)? else {
             return Ok(None);
         };
-        let is_known = own.contains(&record.workflow) || self.is_workflow_stored(&record.workflow)?;
-        let runners: Vec<Presence> = self.runners()?.into_iter().map(|view| view.presence).collect();
+        let is_known =
+            own.contains(&record.workflow) || self.is_workflow_stored(&record.workflow)?;
+        let runners: Vec<Presence> = self
+            .runners()?
+            .into_iter()
+            .map(|view| view.presence)
+            .collect();
         let surroundings = ScheduleSurroundings {
             is_workflow_known: is_known,
             runners: &runners,

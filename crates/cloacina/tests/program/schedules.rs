@@ -61,7 +61,11 @@ async fn f_a_schedule_fires_is_switched_changed_and_deleted() {
             .unwrap();
         assert_eq!(yearly.cron_expression(), "0 0 1 1 *");
         let by_hand = runner.run_cron_schedule_now(id).await.unwrap();
-        let result = runner.handle(by_hand).result_within(PATIENCE).await.unwrap();
+        let result = runner
+            .handle(by_hand)
+            .result_within(PATIENCE)
+            .await
+            .unwrap();
         assert_eq!(result.status(), ExecutionStatus::Completed);
         runner.delete_cron_schedule(id).await.unwrap();
         let gone = runner.get_cron_schedule(id).await.unwrap_err();
@@ -76,13 +80,20 @@ async fn f_a_schedule_fires_is_switched_changed_and_deleted() {
 async fn f1_what_cannot_be_a_schedule_is_refused() {
     for database in databases() {
         let runner = start(&database).await;
-        for (expression, zone) in [("61 * * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("@daily", "Berlin")] {
+        for (expression, zone) in [
+            ("61 * * * *", "UTC"),
+            ("0 0 30 2 *", "UTC"),
+            ("@daily", "Berlin"),
+        ] {
             let refused = runner.register_cron_workflow("etl", expression, zone).await;
             assert_eq!(refused.unwrap_err().code, ErrorCode::ScheduleInvalid);
         }
         assert!(runner.list_cron_schedules(false).await.unwrap().is_empty());
         // A worker elsewhere may have the workflow.
-        let id = runner.register_cron_workflow("elsewhere", "@daily", "Europe/Berlin").await.unwrap();
+        let id = runner
+            .register_cron_workflow("elsewhere", "@daily", "Europe/Berlin")
+            .await
+            .unwrap();
         let told = runner.explain_cron_schedule(id).await.unwrap();
         assert!(told[0].contains("no program has stored"), "{told:?}");
         let refused = runner.run_cron_schedule_now(id).await.unwrap_err();
@@ -100,7 +111,10 @@ async fn h4_tenants_share_a_runner_and_nothing_else() {
         let runner = start(&database).await;
         if database.schema.is_none() {
             let refused = runner.tenant("acme", None).await.unwrap_err();
-            assert!(refused.message.contains("SQLite has no schemas"), "{refused}");
+            assert!(
+                refused.message.contains("SQLite has no schemas"),
+                "{refused}"
+            );
             runner.shutdown().await.unwrap();
             continue;
         }
@@ -121,7 +135,10 @@ async fn h4_tenants_share_a_runner_and_nothing_else() {
         let own = runner.list_executions(Default::default()).await.unwrap();
         assert!(own.items.is_empty());
         runner.shutdown().await.unwrap();
-        let closed = tenants[0].execute(&workflow, input.clone()).await.unwrap_err();
+        let closed = tenants[0]
+            .execute(&workflow, input.clone())
+            .await
+            .unwrap_err();
         assert_eq!(closed.code, ErrorCode::RunnerClosed);
     }
 }

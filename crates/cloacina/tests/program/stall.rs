@@ -91,7 +91,10 @@ async fn e1_a_future_that_never_yields_is_named_once() {
         assert_eq!(result.task("stuck").unwrap().attempts, 1);
         let told = warnings_of("stuck");
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("of workflow 'stuck_workflow' has run for"), "{told:?}");
+        assert!(
+            told[0].contains("of workflow 'stuck_workflow' has run for"),
+            "{told:?}"
+        );
         runner.shutdown().await.unwrap();
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use cloacina::store::memory::MemoryStore;
 use cloacina::store::{
     Advance, Batch, Committed, Due, DueQuery, DueSchedules, Health, Insight, ListQuery, Put,
-    RunnerRow, ScheduleQuery, ScheduleWrite, Store, StoreError, StoredDefinition, Submit, SubmitVerdict,
-    TaskWrite,
+    RunnerRow, ScheduleQuery, ScheduleWrite, Store, StoreError, StoredDefinition, Submit,
+    SubmitVerdict, TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
@@ -218,11 +218,7 @@ impl ObservedStore {
     }
 
     /// The same batch with schedules as a mutant would write them.
-    fn commit_with_ticks(
-        &self,
-        batch: &Batch,
-        mutant: Mutant,
-    ) -> Result<Committed, StoreError> {
+    fn commit_with_ticks(&self, batch: &Batch, mutant: Mutant) -> Result<Committed, StoreError> {
         let mut records = Vec::new();
         for write in &batch.schedules {
             let stored = self.inner.schedule(write.record.id)?;

@@ -519,7 +519,9 @@ impl Oracle {
                 format!("the tick {due} of {schedule} fired {execution}, which is not stored")
             });
             let first = self.fired.insert((schedule, due), execution).is_none();
-            self.check(first, || format!("the tick {due} of {schedule} fired twice"));
+            self.check(first, || {
+                format!("the tick {due} of {schedule} fired twice")
+            });
         }
     }
 

@@ -301,7 +301,12 @@ fn submission(rng: &mut Rng, workflows: usize, runners: usize, heals_at: Micros)
 }
 
 fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> ScheduleRecord {
-    let expressions = ["*/3 * * * * *", "*/7 * * * * *", "*/20 * * * * *", "* * * * *"];
+    let expressions = [
+        "*/3 * * * * *",
+        "*/7 * * * * *",
+        "*/20 * * * * *",
+        "* * * * *",
+    ];
     let workflow = format!("w{}", rng.usize(0..workflows));
     let new = NewSchedule {
         instance: Some(format!("s{number}")),
