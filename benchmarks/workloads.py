@@ -19,6 +19,7 @@ from typing import Any
 
 import crowd
 import place
+import steady
 
 import cloaca
 
@@ -148,6 +149,10 @@ def main() -> None:
     name, where, quick = sys.argv[1], sys.argv[2], "--quick" in sys.argv
     if name in crowd.WORKLOADS:
         print(json.dumps(crowd.WORKLOADS[name](where, quick=quick)))
+        return
+    if name in steady.WORKLOADS:
+        steady.define()
+        print(json.dumps(steady.WORKLOADS[name](where, quick=quick)))
         return
     define()
     rounds = []

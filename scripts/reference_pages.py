@@ -228,12 +228,15 @@ WORKLOADS = {
     "W3": "300 executions of 10 tasks: one, then eight, then one",
     "W4": "the chain with 100 KB of JSON, alone, and 200 at once",
     "W5": "an empty start, and a runner that has nothing to do",
-    "W6": "W2 on a database that is full of ended executions",
-    "W7": "1,000 coroutines that sleep for 100 ms",
+    "W6": "W2 on a database with 0, 100 thousand and a million executions that have ended",
+    "W7": "1,000 coroutines that sleep for 100 ms, in 1,000 executions and in one",
     "W8": "50 executions in flight, `kill -9`, and a new start",
-    "W9": "4 processes on one SQLite file, each submitting and working",
-    "W10": "4 runners on one PostgreSQL, work submitted in a fifth process",
+    "W9": "4 processes on one database, each submitting and working",
+    "W10": "4 runners on one database, work submitted in a fifth process",
     "W11": "a fan-out of 10,000 tasks into one",
+    "load": "W1 while W2 runs at half of what it can",
+    "fair": "an urgent execution, a schedule's tick and heartbeats in a flood of short tasks",
+    "memory": "a fan-out of 10,000 tasks, and W2 in a loop for a minute",
 }
 DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 #: The end of a figure's name, its unit, and how many digits follow the point.

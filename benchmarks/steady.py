@@ -1,0 +1,251 @@
+"""Workloads that last: a full database, coroutines, latency under load, fairness, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import place
+
+import cloaca
+
+Figures = dict[str, Any]
+
+BURST = 2_000
+#: Seconds between the bursts of a load.
+BEAT = 0.02
+
+
+def define() -> None:
+    """The workflows that these workloads use."""
+
+    def nothing(context: cloaca.Context) -> None:
+        pass
+
+    def note(context: cloaca.Context) -> None:
+        context["at"] = time.time()
+
+    async def wait(context: cloaca.Context) -> None:
+        await asyncio.sleep(0.1)
+
+    with cloaca.WorkflowBuilder("single"):
+        cloaca.task(id="only")(nothing)
+    with cloaca.WorkflowBuilder("noted"):
+        cloaca.task(id="only")(note)
+    with cloaca.WorkflowBuilder("chain"):
+        for name, dependencies in [("one", []), ("two", ["one"]), ("three", ["two"])]:
+            cloaca.task(id=name, dependencies=dependencies)(nothing)
+    with cloaca.WorkflowBuilder("sleep"):
+        cloaca.task(id="only")(wait)
+    with cloaca.WorkflowBuilder("sleeps"):
+        for number in range(1000):
+            cloaca.task(id=f"t{number}")(wait)
+    with cloaca.WorkflowBuilder("wide"):
+        cloaca.task(id="first")(nothing)
+        middle = [f"middle{index}" for index in range(10_000)]
+        for name in middle:
+            cloaca.task(id=name, dependencies=["first"])(nothing)
+        cloaca.task(id="last", dependencies=middle)(nothing)
+
+
+def burst(runner: cloaca.DefaultRunner, count: int = BURST) -> float:
+    """W2: executions per second, from the submission to the last result."""
+    start = time.perf_counter()
+    for handle in runner.submit_many(("single", None) for _ in range(count)):
+        handle.result()
+    return count / (time.perf_counter() - start)
+
+
+def memory_mb(name: str = "VmRSS") -> float:
+    """What the process has in memory now, or had at most (`VmHWM`)."""
+    with Path("/proc/self/status").open() as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
+
+
+def full(where: str, *, quick: bool) -> Figures:
+    """W6: W2 on a database with 0, 100 thousand and a million executions that have ended."""
+    sizes = [0, 1_000, 2_000] if quick else [0, 100_000, 1_000_000]
+    count, rounds = (100, 1) if quick else (BURST, 9)
+    figures: Figures = {}
+    done = 0
+    with cloaca.DefaultRunner(place.fresh(where, "W6")) as runner:
+        burst(runner, 50)
+        for size in sizes:
+            while done < size:
+                done += 5_000
+                burst(runner, 5_000)
+            figures[f"at_{size}_per_s"] = statistics.median(
+                burst(runner, count) for _ in range(rounds)
+            )
+            figures[f"at_{size}_mb"] = memory_mb()
+    empty, last = (figures[f"at_{size}_per_s"] for size in (sizes[0], sizes[-1]))
+    return {"of_empty": last / empty, **figures}
+
+
+def coroutines(where: str, *, quick: bool) -> Figures:
+    """W7: a thousand coroutines of 100 ms, in a thousand executions and in one."""
+    count = 50 if quick else 1000
+    with cloaca.DefaultRunner(place.fresh(where, "W7")) as runner:
+        runner.execute("sleep")
+        many = []
+        for _ in range(1 if quick else 5):
+            start = time.perf_counter()
+            for handle in runner.submit_many(("sleep", None) for _ in range(count)):
+                assert handle.result().status == "Completed"
+            many.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        assert runner.execute("sleeps").status == "Completed"
+        one = time.perf_counter() - start
+    return {"in_many_s": statistics.median(many), "in_one_s": one}
+
+
+@contextmanager
+def background(step: Callable[[], None]) -> Iterator[None]:
+    """Does something again and again on another thread."""
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.is_set():
+            step()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def chains(runner: cloaca.DefaultRunner, seconds: float) -> list[float]:
+    """Milliseconds of executions of a chain, one after the other."""
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        runner.execute("chain")
+        times.append((time.perf_counter() - start) * 1e3)
+    return sorted(times)
+
+
+def loaded(where: str, *, quick: bool) -> Figures:
+    """W1 while W2 runs at half of what it can."""
+    seconds = 0.2 if quick else 8.0
+    with cloaca.DefaultRunner(place.fresh(where, "load")) as runner:
+        burst(runner, 200)
+        capacity = statistics.median(burst(runner, 200 if quick else BURST) for _ in range(5))
+        idle = chains(runner, seconds / 4)
+        begin, sent = time.perf_counter(), 0
+
+        def submit() -> None:
+            nonlocal sent
+            due = int((time.perf_counter() - begin) * capacity / 2) - sent
+            if due > 0:
+                runner.submit_many(("single", None) for _ in range(due))
+                sent += due
+            time.sleep(BEAT)
+
+        with background(submit):
+            under = chains(runner, seconds)
+            rate = sent / (time.perf_counter() - begin)
+    p50, p99 = statistics.median(idle), under[len(under) * 99 // 100]
+    return {
+        "p99_of_idle_p50": p99 / p50,
+        "idle_p50_ms": p50,
+        "p50_ms": statistics.median(under),
+        "p99_ms": p99,
+        "executions_per_s_beside": rate,
+    }
+
+
+def fair(where: str, *, quick: bool) -> Figures:
+    """How late a flood of short tasks makes an urgent execution, a tick and a heartbeat."""
+    seconds = 1.2 if quick else 10.0
+    config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.5, lease_ttl=5)
+    with cloaca.DefaultRunner(place.fresh(where, "fair"), config) as runner:
+        burst(runner, 200)
+        schedule = runner.register_cron_workflow("noted", "* * * * * *")
+        inspector = runner.core.inspector()
+        urgent: list[float] = []
+        beats: list[int] = []
+        with background(lambda: burst(runner) and None):
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                before = time.time()
+                at = runner.execute("noted", priority=1000).final_context["at"]
+                urgent.append((at - before) * 1e3)
+                beat = inspector.runners()[0][4]
+                if not beats or beats[-1] != beat:
+                    beats.append(beat)
+                time.sleep(0.02)
+        ticks = []
+        for tick in runner.get_cron_execution_history(schedule):
+            result = runner.get_execution(tick["workflow_execution_id"])
+            due = seconds_of(tick["scheduled_time"])
+            ticks.append((result.final_context["at"] - due) * 1e3)
+    gaps = [(after - before) / 1e3 - 500 for before, after in pairwise(beats)]
+    urgent.sort()
+    ticks.sort()
+    return {
+        "urgent_p99_ms": urgent[len(urgent) * 99 // 100],
+        "urgent_p50_ms": statistics.median(urgent),
+        "tick_max_ms": ticks[-1],
+        "heartbeat_late_max_ms": max(gaps, default=0.0),
+    }
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since the epoch."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def memory(where: str, *, quick: bool) -> Figures:
+    """A wide fan-out, and W2 in a loop: what the process grows by."""
+    seconds = 0.5 if quick else 60.0
+    return leak(where, seconds=seconds, wide=not quick)
+
+
+def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
+    """The same for so many seconds."""
+    with cloaca.DefaultRunner(place.fresh(where, "memory")) as runner:
+        if wide:
+            assert runner.execute("wide").status == "Completed"
+        peak = memory_mb("VmHWM")
+        samples: list[float] = []
+        begin, done = time.perf_counter(), 0
+        while time.perf_counter() < begin + seconds:
+            burst(runner)
+            done += BURST
+            samples.append(memory_mb())
+        gc.collect()
+    # The first fifth fills caches.
+    settled = samples[len(samples) // 5 :]
+    third = max(len(settled) // 3, 1)
+    first, last = statistics.mean(settled[:third]), statistics.mean(settled[-third:])
+    return {
+        "memory_mb": memory_mb("VmHWM"),
+        "after_fan_out_mb": peak,
+        "grown_mb": last - first,
+        "executions": done,
+    }
+
+
+WORKLOADS: dict[str, Callable[..., Figures]] = {
+    "W6": full,
+    "W7": coroutines,
+    "load": loaded,
+    "fair": fair,
+    "memory": memory,
+    # By hand: `python benchmarks/workloads.py leak PLACE`, ten minutes.
+    "leak": lambda where, quick: leak(where, seconds=1.0 if quick else 600.0, wide=False),
+}
