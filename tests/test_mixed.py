@@ -128,3 +128,59 @@ def test_one_command_runs_both_sides(tmp_path, worker_program, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["run.py", "--lines", "8000", "--profile", "dev"])
     assert example.main() == 0
     assert "8,000 requests" in capsys.readouterr().out
+
+
+LABELLER = """
+    import sys
+    import cloaca
+
+    @cloaca.task(workflow="images")
+    def label(context):
+        context["label"] = f"a picture called {context['path']}"
+
+    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        print("ready", flush=True)
+        runner.run_forever()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_workflow_that_rust_defines_is_served_by_python(
+    database, script, worker_program, processes
+):
+    root = EXAMPLE.parent.parent
+    build = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "images"]
+    subprocess.run(build, check=True, cwd=root)
+    program = worker_program.parent / "examples" / "images"
+
+    def define() -> subprocess.Popen[str]:
+        process = subprocess.Popen([str(program), database], stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    first = define()
+    inspector = None
+
+    def fetched() -> bool:
+        nonlocal inspector
+        try:
+            inspector = inspector or cloaca._core.Inspector(database)
+            found, _ = inspector.list("images", [], None, None, 1, None)
+        except cloaca.CloacaException:
+            return False  # there is no database yet
+        results = [cloaca.WorkflowResult(execution) for execution in found]
+        return any(result.tasks["fetch"].status == "Completed" for result in results)
+
+    wait_for("fetch", fetched)
+    # Nobody has the task yet. The defining side dies and comes back; then Python comes.
+    first.kill()
+    first.wait()
+    second = define()
+    labeller = script(LABELLER, database)
+    output, _ = second.communicate(timeout=PATIENCE)
+    assert output == (
+        'Completed {"path":"cat.png","label":"a picture called cat.png",'
+        '"title":"cat.png: a picture called cat.png"}\n'
+    )
+    labeller.send_signal(signal.SIGTERM)
+    assert labeller.communicate(timeout=PATIENCE) == ("ready\n", "")

@@ -27,6 +27,7 @@ mod tenant;
 mod tls;
 mod url;
 mod write;
+mod write_statement;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};

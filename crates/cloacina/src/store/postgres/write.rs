@@ -1,8 +1,8 @@
-//! Rows of executions and their tasks: one statement writes a whole batch.
+//! Rows of executions and their tasks, gathered for the one statement that writes a whole batch.
 
 use std::collections::HashSet;
 
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::error::Fault;
@@ -11,151 +11,82 @@ use super::statement::query;
 use crate::store::{Advance, Submit, TaskWrite};
 use crate::types::{ExecutionRecord, HistoryEvent, TaskStatus};
 
-// Everything in one statement, so that a batch costs one round trip and is atomic by itself.
-//
-// - `submitted` runs before `advanced` (the first reader of `applied` pulls them in this order), and both in the order of
-//   their arrays, which are sorted: no two batches can wait for each other.
-// - `(x IN (SELECT …)) IS TRUE` and not a join: the planner then looks up a hash table, whatever the join settings are.
-// - The fence is written so that the planner takes it for anything but selective (see `benchmarks/limits`).
-// - What is wrong makes the last cast fail, and with it the statement: see `error::Problem`.
-query! {
-    #[derive(Default)]
-    Write<'a> {
-        runner: Uuid => SqlUuid,
-        needs_runner: bool => Bool,
+/// What a batch writes: the arguments of one statement, column by column (see `write_statement`).
+#[derive(Default)]
+pub(super) struct Write<'a> {
+    pub(super) runner: Uuid,
+    pub(super) needs_runner: bool,
 
-        ids: Vec<Uuid> => Array<SqlUuid>,
-        definitions: Vec<i64> => Array<BigInt>,
-        workflows: Vec<&'a str> => Array<Text>,
-        states: Vec<i16> => Array<SmallInt>,
-        revisions: Vec<i64> => Array<BigInt>,
-        priorities: Vec<i16> => Array<SmallInt>,
-        keys: Vec<Option<&'a str>> => Array<Nullable<Text>>,
-        created: Vec<i64> => Array<BigInt>,
-        starts: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        started: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        ended: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        timeouts: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        deadlines: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        paused: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        errors: Vec<Option<String>> => Array<Nullable<Text>>,
+    pub(super) ids: Vec<Uuid>,
+    pub(super) definitions: Vec<i64>,
+    pub(super) workflows: Vec<&'a str>,
+    pub(super) states: Vec<i16>,
+    pub(super) revisions: Vec<i64>,
+    pub(super) priorities: Vec<i16>,
+    pub(super) keys: Vec<Option<&'a str>>,
+    pub(super) created: Vec<i64>,
+    pub(super) starts: Vec<Option<i64>>,
+    pub(super) started: Vec<Option<i64>>,
+    pub(super) ended: Vec<Option<i64>>,
+    pub(super) timeouts: Vec<Option<i64>>,
+    pub(super) deadlines: Vec<Option<i64>>,
+    pub(super) paused: Vec<Option<i64>>,
+    pub(super) errors: Vec<Option<String>>,
 
-        advance_ids: Vec<Uuid> => Array<SqlUuid>,
-        advance_expected: Vec<i64> => Array<BigInt>,
-        advance_states: Vec<i16> => Array<SmallInt>,
-        advance_revisions: Vec<i64> => Array<BigInt>,
-        advance_started: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        advance_ended: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        advance_deadlines: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        advance_paused: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        advance_errors: Vec<Option<String>> => Array<Nullable<Text>>,
+    pub(super) advance_ids: Vec<Uuid>,
+    pub(super) advance_expected: Vec<i64>,
+    pub(super) advance_states: Vec<i16>,
+    pub(super) advance_revisions: Vec<i64>,
+    pub(super) advance_started: Vec<Option<i64>>,
+    pub(super) advance_ended: Vec<Option<i64>>,
+    pub(super) advance_deadlines: Vec<Option<i64>>,
+    pub(super) advance_paused: Vec<Option<i64>>,
+    pub(super) advance_errors: Vec<Option<String>>,
 
-        input_ids: Vec<Uuid> => Array<SqlUuid>,
-        inputs: Vec<String> => Array<Text>,
+    pub(super) input_ids: Vec<Uuid>,
+    pub(super) inputs: Vec<String>,
 
-        insert_ids: Vec<Uuid> => Array<SqlUuid>,
-        insert_ordinals: Vec<i64> => Array<BigInt>,
-        insert_states: Vec<i16> => Array<SmallInt>,
-        insert_attempts: Vec<i64> => Array<BigInt>,
-        insert_uncounted: Vec<i64> => Array<BigInt>,
-        insert_rescues: Vec<i64> => Array<BigInt>,
-        insert_runners: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
-        insert_ready: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        insert_queues: Vec<i64> => Array<BigInt>,
-        insert_priorities: Vec<i16> => Array<SmallInt>,
-        insert_started: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        insert_ended: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        insert_deltas: Vec<Option<String>> => Array<Nullable<Text>>,
-        insert_errors: Vec<Option<String>> => Array<Nullable<Text>>,
-        insert_skips: Vec<Option<String>> => Array<Nullable<Text>>,
+    pub(super) insert_ids: Vec<Uuid>,
+    pub(super) insert_ordinals: Vec<i64>,
+    pub(super) insert_states: Vec<i16>,
+    pub(super) insert_attempts: Vec<i64>,
+    pub(super) insert_uncounted: Vec<i64>,
+    pub(super) insert_rescues: Vec<i64>,
+    pub(super) insert_runners: Vec<Option<Uuid>>,
+    pub(super) insert_ready: Vec<Option<i64>>,
+    pub(super) insert_queues: Vec<i64>,
+    pub(super) insert_priorities: Vec<i16>,
+    pub(super) insert_started: Vec<Option<i64>>,
+    pub(super) insert_ended: Vec<Option<i64>>,
+    pub(super) insert_deltas: Vec<Option<String>>,
+    pub(super) insert_errors: Vec<Option<String>>,
+    pub(super) insert_skips: Vec<Option<String>>,
 
-        update_states: Vec<i16> => Array<SmallInt>,
-        update_attempts: Vec<i64> => Array<BigInt>,
-        update_uncounted: Vec<i64> => Array<BigInt>,
-        update_rescues: Vec<i64> => Array<BigInt>,
-        update_runners: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
-        update_ready: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        update_started: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        update_ended: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        update_deltas: Vec<Option<String>> => Array<Nullable<Text>>,
-        update_errors: Vec<Option<String>> => Array<Nullable<Text>>,
-        update_skips: Vec<Option<String>> => Array<Nullable<Text>>,
-        update_ids: Vec<Uuid> => Array<SqlUuid>,
-        update_ordinals: Vec<i64> => Array<BigInt>,
-        fence_runners: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
-        fence_attempts: Vec<Option<i64>> => Array<Nullable<BigInt>>,
+    pub(super) update_states: Vec<i16>,
+    pub(super) update_attempts: Vec<i64>,
+    pub(super) update_uncounted: Vec<i64>,
+    pub(super) update_rescues: Vec<i64>,
+    pub(super) update_runners: Vec<Option<Uuid>>,
+    pub(super) update_ready: Vec<Option<i64>>,
+    pub(super) update_started: Vec<Option<i64>>,
+    pub(super) update_ended: Vec<Option<i64>>,
+    pub(super) update_deltas: Vec<Option<String>>,
+    pub(super) update_errors: Vec<Option<String>>,
+    pub(super) update_skips: Vec<Option<String>>,
+    pub(super) update_ids: Vec<Uuid>,
+    pub(super) update_ordinals: Vec<i64>,
+    pub(super) fence_runners: Vec<Option<Uuid>>,
+    pub(super) fence_attempts: Vec<Option<i64>>,
 
-        event_ids: Vec<Uuid> => Array<SqlUuid>,
-        event_times: Vec<i64> => Array<BigInt>,
-        event_kinds: Vec<&'a str> => Array<Text>,
-        event_ordinals: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        event_attempts: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        event_runners: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
-        event_data: Vec<Option<&'a str>> => Array<Nullable<Text>>,
+    pub(super) event_ids: Vec<Uuid>,
+    pub(super) event_times: Vec<i64>,
+    pub(super) event_kinds: Vec<&'a str>,
+    pub(super) event_ordinals: Vec<Option<i64>>,
+    pub(super) event_attempts: Vec<Option<i64>>,
+    pub(super) event_runners: Vec<Option<Uuid>>,
+    pub(super) event_data: Vec<Option<&'a str>>,
 
-        known_definitions: Vec<i64> => Array<BigInt>,
-        checked_ids: Vec<Uuid> => Array<SqlUuid>,
-        checked_ordinals: Vec<i64> => Array<BigInt>,
-        needs_runner_again: bool => Bool,
-    } -> (SmallInt, Nullable<SqlUuid>);
-    "WITH alive AS MATERIALIZED (\
-         SELECT r.id FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL AND ?::boolean FOR SHARE\
-     ), submitted AS (\
-         INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key, \
-         created_at, start_at, started_at, ended_at, timeout, deadline, paused_at, error) \
-         SELECT * FROM unnest(?::uuid[], ?::bigint[], ?::text[], ?::smallint[], ?::bigint[], ?::smallint[], ?::text[], \
-         ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[]) \
-         ON CONFLICT DO NOTHING RETURNING id\
-     ), advanced AS (\
-         UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at, \
-         ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error \
-         FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], \
-         ?::bigint[], ?::text[]) \
-         AS n (id, expected, state, revision, started_at, ended_at, deadline, paused_at, error) \
-         WHERE e.id = n.id AND e.revision = n.expected RETURNING e.id\
-     ), applied AS MATERIALIZED (\
-         SELECT id FROM submitted UNION ALL SELECT id FROM advanced\
-     ), inputs AS (\
-         INSERT INTO cloacina_inputs (execution_id, input) \
-         SELECT n.id, n.input FROM unnest(?::uuid[], ?::text[]) AS n (id, input) \
-         WHERE (n.id IN (SELECT id FROM submitted)) IS TRUE\
-     ), inserted AS (\
-         INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, \
-         queue, priority, started_at, ended_at, delta, error, skip) \
-         SELECT n.* FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], \
-         ?::uuid[], ?::bigint[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], \
-         ?::text[]) AS n (id) WHERE (n.id IN (SELECT id FROM applied)) IS TRUE\
-     ), updated AS (\
-         UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted, \
-         rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at, \
-         ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip \
-         FROM unnest(?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::uuid[], ?::bigint[], ?::bigint[], \
-         ?::bigint[], ?::text[], ?::text[], ?::text[], ?::uuid[], ?::bigint[], ?::uuid[], ?::bigint[]) \
-         AS n (state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, skip, \
-         execution_id, ordinal, fence_runner, fence_attempt) \
-         WHERE t.execution_id = n.execution_id AND t.ordinal = n.ordinal \
-         AND coalesce(n.fence_runner IS NULL \
-             OR (t.state = 2 AND t.runner_id = n.fence_runner AND t.attempt = n.fence_attempt), false) \
-         AND (n.execution_id IN (SELECT id FROM applied)) IS TRUE \
-         RETURNING t.execution_id, t.ordinal\
-     ), events AS (\
-         INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data) \
-         SELECT n.* FROM unnest(?::uuid[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::uuid[], ?::text[]) \
-         AS n (id) WHERE (n.id IN (SELECT id FROM applied)) IS TRUE\
-     ), unknown AS (\
-         SELECT n.id FROM unnest(?::bigint[]) AS n (id) \
-         WHERE NOT EXISTS (SELECT 1 FROM cloacina_definitions AS d WHERE d.id = n.id) LIMIT 1\
-     ), missing AS (\
-         SELECT n.execution_id, n.ordinal FROM unnest(?::uuid[], ?::bigint[]) AS n (execution_id, ordinal) \
-         WHERE (n.execution_id IN (SELECT id FROM applied)) IS TRUE \
-         AND ((n.execution_id, n.ordinal) IN (SELECT execution_id, ordinal FROM updated)) IS NOT TRUE LIMIT 1\
-     ), verdict AS MATERIALIZED (\
-         SELECT CASE WHEN ?::boolean AND NOT EXISTS (SELECT 1 FROM alive) THEN 'cloacina:runner' \
-         ELSE coalesce((SELECT 'cloacina:definition:' || id FROM unknown), \
-         (SELECT 'cloacina:task:' || ordinal || ' of execution ' || execution_id FROM missing)) END AS problem\
-     ) \
-     SELECT 1::smallint, id FROM submitted UNION ALL SELECT 2::smallint, id FROM advanced \
-     UNION ALL SELECT problem::smallint, NULL::uuid FROM verdict WHERE problem IS NOT NULL"
+    pub(super) known_definitions: Vec<i64>,
 }
 
 /// A row of the answer: which part wrote it, and the execution.
@@ -173,7 +104,6 @@ impl<'a> Write<'a> {
         Self {
             runner,
             needs_runner,
-            needs_runner_again: needs_runner,
             ..Self::default()
         }
     }
@@ -274,8 +204,6 @@ impl<'a> Write<'a> {
                     .push(write.fence.map(|fence| fence.runner.uuid()));
                 self.fence_attempts
                     .push(write.fence.map(|fence| fence.attempt.into()));
-                self.checked_ids.push(id);
-                self.checked_ordinals.push(write.ordinal.into());
             }
         }
         Ok(())
