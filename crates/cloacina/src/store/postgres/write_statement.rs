@@ -7,19 +7,28 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
 
 use super::write::Write;
-use crate::store::placeholder::pieces;
 
-/// Appends a constant text whose `?` are bound to values.
-macro_rules! part {
-    ($out:ident, $text:literal $(, $value:expr => $sql:ty)* $(,)?) => {{
-        const VALUES: &[&str] = &[$(stringify!($sql)),*];
-        const PIECES: [&str; VALUES.len() + 1] = pieces($text);
-        let mut pieces = PIECES.iter();
-        $out.push_sql(pieces.next().copied().unwrap_or_default());
+/// Appends the rows that columns make: the columns as arrays, or one row of values, which costs the server far less.
+macro_rules! rows {
+    ($out:ident, $is_one:expr, $($column:ident . $name:ident : $sql:ty as $cast:literal),* $(,)?) => {{
+        $out.push_sql(if $is_one { "(VALUES (" } else { "unnest(" });
+        let mut separator = "";
         $(
-            $out.push_bind_param::<$sql, _>(&$value)?;
-            $out.push_sql(pieces.next().copied().unwrap_or_default());
+            $out.push_sql(separator);
+            match $column.$name.first() {
+                Some(value) if $is_one => {
+                    $out.push_bind_param::<$sql, _>(value)?;
+                    $out.push_sql(concat!("::", $cast));
+                }
+                _ => {
+                    $out.push_bind_param::<Array<$sql>, _>(&$column.$name)?;
+                    $out.push_sql(concat!("::", $cast, "[]"));
+                }
+            }
+            separator = ", ";
         )*
+        $out.push_sql(if $is_one { "))" } else { ")" });
+        let _ = separator;
     }};
 }
 
@@ -42,15 +51,16 @@ impl Query for Write<'_> {
 // - What is wrong makes the last cast fail, and with it the statement: see `error::Problem`.
 impl QueryFragment<Pg> for Write<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let is_one = self.is_one();
         out.push_sql("WITH ");
         if self.needs_runner {
             self.alive(out.reborrow())?;
         }
         if self.submits() {
-            self.submitted(out.reborrow())?;
+            self.submitted(out.reborrow(), is_one)?;
         }
         if self.advances() {
-            self.advanced(out.reborrow())?;
+            self.advanced(out.reborrow(), is_one)?;
         }
         out.push_sql(match (self.submits(), self.advances()) {
             (true, true) => {
@@ -60,16 +70,16 @@ impl QueryFragment<Pg> for Write<'_> {
             _ => "applied AS MATERIALIZED (SELECT id FROM advanced)",
         });
         if !self.input_ids.is_empty() {
-            self.inputs(out.reborrow())?;
+            self.inputs(out.reborrow(), is_one)?;
         }
         if !self.insert_ids.is_empty() {
-            self.inserted(out.reborrow())?;
+            self.inserted(out.reborrow(), is_one)?;
         }
         if self.updates() {
-            self.updated(out.reborrow())?;
+            self.updated(out.reborrow(), is_one)?;
         }
         if !self.event_ids.is_empty() {
-            self.events(out.reborrow())?;
+            self.events(out.reborrow(), is_one)?;
         }
         self.verdict(out.reborrow());
         out.push_sql(match (self.submits(), self.advances()) {
@@ -88,6 +98,17 @@ impl QueryFragment<Pg> for Write<'_> {
     }
 }
 
+/// Whether a row's execution was written: of one execution, whether any was.
+const fn is_applied(is_one: bool, of_many: &'static str) -> &'static str {
+    if is_one {
+        "EXISTS (SELECT 1 FROM applied)"
+    } else {
+        of_many
+    }
+}
+
+const OF_APPLIED: &str = "(n.id IN (SELECT id FROM applied)) IS TRUE";
+
 impl Write<'_> {
     const fn submits(&self) -> bool {
         !self.ids.is_empty()
@@ -101,182 +122,212 @@ impl Write<'_> {
         !self.update_ids.is_empty()
     }
 
+    /// Whether this is about one execution, with one row at most in each part.
+    const fn is_one(&self) -> bool {
+        self.ids.len() + self.advance_ids.len() == 1
+            && self.insert_ids.len() <= 1
+            && self.update_ids.len() <= 1
+            && self.event_ids.len() <= 1
+    }
+
     /// Whether there is anything that a caller may have got wrong.
     const fn may_be_wrong(&self) -> bool {
         self.needs_runner || self.submits() || self.updates()
     }
 
     fn alive<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
-            "alive AS MATERIALIZED (\
-                 SELECT r.id FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL FOR SHARE\
-             ), ",
-            self.runner => SqlUuid,
-        );
+        out.push_sql("alive AS MATERIALIZED (SELECT r.id FROM cloacina_runners AS r WHERE r.id = ");
+        out.push_bind_param::<SqlUuid, _>(&self.runner)?;
+        out.push_sql("::uuid AND r.dead_at IS NULL FOR SHARE), ");
         Ok(())
     }
 
     /// The executions that are new, and the definitions that nobody has stored.
-    fn submitted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
+    fn submitted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
             "submitted AS (\
-                 INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key, \
-                 created_at, start_at, started_at, ended_at, timeout, deadline, paused_at, error) \
-                 SELECT * FROM unnest(?::uuid[], ?::bigint[], ?::text[], ?::smallint[], ?::bigint[], ?::smallint[], \
-                 ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], \
-                 ?::text[]) ON CONFLICT DO NOTHING RETURNING id\
-             ), unknown AS (\
-                 SELECT n.id FROM unnest(?::bigint[]) AS n (id) \
-                 WHERE NOT EXISTS (SELECT 1 FROM cloacina_definitions AS d WHERE d.id = n.id) LIMIT 1\
-             ), ",
-            self.ids => Array<SqlUuid>,
-            self.definitions => Array<BigInt>,
-            self.workflows => Array<Text>,
-            self.states => Array<SmallInt>,
-            self.revisions => Array<BigInt>,
-            self.priorities => Array<SmallInt>,
-            self.keys => Array<Nullable<Text>>,
-            self.created => Array<BigInt>,
-            self.starts => Array<Nullable<BigInt>>,
-            self.started => Array<Nullable<BigInt>>,
-            self.ended => Array<Nullable<BigInt>>,
-            self.timeouts => Array<Nullable<BigInt>>,
-            self.deadlines => Array<Nullable<BigInt>>,
-            self.paused => Array<Nullable<BigInt>>,
-            self.errors => Array<Nullable<Text>>,
-            self.known_definitions => Array<BigInt>,
+             INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key, \
+             created_at, start_at, started_at, ended_at, timeout, deadline, paused_at, error) SELECT n.* FROM ",
+        );
+        rows!(
+            out,
+            is_one,
+            self.ids: SqlUuid as "uuid",
+            self.definitions: BigInt as "bigint",
+            self.workflows: Text as "text",
+            self.states: SmallInt as "smallint",
+            self.revisions: BigInt as "bigint",
+            self.priorities: SmallInt as "smallint",
+            self.keys: Nullable<Text> as "text",
+            self.created: BigInt as "bigint",
+            self.starts: Nullable<BigInt> as "bigint",
+            self.started: Nullable<BigInt> as "bigint",
+            self.ended: Nullable<BigInt> as "bigint",
+            self.timeouts: Nullable<BigInt> as "bigint",
+            self.deadlines: Nullable<BigInt> as "bigint",
+            self.paused: Nullable<BigInt> as "bigint",
+            self.errors: Nullable<Text> as "text",
+        );
+        out.push_sql(
+            " AS n ON CONFLICT DO NOTHING RETURNING id), unknown AS (SELECT n.id FROM unnest(",
+        );
+        out.push_bind_param::<Array<BigInt>, _>(&self.known_definitions)?;
+        out.push_sql(
+            "::bigint[]) AS n (id) \
+             WHERE NOT EXISTS (SELECT 1 FROM cloacina_definitions AS d WHERE d.id = n.id) LIMIT 1), ",
         );
         Ok(())
     }
 
-    fn advanced<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
+    fn advanced<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
             "advanced AS (\
-                 UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at, \
-                 ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error \
-                 FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], \
-                 ?::bigint[], ?::text[]) \
-                 AS n (id, expected, state, revision, started_at, ended_at, deadline, paused_at, error) \
-                 WHERE e.id = n.id AND e.revision = n.expected RETURNING e.id\
-             ), ",
-            self.advance_ids => Array<SqlUuid>,
-            self.advance_expected => Array<BigInt>,
-            self.advance_states => Array<SmallInt>,
-            self.advance_revisions => Array<BigInt>,
-            self.advance_started => Array<Nullable<BigInt>>,
-            self.advance_ended => Array<Nullable<BigInt>>,
-            self.advance_deadlines => Array<Nullable<BigInt>>,
-            self.advance_paused => Array<Nullable<BigInt>>,
-            self.advance_errors => Array<Nullable<Text>>,
+             UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at, \
+             ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error FROM ",
+        );
+        rows!(
+            out,
+            is_one,
+            self.advance_ids: SqlUuid as "uuid",
+            self.advance_expected: BigInt as "bigint",
+            self.advance_states: SmallInt as "smallint",
+            self.advance_revisions: BigInt as "bigint",
+            self.advance_started: Nullable<BigInt> as "bigint",
+            self.advance_ended: Nullable<BigInt> as "bigint",
+            self.advance_deadlines: Nullable<BigInt> as "bigint",
+            self.advance_paused: Nullable<BigInt> as "bigint",
+            self.advance_errors: Nullable<Text> as "text",
+        );
+        out.push_sql(
+            " AS n (id, expected, state, revision, started_at, ended_at, deadline, paused_at, error) \
+             WHERE e.id = n.id AND e.revision = n.expected RETURNING e.id), ",
         );
         Ok(())
     }
 
-    fn inputs<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
-            ", inputs AS (\
-                 INSERT INTO cloacina_inputs (execution_id, input) \
-                 SELECT n.id, n.input FROM unnest(?::uuid[], ?::text[]) AS n (id, input) \
-                 WHERE (n.id IN (SELECT id FROM submitted)) IS TRUE\
-             )",
-            self.input_ids => Array<SqlUuid>,
-            self.inputs => Array<Text>,
+    fn inputs<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
+            ", inputs AS (INSERT INTO cloacina_inputs (execution_id, input) SELECT n.id, n.input FROM ",
         );
+        rows!(
+            out,
+            is_one,
+            self.input_ids: SqlUuid as "uuid",
+            self.inputs: Text as "text",
+        );
+        out.push_sql(" AS n (id, input) WHERE ");
+        out.push_sql(is_applied(
+            is_one,
+            "(n.id IN (SELECT id FROM submitted)) IS TRUE",
+        ));
+        out.push_sql(")");
         Ok(())
     }
 
-    fn inserted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
+    fn inserted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
             ", inserted AS (\
-                 INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, \
-                 ready_at, queue, priority, started_at, ended_at, delta, error, skip) \
-                 SELECT n.* FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], \
-                 ?::uuid[], ?::bigint[], ?::bigint[], ?::smallint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], \
-                 ?::text[]) AS n (id) WHERE (n.id IN (SELECT id FROM applied)) IS TRUE\
-             )",
-            self.insert_ids => Array<SqlUuid>,
-            self.insert_ordinals => Array<BigInt>,
-            self.insert_states => Array<SmallInt>,
-            self.insert_attempts => Array<BigInt>,
-            self.insert_uncounted => Array<BigInt>,
-            self.insert_rescues => Array<BigInt>,
-            self.insert_runners => Array<Nullable<SqlUuid>>,
-            self.insert_ready => Array<Nullable<BigInt>>,
-            self.insert_queues => Array<BigInt>,
-            self.insert_priorities => Array<SmallInt>,
-            self.insert_started => Array<Nullable<BigInt>>,
-            self.insert_ended => Array<Nullable<BigInt>>,
-            self.insert_deltas => Array<Nullable<Text>>,
-            self.insert_errors => Array<Nullable<Text>>,
-            self.insert_skips => Array<Nullable<Text>>,
+             INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, \
+             queue, priority, started_at, ended_at, delta, error, skip) SELECT n.* FROM ",
         );
+        rows!(
+            out,
+            is_one,
+            self.insert_ids: SqlUuid as "uuid",
+            self.insert_ordinals: BigInt as "bigint",
+            self.insert_states: SmallInt as "smallint",
+            self.insert_attempts: BigInt as "bigint",
+            self.insert_uncounted: BigInt as "bigint",
+            self.insert_rescues: BigInt as "bigint",
+            self.insert_runners: Nullable<SqlUuid> as "uuid",
+            self.insert_ready: Nullable<BigInt> as "bigint",
+            self.insert_queues: BigInt as "bigint",
+            self.insert_priorities: SmallInt as "smallint",
+            self.insert_started: Nullable<BigInt> as "bigint",
+            self.insert_ended: Nullable<BigInt> as "bigint",
+            self.insert_deltas: Nullable<Text> as "text",
+            self.insert_errors: Nullable<Text> as "text",
+            self.insert_skips: Nullable<Text> as "text",
+        );
+        out.push_sql(" AS n (id) WHERE ");
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(")");
         Ok(())
     }
 
     /// The tasks that change, and those that should have changed and did not.
-    fn updated<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
+    fn updated<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
             ", updated AS (\
-                 UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted, \
-                 rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at, \
-                 ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip \
-                 FROM unnest(?::smallint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::uuid[], ?::bigint[], ?::bigint[], \
-                 ?::bigint[], ?::text[], ?::text[], ?::text[], ?::uuid[], ?::bigint[], ?::uuid[], ?::bigint[]) \
-                 AS n (state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, \
-                 skip, execution_id, ordinal, fence_runner, fence_attempt) \
-                 WHERE t.execution_id = n.execution_id AND t.ordinal = n.ordinal \
-                 AND coalesce(n.fence_runner IS NULL \
-                     OR (t.state = 2 AND t.runner_id = n.fence_runner AND t.attempt = n.fence_attempt), false) \
-                 AND (n.execution_id IN (SELECT id FROM applied)) IS TRUE \
-                 RETURNING t.execution_id, t.ordinal\
-             ), missing AS (\
-                 SELECT n.execution_id, n.ordinal FROM unnest(?::uuid[], ?::bigint[]) AS n (execution_id, ordinal) \
-                 WHERE (n.execution_id IN (SELECT id FROM applied)) IS TRUE \
-                 AND ((n.execution_id, n.ordinal) IN (SELECT execution_id, ordinal FROM updated)) IS NOT TRUE LIMIT 1\
-             )",
-            self.update_states => Array<SmallInt>,
-            self.update_attempts => Array<BigInt>,
-            self.update_uncounted => Array<BigInt>,
-            self.update_rescues => Array<BigInt>,
-            self.update_runners => Array<Nullable<SqlUuid>>,
-            self.update_ready => Array<Nullable<BigInt>>,
-            self.update_started => Array<Nullable<BigInt>>,
-            self.update_ended => Array<Nullable<BigInt>>,
-            self.update_deltas => Array<Nullable<Text>>,
-            self.update_errors => Array<Nullable<Text>>,
-            self.update_skips => Array<Nullable<Text>>,
-            self.update_ids => Array<SqlUuid>,
-            self.update_ordinals => Array<BigInt>,
-            self.fence_runners => Array<Nullable<SqlUuid>>,
-            self.fence_attempts => Array<Nullable<BigInt>>,
-            self.update_ids => Array<SqlUuid>,
-            self.update_ordinals => Array<BigInt>,
+             UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted, \
+             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at, \
+             ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip FROM ",
         );
+        rows!(
+            out,
+            is_one,
+            self.update_states: SmallInt as "smallint",
+            self.update_attempts: BigInt as "bigint",
+            self.update_uncounted: BigInt as "bigint",
+            self.update_rescues: BigInt as "bigint",
+            self.update_runners: Nullable<SqlUuid> as "uuid",
+            self.update_ready: Nullable<BigInt> as "bigint",
+            self.update_started: Nullable<BigInt> as "bigint",
+            self.update_ended: Nullable<BigInt> as "bigint",
+            self.update_deltas: Nullable<Text> as "text",
+            self.update_errors: Nullable<Text> as "text",
+            self.update_skips: Nullable<Text> as "text",
+            self.update_ids: SqlUuid as "uuid",
+            self.update_ordinals: BigInt as "bigint",
+            self.fence_runners: Nullable<SqlUuid> as "uuid",
+            self.fence_attempts: Nullable<BigInt> as "bigint",
+        );
+        out.push_sql(
+            " AS n (state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, skip, \
+             id, ordinal, fence_runner, fence_attempt) WHERE t.execution_id = n.id AND t.ordinal = n.ordinal \
+             AND coalesce(n.fence_runner IS NULL \
+                 OR (t.state = 2 AND t.runner_id = n.fence_runner AND t.attempt = n.fence_attempt), false) AND ",
+        );
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(
+            " RETURNING t.execution_id, t.ordinal), missing AS (SELECT n.id, n.ordinal FROM ",
+        );
+        rows!(
+            out,
+            is_one,
+            self.update_ids: SqlUuid as "uuid",
+            self.update_ordinals: BigInt as "bigint",
+        );
+        out.push_sql(" AS n (id, ordinal) WHERE ");
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(if is_one {
+            " AND NOT EXISTS (SELECT 1 FROM updated))"
+        } else {
+            " AND ((n.id, n.ordinal) IN (SELECT execution_id, ordinal FROM updated)) IS NOT TRUE LIMIT 1)"
+        });
         Ok(())
     }
 
-    fn events<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        part!(
-            out,
+    fn events<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+        out.push_sql(
             ", events AS (\
-                 INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data) \
-                 SELECT n.* FROM unnest(?::uuid[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::uuid[], \
-                 ?::text[]) AS n (id) WHERE (n.id IN (SELECT id FROM applied)) IS TRUE\
-             )",
-            self.event_ids => Array<SqlUuid>,
-            self.event_times => Array<BigInt>,
-            self.event_kinds => Array<Text>,
-            self.event_ordinals => Array<Nullable<BigInt>>,
-            self.event_attempts => Array<Nullable<BigInt>>,
-            self.event_runners => Array<Nullable<SqlUuid>>,
-            self.event_data => Array<Nullable<Text>>,
+             INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data) \
+             SELECT n.* FROM ",
         );
+        rows!(
+            out,
+            is_one,
+            self.event_ids: SqlUuid as "uuid",
+            self.event_times: BigInt as "bigint",
+            self.event_kinds: Text as "text",
+            self.event_ordinals: Nullable<BigInt> as "bigint",
+            self.event_attempts: Nullable<BigInt> as "bigint",
+            self.event_runners: Nullable<SqlUuid> as "uuid",
+            self.event_data: Nullable<Text> as "text",
+        );
+        out.push_sql(" AS n (id) WHERE ");
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(")");
         Ok(())
     }
 
@@ -284,7 +335,7 @@ impl Write<'_> {
     fn verdict(&self, mut out: AstPass<'_, '_, Pg>) {
         const DEFINITION: &str = "(SELECT 'cloacina:definition:' || id FROM unknown)";
         const TASK: &str =
-            "(SELECT 'cloacina:task:' || ordinal || ' of execution ' || execution_id FROM missing)";
+            "(SELECT 'cloacina:task:' || ordinal || ' of execution ' || id FROM missing)";
         if !self.may_be_wrong() {
             return;
         }
