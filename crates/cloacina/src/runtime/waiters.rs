@@ -22,15 +22,43 @@ pub struct Waiters {
 
 /// So many executions are remembered after their end, for callers that ask a little later.
 const RECENT: usize = 4096;
-/// Larger ones are not worth their memory.
-const RECENT_BYTES: usize = 4096;
+/// The oldest go sooner when what their tasks wrote takes more bytes than this.
+const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
 #[derive(Default)]
 struct Inner {
     next: u64,
-    recent: FxHashMap<ExecutionId, Ended>,
+    /// With the bytes that its tasks wrote.
+    recent: FxHashMap<ExecutionId, (Ended, usize)>,
+    recent_bytes: usize,
     recent_order: VecDeque<ExecutionId>,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
+}
+
+impl Inner {
+    fn remember(&mut self, ended: &Ended) {
+        let record = ended.record();
+        let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
+        let size = deltas.map(crate::types::Delta::size).sum::<usize>();
+        let known = self.recent.insert(record.id, (Arc::clone(ended), size));
+        self.recent_bytes += size;
+        match known {
+            Some((_, size)) => self.recent_bytes -= size,
+            None => self.recent_order.push_back(record.id),
+        }
+        while self.recent_order.len() > RECENT || self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent_order.pop_front() else {
+                break;
+            };
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, execution: ExecutionId) {
+        if let Some((_, size)) = self.recent.remove(&execution) {
+            self.recent_bytes -= size;
+        }
+    }
 }
 
 /// Names a subscription, to take it back.
@@ -95,17 +123,20 @@ impl Waiters {
 
     /// An execution that ended a short while ago, as it was then.
     pub fn recent(&self, execution: ExecutionId) -> Option<Ended> {
-        self.inner.lock().recent.get(&execution).map(Arc::clone)
+        let inner = self.inner.lock();
+        let (ended, _) = inner.recent.get(&execution)?;
+        Some(Arc::clone(ended))
     }
 
     /// Forgets the remembered ends: of one execution that goes on, or all when other processes may have changed some.
     pub fn forget_recent(&self, execution: Option<ExecutionId>) {
         let mut inner = self.inner.lock();
         if let Some(execution) = execution {
-            inner.recent.remove(&execution);
+            inner.forget(execution);
         } else {
             inner.recent.clear();
             inner.recent_order.clear();
+            inner.recent_bytes = 0;
         }
     }
 
@@ -114,21 +145,7 @@ impl Waiters {
         let mut inner = self.inner.lock();
         let id = ended.record().id;
         let callbacks = inner.waiting.remove(&id);
-        let deltas = ended
-            .record()
-            .tasks
-            .iter()
-            .filter_map(|task| task.delta.as_deref());
-        if deltas.map(crate::types::Delta::size).sum::<usize>() <= RECENT_BYTES {
-            if inner.recent.insert(id, Arc::clone(ended)).is_none() {
-                inner.recent_order.push_back(id);
-            }
-            if inner.recent_order.len() > RECENT
-                && let Some(oldest) = inner.recent_order.pop_front()
-            {
-                inner.recent.remove(&oldest);
-            }
-        }
+        inner.remember(ended);
         drop(inner);
         for (_, callback) in callbacks.into_iter().flatten() {
             callback(Ok(Arc::clone(ended)));
