@@ -48,6 +48,19 @@ simulate: ## Simulate 10,000 seeds of several runners under every trouble
 soak: ## Simulate a million seeds (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
 
+.PHONY: features
+features: ## Test the crate with each database alone
+	cargo test -p cloacina --no-default-features --features sqlite $(CARGO_FLAGS)
+	cargo test -p cloacina --no-default-features --features postgres $(CARGO_FLAGS)
+
+.PHONY: long
+long: ## Run the tests that load databases for as long as promised (half an hour)
+	@scripts/setup.sh test dev
+	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} $(PYTHON) -m pytest --timeout 900 tests/test_kill.py tests/test_outage.py \
+		tests/test_many_processes.py tests/test_idle.py tests/test_stall.py tests/test_schedules.py
+	CLOACA_TEST_TENANT_EXECUTIONS=$${CLOACA_TEST_TENANT_EXECUTIONS:-1000} $(PYTHON) -m pytest --timeout 3600 \
+		tests/test_shared_tenants.py -k many
+
 .PHONY: chaos
 chaos: ## Take databases, networks and disks away under load; writes docs/explanation/chaos-report.md
 	@scripts/setup.sh test dev
@@ -58,6 +71,7 @@ check: ## Check format, lints and types
 	@scripts/setup.sh test dev
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --package cloacina --no-deps --quiet $(CARGO_FLAGS)
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy $(TYPED_SOURCES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import time
 
 _NUMBERS = itertools.count()
 
@@ -28,3 +29,14 @@ def sql(url: str, text: str) -> str:
     command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align", url]
     answer = subprocess.run([*command, "--command", text], check=True, stdout=subprocess.PIPE)
     return answer.stdout.decode().strip()
+
+
+def settle(place: str, patience: float = 180) -> None:
+    """Wait until a server has cleaned up behind what was written: it takes a processor for that."""
+    if not is_postgres(place):
+        return
+    cleaning = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+    end, quiet = time.monotonic() + patience, 0
+    while quiet < 4 and time.monotonic() < end:
+        quiet = 0 if sql(place, cleaning) != "0" else quiet + 1
+        time.sleep(0.5)

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import uuid
@@ -145,11 +146,12 @@ def fill(folder: Path) -> Path:
 
 def _plain(message: str) -> str:
     """The first line without where the database of this trial was."""
-    return re.sub(
+    line = re.sub(
         r"the database \S+://\S+|the disk of the database \S+",
         "the database",
         message.splitlines()[0],
-    )[:90]
+    )
+    return textwrap.shorten(line, 90, placeholder=" …")
 
 
 class Load:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import cloaca
+from processes import seconds
 from schedule_support import at, define, until
 
 UNKNOWN = "0190a0a0-0000-7000-8000-000000000000"
@@ -249,7 +250,8 @@ def test_a_slow_workflow_delays_no_schedule(database):
         rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
         gate.set()
         late = [at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows]
-        assert min(late) < timedelta(seconds=0.5)
+        # Most are on time: one that is not tells of a busy machine.
+        assert sorted(late)[len(late) // 2] < timedelta(seconds=0.5)
         assert {row["outcome"] for row in rows} == {"fired"}
         for schedule in runner.list_cron_schedules():
             runner.delete_cron_schedule(schedule["id"])
@@ -354,7 +356,7 @@ WORKER = """
 
 
 def test_three_processes_fire_every_tick_once_though_one_is_killed(database, script):
-    seconds = 10
+    lasting = int(seconds(10))
     workers = [script(WORKER, database) for _ in range(3)]
     for worker in workers:
         assert worker.stdout.readline() == "ready\n"
@@ -366,10 +368,10 @@ def test_three_processes_fire_every_tick_once_though_one_is_killed(database, scr
         def reached(count: int) -> bool:
             return all(len(watcher.get_cron_execution_history(id)) >= count for id in ids)
 
-        until(lambda: reached(seconds // 2), 60)
+        until(lambda: reached(lasting // 2), lasting + 60)
         workers[0].send_signal(signal.SIGKILL)
         workers.append(script(WORKER, database))
-        until(lambda: reached(seconds), 60)
+        until(lambda: reached(lasting), lasting + 60)
         for id in ids:
             watcher.set_cron_schedule_enabled(id, False)
         executions = set()
@@ -383,7 +385,7 @@ def test_three_processes_fire_every_tick_once_though_one_is_killed(database, scr
             )
             assert {row["outcome"] for row in rows} == {"fired"}
             executions |= {row["workflow_execution_id"] for row in rows}
-            assert len(rows) >= seconds
+            assert len(rows) >= lasting
         total = sum(len(watcher.get_cron_execution_history(id)) for id in ids)
         assert len(executions) == total
         for worker in workers[1:]:

@@ -16,6 +16,7 @@ import pytest
 
 import cloaca
 from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunnerConfig
+from cloaca._workflow_registry import registry
 from tenant_server import TenantServer, psql
 
 # The full length: CLOACA_TEST_TENANT_EXECUTIONS=1000
@@ -172,6 +173,46 @@ def test_h4_a_tenant_that_ends_in_the_middle_of_tasks_leaves_its_workers_to_othe
         ending.shutdown(timeout=0)
         assert staying.execute("quick").status == "Completed"
         gate.set()
+
+
+def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
+    # The trigger is for no later runner of this process.
+    monkeypatch.setattr(registry, "_trigger_revisions", {})
+    polled: list[str] = []
+    with cloaca.WorkflowBuilder("tick"):
+        cloaca.task(id="only")(lambda context: None)
+    name = f"tenants_{uuid.uuid4().hex[:8]}"
+
+    @cloaca.trigger(on="tick", name=name, poll_interval="100ms")
+    def look():
+        polled.append(name)
+        return cloaca.TriggerResult.skip()
+
+    with DefaultRunner(url) as runner:
+        acme, other = runner.tenant("acme"), runner.tenant("other")
+        id = acme.register_cron_workflow("tick", "* * * * * *")
+        end = time.monotonic() + 60
+        while not (rows := acme.get_cron_execution_history(id)):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        execution = rows[0]["workflow_execution_id"]
+        assert acme.get_execution(execution).workflow_name == "tick"
+        for stranger in (other, runner):
+            assert stranger.list_cron_schedules() == []
+            with pytest.raises(cloaca.ScheduleError, match="no schedule"):
+                stranger.delete_cron_schedule(id)
+            assert execution not in {item.execution_id for item in stranger.list_executions()}
+        # Each has the trigger of the program in its own table, polled on its own.
+        acme.set_trigger_enabled(name, False)
+        assert acme.get_trigger_schedule(name)["enabled"] is False
+        assert other.get_trigger_schedule(name)["enabled"] is True
+        before = len(polled)
+        while len(polled) < before + 3:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        acme.delete_cron_schedule(id)
+        for each in (other, runner):
+            each.set_trigger_enabled(name, False)
 
 
 def test_h4_tenants_with_their_own_credentials(url):

@@ -54,6 +54,27 @@ def test_a_day_passes_in_no_time(quick, cloaca_runner):
     assert cloaca_runner.now() - before == pytest.approx(86_400, abs=1e-3)
 
 
+def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
+    ran = []
+    with cloaca.WorkflowBuilder("hourly"):
+
+        @cloaca.task(retry_delay_ms=600_000, retry_attempts=2, retry_jitter=False)
+        def report(context, handle):
+            if handle.attempt == 1 and len(ran) == 3:
+                raise ConnectionError("once")
+            ran.append(context["scheduled_time"])
+
+    schedule = cloaca_runner.register_cron_workflow("hourly", "0 * * * *")
+    cloaca_runner.advance(86_400)
+    rows = cloaca_runner.get_cron_execution_history(schedule)
+    assert len(rows) == 24
+    assert {row["outcome"] for row in rows} == {"fired"}
+    assert sorted(ran) == [row["scheduled_time"] for row in reversed(rows)]
+    assert all(time.endswith(":00:00Z") for time in ran)
+    statuses = [item.status for item in cloaca_runner.list_executions(workflow="hourly")]
+    assert statuses == ["Completed"] * 24
+
+
 def test_a_sleep_takes_no_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("sleepy"):
 

@@ -138,6 +138,40 @@ def test_a_slow_trigger_delays_no_other(name, database):
         gate.set()
 
 
+def test_slow_triggers_and_workflows_delay_neither_schedules_nor_triggers(database):
+    gate = threading.Event()
+    polled: list[float] = []
+    define("slow", lambda context: gate.wait(30) and None)
+    define("quick")
+    stuck = fresh()
+    lively = fresh()
+
+    @cloaca.trigger(on="quick", name=stuck, poll_interval="100ms")
+    def wait_long():
+        gate.wait(30)
+        return cloaca.TriggerResult.skip()
+
+    @cloaca.trigger(on="quick", name=lively, poll_interval="100ms")
+    def look():
+        polled.append(time.monotonic())
+        return cloaca.TriggerResult.skip()
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        try:
+            runner.submit_many([("slow", None)] * 3)
+            quick = runner.register_cron_workflow("quick", "* * * * * *")
+            rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
+            late = sorted(at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows)
+            assert late[len(late) // 2] < timedelta(seconds=0.5)
+            # Two seconds and more have passed, in which nothing ended.
+            assert len(polled) >= 10
+        finally:
+            gate.set()
+            runner.set_trigger_enabled(stuck, False)
+            runner.set_trigger_enabled(lively, False)
+
+
 def test_a_trigger_can_be_switched_off_for_all_runners(name, runner):
     define(name)
     polls = []

@@ -14,8 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
+    from typing import Any
 
     from cloaca import _core
+    from cloaca._workflow import Workflow
 
 _MAX_LIMIT = 1000
 
@@ -70,7 +72,7 @@ class ControlMethods:
 
     def list_executions(
         self,
-        workflow: str | None = None,
+        workflow: str | Workflow | None = None,
         status: str | Iterable[str] | None = None,
         since: datetime | None = None,
         tags: Mapping[str, str] | None = None,
@@ -80,7 +82,7 @@ class ControlMethods:
         """Executions, newest first, page by page.
 
         Args:
-            workflow: Only of this workflow.
+            workflow: Only of this workflow: it, or its name.
             status: Only in this state, or in one of these.
             since: Only submitted at this time or later; a datetime with a time zone.
             tags: Only of workflows with all these tags.
@@ -96,8 +98,9 @@ class ControlMethods:
         Since 0.1.
         """
         _check_limit(limit)
+        name: Any = getattr(workflow, "name", workflow)
         executions, next_cursor = self._core.list(
-            workflow,
+            name,
             _statuses(status),
             None if tags is None else dict(tags),
             None if since is None else instant_to_us("since", since),

@@ -138,6 +138,7 @@ impl EngineHandle {
         queues: WorkQueues,
         tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
     ) -> Result<Self, Error> {
+        let tasks_may_lead = opened.is_free_of_runtimes();
         let store = opened.store;
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
@@ -166,7 +167,9 @@ impl EngineHandle {
             Arc::clone(&parts.clock),
         );
         let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
-        tasks.lead_with(driver.stepper());
+        if tasks_may_lead {
+            tasks.lead_with(driver.stepper());
+        }
         Ok(Self {
             store,
             parts,
@@ -497,6 +500,17 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<PostgresStore>>,
+}
+
+impl Opened {
+    /// Whether a thread of a tokio runtime may ask the database itself. A connection to PostgreSQL has a runtime of its own,
+    /// which cannot run on such a thread: it starts one, which costs more than to wake the coordinator's.
+    const fn is_free_of_runtimes(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return self.postgres.is_none();
+        #[cfg(not(feature = "postgres"))]
+        true
+    }
 }
 
 fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<Opened, Error> {
