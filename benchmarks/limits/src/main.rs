@@ -96,8 +96,17 @@ fn sqlite(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>> {
         &measured["commit"]["full"],
         &measured["commit_after"]["full"],
     );
-    measured["limit"] = limit(&measured["commit"]["full"], |workload| {
-        &measured["rows"][workload]["100"]
+    measured["limit"] = limit(&measured["commit"]["full"], |workload, batch| {
+        let rows = &measured["rows"][workload];
+        let other = &rows[format!("{batch}_rowid")];
+        // The machine can do what the better of the two layouts does.
+        let rate = |rows: &Value| rows["executions_per_s"].as_f64().unwrap_or_default();
+        let best = if rate(other) > rate(&rows[batch]) {
+            other
+        } else {
+            &rows[batch]
+        };
+        best.clone()
     });
     Ok(measured)
 }
@@ -109,8 +118,8 @@ fn postgres(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
         &measured["commit"][postgres::PLAIN],
         &measured["commit_after"][postgres::PLAIN],
     );
-    measured["limit"] = limit(&measured["commit"][postgres::PLAIN], |workload| {
-        &measured["rows"][workload]["100"]["fused"][postgres::PLAIN]
+    measured["limit"] = limit(&measured["commit"][postgres::PLAIN], |workload, batch| {
+        measured["rows"][workload][batch]["fused"][postgres::PLAIN].clone()
     });
     Ok(measured)
 }
@@ -127,18 +136,20 @@ fn warn_of_drift(database: &str, before: &Value, after: &Value) {
 }
 
 /// The figures that the engine is compared to.
-fn limit<'a>(commit: &Value, rate: impl Fn(&str) -> &'a Value) -> Value {
+fn limit(commit: &Value, rate: impl Fn(&str, &str) -> Value) -> Value {
     let mut limit = Map::from_iter([("commit_us".to_owned(), commit["p50_us"].clone())]);
+    let mut add = |name: &str, rate: &Value| {
+        let figures = json!({
+            "executions_per_s": rate["executions_per_s"],
+            "tasks_per_s": rate["tasks_per_s"],
+        });
+        limit.insert(name.to_owned(), figures);
+    };
     for workload in WORKLOADS {
-        let rate = rate(workload.name);
-        limit.insert(
-            workload.name.to_owned(),
-            json!({
-                "executions_per_s": rate["executions_per_s"],
-                "tasks_per_s": rate["tasks_per_s"],
-            }),
-        );
+        add(workload.name, &rate(workload.name, "100"));
     }
+    // Eight threads that wait for every submission have no more than eight in one commit.
+    add("W2-threads", &rate("W2", "10"));
     Value::Object(limit)
 }
 
