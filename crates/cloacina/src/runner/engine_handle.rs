@@ -138,7 +138,12 @@ impl EngineHandle {
         queues: WorkQueues,
         tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
     ) -> Result<Self, Error> {
-        let tasks_may_lead = opened.is_free_of_runtimes();
+        // A connection to PostgreSQL has a runtime of its own, which cannot run on a thread of the tasks' runtime: a step there
+        // would start a thread, which costs more than to wake the coordinator's.
+        #[cfg(feature = "postgres")]
+        let tasks_may_lead = opened.postgres.is_none();
+        #[cfg(not(feature = "postgres"))]
+        let tasks_may_lead = true;
         let store = opened.store;
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
@@ -500,17 +505,6 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<PostgresStore>>,
-}
-
-impl Opened {
-    /// Whether a thread of a tokio runtime may ask the database itself. A connection to PostgreSQL has a runtime of its own,
-    /// which cannot run on such a thread: it starts one, which costs more than to wake the coordinator's.
-    const fn is_free_of_runtimes(&self) -> bool {
-        #[cfg(feature = "postgres")]
-        return self.postgres.is_none();
-        #[cfg(not(feature = "postgres"))]
-        true
-    }
 }
 
 fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<Opened, Error> {

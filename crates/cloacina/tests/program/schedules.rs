@@ -127,12 +127,18 @@ async fn h4_tenants_share_a_runner_and_nothing_else() {
         for tenant in &tenants {
             let result = tenant.execute(&workflow, input.clone()).await.unwrap();
             result.into_completed().unwrap();
-            let listed = tenant.list_executions(Default::default()).await.unwrap();
+            let listed = tenant
+                .list_executions(cloacina::ExecutionFilter::default())
+                .await
+                .unwrap();
             assert_eq!(listed.items.len(), 1);
         }
         let nested = tenants[0].tenant("c", None).await.unwrap_err();
         assert_eq!(nested.code, ErrorCode::Configuration);
-        let own = runner.list_executions(Default::default()).await.unwrap();
+        let own = runner
+            .list_executions(cloacina::ExecutionFilter::default())
+            .await
+            .unwrap();
         assert!(own.items.is_empty());
         runner.shutdown().await.unwrap();
         let closed = tenants[0]

@@ -62,7 +62,7 @@ async fn e1_a_future_that_never_yields_is_named_once() {
     #[task(timeout_ms = 60_000)]
     async fn stuck(_context: &mut Context) -> Result<(), TaskError> {
         while !RELEASE.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::yield_now();
         }
         Ok(())
     }
