@@ -19,6 +19,7 @@ from cloaca._cli._root import cli
 from cloaca._cli._tree import draw
 
 PATIENCE = 60
+UNKNOWN = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
 
 PIPELINE = """
 import cloaca
@@ -270,6 +271,81 @@ def test_a_worker_is_controlled_from_outside(shell):
     assert shell.json("runners") == []
 
 
+def test_control_is_told_to_people_and_to_programs(shell):
+    shell.run("run", "pipeline:etl")
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        id = runner.submit("etl", delay=3600).id
+    assert shell.run("pause", id)[0] == f"{id}  paused: Paused\n"
+    assert shell.json("resume", id)["status"] == "Pending"
+    assert shell.run("cancel", id)[0] == f"{id}  cancelled: Cancelled\n"
+    output, errors = shell.run("watch", id, status=1)
+    assert output.splitlines()[-1] == f"etl  {id}  Cancelled"
+    assert "was cancelled" in errors
+
+
+def test_a_worker_tells_people_what_it_has(shell):
+    worker = shell.start("worker", "pipeline")
+    first = worker.stderr.readline()
+    worker.send_signal(signal.SIGTERM)
+    output, errors = worker.communicate(timeout=PATIENCE)
+    told = first + errors
+    assert all(name in told for name in ("bad", "etl", "slow")), told
+    assert (worker.returncode, output) == (0, "")
+
+
+def test_what_tasks_logged_is_shown(shell):
+    code = f"""
+import logging, cloaca
+with cloaca.WorkflowBuilder("talks"):
+    @cloaca.task
+    def talk(context):
+        logging.getLogger("talker").warning("seven")
+config = cloaca.DefaultRunnerConfig(capture_logs=True)
+with cloaca.DefaultRunner({shell.environment["CLOACA_DATABASE_URL"]!r}, config) as runner:
+    print(runner.execute("talks").execution_id)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    id = done.stdout.strip()
+    (line,) = shell.json("logs", id)
+    assert (line["logger"], line["message"], line["task_id"]) == ("talker", "seven", "talk")
+    assert shell.run("logs", id)[0].rstrip().endswith("talk[1] talker: seven")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_reader_that_goes_away_is_no_error(shell, arguments):
+    id = shell.json("run", "pipeline:etl")["execution_id"]
+    arguments = ["etl" if word == "wide" else id if word == "ID" else word for word in arguments]
+    process = shell.start(*arguments)
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", UNKNOWN],
+        ["workflows", "list"],
+        ["runners"],
+        ["schedules", "list"],
+        ["db", "status"],
+        ["db", "check"],
+        ["db", "prune"],
+        ["cancel", UNKNOWN],
+    ],
+    ids=lambda arguments: "-".join(arguments[:2]),
+)
+def test_a_database_that_is_not_there_is_named_and_not_made(bare, arguments):
+    output, errors = bare.run(*arguments, "-c", "sqlite:///absent.db", status=1)
+    assert output == "" or arguments == ["db", "status"]
+    assert errors.startswith("error: ")
+    assert not (bare.folder / "absent.db").exists()
+
+
 def test_retry(shell):
     id = shell.json("run", "pipeline:bad", status=1)["execution_id"]
     output, _ = shell.run("retry", id)
@@ -477,6 +553,9 @@ def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
     off = f"Schedule {schedule}, which started it, is disabled: it starts no more executions."
     assert off in shell.json("explain", execution)["reasons"]
     assert shell.json("schedules", "enable", schedule)["enabled"]
+    assert not shell.json("schedules", "disable", schedule)["enabled"]
+    enabled, _ = shell.run("schedules", "enable", schedule)
+    assert enabled.startswith(f"{schedule}  enabled, next at ")
     assert "starts workflow 'etl' at its next time" in shell.run("explain", schedule)[0]
     assert shell.json("explain", schedule)["schedule_id"] == schedule
 
@@ -495,7 +574,13 @@ def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
     assert execution in shell.run("schedules", "show", schedule)[0]
     assert shell.run("schedules", "delete", schedule)[0] == f"{schedule}  deleted\n"
     assert shell.json("schedules", "list") == []
+    assert shell.run("schedules", "list")[0].split()[0] == "ID"
     assert "was deleted at" in shell.run("explain", schedule)[0]
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        other = runner.register_cron_workflow("etl", "0 0 2 2 *")
+    by_hand = shell.run("schedules", "run-now", other)[0].strip()
+    assert shell.json("show", by_hand)["workflow_name"] == "etl"
+    assert shell.json("schedules", "delete", other) == {"deleted": other}
 
 
 @pytest.mark.parametrize("command", ["show", "preview", "enable", "disable", "run-now", "delete"])
@@ -521,6 +606,10 @@ def test_tenants(shell):
     tenant = ("-c", made["connection_string"], "--schema", name)
     assert shell.json("run", "pipeline:etl", *tenant)["status"] == "Completed"
     assert shell.run("tenants", "remove", name)[0] == f"removed {name}\n"
+    told = shell.run("tenants", "create", name)[0]
+    assert f"schema_name  {name}\n" in told
+    assert "password  " in told
+    assert shell.json("tenants", "remove", name) == {"removed": name}
     assert listed not in shell.json("tenants", "list")
     _, errors = shell.run("tenants", "create", "a-b", status=1)
     assert "a-b" in errors

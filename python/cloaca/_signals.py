@@ -7,6 +7,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from cloaca._runner import DefaultRunner
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(runner: DefaultRunner) -> None:
+def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> None:
     """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts that short.
 
     On another thread than the main one Python gets no signals: then it waits for `shutdown`.
+
+    Args:
+        runner: What serves.
+        begun: Called once signals are heeded.
 
     Raises:
         SystemExit: With 128 + the signal's number, after a second signal.
@@ -32,6 +37,8 @@ def serve(runner: DefaultRunner) -> None:
 
     previous = {number: signal.signal(number, on_signal) for number in _ENDING}
     try:
+        if begun is not None:
+            begun()
         runner.closing.wait_with_signals(received)
         _stop(runner, received)
     finally:

@@ -123,6 +123,7 @@ def worker(
     """
     from cloaca._cli._loading import attribute, load
     from cloaca._runner import DefaultRunner
+    from cloaca._signals import serve
     from cloaca._workflow_registry import registry
 
     module, name = _split(target)
@@ -139,21 +140,25 @@ def worker(
         raise click.ClickException(f"module '{module}' defines no workflow")
     config = _config(concurrency, metrics_port, capture_logs)
     with DefaultRunner(url, config, schema=database.schema) as runner:
-        if as_json:
-            print_json(
-                {
-                    "runner_id": runner.core.runner_id,
-                    "database": runner.core.location,
-                    "workflows": names,
-                    "metrics_url": runner.metrics_url,
-                }
-            )
-        else:
-            click.echo(f"works on {runner.core.location}: {', '.join(names)}", err=True)
-            if runner.metrics_url:
-                click.echo(f"metrics at {runner.metrics_url}", err=True)
-        sys.stdout.flush()
-        runner.run_forever()
+
+        def tell() -> None:
+            if as_json:
+                print_json(
+                    {
+                        "runner_id": runner.core.runner_id,
+                        "database": runner.core.location,
+                        "workflows": names,
+                        "metrics_url": runner.metrics_url,
+                    }
+                )
+            else:
+                click.echo(f"works on {runner.core.location}: {', '.join(names)}", err=True)
+                if runner.metrics_url:
+                    click.echo(f"metrics at {runner.metrics_url}", err=True)
+            sys.stdout.flush()
+
+        # Who hears that it works may end it by a signal at once.
+        serve(runner, tell)
 
 
 def _config(
