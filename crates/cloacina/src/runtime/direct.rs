@@ -10,10 +10,10 @@ use super::draft::{Draft, Touched};
 use super::schedule_rows;
 use super::scheduling::{by_hand, unknown_workflow};
 use crate::engine::{ControlError, Execution, NewExecution, schedule};
-use crate::store::{Batch, ClaimRequest, Store};
+use crate::store::{Batch, ClaimRequest, Committed, Store};
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId,
-    ScheduleKind,
+    ScheduleKind, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -55,18 +55,7 @@ pub fn control_directly(
             touched.fences.clear();
         }
         execution.set_revision(expected + 1);
-        let mut cache = Cache::default();
-        cache.insert(execution, 0);
-        let (submits, advances) = draft.rows(&cache);
-        let committed = store.commit(&Batch {
-            // Never registered: what claims nothing needs no lease.
-            runner: RunnerId::generate(),
-            now,
-            submits,
-            advances,
-            schedules: Vec::new(),
-            claim: ClaimRequest::default(),
-        })?;
+        let committed = commit(store, &draft, execution, now)?;
         if committed.advances.first() == Some(&true) {
             tell_others(store);
             return Ok(status);
@@ -115,17 +104,7 @@ pub fn run_schedule_directly(
         };
         draft.touched.insert(execution_id, touched);
         draft.schedules.push(by_hand(record, execution_id, due_at));
-        let mut cache = Cache::default();
-        cache.insert(execution, 0);
-        let (submits, advances) = draft.rows(&cache);
-        let committed = store.commit(&Batch {
-            runner: RunnerId::generate(),
-            now,
-            submits,
-            advances,
-            schedules: draft.schedule_rows(),
-            claim: ClaimRequest::default(),
-        })?;
+        let committed = commit(store, &draft, execution, now)?;
         if committed.schedules.first() == Some(&true) {
             tell_others(store);
             return Ok(execution_id);
@@ -138,6 +117,28 @@ pub fn run_schedule_directly(
     .with_hint("try again"))
 }
 
+/// Writes the draft, which is about one execution.
+fn commit(
+    store: &dyn Store,
+    draft: &Draft,
+    execution: Execution,
+    now: Timestamp,
+) -> Result<Committed, Error> {
+    let mut cache = Cache::default();
+    cache.insert(execution, 0);
+    let (submits, advances) = draft.rows(&cache);
+    let committed = store.commit(&Batch {
+        // Never registered: what claims nothing needs no lease.
+        runner: RunnerId::generate(),
+        now,
+        submits,
+        advances,
+        schedules: draft.schedule_rows(),
+        claim: ClaimRequest::default(),
+    })?;
+    Ok(committed)
+}
+
 /// It is written: that others hear of it late is no reason to say it was not.
 fn tell_others(store: &dyn Store) {
     if let Err(error) = store.tell_others() {
@@ -148,7 +149,7 @@ fn tell_others(store: &dyn Store) {
 fn decide(
     execution: &mut Execution,
     action: &Control,
-    now: crate::types::Timestamp,
+    now: Timestamp,
 ) -> Result<crate::engine::Changes, Error> {
     let decided: Result<_, ControlError> = match action {
         Control::Cancel => execution.cancel(now),
