@@ -174,7 +174,7 @@ def fair(where: str, *, quick: bool) -> Figures:
     with cloaca.DefaultRunner(place.fresh(where, "fair"), config) as runner:
         burst(runner, 200)
         schedule = runner.register_cron_workflow("noted", "* * * * * *")
-        inspector = runner.core.inspector()
+        inspector = runner._core.inspector()
         urgent: list[float] = []
         beats: list[int] = []
         with background(lambda: burst(runner) and None):

@@ -70,7 +70,7 @@ def main() -> None:
         cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
     ):
         handle = runner.submit("etl")
-        inspector = runner.core.inspector()
+        inspector = runner._core.inspector()
         # Drawn once, in the middle: a picture does not move.
         while (handle.progress().tasks["clean"].done or 0) < 5:
             time.sleep(0.02)

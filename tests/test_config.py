@@ -117,6 +117,16 @@ def test_the_environment_fills_what_was_left_out(monkeypatch):
     assert cloaca.DefaultRunnerConfig(max_concurrent_tasks=4).max_concurrent_tasks == 4
 
 
+def test_the_environment_knows_the_names_of_earlier_releases(monkeypatch):
+    monkeypatch.setenv("CLOACA_PIPELINE_TIMEOUT_SECONDS", "7")
+    monkeypatch.setenv("CLOACA_CONNECTION_POOL_SIZE", "6")
+    config = cloaca.DefaultRunnerConfig()
+    assert config.workflow_timeout_seconds == 7
+    assert config.db_pool_size == 6
+    monkeypatch.setenv("CLOACA_DB_POOL_SIZE", "5")
+    assert cloaca.DefaultRunnerConfig().db_pool_size == 5
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -135,7 +145,7 @@ def test_a_bad_value_of_the_environment_names_its_variable(monkeypatch, name, te
 
 
 def test_the_engine_gets_spans_in_microseconds():
-    data = cloaca.DefaultRunnerConfig(retention_days=1, lease_ttl=12.5).to_engine()
+    data = cloaca.DefaultRunnerConfig(retention_days=1, lease_ttl=12.5)._to_engine()
     assert data["retention_us"] == 86_400_000_000
     assert data["lease_ttl_us"] == 12_500_000
     assert data["poll_interval_us"] == 100_000

@@ -234,8 +234,8 @@ def test_e4_a_paused_process_that_lost_its_lease_goes_on_under_a_new_id(database
             handle = runner.submit("w", key="k")
             print(handle.result(timeout=60).final_context["by"], flush=True)
             print(runner.execute("w").status, flush=True)
-            there = [id for id, *_ in runner.core.inspector().runners()]
-            print(len(there), runner.core.runner_id in there, flush=True)
+            there = [id for id, *_ in runner._core.inspector().runners()]
+            print(len(there), runner._core.runner_id in there, flush=True)
         else:
             print(runner.submit("w", key="k").result(timeout=60).final_context["by"], flush=True)
         runner.shutdown()

@@ -40,13 +40,13 @@ def test_every_class_has_its_bases_a_code_and_a_public_place(name):
     assert kind.__module__ == "cloaca"
     error = kind("what went wrong", hint="do this")
     assert (error.code, error.hint, error.message) == (
-        kind.default_code,
+        kind._default_code,
         "do this",
         "what went wrong",
     )
     assert str(error) == "what went wrong\nhint: do this"
     assert str(kind("without a hint")) == "without a hint"
-    assert kind().message == kind.default_message
+    assert kind().message == kind._default_message
 
 
 @pytest.mark.parametrize("name", TREE)
@@ -58,9 +58,9 @@ def test_errors_survive_pickling(name):
 
 
 def test_every_code_has_a_class_and_every_leaf_a_code():
-    codes = {kind.default_code for kind in CLASS_BY_CODE.values()}
+    codes = {kind._default_code for kind in CLASS_BY_CODE.values()}
     abstract = {"cloaca", "task"}
-    assert {getattr(cloaca, name).default_code for name in TREE} - abstract <= codes | {"workflow"}
+    assert {getattr(cloaca, name)._default_code for name in TREE} - abstract <= codes | {"workflow"}
     for code, kind in CLASS_BY_CODE.items():
         assert issubclass(kind, cloaca.CloacaException), code
 
@@ -72,11 +72,11 @@ def test_the_end_of_a_wait_is_a_timeout_but_not_the_executions_own():
 
 
 def test_d2_control_exceptions_say_what_they_ask_for():
-    assert cloaca.Retry(after=1.5, reason="busy").after_us == 1_500_000
-    assert cloaca.Retry().after_us is None
+    assert cloaca.Retry(after=1.5, reason="busy")._after_us == 1_500_000
+    assert cloaca.Retry()._after_us is None
     assert str(cloaca.Retry(reason="busy")) == "busy"
     assert str(cloaca.Abort("no")) == "no"
-    assert cloaca.Snooze(60).after_us == 60_000_000
+    assert cloaca.Snooze(60)._after_us == 60_000_000
     assert str(cloaca.Snooze(0.5)) == "snoozed for 0.5 s"
     for kind in (cloaca.Retry, cloaca.Abort, cloaca.Snooze):
         assert not issubclass(kind, cloaca.CloacaException)

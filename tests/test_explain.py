@@ -51,7 +51,7 @@ def test_a_dependency_and_who_holds_it(runner, gate):
     handle = runner.submit("w")
     assert started.wait(PATIENCE)
     held, second, third = runner.explain(handle.id)
-    assert f"'first' (attempt 1) is held by runner {runner.core.runner_id}" in held
+    assert f"'first' (attempt 1) is held by runner {runner._core.runner_id}" in held
     assert f"pid {os.getpid()}" in held
     assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in 1\d s\)", held)
     assert second == "Task 'second' waits for its dependency 'first' (Running)."
@@ -259,7 +259,7 @@ def test_a_runners_row_has_the_workflows_that_it_was_told_of_later(runner):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.WorkflowBuilder("second"):
         cloaca.task(id="a")(lambda context: None)
-    inspector = runner.core.inspector()
+    inspector = runner._core.inspector()
 
     def names():
         (row,) = inspector.runners()

@@ -44,7 +44,7 @@ def refused_workflow(runner: cloaca.DefaultRunner) -> str:
     with cloaca.WorkflowBuilder("refused"):
         cloaca.external_task("double", timeout=60)
         cloaca.task(id="own")(lambda context: None)
-    runner.catch_up()
+    runner._catch_up()
     return "refused"
 
 

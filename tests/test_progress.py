@@ -68,7 +68,7 @@ def test_what_an_earlier_attempt_said_does_not_count(runner):
         def a(context, handle):
             if handle.attempt == 1:
                 handle.heartbeat(0.9)
-                until(lambda: runner.core.inspector().progress(handle.execution_id)[1])
+                until(lambda: runner._core.inspector().progress(handle.execution_id)[1])
                 raise ValueError
             started.set()
             go_on.wait(PATIENCE)
@@ -99,7 +99,7 @@ def test_bars_show_each_task(runner, halfway):
     from rich.console import Console
 
     handle, go_on = halfway
-    inspector = runner.core.inspector()
+    inspector = runner._core.inspector()
     until(lambda: inspector.progress(handle.id)[1])
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with Bars(console) as bars:
@@ -121,7 +121,7 @@ def test_bars_of_a_large_workflow_are_one(runner):
     result = runner.execute("large")
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with Bars(console) as bars:
-        bars.show(*runner.core.inspector().progress(result.execution_id))
+        bars.show(*runner._core.inspector().progress(result.execution_id))
     shown = console.export_text()
     assert "large" in shown
     assert "40 of 40 tasks" in shown

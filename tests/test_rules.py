@@ -12,7 +12,7 @@ def named(context):
 
 
 def compared(key, operator, value):
-    data = cloaca.context_value(key, operator, value).to_definition()
+    data = cloaca.context_value(key, operator, value)._to_definition()
     assert isinstance(data, dict)
     return data["context_value"]
 
@@ -27,7 +27,7 @@ def test_c2_every_name_is_a_rule():
         "none_failed",
         "always",
     ):
-        assert cloaca.all_of(name).to_definition() == {"all_of": {"conditions": [name]}}
+        assert cloaca.all_of(name)._to_definition() == {"all_of": {"conditions": [name]}}
 
 
 def test_c2_conditions_nest_and_show_themselves():
@@ -42,7 +42,7 @@ def test_c2_conditions_nest_and_show_themselves():
         {"context_value": {"key": "n", "operator": "greater_than", "value": 3}},
     ]
     second = [{"task_failed": {"task": "named"}}, {"task_skipped": {"task": "c"}}]
-    assert rule.to_definition() == {
+    assert rule._to_definition() == {
         "any_of": {
             "conditions": [
                 {"all_of": {"conditions": first}},

@@ -286,7 +286,7 @@ def test_a_cron_schedule_is_a_value(runner):
     assert row["max_catchup"] == 4
     assert row["input"] == {"day": 1}
     assert row["enabled"] is False
-    assert cloaca.CronSchedule("etl", "0 2 * * *").catchup_rule() == "skip"
+    assert cloaca.CronSchedule("etl", "0 2 * * *")._catchup_rule() == "skip"
     for bad in (("etl", "61 * * * *"), ("etl", "* * * * *", "Mars"), ("etl", "* * *")):
         with pytest.raises(cloaca.ScheduleError):
             cloaca.CronSchedule(*bad)

@@ -68,6 +68,10 @@ def test_the_id_defaults_to_the_functions_name():
             {"retry_policy": {"backoff": "fixed", "max_delay_ms": 10, "condition": ["x"]}},
             {"max_delay": 10_000, "condition": {"patterns": ["x"]}},
         ),
+        (
+            {"retry_policy": {"retry_attempts": 2, "retry_delay_ms": 500, "with_jitter": False}},
+            {"max_attempts": 2, "initial_delay": 500_000, "jitter": False},
+        ),
     ],
 )
 def test_d1_retry_options_make_one_policy(options, expected):
@@ -112,6 +116,7 @@ def test_other_options_reach_the_definition():
         ({"retry_policy": {"atempts": 1}}, "'atempts'"),
         ({"retry_policy": {"max_atempts": 1}}, "did you mean 'max_attempts'"),
         ({"retry_policy": {"max_delay": 1, "max_delay_ms": 1}}, "both"),
+        ({"retry_policy": {"attempts": 1, "max_attempts": 1}}, "max_attempts twice"),
         ({"retry_policy": 3}, "mapping"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": -1}, "timeout"),

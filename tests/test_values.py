@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 import cloaca
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        cloaca.TaskNamespace("public", "embedded", "etl", "load"),
+        cloaca.WorkflowContext(workflow_id="etl"),
+        cloaca.RetryPolicy(max_attempts=5, retry_on=[ValueError]),
+        cloaca.BackoffStrategy.linear(2),
+        cloaca.RetryCondition.error_pattern(["busy"]),
+        cloaca.all_of(cloaca.task_failed("load"), cloaca.context_value("rows", ">", 1)),
+        cloaca.DefaultRunnerConfig(max_concurrent_tasks=7),
+        cloaca.TenantConfig("acme", "acme_user", "secret"),
+        cloaca.TenantCredentials("acme_user", "secret", "acme", "postgresql://db.example/app"),
+        cloaca.Context({"rows": [1, None]}),
+        cloaca.WorkflowStatus.COMPLETED,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_survives_copying_and_pickling(value):
+    for again in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert type(again) is type(value)
+        assert again == value
+        assert repr(again) == repr(value)
 
 
 def test_a_namespace_is_four_names():

@@ -78,11 +78,6 @@ class WorkflowBuilder:
         """The workflow's name. Since 0.1."""
         return self._name
 
-    @property
-    def definitions(self) -> dict[str, TaskDefinition]:
-        """The tasks so far. Private."""
-        return self._definitions
-
     def description(self, text: str) -> Self:
         """Describe the workflow, for people.
 
@@ -151,7 +146,7 @@ class WorkflowBuilder:
                     hint=registry.suggest_task(task)
                     or "define it with @cloaca.task before it is added",
                 )
-            self.add_definition(found)
+            self._add_definition(found)
             return self
         if not callable(task):
             raise WorkflowValidationError(
@@ -164,13 +159,13 @@ class WorkflowBuilder:
             raise WorkflowValidationError(
                 f"Task '{name}' not found in registry", hint="decorate it with @cloaca.task"
             )
-        self.add_definition(tasks[-1])
+        self._add_definition(tasks[-1])
         return self
 
-    def add_definition(self, task: TaskDefinition) -> None:
+    def _add_definition(self, task: TaskDefinition) -> None:
         """Add a task, at the line that defines it.
 
-        Adding the very same task again does nothing. Private.
+        Adding the very same task again does nothing.
 
         Raises:
             WorkflowValidationError: The workflow has another task with its id.

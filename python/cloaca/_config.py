@@ -159,8 +159,8 @@ class DefaultRunnerConfig:
         """Every setting by its name. Since 0.1."""
         return {name: self.__dict__[name] for name in SETTINGS}
 
-    def to_engine(self) -> dict[str, Any]:
-        """The settings as the engine reads them. Private."""
+    def _to_engine(self) -> dict[str, Any]:
+        """The settings as the engine reads them."""
         data: dict[str, Any] = {}
         for name, setting in SETTINGS.items():
             if setting.to_engine is not None:

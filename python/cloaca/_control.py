@@ -39,7 +39,7 @@ class Retry(TaskControl):
         Raises:
             ConfigurationError: `after` is negative.
         """
-        self.after_us = None if after is None else seconds_to_us("after", after, zero=True)
+        self._after_us = None if after is None else seconds_to_us("after", after, zero=True)
         self.reason = reason
         super().__init__(after, reason)
 
@@ -89,12 +89,12 @@ class Snooze(TaskControl):
         Raises:
             ConfigurationError: `seconds` is negative.
         """
-        self.after_us = seconds_to_us("seconds", seconds, zero=True)
+        self._after_us = seconds_to_us("seconds", seconds, zero=True)
         super().__init__(seconds)
 
     def __str__(self) -> str:
         """When it comes back."""
-        return f"snoozed for {self.after_us / 1_000_000:g} s"
+        return f"snoozed for {self._after_us / 1_000_000:g} s"
 
 
 for _public in (Retry, Abort, Snooze):

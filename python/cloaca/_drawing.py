@@ -52,7 +52,7 @@ def _svg(workflow: Workflow) -> str:
         for before in befores
     ]
     parts += [
-        _box(task, *place, is_external=workflow.definitions[task].function is None)
+        _box(task, *place, is_external=workflow._definitions[task].function is None)
         for task, place in boxes.items()
     ]
     width = x - _GAP_X + _MARGIN

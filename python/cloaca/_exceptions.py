@@ -19,8 +19,8 @@ class CloacaException(Exception):
     Since 0.1.
     """
 
-    default_code: ClassVar[str] = "cloaca"
-    default_message: ClassVar[str] = "cloaca failed"
+    _default_code: ClassVar[str] = "cloaca"
+    _default_message: ClassVar[str] = "cloaca failed"
     code: str
     hint: str | None
 
@@ -34,8 +34,8 @@ class CloacaException(Exception):
             code: The kind of error, where it is not the class's own.
             hint: What to do next.
         """
-        self.message = self.default_message if message is None else message
-        self.code = self.default_code if code is None else code
+        self.message = self._default_message if message is None else message
+        self.code = self._default_code if code is None else code
         self.hint = hint
         super().__init__(self.message)
 
@@ -47,22 +47,22 @@ class CloacaException(Exception):
 class WorkflowError(CloacaException):
     """Something is wrong with a workflow or one of its executions. Since 0.1."""
 
-    default_code = "workflow"
-    default_message = "the workflow failed"
+    _default_code = "workflow"
+    _default_message = "the workflow failed"
 
 
 class WorkflowValidationError(WorkflowError, ValueError):
     """A workflow's definition breaks a rule. Since 0.1."""
 
-    default_code = "workflow_invalid"
-    default_message = "the workflow is not valid"
+    _default_code = "workflow_invalid"
+    _default_message = "the workflow is not valid"
 
 
 class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
     """No workflow has this name, or no execution has this id. Since 0.1."""
 
-    default_code = "workflow_not_found"
-    default_message = "the workflow is not known"
+    _default_code = "workflow_not_found"
+    _default_message = "the workflow is not known"
 
 
 class WorkflowExecutionError(WorkflowError):
@@ -73,36 +73,36 @@ class WorkflowExecutionError(WorkflowError):
     Since 0.1.
     """
 
-    default_code = "workflow_failed"
-    default_message = "the execution failed"
+    _default_code = "workflow_failed"
+    _default_message = "the execution failed"
 
 
 class WorkflowTimeoutError(WorkflowError, TimeoutError):
     """An execution overran its own timeout. Since 0.1."""
 
-    default_code = "workflow_timeout"
-    default_message = "the execution overran its timeout"
+    _default_code = "workflow_timeout"
+    _default_message = "the execution overran its timeout"
 
 
 class TaskError(CloacaException):
     """Something is wrong with a task. Since 0.1."""
 
-    default_code = "task"
-    default_message = "the task failed"
+    _default_code = "task"
+    _default_message = "the task failed"
 
 
 class TaskValidationError(TaskError, ValueError):
     """A task's definition breaks a rule. Since 0.1."""
 
-    default_code = "task_invalid"
-    default_message = "the task is not valid"
+    _default_code = "task_invalid"
+    _default_message = "the task is not valid"
 
 
 class TaskExecutionError(TaskError):
     """A task could not be executed to its end. Since 0.1."""
 
-    default_code = "task_failed"
-    default_message = "the task failed"
+    _default_code = "task_failed"
+    _default_message = "the task failed"
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
@@ -113,36 +113,36 @@ class TaskTimeoutError(TaskError, TimeoutError):
     Since 0.1.
     """
 
-    default_code = "task_timeout"
-    default_message = "the attempt overran its timeout"
+    _default_code = "task_timeout"
+    _default_message = "the attempt overran its timeout"
 
 
 class ContextError(CloacaException):
     """A context lacks a key, is too large, or holds what is not JSON. Since 0.1."""
 
-    default_code = "context_invalid"
-    default_message = "the context is not valid"
+    _default_code = "context_invalid"
+    _default_message = "the context is not valid"
 
 
 class ConfigurationError(CloacaException, ValueError):
     """A setting, an argument or a database URL is not valid. Since 0.1."""
 
-    default_code = "configuration"
-    default_message = "the configuration is not valid"
+    _default_code = "configuration"
+    _default_message = "the configuration is not valid"
 
 
 class DatabaseError(CloacaException):
     """The database refused or failed an operation. Since 0.1."""
 
-    default_code = "database"
-    default_message = "the database failed"
+    _default_code = "database"
+    _default_message = "the database failed"
 
 
 class ConnectionError(DatabaseError, builtins.ConnectionError):
     """The database cannot be opened or does not answer. Since 0.1."""
 
-    default_code = "connection"
-    default_message = "the database does not answer"
+    _default_code = "connection"
+    _default_message = "the database does not answer"
 
 
 class MigrationError(DatabaseError):
@@ -151,36 +151,36 @@ class MigrationError(DatabaseError):
     Since 0.1.
     """
 
-    default_code = "migration"
-    default_message = "the database cannot be migrated"
+    _default_code = "migration"
+    _default_message = "the database cannot be migrated"
 
 
 class ScheduleError(CloacaException, ValueError):
     """A schedule is not valid or not known. Since 0.1."""
 
-    default_code = "schedule_invalid"
-    default_message = "the schedule is not valid"
+    _default_code = "schedule_invalid"
+    _default_message = "the schedule is not valid"
 
 
 class RunnerClosedError(CloacaException, RuntimeError):
     """The runner was shut down. Since 0.1."""
 
-    default_code = "runner_closed"
-    default_message = "the runner is shut down"
+    _default_code = "runner_closed"
+    _default_message = "the runner is shut down"
 
 
 class ForkedProcessError(CloacaException, RuntimeError):
     """The process was forked after the runner had started. Since 0.1."""
 
-    default_code = "forked"
-    default_message = "the process was forked after the runner had started"
+    _default_code = "forked"
+    _default_message = "the process was forked after the runner had started"
 
 
 class WaitTimeoutError(CloacaException, TimeoutError):
     """The time to wait is over; the execution goes on. Catch it as `TimeoutError`. Private."""
 
-    default_code = "wait_timeout"
-    default_message = "the time to wait is over"
+    _default_code = "wait_timeout"
+    _default_message = "the time to wait is over"
 
 
 # Public classes say their public place, in tracebacks and in stored failures.

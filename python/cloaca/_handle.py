@@ -66,8 +66,8 @@ class WorkflowHandle:
         Since 0.1.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
-        self._runner.check_open()
-        execution = self._runner.core.wait(self._id, timeout_us)
+        self._runner._check_open()
+        execution = self._runner._core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
                 f"execution {self._id} has not ended within {(timeout_us or 0) / 1_000_000:g} s",
@@ -84,8 +84,8 @@ class WorkflowHandle:
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
-        self._runner.check_open()
-        return WorkflowResult(await self._runner.waiters.wait(self._id))
+        self._runner._check_open()
+        return WorkflowResult(await self._runner._waiters.wait(self._id))
 
     def cancel(self) -> WorkflowStatus:
         """End the execution: see `DefaultRunner.cancel_execution`. Since 0.1."""
@@ -127,7 +127,7 @@ class WorkflowHandle:
 
         Since 0.1.
         """
-        return ExecutionProgress(*self._runner.core.inspector().progress(self._id))
+        return ExecutionProgress(*self._runner._core.inspector().progress(self._id))
 
     def explain(self) -> list[str]:
         """Why the execution is where it is: see `DefaultRunner.explain`. Since 0.1."""

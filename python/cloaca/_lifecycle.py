@@ -37,7 +37,7 @@ def _close_runners() -> None:
 
     until = monotonic() + _EXIT_GRACE
     for runner in registry.runners():
-        runner.close_at_exit(max(until - monotonic(), 0))
+        runner._close_at_exit(max(until - monotonic(), 0))
 
 
 def _after_fork() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, Self
 
 _SEPARATOR = "::"
 
@@ -26,6 +26,10 @@ class _Names:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         """Refuse."""
         raise AttributeError(f"{type(self).__name__} cannot be changed")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
+        """Copied and pickled as the call that makes it: attributes cannot be set."""
+        return type(self), self._parts
 
     def as_components(self) -> tuple[str, ...]:
         """The parts, first the tenant. Since 0.1."""

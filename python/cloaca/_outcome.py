@@ -57,11 +57,11 @@ def of_return(context: Context, returned: object) -> Outcome:
 def of_exception(error: BaseException) -> Outcome:
     """The outcome of a function that raised."""
     if isinstance(error, Snooze):
-        return ("snooze", error.after_us)
+        return ("snooze", error._after_us)
     kind = type(error)
     told = (type_name(kind), _message(error), _traceback(error))
     if isinstance(error, Retry):
-        return ("retry", error.after_us, *told)
+        return ("retry", error._after_us, *told)
     return ("failed", *told, lineage(kind), not isinstance(error, Abort))
 
 

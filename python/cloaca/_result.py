@@ -172,8 +172,8 @@ class WorkflowResult:
         return None if us is None else us_to_instant(us)
 
     @property
-    def ended_at_us(self) -> int | None:
-        """`ended_at` in microseconds since 1970. Private."""
+    def _ended_at_us(self) -> int | None:
+        """`ended_at` in microseconds since 1970."""
         return self._execution.ended_at_us
 
     @property

@@ -152,7 +152,7 @@ class RetryPolicy:
             return False
         if self._retry_on and not any(name in self._retry_on for name in names):
             return False
-        return self._condition.holds(names, message)
+        return self._condition._holds(names, message)
 
     def calculate_delay(self, attempt: int) -> float:
         """The delay after a failed attempt, in seconds. With jitter it is drawn anew on every call.
@@ -162,7 +162,7 @@ class RetryPolicy:
 
         Since 0.1.
         """
-        us = self._backoff.delay_us(self._initial_us, max(attempt, 1))
+        us = self._backoff._delay_us(self._initial_us, max(attempt, 1))
         if self._jitter:
             from random import uniform
 
@@ -189,15 +189,15 @@ class RetryPolicy:
         }
         return RetryPolicy(**{**values, **changes})
 
-    def to_definition(self) -> dict[str, Any]:
-        """The policy as the engine reads it. Private."""
+    def _to_definition(self) -> dict[str, Any]:
+        """The policy as the engine reads it."""
         return {
             "max_attempts": self._max_attempts,
-            "backoff": self._backoff.to_definition(),
+            "backoff": self._backoff._to_definition(),
             "initial_delay": self._initial_us,
             "max_delay": self._max_us,
             "jitter": self._jitter,
-            "condition": self._condition.to_definition(),
+            "condition": self._condition._to_definition(),
             "retry_on": list(self._retry_on),
             "never_on": list(self._never_on),
         }
@@ -206,7 +206,7 @@ class RetryPolicy:
         """Whether both say the same."""
         if not isinstance(other, RetryPolicy):
             return NotImplemented
-        return self.to_definition() == other.to_definition()
+        return self._to_definition() == other._to_definition()
 
     def __hash__(self) -> int:
         """By value."""
@@ -325,6 +325,10 @@ class RetryPolicyBuilder:
         Since 0.1.
         """
         return RetryPolicy(**self._values)
+
+    def __repr__(self) -> str:
+        """The steps so far."""
+        return f"RetryPolicyBuilder({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
 
     def _with(self, name: str, value: object) -> RetryPolicyBuilder:
         self._values[name] = value

@@ -37,6 +37,20 @@ _WORDS = (
     "retry_on",
     "never_on",
 )
+# The same by the names that the options of a task and `RetryPolicy` have for them.
+_SYNONYMS = {
+    "attempts": "max_attempts",
+    "retry_attempts": "max_attempts",
+    "backoff_strategy": "backoff",
+    "retry_backoff": "backoff",
+    "delay": "initial_delay",
+    "delay_ms": "initial_delay_ms",
+    "retry_delay_ms": "initial_delay_ms",
+    "retry_max_delay_ms": "max_delay_ms",
+    "with_jitter": "jitter",
+    "retry_jitter": "jitter",
+    "retry_condition": "condition",
+}
 
 
 def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
@@ -68,7 +82,8 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
 
     Args:
         data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),
-            `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`.
+            `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`;
+            or the names that the options of a task and `RetryPolicy` have for these.
 
     Raises:
         TaskValidationError: A word or a value is not known.
@@ -77,12 +92,17 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
 
     if not isinstance(data, Mapping):
         raise TaskValidationError(f"retry_policy must be a mapping, not {type(data).__name__}")
-    for word in data:
+    given, data = data, {}
+    for name, value in given.items():
+        word = _SYNONYMS.get(name, name)
         if word not in _WORDS:
             raise TaskValidationError(
-                f"unknown word {word!r} in retry_policy",
-                hint=suggestion(word, _WORDS, listing=True),
+                f"unknown word {name!r} in retry_policy",
+                hint=suggestion(name, _WORDS, listing=True),
             )
+        if word in data:
+            raise TaskValidationError(f"retry_policy says {word} twice")
+        data[word] = value
     keywords: dict[str, Any] = {
         name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data
     }

@@ -90,12 +90,12 @@ class BackoffStrategy:
             }
         )
 
-    def to_definition(self) -> dict[str, Any]:
-        """The strategy as the engine reads it. Private."""
+    def _to_definition(self) -> dict[str, Any]:
+        """The strategy as the engine reads it."""
         return self._data
 
-    def delay_us(self, initial_us: int, attempt: int) -> float:
-        """The delay after an attempt, without jitter and cap, in microseconds. Private."""
+    def _delay_us(self, initial_us: int, attempt: int) -> float:
+        """The delay after an attempt, without jitter and cap, in microseconds."""
         multiplier: float = self._data.get("multiplier", 1.0)
         match self._data["strategy"]:
             case "fixed":
@@ -178,15 +178,12 @@ class RetryCondition:
             )
         return RetryCondition(texts)
 
-    def to_definition(self) -> str | dict[str, list[str]]:
-        """The condition as the engine reads it. Private."""
+    def _to_definition(self) -> str | dict[str, list[str]]:
+        """The condition as the engine reads it."""
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
 
-    def holds(self, names: list[str], message: str) -> bool:
-        """Whether it holds for a failure with these type names, nearest first, and this message.
-
-        Private.
-        """
+    def _holds(self, names: list[str], message: str) -> bool:
+        """Whether it holds for a failure of these types, nearest first, with this message."""
         if isinstance(self._data, tuple):
             text = f"{names[0] if names else ''}: {message}".lower()
             return any(pattern.lower() in text for pattern in self._data)

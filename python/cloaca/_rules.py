@@ -62,7 +62,7 @@ class TriggerRule:
         self._data = data
         self._text = text
 
-    def to_definition(self) -> str | dict[str, Any]:
+    def _to_definition(self) -> str | dict[str, Any]:
         """The rule as the engine reads it."""
         return self._data
 
@@ -249,7 +249,7 @@ def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
         )
     rules = [as_rule(f"a condition of {name}", condition) for condition in conditions]
     return TriggerRule(
-        {name: {"conditions": [rule.to_definition() for rule in rules]}},
+        {name: {"conditions": [rule._to_definition() for rule in rules]}},
         f"{name}({', '.join(map(repr, rules))})",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cloaca import _core
 from cloaca._control_methods import ControlMethods
 from cloaca._exceptions import ConfigurationError, RunnerClosedError
 from cloaca._handle import WorkflowHandle
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
-    from cloaca._awaiting import Waiters
-    from cloaca._closing import Closing
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
     from cloaca._start import Started
@@ -74,10 +71,10 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         from cloaca._start import start
 
         self._crew: Any = None
-        self.begin(start(database_url, config, schema))
+        self._begin(start(database_url, config, schema))
 
-    def begin(self, started: Started) -> None:
-        """Take a started engine over. Private."""
+    def _begin(self, started: Started) -> None:
+        """Take a started engine over."""
         TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
@@ -91,7 +88,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         self._revision = 0
         registry.add_runner(self)
         try:
-            self.catch_up()
+            self._catch_up()
             self._serve_metrics()
         except BaseException:
             self.shutdown(timeout=0)
@@ -169,7 +166,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
 
         Since 0.1.
         """
-        self.catch_up()
+        self._catch_up()
         submission = request(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
@@ -187,7 +184,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
             span.abandon(error)
             raise
         span.identify(result.execution_id)
-        span.end(result.status, result.ended_at_us, result.error)
+        span.end(result.status, result._ended_at_us, result.error)
         return result
 
     async def execute_async(
@@ -317,7 +314,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
 
         Since 0.1.
         """
-        tenants = self.tenants()
+        tenants = self._tenant_runners()
         for runner in (self, *tenants):
             registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
@@ -337,18 +334,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         """The settings. Changing them has no effect on a runner that has started. Since 0.1."""
         return self._config
 
-    @property
-    def core(self) -> _core.Runner:
-        """The engine. Private."""
-        return self._core
-
-    @property
-    def waiters(self) -> Waiters:
-        """Who waits on event loops. Private."""
-        return self._waiters
-
     def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
-        self.catch_up()
+        self._catch_up()
         spans = [self._begin_trace(entry) for entry in requests]
         if not any(spans):
             return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
@@ -363,8 +350,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         self._tracing.submitted(spans, ids)
         return [WorkflowHandle(self, id) for id in ids]
 
-    def catch_up(self, *, quietly: bool = False) -> None:
-        """Register what was defined since the last time. Private.
+    def _catch_up(self, *, quietly: bool = False) -> None:
+        """Register what was defined since the last time.
 
         Args:
             quietly: Whether an error is only logged: the next submission tries again.
@@ -376,7 +363,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
                 known = self._revision
                 revision, workflows = registry.workflows_since(known)
                 for workflow in workflows:
-                    self._core.register(workflow.core, workflow.handlers())
+                    self._core.register(workflow._core, workflow._handlers())
                 for name, task in registry.served_since(known):
                     from cloaca._serving import serve_external
 
@@ -400,8 +387,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
 
             logger().warning("a workflow could not be registered now: %s", error)
 
-    def check_open(self) -> None:
-        """Refuse to wait for anything once the runner is shut down. Private.
+    def _check_open(self) -> None:
+        """Refuse to wait for anything once the runner is shut down.
 
         Raises:
             RunnerClosedError: It is.
@@ -412,13 +399,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
                 hint="start another one, and wait there: runner.get_handle(execution_id)",
             )
 
-    @property
-    def closing(self) -> Closing:
-        """Who waits for the end. Private."""
-        return self._closing
-
-    def close_at_exit(self, grace: float) -> None:
-        """Stop at the interpreter's end; nothing may be raised there. Private."""
+    def _close_at_exit(self, grace: float) -> None:
+        """Stop at the interpreter's end; nothing may be raised there."""
         try:
             self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
         except BaseException:

@@ -81,10 +81,10 @@ class CronSchedule:
         self.context = context
         self.max_missed_runs = max_missed_runs
         self.catch_up = catch_up
-        self.catchup_rule()
+        self._catchup_rule()
 
-    def catchup_rule(self) -> str:
-        """The catch-up rule's word. Private."""
+    def _catchup_rule(self) -> str:
+        """The catch-up rule's word."""
         if isinstance(self.catch_up, bool):
             return "all" if self.catch_up else "skip"
         return rule("catch_up", self.catch_up, _CATCHUPS)

@@ -28,7 +28,7 @@ class ScheduleMethods:
 
     if TYPE_CHECKING:
 
-        def catch_up(self, *, quietly: bool = False) -> None: ...
+        def _catch_up(self, *, quietly: bool = False) -> None: ...
 
     def register_cron_workflow(
         self,
@@ -101,7 +101,7 @@ class ScheduleMethods:
             jitter_seconds=jitter_seconds,
             enabled=enabled,
         )
-        self.catch_up()
+        self._catch_up()
         id = self._schedules.register(name, cron_expression, timezone, *given)
         if not (registry.has_workflow(name) or self._schedules.is_workflow_stored(name)):
             from cloaca._log import logger
@@ -133,7 +133,7 @@ class ScheduleMethods:
             schedule.cron_expression,
             schedule.timezone,
             input=schedule.context,
-            catchup=schedule.catchup_rule(),
+            catchup=schedule._catchup_rule(),
             max_catchup=schedule.max_missed_runs,
             enabled=schedule.enabled,
         )

@@ -185,8 +185,9 @@ def _resolve_one(name: str, value: Any) -> Any:
     setting = SETTINGS[name]
     if not isinstance(value, Default):
         return setting.check(name, value)
-    variable = f"CLOACA_{name.upper()}"
-    text = os.environ.get(variable)
-    if text is None:
-        return setting.check(name, value.value)
-    return setting.parse(f"{name} (from {variable})", text)
+    for known in (name, *(alias for alias, meant in ALIASES.items() if meant == name)):
+        variable = f"CLOACA_{known.upper()}"
+        text = os.environ.get(variable)
+        if text is not None:
+            return setting.parse(f"{name} (from {variable})", text)
+    return setting.check(name, value.value)

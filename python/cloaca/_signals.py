@@ -28,7 +28,7 @@ def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> Non
         SystemExit: With 128 + the signal's number, after a second signal.
     """
     if threading.current_thread() is not threading.main_thread():
-        runner.closing.wait()
+        runner._closing.wait()
         return
     received: list[int] = []
 
@@ -39,7 +39,7 @@ def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> Non
     try:
         if begun is not None:
             begun()
-        runner.closing.wait_with_signals(received)
+        runner._closing.wait_with_signals(received)
         _stop(runner, received)
     finally:
         for number, handler in previous.items():

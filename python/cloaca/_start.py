@@ -86,7 +86,7 @@ def start(
         import logging as logging  # loaded, so that its records can be captured
     log_level = prepare()
     install()
-    settings = json.dumps(config.to_engine())
+    settings = json.dumps(config._to_engine())
     if schema is None:
         core = _core.Runner(database_url, settings)
     else:

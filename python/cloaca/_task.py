@@ -105,8 +105,8 @@ def task(
         retry_on: Exception types that are retried, with their subclasses; others are not.
         never_on: Exception types that are never retried, with their subclasses.
         retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
-            `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`; excludes every
-            other `retry_*`.
+            `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`, or the names of
+            the options above; excludes every other `retry_*`.
         on_success: Called with `(task_id, context)` once the task's completion is durable. What it
             raises is logged.
         on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable.
@@ -290,12 +290,12 @@ def _define(
                 f"but stands in the block of {builder.name!r}",
                 hint="define it outside of the block",
             )
-    siblings = None if builder is None else builder.definitions
+    siblings = None if builder is None else builder._definitions
     found = TaskDefinition(id, _ids(id, dependencies, siblings), options, **handler)
     if builder is None:
         registry.add_loose_task(found)
     else:
-        builder.add_definition(found)
+        builder._add_definition(found)
     return found
 
 

@@ -108,12 +108,12 @@ class TaskDefinition:
         data: dict[str, Any] = {
             "id": self.id,
             "dependencies": list(self.dependencies),
-            "retry": options.policy.to_definition(),
+            "retry": options.policy._to_definition(),
             "kind": self.kind,
             "fingerprint": self.fingerprint,
         }
         if options.rule is not None:
-            data["rule"] = options.rule.to_definition()
+            data["rule"] = options.rule._to_definition()
         if options.timeout_us is not None:
             data["timeout"] = options.timeout_us
         if options.priority is not None:

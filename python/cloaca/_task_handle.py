@@ -16,21 +16,6 @@ if TYPE_CHECKING:
 _LOOK = 0.1
 
 
-class Progress:
-    """How far a task is. Made by `TaskHandle.set_progress`. Private."""
-
-    __slots__ = ("done", "message", "total")
-
-    def __init__(self, done: float, total: float, message: str | None) -> None:
-        self.done = done
-        self.total = total
-        self.message = message
-
-    def __repr__(self) -> str:
-        """Both numbers and the message."""
-        return f"Progress({self.done:g} of {self.total:g}, {self.message!r})"
-
-
 class TaskHandle:
     """A task's own attempt.
 
@@ -47,7 +32,7 @@ class TaskHandle:
     Since 0.1.
     """
 
-    __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_progress", "_work")
+    __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_work")
 
     def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
         """Private: the engine makes it."""
@@ -57,7 +42,6 @@ class TaskHandle:
         self._core = core
         self._is_async = is_async
         self._defers = False
-        self._progress: Progress | None = None
         timeout_us = work.timeout_us
         self._deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
 
@@ -80,11 +64,6 @@ class TaskHandle:
     def attempt(self) -> int:
         """Which attempt this is; the first is 1. Since 0.1."""
         return self._work.attempt
-
-    @property
-    def progress(self) -> Progress | None:
-        """What `set_progress` said last. Private."""
-        return self._progress
 
     def is_cancelled(self) -> bool:
         """Whether the execution was cancelled meanwhile: then what the function returns is dropped.
@@ -137,7 +116,6 @@ class TaskHandle:
                 f"task '{self.task_id}': progress must be 0 <= done <= total, "
                 f"not {done!r} of {total!r}"
             )
-        self._progress = Progress(done, total, message)
         self._work.beat()
         if self._core is not None:
             self._core.note_progress(self._work, done, total, message)

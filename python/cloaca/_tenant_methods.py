@@ -56,19 +56,19 @@ class TenantMethods:
         parent: DefaultRunner = self  # type: ignore[assignment]
         with self._opening:
             known = self._tenants.get(str(schema))
-            if known is not None and not known[0].core.closed:
+            if known is not None and not known[0]._core.closed:
                 if known[1] != database_url:
                     raise ConfigurationError(
                         f"the tenant {schema!r} is open with other credentials",
                         hint="shut its runner down first",
                     )
                 return known[0]  # type: ignore[return-value]
-            started = start_tenant(parent.core, parent.config, schema, database_url)
+            started = start_tenant(parent._core, parent.config, schema, database_url)
             tenant = type(parent).__new__(type(parent))
-            tenant.begin(started)
+            tenant._begin(started)
             self._tenants[schema] = (tenant, database_url)
             return tenant  # type: ignore[return-value]
 
-    def tenants(self) -> list[DefaultRunner]:
-        """The runners of tenants that this one has made. Private."""
+    def _tenant_runners(self) -> list[DefaultRunner]:
+        """The runners of tenants that this one has made."""
         return [tenant for tenant, _ in self._tenants.values()]

@@ -160,11 +160,13 @@ def _live(
     end = _End()
     bench = _core.Bench()
     with _Watch(end):
-        with VirtualRunner(bench=bench, crash_at=crash_at, applied=applied, alone=False) as runner:
+        with VirtualRunner(
+            _bench=bench, _crash_at=crash_at, _applied=applied, _alone=False
+        ) as runner:
             end.result = _until_crash(runner, workflow, context)
-            end.crashed = runner.bench_runner.crashed
+            end.crashed = runner._bench_runner.crashed
         if end.crashed:
-            with VirtualRunner(bench=bench, alone=False) as runner:
+            with VirtualRunner(_bench=bench, _alone=False) as runner:
                 end.result = runner.submit(workflow, context, key=_KEY).result()
     if observe is not None:
         end.observed = observe()
@@ -177,10 +179,10 @@ def _until_crash(
     try:
         handle = runner.submit(workflow, context, key=_KEY)
     except CloacaException:
-        if runner.bench_runner.crashed:
+        if runner._bench_runner.crashed:
             return None
         raise
-    while not runner.bench_runner.crashed:
+    while not runner._bench_runner.crashed:
         try:
             return handle.result(timeout=1)
         except TimeoutError:

@@ -65,28 +65,24 @@ class VirtualRunner(DefaultRunner):
         self,
         config: DefaultRunnerConfig | None = None,
         *,
-        bench: _core.Bench | None = None,
-        crash_at: int | None = None,
-        applied: bool = False,
-        alone: bool = True,
+        _bench: _core.Bench | None = None,
+        _crash_at: int | None = None,
+        _applied: bool = False,
+        _alone: bool = True,
     ) -> None:
         """Start on an empty database.
 
         Args:
             config: Settings; the defaults where left out.
-            bench: Private.
-            crash_at: Private.
-            applied: Private.
-            alone: Private.
         """
         self._crew: Any = None
         self._shut = False
         given = config is not None
         config = DefaultRunnerConfig() if config is None else config
-        settings = {**config.to_engine(), **(_ALONE if alone else _AMONG_OTHERS)}
+        settings = {**config._to_engine(), **(_ALONE if _alone else _AMONG_OTHERS)}
         if given:
-            settings["retention_us"] = config.to_engine()["retention_us"]
-        bench = _core.Bench() if bench is None else bench
+            settings["retention_us"] = config._to_engine()["retention_us"]
+        bench = _core.Bench() if _bench is None else _bench
         log_level = prepare()
         self._bench_runner = bench.open(json.dumps(settings))
         core = self._bench_runner.core
@@ -94,14 +90,14 @@ class VirtualRunner(DefaultRunner):
         patched.add(core, self._virtual)
         started = crewed(core, config, log_level)
         self._pacer = Pacer(self._bench_runner, self._virtual, config.max_concurrent_tasks)
-        virtual: Any = VirtualCore(core, self._pacer, crash_at is not None)
+        virtual: Any = VirtualCore(core, self._pacer, _crash_at is not None)
         started.core = virtual
         started.waiters._core = virtual
-        self.begin(started)
-        if crash_at is not None:
+        self._begin(started)
+        if _crash_at is not None:
             # From here on: what a runner does before its first submission is not the workflow's.
             self._bench_runner.settle()
-            self._bench_runner.crash_at(crash_at, applied)
+            self._bench_runner.crash_at(_crash_at, _applied)
 
     def advance(self, seconds: float | timedelta) -> None:
         """Move the clock on, and let happen whatever becomes due on the way, in its order.
@@ -121,11 +117,6 @@ class VirtualRunner(DefaultRunner):
     def now(self) -> float:
         """The virtual time, in seconds since the epoch. Since 0.1."""
         return self._virtual.now_us / 1_000_000
-
-    @property
-    def bench_runner(self) -> _core.BenchRunner:
-        """The runner as its tester sees it. Private."""
-        return self._bench_runner
 
     def shutdown(self, *, timeout: float | None = None) -> None:
         """Stop. Sleeping functions wake up; what does not end soon is given back.

@@ -24,18 +24,8 @@ class Workflow:
         self._core = core
         self._definitions = definitions
 
-    @property
-    def core(self) -> _core.Workflow:
-        """The engine's object. Private."""
-        return self._core
-
-    @property
-    def definitions(self) -> dict[str, TaskDefinition]:
-        """The tasks by id. Private."""
-        return self._definitions
-
-    def handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
-        """Who runs its tasks here, as the engine reads it. Private."""
+    def _handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
+        """Who runs its tasks here, as the engine reads it."""
         return {
             task.id: parts
             for task in self._definitions.values()

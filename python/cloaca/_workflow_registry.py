@@ -81,13 +81,13 @@ class WorkflowRegistry:
         And tells the live runners (semantics A3).
         """
         with self._lock:
-            for task in workflow.definitions.values():
+            for task in workflow._definitions.values():
                 self._give_handler(task)
             self._revision += 1
             self._workflows[workflow.name] = (self._revision, workflow)
             runners = list(self._runners)
         for runner in runners:
-            runner.catch_up(quietly=True)
+            runner._catch_up(quietly=True)
 
     def serve(self, workflow: str, task: TaskDefinition) -> None:
         """Keeps a task of a workflow that another program defines, in place of one of its id.
@@ -100,7 +100,7 @@ class WorkflowRegistry:
             self._served[workflow, task.id] = (self._revision, task)
             runners = list(self._runners)
         for runner in runners:
-            runner.catch_up(quietly=True)
+            runner._catch_up(quietly=True)
 
     def _give_handler(self, task: TaskDefinition) -> None:
         if task.function is not None and task.handler is None:
@@ -137,7 +137,7 @@ class WorkflowRegistry:
             self._trigger_revisions[trigger.name] = (self._revision, len(self._triggers) - 1)
             runners = list(self._runners)
         for runner in runners:
-            runner.catch_up(quietly=True)
+            runner._catch_up(quietly=True)
 
     def triggers_since(self, revision: int) -> list[tuple[int, TriggerDefinition]]:
         """The triggers that were defined after a revision, with the numbers of their functions."""

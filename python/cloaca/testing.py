@@ -12,8 +12,6 @@ Example:
 Since 0.1.
 """
 
-from __future__ import annotations
-
 from cloaca._testing_crash import CrashReport, crash_everywhere
 from cloaca._testing_runner import VirtualRunner
 from cloaca._testing_task import run_task

@@ -37,7 +37,7 @@ def bench(database: Database, as_json: bool, executions: int) -> None:
     with DefaultRunner(database.url, schema=database.schema) as runner:
         latency = _chains(runner)
         rate = _singles(runner, executions)
-        location = runner.core.location
+        location = runner._core.location
     if as_json:
         print_json(
             {

@@ -145,14 +145,14 @@ def worker(
             if as_json:
                 print_json(
                     {
-                        "runner_id": runner.core.runner_id,
-                        "database": runner.core.location,
+                        "runner_id": runner._core.runner_id,
+                        "database": runner._core.location,
                         "workflows": names,
                         "metrics_url": runner.metrics_url,
                     }
                 )
             else:
-                click.echo(f"works on {runner.core.location}: {', '.join(names)}", err=True)
+                click.echo(f"works on {runner._core.location}: {', '.join(names)}", err=True)
                 if runner.metrics_url:
                     click.echo(f"metrics at {runner.metrics_url}", err=True)
             sys.stdout.flush()

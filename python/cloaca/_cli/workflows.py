@@ -29,7 +29,7 @@ def _known(database: Database, module: str | None) -> list[_core.Workflow]:
         from cloaca._workflow_registry import registry
 
         load(module)
-        latest = {workflow.name: workflow.core for workflow in registry.workflows_since(0)[1]}
+        latest = {workflow.name: workflow._core for workflow in registry.workflows_since(0)[1]}
     return [latest[name] for name in sorted(latest)]
 
 
