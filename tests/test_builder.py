@@ -70,6 +70,23 @@ def test_a1_tenant_and_package_are_parts_of_full_names():
     assert workflow.get_roots() == ["acme::jobs::named::root"]
 
 
+def test_a1_a_dependency_and_a_rule_may_have_the_full_name():
+    with cloaca.WorkflowBuilder("fully", tenant="acme") as builder:
+        cloaca.task(id="first")(lambda context: None)
+        failed = cloaca.any_of("always", cloaca.task_failed("acme::embedded::fully::first"))
+        last = cloaca.task(
+            id="last", dependencies=["acme::embedded::fully::first"], trigger_rule=failed
+        )
+        last(lambda context: None)
+    assert builder.build().dependencies == {"first": [], "last": ["first"]}
+    of_another = cloaca.task(id="last", dependencies=["acme::embedded::fully::first"])(
+        lambda context: None
+    )
+    elsewhere = cloaca.WorkflowBuilder("fully").add_task(of_another)
+    with pytest.raises(cloaca.WorkflowValidationError, match="'acme::embedded::fully::first'"):
+        elsewhere.build()
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a::b", "x" * 256, "é", 3, None])
 def test_a1_a_bad_name_is_refused(name):
     with pytest.raises(cloaca.WorkflowValidationError):

@@ -41,7 +41,7 @@ with cloaca.WorkflowBuilder("bad"):
     def boom(context):
         raise ValueError("no way")
 
-with cloaca.WorkflowBuilder("slow") as slow:
+with cloaca.WorkflowBuilder("unhurried") as unhurried:
     @cloaca.task(id="wait")
     def wait(context, handle):
         print("waiting", flush=True)
@@ -233,10 +233,10 @@ def test_a_worker_is_controlled_from_outside(shell):
     while not started.endswith("}\n"):
         started += worker.stdout.readline()
     told = json.loads(started)
-    assert told["workflows"] == ["bad", "etl", "slow"]
+    assert told["workflows"] == ["bad", "etl", "unhurried"]
 
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
-        id = runner.submit("slow").id
+        id = runner.submit("unhurried").id
         other = runner.submit("etl", delay=3600).id
     assert worker.stdout.readline() == "waiting\n"
 
@@ -261,8 +261,8 @@ def test_a_worker_is_controlled_from_outside(shell):
     assert output == f"{id}  cancelled: Cancelled\n"
     output, errors = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 1
-    assert output.splitlines()[-1] == f"slow  {id}  Cancelled"
-    assert errors == f"error: execution {id} of workflow 'slow' was cancelled\n"
+    assert output.splitlines()[-1] == f"unhurried  {id}  Cancelled"
+    assert errors == f"error: execution {id} of workflow 'unhurried' was cancelled\n"
     document = shell.json("watch", id, status=1)
     assert document["status"] == "Cancelled"
 
@@ -289,7 +289,7 @@ def test_a_worker_tells_people_what_it_has(shell):
     worker.send_signal(signal.SIGTERM)
     output, errors = worker.communicate(timeout=PATIENCE)
     told = first + errors
-    assert all(name in told for name in ("bad", "etl", "slow")), told
+    assert all(name in told for name in ("bad", "etl", "unhurried")), told
     assert (worker.returncode, output) == (0, "")
 
 
@@ -422,7 +422,7 @@ def test_a_closed_pipe_is_quiet(shell):
 
 @pytest.mark.parametrize("command", ["run", "watch"])
 def test_ctrl_c_is_quiet(shell, command):
-    process = shell.start("run", "pipeline:slow")
+    process = shell.start("run", "pipeline:unhurried")
     assert process.stdout.readline() == "waiting\n"
     if command == "watch":
         (item,) = shell.json("list")["items"]
@@ -517,6 +517,14 @@ def schedule(shell):
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         shell.run("run", "pipeline:etl")
         return runner.register_cron_workflow("etl", "30 2 1 1 *", "Europe/Berlin")
+
+
+def test_a_group_without_a_command_lists(shell, schedule):
+    for group in ("schedules", "workflows"):
+        assert shell.run(group) == shell.run(group, "list")
+        assert shell.json(group) == shell.json(group, "list") != []
+    assert shell.json("schedules", "--enabled")[0]["id"] == schedule
+    assert "Commands:" in shell.run("schedules", "--help")[0]
 
 
 def test_schedules_are_listed_and_shown(shell, schedule):

@@ -291,7 +291,7 @@ def test_a_context_behaves_like_a_dict_and_its_delta_tells_the_difference(
         elif step == "setdefault":
             assert context.setdefault(*rest) == model.setdefault(*rest)
         elif step == "replace":
-            context.replace_with(Context(rest[0]))
+            context._replace_with(Context(rest[0]))
             assert context == rest[0]
             model = context.to_dict()
         assert list(context.items()) == list(model.items())

@@ -250,7 +250,7 @@ def test_a_schedule_of_a_workflow_that_nobody_has_stored(runner):
 def test_an_unknown_id(runner):
     with pytest.raises(cloaca.WorkflowNotFoundError, match="there is no execution"):
         runner.explain("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")
-    with pytest.raises(cloaca.ConfigurationError, match="is not an execution id"):
+    with pytest.raises(cloaca.WorkflowNotFoundError, match="is not an execution id"):
         runner.explain("x")
 
 

@@ -99,6 +99,20 @@ def test_everything_public_is_documented(name):
             assert "Since 0.1" in text, f"{name}.{member}"
 
 
+def test_the_testing_module_is_there_without_an_import_of_its_own(tmp_path):
+    code = """
+import sys, cloaca
+assert "cloaca.testing" not in sys.modules
+print(cloaca.testing.run_task.__name__)
+try:
+    cloaca.DefaultRuner
+except AttributeError as error:
+    print(error, error.name)
+"""
+    told = python(code, str(tmp_path)).splitlines()
+    assert told == ["run_task", "module 'cloaca' has no attribute 'DefaultRuner' DefaultRuner"]
+
+
 def test_names_of_earlier_releases_are_the_same_objects():
     assert cloaca.PipelineResult is cloaca.WorkflowResult
     assert cloaca.PipelineStatus is cloaca.WorkflowStatus

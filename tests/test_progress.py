@@ -81,6 +81,25 @@ def test_what_an_earlier_attempt_said_does_not_count(runner):
     handle.result(PATIENCE)
 
 
+def test_a_percentage_and_any_words_are_taken(runner):
+    seen: list[tuple[float, float, str]] = []
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a", retry_attempts=1)
+        def a(context, handle):
+            handle.heartbeat(50)
+            look = runner._core.inspector().progress
+            seen.append(until(lambda: look(handle.execution_id)[1])[0][2:5])
+            handle.set_progress(3, 4, "nul \0, half \ud800")
+
+    handle = runner.submit("w")
+    assert handle.result(PATIENCE).raise_for_status()
+    assert seen == [(50, 100, None)]
+    # The last word is written soon, and no earlier than others.
+    task = until(lambda: (told := handle.progress().tasks["a"]).message and told)
+    assert (task.done, task.total, task.message) == (3, 4, "nul \ufffd, half ?")
+
+
 def test_a_task_that_reports_all_the_time_writes_a_few_times_a_second(runner):
     with cloaca.WorkflowBuilder("w"):
 

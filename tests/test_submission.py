@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import pickle
 import threading
 import time
 import uuid
@@ -69,6 +71,42 @@ def test_a_result_tells_what_happened(runner):
     assert "Completed" in repr(task)
 
 
+def test_a_result_survives_copying_and_pickling(runner):
+    define(function=fails)
+    result = runner.execute("w", {"day": 1})
+    page = runner.list_executions()
+    again = [copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))]
+    again += [pickle.loads(pickle.dumps(again[-1])), *pickle.loads(pickle.dumps(page))]
+    for other in again:
+        assert repr(other) == repr(result)
+        assert other.final_context == {"day": 1}
+        assert (other.created_at, other.duration) == (result.created_at, result.duration)
+        assert other.tasks["a"].error.traceback == result.tasks["a"].error.traceback
+    events = pickle.loads(pickle.dumps(runner.events(result.execution_id)))
+    assert [event.type for event in events][:2] == ["submitted", "started"]
+
+
+def test_c6_priority_orders_what_waits_for_a_worker(database):
+    order = []
+    release = threading.Event()
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        running = threading.Event()
+        define("first", lambda context: running.set() or {"waited": release.wait(30)})
+        define("ordered", lambda context: order.append(context["number"]))
+        first = runner.submit("first")
+        assert running.wait(30)
+        priorities = [0, 5, -5, 5, 32767, -32768, 0]
+        handles = [
+            runner.submit("ordered", {"number": number}, priority=priority)
+            for number, priority in enumerate(priorities)
+        ]
+        release.set()
+        for handle in [first, *handles]:
+            assert handle.result(timeout=30).status == "Completed"
+    assert order == [4, 1, 3, 0, 6, 2, 5]
+
+
 def test_c7_a_key_makes_submission_idempotent(runner):
     define()
     define("other")
@@ -98,7 +136,7 @@ def test_submit_many_takes_pairs_and_mappings(runner):
     handles = runner.submit_many(
         [
             ("w", None),
-            ("w", {"n": 2}),
+            ["w", {"n": 2}],
             {"workflow": "w", "context": context, "key": "third", "priority": 5},
         ]
     )
@@ -114,6 +152,8 @@ def test_submit_many_takes_pairs_and_mappings(runner):
         ({"key": "x" * 513}, "512"),
         ({"key": ""}, "key"),
         ({"key": 3}, "key"),
+        ({"key": "a\0b"}, "NUL"),
+        ({"key": "\ud800"}, "Unicode"),
         ({"priority": 40_000}, "priority"),
         ({"priority": 1.5}, "priority"),
         ({"delay": -1}, "delay"),
@@ -168,7 +208,7 @@ def test_an_unknown_execution_is_refused(runner, method):
     with pytest.raises(cloaca.WorkflowNotFoundError, match=unknown) as caught:
         getattr(runner, method)(unknown)
     assert caught.value.code == "execution_not_found"
-    with pytest.raises(cloaca.ConfigurationError, match="not-an-id"):
+    with pytest.raises(cloaca.WorkflowNotFoundError, match="not-an-id"):
         getattr(runner, method)("not-an-id")
 
 
@@ -193,6 +233,7 @@ def test_executions_are_listed_newest_first_page_by_page(runner):
     assert len(runner.list_executions(status=["Failed", cloaca.WorkflowStatus.COMPLETED])) == 8
     assert len(runner.list_executions(tags={"team": "data"})) == 6
     assert len(runner.list_executions(tags={"team": "other"})) == 0
+    assert len(runner.list_executions("\0")) == len(runner.list_executions(tags={"\0": "\0"})) == 0
     assert everything[0].execution_id == bad[1]
     now = datetime.datetime.now(datetime.UTC)
     assert len(runner.list_executions(since=now + datetime.timedelta(minutes=1))) == 0

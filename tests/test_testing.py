@@ -160,6 +160,14 @@ def test_run_task_runs_a_function_as_a_worker_does():
     async def later(context):
         context.set("later", True)
 
+    def tells(context, handle):
+        handle.heartbeat(0.5)
+        handle.set_progress(1, 2, "half")
+        answers = iter([False, handle.is_cancelled(), True])
+        handle.defer_until(lambda: next(answers), poll_interval_ms=1)
+        context["held"] = handle.is_slot_held()
+
+    assert run_task(tells)["held"] is True
     assert run_task(total, {"rows": [1, 2]}).to_dict() == {"rows": [1, 2], "total": 3, "attempt": 1}
     assert run_task(later)["later"] is True
     given = cloaca.Context({"a": 1})

@@ -116,6 +116,30 @@ def test_exceptions_are_logged_and_recorded_and_not_fatal(name, runner, caplog):
     assert "the inbox is gone" in caplog.text
 
 
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("there are no words")
+
+
+def test_g1_an_exception_that_cannot_be_told_is_not_fatal_either(name, runner):
+    define("target")
+    errors = [ValueError("nul \0, half \ud800"), Silent()]
+    told: list[str] = []
+
+    @cloaca.trigger(on="target", name=name, poll_interval="20ms")
+    def look():
+        row = runner.get_trigger_schedule(name)
+        told.append(row and row["last_error"])
+        if errors:
+            raise errors.pop(0)
+        return cloaca.TriggerResult.skip()
+
+    until(lambda: len(told) >= 3)
+    runner.set_trigger_enabled(name, False)
+    assert told[1] == "ValueError: nul \ufffd, half ?"
+    assert "RuntimeError in __str__" in told[2]
+
+
 def test_a_slow_trigger_delays_no_other(name, database):
     other, gate = fresh(), threading.Event()
     define(name)
@@ -293,6 +317,16 @@ def test_a_decorated_function_stays_what_it_is(name):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(cloaca.ScheduleError, match=message):
         cloaca.trigger(**{"on": "w", **options})(lambda: SKIP())
+
+
+def test_no_trigger_has_a_name_with_a_nul_character(runner):
+    assert runner.get_trigger_schedule("\0") is None
+    for call in (
+        runner.get_trigger_execution_history,
+        lambda n: runner.set_trigger_enabled(n, True),
+    ):
+        with pytest.raises(cloaca.ScheduleError, match="there is no trigger"):
+            call("\0")
 
 
 def test_unknown_triggers():

@@ -66,9 +66,28 @@ from cloaca._trigger import TriggerResult, trigger
 from cloaca._vars import get_backend, var, var_or
 from cloaca._workflow import Workflow
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca import testing as testing
+else:
+
+    def __getattr__(name):
+        """Import `cloaca.testing` when it is asked for: programs that run need none of it."""
+        import sys
+
+        if name == "testing":
+            from importlib import import_module
+
+            return import_module("cloaca.testing")
+        module = sys.modules[__name__]
+        raise AttributeError(f"module 'cloaca' has no attribute {name!r}", name=name, obj=module)
+
+
 #: The names of earlier releases.
 PipelineResult = WorkflowResult
 PipelineStatus = WorkflowStatus
+
+del TYPE_CHECKING
 
 __all__ = [
     "Abort",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 
+from cloaca._storable import storable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +62,7 @@ class LogCapture:
         except Exception as error:
             # A log call with wrong arguments: logging itself reports it where it writes.
             message = f"{record.msg!r} (cannot be shown: {error})"
-        message = message.replace("\0", "\ufffd").encode(errors="replace").decode()
+        message = storable(message)
         if len(message) > _MAX_LINE:
             message = f"{message[:_MAX_LINE]} …"
         self._bytes += len(message)

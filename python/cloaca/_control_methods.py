@@ -132,10 +132,11 @@ class ControlMethods:
             execution_id: Its id.
 
         Returns:
-            The state, durable: `Cancelled`, or how the execution had ended before.
+            The state, durable: `Cancelled`, also where it was cancelled before.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
+            WorkflowError: The execution has completed or failed.
 
         Since 0.1.
         """
@@ -189,7 +190,9 @@ class ControlMethods:
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
-            WorkflowError: The execution has not ended, or was cancelled, or has no such task.
+            WorkflowError: The execution has not ended, was cancelled, or has completed and
+                `from_task` is left out.
+            WorkflowValidationError: It has no task `from_task`. It is a `WorkflowError`.
 
         Since 0.1.
         """

@@ -109,7 +109,8 @@ class WorkflowHandle:
             The state, durable.
 
         Raises:
-            WorkflowError: The execution has not ended, or was cancelled, or has no such task.
+            WorkflowError: The execution has not ended, was cancelled, has completed and
+                `from_task` is left out, or has no such task.
 
         Since 0.1.
         """

@@ -32,7 +32,7 @@ def of_return(context: Context, returned: object) -> Outcome:
 
     try:
         if isinstance(returned, Context):
-            context.replace_with(returned)
+            context._replace_with(returned)
         elif isinstance(returned, Mapping):
             context.update_from_dict(returned)
         else:
@@ -46,7 +46,7 @@ def of_return(context: Context, returned: object) -> Outcome:
         return (
             "failed",
             type_name(type(error)),
-            _message(error),
+            message_of(error),
             None,
             lineage(type(error)),
             False,
@@ -59,13 +59,14 @@ def of_exception(error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         return ("snooze", error._after_us)
     kind = type(error)
-    told = (type_name(kind), _message(error), _traceback(error))
+    told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
         return ("retry", error._after_us, *told)
     return ("failed", *told, lineage(kind), not isinstance(error, Abort))
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """What an exception says, whatever its `__str__` does."""
     try:
         return str(error)
     except Exception as broken:

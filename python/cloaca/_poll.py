@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._outcome import message_of
+from cloaca._storable import storable
 from cloaca._type_name import type_name
 from cloaca._workflow_registry import registry
 
@@ -38,9 +40,10 @@ def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDef
     try:
         context = _call(trigger, loop)
     except BaseException as error:
-        text = f"{type_name(type(error))}: {error}"[:_MAX_ERROR]
+        text = storable(f"{type_name(type(error))}: {message_of(error)}")
+        # First of all: until it is told, nobody calls the function again.
+        poll.end("failed", None, text[:_MAX_ERROR])
         _log(trigger, error)
-        poll.end("failed", None, text)
         return
     if context is None:
         poll.end("skip")
@@ -84,7 +87,7 @@ def _log(trigger: TriggerDefinition, error: BaseException) -> None:
         "the function of trigger '%s' raised %s: %s",
         trigger.name,
         type(error).__name__,
-        error,
+        message_of(error),
         exc_info=error,
         extra={"trigger": trigger.name, "workflow": trigger.workflow},
     )

@@ -9,7 +9,7 @@ from cloaca._status import TaskStatus, WorkflowStatus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
-    from typing import Self
+    from typing import Any, Self
 
     from cloaca import _core
 
@@ -118,6 +118,30 @@ class TaskResult:
         more += [f"error={self.error.type}"] if self.error else []
         more += [f"skip_reason={self.skip_reason!r}"] if self.skip_reason else []
         return f"<TaskResult {self.task_id!r} {self.status} {' '.join(more)}>"
+
+
+class _KeptExecution:
+    """What a result knows of its execution, without the engine: for copies and other processes."""
+
+    def __init__(self, execution: _core.Execution) -> None:
+        self.execution_id = execution.execution_id
+        self.workflow_name = execution.workflow_name
+        self.workflow_version = execution.workflow_version
+        self.status = execution.status
+        self.key = execution.key
+        self.priority = execution.priority
+        self.created_at_us = execution.created_at_us
+        self.started_at_us = execution.started_at_us
+        self.ended_at_us = execution.ended_at_us
+        self.error = execution.error
+        self._context = execution.final_context()
+        self._tasks = execution.tasks()
+
+    def final_context(self) -> _core.Context:
+        return self._context.copy()
+
+    def tasks(self) -> list[Any]:
+        return list(self._tasks)
 
 
 class WorkflowResult:
@@ -247,6 +271,10 @@ class WorkflowResult:
                 raise WorkflowTimeoutError(f"{what} timed out: {error.message}")
             raise WorkflowExecutionError(f"{what} failed: {error}")
         return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
+        """Copied and pickled with all that it knows."""
+        return type(self), (_KeptExecution(self._execution),)
 
     def _repr_html_(self) -> str:
         """The execution and its tasks as a table, for notebooks."""

@@ -80,7 +80,7 @@ def request_of(entry: object) -> Request:
                     hint=suggestion(name, _NAMES, listing=True),
                 )
         given.update(entry)
-    elif isinstance(entry, tuple) and len(entry) == 2:
+    elif isinstance(entry, (tuple, list)) and len(entry) == 2:
         given["workflow"], given["context"] = entry
     else:
         raise ConfigurationError(
@@ -105,3 +105,13 @@ def _check_key(key: object) -> None:
             f"key must have 1 to {_MAX_KEY} characters, not {len(key)}",
             hint="use a hash of what makes the submission unique",
         )
+    if "\0" in key or not _is_unicode(key):
+        raise ConfigurationError(f"key must be Unicode text without NUL characters, not {key!r}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

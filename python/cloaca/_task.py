@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any, ParamSpec, TypeVar, overload
 
+    from cloaca._core import Context
     from cloaca._retry import RetryPolicy
     from cloaca._rules import TriggerRule
 
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
         retry_on: ExceptionTypes | None = None,
         never_on: ExceptionTypes | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-        on_success: Callable[..., object] | None = None,
-        on_failure: Callable[..., object] | None = None,
+        on_success: Callable[[str, Context], object] | None = None,
+        on_failure: Callable[[str, str, Context], object] | None = None,
         trigger_rule: str | TriggerRule | None = None,
         trigger_rules: str | TriggerRule | None = None,
         timeout: float | timedelta | None = None,
@@ -72,8 +73,8 @@ def task(
     retry_on: ExceptionTypes | None = None,
     never_on: ExceptionTypes | None = None,
     retry_policy: Mapping[str, Any] | None = None,
-    on_success: Callable[..., object] | None = None,
-    on_failure: Callable[..., object] | None = None,
+    on_success: Callable[[str, Context], object] | None = None,
+    on_failure: Callable[[str, str, Context], object] | None = None,
     trigger_rule: str | TriggerRule | None = None,
     trigger_rules: str | TriggerRule | None = None,
     timeout: float | timedelta | None = None,

@@ -83,7 +83,7 @@ class TaskHandle:
         The runner itself keeps the claim alive; a function need not call this.
 
         Args:
-            progress: How far it is, 0 to 1.
+            progress: How far it is, 0 to 1; what is more than 1 is taken for a percentage.
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
@@ -92,7 +92,7 @@ class TaskHandle:
         Since 0.1.
         """
         if progress is not None:
-            self.set_progress(progress, 1)
+            self.set_progress(progress, 1 if progress <= 1 else 100)
         self._check()
 
     def set_progress(self, done: float, total: float, message: str | None = None) -> None:
@@ -118,7 +118,10 @@ class TaskHandle:
             )
         self._work.beat()
         if self._core is not None:
-            self._core.note_progress(self._work, done, total, message)
+            from cloaca._storable import storable
+
+            words = None if message is None else storable(str(message))
+            self._core.note_progress(self._work, done, total, words)
 
     def defer_until(
         self,

@@ -34,6 +34,12 @@ class _LoneWork:
     def is_cancelled(self) -> bool:
         return False
 
+    def beat(self) -> None:
+        """Nobody waits for a sign of life."""
+
+    def begin_deferral(self) -> bool:
+        return False  # there is no worker's place to lend
+
 
 def run_task(
     function: Callable[..., Any],

@@ -51,7 +51,7 @@ class TriggerMethods:
 
         Since 0.1.
         """
-        row = self._schedules.trigger(_name(name))
+        row = self._row(name)
         return None if row is None else _trigger(row)
 
     def set_trigger_enabled(self, name: str, enabled: bool) -> None:
@@ -66,7 +66,9 @@ class TriggerMethods:
 
         Since 0.1.
         """
-        self._schedules.set_trigger_enabled(_name(name), bool(enabled))
+        if "\0" in _name(name):
+            raise _unknown(name)
+        self._schedules.set_trigger_enabled(name, bool(enabled))
 
     def get_trigger_execution_history(
         self, name: str, limit: int | None = None, offset: int | None = None
@@ -89,15 +91,23 @@ class TriggerMethods:
 
         Since 0.1.
         """
-        row = self._schedules.trigger(_name(name))
+        row = self._row(name)
         if row is None:
-            raise ScheduleError(
-                f"there is no trigger '{name[:80]}'",
-                code="schedule_not_found",
-                hint="a trigger is stored when a runner starts in a program that has it",
-            )
+            raise _unknown(name)
         rows = self._schedules.history(row["id"], *window(limit, offset))
         return [{"trigger_name": name, **tick(poll)} for poll in rows]
+
+    def _row(self, name: str) -> dict[str, Any] | None:
+        # No trigger has such a name, and PostgreSQL takes no such text.
+        return None if "\0" in _name(name) else self._schedules.trigger(name)
+
+
+def _unknown(name: str) -> ScheduleError:
+    return ScheduleError(
+        f"there is no trigger '{name[:80]}'",
+        code="schedule_not_found",
+        hint="a trigger is stored when a runner starts in a program that has it",
+    )
 
 
 def _name(name: object) -> str:

@@ -21,6 +21,8 @@ def with_options(context: cloaca.Context, handle: cloaca.TaskHandle) -> dict[str
 
 @cloaca.task(
     retry_policy={"max_attempts": 3},
+    on_success=lambda task_id, context: print(task_id, len(context)),
+    on_failure=lambda task_id, error, context: None,
     trigger_rule=cloaca.all_of("one_failed", cloaca.task_failed(bare)),
 )
 async def coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:

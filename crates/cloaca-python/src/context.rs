@@ -205,6 +205,24 @@ impl Context {
         Ok(equal.into_pyobject(py)?.to_owned().into_any())
     }
 
+    fn __or__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let joined = self.copy();
+        joined.put_all(other)?;
+        Ok(joined)
+    }
+
+    fn __ror__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let joined = Self::new(Some(other))?;
+        for (key, json) in self.snapshot().iter() {
+            joined.content.lock().set(key, json.clone());
+        }
+        Ok(joined)
+    }
+
+    fn __ior__(&self, other: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put_all(other)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let dict = self.to_dict(py)?.repr()?;
         Ok(format!("Context({})", dict.to_string_lossy()))
@@ -511,7 +529,8 @@ impl Context {
         Self::plain(self.snapshot())
     }
 
-    /// Becomes a copy of `other`; the difference counts as written. Private.
+    /// Becomes a copy of `other`; the difference counts as written.
+    #[pyo3(name = "_replace_with")]
     fn replace_with(&self, other: &Bound<'_, Self>) {
         if std::ptr::eq(self, other.get()) {
             return;

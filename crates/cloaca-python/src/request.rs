@@ -115,9 +115,19 @@ fn handler((executor, token, on_success, on_failure): HandlerParts) -> Result<Ha
 pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().take(80).collect();
-        invalid(format!("'{shown}' is not an execution id")).with_hint(
-            "an id is a UUID, like 0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41; submit returns it",
+        Error::new(
+            ErrorCode::ExecutionNotFound,
+            format!("'{shown}' is not an execution id"),
         )
+        .with_hint("an id is a UUID, like 0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41; submit returns it")
+    })
+}
+
+/// The execution after which a listing goes on.
+fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
+    execution_id(text).map_err(|error| Error {
+        code: ErrorCode::Configuration,
+        ..error
     })
 }
 
@@ -149,7 +159,7 @@ pub fn list_filter(
             .collect::<Result<_, _>>()?,
         tags: tags.into_iter().flatten().collect(),
         since: since.map(Timestamp),
-        before: cursor.map(execution_id).transpose()?,
+        before: cursor.map(cursor_id).transpose()?,
         limit,
     })
 }

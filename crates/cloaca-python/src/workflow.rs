@@ -43,7 +43,7 @@ impl Workflow {
         self.inner.ordinal(task).ok_or_else(|| {
             let name = self.inner.name();
             let error = Error::new(
-                ErrorCode::TaskInvalid,
+                ErrorCode::WorkflowInvalid,
                 format!("workflow '{name}' has no task '{task}'"),
             );
             let ids = self

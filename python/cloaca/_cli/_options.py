@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 HELP_NAMES = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class ListingGroup(click.Group):
+    """A group whose command `list` is meant where none is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As in every group, behind `list` where nothing or an option comes first."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 class Database:
     """Which database a command works on."""
 

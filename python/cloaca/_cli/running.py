@@ -47,6 +47,7 @@ def _split(target: str) -> tuple[str, str | None]:
 @click.argument("target", metavar="MODULE:WORKFLOW")
 @click.option(
     "--context",
+    "--input",
     metavar="JSON|@FILE",
     callback=_context,
     help="What the tasks see at first: a JSON object, or @ and the name of a file with one.",

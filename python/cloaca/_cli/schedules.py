@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
 from cloaca._cli._output import print_json, print_table
 
 TYPE_CHECKING = False
@@ -31,9 +31,9 @@ def _told(time: str | None) -> str:
     return "" if time is None else time[:19].replace("T", " ")
 
 
-@click.group(context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def schedules() -> None:
-    """Look at schedules, switch them on and off."""
+    """Look at schedules, switch them on and off; `list` where no command is given."""
 
 
 @schedules.command("list", context_settings=HELP_NAMES)

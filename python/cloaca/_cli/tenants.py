@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
 from cloaca._cli._output import print_json, print_table
 
 
-@click.group(context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def tenants() -> None:
-    """Make, list and remove tenants: a schema and a role for each."""
+    """Make, list (where no command is given) and remove tenants: a schema and a role each."""
 
 
 @tenants.command("list", context_settings=HELP_NAMES)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
 from cloaca._cli._output import fail, print_json, print_table
 
 TYPE_CHECKING = False
@@ -44,9 +44,9 @@ def _document(workflow: _core.Workflow) -> dict[str, Any]:
     }
 
 
-@click.group(context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def workflows() -> None:
-    """Look at workflow definitions."""
+    """Look at workflow definitions; `list` where no command is given."""
 
 
 @workflows.command("list", context_settings=HELP_NAMES)

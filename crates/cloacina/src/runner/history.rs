@@ -35,7 +35,14 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
         });
         events.extend(end.map(|end| event(ended_at, end, None, data)));
     }
-    events.sort_by_key(|event| (event.time, rank(&event.kind)));
+    let mut places = vec![0; record.tasks.len()];
+    for (place, ordinal) in (0..).zip(execution.workflow().graph().order()) {
+        places[*ordinal as usize] = place;
+    }
+    events.sort_by_key(|event| {
+        let place = event.task.and_then(|task| places.get(task as usize));
+        (event.time, rank(&event.kind, place.copied(), event.attempt))
+    });
     events
 }
 
@@ -92,15 +99,22 @@ fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     })
 }
 
-/// Order among events of the same microsecond.
-fn rank(kind: &str) -> u8 {
-    match kind {
+/// Order among events of the same microsecond: a task's end comes before the starts that it brings about. `place` is that
+/// of the task in the workflow.
+fn rank(kind: &str, place: Option<u32>, attempt: Option<u32>) -> (u8, u32, u32, u8) {
+    let stage = match kind {
         "submitted" => 0,
         "started" => 1,
-        "task_started" => 2,
-        "completed" | "failed" => 5,
-        _ => 3,
-    }
+        "completed" | "failed" => 4,
+        _ => 2 + u8::from(place.is_some()),
+    };
+    let is_end = u8::from(kind != "task_started");
+    (
+        stage,
+        place.unwrap_or_default(),
+        attempt.unwrap_or_default(),
+        is_end,
+    )
 }
 
 fn event(

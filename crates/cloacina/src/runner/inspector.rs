@@ -121,6 +121,15 @@ impl Inspector {
     /// # Errors
     /// When the database is in trouble.
     pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
+        // No workflow has such a name, and PostgreSQL takes no such text.
+        if let Some(workflow) = &filter.workflow
+            && workflow.contains('\0')
+        {
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+            });
+        }
         let definitions = if filter.tags.is_empty() {
             None
         } else {

@@ -95,6 +95,9 @@ impl Submission {
             if !(1..=MAX_KEY).contains(&length) {
                 return refuse(format!("a key has 1 to {MAX_KEY} characters, not {length}"));
             }
+            if key.contains('\0') {
+                return refuse("a key cannot contain a NUL character".to_owned());
+            }
         }
         if self.timeout == Some(Duration::ZERO) {
             return refuse(format!(

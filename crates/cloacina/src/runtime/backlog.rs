@@ -11,6 +11,8 @@ pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
 const AHEAD: f64 = 3_000.0;
 /// Never more tasks than this ahead, however short they are.
 const MAX_AHEAD: f64 = 384.0;
+/// So many tasks are claimed beyond the room at most, because they go before others that are claimed already.
+const MAX_OVERTAKING: usize = 1_000;
 /// Weight of the last task in the averages.
 const WEIGHT: f64 = 0.05;
 /// A task shorter than this is over before another worker has woken up, in microseconds.
@@ -80,8 +82,18 @@ impl Backlog {
     }
 
     /// Whether a task may be claimed past the database: nothing that waits there goes before it.
-    pub(super) fn allows_direct(&self, place: &Place) -> bool {
-        !self.unseen && self.room() > 0 && self.floor.as_ref().is_none_or(|floor| place < floor)
+    ///
+    /// `lowest`: the lowest priority of what is claimed and not yet taken by a worker.
+    pub(super) fn allows_direct(&self, place: &Place, lowest: Option<i16>) -> bool {
+        !self.unseen
+            && (self.room() > 0 || self.overtakes(place, lowest))
+            && self.floor.as_ref().is_none_or(|floor| place < floor)
+    }
+
+    /// Whether a task goes before one that is claimed and waits for a worker: claimed later, it would run after it.
+    fn overtakes(&self, (Reverse(priority), ..): &Place, lowest: Option<i16>) -> bool {
+        lowest.is_some_and(|lowest| *priority > lowest)
+            && self.in_flight < self.limit.saturating_add(MAX_OVERTAKING)
     }
 
     /// A ready task stays in the database.
@@ -96,9 +108,14 @@ impl Backlog {
         self.unseen = true;
     }
 
-    /// Whether a claim from the database is worth its query.
-    pub(super) fn wants_claim(&self) -> bool {
-        (self.unseen || self.floor.is_some()) && self.room() > 0
+    /// How many tasks a claim from the database should take; 0: it is not worth its query.
+    pub(super) fn wanted(&self, lowest: Option<i16>) -> usize {
+        let room = self.room();
+        match &self.floor {
+            Some(floor) if room == 0 => usize::from(self.overtakes(floor, lowest)),
+            None if !self.unseen => 0,
+            _ => room,
+        }
     }
 
     /// What a claim told: the last place that it took, if more is there.

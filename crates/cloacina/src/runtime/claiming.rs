@@ -45,9 +45,14 @@ impl Coordinator {
         }
         candidates.sort_unstable_by_key(|(place, _)| *place);
         candidates.dedup_by_key(|(place, _)| *place);
+        if candidates.is_empty() {
+            return;
+        }
+        let lowest = self.lowest_waiting();
         for (place, executor) in candidates {
             let backlog = &mut self.backlogs[executor.index()];
-            if self.stopping.is_some() || !backlog.allows_direct(&place) {
+            let lowest = lowest[executor.index()];
+            if self.stopping.is_some() || !backlog.allows_direct(&place, lowest) {
                 backlog.left(place);
                 continue;
             }
@@ -66,6 +71,11 @@ impl Coordinator {
                 draft.claimed.push((id, ordinal, claim));
             }
         }
+    }
+
+    /// By executor, the lowest priority of what is claimed and not yet taken by a worker.
+    fn lowest_waiting(&self) -> [Option<i16>; 3] {
+        Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
     }
 
     fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
@@ -144,9 +154,10 @@ impl Coordinator {
         for executor in Executor::ALL {
             let backlog = &self.backlogs[executor.index()];
             let class = &classes[executor.index()];
-            if backlog.wants_claim() && !class.queues.is_empty() {
+            let wanted = backlog.wanted(self.queues.of(executor).lowest_priority());
+            if wanted > 0 && !class.queues.is_empty() {
                 let mut class = class.clone();
-                class.limit = backlog.room();
+                class.limit = wanted;
                 request.classes.push(class);
                 executors.push(executor);
             }

@@ -258,7 +258,7 @@ pub(super) fn unknown_execution(id: ExecutionId) -> Error {
 
 pub(super) fn unknown_task(workflow: &crate::workflow::Workflow, task: &str) -> Error {
     let error = Error::new(
-        ErrorCode::Configuration,
+        ErrorCode::WorkflowInvalid,
         format!("workflow '{}' has no task '{task}'", workflow.name()),
     );
     match nearest(

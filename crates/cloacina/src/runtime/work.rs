@@ -508,6 +508,12 @@ impl WorkQueue {
         *self.first_deadline.lock()
     }
 
+    /// The lowest priority of what nobody has taken yet.
+    pub(super) fn lowest_priority(&self) -> Option<i16> {
+        let inner = self.inner.lock();
+        inner.waiting.last_key_value().map(|(place, _)| place.0.0)
+    }
+
     /// Drops an attempt that nobody has taken yet; `true` if there was one.
     pub fn withdraw(&self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
         self.inner

@@ -115,10 +115,15 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
 
 /// A bare path, unless it looks like a URL with a typing error: a file of that name is never what was meant.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
+    if let Some((path, options)) = text.split_once('?') {
+        // What follows is that of a URL, in which the path would be percent-encoded.
+        bare(path)?;
+        return sqlite(&format!("/{}?{options}", path.replace('%', "%25")));
+    }
     if text.starts_with(":memory:") && text != ":memory:" {
         return Err(
             invalid(format!("the database path '{text}' does not exist"))
-                .with_hint("options go into a URL: sqlite:///:memory:?synchronous=normal"),
+                .with_hint("a database in memory is :memory:, or sqlite:///:memory:"),
         );
     }
     if let Some((scheme, _)) = text.split_once(':')
@@ -129,12 +134,6 @@ fn bare(text: &str) -> Result<DatabaseUrl, Error> {
             "the database URL '{shown}' lacks '//' after '{scheme}:'"
         ))
         .with_hint(KNOWN));
-    }
-    if text.contains('?') {
-        return Err(
-            invalid(format!("a bare database path takes no options: '{text}'"))
-                .with_hint("write it as a URL: sqlite:///path/to/file.db?synchronous=normal"),
-        );
     }
     bare_path(text)
 }

@@ -26,6 +26,8 @@ pub fn merge_values(values: &[&Json]) -> Option<Json> {
         .map_or(0, |index| index + 1);
     let alike = &values[start..];
     match shape {
+        // It replaces what came before, as it was written.
+        _ if alike.len() == 1 => Some((*last).clone()),
         JsonShape::Object => Some(merge_objects(alike)),
         JsonShape::Array => Some(merge_arrays(alike)),
         _ => Some((*last).clone()),
@@ -70,7 +72,7 @@ fn merge_arrays(values: &[&Json]) -> Json {
         };
         for item in items {
             let text = compact(item.get());
-            if seen.insert(Arc::clone(&text)) {
+            if seen.insert(comparable(&text)) {
                 if out.len() > 1 {
                     out.push(',');
                 }
@@ -80,6 +82,39 @@ fn merge_arrays(values: &[&Json]) -> Json {
     }
     out.push(']');
     Json::from_encoder(out)
+}
+
+/// The text by which equal values are told: the order of an object's keys does not count.
+fn comparable(text: &Arc<str>) -> Arc<str> {
+    if !text.contains('{') {
+        return Arc::clone(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    write_comparable(text, &mut out);
+    out.into()
+}
+
+fn write_comparable(text: &str, out: &mut String) {
+    if let Ok(mut object) = serde_json::from_str::<Object>(text) {
+        object.sort_unstable_keys();
+        out.push('{');
+        for (key, member) in object {
+            out.push_str(&serde_json::Value::from(key).to_string());
+            out.push(':');
+            write_comparable(member.get(), out);
+            out.push(',');
+        }
+        out.push('}');
+    } else if let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(text) {
+        out.push('[');
+        for item in items {
+            write_comparable(item.get(), out);
+            out.push(',');
+        }
+        out.push(']');
+    } else {
+        out.push_str(text);
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +137,19 @@ mod tests {
             ),
             (&[r#"{"a":1}"#, "5", r#"{"b":1}"#], r#"{"b":1}"#),
             (&[r#"{"a":1}"#, "null"], "null"),
+            (&["{}", "[2,2]"], "[2,2]"),
+            (
+                &[r#"{"a":[1]}"#, r#"{"a":{}}"#, r#"{"a":[2,2]}"#],
+                r#"{"a":[2,2]}"#,
+            ),
+            (
+                &[
+                    r#"[{"a":1,"b":[{"c":1,"d":2}]}]"#,
+                    r#"[{"b":[{"d":2,"c":1}],"a":1},{"a":1}]"#,
+                ],
+                r#"[{"a":1,"b":[{"c":1,"d":2}]},{"a":1}]"#,
+            ),
+            (&[r#"["{"]"#, r#"["{","}"]"#], r#"["{","}"]"#),
             (
                 &["[12345678901234567890123]", "[1.10]"],
                 "[12345678901234567890123,1.10]",

@@ -88,6 +88,22 @@ pub struct WorkflowDefinition {
     pub tasks: Vec<TaskDefinition>,
 }
 
+impl WorkflowDefinition {
+    /// Writes the full names of its own tasks, where dependencies and rules have them, as short ids.
+    fn shorten_names(&mut self) {
+        let prefix = format!("{}::{}::{}::", self.tenant, self.package, self.name);
+        let shorten = |name: &mut String| {
+            if let Some(short) = name.strip_prefix(&prefix) {
+                *name = short.to_owned();
+            }
+        };
+        for task in &mut self.tasks {
+            task.dependencies.iter_mut().for_each(shorten);
+            task.rule.rename_tasks(&shorten);
+        }
+    }
+}
+
 fn default_tenant() -> String {
     "public".to_owned()
 }
@@ -110,7 +126,8 @@ impl Workflow {
     ///
     /// # Errors
     /// The first rule that the definition breaks, with the culprit and a hint.
-    pub fn new(definition: WorkflowDefinition) -> Result<Self, Error> {
+    pub fn new(mut definition: WorkflowDefinition) -> Result<Self, Error> {
+        definition.shorten_names();
         validate::check(&definition)?;
         let graph = Graph::build(&definition)?;
         let version = fingerprint::version(&definition);

@@ -105,6 +105,23 @@ impl TriggerRule {
         })
     }
 
+    /// Calls `rename` with every task id in the tree.
+    pub(super) fn rename_tasks(&mut self, rename: &impl Fn(&mut String)) {
+        match self {
+            Self::TaskSuccess { task } | Self::TaskFailed { task } | Self::TaskSkipped { task } => {
+                rename(task);
+            }
+            Self::AllOf { conditions }
+            | Self::AnyOf { conditions }
+            | Self::NoneOf { conditions } => {
+                for condition in conditions {
+                    condition.rename_tasks(rename);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Calls `visit` with every rule of the tree, this one first.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);

@@ -263,6 +263,11 @@ mod tests {
             ("/absolute/100%25.db", file("/absolute/100%25.db")),
             ("C:\\data\\x.db", file("C:\\data\\x.db")),
             ("sqlite:///x.db?journal_mode=WAL", file("x.db")),
+            (
+                "/absolute/100%25.db?journal_mode=WAL",
+                file("/absolute/100%25.db"),
+            ),
+            (":memory:?journal_mode=WAL", SqliteOptions::memory()),
             ("sqlite:///x.db?_journal_mode=wal&mode=rwc", file("x.db")),
             (
                 "sqlite:///x.db?synchronous=NORMAL",
@@ -316,8 +321,10 @@ mod tests {
             ("sqlite:///x%4", "% sequence"),
             ("sqlite:///x%00.db", "% sequence"),
             ("sqlite:///:memory:?mode=ro", "memory"),
-            ("x.db?mode=ro", "options"),
-            (":memory:?mode=rw", ":memory:"),
+            ("x.db?cache=shared", "'cache'"),
+            (":memory:?mode=ro", "memory"),
+            (":memory:x", ":memory:x"),
+            ("sqlite:x.db?mode=ro", "'//'"),
         ];
         for (url, expected) in cases {
             let error = parse(url).unwrap_err();
