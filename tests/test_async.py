@@ -52,6 +52,43 @@ def test_c5_a_thousand_coroutines_run_at_once(runner):
     assert time.monotonic() - start < 10  # one after the other they take 200 s
 
 
+def test_c5_no_more_run_at_once_than_allowed(database):
+    """Claimed ahead or not: what runs is bounded, of coroutines and of functions."""
+    lock = threading.Lock()
+    running = {"coroutine": 0, "function": 0}
+    most = {"coroutine": 0, "function": 0}
+
+    def begin(kind):
+        with lock:
+            running[kind] += 1
+            most[kind] = max(most[kind], running[kind])
+
+    def end(kind):
+        with lock:
+            running[kind] -= 1
+
+    async def coroutine(context):
+        begin("coroutine")
+        await asyncio.sleep(0.01)
+        end("coroutine")
+
+    def function(context):
+        begin("function")
+        time.sleep(0.01)
+        end("function")
+
+    with cloaca.WorkflowBuilder("many"):
+        for number in range(30):
+            cloaca.task(id=f"coroutine_{number}")(coroutine)
+            cloaca.task(id=f"function_{number}")(function)
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2, max_concurrent_async_tasks=3)
+    with cloaca.DefaultRunner(database, config) as runner:
+        runner.execute("many").raise_for_status()
+        for handle in runner.submit_many([("many", None)] * 3):
+            handle.result(timeout=60).raise_for_status()
+    assert most == {"coroutine": 3, "function": 2}
+
+
 def test_a_failing_coroutine_fails_its_task_only(runner):
     with cloaca.WorkflowBuilder("fails"):
 

@@ -24,6 +24,9 @@ const LONG_SHARE: f64 = 0.2;
 #[derive(Debug)]
 pub(super) struct Backlog {
     limit: usize,
+    /// Whether more is claimed than the workers do at once. Not where everything that was claimed begins at once: nothing
+    /// waits for a worker there, and the limit would not hold.
+    claims_ahead: bool,
     in_flight: usize,
     average_run: f64,
     /// The share of tasks that were not short.
@@ -35,9 +38,20 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub(super) const fn new(limit: usize) -> Self {
+    /// The backlog of workers that take one task after the other.
+    pub(super) const fn of_workers(limit: usize) -> Self {
+        Self::new(limit, true)
+    }
+
+    /// The backlog of an event loop, on which everything begins that was claimed.
+    pub(super) const fn of_loop(limit: usize) -> Self {
+        Self::new(limit, false)
+    }
+
+    const fn new(limit: usize, claims_ahead: bool) -> Self {
         Self {
             limit,
+            claims_ahead,
             in_flight: 0,
             average_run: 1_000.0,
             long_share: 1.0,
@@ -54,7 +68,11 @@ impl Backlog {
         reason = "small positive numbers"
     )]
     pub(super) fn room(&self) -> usize {
-        let ahead = (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize;
+        let ahead = if self.claims_ahead {
+            (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize
+        } else {
+            0
+        };
         (self.limit + ahead).saturating_sub(self.in_flight)
     }
 
@@ -92,7 +110,8 @@ impl Backlog {
 
     /// Whether a task goes before one that is claimed and waits for a worker: claimed later, it would run after it.
     fn overtakes(&self, (Reverse(priority), ..): &Place, lowest: Option<i16>) -> bool {
-        lowest.is_some_and(|lowest| *priority > lowest)
+        self.claims_ahead
+            && lowest.is_some_and(|lowest| *priority > lowest)
             && self.in_flight < self.limit.saturating_add(MAX_OVERTAKING)
     }
 

@@ -89,9 +89,9 @@ impl Coordinator {
         seed: u64,
     ) -> Result<Self, Error> {
         let backlogs = [
-            Backlog::new(config.max_concurrent_tasks),
-            Backlog::new(config.max_concurrent_async_tasks),
-            Backlog::new(config.max_concurrent_async_tasks),
+            Backlog::of_workers(config.max_concurrent_tasks),
+            Backlog::of_loop(config.max_concurrent_async_tasks),
+            Backlog::of_loop(config.max_concurrent_async_tasks),
         ];
         let started_at = clock.now();
         let mut random = fastrand::Rng::with_seed(seed);
