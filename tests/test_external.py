@@ -157,8 +157,9 @@ def test_a_definition_that_comes_later_and_contradicts_is_left_alone(database, s
 
 
 def test_the_workflow_of_a_task_is_a_name_and_not_another_builder_s():
-    with pytest.raises(cloaca.TaskValidationError, match="workflow must be a name, not int"):
-        cloaca.task(id="x", workflow=3)(lambda context: None)
+    for name in (3, "", "a b", "nul \0"):
+        with pytest.raises(cloaca.TaskValidationError, match="workflow must be the name of one"):
+            cloaca.task(id="x", workflow=name)(lambda context: None)
     with (
         pytest.raises(cloaca.TaskValidationError, match="stands in the block of 'here'"),
         cloaca.WorkflowBuilder("here"),

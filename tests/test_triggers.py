@@ -310,7 +310,10 @@ def test_a_decorated_function_stays_what_it_is(name):
         ({"cron": "* * * * *", "timezone": "Mars"}, "'Mars' is not an IANA time zone"),
         ({"timezone": "UTC"}, "timezone is the zone of cron"),
         ({"on": 5}, "on must be the name of a workflow"),
+        ({"on": "no name\0"}, "on must be the name of a workflow"),
         ({"name": ""}, "1 to 255 bytes"),
+        ({"name": "nul \0"}, "1 to 255 bytes"),
+        ({"name": "half \ud800"}, "1 to 255 bytes"),
         ({"name": datetime}, "in brackets"),
     ],
 )

@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
 _SEPARATOR = "::"
+NAME_HINT = "a workflow's name has 1 to 255 of the characters A-Z a-z 0-9 _ . -"
+
+
+def is_workflow_name(value: object) -> bool:
+    """Whether a workflow can have this name (semantics A1)."""
+    import re
+
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", value) is not None
 
 
 class _Names:

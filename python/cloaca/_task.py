@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloaca._exceptions import TaskValidationError
+from cloaca._namespace import NAME_HINT, is_workflow_name
 from cloaca._signature import read_call
 from cloaca._task_definition import TaskDefinition, TaskOptions, remember, task_id
 from cloaca._task_options import read_options
@@ -277,9 +278,9 @@ def _define(
         raise TaskValidationError(f"a task's id must be a string, not {type(id).__name__}")
     builder = registry.current_builder()
     if workflow is not None:
-        if not isinstance(workflow, str):
+        if not is_workflow_name(workflow):
             raise TaskValidationError(
-                f"task {id!r}: workflow must be a name, not {type(workflow).__name__}"
+                f"task {id!r}: workflow must be the name of one, not {workflow!r}", hint=NAME_HINT
             )
         if builder is None:
             served = TaskDefinition(id, _ids(id, dependencies, None), options, **handler)

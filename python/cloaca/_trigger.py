@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloaca._core import Context
 from cloaca._duration import seconds_to_us
 from cloaca._exceptions import ConfigurationError, ScheduleError
+from cloaca._namespace import NAME_HINT, is_workflow_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,8 +167,11 @@ def trigger(
 
         cron_preview(cron, zone, 1)
     workflow: object = getattr(on, "name", on)
-    if workflow is not None and (not isinstance(workflow, str) or not workflow):
-        raise ScheduleError(f"on must be the name of a workflow, not {workflow!r}")
+    if workflow is not None and not is_workflow_name(workflow):
+        raise ScheduleError(
+            f"on must be the name of a workflow, not {workflow!r}",
+            hint=NAME_HINT,
+        )
     if name is not None:
         _check_name(name)
 
@@ -211,8 +215,14 @@ def trigger(
 
 
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name.encode()) <= 255:
-        raise ScheduleError(f"a trigger's name must be text of 1 to 255 bytes, not {name!r}")
+    try:
+        fits = isinstance(name, str) and 0 < len(name.encode()) <= 255 and "\0" not in name
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ScheduleError(
+            f"a trigger's name must be text of 1 to 255 bytes without NUL, not {name!r}"
+        )
 
 
 def _interval_us(value: str | float | timedelta) -> int:
