@@ -195,13 +195,18 @@ def test_stats_count_what_started_and_what_was_lost(database):
     assert stats["overlapped_executions"] == 0
 
 
-def test_latest_makes_up_for_one_missed_tick(database):
+def test_f4_latest_makes_up_for_one_missed_tick_and_all_for_each_oldest_first(database):
+    ran: list[str] = []
     define("tick")
+    define("each", lambda context: ran.append(context["scheduled_time"]))
     with cloaca.DefaultRunner(database) as runner:
         id = runner.register_cron_workflow("tick", "* * * * * *", catchup="latest")
-    time.sleep(3.1)
+        each = runner.register_cron_workflow("each", "* * * * * *", catchup="all")
+    ran.clear()
+    time.sleep(4.1)
     started = datetime.now(UTC)
-    with cloaca.DefaultRunner(database) as runner:
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
         rows = until(
             lambda: (
                 (h := runner.get_cron_execution_history(id))
@@ -210,6 +215,10 @@ def test_latest_makes_up_for_one_missed_tick(database):
             )
         )
         runner.set_cron_schedule_enabled(id, False)
+        runner.set_cron_schedule_enabled(each, False)
+        until(lambda: ran and at(ran[-1]) > started)
+    assert len(ran) >= 4
+    assert ran == sorted(ran)
     missed = [row["outcome"] for row in rows if at(row["scheduled_time"]) < started]
     assert missed.count("fired") == 1
     assert missed[0] == "fired"

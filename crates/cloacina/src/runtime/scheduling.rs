@@ -287,7 +287,10 @@ impl Coordinator {
     ) {
         let mut writes = Vec::with_capacity(ticks.len());
         let mut started = Vec::new();
-        for tick in ticks {
+        // The older tick has the smaller id, although all are made in one millisecond: work is claimed in the order of ids.
+        let mut ids: Vec<ExecutionId> = ticks.iter().map(|_| self.fresh_execution(now)).collect();
+        ids.sort_unstable();
+        for (tick, id) in ticks.into_iter().zip(ids) {
             let mut write = TickWrite {
                 due_at: tick.due_at,
                 outcome: tick.outcome,
@@ -296,7 +299,7 @@ impl Coordinator {
             };
             if tick.outcome == TickOutcome::Fired {
                 let input = schedule::input(&record, tick.due_at);
-                write.execution = self.start_execution(&record, input, draft, now);
+                write.execution = self.start_execution(id, &record, input, draft, now);
                 if let Some(id) = write.execution {
                     started.push(id);
                 } else {
@@ -326,15 +329,14 @@ impl Coordinator {
     /// Drafts an execution of the schedule's workflow; `None`: nobody has stored its definition.
     fn start_execution(
         &mut self,
+        id: ExecutionId,
         record: &ScheduleRecord,
         input: Context,
         draft: &mut Draft,
         now: Timestamp,
     ) -> Option<ExecutionId> {
-        let mut bits = [0; 10];
-        self.random.fill(&mut bits);
         let request = SubmitRequest {
-            id: ExecutionId::from_parts(now, bits),
+            id,
             workflow: record.workflow.clone(),
             input: Arc::new(input),
             key: None,
@@ -343,8 +345,13 @@ impl Coordinator {
             timeout: None,
             trace: None,
         };
-        let id = request.id;
         self.draft_execution(request, draft, now).then_some(id)
+    }
+
+    fn fresh_execution(&mut self, now: Timestamp) -> ExecutionId {
+        let mut bits = [0; 10];
+        self.random.fill(&mut bits);
+        ExecutionId::from_parts(now, bits)
     }
 
     /// Fires a schedule once, now, whatever its rules say.
@@ -371,9 +378,9 @@ impl Coordinator {
             return reply(Err(error.into()));
         }
         let due_at = schedule::between_ticks(&record, now);
-        let Some(execution) =
-            self.start_execution(&record, schedule::input(&record, due_at), draft, now)
-        else {
+        let fresh = self.fresh_execution(now);
+        let input = schedule::input(&record, due_at);
+        let Some(execution) = self.start_execution(fresh, &record, input, draft, now) else {
             return reply(Err(unknown_workflow(&record.workflow)));
         };
         let mut change = by_hand(record, execution, due_at);
@@ -523,7 +530,8 @@ impl Coordinator {
                 detail: record.state.last_error.clone(),
             };
             if let (TickOutcome::Fired, PollOutcome::Fire(context)) = (result, &outcome) {
-                write.execution = self.start_execution(&record, context.clone(), draft, now);
+                let id = self.fresh_execution(now);
+                write.execution = self.start_execution(id, &record, context.clone(), draft, now);
                 if let Some(id) = write.execution {
                     schedule::note_started(&mut record, &[id]);
                 } else {
