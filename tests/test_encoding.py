@@ -140,6 +140,8 @@ def chain(levels):
         ([{None: 2}], TypeError, "key None"),
         ({("a",): 1}, TypeError, "tuple"),
         (float("nan"), ValueError, "NaN"),
+        (decimal.Decimal("NaN"), ValueError, "NaN"),
+        ([decimal.Decimal("-Infinity")], ValueError, "infinities"),
         ({"a": [float("-inf")]}, ValueError, "infinities"),
         (Point(float("nan"), set()), ValueError, "NaN"),
         ("\ud800", ValueError, "surrogate"),

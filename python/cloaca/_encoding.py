@@ -14,6 +14,7 @@ from collections.abc import Mapping
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
     from typing import Any
 
 #: Deeper values are refused, so that no reader of the text runs out of stack.
@@ -160,9 +161,16 @@ def _conversions() -> list[tuple[type | tuple[type, ...], Callable[[Any], object
         _conversion_table[:] = [
             ((date, time), lambda value: value.isoformat()),  # a datetime is a date
             (timedelta, lambda value: value.total_seconds()),
-            ((Decimal, UUID), str),
+            (Decimal, _decimal_text),
+            (UUID, str),
         ]
     return _conversion_table
+
+
+def _decimal_text(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError("NaN and infinities are not JSON")
+    return str(value)
 
 
 def _advice(value: object) -> str:
