@@ -210,7 +210,7 @@ def test_the_same_key_gives_the_same_execution(crew: Crew) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "code"),
     [
-        (lambda runner: runner.status("no id"), ConfigurationError, "configuration"),
+        (lambda runner: runner.status("no id"), WorkflowNotFoundError, "execution_not_found"),
         (
             lambda runner: runner.list(None, [], None, None, 1, "x"),
             ConfigurationError,
