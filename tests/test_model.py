@@ -139,7 +139,7 @@ class Api(RuleBasedStateMachine):
 
     def start(self):
         config = cloaca.DefaultRunnerConfig(retention_days=RETENTION / 86_400)
-        return VirtualRunner(config, bench=self.bench)
+        return VirtualRunner(config, _bench=self.bench)
 
     def teardown(self):
         self.runner.shutdown(timeout=0)

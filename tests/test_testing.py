@@ -9,7 +9,8 @@ from datetime import datetime
 import pytest
 
 import cloaca
-from cloaca.testing import crash_everywhere, run_task
+from cloaca._workflow_registry import registry
+from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 
 @pytest.fixture
@@ -150,6 +151,25 @@ def test_other_runners_keep_the_real_time(cloaca_runner, tmp_path):
     with cloaca.DefaultRunner(f"sqlite:///{tmp_path / 'real.db'}") as real:
         assert real.execute("nap").final_context["slept"] >= 0.05
     assert cloaca_runner.execute("nap").final_context["slept"] < 0.05
+
+
+def test_triggers_of_the_program_are_not_polled_while_its_workflows_crash(monkeypatch):
+    monkeypatch.setattr(registry, "_triggers", [])
+    monkeypatch.setattr(registry, "_trigger_revisions", {})
+    polls: list[int] = []
+    with cloaca.WorkflowBuilder("crashes"):
+        cloaca.task(id="only")(lambda context: None)
+
+    @cloaca.trigger(on="crashes", poll_interval="10ms")
+    def look():
+        polls.append(1)
+        return cloaca.TriggerResult.fire()
+
+    assert len(crash_everywhere("crashes").points) == 4
+    assert not polls
+    with VirtualRunner() as runner:
+        runner.advance(0.1)
+    assert polls
 
 
 def test_run_task_runs_a_function_as_a_worker_does():

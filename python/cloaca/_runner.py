@@ -45,6 +45,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
     Since 0.1.
     """
 
+    _polls_triggers = True
+
     def __init__(
         self,
         database_url: str | None = None,
@@ -368,7 +370,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
                     from cloaca._serving import serve_external
 
                     serve_external(self._core, name, task)
-                for handler, trigger in registry.triggers_since(self._revision):
+                triggers = registry.triggers_since(known) if self._polls_triggers else ()
+                for handler, trigger in triggers:
                     self._schedules.register_trigger(
                         trigger.name,
                         trigger.workflow,

@@ -77,6 +77,8 @@ class VirtualRunner(DefaultRunner):
         """
         self._crew: Any = None
         self._shut = False
+        # A runner that is killed runs one workflow: polls would be transactions without end.
+        self._polls_triggers = _alone
         given = config is not None
         config = DefaultRunnerConfig() if config is None else config
         settings = {**config._to_engine(), **(_ALONE if _alone else _AMONG_OTHERS)}
