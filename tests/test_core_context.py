@@ -296,3 +296,16 @@ def test_a_context_behaves_like_a_dict_and_its_delta_tells_the_difference(
             model = context.to_dict()
         assert list(context.items()) == list(model.items())
         assert len(context) == len(model)
+
+
+def test_contexts_and_mappings_are_joined_as_dicts_are() -> None:
+    context = Context({"a": 1, "b": 2})
+    assert context | {"b": 3} == {"a": 1, "b": 3}
+    assert {"a": 0, "c": 4} | context == {"a": 1, "c": 4, "b": 2}
+    assert isinstance({"c": 4} | context, Context)
+    same = context
+    same |= {"d": 5}
+    assert same is context
+    assert context == {"a": 1, "b": 2, "d": 5}
+    with pytest.raises(TypeError):
+        context | 3  # type: ignore[operator]

@@ -131,8 +131,7 @@ def documented() -> Iterator[tuple[str, object]]:
                 is_code = is_code or inspect.isdatadescriptor(value)
                 if member.startswith("_") or not is_code or inspect.ismemberdescriptor(value):
                     continue
-                text = inspect.getdoc(getattr(found, member)) or ""
-                if not isinstance(value, enum.Enum) and not PRIVATE.search(text):
+                if not isinstance(value, enum.Enum):
                     yield f"{name}.{member}", getattr(found, member)
 
 
