@@ -48,7 +48,7 @@ impl Coordinator {
         if candidates.is_empty() {
             return;
         }
-        let lowest = self.lowest_waiting();
+        let lowest = Executor::ALL.map(|executor| self.lowest_waiting(executor));
         for (place, executor) in candidates {
             let backlog = &mut self.backlogs[executor.index()];
             let lowest = lowest[executor.index()];
@@ -73,9 +73,13 @@ impl Coordinator {
         }
     }
 
-    /// By executor, the lowest priority of what is claimed and not yet taken by a worker.
-    fn lowest_waiting(&self) -> [Option<i16>; 3] {
-        Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
+    /// The lowest priority of what an executor has claimed and no worker has taken yet, unless there is another runner: what
+    /// is urgent had better wait in the database, for whoever has a worker first.
+    fn lowest_waiting(&self, executor: Executor) -> Option<i16> {
+        if self.liveness.has_company() {
+            return None;
+        }
+        self.queues.of(executor).lowest_priority()
     }
 
     fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
@@ -154,7 +158,7 @@ impl Coordinator {
         for executor in Executor::ALL {
             let backlog = &self.backlogs[executor.index()];
             let class = &classes[executor.index()];
-            let wanted = backlog.wanted(self.queues.of(executor).lowest_priority());
+            let wanted = backlog.wanted(self.lowest_waiting(executor));
             if wanted > 0 && !class.queues.is_empty() {
                 let mut class = class.clone();
                 class.limit = wanted;

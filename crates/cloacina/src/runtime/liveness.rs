@@ -38,6 +38,8 @@ pub(super) struct Liveness {
     dead: Vec<RunnerId>,
     /// Runners that the database takes for gone.
     vanished: Vec<RunnerId>,
+    /// Another runner lived at the last check: what waits here, it may begin at once.
+    has_company: bool,
     /// What the store was told last: whether this runner has claims.
     at_work: bool,
     reconcile: bool,
@@ -57,6 +59,11 @@ impl Liveness {
             .min(self.next_look)
             .min(self.next_prune)
             .min(self.announce_at.unwrap_or(Timestamp(i64::MAX)))
+    }
+
+    /// Whether another runner lived at the last check.
+    pub(super) const fn has_company(&self) -> bool {
+        self.has_company
     }
 
     /// Look for other processes' changes at the next step.
@@ -372,6 +379,7 @@ impl Coordinator {
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let rows = self.store.runners()?;
         let host = self.liveness.host.get_or_insert_with(process::host);
+        let mut has_company = false;
         for row in rows {
             if row.id == self.runner {
                 continue;
@@ -379,6 +387,7 @@ impl Coordinator {
             let expired = row.lease_until < now;
             let killed = row.host == *host && process::is_dead(row.pid, row.pid_started);
             let vanished = self.liveness.vanished.contains(&row.id);
+            has_company |= !(expired || killed || vanished);
             if (expired || killed || vanished)
                 && self.store.declare_dead(row.id, row.lease_until, now)?
             {
@@ -392,6 +401,7 @@ impl Coordinator {
                 tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
             }
         }
+        self.liveness.has_company = has_company;
         self.liveness.vanished.clear();
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
