@@ -154,11 +154,12 @@ impl Coordinator {
         if self.stopping.is_some() {
             return (executors, request);
         }
+        let lowest = Executor::ALL.map(|executor| self.lowest_waiting(executor));
         let classes = self.registry.classes();
         for executor in Executor::ALL {
             let backlog = &self.backlogs[executor.index()];
             let class = &classes[executor.index()];
-            let wanted = backlog.wanted(self.lowest_waiting(executor));
+            let wanted = backlog.wanted(lowest[executor.index()]);
             if wanted > 0 && !class.queues.is_empty() {
                 let mut class = class.clone();
                 class.limit = wanted;
