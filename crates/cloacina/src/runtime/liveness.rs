@@ -38,8 +38,8 @@ pub(super) struct Liveness {
     dead: Vec<RunnerId>,
     /// Runners that the database takes for gone.
     vanished: Vec<RunnerId>,
-    /// Another runner lived at the last check: what waits here, it may begin at once.
-    has_company: bool,
+    /// How many other runners lived at the last check: what waits here, they may begin at once.
+    company: usize,
     /// What the store was told last: whether this runner has claims.
     at_work: bool,
     reconcile: bool,
@@ -63,7 +63,7 @@ impl Liveness {
 
     /// Whether another runner lived at the last check.
     pub(super) const fn has_company(&self) -> bool {
-        self.has_company
+        self.company > 0
     }
 
     /// Look for other processes' changes at the next step.
@@ -379,7 +379,7 @@ impl Coordinator {
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let rows = self.store.runners()?;
         let host = self.liveness.host.get_or_insert_with(process::host);
-        let mut has_company = false;
+        let mut company = 0;
         for row in rows {
             if row.id == self.runner {
                 continue;
@@ -387,7 +387,7 @@ impl Coordinator {
             let expired = row.lease_until < now;
             let killed = row.host == *host && process::is_dead(row.pid, row.pid_started);
             let vanished = self.liveness.vanished.contains(&row.id);
-            has_company |= !(expired || killed || vanished);
+            company += usize::from(!(expired || killed || vanished));
             if (expired || killed || vanished)
                 && self.store.declare_dead(row.id, row.lease_until, now)?
             {
@@ -401,7 +401,7 @@ impl Coordinator {
                 tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
             }
         }
-        self.liveness.has_company = has_company;
+        self.liveness.company = company;
         self.liveness.vanished.clear();
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
