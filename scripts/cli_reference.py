@@ -20,8 +20,8 @@ HEAD = """# Command line
 commands themselves.
 
 Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
-`--json`, with which it prints one JSON document and nothing else. Commands that look or control
-start no runner, and never create or migrate a database.
+`--json`, with which it prints one JSON document and nothing else: what tasks print goes to stderr.
+Commands that look or control start no runner, and never create or migrate a database.
 
 | exit status | meaning |
 |---|---|

@@ -119,6 +119,30 @@ def test_run_shows_the_tasks_and_the_context(shell):
     assert "  total = 6" in lines
 
 
+def test_what_tasks_print_is_not_among_the_json(shell):
+    (shell.folder / "noisy.py").write_text(
+        """
+import os, subprocess, sys
+import cloaca
+
+print("of the module")
+with cloaca.WorkflowBuilder("noisy"):
+    @cloaca.task
+    def speak(context):
+        print("of the task")
+        os.write(1, b"of the system call\\n")
+        subprocess.run(["echo", "of the child"], check=True)
+        sys.stdout.write("without an end")
+"""
+    )
+    said = ["of the module", "of the task", "of the system call", "of the child", "without an end"]
+    output, errors = shell.run("run", "noisy:noisy", "--json")
+    assert json.loads(output)["status"] == "Completed"
+    assert all(word in errors and word not in output for word in said)
+    output, _ = shell.run("run", "noisy:noisy")
+    assert all(word in output for word in said)
+
+
 def test_run_as_json_with_a_context(shell):
     document = shell.json("run", "pipeline:etl", "--context", '{"last": 10}')
     assert document["status"] == "Completed"
@@ -238,7 +262,7 @@ def test_a_worker_is_controlled_from_outside(shell):
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         id = runner.submit("unhurried").id
         other = runner.submit("etl", delay=3600).id
-    assert worker.stdout.readline() == "waiting\n"
+    assert worker.stderr.readline() == "waiting\n"
 
     runners = shell.json("runners")
     assert [row["pid"] for row in runners if row["alive"]] == [worker.pid]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import contextmanager
 
 import click
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
-    from typing import Any
+    from typing import Any, TextIO
 
     from cloaca._result import WorkflowResult
 
@@ -24,11 +26,35 @@ STYLES = {
 }
 
 
-def print_json(document: object) -> None:
+def print_json(document: object, file: TextIO | None = None) -> None:
     """Prints one JSON document."""
     import json
 
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str), file=file)
+
+
+@contextmanager
+def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
+    """Gives what prints a JSON document.
+
+    Whatever else is printed meanwhile, by tasks and by programs that they start, goes to stderr.
+
+    Args:
+        is_wanted: Whether stdout is for the document alone.
+    """
+    if not is_wanted:
+        yield print_json
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding=sys.stdout.encoding) as own:
+            yield lambda document: print_json(document, own)
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

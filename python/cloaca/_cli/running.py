@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import leave_by, print_json, print_result, result_document
+from cloaca._cli._output import document_alone, leave_by, print_result, result_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,20 +75,20 @@ def run(
     if name is None:
         raise click.UsageError("name the workflow too: MODULE:WORKFLOW")
     url = database.url
-    workflow = workflow_name(load(module), name)
-    with DefaultRunner(url, schema=database.schema) as runner:
-        result = runner.execute(
-            workflow,
-            context,
-            key=key,
-            priority=priority,
-            timeout=timeout,
-            progress=not as_json,
-        )
-        document = result_document(result) if as_json else None
-    if document is not None:
-        print_json(document)
-    else:
+    with document_alone(as_json) as tell:
+        workflow = workflow_name(load(module), name)
+        with DefaultRunner(url, schema=database.schema) as runner:
+            result = runner.execute(
+                workflow,
+                context,
+                key=key,
+                priority=priority,
+                timeout=timeout,
+                progress=not as_json,
+            )
+        if as_json:
+            tell(result_document(result))
+    if not as_json:
         print_result(result)
     leave_by(result)
 
@@ -129,37 +127,37 @@ def worker(
 
     module, name = _split(target)
     url = database.url
-    loaded = load(module)
-    if name is not None:
-        held = attribute(loaded, name)
-        if held is None:
-            raise click.ClickException(f"module '{module}' has no attribute '{name}'")
-        if callable(held):
-            held()
-    names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
-    if not names:
-        raise click.ClickException(f"module '{module}' defines no workflow")
-    config = _config(concurrency, metrics_port, capture_logs)
-    with DefaultRunner(url, config, schema=database.schema) as runner:
+    with document_alone(as_json) as tell:
+        loaded = load(module)
+        if name is not None:
+            held = attribute(loaded, name)
+            if held is None:
+                raise click.ClickException(f"module '{module}' has no attribute '{name}'")
+            if callable(held):
+                held()
+        names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
+        if not names:
+            raise click.ClickException(f"module '{module}' defines no workflow")
+        config = _config(concurrency, metrics_port, capture_logs)
+        with DefaultRunner(url, config, schema=database.schema) as runner:
 
-        def tell() -> None:
-            if as_json:
-                print_json(
-                    {
-                        "runner_id": runner._core.runner_id,
-                        "database": runner._core.location,
-                        "workflows": names,
-                        "metrics_url": runner.metrics_url,
-                    }
-                )
-            else:
+            def announce() -> None:
+                if as_json:
+                    tell(
+                        {
+                            "runner_id": runner._core.runner_id,
+                            "database": runner._core.location,
+                            "workflows": names,
+                            "metrics_url": runner.metrics_url,
+                        }
+                    )
+                    return
                 click.echo(f"works on {runner._core.location}: {', '.join(names)}", err=True)
                 if runner.metrics_url:
                     click.echo(f"metrics at {runner.metrics_url}", err=True)
-            sys.stdout.flush()
 
-        # Who hears that it works may end it by a signal at once.
-        serve(runner, tell)
+            # Who hears that it works may end it by a signal at once.
+            serve(runner, announce)
 
 
 def _config(
