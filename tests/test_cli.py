@@ -174,7 +174,10 @@ def test_run_of_what_fails_ends_with_1_and_names_the_culprit(shell):
         (["run", "pipeline:elt"], 1, "defines no workflow 'elt'\nhint: did you mean 'etl'?"),
         (["run", "pipeline:not_a_workflow"], 1, "defines no workflow"),
         (["run", "broken:etl"], 1, "ZeroDivisionError: division by zero"),
+        (["run", "leaves:etl"], 1, "module 'leaves' cannot be imported: SystemExit: 7"),
+        (["run", "wrong:etl"], 1, "on unknown task 'b' ({folder}/wrong.py:5)\nhint: "),
         (["worker", "pipeline:missing"], 1, "has no attribute 'missing'"),
+        (["worker", "setup:fail"], 1, "'fail' of module 'setup' failed: ValueError: no way ("),
         (["show", "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"], 1, "does not exist"),
         (["shwo", "x"], 2, "Did you mean 'show'?"),
         (["list", "--limit", "0"], 2, "--limit"),
@@ -184,9 +187,21 @@ def test_run_of_what_fails_ends_with_1_and_names_the_culprit(shell):
 )
 def test_what_is_wrong_is_told_without_a_traceback(bare, arguments, status, told):
     (bare.folder / "broken.py").write_text("1 / 0")
+    (bare.folder / "leaves.py").write_text("raise SystemExit(7)")
+    (bare.folder / "setup.py").write_text("def fail():\n    raise ValueError('no way')")
+    (bare.folder / "wrong.py").write_text(
+        """
+import cloaca
+
+
+with cloaca.WorkflowBuilder("etl"):
+    cloaca.task(id="a", dependencies=["b"])(lambda context: None)
+"""
+    )
     url = f"sqlite:///{bare.folder / 'test.db'}"
     _, errors = bare.run(*arguments[:1], *arguments[1:], "-c", url, status=status)
-    assert told in errors
+    assert told.format(folder=bare.folder) in errors
+    assert "Traceback" not in errors
     if arguments[0] == "show":
         assert not (bare.folder / "test.db").exists()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -19,7 +22,6 @@ def load(name: str) -> ModuleType:
         click.ClickException: It is not there, or fails.
     """
     from importlib import import_module
-    from pathlib import Path
 
     here = str(Path.cwd())
     if name.endswith(".py"):
@@ -34,19 +36,38 @@ def load(name: str) -> ModuleType:
             raise click.ClickException(
                 f"there is no module '{name}' here ({here}) or on Python's path"
             ) from None
-        raise click.ClickException(_told(name, error)) from None
-    except Exception as error:
-        raise click.ClickException(_told(name, error)) from None
+        raise click.ClickException(_told(f"module '{name}' cannot be imported", error)) from None
+    except (Exception, SystemExit) as error:
+        raise click.ClickException(_told(f"module '{name}' cannot be imported", error)) from None
 
 
-def _told(name: str, error: BaseException) -> str:
-    """What a module raised, and on which line of the user's."""
+def call(module: str, name: str, function: Callable[[], object]) -> None:
+    """Calls a function of the user's that defines workflows.
+
+    Raises:
+        click.ClickException: It fails.
+    """
+    try:
+        function()
+    except (Exception, SystemExit) as error:
+        raise click.ClickException(_told(f"'{name}' of module '{module}' failed", error)) from None
+
+
+def _told(what: str, error: BaseException) -> str:
+    """What the user's code raised, and on which line of it."""
     import traceback
 
+    own = f"{Path(__file__).parent.parent}{os.sep}"
     trace = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in trace if "importlib" not in frame.filename]
+    frames = [
+        frame
+        for frame in trace
+        if "importlib" not in frame.filename and not frame.filename.startswith(own)
+    ]
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"module '{name}' cannot be imported: {type(error).__name__}: {error}{place}"
+    message, _, hint = str(error).partition("\nhint: ")
+    told = f"{what}: {type(error).__name__}: {message}{place}"
+    return f"{told}\nhint: {hint}" if hint else told
 
 
 def attribute(module: ModuleType, path: str) -> Any:

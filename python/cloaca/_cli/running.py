@@ -120,7 +120,7 @@ def worker(
     given, is a workflow of it, or a function that defines workflows and is called first. A signal
     lets running tasks end; a second one cuts that short.
     """
-    from cloaca._cli._loading import attribute, load
+    from cloaca._cli._loading import attribute, call, load
     from cloaca._runner import DefaultRunner
     from cloaca._signals import serve
     from cloaca._workflow_registry import registry
@@ -134,7 +134,7 @@ def worker(
             if held is None:
                 raise click.ClickException(f"module '{module}' has no attribute '{name}'")
             if callable(held):
-                held()
+                call(module, name, held)
         names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
         if not names:
             raise click.ClickException(f"module '{module}' defines no workflow")
