@@ -200,6 +200,16 @@ def test_a2_a_context_that_is_not_json_is_refused(runner):
         runner.submit("w", 3)
 
 
+def test_a_part_of_a_listing_may_be_of_any_length(runner):
+    define()
+    runner.submit_many([("w", None)] * 2100)
+    page = runner.list_executions(limit=2050)
+    assert len({result.execution_id for result in page}) == len(page) == 2050
+    rest = runner.list_executions(limit=10**9, cursor=page.next_cursor)
+    assert (len(rest), rest.next_cursor) == (50, None)
+    assert page[-1].execution_id > rest[0].execution_id
+
+
 @pytest.mark.parametrize(
     "method", ["get_execution", "get_execution_status", "events", "get_handle"]
 )
@@ -245,7 +255,8 @@ def test_executions_are_listed_newest_first_page_by_page(runner):
     [
         ({"status": "Compelted"}, "did you mean 'Completed'"),
         ({"limit": 0}, "limit"),
-        ({"limit": 1001}, "limit"),
+        ({"limit": -1}, "limit"),
+        ({"limit": "all"}, "limit"),
         ({"cursor": "x"}, "x"),
         ({"since": datetime.datetime(2026, 1, 1)}, "time zone"),
     ],

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cloaca import _core
     from cloaca._workflow import Workflow
 
-_MAX_LIMIT = 1000
+# Read from the database at once; more are put together.
+_BATCH = 1000
 
 
 class ControlMethods:
@@ -86,7 +87,7 @@ class ControlMethods:
             status: Only in this state, or in one of these.
             since: Only submitted at this time or later; a datetime with a time zone.
             tags: Only of workflows with all these tags.
-            limit: How many at most, 1 to 1000.
+            limit: How many at most, from 1.
             cursor: `next_cursor` of the page before.
 
         Raises:
@@ -99,7 +100,8 @@ class ControlMethods:
         """
         _check_limit(limit)
         name: Any = getattr(workflow, "name", workflow)
-        executions, next_cursor = self._core.list(
+        return list_page(
+            self._core,
             name,
             _statuses(status),
             None if tags is None else dict(tags),
@@ -107,7 +109,6 @@ class ControlMethods:
             limit,
             cursor,
         )
-        return Page([WorkflowResult(execution) for execution in executions], next_cursor)
 
     def events(self, execution_id: str) -> list[Event]:
         """The history of an execution, oldest first.
@@ -213,7 +214,7 @@ class ControlMethods:
         until = None if timeout_us is None else _core_now() + timeout_us
         open_states = [WorkflowStatus.PENDING.value, WorkflowStatus.RUNNING.value]
         while True:
-            open_now, _ = self._core.list(None, open_states, None, None, _MAX_LIMIT, None)
+            open_now, _ = self._core.list(None, open_states, None, None, _BATCH, None)
             if not open_now:
                 return
             # The newest is waited for first: by then most of the others have ended.
@@ -227,6 +228,25 @@ class ControlMethods:
                     )
 
 
+def list_page(
+    place: _core.Runner | _core.Inspector,
+    workflow: str | None,
+    statuses: list[str],
+    tags: dict[str, str] | None,
+    since_us: int | None,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    """A part of a listing, however long, newest first."""
+    found: list[_core.Execution] = []
+    while True:
+        left = min(limit - len(found), _BATCH)
+        executions, cursor = place.list(workflow, statuses, tags, since_us, left, cursor)
+        found += executions
+        if cursor is None or len(found) >= limit:
+            return Page([WorkflowResult(execution) for execution in found], cursor)
+
+
 def _core_now() -> int:
     from cloaca._core import now_us
 
@@ -234,8 +254,8 @@ def _core_now() -> int:
 
 
 def _check_limit(limit: object) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MAX_LIMIT:
-        raise ConfigurationError(f"limit must be from 1 to {_MAX_LIMIT}, not {limit!r}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ConfigurationError(f"limit must be a whole number from 1, not {limit!r}")
 
 
 def _statuses(status: str | Iterable[str] | None) -> list[str]:

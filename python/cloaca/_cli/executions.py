@@ -71,7 +71,7 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
     help="Only of workflows with this tag; may be given several times.",
 )
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many."
+    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
 )
 @click.option("--cursor", metavar="ID", help="Go on after this execution.")
 @database_options
@@ -86,15 +86,14 @@ def list_command(
     cursor: str | None,
 ) -> None:
     """List executions, newest first."""
-    from cloaca._result import WorkflowResult
+    from cloaca._control_methods import list_page
 
     wanted = None
     if tags:
         wanted = dict(tag.partition("=")[::2] for tag in tags)
-    found, next_cursor = database.inspect().list(
-        workflow, list(statuses), wanted, since_us, limit, cursor
-    )
-    results = [WorkflowResult(execution) for execution in found]
+    place = database.inspect()
+    page = list_page(place, workflow, list(statuses), wanted, since_us, limit, cursor)
+    results, next_cursor = page.items, page.next_cursor
     if as_json:
         items = [summary_document(result) for result in results]
         print_json({"items": items, "next_cursor": next_cursor})
