@@ -9,8 +9,10 @@ pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
 
 /// So much work, in time, is claimed beyond what the workers do at once: enough to bridge one commit, too little to hoard.
 const AHEAD: f64 = 3_000.0;
-/// Never more tasks than this ahead, however short they are.
+/// Never more tasks than this ahead, however short they are, where other runners live: what one hoards another one lacks.
 const MAX_AHEAD: f64 = 384.0;
+/// The same for a runner that is alone with its database: what it claims as it writes it costs no claim of its own later.
+const MAX_AHEAD_ALONE: f64 = 4_096.0;
 /// Weight of the last task in the averages.
 const WEIGHT: f64 = 0.05;
 /// A task shorter than this is over before another worker has woken up, in microseconds.
@@ -30,6 +32,8 @@ pub(super) struct Backlog {
     floor: Option<Place>,
     /// The database may hold ready tasks that this process has not seen.
     unseen: bool,
+    /// No other runner lives, as far as is known.
+    alone: bool,
 }
 
 impl Backlog {
@@ -41,19 +45,56 @@ impl Backlog {
             long_share: 1.0,
             floor: None,
             unseen: true,
+            alone: false,
         }
     }
 
     /// How many more tasks may be claimed now.
+    pub(super) fn room(&self) -> usize {
+        self.wanted(self.average_run).saturating_sub(self.in_flight)
+    }
+
+    /// How many of the claimed tasks others should have instead, when one runs for so long already. From then on tasks count
+    /// as that long, so that they are not claimed again at once.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "run times are far below 2^53 microseconds"
+    )]
+    pub(super) fn surplus(&mut self, longest_run: Micros) -> usize {
+        if self.alone {
+            return 0;
+        }
+        let expected = self.average_run.max(longest_run.max(0) as f64);
+        let surplus = self.in_flight.saturating_sub(self.wanted(expected));
+        if surplus > 0 {
+            self.average_run = expected;
+        }
+        surplus
+    }
+
+    fn wanted(&self, expected_run: f64) -> usize {
+        self.limit + self.ahead(expected_run)
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "small positive numbers"
     )]
-    pub(super) fn room(&self) -> usize {
-        let ahead = (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize;
-        (self.limit + ahead).saturating_sub(self.in_flight)
+    fn ahead(&self, expected_run: f64) -> usize {
+        let most = if self.alone {
+            MAX_AHEAD_ALONE
+        } else {
+            MAX_AHEAD
+        };
+        let ahead = self.limit as f64 * AHEAD / expected_run.max(1.0);
+        ahead.min(most) as usize
+    }
+
+    /// Whether another runner lives.
+    pub(super) const fn note_company(&mut self, alone: bool) {
+        self.alone = alone;
     }
 
     pub(super) const fn taken(&mut self) {
@@ -96,14 +137,89 @@ impl Backlog {
         self.unseen = true;
     }
 
-    /// Whether a claim from the database is worth its query.
+    /// Whether a claim from the database is worth its query: all workers have something to do while less than a quarter of
+    /// what is claimed ahead is missing.
     pub(super) fn wants_claim(&self) -> bool {
-        (self.unseen || self.floor.is_some()) && self.room() > 0
+        let worthwhile = (self.ahead(self.average_run) / 4).max(1);
+        (self.unseen || self.floor.is_some()) && self.room() >= worthwhile
     }
 
     /// What a claim told: the last place that it took, if more is there.
     pub(super) fn claimed(&mut self, more: bool, last: Option<Place>) {
         self.unseen = false;
         self.floor = if more { last.or(self.floor) } else { None };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_short_tasks(alone: bool) -> Backlog {
+        let mut backlog = Backlog::new(4);
+        backlog.note_company(alone);
+        for _ in 0..1_000 {
+            backlog.ran(1);
+        }
+        backlog
+    }
+
+    #[test]
+    fn short_tasks_are_claimed_further_ahead_by_a_runner_that_is_alone() {
+        assert_eq!(with_short_tasks(false).room(), 4 + 384);
+        assert_eq!(with_short_tasks(true).room(), 4 + 4_096);
+    }
+
+    #[test]
+    fn long_tasks_are_not_hoarded_even_alone() {
+        let mut backlog = Backlog::new(4);
+        backlog.note_company(true);
+        for _ in 0..1_000 {
+            backlog.ran(1_000_000);
+        }
+        assert_eq!(backlog.room(), 4);
+    }
+
+    #[test]
+    fn a_claim_is_asked_for_once_a_quarter_of_what_is_ahead_is_missing() {
+        let mut backlog = with_short_tasks(false);
+        for _ in 0..4 + 384 - 95 {
+            backlog.taken();
+        }
+        assert!(!backlog.wants_claim());
+        backlog.freed();
+        assert!(backlog.wants_claim());
+    }
+
+    #[test]
+    fn a_free_worker_is_reason_enough_to_claim_where_tasks_are_long() {
+        let mut backlog = Backlog::new(40);
+        for _ in 0..1_000 {
+            backlog.ran(1_000_000);
+        }
+        for _ in 0..39 {
+            backlog.taken();
+        }
+        assert!(backlog.wants_claim());
+    }
+
+    #[test]
+    fn what_is_surplus_depends_on_how_long_the_present_tasks_take() {
+        let mut backlog = with_short_tasks(true);
+        for _ in 0..1_000 {
+            backlog.taken();
+        }
+        assert_eq!(backlog.surplus(10_000_000), 0, "nobody else is there");
+        backlog.note_company(false);
+        assert_eq!(backlog.surplus(0), 1_000 - 4 - 384);
+        assert_eq!(backlog.surplus(10_000_000), 1_000 - 4);
+        for _ in 0..1_000 - 4 {
+            backlog.freed();
+        }
+        assert_eq!(
+            backlog.room(),
+            0,
+            "what was given back is not claimed again"
+        );
     }
 }

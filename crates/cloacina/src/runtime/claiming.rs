@@ -276,6 +276,11 @@ impl Coordinator {
             );
         }
         self.settle_schedules(draft.schedules, &committed.schedules, now);
+        if !self.liveness.is_alone() {
+            for submission in &draft.submissions {
+                self.waiters.expect(&submission.ids);
+            }
+        }
         answer(draft.submissions, &duplicates);
     }
 

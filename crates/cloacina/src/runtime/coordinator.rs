@@ -231,6 +231,14 @@ impl Coordinator {
             });
             missing.extend(submitted.flatten());
         }
+        // What callers ask is judged by what is so now: others may have ended the execution, or gone on with it.
+        for message in messages {
+            if let Message::Control { execution, .. } = message
+                && self.cache.remove(*execution).is_some()
+            {
+                missing.push(*execution);
+            }
+        }
         missing.sort_unstable();
         missing.dedup();
         self.load(&missing)

@@ -45,6 +45,8 @@ pub(super) struct Liveness {
     register: bool,
     /// When its workflows are to be announced.
     announce_at: Option<Timestamp>,
+    /// No other runner lives, as far as is known.
+    alone: bool,
 }
 
 impl Liveness {
@@ -57,6 +59,11 @@ impl Liveness {
             .min(self.next_look)
             .min(self.next_prune)
             .min(self.announce_at.unwrap_or(Timestamp(i64::MAX)))
+    }
+
+    /// Whether no other runner lives, as far as is known.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Look for other processes' changes at the next step.
@@ -372,16 +379,19 @@ impl Coordinator {
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let rows = self.store.runners()?;
         let host = self.liveness.host.get_or_insert_with(process::host);
+        let mut others = 0;
         for row in rows {
             if row.id == self.runner {
                 continue;
             }
+            others += 1;
             let expired = row.lease_until < now;
             let killed = row.host == *host && process::is_dead(row.pid, row.pid_started);
             let vanished = self.liveness.vanished.contains(&row.id);
             if (expired || killed || vanished)
                 && self.store.declare_dead(row.id, row.lease_until, now)?
             {
+                others -= 1;
                 let why = if killed {
                     "its process is gone"
                 } else if vanished {
@@ -393,6 +403,8 @@ impl Coordinator {
             }
         }
         self.liveness.vanished.clear();
+        self.liveness.alone = others == 0;
+        self.share(now);
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
     }
