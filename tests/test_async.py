@@ -289,3 +289,25 @@ def test_callbacks_may_be_coroutines_or_functions(runner):
     (failure,) = (entry for entry in seen if entry[0] == "bad")
     assert "boom" in failure[1]
     assert failure[2]
+
+
+def test_c5_no_more_coroutines_run_at_once_than_allowed(database_url: str) -> None:
+    running = peak = 0
+
+    with cloaca.WorkflowBuilder("bounded"):
+
+        @cloaca.task(id="only")
+        async def only(context: cloaca.Context) -> None:
+            nonlocal running, peak
+            running += 1
+            peak = max(peak, running)
+            # A few turns of the loop, in which others would be begun if they might.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            running -= 1
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_async_tasks=3)
+    with cloaca.DefaultRunner(database_url, config) as runner:
+        for handle in runner.submit_many(("bounded", None) for _ in range(200)):
+            assert handle.result(timeout=60).status == "Completed"
+    assert peak == 3

@@ -145,6 +145,10 @@ impl EngineHandle {
         #[cfg(not(feature = "postgres"))]
         let tasks_may_lead = true;
         let store = opened.store;
+        for executor in [Executor::Loop, Executor::Futures] {
+            let limit = options.config.max_concurrent_async_tasks;
+            queues.of(executor).limit(limit);
+        }
         let parts = Parts {
             mailbox: Arc::new(Mailbox::default()),
             queues,
@@ -378,29 +382,50 @@ impl EngineHandle {
             self.parts.waiters.resolve(subscription, ended);
             return Ok(subscription);
         }
-        match self.store.statuses(&[id]) {
-            Ok(states) => match states.first() {
-                None => {
-                    self.parts.waiters.unsubscribe(subscription);
-                    return Err(unknown_execution(id));
-                }
-                Some((_, status)) if status.is_terminal() => match self.execution(id) {
-                    Ok(ended) => self.parts.waiters.resolve(subscription, ended),
-                    Err(error) => {
-                        self.parts.waiters.unsubscribe(subscription);
-                        return Err(error);
-                    }
-                },
-                Some(_) => {}
-            },
-            // The coordinator looks again once the database answers.
-            Err(error) => tracing::debug!(%error, "cannot look at the execution now"),
+        match self.look_for_end(id) {
+            Ok(Some(ended)) => self.parts.waiters.resolve(subscription, ended),
+            Ok(None) => {}
+            Err(error) => {
+                self.parts.waiters.unsubscribe(subscription);
+                return Err(error);
+            }
         }
         if self.is_closed() {
             self.parts.waiters.unsubscribe(subscription);
             return Err(closed());
         }
         Ok(subscription)
+    }
+
+    /// The end of an execution, if the database has it. Of executions that end elsewhere, those that were submitted here
+    /// after it are looked at too: who asks for many, one after the other, needs no query for each.
+    fn look_for_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
+        let look = self.parts.waiters.look(id);
+        let states = match self.store.statuses(&look.ids) {
+            Ok(states) => states,
+            Err(error) => {
+                // The coordinator looks again once the database answers.
+                tracing::debug!(%error, "cannot look at the execution now");
+                return Ok(None);
+            }
+        };
+        let Some((_, status)) = states.iter().find(|(found, _)| *found == id) else {
+            return Err(unknown_execution(id));
+        };
+        if !status.is_terminal() {
+            return Ok(None);
+        }
+        let ended = states.iter().filter(|(_, status)| status.is_terminal());
+        let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
+        let Ok(ended) = self.inspector.executions(&ended) else {
+            // One of the others may be what cannot be read.
+            return self.execution(id).map(Some);
+        };
+        self.parts.waiters.found(&look, &ended);
+        let asked = ended.iter().find(|ended| ended.record().id == id);
+        asked
+            .map(Arc::clone)
+            .map_or_else(|| Err(unknown_execution(id)), |ended| Ok(Some(ended)))
     }
 
     /// Subscribes to the end of an execution that is about to be submitted under this id.

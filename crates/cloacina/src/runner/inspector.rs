@@ -338,7 +338,7 @@ impl Inspector {
         Ok(self.store.check()?)
     }
 
-    fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
+    pub(super) fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
         let records = self.store.load(ids)?;
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;

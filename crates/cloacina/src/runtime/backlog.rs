@@ -9,8 +9,10 @@ pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
 
 /// So much work, in time, is claimed beyond what the workers do at once: enough to bridge one commit, too little to hoard.
 const AHEAD: f64 = 3_000.0;
-/// Never more tasks than this ahead, however short they are.
+/// Never more tasks than this ahead, however short they are, where other runners live: what one hoards another one lacks.
 const MAX_AHEAD: f64 = 384.0;
+/// The same for a runner that is alone with its database: what it claims as it writes it costs no claim of its own later.
+const MAX_AHEAD_ALONE: f64 = 4_096.0;
 /// So many tasks are claimed beyond the room at most, because they go before others that are claimed already.
 const MAX_OVERTAKING: usize = 1_000;
 /// Weight of the last task in the averages.
@@ -24,9 +26,6 @@ const LONG_SHARE: f64 = 0.2;
 #[derive(Debug)]
 pub(super) struct Backlog {
     limit: usize,
-    /// Whether more is claimed than the workers do at once. Not where everything that was claimed begins at once: nothing
-    /// waits for a worker there, and the limit would not hold.
-    claims_ahead: bool,
     in_flight: usize,
     average_run: f64,
     /// The share of tasks that were not short.
@@ -35,45 +34,69 @@ pub(super) struct Backlog {
     floor: Option<Place>,
     /// The database may hold ready tasks that this process has not seen.
     unseen: bool,
+    /// No other runner lives, as far as is known.
+    alone: bool,
 }
 
 impl Backlog {
-    /// The backlog of workers that take one task after the other.
-    pub(super) const fn of_workers(limit: usize) -> Self {
-        Self::new(limit, true)
-    }
-
-    /// The backlog of an event loop, on which everything begins that was claimed.
-    pub(super) const fn of_loop(limit: usize) -> Self {
-        Self::new(limit, false)
-    }
-
-    const fn new(limit: usize, claims_ahead: bool) -> Self {
+    pub(super) const fn new(limit: usize) -> Self {
         Self {
             limit,
-            claims_ahead,
             in_flight: 0,
             average_run: 1_000.0,
             long_share: 1.0,
             floor: None,
             unseen: true,
+            alone: false,
         }
     }
 
     /// How many more tasks may be claimed now.
+    pub(super) fn room(&self) -> usize {
+        self.wanted(self.average_run).saturating_sub(self.in_flight)
+    }
+
+    /// How many of the claimed tasks others should have instead, when one runs for so long already. From then on tasks count
+    /// as that long, so that they are not claimed again at once.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "run times are far below 2^53 microseconds"
+    )]
+    pub(super) fn surplus(&mut self, longest_run: Micros) -> usize {
+        if self.alone {
+            return 0;
+        }
+        let expected = self.average_run.max(longest_run.max(0) as f64);
+        let surplus = self.in_flight.saturating_sub(self.wanted(expected));
+        if surplus > 0 {
+            self.average_run = expected;
+        }
+        surplus
+    }
+
+    fn wanted(&self, expected_run: f64) -> usize {
+        self.limit + self.ahead(expected_run)
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "small positive numbers"
     )]
-    pub(super) fn room(&self) -> usize {
-        let ahead = if self.claims_ahead {
-            (self.limit as f64 * AHEAD / self.average_run.max(1.0)).min(MAX_AHEAD) as usize
+    fn ahead(&self, expected_run: f64) -> usize {
+        let most = if self.alone {
+            MAX_AHEAD_ALONE
         } else {
-            0
+            MAX_AHEAD
         };
-        (self.limit + ahead).saturating_sub(self.in_flight)
+        let ahead = self.limit as f64 * AHEAD / expected_run.max(1.0);
+        ahead.min(most) as usize
+    }
+
+    /// Whether another runner lives.
+    pub(super) const fn note_company(&mut self, alone: bool) {
+        self.alone = alone;
     }
 
     pub(super) const fn taken(&mut self) {
@@ -108,11 +131,12 @@ impl Backlog {
             && self.floor.as_ref().is_none_or(|floor| place < floor)
     }
 
-    /// Whether a task goes before one that is claimed and waits for a worker: claimed later, it would run after it.
+    /// Whether a task goes before one that is claimed and waits for a worker: claimed later, it would run after it. Not in
+    /// company: what is urgent had better wait in the database, for whoever has a worker first.
     fn overtakes(&self, (Reverse(priority), ..): &Place, lowest: Option<i16>) -> bool {
-        self.claims_ahead
+        self.alone
             && lowest.is_some_and(|lowest| *priority > lowest)
-            && self.in_flight < self.limit.saturating_add(MAX_OVERTAKING)
+            && self.in_flight < self.wanted(self.average_run).saturating_add(MAX_OVERTAKING)
     }
 
     /// A ready task stays in the database.
@@ -127,13 +151,19 @@ impl Backlog {
         self.unseen = true;
     }
 
-    /// How many tasks a claim from the database should take; 0: it is not worth its query.
-    pub(super) fn wanted(&self, lowest: Option<i16>) -> usize {
-        let room = self.room();
+    /// Whether a claim from the database is worth its query: all workers have something to do while less than a quarter of
+    /// what is claimed ahead is missing.
+    fn wants_claim(&self) -> bool {
+        let worthwhile = (self.ahead(self.average_run) / 4).max(1);
+        (self.unseen || self.floor.is_some()) && self.room() >= worthwhile
+    }
+
+    /// How many tasks a claim from the database should take; 0: none is to be made. `lowest` as above.
+    pub(super) fn claims(&self, lowest: Option<i16>) -> usize {
         match &self.floor {
-            Some(floor) if room == 0 => usize::from(self.overtakes(floor, lowest)),
-            None if !self.unseen => 0,
-            _ => room,
+            _ if self.wants_claim() => self.room(),
+            Some(floor) if self.overtakes(floor, lowest) => self.room().max(1),
+            _ => 0,
         }
     }
 
@@ -141,5 +171,104 @@ impl Backlog {
     pub(super) fn claimed(&mut self, more: bool, last: Option<Place>) {
         self.unseen = false;
         self.floor = if more { last.or(self.floor) } else { None };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_short_tasks(alone: bool) -> Backlog {
+        let mut backlog = Backlog::new(4);
+        backlog.note_company(alone);
+        for _ in 0..1_000 {
+            backlog.ran(1);
+        }
+        backlog
+    }
+
+    #[test]
+    fn short_tasks_are_claimed_further_ahead_by_a_runner_that_is_alone() {
+        assert_eq!(with_short_tasks(false).room(), 4 + 384);
+        assert_eq!(with_short_tasks(true).room(), 4 + 4_096);
+    }
+
+    #[test]
+    fn long_tasks_are_not_hoarded_even_alone() {
+        let mut backlog = Backlog::new(4);
+        backlog.note_company(true);
+        for _ in 0..1_000 {
+            backlog.ran(1_000_000);
+        }
+        assert_eq!(backlog.room(), 4);
+    }
+
+    #[test]
+    fn a_claim_is_asked_for_once_a_quarter_of_what_is_ahead_is_missing() {
+        let mut backlog = with_short_tasks(false);
+        for _ in 0..4 + 384 - 95 {
+            backlog.taken();
+        }
+        assert!(!backlog.wants_claim());
+        backlog.freed();
+        assert!(backlog.wants_claim());
+    }
+
+    #[test]
+    fn a_free_worker_is_reason_enough_to_claim_where_tasks_are_long() {
+        let mut backlog = Backlog::new(40);
+        for _ in 0..1_000 {
+            backlog.ran(1_000_000);
+        }
+        for _ in 0..39 {
+            backlog.taken();
+        }
+        assert!(backlog.wants_claim());
+    }
+
+    #[test]
+    fn c6_what_goes_before_something_that_is_claimed_is_claimed_too_by_a_runner_that_is_alone() {
+        let place = |priority| {
+            let id = ExecutionId::from_bytes([0; 16]);
+            (Reverse(priority), id, 0)
+        };
+        let mut backlog = Backlog::new(1);
+        backlog.claimed(false, None);
+        while backlog.room() > 0 {
+            backlog.taken();
+        }
+        for alone in [false, true] {
+            backlog.note_company(alone);
+            while backlog.room() > 0 {
+                backlog.taken();
+            }
+            assert_eq!(backlog.allows_direct(&place(5), Some(0)), alone);
+            assert!(!backlog.allows_direct(&place(5), Some(5)));
+            assert!(!backlog.allows_direct(&place(5), None));
+        }
+        assert_eq!(backlog.claims(Some(0)), 0, "nothing is left there");
+        backlog.left(place(5));
+        assert_eq!(backlog.claims(Some(0)), 1);
+        assert_eq!(backlog.claims(Some(5)), 0);
+    }
+
+    #[test]
+    fn what_is_surplus_depends_on_how_long_the_present_tasks_take() {
+        let mut backlog = with_short_tasks(true);
+        for _ in 0..1_000 {
+            backlog.taken();
+        }
+        assert_eq!(backlog.surplus(10_000_000), 0, "nobody else is there");
+        backlog.note_company(false);
+        assert_eq!(backlog.surplus(0), 1_000 - 4 - 384);
+        assert_eq!(backlog.surplus(10_000_000), 1_000 - 4);
+        for _ in 0..1_000 - 4 {
+            backlog.freed();
+        }
+        assert_eq!(
+            backlog.room(),
+            0,
+            "what was given back is not claimed again"
+        );
     }
 }

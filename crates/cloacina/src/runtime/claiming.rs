@@ -48,7 +48,7 @@ impl Coordinator {
         if candidates.is_empty() {
             return;
         }
-        let lowest = Executor::ALL.map(|executor| self.lowest_waiting(executor));
+        let lowest = self.lowest_waiting();
         for (place, executor) in candidates {
             let backlog = &mut self.backlogs[executor.index()];
             let lowest = lowest[executor.index()];
@@ -73,13 +73,9 @@ impl Coordinator {
         }
     }
 
-    /// The lowest priority of what an executor has claimed and no worker has taken yet, unless there is another runner: what
-    /// is urgent had better wait in the database, for whoever has a worker first.
-    fn lowest_waiting(&self, executor: Executor) -> Option<i16> {
-        if self.liveness.has_company() {
-            return None;
-        }
-        self.queues.of(executor).lowest_priority()
+    /// By executor, the lowest priority of what is claimed and not yet taken by a worker.
+    fn lowest_waiting(&self) -> [Option<i16>; 3] {
+        Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
     }
 
     fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
@@ -154,12 +150,12 @@ impl Coordinator {
         if self.stopping.is_some() {
             return (executors, request);
         }
-        let lowest = Executor::ALL.map(|executor| self.lowest_waiting(executor));
+        let lowest = self.lowest_waiting();
         let classes = self.registry.classes();
         for executor in Executor::ALL {
             let backlog = &self.backlogs[executor.index()];
             let class = &classes[executor.index()];
-            let wanted = backlog.wanted(lowest[executor.index()]);
+            let wanted = backlog.claims(lowest[executor.index()]);
             if wanted > 0 && !class.queues.is_empty() {
                 let mut class = class.clone();
                 class.limit = wanted;
@@ -292,6 +288,11 @@ impl Coordinator {
             );
         }
         self.settle_schedules(draft.schedules, &committed.schedules, now);
+        if !self.liveness.is_alone() {
+            for submission in &draft.submissions {
+                self.waiters.expect(&submission.ids);
+            }
+        }
         answer(draft.submissions, &duplicates);
     }
 

@@ -89,9 +89,9 @@ impl Coordinator {
         seed: u64,
     ) -> Result<Self, Error> {
         let backlogs = [
-            Backlog::of_workers(config.max_concurrent_tasks),
-            Backlog::of_loop(config.max_concurrent_async_tasks),
-            Backlog::of_loop(config.max_concurrent_async_tasks),
+            Backlog::new(config.max_concurrent_tasks),
+            Backlog::new(config.max_concurrent_async_tasks),
+            Backlog::new(config.max_concurrent_async_tasks),
         ];
         let started_at = clock.now();
         let mut random = fastrand::Rng::with_seed(seed);
@@ -230,6 +230,14 @@ impl Coordinator {
                 _ => None,
             });
             missing.extend(submitted.flatten());
+        }
+        // What callers ask is judged by what is so now: others may have ended the execution, or gone on with it.
+        for message in messages {
+            if let Message::Control { execution, .. } = message
+                && self.cache.remove(*execution).is_some()
+            {
+                missing.push(*execution);
+            }
         }
         missing.sort_unstable();
         missing.dedup();

@@ -102,7 +102,7 @@ impl WorkQueue {
         if !inner.running.contains_key(&token) {
             return Regained::Gone;
         }
-        // Coroutines have no slots of their own: how many are claimed is the coordinator's affair.
+        // Coroutines have no slots of their own: one that waited goes on at once.
         if executor == Executor::Threads && !inner.shared && inner.busy() >= inner.max_workers {
             inner.regaining += 1;
             self.regained.wait_for(&mut inner, patience);

@@ -38,8 +38,6 @@ pub(super) struct Liveness {
     dead: Vec<RunnerId>,
     /// Runners that the database takes for gone.
     vanished: Vec<RunnerId>,
-    /// How many other runners lived at the last check: what waits here, they may begin at once.
-    company: usize,
     /// What the store was told last: whether this runner has claims.
     at_work: bool,
     reconcile: bool,
@@ -47,6 +45,8 @@ pub(super) struct Liveness {
     register: bool,
     /// When its workflows are to be announced.
     announce_at: Option<Timestamp>,
+    /// No other runner lives, as far as is known.
+    alone: bool,
 }
 
 impl Liveness {
@@ -61,9 +61,9 @@ impl Liveness {
             .min(self.announce_at.unwrap_or(Timestamp(i64::MAX)))
     }
 
-    /// Whether another runner lived at the last check.
-    pub(super) const fn has_company(&self) -> bool {
-        self.company > 0
+    /// Whether no other runner lives, as far as is known.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Look for other processes' changes at the next step.
@@ -379,18 +379,19 @@ impl Coordinator {
     fn find_dead(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let rows = self.store.runners()?;
         let host = self.liveness.host.get_or_insert_with(process::host);
-        let mut company = 0;
+        let mut others = 0;
         for row in rows {
             if row.id == self.runner {
                 continue;
             }
+            others += 1;
             let expired = row.lease_until < now;
             let killed = row.host == *host && process::is_dead(row.pid, row.pid_started);
             let vanished = self.liveness.vanished.contains(&row.id);
-            company += usize::from(!(expired || killed || vanished));
             if (expired || killed || vanished)
                 && self.store.declare_dead(row.id, row.lease_until, now)?
             {
+                others -= 1;
                 let why = if killed {
                     "its process is gone"
                 } else if vanished {
@@ -401,8 +402,9 @@ impl Coordinator {
                 tracing::info!(dead_runner_id = %row.id, pid = row.pid, "declared a runner dead: {why}");
             }
         }
-        self.liveness.company = company;
         self.liveness.vanished.clear();
+        self.liveness.alone = others == 0;
+        self.share(now);
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
     }

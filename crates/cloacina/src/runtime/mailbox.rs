@@ -67,17 +67,28 @@ const FOR_EVER: Timestamp = Timestamp(Micros::MAX);
 /// for them so long, less than the commit costs that they then share.
 const GATHER: Duration = Duration::from_micros(200);
 
+/// So many ends of attempts make a step at most: whoever asks meanwhile waits for no longer commit than theirs.
+const STEP: usize = 512;
+
 impl Inner {
     fn push(&mut self, message: Message) {
         self.asking += usize::from(message.is_of_caller());
         self.messages.push(message);
     }
 
-    /// All messages, for a step.
+    /// The messages of a step: those of all callers, and as many others as a short commit can carry.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
-        std::mem::take(&mut self.messages)
+        let messages = std::mem::take(&mut self.messages);
+        if messages.len() <= STEP {
+            return messages;
+        }
+        let (mut taken, mut others): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(Message::is_of_caller);
+        self.messages = others.split_off(STEP.min(others.len()));
+        taken.append(&mut others);
+        taken
     }
 
     /// Whether some of the callers that were answered together have asked again, and not all.
@@ -203,7 +214,7 @@ impl Mailbox {
     pub(super) fn close(&self) -> Vec<Message> {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        inner.take()
+        std::mem::take(&mut inner.messages)
     }
 }
 

@@ -23,6 +23,7 @@ mod registry;
 pub mod schedule_rows;
 mod scheduling;
 mod shared_workers;
+mod sharing;
 mod shutdown;
 mod stall;
 mod submitting;

@@ -54,7 +54,14 @@ impl Coordinator {
         }
     }
 
-    fn release(&mut self, executor: Executor, execution: ExecutionId, task: Ordinal, claim: Claim) {
+    /// Gives a claim back that no worker has entered, or that a stop interrupted.
+    pub(super) fn release(
+        &mut self,
+        executor: Executor,
+        execution: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+    ) {
         let finish = Finish {
             task,
             claim,

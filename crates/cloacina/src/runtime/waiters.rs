@@ -1,6 +1,7 @@
 //! Callers that wait for the end of executions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::types::sync::Mutex;
@@ -25,6 +26,19 @@ const RECENT: usize = 4096;
 /// The oldest go sooner when what their tasks wrote takes more bytes than this.
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
+/// So many executions are known as submitted here and open; the oldest are forgotten first.
+const OPEN: usize = 8192;
+/// At most so many of them are looked at along with one that is asked for.
+const MAX_AHEAD: usize = 128;
+
+/// Executions to look at together, because whoever asks for the first one is about to ask for the others.
+pub struct Look {
+    /// The one that is asked for, and some of those submitted here after it.
+    pub ids: Vec<ExecutionId>,
+    /// What is found counts only while nothing was forgotten.
+    forgotten: u64,
+}
+
 #[derive(Default)]
 struct Inner {
     next: u64,
@@ -32,6 +46,14 @@ struct Inner {
     recent: FxHashMap<ExecutionId, (Ended, usize)>,
     recent_bytes: usize,
     recent_order: VecDeque<ExecutionId>,
+    /// How often remembered ends were forgotten.
+    forgotten: u64,
+    /// Executions that were submitted here and may end elsewhere, as long as no end is known.
+    open: BTreeSet<ExecutionId>,
+    /// How many of these are looked at next time along with one that is asked for.
+    ahead: usize,
+    /// So many ends were asked for and remembered since the last look.
+    hits: usize,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
 }
 
@@ -123,14 +145,54 @@ impl Waiters {
 
     /// An execution that ended a short while ago, as it was then.
     pub fn recent(&self, execution: ExecutionId) -> Option<Ended> {
-        let inner = self.inner.lock();
-        let (ended, _) = inner.recent.get(&execution)?;
-        Some(Arc::clone(ended))
+        let mut inner = self.inner.lock();
+        let ended = Arc::clone(&inner.recent.get(&execution)?.0);
+        inner.hits += 1;
+        Some(ended)
+    }
+
+    /// Notes executions that were submitted here and may end elsewhere.
+    pub(super) fn expect(&self, executions: &[ExecutionId]) {
+        let mut inner = self.inner.lock();
+        inner.open.extend(executions);
+        while inner.open.len() > OPEN {
+            inner.open.pop_first();
+        }
+    }
+
+    /// What to look at together with an execution that is asked for: the more, the more of the last look was asked for.
+    pub fn look(&self, execution: ExecutionId) -> Look {
+        let mut inner = self.inner.lock();
+        inner.ahead = if inner.hits >= inner.ahead {
+            (inner.ahead * 2).clamp(1, MAX_AHEAD)
+        } else {
+            inner.ahead / 2
+        };
+        inner.hits = 0;
+        let behind = (Bound::Excluded(execution), Bound::Unbounded);
+        let following = inner.open.range(behind).take(inner.ahead).copied();
+        Look {
+            ids: std::iter::once(execution).chain(following).collect(),
+            forgotten: inner.forgotten,
+        }
+    }
+
+    /// Remembers what a look found.
+    pub fn found(&self, look: &Look, ended: &[Ended]) {
+        let mut inner = self.inner.lock();
+        if inner.forgotten != look.forgotten {
+            return;
+        }
+        for ended in ended {
+            inner.open.remove(&ended.record().id);
+            inner.remember(ended);
+        }
     }
 
     /// Forgets the remembered ends: of one execution that goes on, or all when other processes may have changed some.
     pub fn forget_recent(&self, execution: Option<ExecutionId>) {
         let mut inner = self.inner.lock();
+        inner.forgotten += 1;
         if let Some(execution) = execution {
             inner.forget(execution);
         } else {
@@ -145,6 +207,7 @@ impl Waiters {
         let mut inner = self.inner.lock();
         let id = ended.record().id;
         let callbacks = inner.waiting.remove(&id);
+        inner.open.remove(&id);
         inner.remember(ended);
         drop(inner);
         for (_, callback) in callbacks.into_iter().flatten() {

@@ -190,6 +190,8 @@ pub(super) struct Inner {
     /// Workers that have their slot, those that were asked for included.
     pub(super) workers: usize,
     pub(super) max_workers: usize,
+    /// How many attempts may run at once where they are not bound to workers of their own (semantics C5).
+    capacity: Option<usize>,
     /// Workers take in turn with those of other queues, and `SharedWorkers` wakes them.
     pub(super) shared: bool,
     closed: bool,
@@ -201,9 +203,10 @@ impl Inner {
         self.running.len() - self.deferred
     }
 
-    /// Whether slots were lent, and no more work may be taken for now: who wants one back goes first.
+    /// Whether no more work may be taken for now: so much runs as may, or slots were lent and who wants one back goes first.
     fn is_full(&self) -> bool {
-        self.max_workers > 0 && self.busy() + self.regaining >= self.max_workers
+        self.capacity.is_some_and(|most| self.busy() >= most)
+            || self.max_workers > 0 && self.busy() + self.regaining >= self.max_workers
     }
 
     fn remove_running(&mut self, token: WorkToken) -> Option<Running> {
@@ -278,6 +281,11 @@ impl WorkQueue {
     /// Allows so many workers; without this none is asked for.
     pub fn allow_workers(&self, max_workers: usize) {
         self.inner.lock().max_workers = max_workers;
+    }
+
+    /// Lets no more than so many attempts run at once. Who takes them is called when there is room again.
+    pub fn limit(&self, capacity: usize) {
+        self.inner.lock().capacity = Some(capacity);
     }
 
     /// Adds work and wakes one idle worker; each worker that takes work wakes the next while more waits.
@@ -433,6 +441,11 @@ impl WorkQueue {
         match inner.remove_running(token) {
             Some(running) => {
                 self.after_lending(&mut inner);
+                let has_room = inner.capacity.is_some() && !inner.waiting.is_empty();
+                drop(inner);
+                if has_room {
+                    self.call_hook();
+                }
                 Completion::Accepted(running)
             }
             None if inner.replaced.remove(&token) => Completion::Replaced,
@@ -452,6 +465,13 @@ impl WorkQueue {
     /// Attempts that run.
     pub fn running(&self) -> Vec<Running> {
         self.inner.lock().running.values().cloned().collect()
+    }
+
+    /// How long the attempt has run that was started first.
+    pub(super) fn longest_run(&self, now: Timestamp) -> Micros {
+        let inner = self.inner.lock();
+        let first = (inner.running.values()).map(|running| running.started_at);
+        first.min().map_or(0, |first| now.since(first))
     }
 
     /// Attempts that run and those that wait for a worker.
@@ -548,6 +568,13 @@ impl WorkQueue {
         std::mem::take(&mut self.inner.lock().waiting)
             .into_values()
             .collect()
+    }
+
+    /// Takes back the last of what no worker has entered, at most so many.
+    pub(super) fn take_last(&self, count: usize) -> Vec<Assignment> {
+        let mut inner = self.inner.lock();
+        let last = std::iter::from_fn(|| inner.waiting.pop_last());
+        last.take(count).map(|(_, assignment)| assignment).collect()
     }
 
     /// Takes all running attempts from their workers; their results will be refused.

@@ -1,8 +1,10 @@
 //! Executions from submission to their end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cloacina::runtime::RunnerConfig;
 use cloacina::types::{ExecutionStatus, RetryPolicy, TaskStatus};
 
 use super::support::{
@@ -226,6 +228,36 @@ fn an_unknown_workflow_is_refused_with_the_nearest_name() {
                 .items
                 .is_empty()
         );
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn c5_no_more_futures_run_at_once_than_allowed() {
+    on_each_store(|open| {
+        let engine = start(
+            open(),
+            RunnerConfig {
+                max_concurrent_async_tasks: 2,
+                ..config()
+            },
+        );
+        let (running, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (now, most) = (Arc::clone(&running), Arc::clone(&peak));
+        let work = body(move |_| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            done()
+        });
+        define(&engine, "single", vec![(task("only", &[]), work)]);
+        let ids = engine
+            .submit((0..300).map(|_| request("single")).collect())
+            .unwrap();
+        for id in ids {
+            wait(&engine, id);
+        }
+        assert!(peak.load(Ordering::SeqCst) <= 2);
         engine.stop(Duration::from_secs(1));
     });
 }

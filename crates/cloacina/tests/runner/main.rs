@@ -12,4 +12,5 @@ mod leading;
 mod presence;
 mod recovery;
 mod schedules;
+mod sharing;
 mod support;

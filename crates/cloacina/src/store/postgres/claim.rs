@@ -14,15 +14,17 @@ use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 // `found` reads each queue's index in order without locks, a few times as far as needed, since another runner may have
 // what comes first. `taken` locks in the order of claims and skips what is locked: it never waits, so it is in nobody's way.
 // The lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the
-// planner can neither run the limit twice nor reorder. The lock on the runner's row is only taken when there is work, so
+// planner can neither run the limit twice nor reorder. Mostly nothing is excluded, and then no row is compared with it. The lock on the runner's row is only taken when there is work, so
 // that looking in vain writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
+        any_excluded: Vec<i64> => Array<BigInt>,
         excluded_queues: Vec<i64> => Array<BigInt>,
         excluded_ordinals: Vec<i64> => Array<BigInt>,
         due_window: i64 => BigInt,
         now: i64 => BigInt,
+        any_waiting_excluded: Vec<i64> => Array<BigInt>,
         waiting_excluded_queues: Vec<i64> => Array<BigInt>,
         waiting_excluded_ordinals: Vec<i64> => Array<BigInt>,
         waiting_window: i64 => BigInt,
@@ -34,6 +36,7 @@ query! {
         task_started_at: i64 => BigInt,
         next_queues: Vec<i64> => Array<BigInt>,
         next_after: i64 => BigInt,
+        any_next_excluded: Vec<i64> => Array<BigInt>,
         next_excluded_queues: Vec<i64> => Array<BigInt>,
         next_excluded_ordinals: Vec<i64> => Array<BigInt>,
         check_runner: Uuid => SqlUuid,
@@ -42,14 +45,16 @@ query! {
          SELECT c.* FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
              (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NULL \
-             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
+                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
              ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT ?::bigint) \
              UNION ALL \
              (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at <= ?::bigint \
-             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
+                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
              ORDER BY t.ready_at LIMIT ?::bigint)\
          ) AS c ORDER BY c.priority DESC, c.execution_id, c.ordinal LIMIT ?::bigint\
      ), chosen AS MATERIALIZED (\
@@ -78,8 +83,9 @@ query! {
          SELECT min(w.ready_at) AS ready_at FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
              SELECT t.ready_at FROM cloacina_tasks AS t \
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at > ?::bigint \
-             AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal) \
+             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
+                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
              ORDER BY t.ready_at LIMIT 1\
          ) AS w\
      ), verdict AS MATERIALIZED (\
@@ -131,6 +137,9 @@ impl Claim {
             check_runner: runner.uuid(),
             next_queues: queues.clone(),
             queues,
+            any_excluded: excluded_queues.clone(),
+            any_waiting_excluded: excluded_queues.clone(),
+            any_next_excluded: excluded_queues.clone(),
             waiting_excluded_queues: excluded_queues.clone(),
             waiting_excluded_ordinals: excluded_ordinals.clone(),
             next_excluded_queues: excluded_queues.clone(),

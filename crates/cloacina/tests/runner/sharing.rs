@@ -1,0 +1,163 @@
+//! Runners that share a database share its work, and what they know of its ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cloacina::runtime::{Registration, RunnerConfig};
+use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
+use cloacina::store::{Store, StoreError};
+use cloacina::types::{ExecutionId, ExecutionStatus, TaskStatus};
+
+use super::support::{
+    Counter, body, config, define, done, on_each_database, request, start, task, until, wait,
+};
+
+/// Counts the reads of executions.
+#[derive(Default)]
+struct Reads(AtomicUsize);
+
+impl Failpoints for Reads {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        if point.moment == Moment::Before && matches!(point.verb, Verb::Load | Verb::Statuses) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn results_of_executions_that_ended_elsewhere_are_read_together() {
+    const COUNT: usize = 400;
+    on_each_database(|open| {
+        let worker = start(open(), config());
+        let tasks = || vec![(task("only", &[]), body(|_| done()))];
+        let workflow = define(&worker, "single", tasks());
+        let reads = Arc::new(Reads::default());
+        let store = FailpointStore::new(open(), Arc::clone(&reads) as Arc<dyn Failpoints>);
+        let submitter = start(Arc::new(store) as Arc<dyn Store>, config());
+        submitter
+            .register(Registration {
+                workflow,
+                handlers: BTreeMap::new(),
+            })
+            .unwrap();
+        let requests = (0..COUNT).map(|_| request("single")).collect();
+        let ids = submitter.submit(requests).unwrap();
+        until("all ended", || {
+            let states = open().statuses(&ids).unwrap();
+            states.iter().all(|(_, status)| status.is_terminal())
+        });
+        // What the worker wrote last has been heard of.
+        wait(&submitter, ids[0]);
+        let before = reads.0.load(Ordering::SeqCst);
+        for id in &ids {
+            let status = wait(&submitter, *id).record().status;
+            assert_eq!(status, ExecutionStatus::Completed);
+        }
+        let reads = reads.0.load(Ordering::SeqCst) - before;
+        assert!(reads < COUNT / 4, "{reads} reads for {COUNT} results");
+        submitter.stop(Duration::from_secs(1));
+        worker.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn d7_a_result_that_was_read_along_is_not_told_once_a_retry_is_durable() {
+    on_each_database(|open| {
+        let worker = start(open(), config());
+        let runs = Counter::default();
+        let hit = runs.clone();
+        let failing = body(move |_| {
+            hit.hit();
+            super::support::failed("no")
+        });
+        let workflow = define(&worker, "single", vec![(task("only", &[]), failing)]);
+        let submitter = start(open(), config());
+        submitter
+            .register(Registration {
+                workflow,
+                handlers: BTreeMap::new(),
+            })
+            .unwrap();
+        let ids = (submitter.submit((0..8).map(|_| request("single")).collect())).unwrap();
+        for id in &ids {
+            assert_eq!(
+                wait(&submitter, *id).record().status,
+                ExecutionStatus::Failed
+            );
+        }
+        let last = ids[7];
+        submitter
+            .control(last, cloacina::runtime::Control::Retry { from_task: None })
+            .unwrap();
+        let ended = wait(&submitter, last);
+        assert_eq!(ended.record().tasks[0].attempt, 2);
+        assert_eq!(runs.get(), ids.len() + 1);
+        submitter.stop(Duration::from_secs(1));
+        worker.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes() {
+    const COUNT: usize = 100;
+    on_each_database(|open| {
+        let config = || RunnerConfig {
+            max_concurrent_async_tasks: 2,
+            ..config()
+        };
+        let first = start(open(), config());
+        let (closed, gate) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (is_closed, is_open) = (Arc::clone(&closed), Arc::clone(&gate));
+        let slow = body(move |_| {
+            while is_closed.load(Ordering::SeqCst) && !is_open.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1)); // a task that takes its time
+            }
+            done()
+        });
+        define(&first, "single", vec![(task("only", &[]), slow)]);
+        let many = |count: usize| (0..count).map(|_| request("single")).collect::<Vec<_>>();
+        // It learns that these tasks are short, and that nobody else is there.
+        for id in first.submit(many(200)).unwrap() {
+            wait(&first, id);
+        }
+        closed.store(true, Ordering::SeqCst);
+        let ids = first.submit(many(COUNT)).unwrap();
+        let held = |of: &[ExecutionId]| {
+            let records = open().load(of).unwrap();
+            let claimed = |status| status == TaskStatus::Running;
+            (records
+                .iter()
+                .filter(|record| claimed(record.tasks[0].status)))
+            .count()
+        };
+        until("it claims ahead", || held(&ids) > 10);
+        let second = start(open(), config());
+        define(
+            &second,
+            "single",
+            vec![(task("only", &[]), body(|_| done()))],
+        );
+        until("the second runner does the rest", || held(&ids) <= 2);
+        let records = open().load(&ids).unwrap();
+        assert!(
+            records
+                .iter()
+                .all(|record| record.tasks[0].attempt <= 2 && record.tasks[0].rescues == 0)
+        );
+        gate.store(true, Ordering::SeqCst);
+        for id in &ids {
+            assert_eq!(
+                wait(&first, *id).record().status,
+                ExecutionStatus::Completed
+            );
+        }
+        second.stop(Duration::from_secs(1));
+        first.stop(Duration::from_secs(5));
+    });
+}
