@@ -160,14 +160,15 @@ impl Waiters {
         }
     }
 
-    /// What to look at together with an execution that is asked for: the more, the more of the last look was asked for.
+    /// What to look at together with an execution that is asked for: the more, the more of the last look was asked for
+    /// before it was forgotten.
     pub fn look(&self, execution: ExecutionId) -> Look {
         let mut inner = self.inner.lock();
-        inner.ahead = if inner.hits >= inner.ahead {
-            (inner.ahead * 2).clamp(1, MAX_AHEAD)
-        } else {
-            inner.ahead / 2
-        };
+        if inner.hits >= inner.ahead {
+            inner.ahead = (inner.ahead * 2).clamp(1, MAX_AHEAD);
+        } else if inner.hits < inner.ahead / 4 {
+            inner.ahead /= 2;
+        }
         inner.hits = 0;
         let behind = (Bound::Excluded(execution), Bound::Unbounded);
         let following = inner.open.range(behind).take(inner.ahead).copied();
