@@ -24,6 +24,10 @@ const ANNOUNCE_DELAY: Micros = 50_000;
 const RESCUE_BATCH: usize = 200;
 
 /// What a runner has to do at its own times.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a runner, each on its own"
+)]
 #[derive(Default)]
 pub(super) struct Liveness {
     next_heartbeat: Timestamp,
