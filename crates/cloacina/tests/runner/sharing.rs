@@ -116,7 +116,8 @@ fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes
         let (is_closed, is_open) = (Arc::clone(&closed), Arc::clone(&gate));
         let slow = body(move |_| {
             while is_closed.load(Ordering::SeqCst) && !is_open.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(1)); // a task that takes its time
+                #[expect(clippy::disallowed_methods, reason = "a task that takes its time")]
+                std::thread::sleep(Duration::from_millis(1));
             }
             done()
         });
