@@ -291,7 +291,7 @@ def test_callbacks_may_be_coroutines_or_functions(runner):
     assert failure[2]
 
 
-def test_c5_no_more_coroutines_run_at_once_than_allowed(database_url: str) -> None:
+def test_c5_no_more_coroutines_run_at_once_than_allowed(database: str) -> None:
     running = peak = 0
 
     with cloaca.WorkflowBuilder("bounded"):
@@ -307,7 +307,7 @@ def test_c5_no_more_coroutines_run_at_once_than_allowed(database_url: str) -> No
             running -= 1
 
     config = cloaca.DefaultRunnerConfig(max_concurrent_async_tasks=3)
-    with cloaca.DefaultRunner(database_url, config) as runner:
+    with cloaca.DefaultRunner(database, config) as runner:
         for handle in runner.submit_many(("bounded", None) for _ in range(200)):
             assert handle.result(timeout=60).status == "Completed"
     assert peak == 3
