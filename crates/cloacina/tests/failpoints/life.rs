@@ -68,7 +68,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
     let config = RunnerConfig {
         poll_interval: Duration::from_millis(10),
         heartbeat_interval: Duration::from_millis(20),
-        lease_ttl: Duration::from_secs(20),
+        lease_ttl: Duration::from_secs(5),
         ..RunnerConfig::default()
     };
     insist(|| {

@@ -68,8 +68,27 @@ pub fn cron() -> impl Strategy<Value = String> {
     let list = proptest::collection::vec(field, 1..3).prop_map(|fields| fields.join(","));
     let fields = proptest::collection::vec(list, 4..8).prop_map(|lists| lists.join(" "));
     let any = pieces(&[
-        "*", "/", "-", ",", " ", "\t", "#", "L", "@", "@daily", "0", "1", "7", "59", "60", "MON",
-        "DEC", "99999999999", "-1", "W", "?",
+        "*",
+        "/",
+        "-",
+        ",",
+        " ",
+        "\t",
+        "#",
+        "L",
+        "@",
+        "@daily",
+        "0",
+        "1",
+        "7",
+        "59",
+        "60",
+        "MON",
+        "DEC",
+        "99999999999",
+        "-1",
+        "W",
+        "?",
     ]);
     prop_oneof![3 => fields, 1 => any]
 }
@@ -91,8 +110,26 @@ pub fn zone() -> impl Strategy<Value = String> {
 /// Pieces of JSON.
 pub fn json_text() -> impl Strategy<Value = String> {
     pieces(&[
-        "{", "}", "[", "]", ",", ":", "\"name\"", "\"a\"", "\"\\u0000\"", "\"\\ud800\"", "null",
-        "true", "1", "-1", "-0.0", "1e400", "123456789012345678901234567890", "\"\"", " ", "\n",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"name\"",
+        "\"a\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "null",
+        "true",
+        "1",
+        "-1",
+        "-0.0",
+        "1e400",
+        "123456789012345678901234567890",
+        "\"\"",
+        " ",
+        "\n",
     ])
 }
 
@@ -112,8 +149,19 @@ pub fn rule() -> impl Strategy<Value = TriggerRule> {
             Operator::NotExists,
         ][..],
     );
-    let value = select(&["null", "true", "1", "1.0", "-1e30", "\"x\"", "[1]", "{\"a\": 1}"][..])
-        .prop_map(|text| Json::parse(text).expect("it is JSON"));
+    let value = select(
+        &[
+            "null",
+            "true",
+            "1",
+            "1.0",
+            "-1e30",
+            "\"x\"",
+            "[1]",
+            "{\"a\": 1}",
+        ][..],
+    )
+    .prop_map(|text| Json::parse(text).expect("it is JSON"));
     let named = select(TriggerRule::NAMES)
         .prop_map(|name| TriggerRule::from_name(name).expect("it is a name"));
     let leaf = prop_oneof![

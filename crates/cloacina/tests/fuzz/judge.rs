@@ -1,4 +1,5 @@
-//! What must be true of any input: nothing panics, what is accepted comes back the same, and what can be run ends.
+//! What must be true of any input: nothing panics, what is accepted comes back the same, and what can be run ends. Each
+//! judge says whether the input was accepted.
 
 use std::sync::Arc;
 
@@ -21,32 +22,45 @@ const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 /// An execution that has not ended after so many rounds does not end.
 const MOST_ROUNDS: usize = 2_000;
 
-pub fn url(text: &str) {
+/// A refusal has something to say.
+fn refused(error: &impl std::fmt::Display) -> bool {
+    assert!(!error.to_string().is_empty());
+    false
+}
+
+pub fn url(text: &str) -> bool {
     drop(without_password(text));
     match DatabaseUrl::parse(text) {
-        Ok(DatabaseUrl::Postgres(url)) => drop(PostgresOptions::from_url(&url)),
-        Ok(DatabaseUrl::Sqlite(options)) => drop(options.location()),
-        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(DatabaseUrl::Postgres(url)) => match PostgresOptions::from_url(&url) {
+            Ok(_) => true,
+            Err(error) => refused(&error),
+        },
+        Ok(DatabaseUrl::Sqlite(options)) => !options.location().is_empty(),
+        Err(error) => refused(&error),
     }
 }
 
 /// A URL's password is in no text that people see.
-pub fn password(user: &str, rest: &str) {
+pub fn password(user: &str, rest: &str) -> bool {
     let text = format!("postgresql://{user}:{SECRET}@host/db?{rest}");
     let shown = without_password(&text);
     assert!(!shown.contains(SECRET), "{shown}");
-    if let Err(error) = DatabaseUrl::parse(&text) {
-        assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
-    } else if let Err(error) = PostgresOptions::from_url(&text) {
-        assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
-    }
+    let told = match DatabaseUrl::parse(&text) {
+        Err(error) => format!("{error} {error:?}"),
+        Ok(_) => match PostgresOptions::from_url(&text) {
+            Err(error) => format!("{error} {error:?}"),
+            Ok(_) => return true,
+        },
+    };
+    assert!(!told.contains(SECRET), "{told}");
+    false
 }
 
-pub fn cron(text: &str, zone: &str) {
+pub fn cron(text: &str, zone: &str) -> bool {
     let new = NewSchedule::new("any", text, zone);
     let record = match new.record(ScheduleId::from_bytes([1; 16]), NOW) {
         Ok(record) => record,
-        Err(error) => return assert!(!error.to_string().is_empty()),
+        Err(error) => return refused(&error),
     };
     let cron = cron_of(&record).expect("what was accepted is read again");
     let mut last = NOW;
@@ -57,19 +71,25 @@ pub fn cron(text: &str, zone: &str) {
         last = time.at;
     }
     assert!(last > NOW, "'{text}' was accepted and never fires");
+    true
 }
 
-pub fn context(text: &str) {
+pub fn context(text: &str) -> bool {
     drop(Json::parse(text));
     drop(Delta::from_json(text));
-    if let Ok(context) = Context::from_json(text) {
-        assert_eq!(Context::from_json(&context.to_json()), Ok(context));
+    match Context::from_json(text) {
+        Ok(context) => {
+            assert_eq!(Context::from_json(&context.to_json()), Ok(context));
+            true
+        }
+        Err(error) => refused(&error),
     }
 }
 
-pub fn rule(text: &str) {
-    let Ok(rule) = serde_json::from_str::<TriggerRule>(text) else {
-        return;
+pub fn rule(text: &str) -> bool {
+    let rule = match serde_json::from_str::<TriggerRule>(text) {
+        Ok(rule) => rule,
+        Err(error) => return refused(&error),
     };
     let task = |id: &str, dependencies: &[&str]| TaskDefinition {
         id: id.to_owned(),
@@ -90,20 +110,21 @@ pub fn rule(text: &str) {
         tasks,
         ..WorkflowDefinition::default()
     };
-    accept(definition);
+    accept(definition)
 }
 
-pub fn definition(text: &str) {
-    if let Ok(definition) = serde_json::from_str::<WorkflowDefinition>(text) {
-        accept(definition);
+pub fn definition(text: &str) -> bool {
+    match serde_json::from_str::<WorkflowDefinition>(text) {
+        Ok(definition) => accept(definition),
+        Err(error) => refused(&error),
     }
 }
 
 /// A definition is refused with a reason, or it can be stored, read and run, whatever its tasks do.
-fn accept(definition: WorkflowDefinition) {
+fn accept(definition: WorkflowDefinition) -> bool {
     let workflow = match Workflow::new(definition) {
         Ok(workflow) => Arc::new(workflow),
-        Err(error) => return assert!(!error.to_string().is_empty()),
+        Err(error) => return refused(&error),
     };
     let stored: WorkflowDefinition = workflow.stored().decode().expect("what was stored is read");
     let again = Workflow::new(stored).expect("what was accepted is accepted again");
@@ -112,6 +133,7 @@ fn accept(definition: WorkflowDefinition) {
     for pattern in 0..4 {
         run(&workflow, pattern);
     }
+    true
 }
 
 /// Runs an execution to its end; the pattern decides which of its tasks fail.

@@ -8,10 +8,16 @@
 mod input;
 mod judge;
 
+use cloacina::workflow::TriggerRule;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 /// Inputs for each property.
-const CASES: u32 = 2_000;
+const CASES: u32 = 20_000;
+
+/// Inputs of which shares are counted.
+const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {
     let times = std::env::var("CLOACA_FUZZ").ok();
@@ -25,26 +31,59 @@ struct Kept {
 }
 
 /// Tries what was found before. The files are shared with `tests/test_fuzz.py`.
-fn try_kept(file: &str, try_one: impl Fn(&str)) {
+fn try_kept(file: &str, judge: impl Fn(&str) -> bool) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz_cases");
     let text = std::fs::read_to_string(format!("{folder}/{file}")).expect("the cases are there");
     let kept: Vec<Kept> = serde_json::from_str(&text).expect("the cases can be read");
     assert!(!kept.is_empty());
     for case in kept {
-        try_one(&case.text);
+        judge(&case.text);
     }
 }
 
 #[test]
 fn what_was_found_stays_mended() {
-    try_kept("urls.json", |text| {
-        judge::url(text);
-        judge::password("user", text);
-    });
+    try_kept("urls.json", judge::url);
+    try_kept("urls.json", |text| judge::password("user", text));
     try_kept("crons.json", |text| judge::cron(text, "Europe/Berlin"));
     try_kept("contexts.json", judge::context);
     try_kept("rules.json", judge::rule);
     try_kept("definitions.json", judge::definition);
+}
+
+/// Input that is always refused, or never, tests little.
+#[test]
+fn random_input_is_sometimes_accepted_and_sometimes_refused() {
+    fn share<S: Strategy>(name: &str, input: S, judge: impl Fn(S::Value) -> bool) {
+        let mut runner = TestRunner::default();
+        let mut accepted = 0;
+        for _ in 0..SAMPLE {
+            let tree = input.new_tree(&mut runner).expect("input is made");
+            accepted += usize::from(judge(tree.current()));
+        }
+        let least = SAMPLE / 50;
+        println!("{name}: {accepted} of {SAMPLE} are accepted");
+        assert!(
+            (least..=SAMPLE - least).contains(&accepted),
+            "{name}: {accepted}"
+        );
+    }
+    share("URLs", input::url(), |text| judge::url(&text));
+    share("passwords", input::url(), |rest| {
+        judge::password("user", &rest)
+    });
+    share("crons", (input::cron(), input::zone()), |(text, zone)| {
+        judge::cron(&text, &zone)
+    });
+    share("contexts", input::json_text(), |text| judge::context(&text));
+    share("rules", input::rule(), |rule| judge::rule(&text_of(&rule)));
+    share("definitions", input::definition(), |text| {
+        judge::definition(&text)
+    });
+}
+
+fn text_of(rule: &TriggerRule) -> String {
+    serde_json::to_string(rule).expect("a rule is data")
 }
 
 proptest! {
@@ -72,7 +111,7 @@ proptest! {
 
     #[test]
     fn whatever_the_rules_are_an_execution_ends(rule in input::rule()) {
-        judge::rule(&serde_json::to_string(&rule).expect("a rule is data"));
+        judge::rule(&text_of(&rule));
     }
 
     #[test]
