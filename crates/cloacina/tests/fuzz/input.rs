@@ -54,19 +54,39 @@ pub fn url() -> impl Strategy<Value = String> {
     ])
 }
 
-/// Fields as they are, and fields of any pieces.
-pub fn cron() -> impl Strategy<Value = String> {
-    let field = prop_oneof![
-        3 => Just("*".to_owned()),
-        2 => (0_u32..62).prop_map(|number| number.to_string()),
-        1 => (1_u32..62).prop_map(|step| format!("*/{step}")),
-        1 => (0_u32..62, 0_u32..62).prop_map(|(from, to)| format!("{from}-{to}")),
-        1 => (0_u32..62, 0_u32..62, 0_u32..62).prop_map(|(from, to, step)| format!("{from}-{to}/{step}")),
-        1 => select(&["MON", "sun", "FRI-SUN", "feb", "JAN-mar", "L", "?", "1#2", "MON#5", "15W", "5L"][..])
-            .prop_map(str::to_owned),
+/// A field: mostly what it takes.
+fn field(low: u32, high: u32, words: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let number = || low..=high;
+    let item = prop_oneof![
+        4 => number().prop_map(|number| number.to_string()),
+        2 => (number(), number()).prop_map(|(one, other)| format!("{}-{}", one.min(other), one.max(other))),
+        1 => (number(), number()).prop_map(|(one, step)| format!("{one}-59/{step}")),
+        1 => select(words).prop_map(str::to_owned),
+        1 => any::<u8>().prop_map(|number| number.to_string()),
     ];
-    let list = proptest::collection::vec(field, 1..3).prop_map(|fields| fields.join(","));
-    let fields = proptest::collection::vec(list, 4..8).prop_map(|lists| lists.join(" "));
+    let list = proptest::collection::vec(item, 1..3).prop_map(|items| items.join(","));
+    prop_oneof![
+        4 => Just("*".to_owned()),
+        1 => number().prop_map(|step| format!("*/{step}")),
+        4 => list,
+    ]
+}
+
+/// Five fields, or six, and text of any pieces.
+pub fn cron() -> impl Strategy<Value = String> {
+    let days = &["MON", "sun", "FRI-SUN", "1#2", "MON#5", "5L", "7"][..];
+    let fields = (
+        proptest::option::of(field(0, 59, &["0-59", "60"][..])),
+        field(0, 59, &["*", "?"][..]),
+        field(0, 23, &["0-23/2", "24"][..]),
+        field(1, 31, &["L", "15W", "31"][..]),
+        field(1, 12, &["feb", "JAN-mar", "DEC"][..]),
+        field(0, 6, days),
+    );
+    let fields = fields.prop_map(|(second, minute, hour, day, month, weekday)| {
+        let second = second.map(|second| second + " ").unwrap_or_default();
+        format!("{second}{minute} {hour} {day} {month} {weekday}")
+    });
     let any = pieces(&[
         "*",
         "/",
@@ -90,7 +110,7 @@ pub fn cron() -> impl Strategy<Value = String> {
         "W",
         "?",
     ]);
-    prop_oneof![3 => fields, 1 => any]
+    prop_oneof![4 => fields, 1 => any]
 }
 
 pub fn zone() -> impl Strategy<Value = String> {
@@ -109,28 +129,58 @@ pub fn zone() -> impl Strategy<Value = String> {
 
 /// Pieces of JSON.
 pub fn json_text() -> impl Strategy<Value = String> {
-    pieces(&[
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "\"name\"",
-        "\"a\"",
-        "\"\\u0000\"",
-        "\"\\ud800\"",
-        "null",
-        "true",
-        "1",
-        "-1",
-        "-0.0",
-        "1e400",
-        "123456789012345678901234567890",
-        "\"\"",
-        " ",
-        "\n",
-    ])
+    pieces(JSON)
+}
+
+const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"name\"",
+    "\"a\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "null",
+    "true",
+    "1",
+    "-1",
+    "-0.0",
+    "1e400",
+    "123456789012345678901234567890",
+    "\"\"",
+    " ",
+    "\n",
+];
+
+/// A context as JSON, often with a piece too many in it.
+pub fn context() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(4, 20, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    });
+    let fields = proptest::collection::btree_map(any::<String>(), value, 0..4);
+    let surplus = proptest::option::of((any::<Index>(), select(JSON)));
+    (fields, surplus).prop_map(|(fields, surplus)| {
+        let mut text = Value::Object(fields.into_iter().collect()).to_string();
+        if let Some((place, piece)) = surplus {
+            let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+            text.insert_str(places[place.index(places.len())], piece);
+        }
+        text
+    })
 }
 
 pub fn rule() -> impl Strategy<Value = TriggerRule> {

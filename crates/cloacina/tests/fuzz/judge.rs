@@ -107,6 +107,8 @@ pub fn rule(text: &str) -> bool {
     ];
     let definition = WorkflowDefinition {
         name: "ruled".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
         tasks,
         ..WorkflowDefinition::default()
     };
