@@ -51,8 +51,8 @@ soak: ## Simulate a million seeds (hours)
 .PHONY: fuzz
 fuzz: ## Feed random input to all that reads any, a thousand times as much as the tests (hours)
 	@scripts/setup.sh test dev
-	CLOACA_FUZZ=$${CLOACA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
-	CLOACA_FUZZ=$${CLOACA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
+	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
+	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
 
 .PHONY: features
 features: ## Test the crate with each database alone

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import cloaca
 
 # `make fuzz` asks for more than one round.
-TIMES = int(os.environ.get("CLOACA_FUZZ", "1"))
+TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 ZONES = [
     "America/New_York",

@@ -1,4 +1,7 @@
-"""A full disk: a clear error, no corruption, and on it goes when there is room; on both databases."""
+"""A full disk: a clear error, no corruption, and on it goes when there is room.
+
+On SQLite and on PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Server
 
 import cloaca
+from conftest import Server
 
 MEGABYTE = 1024 * 1024
 

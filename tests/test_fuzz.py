@@ -1,6 +1,7 @@
 """Whatever users feed in: it works, or it is refused with an error that names the culprit.
 
-`CLOACA_FUZZ=n` tries n times as many inputs (`make fuzz`); what was found is kept in `tests/fuzz_cases`.
+`CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was found is kept in
+`tests/fuzz_cases`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 
 import cloaca
 
-TIMES = int(os.environ.get("CLOACA_FUZZ", "1"))
+TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 
 def bounded(examples: int) -> settings:
@@ -92,8 +93,7 @@ def test_b1_a_kept_context_is_read_or_refused(text):
 def test_f1_a_kept_cron_expression_fires_or_is_refused(text):
     try:
         times = cloaca.cron_preview(text, "UTC", 2, datetime(2026, 1, 1, tzinfo=UTC))
-    except cloaca.ScheduleError as error:
-        assert error.code
+    except cloaca.ScheduleError:
         return
     assert len(times) == 2
 

@@ -1,6 +1,6 @@
 //! What users feed in, at random: no input panics, and what is accepted comes back the same and can be run.
 //!
-//! `CLOACA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was ever found is kept in `tests/fuzz_cases` of the
+//! `CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was ever found is kept in `tests/fuzz_cases` of the
 //! repository and tried first.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::expect_used, reason = "a test may panic")]
@@ -20,7 +20,7 @@ const CASES: u32 = 20_000;
 const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {
-    let times = std::env::var("CLOACA_FUZZ").ok();
+    let times = std::env::var("CLOACINA_FUZZ").ok();
     let times = times.map_or(1, |times| times.parse().expect("a whole number"));
     CASES.saturating_mul(times)
 }
