@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 /// Inputs for each property.
-const CASES: u32 = 20_000;
+const CASES: u32 = 50_000;
 
 /// Inputs of which shares are counted.
 const SAMPLE: usize = 2_000;
