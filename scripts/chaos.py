@@ -149,13 +149,10 @@ def small_disk(size: str):
 
 def fill(folder: Path) -> Path:
     filler = folder / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 65536)
-                file.flush()
-        except OSError:
-            pass
+    # Unbuffered: what a buffer still holds would fail once more when the file is closed.
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 65536)
     return filler
 
 
