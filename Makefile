@@ -48,6 +48,12 @@ simulate: ## Simulate 10,000 seeds of several runners under every trouble
 soak: ## Simulate a million seeds (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
 
+.PHONY: fuzz
+fuzz: ## Feed random input to all that reads any, a thousand times as much as the tests (hours)
+	@scripts/setup.sh test dev
+	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
+	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
+
 .PHONY: features
 features: ## Test the crate with each database alone
 	cargo test -p cloacina --no-default-features --features sqlite $(CARGO_FLAGS)

@@ -4,11 +4,15 @@
 
 Each trial runs workflows while something is taken away, gives it back, and looks whether everything
 that was acknowledged has come to its end, whether a completion was recorded twice, and how long it
-took. Trials that need the right to mount a file system say so when they do not have it.
+took. Trials that need what is not here (the right to mount a file system, a C compiler) say so.
+
+    python scripts/chaos.py disk        only the trials with this in their name; writes no report
+    CHAOS_SECONDS=60 make chaos         longer ones
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -28,7 +32,14 @@ import cloaca
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = ROOT / "scripts" / "private_postgres.sh"
 REPORT = ROOT / "docs" / "explanation" / "chaos-report.md"
+SLOW_DISK = ROOT / "scripts" / "slow_disk.c"
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
+# What each fsync of a slow disk takes longer, in milliseconds.
+SYNC_MS = 250
+
+
+class CannotRun(Exception):
+    """What a trial needs is not here."""
 
 
 class Proxy:
@@ -96,9 +107,13 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def start(self) -> str:
+    def start(self, environment: dict[str, str] | None = None) -> str:
         started = subprocess.run(
-            [str(SERVER), "start", str(self._folder)], check=True, stdout=subprocess.PIPE, text=True
+            [str(SERVER), "start", str(self._folder)],
+            check=True,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return started.stdout.strip()
 
@@ -124,7 +139,7 @@ def small_disk(size: str):
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True).returncode != 0:
         folder.rmdir()
-        raise PermissionError("mounting a small file system is not permitted here")
+        raise CannotRun("mounting a small file system is not permitted here")
     try:
         yield folder
     finally:
@@ -134,13 +149,10 @@ def small_disk(size: str):
 
 def fill(folder: Path) -> Path:
     filler = folder / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 65536)
-                file.flush()
-        except OSError:
-            pass
+    # Unbuffered: what a buffer still holds would fail once more when the file is closed.
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 65536)
     return filler
 
 
@@ -294,18 +306,100 @@ def full_disk_postgres() -> dict[str, object]:
             return trial(url, trouble)
 
 
+class SlowDisk:
+    """Programs whose disk can be made slow: see slow_disk.c."""
+
+    def __init__(self, folder: Path) -> None:
+        # The server's user must be able to read and count.
+        folder.chmod(0o755)
+        library = folder / "slow_disk.so"
+        self._switch = folder / "slow"
+        self._counter = folder / "slow.count"
+        self._counter.touch()
+        self._counter.chmod(0o666)
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise CannotRun("there is no C compiler here")
+        command = [compiler, "-shared", "-fPIC", "-o", str(library), str(SLOW_DISK)]
+        subprocess.run(command, check=True)
+        self.environment = {"LD_PRELOAD": str(library), "SLOW_DISK": str(self._switch)}
+
+    def trouble(self) -> None:
+        """The disk is slow for as long as a trouble lasts."""
+        self._switch.write_text(str(SYNC_MS))
+        self._switch.chmod(0o644)
+        time.sleep(SECONDS / 2)
+        self._switch.unlink()
+
+    def check(self, seen: dict[str, object]) -> dict[str, object]:
+        """What was seen, if the disk was really slow."""
+        syncs = self._counter.stat().st_size
+        if not syncs:
+            raise AssertionError("no fsync was slow: nothing was tried")
+        return {**seen, "slow syncs": syncs}
+
+
+@contextmanager
+def slow_disk():
+    with tempfile.TemporaryDirectory(prefix="cloaca-chaos-slow-") as folder:
+        yield SlowDisk(Path(folder))
+
+
+def slow_disk_postgres() -> dict[str, object]:
+    with slow_disk() as disk, server() as running:
+        # The cluster is made and the database migrated at full speed.
+        return disk.check(trial(running.start(disk.environment), disk.trouble))
+
+
+def slow_disk_sqlite() -> dict[str, object]:
+    """In a process of its own: the engine that writes the file is the one that must be slow."""
+    with slow_disk() as disk, tempfile.TemporaryDirectory(prefix="cloaca-chaos-") as folder:
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--sqlite", f"{folder}/{uuid.uuid4().hex}.db"],
+            env={**os.environ, **disk.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # The child says when the trouble is to begin, and hears when it is over.
+        if child.stdout.readline() != "trouble\n":
+            raise AssertionError(f"the child ended with {child.wait()}")
+        disk.trouble()
+        answer, _ = child.communicate("over\n")
+        if child.returncode:
+            raise AssertionError(f"the child ended with {child.returncode}")
+        return disk.check(json.loads(answer))
+
+
+def sqlite_child(path: str) -> int:
+    """The load on an SQLite file around a trouble that the parent makes."""
+
+    def trouble() -> None:
+        print("trouble", flush=True)
+        sys.stdin.readline()
+
+    print(json.dumps(trial(f"sqlite:///{path}", trouble)), flush=True)
+    return 0
+
+
 TRIALS = {
     "PostgreSQL restarts (fast)": postgres_restarts("fast"),
     "PostgreSQL is killed and started": postgres_restarts("immediate"),
     "the network is cut": network("cut"),
     "the network stalls": network("stall"),
     "the network is slow (50 ms a packet)": network("slow"),
+    f"the disk is slow ({SYNC_MS} ms an fsync; SQLite)": slow_disk_sqlite,
+    f"the disk is slow ({SYNC_MS} ms an fsync; PostgreSQL)": slow_disk_postgres,
     "the disk is full (SQLite)": full_disk_sqlite,
     "the disk is full (PostgreSQL)": full_disk_postgres,
 }
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["--sqlite"]:
+        return sqlite_child(sys.argv[2])
     rows, failed = [], 0
     for name, run in TRIALS.items():
         if len(sys.argv) > 1 and sys.argv[1] not in name:
@@ -313,7 +407,7 @@ def main() -> int:
         print(f"{name} …", flush=True)
         try:
             seen = run()
-        except PermissionError as error:
+        except CannotRun as error:
             rows.append(f"| {name} | not run: {error} | | | | |")
             continue
         except Exception as error:

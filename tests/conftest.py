@@ -24,9 +24,9 @@ SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
 class Server:
     """A PostgreSQL server of one's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         # Its user is not ours: the folder must be one that everybody may enter.
-        self.folder = Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
         self.folder.chmod(0o755)
         self.url = self.start()
 

@@ -190,7 +190,8 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
     process = script(
         """
         import signal, sys, time, cloaca
-        with cloaca.WorkflowBuilder("slow"):
+        # No other test of the process that looks has a workflow of this name: it would run it.
+        with cloaca.WorkflowBuilder("stopped"):
             @cloaca.task()
             def work(context):
                 # Until run_forever listens, the signal would simply end the process.
@@ -200,7 +201,7 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
                 time.sleep(0.7)
         config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
         runner = cloaca.DefaultRunner(sys.argv[1], config)
-        runner.submit_many(("slow", None) for _ in range(3))
+        runner.submit_many(("stopped", None) for _ in range(3))
         runner.run_forever()
         """,
         database,

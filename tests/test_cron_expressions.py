@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import cloaca
+
+# `make fuzz` asks for more than one round.
+TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 ZONES = [
     "America/New_York",
@@ -388,7 +392,7 @@ instants = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions(), st.sampled_from(["UTC", "Europe/Berlin", *ZONES]), instants)
 def test_the_core_and_croniter_agree(expression, zone_name, start):
     assert DIVERGENCES
@@ -417,7 +421,7 @@ def test_the_core_and_croniter_agree(expression, zone_name, start):
     assert found == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * TIMES, deadline=None)
 @given(st.text(alphabet="0123456789*/,-#LWMONFRIJAN? @x\t", max_size=24))
 def test_any_text_is_read_or_refused(text):
     try:

@@ -1,51 +1,127 @@
-"""A full disk: a clear error, no corruption, and on it goes when there is room."""
+"""A full disk: a clear error, no corruption, and on it goes when there is room.
+
+On SQLite and on PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 import cloaca
+from conftest import Server
 
-SIZE = 6 * 1024 * 1024
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of six megabytes."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+MEGABYTE = 1024 * 1024
 
 
-def fill(folder: Path) -> Path:
-    filler = folder / "filler"
-    with filler.open("wb") as file:
-        try:
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def fill(self) -> None:
+        """Take all the room that there is."""
+        # Unbuffered: what a buffer still holds would fail once more when the file is closed.
+        with self._filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(b"x" * 65536)
-                file.flush()
-        except OSError:
-            pass
-    return filler
+
+    def free(self) -> None:
+        """Give the room back."""
+        self._filler.unlink()
 
 
-def integrity(path: Path) -> str:
-    """Asked by another process: this one's engine has the file open."""
-    code = """
+class SqliteOnDisk(Disk):
+    """An SQLite file on a small disk."""
+
+    SIZE = 6 * MEGABYTE
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        self.path = self.folder / "work.db"
+        self.url = f"sqlite:///{self.path}"
+        yield
+
+    def damage(self) -> str:
+        """Asked by another process: this one's engine has the file open."""
+        code = """
 import sqlite3, sys
-print(sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchone()[0])
+for row in sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check"):
+    if row[0] != "ok":
+        print(row[0])
 """
-    command = [sys.executable, "-c", code, str(path)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        command = [sys.executable, "-c", code, str(self.path)]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class PostgresOnDisk(Disk):
+    """A PostgreSQL server whose data and log are on a small disk."""
+
+    SIZE = 160 * MEGABYTE
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        self.server = Server(self.folder / "server")
+        try:
+            self.server.sql("CREATE DATABASE work")
+            self.url = f"{self.server.url.rpartition('/')[0]}/work"
+            yield
+        finally:
+            self.server.stop("immediate")
+
+    def free(self) -> None:
+        super().free()
+        # One that could not write its log has stopped.
+        self.server.start()
+
+    def damage(self) -> str:
+        """What PostgreSQL's own checker finds in the tables and indexes."""
+        self.server.sql("CREATE EXTENSION amcheck", "work")
+        tables = """
+            SELECT relation.oid::regclass, problem.msg
+            FROM pg_class AS relation, verify_heapam(relation.oid::regclass) AS problem
+            WHERE relation.relkind IN ('r', 't')"""
+        indexes = """
+            SELECT bt_index_parent_check(index.indexrelid::regclass, true) FROM pg_index AS index
+            JOIN pg_class AS relation ON relation.oid = index.indexrelid
+            JOIN pg_am AS method ON method.oid = relation.relam AND method.amname = 'btree'"""
+        # The second one raises what it finds.
+        self.server.sql(indexes, "work")
+        return self.server.sql(tables, "work")
+
+
+@pytest.fixture(params=[SqliteOnDisk, PostgresOnDisk], ids=["sqlite", "postgres"])
+def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | PostgresOnDisk]:
+    """A database on a file system with little room."""
+    kind = request.param
+    # Not pytest's folder: the server's user must be able to enter it.
+    folder = Path(tempfile.mkdtemp(prefix="cloaca-small-disk-"))
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kind.SIZE},mode=755", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        folder.rmdir()
+        pytest.skip("mounting a small file system is not permitted here: it takes root's rights")
+    try:
+        disk = kind(folder)
+        (folder / "server").mkdir()
+        with disk.ready():
+            yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+
+
+def text(length: int) -> str:
+    """Text that no database makes smaller."""
+    return os.urandom(length // 2).hex()
 
 
 def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
@@ -55,44 +131,44 @@ def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
         def work(context):
             context["length"] = len(context["data"])
 
-    path = small_disk / "work.db"
-    with cloaca.DefaultRunner(
-        f"sqlite:///{path}", cloaca.DefaultRunnerConfig(db_timeout=1)
-    ) as runner:
+    config = cloaca.DefaultRunnerConfig(db_timeout=1)
+    with cloaca.DefaultRunner(small_disk.url, config) as runner:
         before = runner.execute("quick", {"data": "x"})
-        filler = fill(small_disk)
+        small_disk.fill()
         acknowledged = []
 
         def submit_many():
             for _ in range(1000):
-                acknowledged.append(runner.submit("quick", {"data": "x" * 20_000}))
+                acknowledged.append(runner.submit("quick", {"data": text(20_000)}))
 
-        with pytest.raises(cloaca.DatabaseError, match="full") as caught:
+        with pytest.raises(cloaca.DatabaseError, match="free some space") as caught:
             submit_many()
         assert caught.value.code
-        filler.unlink()
+        small_disk.free()
         # What was acknowledged comes to its end, and new work is taken.
         for handle in acknowledged:
-            assert handle.result(timeout=60).status == "Completed"
+            assert handle.result(timeout=60).final_context["length"] == 20_000
         assert runner.execute("quick", {"data": "xyz"}).final_context["length"] == 3
         assert runner.get_execution(before.execution_id).final_context == before.final_context
-    assert integrity(path) == "ok"
+    assert small_disk.damage() == ""
 
 
 def test_a_task_that_ends_on_a_full_disk_is_recorded_when_there_is_room(small_disk):
     filled = []
     with cloaca.WorkflowBuilder("fills"):
 
-        @cloaca.task()
+        @cloaca.task(retry_attempts=1)
         def work(context):
             if not filled:
-                filled.append(fill(small_disk))
-            context["data"] = "x" * 200_000
+                small_disk.fill()
+                filled.append(1)
+            context["data"] = text(200_000)
 
-    with cloaca.DefaultRunner(f"sqlite:///{small_disk / 'work.db'}") as runner:
+    with cloaca.DefaultRunner(small_disk.url) as runner:
         handle = runner.submit("fills")
         with pytest.raises(TimeoutError):
             handle.result(timeout=0.5)
-        filled[0].unlink()
+        small_disk.free()
         result = handle.result(timeout=60)
         assert (result.status, result.tasks["work"].attempts) == ("Completed", 1)
+    assert small_disk.damage() == ""

@@ -1,9 +1,16 @@
-"""Whatever users feed in: it works, or it is refused with an error that names the culprit."""
+"""Whatever users feed in: it works, or it is refused with an error that names the culprit.
+
+`CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was found is kept in
+`tests/fuzz_cases`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import string
+from datetime import UTC, datetime
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -11,9 +18,27 @@ from hypothesis import HealthCheck, example, given, settings
 
 import cloaca
 
-BOUNDED = settings(
-    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
+
+
+def bounded(examples: int) -> settings:
+    """So many examples, or as many times more as are asked for."""
+    return settings(
+        max_examples=examples * TIMES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+
+
+BOUNDED = bounded(200)
+
+
+def kept(name: str) -> list[str]:
+    """Inputs of a kind that were once found, shared with the Rust tests."""
+    text = (Path(__file__).parent / "fuzz_cases" / f"{name}.json").read_text()
+    return [case["text"] for case in json.loads(text)]
+
 
 json_values = st.recursive(
     st.none()
@@ -40,6 +65,14 @@ def test_b1_a_context_gives_back_what_it_was_given(data):
     assert json.loads(context.to_json()) == data
 
 
+def judge_context(text: str) -> None:
+    try:
+        context = cloaca.Context.from_json(text)
+    except ValueError:
+        return
+    assert isinstance(context.to_dict(), dict)
+
+
 @BOUNDED
 @given(st.text() | json_values.map(json.dumps) | st.text(alphabet='{}[]":,\\u0 1e.-'))
 @example('{"a": 1, "a": 2}')
@@ -48,11 +81,21 @@ def test_b1_a_context_gives_back_what_it_was_given(data):
 @example('{"a": 1e999}')
 @example('{"a": NaN}')
 def test_b1_json_that_is_no_context_is_refused(text):
+    judge_context(text)
+
+
+@pytest.mark.parametrize("text", kept("contexts"), ids=range(len(kept("contexts"))))
+def test_b1_a_kept_context_is_read_or_refused(text):
+    judge_context(text)
+
+
+@pytest.mark.parametrize("text", kept("crons"))
+def test_f1_a_kept_cron_expression_fires_or_is_refused(text):
     try:
-        context = cloaca.Context.from_json(text)
-    except ValueError:
+        times = cloaca.cron_preview(text, "UTC", 2, datetime(2026, 1, 1, tzinfo=UTC))
+    except cloaca.ScheduleError:
         return
-    assert isinstance(context.to_dict(), dict)
+    assert len(times) == 2
 
 
 words = st.text(alphabet=string.ascii_letters + string.digits + "_-. :/\0é", max_size=12)
@@ -108,7 +151,7 @@ rules = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@bounded(60)
 @given(rule=rules, fails=st.booleans(), value=st.none() | st.integers(-2, 2) | st.text(max_size=2))
 def test_c2_any_tree_of_rules_comes_to_an_end(cloaca_runner, rule, fails, value):
     try:
@@ -140,7 +183,7 @@ def test_c2_any_tree_of_rules_comes_to_an_end(cloaca_runner, rule, fails, value)
         assert "cannot be judged" in result.tasks["c"].error.message
 
 
-@pytest.mark.parametrize("text", ["", "://", "sqlite:///\0", "postgresql://[", "mysql://x/y"])
+@pytest.mark.parametrize("text", kept("urls"))
 def test_a_url_that_is_none_is_refused(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cloaca.CloacaException) as caught:

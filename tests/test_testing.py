@@ -78,6 +78,52 @@ def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
     assert statuses == ["Completed"] * 24
 
 
+def test_an_hour_of_back_off_a_day_of_cron_and_a_timeout_take_less_than_a_second(
+    quick, cloaca_runner
+):
+    """What a user may want of one test, all at once: `quick` measures it from the start of the
+    runner to its end."""
+    with cloaca.WorkflowBuilder("flaky"):
+
+        @cloaca.task(
+            retry_attempts=2,
+            retry_delay_ms=3_600_000,
+            retry_max_delay_ms=3_600_000,
+            retry_jitter=False,
+        )
+        def unsteady(context, handle):
+            if handle.attempt == 1:
+                raise ConnectionError("not yet")
+
+        @cloaca.task(timeout=60, retry_attempts=1, dependencies=[unsteady])
+        def slow(context):
+            time.sleep(3600)
+
+    reports = []
+    with cloaca.WorkflowBuilder("hourly"):
+
+        @cloaca.task()
+        def report(context):
+            reports.append(context["scheduled_time"])
+
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task()
+        def charge(context):
+            reports.append("charged")
+            context["charged"] = len(reports)
+
+    result = cloaca_runner.execute("flaky")
+    assert (result.status, result.error.type) == ("Failed", "TaskTimeoutError")
+    assert result.tasks["unsteady"].attempts == 2
+    assert result.duration.total_seconds() == pytest.approx(3660, abs=1)
+    cloaca_runner.register_cron_workflow("hourly", "0 * * * *")
+    cloaca_runner.advance(86_400)
+    assert len(set(reports)) == len(reports) == 24
+    with pytest.raises(AssertionError, match="Not idempotent: 'charge'"):
+        crash_everywhere("bad", setup=reports.clear)
+
+
 def test_a_sleep_takes_no_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("sleepy"):
 

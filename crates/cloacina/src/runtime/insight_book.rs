@@ -70,7 +70,16 @@ impl InsightBook {
         )
     }
 
-    fn put_back(&self, logs: Vec<LogChunk>) {
+    /// What was taken and not written. Whatever an attempt has said meanwhile is newer.
+    fn put_back(&self, progress: Vec<Progress>, logs: Vec<LogChunk>) {
+        if !progress.is_empty() {
+            let mut inner = self.inner.lock();
+            for said in progress {
+                let place = (said.execution, said.task);
+                inner.progress.entry(place).or_insert(said);
+            }
+            self.waits.store(true, Atomic::Release);
+        }
         for chunk in logs {
             self.note_logs(chunk);
         }
@@ -97,7 +106,7 @@ impl Coordinator {
         self.next_insight = now + PACE;
         let written = self.store.note_insight(&progress, &logs);
         if written.is_err() {
-            self.insight.put_back(logs);
+            self.insight.put_back(progress, logs);
         }
         written
     }

@@ -9,6 +9,7 @@
 mod error;
 pub mod failpoint;
 mod insight;
+mod layer;
 pub mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod placeholder;
@@ -22,6 +23,7 @@ mod verbs;
 
 pub use error::StoreError;
 pub use insight::{Health, Insight};
+pub use layer::{Layer, Verb};
 pub use schedule::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};
 pub use verbs::{

@@ -1,140 +1,74 @@
-//! A runner's life in which it needs every verb: a dead runner's work, an execution of its own, old ones to prune.
+//! A runner's life in which it needs every verb: a dead runner's work, an execution of its own, old ones to prune,
+//! schedules, and people who look at all that.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina::engine::Outcome;
+use cloacina::engine::schedule::NewSchedule;
+use cloacina::engine::trigger::NewTrigger;
 use cloacina::runner::{EngineHandle, ListFilter, OpenOptions};
-use cloacina::runtime::{
-    Assignment, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest,
-};
-use cloacina::store::postgres::{PostgresOptions, PostgresStore};
-use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::store::{Batch, ClaimRequest, RunnerRow, Store, Submit};
+use cloacina::runtime::{OneShot, RunnerConfig, SubmitRequest};
+use cloacina::store::Store;
+use cloacina::store::failpoint::{FailpointStore, Failpoints};
 use cloacina::types::{
-    Backoff, Context, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, Json,
-    RetryPolicy, RunnerId, SystemClock, TaskRecord, Timestamp,
+    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleKind, SystemClock,
+    TickOutcome, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
-use super::private_postgres::{fresh_name, shared};
+use super::database::{Database, open};
+use super::past::{MISSED, TICKS, leave_traces};
+use super::workflows::{registration, workflows};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Where a life leaves its traces.
-pub enum Database {
-    Sqlite(tempfile::TempDir),
-    Postgres(String),
-}
-
-impl Database {
-    pub fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().unwrap())
-    }
-
-    pub fn postgres() -> Self {
-        Self::Postgres(fresh_name())
-    }
-
-    /// What a child needs to find it.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Sqlite(folder) => folder.path().join("life.db").display().to_string(),
-            Self::Postgres(schema) => format!("{}#{schema}", shared()),
-        }
-    }
-
-    /// The store; its folder stays for the test's process.
-    pub fn open(self) -> Arc<dyn Store> {
-        let name = self.name();
-        if let Self::Sqlite(folder) = self {
-            let _ = folder.keep();
-        }
-        open(&name)
-    }
-}
-
-pub fn open(name: &str) -> Arc<dyn Store> {
-    match name.split_once('#') {
-        Some((url, schema)) => {
-            let options = PostgresOptions::from_url(url).unwrap();
-            let options = options.with_schema(schema).unwrap();
-            Arc::new(PostgresStore::open(&options).unwrap())
-        }
-        None => {
-            Arc::new(SqliteStore::open(&SqliteOptions::file(std::path::Path::new(name))).unwrap())
-        }
-    }
-}
-
-/// What must be the same whatever failed: status, the tasks' states, the final context.
+/// What must be the same whatever failed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct End {
     status: ExecutionStatus,
     tasks: Vec<String>,
     context: String,
-    executions: usize,
+    /// Of which workflow each execution is.
+    executions: Vec<String>,
+    /// The schedules and triggers that are there, and whether they fire.
+    schedules: Vec<(String, bool)>,
+    /// What became of the missed ticks, and of the executions that they started.
+    ticks: Vec<(TickOutcome, ExecutionStatus)>,
+    fired: u64,
+    progress: Vec<String>,
+    /// A line may be there twice: written, and written again because nobody heard of it.
+    logs: BTreeSet<String>,
+    problems: Vec<String>,
 }
 
-fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
-    TaskDefinition {
-        id: id.into(),
-        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
-        kind: TaskKind::Async,
-        retry: RetryPolicy {
-            max_attempts: 2,
-            backoff: Backoff::Fixed,
-            initial_delay: 1_000,
-            ..RetryPolicy::default()
-        },
-        ..TaskDefinition::default()
+/// Lives once from the start to the stop, in a fresh database; what there is at the end.
+pub fn live(database: &Database, points: Arc<dyn Failpoints>) -> End {
+    let name = database.name();
+    leave_traces(&*open(&name));
+    work(&name, points)
+}
+
+/// The part that may be done again after a crash.
+pub fn work(name: &str, points: Arc<dyn Failpoints>) -> End {
+    let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(name), points));
+    let engine = start(&store);
+    for workflow in workflows() {
+        insist(|| engine.register(registration(&engine, &workflow)));
     }
-}
-
-fn workflow() -> Workflow {
-    let tasks = vec![
-        task("first", &[]),
-        task("left", &["first"]),
-        task("right", &["first"]),
-        task("fails", &["first"]),
-        task("last", &["left", "right"]),
-    ];
-    Workflow::new(WorkflowDefinition {
-        name: "life".into(),
-        tenant: "public".into(),
-        package: "embedded".into(),
-        tasks,
-        ..WorkflowDefinition::default()
-    })
-    .unwrap()
-}
-
-fn run(assignment: &Assignment) -> Outcome {
-    let id = assignment.workflow.task(assignment.task).id.clone();
-    if id == "fails" {
-        return Outcome::Failed(Failure {
-            kind: "ValueError".into(),
-            message: "always".into(),
-            traceback: None,
-            retryable: true,
-            lineage: Vec::new(),
-        });
-    }
-    let seen = assignment.context.iter().count();
-    let mut delta = Delta::default();
-    delta
-        .set
-        .insert(id.into(), Json::parse(&seen.to_string()).unwrap());
-    Outcome::Completed(Arc::new(delta))
+    let id = execute(&engine);
+    keep_schedules(&engine);
+    wait_for_the_rest(&engine, &store);
+    let end = look(&engine, id);
+    engine.stop(Duration::from_secs(5));
+    end
 }
 
 fn start(store: &Arc<dyn Store>) -> EngineHandle {
     let config = RunnerConfig {
         poll_interval: Duration::from_millis(10),
         heartbeat_interval: Duration::from_millis(20),
-        lease_ttl: Duration::from_secs(20),
+        lease_ttl: Duration::from_secs(5),
         ..RunnerConfig::default()
     };
     insist(|| {
@@ -158,96 +92,6 @@ fn insist<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     }
 }
 
-fn register(engine: &EngineHandle) {
-    let workflow = Arc::new(workflow());
-    let handlers: BTreeMap<String, Handler> = workflow
-        .definition()
-        .tasks
-        .iter()
-        .map(|task| {
-            let function = Arc::new(|assignment: Assignment| {
-                let outcome = run(&assignment);
-                Box::pin(async move { outcome })
-                    as std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>
-            });
-            let handler = Handler {
-                executor: Executor::Futures,
-                token: engine.tasks().add(function).unwrap(),
-                on_success: false,
-                on_failure: false,
-            };
-            (task.id.clone(), handler)
-        })
-        .collect();
-    insist(|| {
-        engine.register(Registration {
-            workflow: Arc::clone(&workflow),
-            handlers: handlers.clone(),
-        })
-    });
-}
-
-/// A runner of long ago that left its row, and an execution that ended long ago.
-fn leave_traces(store: &dyn Store) {
-    let long_ago = Timestamp(1_000_000);
-    let dead = RunnerId::generate();
-    insist(|| {
-        Ok(store.register_runner(&RunnerRow {
-            id: dead,
-            host: "elsewhere".into(),
-            pid: 1,
-            pid_started: 0,
-            started_at: long_ago,
-            heartbeat_at: long_ago,
-            lease_until: long_ago,
-            workflows: Vec::new(),
-        })?)
-    });
-    let old = Workflow::new(WorkflowDefinition {
-        name: "old".into(),
-        tenant: "public".into(),
-        package: "embedded".into(),
-        tasks: vec![task("only", &[])],
-        ..WorkflowDefinition::default()
-    })
-    .unwrap();
-    let definition = insist(|| Ok(store.put_definition(&old, long_ago)?));
-    let record = ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition,
-        revision: 1,
-        status: ExecutionStatus::Completed,
-        priority: 0,
-        key: Some("old".into()),
-        input: Arc::new(Context::new()),
-        created_at: long_ago,
-        start_at: None,
-        started_at: None,
-        ended_at: Some(long_ago),
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![TaskRecord::pending()],
-    };
-    insist(|| {
-        let batch = Batch {
-            runner: dead,
-            now: long_ago,
-            submits: vec![Submit {
-                record: &record,
-                workflow: "old",
-                tasks: Vec::new(),
-                history: &[],
-            }],
-            advances: Vec::new(),
-            claim: ClaimRequest::default(),
-            schedules: Vec::new(),
-        };
-        Ok(store.commit(&batch)?)
-    });
-}
-
 fn until(what: &str, fact: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !fact() {
@@ -256,21 +100,8 @@ fn until(what: &str, fact: impl Fn() -> bool) {
     }
 }
 
-fn last_heartbeat(store: &Arc<dyn Store>) -> Option<Timestamp> {
-    let runners = insist(|| Ok(store.runners()?));
-    runners.iter().map(|runner| runner.heartbeat_at).max()
-}
-
-/// Lives once from the start to the stop; what there is at the end.
-pub fn live(store: &Arc<dyn Store>) -> End {
-    leave_traces(&**store);
-    work(store)
-}
-
-/// The part that may be done again after a crash.
-pub fn work(store: &Arc<dyn Store>) -> End {
-    let engine = start(store);
-    register(&engine);
+/// Submits an execution and waits for its end.
+fn execute(engine: &EngineHandle) -> ExecutionId {
     let request = || SubmitRequest {
         id: ExecutionId::generate(),
         workflow: "life".into(),
@@ -293,27 +124,99 @@ pub fn work(store: &Arc<dyn Store>) -> End {
         })
     });
     ended.wait(PATIENCE).expect("the execution ends").unwrap();
-    let execution = insist(|| engine.execution(id));
-    insist(|| engine.history(id));
-    insist(|| engine.status(id));
-    let list = || {
-        insist(|| {
-            engine.list(&ListFilter {
-                limit: 10,
-                ..ListFilter::default()
-            })
-        })
-    };
-    until("the old execution is pruned", || list().items.len() == 1);
-    until("the dead runner is gone", || {
-        insist(|| Ok(store.runners()?)).len() == 1
+    id
+}
+
+/// A schedule from its registration to its end, and a trigger.
+fn keep_schedules(engine: &EngineHandle) {
+    let yearly = NewSchedule::new("ticked", "0 0 1 1 *", "UTC");
+    let schedule = insist(|| engine.register_schedule(&yearly)).id;
+    insist(|| engine.update_schedule(schedule, None, Some("UTC")));
+    insist(|| engine.set_schedule_enabled(schedule, false));
+    assert!(!insist(|| engine.schedule(schedule)).enabled);
+    insist(|| match engine.delete_schedule(schedule) {
+        // It was deleted, and only its caller had not heard of it.
+        Err(error) if error.code == ErrorCode::ScheduleNotFound => Ok(()),
+        other => other.map(drop),
     });
-    // A fast machine is through with all this before the first heartbeat is due.
+    insist(|| {
+        let trigger = NewTrigger {
+            name: "watch".into(),
+            workflow: "ticked".into(),
+            interval: Some(3_600_000_000),
+            expression: None,
+            timezone: "UTC".into(),
+            allow_concurrent: false,
+        };
+        let answer = engine.begin_register_trigger(trigger, 1);
+        answer.wait(PATIENCE).expect("an answer")
+    });
+    assert!(insist(|| engine.trigger("watch")).is_some());
+}
+
+/// What a runner does at its own times; a fast machine is through with all else before they come.
+fn wait_for_the_rest(engine: &EngineHandle, store: &Arc<dyn Store>) {
+    until("the old execution is pruned", || {
+        !executions(engine).contains(&"old".to_owned())
+    });
+    until("the dead runner is gone, and this one is announced", || {
+        let runners = insist(|| engine.inspector().runners());
+        runners.len() == 1 && runners[0].workflows.len() == workflows().len()
+    });
+    until("the missed ticks have come to their ends", || {
+        let ticks = ticks(engine);
+        ticks.len() == TICKS && ticks.iter().all(|(_, status)| status.is_terminal())
+    });
     for _ in 0..2 {
         let last = last_heartbeat(store);
         until("a heartbeat", || last_heartbeat(store) > last);
     }
-    let end = End {
+}
+
+fn last_heartbeat(store: &Arc<dyn Store>) -> Option<Timestamp> {
+    let runners = insist(|| Ok(store.runners()?));
+    runners.iter().map(|runner| runner.heartbeat_at).max()
+}
+
+fn executions(engine: &EngineHandle) -> Vec<String> {
+    let page = insist(|| {
+        engine.list(&ListFilter {
+            limit: 10,
+            ..ListFilter::default()
+        })
+    });
+    let names = page.items.iter().map(|item| item.workflow().name());
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort_unstable();
+    names
+}
+
+fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
+    let schedules = insist(|| engine.schedules(false, 10, 0));
+    let missed = schedules.iter().find(|known| known.spec.instance == MISSED);
+    let missed = missed.expect("it was there before").id;
+    let ticks = insist(|| engine.schedule_history(missed, 10, 0));
+    ticks
+        .iter()
+        .filter_map(|tick| {
+            let execution = tick.execution?;
+            Some((tick.outcome, insist(|| engine.status(execution))))
+        })
+        .collect()
+}
+
+/// All that people may ask.
+fn look(engine: &EngineHandle, id: ExecutionId) -> End {
+    let inspector = engine.inspector();
+    let execution = insist(|| engine.execution(id));
+    assert!(!insist(|| engine.history(id)).1.is_empty());
+    assert!(!insist(|| engine.explain(id)).is_empty());
+    assert_eq!(insist(|| inspector.backlog(10)), 0);
+    let schedules = insist(|| engine.schedules(false, 10, 0)).into_iter();
+    let triggers = insist(|| engine.triggers(false, 10, 0)).into_iter();
+    let (_, progress) = insist(|| inspector.progress(id));
+    let (_, logs) = insist(|| inspector.logs(id));
+    End {
         status: execution.record().status,
         tasks: execution
             .record()
@@ -322,8 +225,22 @@ pub fn work(store: &Arc<dyn Store>) -> End {
             .map(|task| task.status.to_string())
             .collect(),
         context: execution.final_context().to_json(),
-        executions: list().items.len(),
-    };
-    engine.stop(Duration::from_secs(5));
-    end
+        executions: executions(engine),
+        schedules: schedules
+            .chain(triggers)
+            .map(|known| (known.identity, known.enabled))
+            .collect(),
+        ticks: ticks(engine),
+        fired: insist(|| engine.count_ticks(ScheduleKind::Cron, Timestamp(0))).fired,
+        progress: progress
+            .iter()
+            .map(|said| format!("{} of {} {:?}", said.done, said.total, said.message))
+            .collect(),
+        logs: logs
+            .iter()
+            .flat_map(|chunk| &chunk.lines)
+            .map(|line| line.message.clone())
+            .collect(),
+        problems: insist(|| inspector.check()).problems,
+    }
 }

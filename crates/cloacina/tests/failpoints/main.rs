@@ -2,20 +2,23 @@
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod database;
 mod killed;
 mod life;
+mod past;
 mod point;
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "the servers of one test are for others")]
 mod private_postgres;
+mod workflows;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cloacina::store::Store;
-use cloacina::store::failpoint::{Failpoint, FailpointStore, Moment, Verb};
+use cloacina::store::failpoint::{Failpoint, Moment, Verb};
 
-use life::{Database, live};
+use database::Database;
+use life::live;
 use point::{Reached, Trip};
 
 /// A verb is let fail at its first so many calls.
@@ -34,14 +37,12 @@ fn points() -> impl Iterator<Item = Failpoint> {
 
 /// Each point fails in turn, and the run must not show it. Returns the points at which something really failed.
 fn fail_everywhere(fresh: impl Fn() -> Database) -> BTreeSet<Failpoint> {
-    let expected = live(&fresh().open());
+    let expected = live(&fresh(), Arc::new(Reached::default()));
     let mut tripped = BTreeSet::new();
     for point in points() {
         for occurrence in 1..=OCCURRENCES {
             let trip = Arc::new(Trip::new(point, occurrence));
-            let store = FailpointStore::new(fresh().open(), Arc::clone(&trip) as _);
-            let store: Arc<dyn Store> = Arc::new(store);
-            let end = live(&store);
+            let end = live(&fresh(), Arc::clone(&trip) as _);
             assert_eq!(end, expected, "{point}, the {occurrence}th time");
             if trip.has_tripped() {
                 tripped.insert(point);
@@ -72,8 +73,24 @@ fn a_failure_at_every_point_changes_nothing_on_postgres() {
 #[test]
 fn one_life_reaches_every_point() {
     let reached = Arc::new(Reached::default());
-    let store = FailpointStore::new(Database::sqlite().open(), Arc::clone(&reached) as _);
-    let store: Arc<dyn Store> = Arc::new(store);
-    live(&store);
+    live(&Database::sqlite(), Arc::clone(&reached) as _);
     assert_all(&reached.points());
+}
+
+/// A verb with a body of its own in the trait could be forgotten where the verbs are listed, and nothing would fail.
+#[test]
+fn every_verb_that_can_fail_has_its_points() {
+    let source = [
+        include_str!("../../src/store/mod.rs"),
+        include_str!("../../src/store/insight.rs"),
+    ]
+    .concat();
+    let declarations = source.split("\n    fn ").skip(1).filter_map(|text| {
+        let declaration = text.split([';', '{']).next()?;
+        let name = declaration.split('(').next()?;
+        declaration.contains("StoreError").then_some(name)
+    });
+    let declared: BTreeSet<&str> = declarations.collect();
+    let named: BTreeSet<&str> = Verb::ALL.iter().map(|verb| verb.name()).collect();
+    assert_eq!(declared, named);
 }

@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use cloacina::store::memory::MemoryStore;
 use cloacina::store::{
-    Advance, Batch, Committed, Due, DueQuery, DueSchedules, Health, Insight, ListQuery, Put,
-    RunnerRow, ScheduleQuery, ScheduleWrite, Store, StoreError, StoredDefinition, Submit,
-    SubmitVerdict, TaskWrite,
+    Advance, Batch, Committed, Layer, ScheduleWrite, Store, StoreError, Submit, SubmitVerdict,
+    TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
-    Progress, RunnerId, ScheduleId, ScheduleKind, ScheduleRecord, TaskStatus, TickOutcome,
-    TickRecord, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, TaskStatus, Timestamp,
 };
 use cloacina::workflow::Workflow;
 
@@ -300,9 +297,11 @@ const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrite<'a> {
     }
 }
 
-impl Store for ObservedStore {
-    fn location(&self) -> String {
-        "simulation".to_owned()
+impl Layer for ObservedStore {
+    type Below = MemoryStore;
+
+    fn below(&self) -> &MemoryStore {
+        &self.inner
     }
 
     fn put_definition(
@@ -319,14 +318,6 @@ impl Store for ObservedStore {
         let id = self.inner.put_definition(known, now)?;
         self.oracle.lock().workflows.insert(id, Arc::clone(known));
         Ok(id)
-    }
-
-    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
-        self.inner.definition(id)
-    }
-
-    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
-        self.inner.definitions(after)
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
@@ -377,158 +368,5 @@ impl Store for ObservedStore {
             }
         }
         Ok(records)
-    }
-
-    fn statuses(
-        &self,
-        ids: &[ExecutionId],
-    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
-        self.inner.statuses(ids)
-    }
-
-    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError> {
-        self.inner.list(query)
-    }
-
-    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
-        self.inner.history(id)
-    }
-
-    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
-        self.inner.overdue(now)
-    }
-
-    fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
-        self.inner.register_runner(row)
-    }
-
-    fn heartbeat(
-        &self,
-        runner: RunnerId,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.inner.heartbeat(runner, now, lease_until)
-    }
-
-    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
-        self.inner.runners()
-    }
-
-    fn declare_dead(
-        &self,
-        runner: RunnerId,
-        seen_lease: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.inner.declare_dead(runner, seen_lease, now)
-    }
-
-    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
-        self.inner.claims_of(runner)
-    }
-
-    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
-        self.inner.dead_runners()
-    }
-
-    fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
-        self.inner.retire_runner(runner)
-    }
-
-    fn change_marker(&self) -> Result<i64, StoreError> {
-        self.inner.change_marker()
-    }
-
-    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.inner.prune(before, limit)
-    }
-
-    fn put_schedule(
-        &self,
-        record: &ScheduleRecord,
-        expected: Option<i64>,
-    ) -> Result<Put, StoreError> {
-        self.inner.put_schedule(record, expected)
-    }
-
-    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.inner.schedule(id)
-    }
-
-    fn schedule_of(
-        &self,
-        kind: ScheduleKind,
-        identity: &str,
-    ) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.inner.schedule_of(kind, identity)
-    }
-
-    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.inner.schedules(query)
-    }
-
-    fn ticks(
-        &self,
-        schedule: ScheduleId,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<TickRecord>, StoreError> {
-        self.inner.ticks(schedule, limit, offset)
-    }
-
-    fn count_ticks(
-        &self,
-        kind: ScheduleKind,
-        since: Timestamp,
-    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
-        self.inner.count_ticks(kind, since)
-    }
-
-    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
-        self.inner.due_schedules(query, now)
-    }
-}
-
-impl Insight for ObservedStore {
-    fn announce(
-        &self,
-        runner: RunnerId,
-        workflows: &[String],
-        offers: &[Offer],
-    ) -> Result<(), StoreError> {
-        self.inner.announce(runner, workflows, offers)
-    }
-
-    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
-        self.inner.withdraw(runner, seen_at)
-    }
-
-    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
-        self.inner.offers(workflow)
-    }
-
-    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
-        self.inner.note_insight(progress, logs)
-    }
-
-    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
-        self.inner.progress(id)
-    }
-
-    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
-        self.inner.logs(id)
-    }
-
-    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
-        self.inner.backlog(limit)
-    }
-
-    fn check(&self) -> Result<Health, StoreError> {
-        self.inner.check()
-    }
-
-    fn tell_others(&self) -> Result<(), StoreError> {
-        self.inner.tell_others()
     }
 }

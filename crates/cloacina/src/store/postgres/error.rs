@@ -163,7 +163,10 @@ fn explain(message: &str, location: &str) -> StoreError {
     }
     let hint = if message.starts_with("permission denied") {
         "; grant the role what it lacks, or use another one"
-    } else if message.contains("No space left on device") {
+    } else if ["No space left on device", "could not extend file"]
+        .iter()
+        .any(|text| message.contains(text))
+    {
         "; free some space on the server's disk"
     } else {
         ""

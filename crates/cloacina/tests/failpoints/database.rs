@@ -1,0 +1,45 @@
+//! Where a life leaves its traces.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cloacina::store::Store;
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
+
+use super::private_postgres::{fresh_name, shared};
+
+/// A fresh database.
+pub enum Database {
+    Sqlite(tempfile::TempDir),
+    Postgres(String),
+}
+
+impl Database {
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    pub fn postgres() -> Self {
+        Self::Postgres(fresh_name())
+    }
+
+    /// What a child needs to find it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => folder.path().join("life.db").display().to_string(),
+            Self::Postgres(schema) => format!("{}#{schema}", shared()),
+        }
+    }
+}
+
+pub fn open(name: &str) -> Arc<dyn Store> {
+    match name.split_once('#') {
+        Some((url, schema)) => {
+            let options = PostgresOptions::from_url(url).unwrap();
+            let options = options.with_schema(schema).unwrap();
+            Arc::new(PostgresStore::open(&options).unwrap())
+        }
+        None => Arc::new(SqliteStore::open(&SqliteOptions::file(Path::new(name))).unwrap()),
+    }
+}

@@ -1,0 +1,106 @@
+//! What is in the database before a life begins: the traces of others, for which nobody has to answer.
+
+use std::sync::Arc;
+
+use cloacina::engine::schedule::NewSchedule;
+use cloacina::store::{Batch, ClaimRequest, Put, RunnerRow, Store, Submit};
+use cloacina::types::{
+    Catchup, Clock, Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, ScheduleId,
+    SystemClock, TaskRecord, Timestamp,
+};
+use cloacina::workflow::{Workflow, WorkflowDefinition};
+
+use super::workflows::{task, workflows};
+
+const SECOND: i64 = 1_000_000;
+
+/// The instance name of the schedule that is there.
+pub const MISSED: &str = "missed";
+/// So many of its ticks nobody has fired.
+pub const TICKS: usize = 3;
+
+/// A runner of long ago that left its row, an execution that ended long ago, and a schedule whose ticks nobody has
+/// fired.
+pub fn leave_traces(store: &dyn Store) {
+    let long_ago = Timestamp(1_000_000);
+    let dead = leave_runner(store, long_ago);
+    leave_execution(store, dead, long_ago);
+    leave_schedule(store);
+}
+
+fn leave_runner(store: &dyn Store, long_ago: Timestamp) -> RunnerId {
+    let dead = RunnerId::generate();
+    let row = RunnerRow {
+        id: dead,
+        host: "elsewhere".into(),
+        pid: 1,
+        pid_started: 0,
+        started_at: long_ago,
+        heartbeat_at: long_ago,
+        lease_until: long_ago,
+        workflows: Vec::new(),
+    };
+    store.register_runner(&row).unwrap();
+    dead
+}
+
+fn leave_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
+    let old = Workflow::new(WorkflowDefinition {
+        name: "old".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: vec![task("only", &[])],
+        ..WorkflowDefinition::default()
+    })
+    .unwrap();
+    let record = ExecutionRecord {
+        id: ExecutionId::generate(),
+        definition: store.put_definition(&old, long_ago).unwrap(),
+        revision: 1,
+        status: ExecutionStatus::Completed,
+        priority: 0,
+        key: Some("old".into()),
+        input: Arc::new(Context::new()),
+        created_at: long_ago,
+        start_at: None,
+        started_at: None,
+        ended_at: Some(long_ago),
+        timeout: None,
+        deadline: None,
+        paused_at: None,
+        error: None,
+        tasks: vec![TaskRecord::pending()],
+    };
+    let batch = Batch {
+        runner: dead,
+        now: long_ago,
+        submits: vec![Submit {
+            record: &record,
+            workflow: "old",
+            tasks: Vec::new(),
+            history: &[],
+        }],
+        advances: Vec::new(),
+        claim: ClaimRequest::default(),
+        schedules: Vec::new(),
+    };
+    store.commit(&batch).unwrap();
+}
+
+/// Every tick of it is over, and all of them are to be caught up: so many, whenever a runner comes. That may be before it
+/// has registered the workflow, which must be known then.
+fn leave_schedule(store: &dyn Store) {
+    let created = SystemClock.now() - 10 * SECOND;
+    for workflow in workflows() {
+        store.put_definition(&workflow, created).unwrap();
+    }
+    let seconds = i64::try_from(TICKS).unwrap();
+    let new = NewSchedule {
+        instance: Some(MISSED.to_owned()),
+        catchup: Catchup::All,
+        end_at: Some(created + seconds * SECOND),
+        ..NewSchedule::new("ticked", "* * * * * *", "UTC")
+    };
+    let record = new.record(ScheduleId::generate(), created).unwrap();
+    assert_eq!(store.put_schedule(&record, None), Ok(Put::Written));
+}

@@ -1,0 +1,206 @@
+//! What must be true of any input: nothing panics, what is accepted comes back the same, and what can be run ends. Each
+//! judge says whether the input was accepted.
+
+use std::sync::Arc;
+
+use cloacina::engine::schedule::{NewSchedule, cron_of};
+use cloacina::engine::{Changes, Execution, Finish, NewExecution, Outcome, TaskLimits};
+use cloacina::store::postgres::PostgresOptions;
+use cloacina::store::{DatabaseUrl, without_password};
+use cloacina::types::{
+    Context, DefinitionId, Delta, ExecutionId, Failure, Json, Ordinal, RunnerId, ScheduleId,
+    TaskStatus, Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
+
+const LIMITS: TaskLimits = TaskLimits {
+    max_context_bytes: 1 << 20,
+    max_rescues: 3,
+};
+const SECRET: &str = "s3cr3tpassw0rd";
+const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+/// An execution that has not ended after so many rounds does not end.
+const MOST_ROUNDS: usize = 2_000;
+
+/// A refusal has something to say.
+fn refused(error: &impl std::fmt::Display) -> bool {
+    assert!(!error.to_string().is_empty());
+    false
+}
+
+pub fn url(text: &str) -> bool {
+    drop(without_password(text));
+    match DatabaseUrl::parse(text) {
+        Ok(DatabaseUrl::Postgres(url)) => match PostgresOptions::from_url(&url) {
+            Ok(_) => true,
+            Err(error) => refused(&error),
+        },
+        Ok(DatabaseUrl::Sqlite(options)) => !options.location().is_empty(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// A URL's password is in no text that people see.
+pub fn password(user: &str, rest: &str) -> bool {
+    let text = format!("postgresql://{user}:{SECRET}@host/db?{rest}");
+    let shown = without_password(&text);
+    assert!(!shown.contains(SECRET), "{shown}");
+    let told = match DatabaseUrl::parse(&text) {
+        Err(error) => format!("{error} {error:?}"),
+        Ok(_) => match PostgresOptions::from_url(&text) {
+            Err(error) => format!("{error} {error:?}"),
+            Ok(_) => return true,
+        },
+    };
+    assert!(!told.contains(SECRET), "{told}");
+    false
+}
+
+pub fn cron(text: &str, zone: &str) -> bool {
+    let new = NewSchedule::new("any", text, zone);
+    let record = match new.record(ScheduleId::from_bytes([1; 16]), NOW) {
+        Ok(record) => record,
+        Err(error) => return refused(&error),
+    };
+    let cron = cron_of(&record).expect("what was accepted is read again");
+    let mut last = NOW;
+    for time in cron.preview(NOW, 5) {
+        assert!(time.at > last, "'{text}' fires at {} after {last}", time.at);
+        assert_eq!(cron.next_after(last), Some(time.at), "'{text}'");
+        assert_eq!(cron.last_between(last, time.at), Some(time.at), "'{text}'");
+        last = time.at;
+    }
+    assert!(last > NOW, "'{text}' was accepted and never fires");
+    true
+}
+
+pub fn context(text: &str) -> bool {
+    drop(Json::parse(text));
+    drop(Delta::from_json(text));
+    match Context::from_json(text) {
+        Ok(context) => {
+            assert_eq!(Context::from_json(&context.to_json()), Ok(context));
+            true
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+pub fn rule(text: &str) -> bool {
+    let rule = match serde_json::from_str::<TriggerRule>(text) {
+        Ok(rule) => rule,
+        Err(error) => return refused(&error),
+    };
+    let task = |id: &str, dependencies: &[&str]| TaskDefinition {
+        id: id.to_owned(),
+        dependencies: dependencies.iter().map(|&id| id.to_owned()).collect(),
+        ..TaskDefinition::default()
+    };
+    let tasks = vec![
+        task("a", &[]),
+        task("b", &[]),
+        TaskDefinition {
+            rule,
+            ..task("c", &["a", "b"])
+        },
+        task("d", &["c"]),
+    ];
+    let definition = WorkflowDefinition {
+        name: "ruled".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks,
+        ..WorkflowDefinition::default()
+    };
+    accept(definition)
+}
+
+pub fn definition(text: &str) -> bool {
+    match serde_json::from_str::<WorkflowDefinition>(text) {
+        Ok(definition) => accept(definition),
+        Err(error) => refused(&error),
+    }
+}
+
+/// A definition is refused with a reason, or it can be stored, read and run, whatever its tasks do.
+fn accept(definition: WorkflowDefinition) -> bool {
+    let workflow = match Workflow::new(definition) {
+        Ok(workflow) => Arc::new(workflow),
+        Err(error) => return refused(&error),
+    };
+    let stored: WorkflowDefinition = workflow.stored().decode().expect("what was stored is read");
+    let again = Workflow::new(stored).expect("what was accepted is accepted again");
+    assert_eq!(again.definition(), workflow.definition());
+    assert_eq!(again.version(), workflow.version());
+    for pattern in 0..4 {
+        run(&workflow, pattern);
+    }
+    true
+}
+
+/// Runs an execution to its end; the pattern decides which of its tasks fail.
+fn run(workflow: &Arc<Workflow>, pattern: u32) {
+    let new = NewExecution {
+        id: ExecutionId::generate(),
+        definition: DefinitionId(1),
+        input: Arc::new(Context::new()),
+        key: None,
+        priority: 0,
+        start_at: None,
+        timeout: None,
+    };
+    let (runner, mut now) = (RunnerId::generate(), NOW);
+    let (mut execution, _) = Execution::submit(Arc::clone(workflow), new, now);
+    for _ in 0..MOST_ROUNDS {
+        if execution.record().status.is_terminal() {
+            return;
+        }
+        let due = execution.record().tasks.iter();
+        let due = due.filter(|task| task.status == TaskStatus::Ready);
+        now = due.filter_map(|task| task.ready_at).fold(now, Ord::max) + 1;
+        let mut started = false;
+        for task in 0..Ordinal::try_from(workflow.len()).expect("few") {
+            let mut changes = Changes::default();
+            if let Some(claim) = execution.claim(task, runner, now, &mut changes) {
+                started = true;
+                let finish = Finish {
+                    task,
+                    claim,
+                    started_at: None,
+                    outcome: outcome(workflow, task, pattern),
+                };
+                let _ = execution.finish(finish, LIMITS, now, 0.5);
+            }
+        }
+        assert!(
+            started || execution.record().status.is_terminal(),
+            "an execution stands still: {:?}",
+            execution.record()
+        );
+    }
+    // Somebody may well want so many attempts.
+    let most = workflow.definition().tasks.iter();
+    let most = most.map(|task| task.retry.max_attempts as usize).max();
+    assert!(
+        most.is_some_and(|most| most > MOST_ROUNDS / workflow.len()),
+        "an execution does not end: {:?}",
+        execution.record()
+    );
+}
+
+fn outcome(workflow: &Workflow, task: Ordinal, pattern: u32) -> Outcome {
+    if task & pattern != 0 {
+        return Outcome::Failed(Failure {
+            kind: "ValueError".into(),
+            message: "on purpose".into(),
+            traceback: None,
+            retryable: true,
+            lineage: Vec::new(),
+        });
+    }
+    let mut delta = Delta::default();
+    let value = Json::parse("[1, \"x\"]").expect("it is JSON");
+    let id = workflow.task(task).id.clone();
+    delta.set.insert(id.into(), value);
+    Outcome::Completed(Arc::new(delta))
+}
