@@ -180,3 +180,14 @@ def test_a_public_name_says_what_each_argument_is(name: str) -> None:
             continue
         listed = re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.MULTILINE)
         assert listed, f"{name} does not say what {parameter.name!r} is"
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_public_function_with_arguments_says_what_it_returns(name: str) -> None:
+    found = DOCUMENTED[name]
+    text = inspect.getdoc(found) or ""
+    if not inspect.isfunction(found) or PRIVATE.search(text):
+        return
+    signature = inspect.signature(found)
+    if set(signature.parameters) - {"self", "cls"} and signature.return_annotation != "None":
+        assert "\nReturns:\n" in text, f"{name} does not say what it returns"

@@ -31,6 +31,12 @@ use crate::errors::exception;
 ///     TypeError: `data` is no mapping, a key is no string, or a value has no JSON form.
 ///     ValueError: A value holds NaN, an infinity, or itself.
 ///
+/// Example:
+///     >>> context = cloaca.Context({"rows": [1, 2]})
+///     >>> context["total"] = sum(context["rows"])
+///     >>> context.to_dict()
+///     {'rows': [1, 2], 'total': 3}
+///
 /// Since 0.1.
 #[expect(clippy::doc_markdown, reason = "Python's docstring, in Google's style")]
 #[pyclass(frozen, mapping, module = "cloaca")]
