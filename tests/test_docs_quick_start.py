@@ -10,26 +10,29 @@ from pathlib import Path
 from documentation import DOCS, read
 
 PAGE = read(DOCS / "quick-start.md")
+#: The block that shows the history has this in it.
+LOOK_BACK = "task.attempts for task in"
 
 
-def shown(command: str) -> str:
-    """What the page shows below a block of the shell that begins like this."""
-    number = next(
-        number
-        for number, block in enumerate(PAGE.blocks)
-        if block.language == "sh" and block.code.startswith(command)
-    )
-    return PAGE.blocks[number + 1].code
+def block_with(text: str) -> int:
+    """The number of the first block of the page that has this text in it."""
+    return next(number for number, block in enumerate(PAGE.blocks) if text in block.code)
+
+
+def shown(text: str) -> str:
+    """What the page shows below that block."""
+    return PAGE.blocks[block_with(text) + 1].code
 
 
 def test_the_program_that_is_killed_goes_on_as_the_page_says(tmp_path: Path) -> None:
     program = next(block for block in PAGE.blocks if block.title == "steps.py")
     (tmp_path / "steps.py").write_text(program.code)
+    (tmp_path / "look.py").write_text(PAGE.blocks[block_with(LOOK_BACK)].code)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLOAC")}
 
-    def start() -> subprocess.Popen[str]:
+    def start(name: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "steps.py"],
+            [sys.executable, name],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
@@ -38,12 +41,15 @@ def test_the_program_that_is_killed_goes_on_as_the_page_says(tmp_path: Path) -> 
 
     # The page's sleep stands for a person who watches; here the kill waits for the line.
     until_killed = shown("python steps.py & sleep")
-    with start() as killed:
+    with start("steps.py") as killed:
         assert killed.stdout is not None
         printed = [killed.stdout.readline() for _ in until_killed.splitlines()]
         killed.kill()
         assert "".join([*printed, *killed.stdout]) == until_killed
 
-    with start() as again:
-        printed_again, _ = again.communicate(timeout=60)
-    assert (again.returncode, printed_again) == (0, shown("python steps.py\n"))
+    for name, wanted in [
+        ("steps.py", shown("python steps.py\n")),
+        ("look.py", shown(LOOK_BACK)),
+    ]:
+        with start(name) as again:
+            assert (again.communicate(timeout=60)[0], again.returncode) == (wanted, 0)
