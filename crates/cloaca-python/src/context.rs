@@ -38,7 +38,11 @@ use crate::errors::exception;
 ///     {'rows': [1, 2], 'total': 3}
 ///
 /// Since 0.1.
-#[expect(clippy::doc_markdown, reason = "Python's docstring, in Google's style")]
+#[expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "Python's docstring, in Google's style"
+)]
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {
     // Held only for moments in which no Python code can run.
