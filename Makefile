@@ -116,7 +116,7 @@ bench-peers: ## Measure other libraries by the same workloads
 
 .PHONY: wheel
 wheel: ## Build the wheel into dist/
-	@scripts/setup.sh test
+	@scripts/setup.sh test wheel
 	$(BIN)/maturin build --release --out dist $(CARGO_FLAGS)
 
 .PHONY: lock

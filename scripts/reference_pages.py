@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rust_items
+
 import cloaca
 from cloaca._exceptions import CLASS_BY_CODE
 from cloaca._settings import ALIASES, SETTINGS
@@ -220,6 +222,33 @@ def schema() -> str:
     return "\n".join(parts)
 
 
+def metrics() -> str:
+    """The table of what a runner exposes, from what one says of itself once it has run a task."""
+    with cloaca.WorkflowBuilder("shown"):
+        cloaca.task(id="shown")(lambda context: None)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        runner.execute("shown")
+        text = runner.metrics()
+    rows = ["| metric | kind | labels | what |", "|---|---|---|---|"]
+    bounds: dict[str, list[str]] = {}
+    for name, said in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE):
+        kind = re.search(rf"^# TYPE {name} (\w+)$", text, re.MULTILINE)
+        sample = re.search(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", text, re.MULTILINE)
+        assert kind is not None
+        assert sample is not None
+        labels = [label for label in re.findall(r'(\w+)="', sample[1] or "") if label != "le"]
+        shown = ", ".join(f"`{label}`" for label in labels)
+        rows.append(f"| `{name}` | {kind[1]} | {shown} | {said} |".replace("|  |", "| |"))
+        if kind[1] == "histogram":
+            edges = re.findall(rf'^{name}_bucket\{{.*le="([\d.]+)"', text, re.MULTILINE)
+            unit = "s" if name.endswith("_seconds") else "executions"
+            edges = list(dict.fromkeys(edges))
+            bounds.setdefault(f"{', '.join(edges)} {unit}", []).append(f"`{name}`")
+    rows += ["", "| histogram | buckets end at |", "|---|---|"]
+    rows += [f"| {', '.join(names)} | {edges} |" for edges, names in bounds.items()]
+    return "\n".join(rows) + "\n"
+
+
 #: What each workload does.
 WORKLOADS = {
     "W1": "a chain of 3 tasks, one execution at a time, from submit to result",
@@ -308,6 +337,8 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference" / "configuration.md": configuration,
     DOCS / "reference" / "database-schema.md": schema,
     DOCS / "reference" / "errors.md": errors,
+    DOCS / "reference" / "metrics.md": metrics,
+    DOCS / "reference" / "rust.md": rust_items.tables,
 }
 
 

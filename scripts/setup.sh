@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes ready what the project's commands need, in a virtual environment of its own (.venv).
 #
-#   scripts/setup.sh NAME [dev|release]
+#   scripts/setup.sh NAME [dev|release|wheel]
 #
-# NAME is a file of requirements/. With a profile, the extension module is built too.
+# NAME is a file of requirements/. With a profile, the extension module is built too; with `wheel`, what builds it is only
+# looked for.
 # Doing it twice is cheap: packages are installed again only when their lock file changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,8 +24,8 @@ fail() {
 
 [ -f "$lock" ] || fail "there is no $lock"
 case "$profile" in
-    "" | dev | release) ;;
-    *) fail "the profile is '$profile', but must be dev or release" ;;
+    "" | dev | release | wheel) ;;
+    *) fail "the profile is '$profile', but must be dev, release or wheel" ;;
 esac
 
 # Settings of another environment must not reach this one.
@@ -35,6 +36,21 @@ install_debian() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     say "installing $*"
     apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$@" >&2
+}
+
+# Looked for first: without them, minutes of installing packages would be for nothing.
+find_compilers() {
+    local needed has
+    # rustup puts cargo here, and a shell that was not started anew does not know it yet.
+    command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    command -v cargo >/dev/null && command -v rustc >/dev/null ||
+        fail "cargo was not found" "install a Rust toolchain, version $needed or newer, for example with rustup"
+    has=$(rustc --version | cut -d ' ' -f 2)
+    [ "$(printf '%s\n' "$needed" "$has" | sort -V | head -n 1)" = "$needed" ] ||
+        fail "Rust $has is too old" "version $needed or newer is needed: rustup update"
+    command -v cc >/dev/null || install_debian gcc libc6-dev ||
+        fail "no C compiler was found" "apt-get install gcc libc6-dev"
 }
 
 # Prints the interpreter itself: an active environment may be the very one that is made anew.
@@ -65,6 +81,8 @@ make_venv() {
 
 checksum() { sha256sum "$lock" | cut -d ' ' -f 1; }
 
+[ -z "$profile" ] || find_compilers
+
 if ! "$venv/bin/python" -c '' 2>/dev/null; then
     make_venv
 elif [ -f "$stamp" ] && [ "$(cat "$stamp")" != "$(checksum)" ]; then
@@ -79,18 +97,13 @@ if [ ! -f "$stamp" ]; then
 fi
 
 # The tests want a real transaction pooler; without one, that test is skipped.
-if [ "$name" = test ] && [ -n "$profile" ] && ! [ -x /usr/sbin/pgbouncer ]; then
+if [ "$name" = test ] && [ -n "$profile" ] && [ "$profile" != wheel ] && ! [ -x /usr/sbin/pgbouncer ]; then
     install_debian pgbouncer || say "pgbouncer is not there: its test will be skipped; hint: apt-get install pgbouncer"
 fi
 
-[ -n "$profile" ] || exit 0
-
-# rustup puts cargo here, and a shell that was not started anew does not know it yet.
-command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
-command -v cargo >/dev/null ||
-    fail "cargo was not found" "install a Rust toolchain, version $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"
-command -v cc >/dev/null || install_debian gcc libc6-dev ||
-    fail "no C compiler was found" "apt-get install gcc libc6-dev"
+case "$profile" in
+    "" | wheel) exit 0 ;;
+esac
 
 arguments=(develop --quiet)
 [ "$profile" = dev ] || arguments+=(--release)

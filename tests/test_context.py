@@ -108,6 +108,15 @@ def test_b1_a_key_that_is_no_string_is_refused(key):
         cloaca.Context({key: 1})
 
 
+@pytest.mark.parametrize("data", ["day", b"day", 5, print])
+def test_what_is_no_mapping_is_refused_with_what_is_wanted(data):
+    for refuse in (cloaca.Context, cloaca.Context().update, cloaca.Context().update_from_dict):
+        with pytest.raises(
+            TypeError, match=f"mapping from names to values.*'{type(data).__name__}"
+        ):
+            refuse(data)
+
+
 def test_copies_are_independent():
     context = cloaca.Context({"a": 1})
     for twin in (context.copy(), copy.copy(context), pickle.loads(pickle.dumps(context))):

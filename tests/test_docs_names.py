@@ -138,6 +138,23 @@ def documented() -> Iterator[tuple[str, object]]:
 DOCUMENTED = dict(documented())
 
 
+def listed_members() -> dict[str, list[str]]:
+    """The classes whose members a page of the reference lists, to order them by purpose."""
+    text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
+    lists = re.findall(
+        r"^::: cloaca\.(\w+)\n    options:\n      members:\n((?: {8}- \w+\n)+)", text, re.M
+    )
+    return {owner: re.findall(r"- (\w+)", members) for owner, members in lists}
+
+
+def test_a_list_of_members_in_the_reference_is_whole() -> None:
+    lists = listed_members()
+    assert "DefaultRunner" in lists
+    for owner, members in lists.items():
+        there = {name.partition(".")[2] for name in DOCUMENTED if name.startswith(f"{owner}.")}
+        assert sorted(members) == sorted(there)
+
+
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_a_public_name_says_what_it_is_for_and_since_when(name: str) -> None:
     found = DOCUMENTED[name]
@@ -162,3 +179,14 @@ def test_a_public_name_says_what_each_argument_is(name: str) -> None:
             continue
         listed = re.search(rf"^\s+\*{{0,2}}{parameter.name}: ", text, re.MULTILINE)
         assert listed, f"{name} does not say what {parameter.name!r} is"
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_a_public_function_with_arguments_says_what_it_returns(name: str) -> None:
+    found = DOCUMENTED[name]
+    text = inspect.getdoc(found) or ""
+    if not inspect.isfunction(found) or PRIVATE.search(text):
+        return
+    signature = inspect.signature(found)
+    if set(signature.parameters) - {"self", "cls"} and signature.return_annotation != "None":
+        assert "\nReturns:\n" in text, f"{name} does not say what it returns"

@@ -182,6 +182,9 @@ class WorkflowBuilder:
 
         It is not registered: that is done by the `with` block, or by a constructor.
 
+        Returns:
+            The workflow.
+
         Raises:
             WorkflowValidationError: The definition breaks a rule; the message names the culprit. It
                 is a `ValueError`.

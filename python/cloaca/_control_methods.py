@@ -34,6 +34,9 @@ class ControlMethods:
         Args:
             execution_id: Its id.
 
+        Returns:
+            A handle like the one that `submit` returned.
+
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
@@ -51,6 +54,9 @@ class ControlMethods:
         Args:
             execution_id: Its id.
 
+        Returns:
+            The state, e.g. `Running`.
+
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
@@ -63,6 +69,9 @@ class ControlMethods:
 
         Args:
             execution_id: Its id.
+
+        Returns:
+            The result as far as there is one; `status` says whether it has ended.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
@@ -90,6 +99,9 @@ class ControlMethods:
             limit: How many at most, from 1.
             cursor: `next_cursor` of the page before.
 
+        Returns:
+            A page to iterate; `next_cursor` leads to the next one, and is `None` on the last.
+
         Raises:
             ConfigurationError: An argument is not valid. It is a `ValueError`.
 
@@ -115,6 +127,9 @@ class ControlMethods:
 
         Args:
             execution_id: Its id.
+
+        Returns:
+            The events, each with its time, its type and what it is about.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.

@@ -24,6 +24,10 @@ class Event:
         runner_id: The runner that did it, where one is known.
         data: More, by type: the error, the delay, the reason.
 
+    Example:
+        >>> [event.type for event in handle.events()]
+        ['submitted', 'started', 'task_started', 'task_completed', 'completed']
+
     Since 0.1.
     """
 

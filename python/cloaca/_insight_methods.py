@@ -106,6 +106,9 @@ class InsightMethods:
         Args:
             execution_id: Its id.
 
+        Returns:
+            The lines, in the order in which they were logged.
+
         Raises:
             WorkflowNotFoundError: No execution has this id.
 

@@ -106,6 +106,9 @@ class WorkflowContext(_Names):
         Args:
             task_id: The task's short id.
 
+        Returns:
+            Its parts.
+
         Since 0.1.
         """
         return TaskNamespace(self.tenant_id, self.package_name, self.workflow_id, task_id)
@@ -143,6 +146,9 @@ class TaskNamespace(_Names):
 
         Args:
             text: Four parts, joined by `::`.
+
+        Returns:
+            Its parts.
 
         Raises:
             ValueError: It has not four parts.

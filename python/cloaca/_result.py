@@ -65,6 +65,10 @@ class TaskResult:
         error: Why its last attempt failed.
         skip_reason: Why it was skipped.
 
+    Example:
+        >>> for task_id, task in runner.execute("etl").tasks.items():
+        ...     print(task_id, task.status, task.attempts, task.duration)
+
     Since 0.1.
     """
 

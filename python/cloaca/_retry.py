@@ -145,6 +145,9 @@ class RetryPolicy:
             attempt: Which attempt failed; the first is 1.
             error: The exception, its type, or the text of either.
 
+        Returns:
+            True where there is one.
+
         Since 0.1.
         """
         names, message = names_of(error)
@@ -160,6 +163,9 @@ class RetryPolicy:
         Args:
             attempt: Which attempt failed; the first is 1.
 
+        Returns:
+            Seconds.
+
         Since 0.1.
         """
         us = self._backoff._delay_us(self._initial_us, max(attempt, 1))
@@ -174,6 +180,17 @@ class RetryPolicy:
 
         Args:
             **changes: New values by the constructor's argument names.
+
+        Returns:
+            The other policy; this one stays as it is.
+
+        Raises:
+            TaskValidationError: A value is not valid. It is a `ValueError`.
+            TypeError: There is no such argument.
+
+        Example:
+            >>> cloaca.RetryPolicy().replace(max_attempts=5).max_attempts
+            5
 
         Since 0.1.
         """
@@ -228,7 +245,17 @@ class RetryPolicy:
 
 
 class RetryPolicyBuilder:
-    """Makes a `RetryPolicy` step by step; every step returns the builder. Since 0.1."""
+    """Makes a `RetryPolicy` step by step.
+
+    Every step returns the builder; `build` checks the values.
+
+    Example:
+        >>> policy = cloaca.RetryPolicy.builder().max_attempts(5).initial_delay(0.5).build()
+        >>> policy.max_attempts, policy.initial_delay
+        (5, 0.5)
+
+    Since 0.1.
+    """
 
     __slots__ = ("_values",)
 
@@ -242,6 +269,9 @@ class RetryPolicyBuilder:
         Args:
             attempts: All tries together; 0 and 1 both mean one.
 
+        Returns:
+            The builder.
+
         Since 0.1.
         """
         return self._with("max_attempts", attempts)
@@ -251,6 +281,9 @@ class RetryPolicyBuilder:
 
         Args:
             delay: Seconds, or a timedelta.
+
+        Returns:
+            The builder.
 
         Since 0.1.
         """
@@ -262,6 +295,9 @@ class RetryPolicyBuilder:
         Args:
             delay: Seconds, or a timedelta.
 
+        Returns:
+            The builder.
+
         Since 0.1.
         """
         return self._with("max_delay", delay)
@@ -271,6 +307,9 @@ class RetryPolicyBuilder:
 
         Args:
             strategy: Made by `BackoffStrategy.fixed` and the like.
+
+        Returns:
+            The builder.
 
         Since 0.1.
         """
@@ -282,6 +321,9 @@ class RetryPolicyBuilder:
         Args:
             condition: Made by `RetryCondition.all_errors` and the like.
 
+        Returns:
+            The builder.
+
         Since 0.1.
         """
         return self._with("condition", condition)
@@ -291,6 +333,9 @@ class RetryPolicyBuilder:
 
         Args:
             jitter: Whether each varies by a quarter up or down, before the cap.
+
+        Returns:
+            The builder.
 
         Since 0.1.
         """
@@ -302,6 +347,9 @@ class RetryPolicyBuilder:
         Args:
             *types: The types, or their qualified names.
 
+        Returns:
+            The builder.
+
         Since 0.1.
         """
         return self._with("retry_on", types)
@@ -311,6 +359,9 @@ class RetryPolicyBuilder:
 
         Args:
             *types: The types, or their qualified names.
+
+        Returns:
+            The builder.
 
         Since 0.1.
         """

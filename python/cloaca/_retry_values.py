@@ -39,6 +39,12 @@ class BackoffStrategy:
 
     Made by its static methods; compared by value.
 
+    Example:
+        >>> backoff = cloaca.BackoffStrategy.exponential(base=3)
+        >>> policy = cloaca.RetryPolicy(backoff=backoff, initial_delay=2, with_jitter=False)
+        >>> [policy.calculate_delay(attempt) for attempt in (1, 2, 3)]
+        [2.0, 6.0, 18.0]
+
     Since 0.1.
     """
 
@@ -60,6 +66,9 @@ class BackoffStrategy:
         Args:
             multiplier: A factor on every delay.
 
+        Returns:
+            The strategy.
+
         Raises:
             TaskValidationError: It is negative or not finite.
 
@@ -76,6 +85,9 @@ class BackoffStrategy:
         Args:
             base: The growth from one attempt to the next.
             multiplier: A factor on every delay.
+
+        Returns:
+            The strategy.
 
         Raises:
             TaskValidationError: One of them is negative or not finite.
@@ -129,6 +141,11 @@ class RetryCondition:
 
     Made by its static methods; compared by value.
 
+    Example:
+        >>> policy = cloaca.RetryPolicy(condition=cloaca.RetryCondition.transient_only())
+        >>> policy.should_retry(1, ConnectionError("no line")), policy.should_retry(1, KeyError())
+        (True, False)
+
     Since 0.1.
     """
 
@@ -162,6 +179,9 @@ class RetryCondition:
 
         Args:
             patterns: The texts, at least one.
+
+        Returns:
+            The condition.
 
         Raises:
             TaskValidationError: There is none, or one is empty or no string.

@@ -93,6 +93,9 @@ def all_of(*conditions: TriggerRule | str) -> TriggerRule:
     Args:
         *conditions: Rules, or names of rules such as `"one_failed"`.
 
+    Returns:
+        The condition, for `trigger_rules`.
+
     Raises:
         TaskValidationError: There is no condition, or one of them is no rule.
 
@@ -110,6 +113,9 @@ def any_of(*conditions: TriggerRule | str) -> TriggerRule:
     Args:
         *conditions: Rules, or names of rules.
 
+    Returns:
+        The condition, for `trigger_rules`.
+
     Raises:
         TaskValidationError: There is no condition, or one of them is no rule.
 
@@ -123,6 +129,9 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
 
     Args:
         *conditions: Rules, or names of rules.
+
+    Returns:
+        The condition, for `trigger_rules`.
 
     Raises:
         TaskValidationError: There is no condition, or one of them is no rule.
@@ -138,6 +147,9 @@ def task_success(task: str | Callable[..., object]) -> TriggerRule:
     Args:
         task: Its id, or its function. It counts as a dependency.
 
+    Returns:
+        The condition, for `trigger_rules`.
+
     Raises:
         TaskValidationError: It is neither.
 
@@ -152,6 +164,9 @@ def task_failed(task: str | Callable[..., object]) -> TriggerRule:
     Args:
         task: Its id, or its function. It counts as a dependency.
 
+    Returns:
+        The condition, for `trigger_rules`.
+
     Raises:
         TaskValidationError: It is neither.
 
@@ -165,6 +180,9 @@ def task_skipped(task: str | Callable[..., object]) -> TriggerRule:
 
     Args:
         task: Its id, or its function. It counts as a dependency.
+
+    Returns:
+        The condition, for `trigger_rules`.
 
     Raises:
         TaskValidationError: It is neither.
@@ -182,6 +200,9 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
         operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or
             another spelling of these such as `eq`, `Equals` or `greater_than`.
         value: What to compare with; `exists` and `not_exists` need none.
+
+    Returns:
+        The condition, for `trigger_rules`.
 
     Raises:
         TaskValidationError: The operator is not known, or the key is no string.

@@ -104,6 +104,9 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
             database_url: As for the constructor.
             config: The settings.
 
+        Returns:
+            The runner, started.
+
         Raises:
             ConfigurationError: The URL or a setting is not valid. It is a `ValueError`.
             ConnectionError: The database cannot be opened.
@@ -119,6 +122,9 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         Args:
             database_url: A `postgresql://` URL.
             schema: The schema's name: letters, digits and `_`.
+
+        Returns:
+            The runner, started.
 
         Raises:
             ConfigurationError: The name is not valid, or the database has no schemas. It is a
@@ -252,6 +258,9 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
             timeout: The execution's own limit in seconds, from its first task's start; it fails
                 when it is over.
 
+        Returns:
+            The execution to follow and control; await it, or ask it for its `result()`.
+
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
             ConfigurationError: An argument is not valid. It is a `ValueError`.
@@ -276,6 +285,9 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         Args:
             submissions: `(workflow, context)` pairs, or mappings with the names of `submit`'s
                 arguments.
+
+        Returns:
+            A handle for each, in the order of the submissions.
 
         Raises:
             WorkflowNotFoundError: One of the workflows is not known.

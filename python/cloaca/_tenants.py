@@ -176,6 +176,9 @@ class DatabaseAdmin:
         Args:
             config: Its names, and its password where it is not to be made.
 
+        Returns:
+            How the tenant reaches its schema. The password is nowhere else: keep it.
+
         Raises:
             DatabaseError: The schema or the role exists already, or this administrator lacks a
                 right. Then nothing was created.

@@ -25,6 +25,10 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 class TriggerResult:
     """What a trigger's function returns: `TriggerResult.skip()` or `TriggerResult.fire(context)`.
 
+    Example:
+        >>> cloaca.TriggerResult.fire({"path": "inbox.csv"}).is_fire_result()
+        True
+
     Since 0.1.
     """
 
@@ -46,6 +50,9 @@ class TriggerResult:
 
         Args:
             context: What its execution starts from.
+
+        Returns:
+            What the function of the trigger is to return.
 
         Raises:
             TypeError: A value in it is not JSON.

@@ -21,6 +21,9 @@ def var(name: str) -> str:
     Args:
         name: The part behind the prefix; capital letters matter.
 
+    Returns:
+        Its text.
+
     Raises:
         ConfigurationError: It is not set.
 
@@ -44,6 +47,9 @@ def var_or(name: str, default: D) -> str | D:
     Args:
         name: The part behind the prefix; capital letters matter.
         default: What to return where it is not set.
+
+    Returns:
+        Its text, or the default.
 
     Since 0.1.
     """

@@ -14,6 +14,19 @@ class Workflow:
     Made by `WorkflowBuilder.build`. Task ids may be given short (`load`) or full
     (`public::embedded::etl::load`).
 
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     @cloaca.task
+        ...     def load(context):
+        ...         pass
+        ...
+        ...     @cloaca.task(dependencies=[load])
+        ...     def report(context):
+        ...         pass
+        >>> workflow = builder.build()
+        >>> workflow.tasks, workflow.can_run_parallel("load", "report")
+        (['load', 'report'], False)
+
     Since 0.1.
     """
 
@@ -93,6 +106,9 @@ class Workflow:
         Args:
             a: A task's id.
             b: Another task's id.
+
+        Returns:
+            True where they may run at the same time.
 
         Raises:
             WorkflowValidationError: There is no such task.

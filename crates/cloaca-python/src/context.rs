@@ -11,7 +11,7 @@ use cloacina::types::{self, Delta, Error, ErrorCode, Json, Overlay, nearest};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::decoding::decode;
 use crate::encoding::encode;
@@ -28,11 +28,21 @@ use crate::errors::exception;
 ///     data: What it holds at first; a mapping with string keys.
 ///
 /// Raises:
-///     TypeError: A key is no string, or a value has no JSON form.
+///     TypeError: `data` is no mapping, a key is no string, or a value has no JSON form.
 ///     ValueError: A value holds NaN, an infinity, or itself.
 ///
+/// Example:
+///     >>> context = cloaca.Context({"rows": [1, 2]})
+///     >>> context["total"] = sum(context["rows"])
+///     >>> context.to_dict()
+///     {'rows': [1, 2], 'total': 3}
+///
 /// Since 0.1.
-#[expect(clippy::doc_markdown, reason = "Python's docstring, in Google's style")]
+#[expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "Python's docstring, in Google's style"
+)]
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {
     // Held only for moments in which no Python code can run.
@@ -593,6 +603,14 @@ fn pairs_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 }
 
 fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // `dict` would take a text for pairs, and say something about its first letter.
+    let is_text = data.is_instance_of::<PyString>() || data.is_instance_of::<PyBytes>();
+    if is_text || (data.try_iter().is_err() && !data.hasattr("keys")?) {
+        return Err(PyTypeError::new_err(format!(
+            "a context is made of a mapping from names to values, such as {{'day': 1}}, not of a value of type '{}'",
+            data.get_type().qualname()?
+        )));
+    }
     let dict = PyDict::new(data.py());
     dict.call_method1("update", (data,))?;
     Ok(dict)

@@ -1,0 +1,126 @@
+"""What the crate `cloacina` exports, as its sources say it: for the reference of the Rust API."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CRATES = Path(__file__).resolve().parent.parent / "crates"
+CRATE = CRATES / "cloacina" / "src"
+MACROS = CRATES / "cloacina-macros" / "src" / "lib.rs"
+
+_EXPORT = re.compile(r"^pub use (\w+)::(?:\{([^}]*)\}|([\w ]+));", re.MULTILINE)
+# Some types are made by macros of the crate, which take the name alone.
+_TYPE = re.compile(r"^(?:pub (?:struct|enum|trait|type|fn) (\w+)|    (\w+)(?: \{)?$)")
+_METHOD = re.compile(r"^    pub (?:const |async )*fn (\w+)")
+_IMPL = re.compile(r"^impl (\w+) \{$")
+
+
+@dataclass
+class Item:
+    """A public item of the crate."""
+
+    purpose: str
+    #: Its methods with what each is for, in the order of the sources.
+    methods: dict[str, str] = field(default_factory=dict)
+
+
+def first_sentence(lines: list[str]) -> str:
+    """The first sentence of a doc comment, fit for a cell of a table."""
+    paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines)
+    # Which rule it is helps those who change it. A link of rustdoc leads nowhere here.
+    paragraph = re.sub(r" \(semantics [A-I0-9, ]+\)", "", paragraph)
+    paragraph = re.sub(r"\[(`[^`]*`)\](?:\([^)]*\))?", r"\1", paragraph)
+    end = re.search(r"(?<!e\.g)\.(?= |$)", paragraph)
+    return (paragraph[: end.end()] if end else paragraph).replace("|", "\\|")
+
+
+def documented(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file that a doc comment is about, each with its first sentence.
+
+    Attributes between the two are passed over. What is hidden from rustdoc is left out.
+    """
+    docs: list[str] = []
+    is_hidden, closing = False, ""
+    for line in path.read_text().splitlines():
+        text = line.strip()
+        if closing:
+            closing = "" if text.endswith(closing) else closing
+        elif text.startswith("///"):
+            docs.append(text.removeprefix("///").strip())
+        elif text.startswith("#["):
+            is_hidden |= "doc(hidden)" in text
+            closing = "" if text.endswith("]") else ")]"
+        else:
+            if docs and not is_hidden:
+                yield line, first_sentence(docs)
+            elif _IMPL.match(line):
+                yield line, ""
+            docs, is_hidden = [], False
+
+
+def exported() -> dict[str, dict[str, str]]:
+    """For each floor the names inside it, each with the name that the crate exports."""
+    found: dict[str, dict[str, str]] = {}
+    for floor, several, one in _EXPORT.findall((CRATE / "lib.rs").read_text()):
+        for entry in (several or one).split(","):
+            inside, _, outside = entry.strip().partition(" as ")
+            if inside and floor != "cloacina_macros":
+                found.setdefault(floor, {})[inside] = outside or inside
+    return found
+
+
+def items() -> dict[str, Item]:
+    """Every exported item, in alphabetical order.
+
+    Raises:
+        SystemExit: An item's documentation was not found.
+    """
+    found: dict[str, Item] = {}
+    for floor, names in exported().items():
+        purposes: dict[str, str] = {}
+        methods: dict[str, dict[str, str]] = {}
+        for path in sorted((CRATE / floor).rglob("*.rs")):
+            owner = ""
+            for line, purpose in documented(path):
+                block, kind, method = _IMPL.match(line), _TYPE.match(line), _METHOD.match(line)
+                if block:
+                    owner = block[1]
+                elif method:
+                    # A second one is for builds that lack a feature.
+                    methods.setdefault(owner, {}).setdefault(method[1], purpose)
+                elif kind:
+                    purposes.setdefault(kind[1] or kind[2], purpose)
+        missing = sorted(set(names) - set(purposes))
+        if missing:
+            raise SystemExit(f"rust_items.py: no documentation of {missing} was found")
+        for inside, name in names.items():
+            found[name] = Item(purposes[inside], methods.get(inside, {}))
+    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def task_options() -> list[str]:
+    """The table of the options of `#[task]`, line by line."""
+    lines = [line.removeprefix("/// ") for line in MACROS.read_text().splitlines()]
+    start = lines.index("| option | meaning |")
+    end = next(at for at in range(start, len(lines)) if not lines[at].startswith("|"))
+    return [line.replace(", see below", "") for line in lines[start:end]]
+
+
+def tables() -> str:
+    """The generated part of the page: items, options, and methods."""
+    found = items()
+    parts = ["### Items", "", "| item | what it is |", "|---|---|"]
+    parts += [f"| `{name}` | {item.purpose} |" for name, item in found.items()]
+    parts += ["", "### The options of `#[task]`", "", *task_options(), ""]
+    for name, item in found.items():
+        if item.methods:
+            parts += [f"### `{name}`", "", "| method | what it does |", "|---|---|"]
+            parts += [f"| `{method}` | {purpose} |" for method, purpose in item.methods.items()]
+            parts += [""]
+    return "\n".join(parts)

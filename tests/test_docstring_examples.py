@@ -1,0 +1,75 @@
+"""The examples in docstrings that say what comes out are right.
+
+Those run that define every name that they use. Others are pieces: they show how a thing is written.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import doctest
+import inspect
+from pathlib import Path
+
+import pytest
+
+import cloaca
+from test_docs_names import DOCUMENTED
+
+PARSER = doctest.DocTestParser()
+TEXTS = {
+    name: text
+    for name, found in DOCUMENTED.items()
+    if ">>>" in (text := inspect.getdoc(found) or "")
+}
+
+
+def code_of(name: str) -> str:
+    return "".join(example.source for example in PARSER.get_examples(TEXTS[name]))
+
+
+def missing_names(code: str) -> set[str]:
+    """The names that a piece of code uses and does not define."""
+    used: set[str] = set()
+    made = {*dir(builtins), "cloaca"}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            made.add(node.name)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, ast.alias):
+            made.add(node.asname or node.name)
+    return used - made
+
+
+WHOLE = [
+    name
+    for name in TEXTS
+    if any(example.want for example in PARSER.get_examples(TEXTS[name]))
+    and not missing_names(code_of(name))
+]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_example_in_a_docstring_says_what_happens(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    session = PARSER.get_doctest(TEXTS[name], {"cloaca": cloaca}, name, None, 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(session, out=told.append)
+    assert not runner.failures, "".join(told)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_example_in_a_docstring_can_be_read(name: str) -> None:
+    ast.parse(code_of(name))
+
+
+def test_examples_that_are_whole_are_told_from_those_that_are_not() -> None:
+    assert not missing_names("import cloaca\nfor x in [1]:\n    print(x, cloaca.__version__)")
+    assert missing_names("runner.submit('etl')") == {"runner"}
+    assert "RetryPolicyBuilder" in WHOLE
