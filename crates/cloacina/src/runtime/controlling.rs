@@ -45,6 +45,17 @@ impl Coordinator {
             let name = &cached.execution.workflow().task(task).id;
             self.metrics.dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
+            // What took the claim in this very step may turn out not to be written: then the result counts.
+            if claim.runner == self.runner
+                && let Some(touched) = draft.touched.get_mut(&id)
+            {
+                touched.messages.push(Message::Finished {
+                    execution: id,
+                    finish,
+                    executor,
+                    ran,
+                });
+            }
             return;
         }
         let touched = draft.touch(&cached.execution);
@@ -189,14 +200,26 @@ impl Coordinator {
         draft: &mut Draft,
         now: Timestamp,
     ) {
-        let (random, runner) = (self.random.f64(), self.runner);
-        let Some(cached) = self
-            .cache
-            .get_mut(id)
-            .filter(|cached| claim.runner == runner && cached.execution.holds(task, claim))
-        else {
+        let random = self.random.f64();
+        let Some(cached) = self.cache.get_mut(id) else {
             return;
         };
+        if claim.runner != self.runner {
+            return;
+        }
+        let again = Message::Overdue {
+            execution: id,
+            task,
+            claim,
+            timeout,
+        };
+        if !cached.execution.holds(task, claim) {
+            // As for a result: what took the claim in this very step may turn out not to be written.
+            if let Some(touched) = draft.touched.get_mut(&id) {
+                touched.messages.push(again);
+            }
+            return;
+        }
         let touched = draft.touch(&cached.execution);
         if let Some(mut changes) = cached
             .execution
@@ -204,12 +227,7 @@ impl Coordinator {
         {
             changes.interrupted.clear(); // the queue has told the worker already
             touched.changes.absorb(changes);
-            touched.messages.push(Message::Overdue {
-                execution: id,
-                task,
-                claim,
-                timeout,
-            });
+            touched.messages.push(again);
         }
     }
 
