@@ -79,10 +79,14 @@ impl Coordinator {
     }
 
     fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
-        self.in_flight.insert((id, ordinal), (claim, executor));
+        let former = self.in_flight.insert((id, ordinal), (claim, executor));
+        // An attempt that lost its claim may still be running here: its end will find another claim, and free nothing.
+        if let Some((_, executor)) = former {
+            self.free_slot(id, ordinal, executor);
+        }
         self.backlogs[executor.index()].taken();
         if let Some(cached) = self.cache.get_mut(id) {
-            cached.in_flight += 1;
+            cached.in_flight += u32::from(former.is_none());
             self.metrics.started(&cached.execution, ordinal);
         }
     }
@@ -520,7 +524,7 @@ impl Coordinator {
             .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
             .filter(|(ordinal, claim)| {
                 claim.runner == runner
-                    && !self.in_flight.contains_key(&(id, *ordinal))
+                    && (self.in_flight.get(&(id, *ordinal))).is_none_or(|(held, _)| held != claim)
                     && !ended.contains(&(id, *ordinal, *claim))
             })
             .collect();
