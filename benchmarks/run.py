@@ -183,6 +183,15 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def main() -> None:
     """Measure, print one table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -196,7 +205,11 @@ def main() -> None:
     databases, workloads = options.on.split(","), options.only.split(",")
     report: Figures = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "processor": processor(),
+            "python": platform.python_version(),
+        },
     }
     TARGET.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:

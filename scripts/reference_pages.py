@@ -284,13 +284,15 @@ def figure(name: str, value: float) -> str:
     for end, unit, digits in UNITS:
         if name.endswith(end):
             return f"{name.removesuffix(end).replace('_', ' ')} {value:,.{digits}f}{unit}"
-    return f"{name.replace('_', ' ')} {value:,.2f}"
+    # A count or a rate has no use for hundredths, a ratio has.
+    return f"{name.replace('_', ' ')} {value:,.{0 if value >= 1000 else 2}f}"
 
 
 def machine(results: dict[str, Any]) -> str:
     """When and where it was measured."""
     known = results["machine"]
-    return f"{results['date']}, {known['cpus']} cores, CPython {known['python']}"
+    processor = f" of {known['processor']}" if known.get("processor") else ""
+    return f"{results['date']}, {known['cpus']} cores{processor}, CPython {known['python']}"
 
 
 def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:

@@ -79,7 +79,9 @@ impl World {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
             });
-            oracle.claim_limit = limits.max().map(|limit| limit * 4);
+            // Four times as many while functions take a millisecond or longer; shorter ones, and urgent ones that overtake
+            // what waits, are some more.
+            oracle.claim_limit = limits.max().map(|limit| limit * 8);
         }
         oracle.diary = traced.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(EPOCH));
