@@ -99,6 +99,11 @@ impl Backlog {
         self.alone = alone;
     }
 
+    /// Whether no other runner lives, as far as is known.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     pub(super) const fn taken(&mut self) {
         self.in_flight += 1;
     }

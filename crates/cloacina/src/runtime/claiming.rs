@@ -2,17 +2,16 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::Message;
+use super::assigning::{Handover, callback};
+use super::assignment::Executor;
 use super::backlog::Place;
 use super::coordinator::Coordinator;
 use super::draft::{Draft, Touched};
 use super::scheduling::Scheduled;
 use super::submitting::{micros, trace_of};
-use super::work::{Assignment, Callback, Executor};
-use crate::engine::{Finish, Outcome};
 use crate::store::{Batch, ClaimRequest, Claimed, Committed, StoreError, SubmitVerdict};
 use crate::types::{Claim, Error, ExecutionId, Ordinal, TaskStatus, Timestamp};
 
@@ -78,7 +77,13 @@ impl Coordinator {
         Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
     }
 
-    fn note_claim(&mut self, id: ExecutionId, ordinal: Ordinal, claim: Claim, executor: Executor) {
+    pub(super) fn note_claim(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        executor: Executor,
+    ) {
         let former = self.in_flight.insert((id, ordinal), (claim, executor));
         // An attempt that lost its claim may still be running here: its end will find another claim, and free nothing.
         if let Some((_, executor)) = former {
@@ -245,6 +250,7 @@ impl Coordinator {
         let (mut submits, mut advances) = (committed.submits.iter(), committed.advances.iter());
         let touched = std::mem::take(&mut draft.touched);
         let mut applied = Vec::with_capacity(touched.len());
+        let mut accepted = Vec::new();
         for (id, touched) in touched {
             if touched.expected.is_none() {
                 let verdict = submits.next();
@@ -252,6 +258,7 @@ impl Coordinator {
                     && let Some(cached) = self.cache.get(id)
                 {
                     self.metrics.submitted(&cached.execution);
+                    accepted.push(id);
                 }
                 if let Some(SubmitVerdict::Duplicate(existing)) = verdict {
                     duplicates.push((id, *existing));
@@ -292,10 +299,8 @@ impl Coordinator {
             );
         }
         self.settle_schedules(draft.schedules, &committed.schedules, now);
-        if !self.liveness.is_alone() {
-            for submission in &draft.submissions {
-                self.waiters.expect(&submission.ids);
-            }
+        if !self.is_alone() {
+            self.waiters.expect(&accepted);
         }
         answer(draft.submissions, &duplicates);
     }
@@ -406,7 +411,7 @@ impl Coordinator {
                 .registry
                 .handler(cached.execution.record().definition, ordinal)
             else {
-                self.give_back(id, ordinal, claim);
+                self.release(id, ordinal, claim, Executor::Threads);
                 continue;
             };
             let place = (Reverse(cached.execution.priority(ordinal)), id, ordinal);
@@ -447,104 +452,6 @@ impl Coordinator {
         missing.dedup();
         missing
     }
-
-    /// Hands a claimed task to its executor's queue.
-    pub(super) fn assign(
-        &mut self,
-        id: ExecutionId,
-        ordinal: Ordinal,
-        claim: Claim,
-        work: &mut Handover,
-    ) {
-        let Some(cached) = self.cache.get_mut(id) else {
-            return;
-        };
-        let execution = &mut cached.execution;
-        let Some(handler) = self
-            .registry
-            .handler(execution.record().definition, ordinal)
-        else {
-            return;
-        };
-        let context = execution.view(ordinal);
-        let record = execution.record();
-        let definition = execution.workflow().task(ordinal);
-        work.assignments[handler.executor.index()].push(Assignment {
-            execution: id,
-            workflow: Arc::clone(execution.workflow()),
-            task: ordinal,
-            claim,
-            context,
-            handler: handler.token,
-            timeout: definition
-                .timeout
-                .or_else(|| self.config.task_timeout.map(micros)),
-            reports_start: record.timeout.is_some() && record.deadline.is_none(),
-            priority: execution.priority(ordinal),
-            insight: Arc::clone(&self.insight),
-            cancelled: Arc::new(AtomicBool::new(false)),
-            pulse: Arc::default(),
-        });
-    }
-
-    /// Puts adopted or reclaimed work into the queues.
-    pub(super) fn hand_over(&self, mut work: Handover) {
-        for executor in Executor::ALL {
-            let assignments = std::mem::take(&mut work.assignments[executor.index()]);
-            self.queues
-                .of(executor)
-                .push(assignments, Vec::new(), false);
-        }
-    }
-
-    /// Gives a claim back that nobody here can run.
-    fn give_back(&mut self, execution: ExecutionId, task: Ordinal, claim: Claim) {
-        let finish = Finish {
-            task,
-            claim,
-            started_at: None,
-            outcome: Outcome::Released,
-        };
-        self.again.push(Message::Finished {
-            execution,
-            finish,
-            executor: Executor::Threads,
-            ran: 0,
-        });
-    }
-
-    /// Takes work back into this process's books that the database says is ours, but what has `ended` here already.
-    pub(super) fn adopt(&mut self, id: ExecutionId, ended: &[(ExecutionId, Ordinal, Claim)]) {
-        let runner = self.runner;
-        let Some(cached) = self.cache.get(id) else {
-            return;
-        };
-        let tasks = (0..).zip(&cached.execution.record().tasks);
-        let claims: Vec<(Ordinal, Claim)> = tasks
-            .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
-            .filter(|(ordinal, claim)| {
-                claim.runner == runner
-                    && (self.in_flight.get(&(id, *ordinal))).is_none_or(|(held, _)| held != claim)
-                    && !ended.contains(&(id, *ordinal, *claim))
-            })
-            .collect();
-        let mut work = Handover::default();
-        for (ordinal, claim) in claims {
-            let Some(cached) = self.cache.get(id) else {
-                continue;
-            };
-            let Some(handler) = self
-                .registry
-                .handler(cached.execution.record().definition, ordinal)
-            else {
-                self.give_back(id, ordinal, claim);
-                continue;
-            };
-            self.note_claim(id, ordinal, claim, handler.executor);
-            self.assign(id, ordinal, claim, &mut work);
-        }
-        self.hand_over(work);
-    }
 }
 
 fn answer(submissions: Vec<super::draft::Submission>, duplicates: &[(ExecutionId, ExecutionId)]) {
@@ -562,48 +469,4 @@ fn answer(submissions: Vec<super::draft::Submission>, duplicates: &[(ExecutionId
         };
         (submission.reply)(Ok::<_, Error>(ids));
     }
-}
-
-/// Work on its way to the queues, by executor.
-#[derive(Default)]
-pub(super) struct Handover {
-    assignments: [Vec<Assignment>; 3],
-    callbacks: Vec<Callback>,
-}
-
-fn callback(
-    registry: &super::registry::Registry,
-    cached: &mut super::cache::Cached,
-    ordinal: Ordinal,
-) -> Option<Callback> {
-    let execution = &mut cached.execution;
-    let handler = registry.handler(execution.record().definition, ordinal)?;
-    let failed = execution.task(ordinal).status == TaskStatus::Failed;
-    if !(if failed {
-        handler.on_failure
-    } else {
-        handler.on_success
-    }) {
-        return None;
-    }
-    let mut context = execution.view(ordinal);
-    if let Some(delta) = execution
-        .task(ordinal)
-        .delta
-        .as_deref()
-        .filter(|delta| !failed && !delta.is_empty())
-    {
-        let mut after = (*context).clone();
-        after.apply(delta);
-        context = Arc::new(after);
-    }
-    let error = execution.task(ordinal).error.as_ref().filter(|_| failed);
-    Some(Callback {
-        handler: handler.token,
-        task: execution.workflow().task(ordinal).id.clone(),
-        workflow: Arc::clone(execution.workflow()),
-        execution: execution.record().id,
-        error: error.map(|failure| format!("{}: {}", failure.short_type(), failure.message)),
-        context,
-    })
 }

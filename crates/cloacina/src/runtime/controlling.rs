@@ -1,9 +1,9 @@
 //! Ends of attempts, control of executions, and timers.
 
+use super::assignment::Executor;
 use super::coordinator::Coordinator;
 use super::draft::Draft;
 use super::metrics::OutcomeKind;
-use super::work::Executor;
 use super::{Control, Message, Reply};
 use crate::engine::{Changes, ControlError, Finish, Outcome};
 use crate::types::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::assignment::Executor;
 use super::backlog::Backlog;
 use super::cache::Cache;
 use super::draft::Draft;
@@ -15,7 +16,7 @@ use super::registry::Registry;
 use super::scheduling::Scheduling;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
-use super::work::{Executor, WorkQueues};
+use super::work::WorkQueues;
 use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};

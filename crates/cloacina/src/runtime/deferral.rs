@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::assignment::{Executor, WorkToken};
 use super::coordinator::Coordinator;
-use super::work::{Executor, WorkQueue, WorkToken};
+use super::work::WorkQueue;
 use super::{Mailbox, Message};
 use crate::types::{Claim, ExecutionId, Ordinal};
 

@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 
 use tracing::Dispatch;
 
+use super::assignment::Executor;
 use super::mailbox::Next;
 use super::submitting::closed;
-use super::work::Executor;
 use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
 use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};

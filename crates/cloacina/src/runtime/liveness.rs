@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::assignment::Executor;
 use super::coordinator::{Coordinator, fresh_runner};
 use super::draft::Draft;
-use super::work::Executor;
 use super::{Message, process, submitting::micros};
 use crate::store::{RunnerRow, StoreError};
 use crate::types::{Claim, ExecutionId, Micros, Offer, Ordinal, RunnerId, Timestamp};
@@ -24,10 +24,6 @@ const ANNOUNCE_DELAY: Micros = 50_000;
 const RESCUE_BATCH: usize = 200;
 
 /// What a runner has to do at its own times.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts of a runner, each on its own"
-)]
 #[derive(Default)]
 pub(super) struct Liveness {
     next_heartbeat: Timestamp,
@@ -49,8 +45,6 @@ pub(super) struct Liveness {
     register: bool,
     /// When its workflows are to be announced.
     announce_at: Option<Timestamp>,
-    /// No other runner lives, as far as is known.
-    alone: bool,
 }
 
 impl Liveness {
@@ -63,11 +57,6 @@ impl Liveness {
             .min(self.next_look)
             .min(self.next_prune)
             .min(self.announce_at.unwrap_or(Timestamp(i64::MAX)))
-    }
-
-    /// Whether no other runner lives, as far as is known.
-    pub(super) const fn is_alone(&self) -> bool {
-        self.alone
     }
 
     /// Look for other processes' changes at the next step.
@@ -407,8 +396,7 @@ impl Coordinator {
             }
         }
         self.liveness.vanished.clear();
-        self.liveness.alone = others == 0;
-        self.share(now);
+        self.share(others == 0, now);
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
     }

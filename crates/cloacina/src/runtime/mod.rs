@@ -3,6 +3,8 @@
 //! One `Coordinator` per runner owns the cached executions and is the only one that decides. It is plain logic: `step`
 //! takes messages and gives effects, so that a simulation can drive it with a virtual clock; `driver` is the thread around it.
 
+mod assigning;
+mod assignment;
 mod backlog;
 mod cache;
 mod claiming;
@@ -31,6 +33,9 @@ mod tokio_executor;
 mod waiters;
 mod work;
 
+pub use assignment::{
+    Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
+};
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use deferral::Deferrals;
@@ -48,10 +53,7 @@ pub use shared_workers::{Crew, Seat, SharedWorkers};
 pub use stall::Pulse;
 pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
-pub use work::{
-    Assignment, Callback, Completion, Executor, Notice, Running, Taken, Work, WorkQueue,
-    WorkQueues, WorkToken, WorkerId,
-};
+pub use work::{Taken, WorkQueue, WorkQueues};
 
 pub use submitting::SubmitRequest;
 

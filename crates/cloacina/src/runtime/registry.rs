@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::work::Executor;
+use super::assignment::Executor;
 use crate::store::{ClaimClass, QueueId};
 use crate::types::{DefinitionId, Error, ErrorCode, Ordinal};
 use crate::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition, check_external};

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::work::{Executor, Notice, Taken, Work, WorkQueue, WorkQueues, WorkToken, WorkerId};
+use super::assignment::{Executor, Notice, Work, WorkToken, WorkerId};
+use super::work::{Taken, WorkQueue, WorkQueues};
 use super::{Mailbox, Message};
 use crate::types::sync::{Condvar, Mutex};
 use crate::types::{Clock, Timestamp};

@@ -1,11 +1,10 @@
 //! Graceful shutdown (semantics D8): stop claiming, let running tasks end, give the rest back.
 
+use super::Reply;
+use super::assignment::Executor;
 use super::coordinator::Coordinator;
-use super::work::Executor;
-use super::{Message, Reply};
-use crate::engine::{Finish, Outcome};
 use crate::store::StoreError;
-use crate::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
+use crate::types::{Micros, Timestamp};
 
 /// How often the end of running tasks is looked for, where no message tells of it.
 const LOOK: Micros = 20_000;
@@ -44,36 +43,10 @@ impl Coordinator {
         }
         for executor in Executor::ALL {
             for assignment in self.queues.of(executor).take_waiting() {
-                self.release(
-                    executor,
-                    assignment.execution,
-                    assignment.task,
-                    assignment.claim,
-                );
+                let (execution, task) = (assignment.execution, assignment.task);
+                self.release(execution, task, assignment.claim, executor);
             }
         }
-    }
-
-    /// Gives a claim back that no worker has entered, or that a stop interrupted.
-    pub(super) fn release(
-        &mut self,
-        executor: Executor,
-        execution: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-    ) {
-        let finish = Finish {
-            task,
-            claim,
-            started_at: None,
-            outcome: Outcome::Released,
-        };
-        self.again.push(Message::Finished {
-            execution,
-            finish,
-            executor,
-            ran: 0,
-        });
     }
 
     /// Ends the stop when nothing runs any more, or gives back what overran the grace.
@@ -95,7 +68,7 @@ impl Coordinator {
             }
             for executor in Executor::ALL {
                 for running in self.queues.of(executor).abandon() {
-                    self.release(executor, running.execution, running.task, running.claim);
+                    self.release(running.execution, running.task, running.claim, executor);
                 }
             }
         }

@@ -5,9 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use super::assignment::{Executor, Running};
 use super::coordinator::Coordinator;
 use super::submitting::micros;
-use super::work::{Executor, Running};
 use crate::types::{Micros, Timestamp};
 
 /// How often running tasks are looked at.

@@ -13,7 +13,8 @@ use rustc_hash::FxHashMap;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
-use super::work::{Assignment, Completion, Executor, Notice, Work, WorkQueue, WorkToken};
+use super::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
+use super::work::WorkQueue;
 use super::{Mailbox, Message, Stepper};
 use crate::engine::{Finish, Outcome};
 use crate::types::{Clock, Error, ErrorCode, Failure};

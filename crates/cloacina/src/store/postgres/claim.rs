@@ -14,8 +14,8 @@ use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 // `found` reads each queue's index in order without locks, a few times as far as needed, since another runner may have
 // what comes first. `taken` locks in the order of claims and skips what is locked: it never waits, so it is in nobody's way.
 // The lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the
-// planner can neither run the limit twice nor reorder. Mostly nothing is excluded, and then no row is compared with it. The lock on the runner's row is only taken when there is work, so
-// that looking in vain writes nothing.
+// planner can neither run the limit twice nor reorder. Mostly nothing is excluded, and then no row is compared with it. The
+// lock on the runner's row is only taken when there is work, so that looking in vain writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
