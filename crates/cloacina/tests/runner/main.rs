@@ -13,4 +13,5 @@ mod presence;
 mod recovery;
 mod schedules;
 mod sharing;
+mod stepwise;
 mod support;
