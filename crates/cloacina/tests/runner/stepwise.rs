@@ -137,7 +137,9 @@ impl Stepped {
             execution,
             action,
             give_up: self.clock.now() + SECOND,
-            reply: Box::new(|status| drop(status.unwrap())),
+            reply: Box::new(|status| {
+                status.unwrap();
+            }),
         });
     }
 
