@@ -32,6 +32,8 @@ pub(super) struct Backlog {
     long_share: f64,
     /// No ready task left in the database goes before this place; `None`: none is left there at all.
     floor: Option<Place>,
+    /// A task is left at that very place, as far as is known.
+    is_exact: bool,
     /// The database may hold ready tasks that this process has not seen.
     unseen: bool,
     /// No other runner lives, as far as is known.
@@ -46,6 +48,7 @@ impl Backlog {
             average_run: 1_000.0,
             long_share: 1.0,
             floor: None,
+            is_exact: false,
             unseen: true,
             alone: false,
         }
@@ -148,6 +151,7 @@ impl Backlog {
     pub(super) fn left(&mut self, place: Place) {
         if self.floor.as_ref().is_none_or(|floor| place < *floor) {
             self.floor = Some(place);
+            self.is_exact = true;
         }
     }
 
@@ -167,7 +171,8 @@ impl Backlog {
     pub(super) fn claims(&self, lowest: Option<i16>) -> usize {
         match &self.floor {
             _ if self.wants_claim() => self.room(),
-            Some(floor) if self.overtakes(floor, lowest) => self.room().max(1),
+            // Where nobody knows what comes first there, a claim could bring what is not urgent at all.
+            Some(floor) if self.is_exact && self.overtakes(floor, lowest) => self.room().max(1),
             _ => 0,
         }
     }
@@ -176,6 +181,7 @@ impl Backlog {
     pub(super) fn claimed(&mut self, more: bool, last: Option<Place>) {
         self.unseen = false;
         self.floor = if more { last.or(self.floor) } else { None };
+        self.is_exact = false;
     }
 }
 
@@ -255,6 +261,12 @@ mod tests {
         backlog.left(place(5));
         assert_eq!(backlog.claims(Some(0)), 1);
         assert_eq!(backlog.claims(Some(5)), 0);
+        backlog.claimed(true, Some(place(5)));
+        assert_eq!(
+            backlog.claims(Some(0)),
+            0,
+            "what is left may be no more urgent"
+        );
     }
 
     #[test]

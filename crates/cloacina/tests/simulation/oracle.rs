@@ -106,7 +106,8 @@ pub struct Oracle {
     /// What functions returned that were still thought to have their claim.
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     books: HashMap<Place, Book>,
-    held: HashMap<RunnerId, usize>,
+    /// What runners have claimed and not ended, with its priority.
+    held: HashMap<RunnerId, HashMap<(ExecutionId, Ordinal), i16>>,
     /// Ticks that started an execution.
     fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
     max_rescues: u32,
@@ -378,7 +379,7 @@ impl Oracle {
             });
         };
         let held = self.held.entry(claim.runner).or_default();
-        *held = held.saturating_sub(1);
+        held.remove(&(id, ordinal));
         if task.status != TaskStatus::Completed {
             return;
         }
@@ -454,9 +455,15 @@ impl Oracle {
                 format!("task {ordinal} of {id} was due and waited {waited} us for nothing")
             });
         }
+        let task = workflow.task(ordinal);
+        let priority = task.priority.unwrap_or(after.priority);
         let held = self.held.entry(writer).or_default();
-        *held += 1;
-        let (held, limit) = (*held, self.claim_limit);
+        held.insert((id, ordinal), priority);
+        // What is urgent may be claimed beyond the limit, to overtake what waits.
+        let bound: Vec<i16> = held.values().copied().collect();
+        let lowest = bound.iter().min().copied().unwrap_or(priority);
+        let held = bound.iter().filter(|held| **held == lowest).count();
+        let limit = self.claim_limit;
         self.check(limit.is_none_or(|limit| held <= limit), || {
             format!("runner {writer} holds {held} claims, more than {limit:?}")
         });

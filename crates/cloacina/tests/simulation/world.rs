@@ -79,9 +79,8 @@ impl World {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
             });
-            // Four times as many while functions take a millisecond or longer; shorter ones, and urgent ones that overtake
-            // what waits, are some more.
-            oracle.claim_limit = limits.max().map(|limit| limit * 8);
+            // Four times as many at most while functions take a millisecond or longer.
+            oracle.claim_limit = limits.max().map(|limit| limit * 4);
         }
         oracle.diary = traced.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(EPOCH));
