@@ -346,6 +346,7 @@ fn runners_wake_each_other_and_not_themselves() {
     while bell_one.recv_timeout(Duration::from_millis(200)).is_ok() {}
     while bell_two.try_recv().is_ok() {}
     let (before_one, before_two) = (one.change_marker().unwrap(), two.change_marker().unwrap());
+    let revivals = two.revivals();
     submit(&one, first, &[ready(definition)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
     assert_ne!(two.change_marker().unwrap(), before_two);
@@ -355,6 +356,7 @@ fn runners_wake_each_other_and_not_themselves() {
         "its own writing is no news"
     );
     assert!(bell_one.try_recv().is_err());
+    assert_eq!(two.revivals(), revivals, "nothing that had ended goes on");
 
     // The server ends the listener's session: it listens again, and says that it may have missed something.
     administer(
@@ -364,6 +366,7 @@ fn runners_wake_each_other_and_not_themselves() {
     );
     bell_two.recv_timeout(PATIENCE).unwrap();
     while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}
+    assert_ne!(two.revivals(), revivals, "who knows what was missed");
     submit(&one, first, &[ready(definition)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
 }

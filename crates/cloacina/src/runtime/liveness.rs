@@ -32,6 +32,8 @@ pub(super) struct Liveness {
     busy_until: Timestamp,
     next_prune: Timestamp,
     marker: Option<i64>,
+    /// What the store said last of executions that go on after their end.
+    revivals: Option<u64>,
     /// The machine's name, once it was read.
     host: Option<String>,
     /// Runners declared dead whose claims are not all taken back.
@@ -227,7 +229,11 @@ impl Coordinator {
                 self.liveness.vanished.extend(vanished);
                 self.liveness.rescue_now();
             }
-            self.waiters.forget_recent(None);
+            let revivals = self.store.revivals();
+            if revivals.is_none() || revivals != self.liveness.revivals {
+                self.liveness.revivals = revivals;
+                self.waiters.forget_recent(None);
+            }
             for backlog in &mut self.backlogs {
                 backlog.look_again();
             }

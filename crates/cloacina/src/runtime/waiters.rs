@@ -26,8 +26,9 @@ const RECENT: usize = 4096;
 /// The oldest go sooner when what their tasks wrote takes more bytes than this.
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
-/// So many executions are known as submitted here and open; the oldest are forgotten first.
-const OPEN: usize = 8192;
+/// So many executions are known as submitted here and open (some megabytes of ids); the oldest are forgotten first, and whoever
+/// asks for those that are forgotten asks the database for each alone.
+const OPEN: usize = 65_536;
 /// At most so many of them are looked at along with one that is asked for.
 const MAX_AHEAD: usize = 128;
 

@@ -86,6 +86,10 @@ macro_rules! verbs {
                 self.below().on_change(wake);
             }
 
+            fn revivals(&self) -> Option<u64> {
+                self.below().revivals()
+            }
+
             fn at_work(&self, runner: RunnerId, at_work: bool) {
                 self.below().at_work(runner, at_work);
             }

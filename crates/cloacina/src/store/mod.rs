@@ -123,6 +123,12 @@ pub trait Store: Insight + Send + Sync {
         drop(wake);
     }
 
+    /// A number that differs from the last answer when an execution that had ended may go on by another runner's doing.
+    /// `None`: any change may be that.
+    fn revivals(&self) -> Option<u64> {
+        None
+    }
+
     /// A runner of this process has claims, or has none any more: others may want to watch over it.
     fn at_work(&self, runner: RunnerId, at_work: bool) {
         let _ = (runner, at_work);

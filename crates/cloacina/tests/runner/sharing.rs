@@ -101,6 +101,38 @@ fn d7_a_result_that_was_read_along_is_not_told_once_a_retry_is_durable() {
 }
 
 #[test]
+fn d7_a_result_is_forgotten_once_another_runner_has_retried_its_execution() {
+    on_each_database(|open| {
+        let worker = start(open(), config());
+        let first_fails = body(|assignment| match assignment.claim.attempt {
+            1 => super::support::failed("no"),
+            _ => done(),
+        });
+        let workflow = define(&worker, "single", vec![(task("only", &[]), first_fails)]);
+        let submitter = start(open(), config());
+        submitter
+            .register(Registration {
+                workflow,
+                handlers: BTreeMap::new(),
+            })
+            .unwrap();
+        let id = submitter.submit(vec![request("single")]).unwrap()[0];
+        for _ in 0..2 {
+            let status = wait(&submitter, id).record().status;
+            assert_eq!(status, ExecutionStatus::Failed);
+        }
+        worker
+            .control(id, cloacina::runtime::Control::Retry { from_task: None })
+            .unwrap();
+        until("the submitter hears of it", || {
+            wait(&submitter, id).record().status == ExecutionStatus::Completed
+        });
+        submitter.stop(Duration::from_secs(1));
+        worker.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
 fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes() {
     const COUNT: usize = 100;
     on_each_database(|open| {

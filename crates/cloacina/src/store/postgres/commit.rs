@@ -14,7 +14,7 @@ use super::schedule;
 use super::statement::statement;
 use super::write::{self, ADVANCED, Change, ExecutionOfKey, SUBMITTED, Write, Written};
 use crate::store::{Batch, Committed, Submit, SubmitVerdict, TaskWrite};
-use crate::types::{ExecutionId, ExecutionRecord, RunnerId, TaskStatus};
+use crate::types::{ExecutionId, ExecutionRecord, HistoryKind, RunnerId, TaskStatus};
 
 // A statement like the others, not `batch_execute`: that one skips the wait for a statement still being prepared, and in a
 // pipeline would overtake the statements that it is to commit.
@@ -254,8 +254,17 @@ fn claims(record: &ExecutionRecord, write: &TaskWrite, runner: RunnerId) -> bool
         .is_some_and(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
 }
 
+/// Whether an execution that had ended goes on.
+pub(super) fn revives(batch: &Batch) -> bool {
+    let mut events = batch.advances.iter().flat_map(|advance| advance.history);
+    events.any(|event| event.kind == HistoryKind::Retried.name())
+}
+
 /// Whether another runner could want to know of what was committed.
 pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
+    if revives(batch) {
+        return true;
+    }
     let submits = batch.submits.iter().zip(&committed.submits);
     let advances = batch.advances.iter().zip(&committed.advances);
     submits

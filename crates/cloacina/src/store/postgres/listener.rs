@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,12 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
 use super::connection::Session;
+use super::pace::Pace;
 use super::presence::{Loss, Presence, Watch};
 use super::runner::Roster;
 use crate::store::StoreError;
 use crate::types::RunnerId;
 
-/// Own notifications are sent at most so often.
-const PACE: Duration = Duration::from_millis(10);
 /// Between attempts to connect again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
@@ -30,6 +29,8 @@ const DEAF_LOOK: Duration = Duration::from_millis(500);
 const TRUST: Duration = Duration::from_mins(1);
 /// What a notification says that is for everybody.
 pub(super) const HELLO: &str = "hello ";
+/// A runner wrote, and nothing that had ended goes on. Its id alone says that it may have written anything.
+const WROTE: &str = "wrote ";
 /// A runner says that it has claims.
 const BUSY: &str = "busy ";
 /// And that it has none any more.
@@ -42,10 +43,12 @@ pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 /// What the store and its listener share.
 pub(super) struct Bell {
     counter: AtomicI64,
+    revivals: AtomicU64,
     listening: AtomicBool,
     rung: Mutex<Instant>,
     wake: Mutex<Option<Wake>>,
     outbox: Mutex<BTreeSet<String>>,
+    pace: Mutex<Pace>,
     posted: Notify,
     stop: Notify,
     pub(super) roster: Mutex<Roster>,
@@ -56,10 +59,12 @@ impl Bell {
     pub(super) fn new() -> Self {
         Self {
             counter: AtomicI64::new(0),
+            revivals: AtomicU64::new(0),
             listening: AtomicBool::new(false),
             rung: Mutex::new(Instant::now()),
             wake: Mutex::new(None),
             outbox: Mutex::default(),
+            pace: Mutex::default(),
             posted: Notify::new(),
             stop: Notify::new(),
             roster: Mutex::default(),
@@ -81,13 +86,25 @@ impl Bell {
         let mut rung = self.rung.lock();
         if rung.elapsed() >= patience {
             *rung = Instant::now();
+            self.revivals.fetch_add(1, Ordering::AcqRel);
             self.counter.fetch_add(1, Ordering::AcqRel);
         }
         self.counter.load(Ordering::Acquire)
     }
 
-    /// Another runner may have written.
+    /// The number that changes when an execution that had ended may go on.
+    pub(super) fn revivals(&self) -> u64 {
+        self.revivals.load(Ordering::Acquire)
+    }
+
+    /// Another runner may have written anything.
     pub(super) fn ring(&self) {
+        self.revivals.fetch_add(1, Ordering::AcqRel);
+        self.ring_for_writes();
+    }
+
+    /// Another runner has written, and nothing that had ended goes on.
+    fn ring_for_writes(&self) {
         *self.rung.lock() = Instant::now();
         self.counter.fetch_add(1, Ordering::AcqRel);
         self.wake();
@@ -123,17 +140,24 @@ impl Bell {
         self.wake();
     }
 
-    /// Tells the others that a runner of this store wrote.
-    pub(super) fn post(&self, runner: RunnerId) {
+    /// Tells the others that a runner of this store wrote so many executions. `revives`: one that had ended goes on.
+    pub(super) fn post(&self, runner: RunnerId, executions: usize, revives: bool) {
+        self.pace.lock().wrote(executions);
         let (sole, others) = {
             let roster = self.roster.lock();
             (roster.is_sole(runner), roster.has_others())
         };
         if !sole {
-            self.ring();
+            if revives {
+                self.ring();
+            } else {
+                self.ring_for_writes();
+            }
         }
-        if others {
+        if others && revives {
             self.send(runner.to_string());
+        } else if others {
+            self.send(format!("{WROTE}{runner}"));
         }
     }
 
@@ -167,9 +191,16 @@ impl Bell {
             Some(sender) => (true, sender),
             None => (false, payload),
         };
+        let (ordinary, sender) = match sender.strip_prefix(WROTE) {
+            Some(sender) => (true, sender),
+            None => (false, sender),
+        };
         let sender = sender.parse::<RunnerId>().ok();
         if sender.is_some_and(|sender| self.roster.lock().is_sole(sender)) {
             return;
+        }
+        if ordinary {
+            return self.ring_for_writes();
         }
         if greeting {
             self.roster.lock().forget();
@@ -292,10 +323,10 @@ async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<
     // Whatever happened while nobody listened.
     bell.ring();
     bell.presence.announce_again();
-    let mut next_post = tokio::time::Instant::now();
     loop {
         watch.hold(&client, bell).await.map_err(lost)?;
         let waiting = !bell.outbox.lock().is_empty();
+        let next_post = bell.pace.lock().next().unwrap_or_else(Instant::now);
         let next_look = watch.next_look(bell);
         let next_announcement = bell.presence.next_announcement();
         tokio::select! {
@@ -304,7 +335,7 @@ async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<
                 None => return Ok(()),
             },
             () = bell.posted.notified(), if !waiting => {}
-            () = tokio::time::sleep_until(next_post), if waiting => {
+            () = tokio::time::sleep_until(next_post.into()), if waiting => {
                 let payloads = std::mem::take(&mut *bell.outbox.lock());
                 // The payloads are ids of ours: no quote is in them.
                 let calls: Vec<String> =
@@ -313,7 +344,7 @@ async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<
                     bell.outbox.lock().extend(payloads);
                     return Err(lost(error));
                 }
-                next_post = tokio::time::Instant::now() + PACE;
+                bell.pace.lock().told(Instant::now());
             }
             () = until(next_announcement) => bell.announce(),
             () = until(next_look) => watch.look(&client, bell).await.map_err(lost)?,

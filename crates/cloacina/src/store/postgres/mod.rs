@@ -15,6 +15,7 @@ mod list;
 mod listener;
 mod load;
 mod migration;
+mod pace;
 mod pool;
 mod presence;
 mod prune;
@@ -284,7 +285,9 @@ impl Store for PostgresStore {
             .write(async |connection, session| commit::commit(connection, session, batch).await);
         match &committed {
             Ok(committed) if commit::concerns_others(batch, committed) => {
-                self.bell.post(batch.runner);
+                let executions = batch.submits.len() + batch.advances.len();
+                let revives = commit::revives(batch);
+                self.bell.post(batch.runner, executions, revives);
             }
             Err(StoreError::RunnerLost) => self.bell.roster.lock().lose(batch.runner),
             _ => {}
@@ -399,6 +402,10 @@ impl Store for PostgresStore {
         if self.can_listen() {
             self.bell.at_work(runner, at_work);
         }
+    }
+
+    fn revivals(&self) -> Option<u64> {
+        self.can_listen().then(|| self.bell.revivals())
     }
 
     fn take_vanished(&self) -> Vec<RunnerId> {
