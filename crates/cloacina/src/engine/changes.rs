@@ -19,6 +19,8 @@ pub struct Changes {
     pub ended_tasks: Vec<Ordinal>,
     /// Whether the execution reached its end.
     pub ended: bool,
+    /// Whether it goes on after its end.
+    pub revived: bool,
 }
 
 impl Changes {
@@ -29,7 +31,9 @@ impl Changes {
         self.history.extend(later.history);
         self.interrupted.extend(later.interrupted);
         self.ended_tasks.extend(later.ended_tasks);
-        self.ended = later.ended;
+        // Most decisions say nothing of an end that an earlier one brought.
+        self.ended = later.ended || (self.ended && !later.revived);
+        self.revived |= later.revived;
     }
 
     pub(super) fn touch(&mut self, task: Ordinal) {

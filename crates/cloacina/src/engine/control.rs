@@ -215,7 +215,10 @@ impl Execution {
                 Some("name a task with from_task to run it and its descendants again"),
             ));
         }
-        let mut changes = Changes::default();
+        let mut changes = Changes {
+            revived: true,
+            ..Changes::default()
+        };
         let ids: Vec<&str> = graph
             .order()
             .iter()

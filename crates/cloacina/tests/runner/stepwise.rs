@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use cloacina::engine::Finish;
 use cloacina::runner::Inspector;
@@ -52,6 +52,7 @@ impl Failpoints for Trap {
 struct Stepped {
     coordinator: Coordinator,
     queues: WorkQueues,
+    waiters: Arc<Waiters>,
     clock: Arc<Hand>,
     trap: Arc<Trap>,
     store: Arc<dyn Store>,
@@ -61,8 +62,17 @@ struct Stepped {
 impl Stepped {
     fn new(config: RunnerConfig) -> Self {
         let clock = Arc::new(Hand(AtomicI64::new(1_800_000_000 * SECOND)));
+        Self::on(Arc::new(MemoryStore::new()), clock, config, 1)
+    }
+
+    /// Another runner of the same database.
+    fn beside(&self, config: RunnerConfig) -> Self {
+        Self::on(Arc::clone(&self.store), Arc::clone(&self.clock), config, 2)
+    }
+
+    fn on(store: Arc<dyn Store>, clock: Arc<Hand>, config: RunnerConfig, seed: u64) -> Self {
         let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
-        let store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
+        let waiters = Arc::new(Waiters::default());
         let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
         let trapped = FailpointStore::new(Arc::clone(&store), points);
         let coordinator = Coordinator::start(
@@ -70,14 +80,15 @@ impl Stepped {
             Arc::clone(&clock) as Arc<dyn Clock>,
             config,
             queues.clone(),
-            Arc::new(Waiters::default()),
-            1,
+            Arc::clone(&waiters),
+            seed,
         )
         .unwrap();
         let others = Inspector::new(Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>);
         let mut stepped = Self {
             coordinator,
             queues,
+            waiters,
             clock,
             trap,
             store,
@@ -239,4 +250,23 @@ fn e6_a_claim_whose_answer_was_lost_is_taken_up_while_a_former_attempt_still_run
     assert_eq!(runner.task(id).status, TaskStatus::Running);
     let (_, assignment) = runner.enter().unwrap();
     assert_eq!(assignment.claim.attempt, 2);
+}
+
+#[test]
+fn d6_the_end_by_a_cancel_is_told_although_the_same_step_looks_at_a_dead_runner() {
+    let mut runner = Stepped::new(config());
+    let mut doomed = runner.beside(config());
+    let id = doomed.submit(request("w"));
+    let lease = i64::try_from(config().lease_ttl.as_micros()).unwrap();
+    runner.clock.0.fetch_add(2 * lease, Ordering::SeqCst);
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&told);
+    runner
+        .waiters
+        .subscribe(id, move |_| tell.store(true, Ordering::SeqCst));
+    runner.control(id, Control::Cancel);
+    // At once: the next look at the database might be far away.
+    assert!(told.load(Ordering::SeqCst));
+    let status = runner.store.statuses(&[id]).unwrap()[0].1;
+    assert_eq!(status, ExecutionStatus::Cancelled);
 }

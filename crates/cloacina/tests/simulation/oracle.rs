@@ -244,7 +244,9 @@ impl Oracle {
                 .filter(|event| event.task == Some(ordinal))
                 .map(|event| event.kind.as_str())
                 .collect();
-            if retried && old.status.is_terminal() && task.uncounted == old.attempt {
+            // Its last attempt may have failed in the very step of the retry.
+            let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
+            if retried && reset && task.uncounted == old.attempt {
                 self.books.insert((id, ordinal), Book::default());
             }
             self.count(id, ordinal, &workflow, (old, task), &events);
