@@ -1,6 +1,7 @@
 //! Which process a runner lives in, and whether another one is still alive (semantics E3).
 
 use std::fs;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Names this machine and this boot of it: only within both does a process id mean something.
 pub fn host() -> String {
@@ -21,15 +22,26 @@ pub fn name_of(host: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
+/// What was read of this process, so that it is read once. No lock: a child may be forked while one is held, and its id differs.
+static PID: AtomicI64 = AtomicI64::new(0);
+static STARTED: AtomicI64 = AtomicI64::new(0);
+
 /// This process's id and start time.
 pub fn current() -> (i64, i64) {
     let pid = i64::from(std::process::id());
-    (pid, started(pid).unwrap_or(0))
+    if PID.load(Ordering::Acquire) != pid {
+        STARTED.store(started(pid).unwrap_or(0), Ordering::Release);
+        PID.store(pid, Ordering::Release);
+    }
+    (pid, STARTED.load(Ordering::Acquire))
 }
 
 /// Whether a process of this host is certainly gone. Unsure means no.
 pub fn is_dead(pid: i64, pid_started: i64) -> bool {
-    if pid_started == 0 || !fs::exists("/proc/self/stat").unwrap_or(false) {
+    if (pid, pid_started) == current()
+        || pid_started == 0
+        || !fs::exists("/proc/self/stat").unwrap_or(false)
+    {
         return false;
     }
     started(pid) != Some(pid_started)
