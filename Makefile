@@ -30,12 +30,15 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 	@scripts/setup.sh demo release
 	@$(PYTHON) examples/weather/run.py
 
+# Minutes of random input, where the tests alone try as many as takes seconds.
+FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
+
 .PHONY: test
 test: ## Run all tests, Rust and Python
 	@scripts/setup.sh test dev
-	cargo test --workspace $(CARGO_FLAGS)
+	$(FUZZ) cargo test --workspace $(CARGO_FLAGS)
 	$(MAKE) simulate
-	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
 # The simulation needs no database: built without them, and optimised.
 SIMULATION := cargo test -p cloacina --no-default-features --profile simulation --test simulation $(CARGO_FLAGS) --

@@ -107,14 +107,12 @@ pub(super) fn callback(
 ) -> Option<Callback> {
     let execution = &mut cached.execution;
     let handler = registry.handler(execution.record().definition, ordinal)?;
-    let failed = execution.task(ordinal).status == TaskStatus::Failed;
-    if !(if failed {
-        handler.on_failure
-    } else {
-        handler.on_success
-    }) {
-        return None;
-    }
+    let failed = match execution.task(ordinal).status {
+        TaskStatus::Failed if handler.on_failure => true,
+        TaskStatus::Completed if handler.on_success => false,
+        // Nobody asked, or a retry in the same step has overtaken the end.
+        _ => return None,
+    };
     let mut context = execution.view(ordinal);
     if let Some(delta) = execution
         .task(ordinal)

@@ -19,7 +19,7 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TaskKind, Workflow, WorkflowDefinition};
 
-use super::support::{config, done, request, task};
+use super::support::{config, done, failed, request, task};
 
 const MILLISECOND: Micros = 1_000;
 const SECOND: Micros = 1_000_000;
@@ -94,6 +94,12 @@ impl Stepped {
             store,
             others,
         };
+        stepped.register(false);
+        stepped
+    }
+
+    /// Gives it the workflow. `calls_back`: the task has a function for when it succeeds.
+    fn register(&mut self, calls_back: bool) {
         let mut only = task("a", &[]);
         only.kind = TaskKind::Sync;
         let definition = WorkflowDefinition {
@@ -106,17 +112,16 @@ impl Stepped {
         let handler = Handler {
             executor: Executor::Threads,
             token: 0,
-            on_success: false,
+            on_success: calls_back,
             on_failure: false,
         };
-        stepped.step(Message::Register {
+        self.step(Message::Register {
             registration: Registration {
                 workflow: Arc::new(Workflow::new(definition).unwrap()),
                 handlers: BTreeMap::from([("a".to_owned(), handler)]),
             },
             reply: Box::new(|registered| registered.unwrap()),
         });
-        stepped
     }
 
     fn step(&mut self, message: Message) {
@@ -269,4 +274,33 @@ fn d6_the_end_by_a_cancel_is_told_although_the_same_step_looks_at_a_dead_runner(
     assert!(told.load(Ordering::SeqCst));
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Cancelled);
+}
+
+#[test]
+fn d7_a_failure_whose_retry_comes_in_the_same_step_is_not_called_a_success() {
+    let mut runner = Stepped::new(config());
+    runner.register(true);
+    let id = runner.submit(request("w"));
+    let (token, assignment) = runner.enter().unwrap();
+    drop(runner.queues.of(Executor::Threads).complete(token));
+    let finished = Message::Finished {
+        execution: id,
+        finish: Finish {
+            task: 0,
+            claim: assignment.claim,
+            started_at: Some(runner.clock.now()),
+            outcome: failed("no"),
+        },
+        executor: Executor::Threads,
+        ran: MILLISECOND,
+    };
+    let retry = Message::Control {
+        execution: id,
+        action: Control::Retry { from_task: None },
+        give_up: runner.clock.now() + SECOND,
+        reply: Box::new(|status| assert!(!status.unwrap().is_terminal())),
+    };
+    runner.coordinator.step(vec![finished, retry]);
+    let (_, again) = runner.enter().unwrap();
+    assert_eq!(again.claim.attempt, 2);
 }
