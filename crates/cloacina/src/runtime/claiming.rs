@@ -368,11 +368,9 @@ impl Coordinator {
         let Some((held, executor)) = self.in_flight.get(&(id, ordinal)).copied() else {
             return;
         };
-        if held != claim {
-            return;
-        }
         let queue = Arc::clone(self.queues.of(executor));
-        if queue.withdraw(id, ordinal, priority) {
+        // A retry in the same step may have claimed the task anew: then only the attempt that runs is stopped.
+        if held == claim && queue.withdraw(id, ordinal, priority) {
             self.forget_claim(id, ordinal, claim);
         } else {
             queue.interrupt(id, ordinal, claim);

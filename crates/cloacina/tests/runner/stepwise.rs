@@ -304,3 +304,27 @@ fn d7_a_failure_whose_retry_comes_in_the_same_step_is_not_called_a_success() {
     let (_, again) = runner.enter().unwrap();
     assert_eq!(again.claim.attempt, 2);
 }
+
+#[test]
+fn d4_an_attempt_is_stopped_although_its_retry_comes_in_the_step_of_the_timeout() {
+    let mut runner = Stepped::new(config());
+    let id = runner.submit(with_timeout());
+    let (_, assignment) = runner.enter().unwrap();
+    // Nothing else is new to it: the retry is claimed in its own step.
+    for _ in 0..3 {
+        runner.pass(200 * MILLISECOND);
+    }
+    runner.clock.0.fetch_add(2 * SECOND, Ordering::SeqCst);
+    let retry = Message::Control {
+        execution: id,
+        action: Control::Retry { from_task: None },
+        give_up: runner.clock.now() + SECOND,
+        reply: Box::new(|status| assert!(!status.unwrap().is_terminal())),
+    };
+    let timeout = Message::Deadline { execution: id };
+    runner.coordinator.step(vec![timeout, retry]);
+    assert!(assignment.cancelled.load(Ordering::SeqCst));
+    let (_, again) = runner.enter().unwrap();
+    assert_eq!(again.claim.attempt, 2);
+    assert!(!again.cancelled.load(Ordering::SeqCst));
+}

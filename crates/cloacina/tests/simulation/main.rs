@@ -10,6 +10,7 @@ mod oracle;
 mod points;
 mod runners;
 mod scenario;
+mod seat;
 mod timeline;
 mod workers;
 mod world;

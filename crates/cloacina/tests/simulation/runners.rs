@@ -16,6 +16,7 @@ use super::observed::Mutant;
 use super::oracle::Sight;
 use super::points::Points;
 use super::scenario::{MILLISECOND, SECOND};
+use super::seat::Seat;
 use super::timeline::{Event, Inner, Process};
 use super::world::{VirtualClock, World};
 
@@ -44,7 +45,7 @@ impl World {
         };
         let started = Coordinator::start(
             Arc::new(FailpointStore::new(
-                Arc::clone(&self.store),
+                Seat::new(&self.store),
                 Arc::new(points),
             )),
             Arc::new(clock),
