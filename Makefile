@@ -111,6 +111,7 @@ bench: ## Measure the workloads against the limits of this machine
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/run.py
 	$(PYTHON) scripts/reference_pages.py
+	$(PYTHON) scripts/pictures.py
 
 .PHONY: bench-peers
 bench-peers: ## Measure other libraries by the same workloads

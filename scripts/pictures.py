@@ -1,4 +1,4 @@
-"""Draws the pictures of the documentation from the examples.
+"""Draws the pictures of the documentation from the examples and from the last benchmark.
 
     .venv/bin/python scripts/pictures.py [--check]
 
@@ -7,10 +7,13 @@ With `--check` nothing is written, and the exit status is 1 where a picture is n
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
+
+from limits_plot import limits_plot
 
 import cloaca
 from cloaca._drawing import draw
@@ -18,6 +21,7 @@ from cloaca._workflow_registry import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
+RESULTS = ROOT / "benchmarks" / "results.json"
 
 #: Fill and stroke of a task by its state, readable on light and on dark pages.
 COLOURS = {
@@ -63,6 +67,7 @@ def pictures() -> dict[Path, str]:
     return {
         IMAGES / "sales.svg": dag(sales),
         IMAGES / "sales-run.svg": dag_run(sales, bad_day),
+        IMAGES / "limits.svg": limits_plot(json.loads(RESULTS.read_text())),
     }
 
 
