@@ -236,7 +236,7 @@ def apart(where: str, *, quick: bool) -> Figures:
         counts = (
             {"alone": 5, "count": 50, "rounds": 1}
             if quick
-            else {"alone": 200, "count": 5000, "rounds": 5}
+            else {"alone": 200, "count": 20_000, "rounds": 3}
         )
         submitter = Process(SUBMITTER, url, **counts)
         figures[runners] = submitter.hear()
