@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Registration, RunnerConfig};
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
 use cloacina::store::{Store, StoreError};
 use cloacina::types::{ExecutionId, ExecutionStatus, TaskStatus};
+use cloacina::workflow::Workflow;
 
 use super::support::{
     Counter, body, config, define, done, on_each_database, request, start, task, until, wait,
@@ -27,6 +29,18 @@ impl Failpoints for Reads {
     }
 }
 
+/// A runner that knows a workflow and has no function of it: others run what it submits.
+fn start_without_functions(store: Arc<dyn Store>, workflow: Arc<Workflow>) -> EngineHandle {
+    let runner = start(store, config());
+    runner
+        .register(Registration {
+            workflow,
+            handlers: BTreeMap::new(),
+        })
+        .unwrap();
+    runner
+}
+
 #[test]
 fn results_of_executions_that_ended_elsewhere_are_read_together() {
     const COUNT: usize = 400;
@@ -36,13 +50,7 @@ fn results_of_executions_that_ended_elsewhere_are_read_together() {
         let workflow = define(&worker, "single", tasks());
         let reads = Arc::new(Reads::default());
         let store = FailpointStore::new(open(), Arc::clone(&reads) as Arc<dyn Failpoints>);
-        let submitter = start(Arc::new(store) as Arc<dyn Store>, config());
-        submitter
-            .register(Registration {
-                workflow,
-                handlers: BTreeMap::new(),
-            })
-            .unwrap();
+        let submitter = start_without_functions(Arc::new(store), workflow);
         let requests = (0..COUNT).map(|_| request("single")).collect();
         let ids = submitter.submit(requests).unwrap();
         until("all ended", || {
@@ -74,13 +82,7 @@ fn d7_a_result_that_was_read_along_is_not_told_once_a_retry_is_durable() {
             super::support::failed("no")
         });
         let workflow = define(&worker, "single", vec![(task("only", &[]), failing)]);
-        let submitter = start(open(), config());
-        submitter
-            .register(Registration {
-                workflow,
-                handlers: BTreeMap::new(),
-            })
-            .unwrap();
+        let submitter = start_without_functions(open(), workflow);
         let ids = (submitter.submit((0..8).map(|_| request("single")).collect())).unwrap();
         for id in &ids {
             assert_eq!(
@@ -109,13 +111,7 @@ fn d7_a_result_is_forgotten_once_another_runner_has_retried_its_execution() {
             _ => done(),
         });
         let workflow = define(&worker, "single", vec![(task("only", &[]), first_fails)]);
-        let submitter = start(open(), config());
-        submitter
-            .register(Registration {
-                workflow,
-                handlers: BTreeMap::new(),
-            })
-            .unwrap();
+        let submitter = start_without_functions(open(), workflow);
         let id = submitter.submit(vec![request("single")]).unwrap()[0];
         for _ in 0..2 {
             let status = wait(&submitter, id).record().status;

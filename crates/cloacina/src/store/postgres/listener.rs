@@ -154,10 +154,9 @@ impl Bell {
                 self.ring_for_writes();
             }
         }
-        if others && revives {
-            self.send(runner.to_string());
-        } else if others {
-            self.send(format!("{WROTE}{runner}"));
+        if others {
+            let what = if revives { "" } else { WROTE };
+            self.send(format!("{what}{runner}"));
         }
     }
 
