@@ -10,7 +10,7 @@ use cloacina::store::StoreError;
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
 use cloacina::store::memory::MemoryStore;
 use cloacina::types::sync::{Condvar, Mutex};
-use cloacina::types::{Clock, SystemClock, Timestamp};
+use cloacina::types::{Clock, Monotonic, SystemClock, Timestamp};
 use pyo3::prelude::*;
 
 use crate::runner::Runner;
@@ -36,7 +36,7 @@ struct RunnerClock {
 struct Sleep {
     /// How often the coordinator has asked how long to sleep.
     times: u64,
-    due: Timestamp,
+    due: Monotonic,
 }
 
 impl Clock for RunnerClock {
@@ -45,13 +45,17 @@ impl Clock for RunnerClock {
         Timestamp(now.saturating_add(self.ahead.load(Ordering::Acquire)))
     }
 
-    fn until(&self, due: Timestamp) -> Duration {
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.now().0)
+    }
+
+    fn until(&self, due: Monotonic) -> Duration {
         let mut sleep = self.sleep.lock();
         sleep.times += 1;
         sleep.due = due;
         drop(sleep);
         self.slept.notify_all();
-        let left = due.since(self.now());
+        let left = due.since(self.monotonic());
         // What is due must be said to be due: a coordinator that is only told to sleep makes no step.
         if left > 0 && self.hurries.load(Ordering::Acquire) {
             self.ahead.fetch_add(left.min(60_000_000), Ordering::AcqRel);
@@ -192,7 +196,7 @@ impl BenchRunner {
                 // One message may fall into a step under way: after the second everything sent before is done.
                 self.nudge(engine, end);
                 let due = self.nudge(engine, end);
-                let rests = due > self.clock.now() || engine.is_closed();
+                let rests = due > self.clock.monotonic() || engine.is_closed();
                 if rests || Instant::now() >= end {
                     return due.0;
                 }
@@ -232,7 +236,7 @@ impl BenchRunner {
 
 impl BenchRunner {
     /// Wakes the coordinator and waits until it sleeps again.
-    fn nudge(&self, engine: &EngineHandle, end: Instant) -> Timestamp {
+    fn nudge(&self, engine: &EngineHandle, end: Instant) -> Monotonic {
         let before = self.clock.sleep.lock().times;
         engine.report(Message::Poke);
         loop {

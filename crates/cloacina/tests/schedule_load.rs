@@ -15,7 +15,7 @@ use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::RunnerConfig;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{Put, Store};
-use cloacina::types::{Clock, ScheduleId, TickOutcome, Timestamp};
+use cloacina::types::{Clock, Monotonic, ScheduleId, TickOutcome, Timestamp};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 
 const SECOND: i64 = 1_000_000;
@@ -47,8 +47,12 @@ impl Clock for StepClock {
         Timestamp(self.0.load(Ordering::SeqCst))
     }
 
-    fn until(&self, due: Timestamp) -> Duration {
-        let left = Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0));
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.load(Ordering::SeqCst))
+    }
+
+    fn until(&self, due: Monotonic) -> Duration {
+        let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
         left.min(Duration::from_millis(1))
     }
 }

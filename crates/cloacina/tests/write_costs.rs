@@ -21,7 +21,7 @@ use cloacina::runtime::{
 use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::types::{Clock, Context, Delta, ExecutionId, Timestamp};
+use cloacina::types::{Clock, Context, Delta, ExecutionId, Monotonic, Timestamp};
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 
@@ -35,6 +35,10 @@ struct Still;
 impl Clock for Still {
     fn now(&self) -> Timestamp {
         Timestamp(1_750_000_000_000_000)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.now().0)
     }
 }
 

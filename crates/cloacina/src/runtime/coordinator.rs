@@ -21,7 +21,7 @@ use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
 use crate::types::{
-    Claim, Clock, Error, ErrorCode, ExecutionId, Micros, Ordinal, RunnerId, Timestamp,
+    Claim, Clock, Error, ErrorCode, ExecutionId, Micros, Monotonic, Ordinal, RunnerId, Timestamp,
 };
 
 /// After an error of the database the next try waits so long, doubling up to `MAX_PAUSE`.
@@ -153,8 +153,12 @@ impl Coordinator {
     }
 
     /// Takes messages, does what is due, and says when it wants to be stepped again at the latest.
-    pub fn step(&mut self, inbox: Vec<Message>) -> Timestamp {
-        let now = self.clock.now();
+    pub fn step(&mut self, inbox: Vec<Message>) -> Monotonic {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        monotonic + self.step_at(inbox, now).since(now)
+    }
+
+    fn step_at(&mut self, inbox: Vec<Message>, now: Timestamp) -> Timestamp {
         self.look_for_stalls(now);
         if self.attend_at.is_some_and(|at| at <= now) {
             self.attend_at = None;

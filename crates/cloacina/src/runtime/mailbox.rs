@@ -8,7 +8,7 @@ use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
 use super::submitting::closed;
 use super::{Message, Reply};
-use crate::types::{Clock, Error, Micros, Timestamp};
+use crate::types::{Clock, Error, Monotonic};
 
 /// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
 ///
@@ -35,9 +35,9 @@ struct Inner {
     /// Somebody makes a step.
     stepping: bool,
     /// When the next step is due at the latest.
-    due: Timestamp,
+    due: Monotonic,
     /// How long the coordinator's thread sleeps, if it does.
-    sleeps_until: Option<Timestamp>,
+    sleeps_until: Option<Monotonic>,
     /// The database answers: a step takes no longer than a commit.
     calm: bool,
     /// There will be no further step.
@@ -52,7 +52,7 @@ impl Default for Inner {
             asking: 0,
             answered: 0,
             stepping: false,
-            due: Timestamp(0),
+            due: Monotonic(0),
             sleeps_until: None,
             calm: false,
             ended: false,
@@ -60,8 +60,6 @@ impl Default for Inner {
         }
     }
 }
-
-const FOR_EVER: Timestamp = Timestamp(Micros::MAX);
 
 /// Callers that were answered together ask again one after the other, while each waits for the interpreter. A step waits
 /// for them so long, less than the commit costs that they then share.
@@ -157,7 +155,7 @@ impl Mailbox {
                 return None;
             }
             if inner.stepping {
-                inner.sleeps_until = Some(FOR_EVER);
+                inner.sleeps_until = Some(Monotonic::NEVER);
                 self.arrived.wait(&mut inner);
             } else {
                 let patience = clock.until(inner.due);
@@ -223,7 +221,7 @@ pub(super) enum Next {
     /// It is due then at the latest.
     At {
         /// When.
-        due: Timestamp,
+        due: Monotonic,
         /// Whether the database answers.
         calm: bool,
     },

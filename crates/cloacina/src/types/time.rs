@@ -1,8 +1,10 @@
-//! Time as the databases keep it: whole microseconds since the Unix epoch. Read only through a `Clock`.
+//! Time as the databases keep it, in whole microseconds since the Unix epoch, and the monotonic time of one process. Both are
+//! read only through a `Clock`.
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,31 @@ impl Sub<Micros> for Timestamp {
     }
 }
 
+/// An instant of the process's monotonic clock in microseconds. It never steps, and means nothing outside the process.
+///
+/// Timers that are not written to the database run on it, so that a step of the wall clock neither fires nor delays them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(pub i64);
+
+impl Monotonic {
+    /// Later than any instant that is reached.
+    pub const NEVER: Self = Self(i64::MAX);
+
+    /// Microseconds from `earlier` to this instant; negative when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Micros {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Micros> for Monotonic {
+    type Output = Self;
+
+    fn add(self, span: Micros) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
         Self(time.timestamp_micros())
@@ -83,9 +110,12 @@ pub trait Clock: Send + Sync {
     /// The instant now.
     fn now(&self) -> Timestamp;
 
+    /// The instant now on a clock that never steps. A virtual clock that never steps may give the same as `now`.
+    fn monotonic(&self) -> Monotonic;
+
     /// How long a thread may really sleep until `due`; a virtual clock answers with its own pace.
-    fn until(&self, due: Timestamp) -> Duration {
-        Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0))
+    fn until(&self, due: Monotonic) -> Duration {
+        Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0))
     }
 
     /// Whether somebody moves this clock by watching when a runner sleeps: then its own thread makes every step.
@@ -94,9 +124,12 @@ pub trait Clock: Send + Sync {
     }
 }
 
-/// The wall clock of the machine.
+/// The clocks of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
+
+/// Where the process's monotonic time begins.
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
@@ -104,5 +137,10 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        let since_origin = ORIGIN.get_or_init(Instant::now).elapsed();
+        Monotonic(i64::try_from(since_origin.as_micros()).unwrap_or(i64::MAX))
     }
 }

@@ -12,8 +12,8 @@ use cloacina::store::Store;
 use cloacina::store::memory::MemoryStore;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{
-    Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Overlap, ScheduleId,
-    TickOutcome, Timestamp,
+    Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Overlap,
+    ScheduleId, TickOutcome, Timestamp,
 };
 
 use super::support::{PATIENCE, body, config, define, done, task, until, wait};
@@ -42,9 +42,13 @@ impl Clock for StepClock {
         Timestamp(self.0.load(Ordering::SeqCst))
     }
 
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.load(Ordering::SeqCst))
+    }
+
     /// Never long: the time may be set at any moment.
-    fn until(&self, due: Timestamp) -> Duration {
-        let left = Duration::from_micros(u64::try_from(due.since(self.now())).unwrap_or(0));
+    fn until(&self, due: Monotonic) -> Duration {
+        let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
         left.min(Duration::from_millis(5))
     }
 }

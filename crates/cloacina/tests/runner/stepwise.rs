@@ -15,7 +15,7 @@ use cloacina::store::memory::MemoryStore;
 use cloacina::store::{Store, StoreError};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
-    Clock, ExecutionId, ExecutionStatus, Micros, TaskRecord, TaskStatus, Timestamp,
+    Clock, ExecutionId, ExecutionStatus, Micros, Monotonic, TaskRecord, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskKind, Workflow, WorkflowDefinition};
 
@@ -30,6 +30,10 @@ struct Hand(AtomicI64);
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.load(Ordering::SeqCst))
     }
 }
 

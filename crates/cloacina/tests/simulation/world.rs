@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use cloacina::runtime::{Coordinator, Message};
 use cloacina::store::{Put, Store};
 use cloacina::types::sync::Mutex;
-use cloacina::types::{Clock, ExecutionId, Micros, Timestamp};
+use cloacina::types::{Clock, ExecutionId, Micros, Monotonic, Timestamp};
 use fastrand::Rng;
 
 use super::callers::Told;
@@ -31,6 +31,10 @@ pub struct VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.now.load(Ordering::Relaxed) + self.skew)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.now.load(Ordering::Relaxed))
     }
 }
 
@@ -320,7 +324,7 @@ impl World {
             };
             std::mem::take(&mut process.inbox)
         };
-        let due = coordinator.step(inbox).0 - self.scenario.runners[runner].skew;
+        let due = coordinator.step(inbox).0;
         let mut inner = self.inner.lock();
         if inner.crashing[runner] {
             self.oracle.lock().saw(Sight::Crashed);
