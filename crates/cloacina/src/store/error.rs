@@ -11,6 +11,14 @@ pub enum StoreError {
     /// The database answered with an error that will not pass by itself, e.g. read only, disk full, no permission.
     #[error("{0}")]
     Failed(String),
+    /// The database cannot store a value of the call, e.g. text outside the database's encoding or a field over its size limit.
+    /// Nothing was written. The same call always fails again; a batch without the value succeeds.
+    #[error("{0}")]
+    Refused(String),
+    /// The batch is larger than one message to the database may be. It was not sent, so nothing was written; its parts may
+    /// fit. A part that consists of one item and is still too large can never be stored.
+    #[error("{0}")]
+    TooLarge(String),
     /// A row holds what this program cannot read.
     #[error("{0}")]
     Corrupt(String),

@@ -36,6 +36,8 @@ fn kind<T>(result: Result<T, StoreError>) -> Result<T, &'static str> {
     result.map_err(|error| match error {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::Failed(_) => "failed",
+        StoreError::Refused(_) => "refused",
+        StoreError::TooLarge(_) => "too large",
         StoreError::Corrupt(_) => "corrupt",
         StoreError::Migration(_) => "migration",
         StoreError::RunnerLost => "runner lost",
