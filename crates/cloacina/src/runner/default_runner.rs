@@ -21,7 +21,7 @@ use super::{
 use crate::runtime::{
     Control, Executor, Handler, Message, Registration, Reply, RunnerConfig, Service, SubmitRequest,
 };
-use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, RunnerId, Timestamp};
+use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, RunnerId};
 
 /// The engine on one database: it starts when it is made, and runs every workflow that this process defines.
 ///
@@ -418,9 +418,8 @@ impl DefaultRunner {
         self.shared.ask(message).await
     }
 
-    pub(super) fn give_up(&self) -> Timestamp {
-        let patience = self.engine().config().db_timeout.as_micros();
-        self.engine().now() + Micros::try_from(patience).unwrap_or(Micros::MAX / 2)
+    pub(super) fn give_up(&self) -> Monotonic {
+        self.engine().give_up()
     }
 }
 

@@ -20,8 +20,8 @@ use crate::runtime::{
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::{DatabaseUrl, Store};
 use crate::types::{
-    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, RunnerId,
-    SystemClock, Timestamp,
+    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, Monotonic,
+    RunnerId, SystemClock, Timestamp,
 };
 
 /// How to open a runner.
@@ -502,8 +502,8 @@ impl EngineHandle {
         self.tasks.shutdown();
     }
 
-    pub(super) fn give_up(&self) -> Timestamp {
-        self.now() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
+    pub(super) fn give_up(&self) -> Monotonic {
+        self.parts.clock.monotonic() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
 
     pub(super) fn ask<T: Send + 'static>(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::insight_book::InsightBook;
+use super::progress_buffer::ProgressBuffer;
 use super::stall::Pulse;
 use crate::types::{Claim, Context, ExecutionId, Micros, Ordinal, Timestamp};
 use crate::workflow::Workflow;
@@ -54,7 +54,7 @@ pub struct Assignment {
     /// Its place among claims.
     pub priority: i16,
     /// Where it leaves word of its progress, and its log lines.
-    pub insight: Arc<InsightBook>,
+    pub insight: Arc<ProgressBuffer>,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
     /// Where the function says that it goes on.

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::Control;
-use super::cache::Cache;
-use super::controlling::{control_error, unknown_execution, unknown_task};
-use super::draft::{Draft, Touched};
+use super::batch::{PendingChange, Purpose, WriteBatch};
+use super::decide::{control_error, unknown_execution, unknown_task};
+use super::duties::{by_hand, unknown_workflow};
+use super::ledger::Ledger;
 use super::schedule_rows;
-use super::scheduling::{by_hand, unknown_workflow};
 use crate::engine::{ControlError, Execution, NewExecution, schedule};
 use crate::store::{Batch, ClaimRequest, Committed, Store};
 use crate::types::{
@@ -40,22 +40,22 @@ pub fn control_directly(
             .ok_or_else(|| unknown_execution(id))?;
         let expected = record.revision;
         let mut execution = Execution::load(workflow_of(&record)?, record);
-        let mut draft = Draft::default();
-        draft.touch(&execution);
+        let mut batch = WriteBatch::default();
+        batch.change(&execution);
         let now = clock.now();
         let changes = decide(&mut execution, action, now)?;
         let status = execution.record().status;
         if changes == crate::engine::Changes::default() {
             return Ok(status);
         }
-        if let Some(touched) = draft.touched.get_mut(&id) {
-            touched.changes.absorb(changes);
+        if let Some(change) = batch.executions.get_mut(&id) {
+            change.changes.absorb(changes);
             // The revision alone tells whether a claim has moved: its holder raises it with every write. A fence would ask
             // for a living runner.
-            touched.fences.clear();
+            change.fences.clear();
         }
         execution.set_revision(expected + 1);
-        let committed = commit(store, &draft, execution, now)?;
+        let committed = commit(store, &batch, execution, now)?;
         if committed.advances.first() == Some(&true) {
             tell_others(store);
             return Ok(status);
@@ -97,14 +97,12 @@ pub fn run_schedule_directly(
         };
         let execution_id = new.id;
         let (execution, changes) = Execution::submit(workflow, new, now);
-        let mut draft = Draft::default();
-        let touched = Touched {
-            changes,
-            ..Touched::default()
-        };
-        draft.touched.insert(execution_id, touched);
-        draft.schedules.push(by_hand(record, execution_id, due_at));
-        let committed = commit(store, &draft, execution, now)?;
+        let mut batch = WriteBatch::default();
+        let change = PendingChange::new(changes);
+        batch.executions.insert(execution_id, change);
+        let change = by_hand(record, execution_id, due_at, Purpose::Tick);
+        batch.schedules.push(change);
+        let committed = commit(store, &batch, execution, now)?;
         if committed.schedules.first() == Some(&true) {
             tell_others(store);
             return Ok(execution_id);
@@ -117,23 +115,22 @@ pub fn run_schedule_directly(
     .with_hint("try again"))
 }
 
-/// Writes the draft, which is about one execution.
+/// Writes the batch, which is about one execution.
 fn commit(
     store: &dyn Store,
-    draft: &Draft,
+    batch: &WriteBatch,
     execution: Execution,
     now: Timestamp,
 ) -> Result<Committed, Error> {
-    let mut cache = Cache::default();
-    cache.insert(execution, 0);
-    let (submits, advances) = draft.rows(&cache);
+    let ledger = Ledger::of(execution);
+    let (submits, advances) = batch.rows(&ledger);
     let committed = store.commit(&Batch {
         // Never registered: what claims nothing needs no lease.
         runner: RunnerId::generate(),
         now,
         submits,
         advances,
-        schedules: draft.schedule_rows(),
+        schedules: batch.schedule_rows(),
         claim: ClaimRequest::default(),
     })?;
     Ok(committed)

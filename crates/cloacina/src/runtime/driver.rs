@@ -9,8 +9,7 @@ use tracing::Dispatch;
 
 use super::assignment::Executor;
 use super::mailbox::Next;
-use super::submitting::closed;
-use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
+use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues, closed};
 use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};
 
@@ -154,22 +153,15 @@ impl Stepper {
         };
         for message in parts.mailbox.close() {
             match message {
-                Message::Submit { reply, .. } => reply(Err(error.clone())),
-                Message::Control { reply, .. } => reply(Err(error.clone())),
-                Message::Register { reply, .. } | Message::Serve { reply, .. } => {
-                    reply(Err(error.clone()));
-                }
-                Message::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
-                Message::RunNow { reply, .. } => reply(Err(error.clone())),
                 Message::Stop { reply, .. } => reply(Ok(())),
-                _ => {}
+                other => other.refuse(&error),
             }
         }
         parts.waiters.give_up(&error);
         for executor in Executor::ALL {
             parts.queues.of(executor).close();
         }
-        for reply in self.coordinator.lock().take_farewells() {
+        for reply in self.coordinator.lock().take_stop_replies() {
             reply(Ok(()));
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
-use super::submitting::closed;
-use super::{Message, Reply};
+use super::message::{TURN_BYTES, TURN_MESSAGES};
+use super::{Message, Reply, closed};
 use crate::types::{Clock, Error, Monotonic};
 
 /// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
@@ -65,27 +65,36 @@ impl Default for Inner {
 /// for them so long, less than the commit costs that they then share.
 const GATHER: Duration = Duration::from_micros(200);
 
-/// So many ends of attempts make a step at most: whoever asks meanwhile waits for no longer commit than theirs.
-const STEP: usize = 512;
-
 impl Inner {
     fn push(&mut self, message: Message) {
         self.asking += usize::from(message.is_of_caller());
         self.messages.push(message);
     }
 
-    /// The messages of a step: those of all callers, and as many others as a short commit can carry.
+    /// The messages of a turn: those of all callers, and as many others as a short commit can carry, within its bytes.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
         let messages = std::mem::take(&mut self.messages);
-        if messages.len() <= STEP {
+        if messages.len() <= TURN_MESSAGES
+            && messages.iter().map(Message::weight).sum::<usize>() <= TURN_BYTES
+        {
             return messages;
         }
-        let (mut taken, mut others): (Vec<_>, Vec<_>) =
-            messages.into_iter().partition(Message::is_of_caller);
-        self.messages = others.split_off(STEP.min(others.len()));
-        taken.append(&mut others);
+        let (mut bytes, mut count, mut is_full) = (0_usize, 0, false);
+        let mut taken = Vec::with_capacity(messages.len());
+        for message in messages {
+            let is_other = !message.is_of_caller();
+            bytes = bytes.saturating_add(message.weight());
+            is_full |= bytes > TURN_BYTES && !taken.is_empty();
+            if is_full || (is_other && count >= TURN_MESSAGES) {
+                self.asking += usize::from(!is_other);
+                self.messages.push(message);
+            } else {
+                count += usize::from(is_other);
+                taken.push(message);
+            }
+        }
         taken
     }
 

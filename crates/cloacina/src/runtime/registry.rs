@@ -198,6 +198,12 @@ impl Registry {
             .flatten()
     }
 
+    /// Whether this program has a handler for any task of a version.
+    pub(super) fn serves(&self, definition: DefinitionId) -> bool {
+        let known = self.definitions.get(&definition);
+        known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
+    }
+
     /// What each executor can claim, without limits.
     pub(super) fn classes(&mut self) -> &[ClaimClass; 3] {
         let classes = self

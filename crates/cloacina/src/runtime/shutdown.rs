@@ -2,111 +2,113 @@
 
 use super::Reply;
 use super::assignment::Executor;
-use super::coordinator::Coordinator;
+use super::duties::Duties;
+use super::step::{Signal, Step};
 use crate::store::StoreError;
-use crate::types::{Micros, Timestamp};
+use crate::types::{Micros, Monotonic};
 
-/// How often the end of running tasks is looked for, where no message tells of it.
-const LOOK: Micros = 20_000;
-/// The database gets so long to take what is given back.
+/// The time between two looks whether running tasks have ended, where no message tells of it, in microseconds.
+const INTERVAL: Micros = 20_000;
+/// How long the database may take for what is given back, in microseconds.
 const LAST_WRITES: Micros = 5_000_000;
 
 /// A shutdown under way.
-pub(super) struct Stopping {
-    deadline: Timestamp,
+pub(super) struct Shutdown {
+    deadline: Monotonic,
+    /// The reply channels of the callers that wait for its end.
     replies: Vec<Reply<()>>,
-    abandoned: bool,
+    is_abandoned: bool,
 }
 
-impl Stopping {
-    pub(super) fn next_look(&self, now: Timestamp) -> Timestamp {
-        self.deadline.max(now).min(now + LOOK)
-    }
-}
-
-impl Coordinator {
-    /// Begins to stop; a second call shortens the grace.
-    pub(super) fn stop(&mut self, grace: Micros, reply: Reply<()>, now: Timestamp) {
-        let deadline = now + grace.max(0);
-        match &mut self.stopping {
-            Some(stopping) => {
-                stopping.deadline = stopping.deadline.min(deadline);
-                stopping.replies.push(reply);
-            }
-            None => {
-                self.stopping = Some(Stopping {
-                    deadline,
-                    replies: vec![reply],
-                    abandoned: false,
-                });
-            }
-        }
+impl Shutdown {
+    /// Begins a shutdown, or shortens the grace of the one under way.
+    pub(super) fn begin(
+        current: &mut Option<Self>,
+        step: &mut Step,
+        grace: Micros,
+        reply: Reply<()>,
+    ) {
+        let deadline = step.monotonic + grace.max(0);
+        let shutdown = current.get_or_insert(Self {
+            deadline,
+            replies: Vec::new(),
+            is_abandoned: false,
+        });
+        shutdown.deadline = shutdown.deadline.min(deadline);
+        shutdown.replies.push(reply);
+        step.is_stopping = true;
         for executor in Executor::ALL {
-            for assignment in self.queues.of(executor).take_waiting() {
+            let waiting = step.capacity.queues().of(executor).take_waiting();
+            for assignment in waiting {
                 let (execution, task) = (assignment.execution, assignment.task);
-                self.release(execution, task, assignment.claim, executor);
+                step.release(execution, task, assignment.claim, executor);
             }
+        }
+        for suspect in step.quarantine.take_waiting() {
+            step.release(
+                suspect.execution,
+                suspect.task,
+                suspect.claim,
+                suspect.executor,
+            );
         }
     }
 
-    /// Ends the stop when nothing runs any more, or gives back what overran the grace.
-    pub(super) fn continue_stop(&mut self, now: Timestamp) {
-        let Some(stopping) = &self.stopping else {
-            return;
-        };
-        let (deadline, abandoned) = (stopping.deadline, stopping.abandoned);
-        let idle = Executor::ALL
-            .iter()
-            .all(|executor| self.queues.of(*executor).is_idle());
-        let given_up = abandoned && now >= deadline + LAST_WRITES;
-        if (idle || abandoned) && ((self.again.is_empty() && self.in_flight.is_empty()) || given_up)
-        {
-            self.end(given_up);
-        } else if now >= deadline && !abandoned {
-            if let Some(stopping) = &mut self.stopping {
-                stopping.abandoned = true;
-            }
+    pub(super) fn next_wake(&self, monotonic: Monotonic) -> Monotonic {
+        self.deadline.max(monotonic).min(monotonic + INTERVAL)
+    }
+
+    /// Goes on with the shutdown. Its reply channels once it has ended.
+    pub(super) fn advance(
+        current: &mut Option<Self>,
+        step: &mut Step,
+        duties: &mut Duties,
+    ) -> Option<Vec<Reply<()>>> {
+        let shutdown = current.as_mut()?;
+        let is_idle = step.capacity.is_idle();
+        let is_given_up =
+            shutdown.is_abandoned && step.monotonic >= shutdown.deadline + LAST_WRITES;
+        let is_written = step.retry.is_empty() && step.ledger.in_flight() == 0;
+        if (is_idle || shutdown.is_abandoned) && (is_written || is_given_up) {
+            leave(step, duties, is_given_up);
+            return current.take().map(|shutdown| shutdown.replies);
+        }
+        if step.monotonic >= shutdown.deadline && !shutdown.is_abandoned {
+            shutdown.is_abandoned = true;
             for executor in Executor::ALL {
-                for running in self.queues.of(executor).abandon() {
-                    self.release(running.execution, running.task, running.claim, executor);
+                let abandoned = step.capacity.queues().of(executor).abandon();
+                for attempt in abandoned {
+                    step.release(attempt.execution, attempt.task, attempt.claim, executor);
                 }
             }
         }
+        None
     }
+}
 
-    fn end(&mut self, given_up: bool) {
-        self.finished = true;
-        if !given_up {
-            self.give_up_polls(self.clock.now());
-        }
-        if given_up {
-            tracing::warn!(
-                "shut down without the database: another runner takes the open tasks when the lease ends"
-            );
-        } else if let Err(error) = self.leave() {
-            tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
-        }
-        if let Some(stopping) = self.stopping.take() {
-            self.farewells = stopping.replies;
-        }
+fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
+    if is_given_up {
+        tracing::warn!(
+            "shut down without the database: another runner takes the open tasks when the lease ends"
+        );
+        return;
     }
+    duties.triggers.duty.give_up(step);
+    if let Err(error) = remove_row(step, duties) {
+        tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
+    }
+}
 
-    /// Who asked for the stop: to be answered when nothing takes messages any more.
-    pub(super) fn take_farewells(&mut self) -> Vec<Reply<()>> {
-        std::mem::take(&mut self.farewells)
+/// Removes the runner's row. If it still has claims, others are told to take them at once.
+fn remove_row(step: &mut Step, duties: &mut Duties) -> Result<(), StoreError> {
+    step.signals.take(Signal::Register);
+    duties.announcer.duty.withdraw(step)?;
+    if step.store.claims_of(step.runner)?.is_empty() {
+        return step.store.retire_runner(step.runner);
     }
-
-    /// Takes the runner's row away; should it still have claims, others are told to take them at once.
-    fn leave(&mut self) -> Result<(), StoreError> {
-        self.withdraw(self.clock.now())?;
-        if self.store.claims_of(self.runner)?.is_empty() {
-            return self.store.retire_runner(self.runner);
-        }
-        let rows = self.store.runners()?;
-        if let Some(row) = rows.iter().find(|row| row.id == self.runner) {
-            self.store
-                .declare_dead(row.id, row.lease_until, self.clock.now())?;
-        }
-        Ok(())
+    let rows = step.store.runners()?;
+    if let Some(row) = rows.iter().find(|row| row.id == step.runner) {
+        step.store.declare_dead(row.id, row.lease_until, step.now)?;
     }
+    Ok(())
 }

@@ -6,8 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::assignment::{Executor, Running};
-use super::coordinator::Coordinator;
-use super::submitting::micros;
+use super::micros;
 use crate::types::{Micros, Timestamp};
 
 /// How often running tasks are looked at.
@@ -38,45 +37,6 @@ impl Pulse {
         let heard_at = Timestamp(self.heard_at.load(Ordering::Acquire)).max(started_at);
         let silent = now.since(heard_at);
         (silent >= threshold && !self.told.swap(true, Ordering::AcqRel)).then_some(silent)
-    }
-}
-
-impl Coordinator {
-    /// Names each task once that has run for longer than the threshold without a sign of life.
-    pub(super) fn look_for_stalls(&mut self, now: Timestamp) {
-        if now < self.next_stall_look {
-            return;
-        }
-        self.next_stall_look = now + LOOK;
-        let threshold = micros(self.config.stall_threshold());
-        let mut stalled: Vec<(Micros, Running)> = Vec::new();
-        for executor in Executor::ALL {
-            for running in self.queues.of(executor).running() {
-                let silent = running.pulse.silence(running.started_at, threshold, now);
-                stalled.extend(silent.map(|silent| (silent, running)));
-            }
-        }
-        let more = stalled.len().saturating_sub(NAMED);
-        for (silent, running) in stalled.iter().take(NAMED) {
-            tracing::warn!(
-                workflow = running.workflow.name(),
-                task = %running.workflow.task(running.task).id,
-                execution_id = %running.execution,
-                attempt = running.claim.attempt,
-                "task '{}' of workflow '{}' has run for {} s without a sign of life (stall_threshold is {} s); it keeps its \
-                 claim. A long task tells that it goes on with handle.heartbeat() or handle.set_progress()",
-                running.workflow.task(running.task).id,
-                running.workflow.name(),
-                seconds(*silent),
-                seconds(threshold),
-            );
-        }
-        if more > 0 {
-            tracing::warn!(
-                tasks = more,
-                "so many more tasks have run for longer than stall_threshold without a sign of life"
-            );
-        }
     }
 }
 

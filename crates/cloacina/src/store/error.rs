@@ -30,6 +30,17 @@ pub enum StoreError {
     RunnerLost,
 }
 
+impl StoreError {
+    /// Whether one item of the call is the cause: without it, the rest of the call would succeed.
+    #[must_use]
+    pub const fn is_of_item(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::TooLarge(_) | Self::Corrupt(_)
+        )
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match &error {

@@ -36,6 +36,15 @@ impl Context {
         self.values.is_empty()
     }
 
+    /// Bytes of keys and values together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let pairs = self.values.iter();
+        pairs
+            .map(|(key, value)| key.len() + value.as_str().len())
+            .sum()
+    }
+
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {

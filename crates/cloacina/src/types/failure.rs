@@ -34,6 +34,8 @@ pub enum FailureKind {
     Rule,
     /// A delta was larger than `max_context_bytes`.
     ContextTooLarge,
+    /// The database cannot store what a task wrote.
+    NotStorable,
 }
 
 impl FailureKind {
@@ -45,7 +47,7 @@ impl FailureKind {
             Self::WorkflowTimeout => "WorkflowTimeoutError",
             Self::RunnerLost => "TaskExecutionError",
             Self::Rule => "TaskValidationError",
-            Self::ContextTooLarge => "ContextError",
+            Self::ContextTooLarge | Self::NotStorable => "ContextError",
         }
     }
 }

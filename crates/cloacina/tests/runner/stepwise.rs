@@ -146,7 +146,7 @@ impl Stepped {
         let id = request.id;
         self.step(Message::Submit {
             requests: vec![request],
-            give_up: self.clock.now() + SECOND,
+            give_up: self.clock.monotonic() + SECOND,
             reply: Box::new(|ids| drop(ids.unwrap())),
         });
         id
@@ -156,7 +156,7 @@ impl Stepped {
         self.step(Message::Control {
             execution,
             action,
-            give_up: self.clock.now() + SECOND,
+            give_up: self.clock.monotonic() + SECOND,
             reply: Box::new(|status| {
                 status.unwrap();
             }),
@@ -301,7 +301,7 @@ fn d7_a_failure_whose_retry_comes_in_the_same_step_is_not_called_a_success() {
     let retry = Message::Control {
         execution: id,
         action: Control::Retry { from_task: None },
-        give_up: runner.clock.now() + SECOND,
+        give_up: runner.clock.monotonic() + SECOND,
         reply: Box::new(|status| assert!(!status.unwrap().is_terminal())),
     };
     runner.coordinator.step(vec![finished, retry]);
@@ -322,7 +322,7 @@ fn d4_an_attempt_is_stopped_although_its_retry_comes_in_the_step_of_the_timeout(
     let retry = Message::Control {
         execution: id,
         action: Control::Retry { from_task: None },
-        give_up: runner.clock.now() + SECOND,
+        give_up: runner.clock.monotonic() + SECOND,
         reply: Box::new(|status| assert!(!status.unwrap().is_terminal())),
     };
     let timeout = Message::Deadline { execution: id };

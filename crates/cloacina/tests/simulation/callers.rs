@@ -57,7 +57,7 @@ impl World {
         };
         let message = Message::Submit {
             requests,
-            give_up: Timestamp(now + skew + 5 * SECOND),
+            give_up: Monotonic(now + 5 * SECOND),
             reply: Box::new(reply),
         };
         inner.send(runner, message);
@@ -98,7 +98,7 @@ impl World {
         let message = Message::Control {
             execution: id,
             action,
-            give_up: Timestamp(self.now() + skew + 5 * SECOND),
+            give_up: Monotonic(self.now() + 5 * SECOND),
             reply: Box::new(move |answer| {
                 if answer.is_ok() && cancels && alive.load(Ordering::Relaxed) {
                     oracle.lock().acknowledge_cancel(id);

@@ -1,0 +1,221 @@
+//! How much work this process can take: the prefetch of each executor, the work queues, and the next timer in the database.
+
+use super::assignment::Executor;
+use super::prefetch::{Place, Prefetch};
+use super::work::WorkQueues;
+use super::{Message, RunnerConfig};
+use crate::engine::{Finish, Outcome};
+use crate::store::{ClaimClass, ClaimRequest};
+use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
+
+/// How long a task that is expected to be short may run before waiting tasks are offered to another worker.
+const SHORT_TASK_LIMIT: Micros = 1_000;
+
+/// See the module.
+pub(super) struct Capacity {
+    prefetch: [Prefetch; 3],
+    queues: WorkQueues,
+    /// When the next task that waits in the database becomes due, as far as is known.
+    next_due: Option<Timestamp>,
+    /// When to check whether tasks that are expected to be short are short.
+    check_short_tasks_at: Option<Monotonic>,
+    /// No task is claimed.
+    is_paused: bool,
+}
+
+impl Capacity {
+    pub(super) fn new(config: &RunnerConfig, queues: WorkQueues) -> Self {
+        Self {
+            prefetch: [
+                Prefetch::new(config.max_concurrent_tasks),
+                Prefetch::new(config.max_concurrent_async_tasks),
+                Prefetch::new(config.max_concurrent_async_tasks),
+            ],
+            queues,
+            next_due: None,
+            check_short_tasks_at: None,
+            is_paused: false,
+        }
+    }
+
+    pub(super) const fn queues(&self) -> &WorkQueues {
+        &self.queues
+    }
+
+    /// Stops claims, or allows them again.
+    pub(super) const fn set_paused(&mut self, paused: bool) {
+        self.is_paused = paused;
+    }
+
+    /// A slot is free again: its attempt ended or is deferred.
+    pub(super) const fn freed(&mut self, executor: Executor) {
+        self.prefetch[executor.index()].freed();
+    }
+
+    /// A slot is taken by a claim.
+    pub(super) const fn taken(&mut self, executor: Executor) {
+        self.prefetch[executor.index()].taken();
+    }
+
+    /// Learns from an attempt that ended.
+    pub(super) fn ran(&mut self, executor: Executor, micros: Micros) {
+        self.prefetch[executor.index()].ran(micros);
+    }
+
+    /// Learns how many bytes an execution takes whose task was claimed.
+    pub(super) fn weighed(&mut self, executor: Executor, bytes: usize) {
+        self.prefetch[executor.index()].weighed(bytes);
+    }
+
+    /// Notes that the database may hold ready tasks that this process does not know of.
+    pub(super) fn set_stale(&mut self) {
+        for prefetch in &mut self.prefetch {
+            prefetch.set_stale();
+        }
+    }
+
+    /// Whether no other runner lives, as far as is known.
+    pub(super) fn is_sole(&self) -> bool {
+        self.prefetch.iter().all(Prefetch::is_sole)
+    }
+
+    /// Notes whether peers live. Returns messages that return the claims that they could run sooner.
+    pub(super) fn rebalance(&mut self, sole: bool, monotonic: Monotonic) -> Vec<Message> {
+        let mut returned = Vec::new();
+        for executor in Executor::ALL {
+            let prefetch = &mut self.prefetch[executor.index()];
+            prefetch.set_sole(sole);
+            let queue = self.queues.of(executor);
+            let longest_run = queue.longest_run(monotonic);
+            let surplus = queue.take_last(prefetch.surplus(longest_run));
+            returned.extend(surplus.into_iter().map(|assignment| {
+                let (execution, task) = (assignment.execution, assignment.task);
+                released(execution, task, assignment.claim, executor)
+            }));
+        }
+        returned
+    }
+
+    /// By executor, the lowest priority of the claimed tasks that no worker has taken.
+    pub(super) fn lowest_waiting(&self) -> [Option<i16>; 3] {
+        Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
+    }
+
+    /// Whether a task that becomes ready in this step may be claimed in it. If not, it is left in the database.
+    pub(super) fn allows_direct(
+        &mut self,
+        executor: Executor,
+        place: Place,
+        lowest: &[Option<i16>; 3],
+    ) -> bool {
+        let index = executor.index();
+        let prefetch = &mut self.prefetch[index];
+        let allowed = !self.is_paused && prefetch.allows_direct(&place, lowest[index]);
+        if !allowed {
+            prefetch.left(place);
+        }
+        allowed
+    }
+
+    /// What to claim from the database, with the executor of each class.
+    pub(super) fn claim_request(&self, classes: &[ClaimClass; 3]) -> (Vec<Executor>, ClaimRequest) {
+        let mut executors = Vec::new();
+        let mut request = ClaimRequest::default();
+        if self.is_paused {
+            return (executors, request);
+        }
+        let lowest = self.lowest_waiting();
+        for executor in Executor::ALL {
+            let index = executor.index();
+            let wanted = self.prefetch[index].claims(lowest[index]);
+            if wanted > 0 && !classes[index].queues.is_empty() {
+                let mut class = classes[index].clone();
+                class.limit = wanted;
+                request.classes.push(class);
+                executors.push(executor);
+            }
+        }
+        (executors, request)
+    }
+
+    /// Notes the result of a claim. `more`: tasks are left; `last`: the last place that it took.
+    pub(super) fn claimed(&mut self, executor: Executor, more: bool, last: Option<Place>) {
+        self.prefetch[executor.index()].claimed(more, last);
+    }
+
+    /// Whether the next tasks are expected to end before another worker would have woken up.
+    pub(super) fn expects_short(&self, executor: Executor) -> bool {
+        self.prefetch[executor.index()].expects_short()
+    }
+
+    /// Notes that a task in the database becomes due then.
+    pub(super) fn note_due(&mut self, at: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(at, |known| known.min(at)));
+    }
+
+    /// When the next task in the database becomes due, as far as is known.
+    pub(super) const fn next_due(&self) -> Option<Timestamp> {
+        self.next_due
+    }
+
+    /// Claims what has become due in the database.
+    pub(super) fn check_due(&mut self, now: Timestamp) {
+        if self.next_due.is_some_and(|due| due <= now) {
+            self.next_due = None;
+            self.set_stale();
+        }
+    }
+
+    /// Offers waiting tasks to another worker where a task that was expected to be short is not.
+    pub(super) fn check_short_tasks(&mut self, monotonic: Monotonic) {
+        if self.check_short_tasks_at.is_some_and(|at| at <= monotonic) {
+            self.check_short_tasks_at = None;
+            self.queues.of(Executor::Threads).attend();
+        }
+    }
+
+    /// When [`check_short_tasks`](Self::check_short_tasks) is due.
+    pub(super) fn next_check(&mut self, monotonic: Monotonic) -> Option<Monotonic> {
+        if self.check_short_tasks_at.is_none()
+            && self.queues.of(Executor::Threads).needs_attention()
+        {
+            self.check_short_tasks_at = Some(monotonic + SHORT_TASK_LIMIT);
+        }
+        self.check_short_tasks_at
+    }
+
+    /// The earliest deadline among the attempts that run.
+    pub(super) fn first_deadline(&self) -> Option<Monotonic> {
+        let deadlines = Executor::ALL
+            .iter()
+            .filter_map(|executor| self.queues.of(*executor).first_deadline());
+        deadlines.min()
+    }
+
+    /// Whether nothing runs and nothing waits for a worker.
+    pub(super) fn is_idle(&self) -> bool {
+        Executor::ALL
+            .iter()
+            .all(|executor| self.queues.of(*executor).is_idle())
+    }
+}
+
+/// A message that returns a claim: no worker here runs it to its end.
+pub(super) fn released(
+    execution: ExecutionId,
+    task: Ordinal,
+    claim: Claim,
+    executor: Executor,
+) -> Message {
+    Message::Finished {
+        execution,
+        finish: Finish {
+            task,
+            claim,
+            started_at: None,
+            outcome: Outcome::Released,
+        },
+        executor,
+        ran: 0,
+    }
+}

@@ -1,0 +1,405 @@
+//! The transaction of a turn, and what follows once it is durable: claims, dispatch, answers.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::assignment::Executor;
+use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
+use super::decide::{SubmitRequest, trace_of};
+use super::dispatch::Dispatch;
+use super::prefetch::Place;
+use super::step::{Signal, Step};
+use super::{Message, micros};
+use crate::store::{Batch, Claimed, Committed, StoreError, SubmitVerdict};
+use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus};
+
+/// A batch that was not written.
+pub(super) struct Refused {
+    pub(super) error: StoreError,
+    /// The messages whose decisions were in it.
+    pub(super) messages: Vec<Message>,
+    /// The executions whose claims of a dead runner it took back.
+    pub(super) rescued: Vec<ExecutionId>,
+    /// The schedules that it changed on their own account.
+    pub(super) schedules: Vec<ScheduleId>,
+}
+
+impl Refused {
+    /// Whether it held one item: that is the one that the database refuses.
+    pub(super) const fn is_single(&self) -> bool {
+        self.messages.len() + self.rescued.len() + self.schedules.len() == 1
+    }
+}
+
+/// What became of the schedules in a batch that was written: each with whether its change was applied.
+pub(super) type SettledSchedules = Vec<(ScheduleChange, bool)>;
+
+impl Step {
+    /// Finish-and-continue: claims what becomes ready in this turn, where no task left in the database precedes it and a
+    /// worker has room.
+    pub(super) fn claim_direct(&mut self) {
+        let mut candidates: Vec<(Place, Executor)> = Vec::new();
+        for (id, change) in &self.batch.executions {
+            let Some(execution) = self.ledger.get(*id) else {
+                continue;
+            };
+            for ordinal in &change.changes.ready {
+                let task = execution.task(*ordinal);
+                if task.status != TaskStatus::Ready {
+                    continue;
+                }
+                let Some(handler) = self
+                    .registry
+                    .handler(execution.record().definition, *ordinal)
+                else {
+                    continue;
+                };
+                if let Some(ready_at) = task.ready_at {
+                    self.capacity.note_due(ready_at);
+                    continue;
+                }
+                let place = (Reverse(execution.priority(*ordinal)), *id, *ordinal);
+                candidates.push((place, handler.executor));
+            }
+        }
+        if candidates.is_empty() {
+            return;
+        }
+        candidates.sort_unstable_by_key(|(place, _)| *place);
+        candidates.dedup_by_key(|(place, _)| *place);
+        let lowest = self.capacity.lowest_waiting();
+        for (place, executor) in candidates {
+            if self.is_stopping || !self.capacity.allows_direct(executor, place, &lowest) {
+                continue;
+            }
+            let (_, id, ordinal) = place;
+            let (Some(change), Some(execution)) =
+                (self.batch.executions.get_mut(&id), self.ledger.get_mut(id))
+            else {
+                continue;
+            };
+            if let Some(claim) =
+                execution.claim(ordinal, self.runner, self.now, &mut change.changes)
+            {
+                self.note_claim(id, ordinal, claim, executor);
+                self.batch.claimed.push((id, ordinal, claim));
+            }
+        }
+    }
+
+    /// Writes the batch in one transaction, claims in it what workers have room for, then answers and dispatches.
+    pub(super) fn commit(&mut self) -> Result<SettledSchedules, Refused> {
+        let pending = std::mem::take(&mut self.batch);
+        for (id, change) in &pending.executions {
+            if let (Some(execution), Some(expected)) = (self.ledger.get_mut(*id), change.expected) {
+                execution.set_revision(expected + 1);
+            }
+        }
+        let (executors, claim) = if self.is_stopping {
+            Default::default()
+        } else {
+            self.capacity.claim_request(self.registry.classes())
+        };
+        let (submits, advances) = pending.rows(&self.ledger);
+        let schedules = pending.schedule_rows();
+        if submits.is_empty()
+            && advances.is_empty()
+            && schedules.is_empty()
+            && claim.classes.is_empty()
+        {
+            answer(pending.submissions, &FxHashMap::default());
+            return Ok(Vec::new());
+        }
+        let batch = Batch {
+            runner: self.runner,
+            now: self.now,
+            schedules,
+            submits,
+            advances,
+            claim,
+        };
+        let begin = Instant::now();
+        match self.store.commit(&batch) {
+            Ok(committed) => {
+                let changed = batch.submits.len() + batch.advances.len();
+                self.metrics.committed(changed, micros(begin.elapsed()));
+                Ok(self.settle(pending, &committed, &executors))
+            }
+            Err(error) => Err(self.undo(pending, error)),
+        }
+    }
+
+    /// Forgets the decisions of a batch that is not known to be written.
+    fn undo(&mut self, batch: WriteBatch, error: StoreError) -> Refused {
+        let mut refused = Refused {
+            error,
+            messages: Vec::new(),
+            rescued: Vec::new(),
+            schedules: Vec::new(),
+        };
+        self.quarantine.put_back();
+        for change in batch.schedules {
+            let id = change.record.id;
+            match change.into_message() {
+                Some(message) => refused.messages.push(message),
+                None => refused.schedules.push(id),
+            }
+            self.signals.raise_schedules();
+        }
+        for submission in batch.submissions {
+            let requests = submission
+                .ids
+                .iter()
+                .filter_map(|id| self.request_again(*id, batch.executions.get(id)))
+                .collect();
+            refused.messages.push(Message::Submit {
+                requests,
+                give_up: submission.give_up,
+                reply: submission.reply,
+            });
+        }
+        for (id, ordinal, claim) in batch.claimed {
+            self.drop_claim(id, ordinal, claim);
+        }
+        for (id, change) in batch.executions {
+            self.ledger.remove(id);
+            if change.is_rescue {
+                refused.rescued.push(id);
+            }
+            self.decide_again(id, change, &mut refused.messages);
+        }
+        refused
+    }
+
+    /// The messages that decide an execution's change anew.
+    fn decide_again(
+        &mut self,
+        id: ExecutionId,
+        change: PendingChange,
+        messages: &mut Vec<Message>,
+    ) {
+        messages.extend(change.messages);
+        messages.extend(change.controls.into_iter().map(|control| Message::Control {
+            execution: id,
+            action: control.action,
+            give_up: control.give_up,
+            reply: control.reply,
+        }));
+        if change.is_rescue {
+            self.signals.raise(Signal::Rescue);
+        }
+    }
+
+    fn request_again(
+        &self,
+        id: ExecutionId,
+        change: Option<&PendingChange>,
+    ) -> Option<SubmitRequest> {
+        let execution = self.ledger.get(id)?;
+        let record = execution.record();
+        Some(SubmitRequest {
+            id,
+            workflow: execution.workflow().name().to_owned(),
+            input: std::sync::Arc::clone(&record.input),
+            key: record.key.clone(),
+            priority: record.priority,
+            start_at: record.start_at,
+            timeout: record.timeout,
+            trace: change.and_then(|change| trace_of(&change.changes.history)),
+        })
+    }
+
+    /// Follows a batch that is durable.
+    fn settle(
+        &mut self,
+        mut batch: WriteBatch,
+        committed: &Committed,
+        executors: &[Executor],
+    ) -> SettledSchedules {
+        let (mut submits, mut advances) = (committed.submits.iter(), committed.advances.iter());
+        let mut duplicates = FxHashMap::default();
+        let mut not_applied = FxHashSet::default();
+        let mut accepted = Vec::new();
+        let mut applied = Vec::with_capacity(batch.executions.len());
+        for (id, change) in std::mem::take(&mut batch.executions) {
+            if change.expected.is_none() {
+                match submits.next() {
+                    Some(SubmitVerdict::Duplicate(existing)) => {
+                        duplicates.insert(id, *existing);
+                        not_applied.insert(id);
+                        continue;
+                    }
+                    Some(SubmitVerdict::Accepted) => {
+                        if let Some(execution) = self.ledger.get(id) {
+                            self.metrics.submitted(execution);
+                            accepted.push(id);
+                        }
+                    }
+                    None => {}
+                }
+            } else if advances.next() == Some(&false) {
+                not_applied.insert(id);
+                let mut messages = Vec::new();
+                self.decide_again(id, change, &mut messages);
+                self.retry.append(&mut messages);
+                continue;
+            }
+            applied.push((id, change));
+        }
+        let mut dispatch = Dispatch::default();
+        for (id, ordinal, claim) in std::mem::take(&mut batch.claimed) {
+            if not_applied.contains(&id) {
+                self.drop_claim(id, ordinal, claim);
+            } else {
+                self.assign(id, ordinal, claim, &mut dispatch);
+            }
+        }
+        for id in not_applied {
+            self.ledger.remove(id);
+        }
+        for (id, change) in applied {
+            if let Some(suspect) = self.quarantine.started(id) {
+                self.assign_now(id, suspect.task, suspect.claim, &mut dispatch);
+            }
+            self.settle_change(id, change, &mut dispatch);
+        }
+        self.quarantine.put_back();
+        self.take_claimed(committed, executors, &mut dispatch);
+        self.dispatch(dispatch);
+        if !self.capacity.is_sole() {
+            self.subscriptions.expect(&accepted);
+        }
+        answer(batch.submissions, &duplicates);
+        let applied = committed.schedules.iter().copied();
+        batch.schedules.into_iter().zip(applied).collect()
+    }
+
+    /// Follows a durable change of an execution: interrupts, callbacks, waiting callers.
+    fn settle_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
+        let Some(execution) = self.ledger.get_mut(id) else {
+            return;
+        };
+        execution.written(change.changes.tasks.iter().copied());
+        let status = execution.record().status;
+        let definition = execution.record().definition;
+        for ordinal in &change.changes.ended_tasks {
+            let callback = self.callback(id, *ordinal);
+            dispatch.callbacks.extend(callback);
+        }
+        for (ordinal, claim) in &change.changes.interrupted {
+            let execution = self.ledger.get(id);
+            let priority = execution.map_or(0, |execution| execution.priority(*ordinal));
+            self.interrupt(id, *ordinal, *claim, priority);
+        }
+        if change.changes.ended {
+            if let Some(execution) = self.ledger.remove(id) {
+                if let Some(at) = self.deadline_of(&execution) {
+                    self.ledger.drop_deadline(id, at);
+                }
+                self.metrics.ended(&execution);
+                self.subscriptions.notify(&std::sync::Arc::new(execution));
+            }
+        } else if change.expected.is_none() && !self.registry.serves(definition) {
+            // No task of it can run here: nothing of it is worth its memory.
+            self.ledger.remove(id);
+        } else {
+            self.ledger.note_use(id);
+        }
+        for control in change.controls {
+            (control.reply)(Ok(status));
+        }
+    }
+
+    /// Follows the claims that the store made.
+    fn take_claimed(
+        &mut self,
+        committed: &Committed,
+        executors: &[Executor],
+        dispatch: &mut Dispatch,
+    ) {
+        if let Some(due) = committed.next_due {
+            self.capacity.note_due(due);
+        }
+        let missing = self.follow_claims(&committed.claimed);
+        if let Err(error) = self.load(&missing) {
+            // The claims are ours and durable: they are adopted once the database answers.
+            tracing::warn!(%error, "claimed executions cannot be read now");
+            self.signals.raise(Signal::Reconcile);
+            return;
+        }
+        let mut last: [Option<Place>; 3] = [None; 3];
+        for claimed in &committed.claimed {
+            let (id, ordinal) = (claimed.execution, claimed.ordinal);
+            let Some(execution) = self.ledger.get(id) else {
+                continue;
+            };
+            let claim = Claim {
+                runner: self.runner,
+                attempt: claimed.attempt,
+            };
+            let Some(handler) = self
+                .registry
+                .handler(execution.record().definition, ordinal)
+            else {
+                self.release(id, ordinal, claim, Executor::Threads);
+                continue;
+            };
+            let place = (Reverse(execution.priority(ordinal)), id, ordinal);
+            let slot = &mut last[handler.executor.index()];
+            *slot = Some(slot.map_or(place, |known| known.max(place)));
+            if execution.holds(ordinal, claim) {
+                self.note_claim(id, ordinal, claim, handler.executor);
+                self.capacity
+                    .weighed(handler.executor, self.ledger.bytes_of(id));
+                self.assign(id, ordinal, claim, dispatch);
+            }
+        }
+        for (executor, more) in executors.iter().zip(&committed.more) {
+            self.capacity
+                .claimed(*executor, *more, last[executor.index()]);
+        }
+    }
+
+    /// Applies the store's claims to the executions in the ledger. Returns those that must be read.
+    fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
+        let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
+        for claimed in claims {
+            let id = claimed.execution;
+            let is_next = |execution: &crate::engine::Execution| {
+                execution.record().revision + 1 == claimed.revision
+            };
+            match self
+                .ledger
+                .get_mut(id)
+                .filter(|execution| is_next(execution))
+            {
+                Some(execution) if !missing.contains(&id) => {
+                    execution.note_claim(claimed.ordinal, self.runner, self.now);
+                    execution.set_revision(claimed.revision);
+                    execution.written([claimed.ordinal]);
+                }
+                _ => {
+                    self.ledger.remove(id);
+                    missing.insert(id);
+                }
+            }
+        }
+        let mut missing: Vec<ExecutionId> = missing.into_iter().collect();
+        missing.sort_unstable();
+        missing
+    }
+}
+
+/// Answers the callers of `submit`; `duplicates`: the ids that stand for others.
+fn answer(submissions: Vec<Submission>, duplicates: &FxHashMap<ExecutionId, ExecutionId>) {
+    for mut submission in submissions {
+        if !duplicates.is_empty() {
+            for id in &mut submission.ids {
+                *id = duplicates.get(id).copied().unwrap_or(*id);
+            }
+        }
+        (submission.reply)(Ok::<_, Error>(submission.ids));
+    }
+}

@@ -1,0 +1,10 @@
+//! What each message means: the engine's decision over the ledger, put into the write batch.
+
+mod control;
+mod outcome;
+mod registration;
+mod submission;
+
+pub(super) use control::{control_error, unknown_execution, unknown_task};
+pub use submission::SubmitRequest;
+pub(super) use submission::trace_of;

@@ -1,0 +1,68 @@
+//! Workflows and handlers of this program.
+
+use crate::runtime::step::{Signal, Step};
+use crate::runtime::{Message, Registration, Reply, Service};
+use crate::store::StoreError;
+
+impl Step {
+    /// Stores the definition of a workflow and takes this program's handlers for it.
+    ///
+    /// # Errors
+    /// When the database does not answer; the message is decided again.
+    pub(in crate::runtime) fn register(
+        &mut self,
+        registration: Registration,
+        reply: Reply<()>,
+    ) -> Result<(), StoreError> {
+        match self.store.put_definition(&registration.workflow, self.now) {
+            Ok(id) => {
+                self.registry.register(id, registration);
+                self.note_handlers();
+                reply(Ok(()));
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.retry.push(Message::Register {
+                    registration,
+                    reply,
+                });
+                return Err(error);
+            }
+            Err(error) => reply(Err(error.into())),
+        }
+        Ok(())
+    }
+
+    /// Takes handlers for external tasks, unless they contradict the definition that governs them.
+    ///
+    /// # Errors
+    /// When the database does not answer; the message is decided again.
+    pub(in crate::runtime) fn serve(
+        &mut self,
+        service: Service,
+        reply: Reply<()>,
+    ) -> Result<(), StoreError> {
+        match self.read_definitions() {
+            Ok(()) => {}
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.retry.push(Message::Serve { service, reply });
+                return Err(error);
+            }
+            Err(error) => {
+                reply(Err(error.into()));
+                return Ok(());
+            }
+        }
+        let agreed = self.registry.serve(service);
+        if agreed.is_ok() {
+            self.note_handlers();
+        }
+        reply(agreed);
+        Ok(())
+    }
+
+    /// More can be claimed than before, and others are to be told.
+    fn note_handlers(&mut self) {
+        self.capacity.set_stale();
+        self.signals.raise(Signal::Announce);
+    }
+}

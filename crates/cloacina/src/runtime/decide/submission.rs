@@ -1,0 +1,147 @@
+//! New executions.
+
+use std::sync::Arc;
+
+use crate::engine::{Execution, NewExecution};
+use crate::runtime::batch::{PendingChange, Submission};
+use crate::runtime::step::Step;
+use crate::runtime::{Reply, closed, micros};
+use crate::types::{
+    Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Monotonic,
+    Timestamp, nearest,
+};
+
+/// One execution to start.
+#[derive(Clone, Debug)]
+pub struct SubmitRequest {
+    /// A fresh id.
+    pub id: ExecutionId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// What the tasks start from.
+    pub input: Arc<Context>,
+    /// Idempotency key (semantics C7).
+    pub key: Option<String>,
+    /// Claims go to higher ones first.
+    pub priority: i16,
+    /// Not to start before.
+    pub start_at: Option<Timestamp>,
+    /// Limit from the first start.
+    pub timeout: Option<Micros>,
+    /// The submitter's trace context as JSON, kept in the history for the runner of the tasks.
+    pub trace: Option<Arc<str>>,
+}
+
+impl Step {
+    /// Decides a call of `submit`: all of its executions are stored, or none.
+    pub(in crate::runtime) fn submit(
+        &mut self,
+        requests: Vec<SubmitRequest>,
+        give_up: Monotonic,
+        reply: Reply<Vec<ExecutionId>>,
+    ) {
+        if self.is_stopping {
+            return reply(Err(closed()));
+        }
+        if let Some(unknown) = requests
+            .iter()
+            .find(|request| self.registry.latest(&request.workflow).is_none())
+        {
+            return reply(Err(self.unknown_workflow(&unknown.workflow)));
+        }
+        if let Some(error) = requests.iter().find_map(|request| self.too_large(request)) {
+            return reply(Err(error));
+        }
+        let mut ids = Vec::with_capacity(requests.len());
+        for request in requests {
+            ids.push(request.id);
+            if self.ledger.contains(request.id) {
+                continue; // stored by an earlier try whose answer got lost
+            }
+            self.start(request);
+        }
+        self.batch.submissions.push(Submission {
+            ids,
+            give_up,
+            reply,
+        });
+    }
+
+    /// Puts a new execution into the batch. `false`: its workflow is not known.
+    pub(in crate::runtime) fn start(&mut self, request: SubmitRequest) -> bool {
+        let default_timeout = self.config.workflow_timeout.map(micros);
+        let Some((definition, workflow)) = self.registry.latest(&request.workflow) else {
+            return false;
+        };
+        let new = NewExecution {
+            id: request.id,
+            definition,
+            input: request.input,
+            key: request.key,
+            priority: request.priority,
+            start_at: request.start_at.filter(|at| *at > self.now),
+            timeout: request.timeout.or(default_timeout),
+        };
+        let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, self.now);
+        changes
+            .history
+            .extend(request.trace.and_then(|trace| traced(&trace, self.now)));
+        self.ledger.insert(execution);
+        self.batch
+            .executions
+            .insert(request.id, PendingChange::new(changes));
+        true
+    }
+
+    /// B6: an input is bounded as what one task writes is.
+    fn too_large(&self, request: &SubmitRequest) -> Option<Error> {
+        let (size, limit) = (request.input.size() as u64, self.config.max_context_bytes);
+        (size > limit).then(|| {
+            Error::new(
+                ErrorCode::ContextInvalid,
+                format!(
+                    "the input of workflow '{}' takes {size} bytes, more than max_context_bytes {limit}",
+                    request.workflow
+                ),
+            )
+            .with_hint("store large data outside and put a reference to it into the input")
+        })
+    }
+
+    fn unknown_workflow(&self, name: &str) -> Error {
+        let error = Error::new(
+            ErrorCode::WorkflowNotFound,
+            format!("workflow '{name}' is not known"),
+        );
+        if let Some(near) = nearest(name, self.registry.names()) {
+            return error.with_hint(format!("did you mean '{near}'?"));
+        }
+        let mut names: Vec<&str> = self.registry.names().collect();
+        names.sort_unstable();
+        names.truncate(10);
+        error.with_hint(if names.is_empty() {
+            "no workflow is defined in this process; define it with WorkflowBuilder before running it".to_owned()
+        } else {
+            format!("known workflows: {}", names.join(", "))
+        })
+    }
+}
+
+/// The event that keeps a trace context. A text that is not JSON is not a trace context.
+fn traced(trace: &str, now: Timestamp) -> Option<HistoryEvent> {
+    Some(HistoryEvent {
+        time: now,
+        kind: HistoryKind::Traced.name().to_owned(),
+        task: None,
+        attempt: None,
+        runner: None,
+        data: Some(Json::parse(trace).ok()?),
+    })
+}
+
+/// The trace context among an execution's history.
+pub(in crate::runtime) fn trace_of(history: &[HistoryEvent]) -> Option<Arc<str>> {
+    let traced = HistoryKind::Traced.name();
+    let event = history.iter().find(|event| event.kind == traced)?;
+    event.data.as_ref().map(|data| Arc::from(data.to_string()))
+}

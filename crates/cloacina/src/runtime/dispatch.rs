@@ -1,0 +1,189 @@
+//! Hands claimed tasks to the work queues, and callbacks of tasks that ended.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::assignment::{Assignment, Callback, Executor};
+use super::micros;
+use super::quarantine::Suspect;
+use super::step::Step;
+use crate::types::{Claim, ExecutionId, Ordinal, TaskStatus};
+
+/// What a turn dispatches, by executor.
+#[derive(Default)]
+pub(super) struct Dispatch {
+    pub(super) assignments: [Vec<Assignment>; 3],
+    pub(super) callbacks: Vec<Callback>,
+}
+
+impl Step {
+    /// Prepares a claimed task for its executor's queue. A suspect goes into quarantine instead.
+    pub(super) fn assign(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        dispatch: &mut Dispatch,
+    ) {
+        let limits = self.limits();
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
+        let Some(handler) = self
+            .registry
+            .handler(execution.record().definition, ordinal)
+        else {
+            return;
+        };
+        if execution.is_suspect(ordinal, limits) {
+            return self.isolate(Suspect {
+                execution: id,
+                task: ordinal,
+                claim,
+                executor: handler.executor,
+            });
+        }
+        self.assign_now(id, ordinal, claim, dispatch);
+    }
+
+    /// As `assign`, for a suspect whose turn it is too.
+    pub(super) fn assign_now(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        dispatch: &mut Dispatch,
+    ) {
+        let Some(execution) = self.ledger.get_mut(id) else {
+            return;
+        };
+        let Some(handler) = self
+            .registry
+            .handler(execution.record().definition, ordinal)
+        else {
+            return;
+        };
+        let context = execution.view(ordinal);
+        let record = execution.record();
+        let definition = execution.workflow().task(ordinal);
+        dispatch.assignments[handler.executor.index()].push(Assignment {
+            execution: id,
+            workflow: Arc::clone(execution.workflow()),
+            task: ordinal,
+            claim,
+            context,
+            handler: handler.token,
+            timeout: definition
+                .timeout
+                .or_else(|| self.config.task_timeout.map(micros)),
+            reports_start: record.timeout.is_some() && record.deadline.is_none(),
+            priority: execution.priority(ordinal),
+            insight: Arc::clone(&self.progress),
+            cancelled: Arc::new(AtomicBool::new(false)),
+            pulse: Arc::default(),
+        });
+    }
+
+    /// Puts what is to be dispatched into the queues.
+    pub(super) fn dispatch(&self, mut dispatch: Dispatch) {
+        for executor in Executor::ALL {
+            // Callbacks are called by worker threads.
+            let callbacks = if executor == Executor::Threads {
+                std::mem::take(&mut dispatch.callbacks)
+            } else {
+                Vec::new()
+            };
+            self.capacity.queues().of(executor).push(
+                std::mem::take(&mut dispatch.assignments[executor.index()]),
+                callbacks,
+                self.capacity.expects_short(executor),
+            );
+        }
+    }
+
+    /// Takes over the claims of an execution that the database says are ours and this process does not hold. The attempts
+    /// that ended among the messages of this turn have run already.
+    pub(super) fn adopt(&mut self, id: ExecutionId) {
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
+        let definition = execution.record().definition;
+        let tasks = (0..).zip(&execution.record().tasks);
+        let claims: Vec<(Ordinal, Claim)> = tasks
+            .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
+            .filter(|(ordinal, claim)| {
+                let held = self.ledger.held(id, *ordinal);
+                claim.runner == self.runner
+                    && held.is_none_or(|held| held.claim != *claim)
+                    && !self.ended.contains(&(id, *ordinal, *claim))
+            })
+            .collect();
+        let mut dispatch = Dispatch::default();
+        for (ordinal, claim) in claims {
+            match self.registry.handler(definition, ordinal) {
+                Some(handler) => {
+                    self.note_claim(id, ordinal, claim, handler.executor);
+                    self.assign(id, ordinal, claim, &mut dispatch);
+                }
+                None => self.release(id, ordinal, claim, Executor::Threads),
+            }
+        }
+        self.dispatch(dispatch);
+    }
+
+    /// Stops an attempt of this process whose claim is gone.
+    pub(super) fn interrupt(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        priority: i16,
+    ) {
+        let Some(held) = self.ledger.held(id, ordinal) else {
+            return;
+        };
+        let queue = Arc::clone(self.capacity.queues().of(held.executor));
+        // A retry in the same step may have claimed the task anew: then only the attempt that runs is stopped.
+        let is_waiting = held.claim == claim
+            && (self.quarantine.withdraw(id, ordinal) || queue.withdraw(id, ordinal, priority));
+        if is_waiting {
+            self.drop_claim(id, ordinal, claim);
+        } else {
+            queue.interrupt(id, ordinal, claim);
+        }
+    }
+
+    /// The callback of a task whose end is durable, if its program asked for one.
+    pub(super) fn callback(&mut self, id: ExecutionId, ordinal: Ordinal) -> Option<Callback> {
+        let execution = self.ledger.get_mut(id)?;
+        let handler = self
+            .registry
+            .handler(execution.record().definition, ordinal)?;
+        let failed = match execution.task(ordinal).status {
+            TaskStatus::Failed if handler.on_failure => true,
+            TaskStatus::Completed if handler.on_success => false,
+            // No callback, or a retry in the same step has overtaken the end.
+            _ => return None,
+        };
+        let mut context = execution.view(ordinal);
+        if let Some(delta) = execution
+            .task(ordinal)
+            .delta
+            .as_deref()
+            .filter(|delta| !failed && !delta.is_empty())
+        {
+            let mut after = (*context).clone();
+            after.apply(delta);
+            context = Arc::new(after);
+        }
+        let error = execution.task(ordinal).error.as_ref().filter(|_| failed);
+        Some(Callback {
+            handler: handler.token,
+            task: execution.workflow().task(ordinal).id.clone(),
+            workflow: Arc::clone(execution.workflow()),
+            execution: id,
+            error: error.map(|failure| format!("{}: {}", failure.short_type(), failure.message)),
+            context,
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! Tells the database which workflows and tasks this runner has, for `explain` and for people.
+
+use super::duty::Duty;
+use crate::runtime::process;
+use crate::runtime::step::{Signal, Step};
+use crate::store::StoreError;
+use crate::types::{Micros, Monotonic, Offer};
+
+/// Workflows that are registered within this time, in microseconds, are announced together.
+const DELAY: Micros = 50_000;
+
+#[derive(Default)]
+pub(in crate::runtime) struct Announcer {
+    at: Option<Monotonic>,
+}
+
+impl Announcer {
+    fn announce(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        let (host, (pid, _)) = (process::host(), process::current());
+        let offers: Vec<Offer> = step
+            .registry
+            .unannounced()
+            .into_iter()
+            .map(|(workflow, tasks)| Offer {
+                workflow,
+                runner: step.runner,
+                host: process::name_of(&host).to_owned(),
+                pid,
+                tasks,
+                seen_at: step.now,
+            })
+            .collect();
+        let workflows = step.registry.registered();
+        step.store.announce(step.runner, &workflows, &offers)?;
+        step.registry.announced();
+        self.at = None;
+        Ok(())
+    }
+
+    /// Leaves behind which tasks this runner had, for `explain`.
+    pub(in crate::runtime) fn withdraw(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        if step.signals.take(Signal::Announce) || self.at.is_some() {
+            self.announce(step)?;
+        }
+        if step.registry.registered().is_empty() {
+            return Ok(());
+        }
+        step.store.withdraw(step.runner, Some(step.now))
+    }
+}
+
+impl Duty for Announcer {
+    const ACTION: &'static str = "announce the workflows of this runner";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if self.at.is_none() && step.signals.is_raised(Signal::Announce) {
+            return step.monotonic;
+        }
+        self.at.unwrap_or(Monotonic::NEVER)
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        if step.signals.take(Signal::Announce) && self.at.is_none() {
+            self.at = Some(step.monotonic + DELAY);
+            return Ok(());
+        }
+        self.announce(step)
+    }
+}

@@ -1,0 +1,114 @@
+//! Notices what other processes wrote: new work, new definitions, executions that ended there.
+
+use super::duty::Duty;
+use crate::runtime::micros;
+use crate::runtime::step::{Signal, Step};
+use crate::store::StoreError;
+use crate::types::{ExecutionId, Micros, Monotonic};
+
+/// How long polls follow each other at `BUSY_INTERVAL` after another process wrote, in microseconds: more may follow.
+const BUSY: Micros = 1_000_000;
+const BUSY_INTERVAL: Micros = 5_000;
+
+#[derive(Default)]
+pub(in crate::runtime) struct Changes {
+    next: Monotonic,
+    busy_until: Monotonic,
+    /// The change marker whose changes were all dealt with.
+    marker: Option<i64>,
+    /// What the store said last of executions that go on after their end.
+    revivals: Option<u64>,
+}
+
+impl Changes {
+    fn follow(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        let revivals = step.store.revivals();
+        if revivals.is_none() || revivals != self.revivals {
+            self.revivals = revivals;
+            step.subscriptions.forget_recent(None);
+        }
+        step.capacity.set_stale();
+        step.read_definitions()?;
+        step.signals.raise_news();
+        for id in step.store.overdue(step.now)?.executions {
+            if step.ledger.contains(id) {
+                step.watch_deadline(id);
+            } else {
+                step.ledger.watch_deadline(id, step.monotonic);
+            }
+        }
+        step.follow_ends()
+    }
+}
+
+impl Duty for Changes {
+    const ACTION: &'static str = "look for changes of other processes";
+    const IS_ESSENTIAL: bool = true;
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if step.signals.is_raised(Signal::PollChanges) {
+            return step.monotonic;
+        }
+        self.next
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        if step.signals.take(Signal::PollChanges) {
+            self.marker = None;
+        }
+        let marker = step.store.change_marker()?;
+        if self.marker != Some(marker) {
+            if self.marker.is_some() {
+                self.busy_until = step.monotonic + BUSY;
+            }
+            step.peers.suspect(step.store.take_vanished());
+            if step.peers.has_suspects() {
+                step.signals.raise(Signal::Rescue);
+            }
+            self.follow(step)?;
+            // Only now: a change is looked at again until all of this has succeeded.
+            self.marker = Some(marker);
+        }
+        let interval = micros(step.config.poll_interval);
+        let is_busy = step.monotonic < self.busy_until;
+        self.next = step.monotonic
+            + if is_busy {
+                interval.min(BUSY_INTERVAL)
+            } else {
+                interval
+            };
+        Ok(())
+    }
+}
+
+impl Step {
+    /// Executions that ended elsewhere: wakes the callers that wait for them, stops what still runs here.
+    pub(super) fn follow_ends(&mut self) -> Result<(), StoreError> {
+        let mut ids = self.subscriptions.awaited();
+        ids.extend(self.ledger.busy());
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let states = self.store.statuses(&ids)?;
+        let ended: Vec<ExecutionId> = states
+            .into_iter()
+            .filter(|(id, status)| status.is_terminal() && !self.ledger.is_unreadable(*id))
+            .map(|(id, _)| id)
+            .collect();
+        self.load(&ended)?;
+        for id in ended {
+            let claims: Vec<_> = self.ledger.claims_of(id).collect();
+            for held in claims {
+                let execution = self.ledger.get(id);
+                let priority = execution.map_or(0, |execution| execution.priority(held.task));
+                self.interrupt(id, held.task, held.claim, priority);
+            }
+            if let Some(execution) = self.ledger.remove(id) {
+                self.subscriptions.notify(&std::sync::Arc::new(execution));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! Fires the ticks of cron schedules (semantics F).
+//!
+//! Every runner does this, and none leads. A schedule's row is changed only on top of the revision that was read, in the
+//! transaction that submits the executions of its ticks: of two runners that see the same tick, one finds the row changed.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::duty::Duty;
+use super::schedules::{by_hand, trim_open, unknown, unknown_workflow};
+use crate::engine::cron::Cron;
+use crate::engine::schedule::{self, Situation, Verdict};
+use crate::runtime::batch::{Purpose, ScheduleChange};
+use crate::runtime::commit::Refused;
+use crate::runtime::step::{Signal, Step};
+use crate::runtime::{Message, Reply, schedule_rows};
+use crate::store::{DueQuery, StoreError, TickWrite};
+use crate::types::sync::Mutex;
+use crate::types::{
+    Error, ExecutionId, Micros, Monotonic, Overlap, ScheduleId, ScheduleKind, ScheduleRecord,
+    TickOutcome, Timestamp,
+};
+
+/// The largest number of schedules that one turn looks at.
+const SCHEDULES: usize = 200;
+/// The number of ticks after which a turn looks at no further schedule, so that its transaction stays small.
+const TICKS: usize = 2_000;
+/// The shortest time between two looks for new schedules while other runners write all the time, in microseconds.
+pub(super) const NEWS: Micros = 250_000;
+/// How long a schedule that cannot be read or written is left alone, in microseconds.
+const BROKEN: Micros = 60_000_000;
+/// The number of parsed expressions that are kept.
+const EXPRESSIONS: usize = 20_000;
+/// The number of executions whose end schedules wait for that are remembered.
+const MAX_AWAITED: usize = 1_000;
+
+/// See the module.
+pub(in crate::runtime) struct CronDuty {
+    online_since: Timestamp,
+    next: Monotonic,
+    looked_at: Monotonic,
+    expressions: FxHashMap<(String, String), Arc<Cron>>,
+    /// Schedules whose queued ticks may fire: an execution that they wait for has ended.
+    ended: Arc<Mutex<Vec<ScheduleId>>>,
+    awaited: FxHashSet<ExecutionId>,
+    /// Schedules that are left to another runner or cannot be read, and until when.
+    left: FxHashMap<ScheduleId, Monotonic>,
+    /// The number of schedules to change in one turn: less while the database refuses a batch.
+    batch: usize,
+}
+
+impl CronDuty {
+    pub(in crate::runtime) fn new(now: Timestamp) -> Self {
+        Self {
+            online_since: now,
+            next: Monotonic::default(),
+            looked_at: Monotonic::default(),
+            expressions: FxHashMap::default(),
+            ended: Arc::default(),
+            awaited: FxHashSet::default(),
+            left: FxHashMap::default(),
+            batch: SCHEDULES,
+        }
+    }
+
+    /// The database refused a batch: fewer schedules are changed at once, and one that is refused alone is left.
+    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
+        if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
+            tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}; it does not fire now");
+            self.left.insert(*id, step.monotonic + BROKEN);
+        }
+        if !refused.schedules.is_empty() {
+            self.batch = (refused.schedules.len() / 2).max(1);
+        }
+    }
+
+    /// When to look for schedules that are due.
+    fn next_look(&self, step: &Step) -> Monotonic {
+        if !step.config.enable_cron {
+            return Monotonic::NEVER;
+        }
+        let changed = step.signals.is_raised(Signal::CronChanged);
+        let others_wrote = step.signals.is_raised(Signal::CronNews);
+        let sooner = [
+            changed.then_some(step.monotonic),
+            others_wrote.then_some(self.looked_at + NEWS),
+            self.left.values().min().copied(),
+        ];
+        sooner.into_iter().flatten().fold(self.next, Monotonic::min)
+    }
+
+    fn cron(&mut self, record: &ScheduleRecord) -> Result<Arc<Cron>, Error> {
+        let expression = record.spec.expression.clone().unwrap_or_default();
+        let key = (expression, record.spec.timezone.clone());
+        if let Some(known) = self.expressions.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let cron = Arc::new(schedule::cron_of(record)?);
+        if self.expressions.len() >= EXPRESSIONS {
+            self.expressions.clear();
+        }
+        self.expressions.insert(key, Arc::clone(&cron));
+        Ok(cron)
+    }
+
+    /// The schedules to look at now.
+    fn due(&mut self, step: &Step) -> Result<Vec<ScheduleRecord>, StoreError> {
+        let mut due = Vec::new();
+        let ended = std::mem::take(&mut *self.ended.lock());
+        for (read, id) in ended.iter().enumerate() {
+            match step.store.schedule(*id) {
+                Ok(found) => due.extend(found.filter(|record| record.enabled)),
+                Err(error) => {
+                    self.ended.lock().extend(&ended[read..]);
+                    return Err(error);
+                }
+            }
+        }
+        if step.config.enable_cron && step.monotonic >= self.next {
+            let query = DueQuery {
+                cron: true,
+                triggers: Vec::new(),
+                limit: self.batch,
+            };
+            let found = step.store.due_schedules(&query, step.now)?;
+            self.looked_at = step.monotonic;
+            self.next = match found.next {
+                _ if found.due.len() >= self.batch => step.monotonic,
+                Some(next) => step.instant_of(next),
+                None => Monotonic::NEVER,
+            };
+            self.left.retain(|_, until| *until > step.monotonic);
+            due.extend(found.due);
+        }
+        let mut seen = FxHashSet::default();
+        due.retain(|record| {
+            !self.left.contains_key(&record.id)
+                && seen.insert(record.id)
+                && !step.batch.has_schedule(record.id)
+        });
+        Ok(due)
+    }
+
+    fn fire(&mut self, step: &mut Step, due: Vec<ScheduleRecord>) -> Result<(), StoreError> {
+        let mut others_since = None;
+        let mut count = 0;
+        for record in due {
+            if count >= TICKS {
+                self.next = step.monotonic;
+                break;
+            }
+            step.learn(&record.workflow)?;
+            let cron = match self.cron(&record) {
+                Ok(cron) => cron,
+                Err(error) => {
+                    tracing::error!(schedule_id = %record.id, %error, "a stored schedule cannot be read and does not fire");
+                    self.left.insert(record.id, step.monotonic + BROKEN);
+                    continue;
+                }
+            };
+            let is_older = record.next_due.is_some_and(|due| due < self.online_since);
+            if is_older && others_since.is_none() {
+                others_since = Some(peers_since(step)?);
+            }
+            let situation = Situation {
+                now: step.now,
+                online_since: self.online_since,
+                others_since: others_since.flatten(),
+                is_open: !record.state.open.is_empty(),
+                max_catchup: step.config.max_catchup,
+            };
+            match schedule::look(&record, &cron, situation) {
+                Verdict::Leave(until) => {
+                    self.left.insert(record.id, step.instant_of(until));
+                }
+                Verdict::Change(changed, ticks) => {
+                    count += ticks.len();
+                    self.fire_ticks(step, *changed, ticks);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fire_ticks(
+        &mut self,
+        step: &mut Step,
+        mut record: ScheduleRecord,
+        ticks: Vec<schedule::Tick>,
+    ) {
+        let mut writes = Vec::with_capacity(ticks.len());
+        let mut started = Vec::new();
+        // The older tick gets the smaller id, although all are made in one millisecond: work is claimed in the order of ids.
+        let mut ids: Vec<ExecutionId> = ticks.iter().map(|_| step.fresh_execution()).collect();
+        ids.sort_unstable();
+        for (tick, id) in ticks.into_iter().zip(ids) {
+            let mut write = TickWrite {
+                due_at: tick.due_at,
+                outcome: tick.outcome,
+                execution: None,
+                detail: tick.detail,
+            };
+            if tick.outcome == TickOutcome::Fired {
+                let input = schedule::input(&record, tick.due_at);
+                write.execution = step.start_scheduled(id, &record, input);
+                if let Some(id) = write.execution {
+                    started.push(id);
+                } else {
+                    write.outcome = TickOutcome::Skipped;
+                    write.detail = Some(unknown(&record.workflow));
+                }
+            }
+            writes.push(write);
+        }
+        schedule::note_started(&mut record, &started);
+        trim_open(&mut record);
+        if let Some(wake_at) = record.wake_at {
+            self.next = self.next.min(step.instant_of(wake_at));
+        }
+        let change = ScheduleChange::new(record, writes, Purpose::Tick);
+        step.batch.schedules.push(change);
+    }
+
+    /// Fires a schedule once, now, whatever its rules say.
+    pub(in crate::runtime) fn run_now(
+        &self,
+        step: &mut Step,
+        id: ScheduleId,
+        give_up: Monotonic,
+        reply: Reply<ExecutionId>,
+    ) {
+        if step.batch.has_schedule(id) {
+            return step.retry.push(Message::RunNow {
+                schedule: id,
+                give_up,
+                reply,
+            });
+        }
+        let record = match schedule_rows::living(&*step.store, ScheduleKind::Cron, id) {
+            Ok(record) => record,
+            Err(error) => return reply(Err(error)),
+        };
+        if let Err(error) = step.learn(&record.workflow) {
+            return reply(Err(error.into()));
+        }
+        let due_at = schedule::between_ticks(&record, step.now);
+        let fresh = step.fresh_execution();
+        let input = schedule::input(&record, due_at);
+        let Some(execution) = step.start_scheduled(fresh, &record, input) else {
+            return reply(Err(unknown_workflow(&record.workflow)));
+        };
+        let purpose = Purpose::RunNow(execution, give_up, reply);
+        let change = by_hand(record, execution, due_at, purpose);
+        step.batch.schedules.push(change);
+    }
+
+    /// Follows a change of a schedule that was written, or not applied because another runner was first.
+    pub(in crate::runtime) fn settle(
+        &mut self,
+        step: &mut Step,
+        change: ScheduleChange,
+        applied: bool,
+    ) {
+        if !applied {
+            self.next = step.monotonic;
+            step.retry.extend(change.into_message());
+            return;
+        }
+        self.await_ends(step, &change.record);
+        if let Purpose::RunNow(execution, _, reply) = change.purpose {
+            reply(Ok(execution));
+        }
+        self.batch = (self.batch * 2).min(SCHEDULES);
+    }
+
+    /// Has a schedule with queued ticks looked at when an execution that they wait for ends.
+    fn await_ends(&mut self, step: &Step, record: &ScheduleRecord) {
+        if record.spec.overlap != Overlap::Queue || record.state.queued.is_empty() {
+            return;
+        }
+        for id in record.state.open.iter().copied() {
+            if !self.awaited.insert(id) {
+                continue;
+            }
+            let (ended, schedule) = (Arc::clone(&self.ended), record.id);
+            step.subscriptions
+                .subscribe(id, move |_| ended.lock().push(schedule));
+            if step.subscriptions.recent(id).is_some() {
+                self.ended.lock().push(schedule);
+            }
+        }
+        if self.awaited.len() > MAX_AWAITED {
+            self.awaited.clear();
+        }
+    }
+}
+
+impl Duty for CronDuty {
+    const ACTION: &'static str = "fire schedules";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if step.is_stopping {
+            return Monotonic::NEVER;
+        }
+        if !self.ended.lock().is_empty() {
+            return step.monotonic;
+        }
+        self.next_look(step)
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        self.next = self.next_look(step);
+        step.signals.take(Signal::CronChanged);
+        step.signals.take(Signal::CronNews);
+        // A clock that was set back must not make ticks of the time to come look like those of another age.
+        self.online_since = self.online_since.min(step.now);
+        let mut due = self.due(step)?;
+        let before = step.batch.schedules.len();
+        let is_full = due.len() >= self.batch;
+        let fired = match step.forget_ended(&mut due) {
+            Ok(()) => self.fire(step, due),
+            Err(error) => Err(error),
+        };
+        if fired.is_err() {
+            self.next = step.monotonic;
+        } else if is_full && step.batch.schedules.len() == before {
+            // All of them are left alone for now: the same would be found at once.
+            self.next = step.monotonic + NEWS;
+        }
+        fired
+    }
+}
+
+/// Since when another live runner has been there.
+fn peers_since(step: &mut Step) -> Result<Option<Timestamp>, StoreError> {
+    let rows = step.store.runners()?;
+    let (now, monotonic, runner) = (step.now, step.monotonic, step.runner);
+    let peers = &mut step.peers;
+    peers.observe(&rows, monotonic);
+    let live = rows
+        .iter()
+        .filter(|row| row.id != runner && peers.death(row, now, monotonic).is_none());
+    Ok(live.map(|row| row.started_at).min())
+}

@@ -1,0 +1,72 @@
+//! Writes what running tasks say of themselves: a few times a second, and log lines before the end of their attempt.
+
+use super::duty::Duty;
+use crate::runtime::step::{Signal, Step};
+use crate::store::StoreError;
+use crate::types::{self, LogChunk, Micros, Monotonic};
+
+/// The time between two writes in microseconds.
+const INTERVAL: Micros = 250_000;
+
+#[derive(Default)]
+pub(in crate::runtime) struct Progress {
+    next: Monotonic,
+}
+
+impl Duty for Progress {
+    const ACTION: &'static str = "write the progress and the log lines of tasks";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if !step.progress.has_some() {
+            return Monotonic::NEVER;
+        }
+        if step.signals.is_raised(Signal::AttemptsEnded) && step.progress.has_logs() {
+            return step.monotonic;
+        }
+        self.next
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        self.next = step.monotonic + INTERVAL;
+        let (progress, logs) = step.progress.take();
+        let written = step.store.note_insight(&progress, &logs);
+        match written {
+            Err(error) if error.is_of_item() => write_apart(step, progress, logs),
+            Err(_) => {
+                step.progress.put_back(progress, logs);
+                written
+            }
+            Ok(()) => written,
+        }
+    }
+}
+
+/// Writes each item alone. One that the database refuses is dropped with a log line, so that the others are written.
+fn write_apart(
+    step: &Step,
+    progress: Vec<types::Progress>,
+    logs: Vec<LogChunk>,
+) -> Result<(), StoreError> {
+    let mut left = (progress.into_iter(), logs.into_iter());
+    loop {
+        let (item, chunk) = match left.0.next() {
+            Some(item) => (vec![item], Vec::new()),
+            None => match left.1.next() {
+                Some(chunk) => (Vec::new(), vec![chunk]),
+                None => return Ok(()),
+            },
+        };
+        match step.store.note_insight(&item, &chunk) {
+            Ok(()) => {}
+            Err(error) if error.is_of_item() => {
+                tracing::warn!(%error, "the database refuses the progress or the log lines of a task; they are dropped");
+            }
+            Err(error) => {
+                let progress = item.into_iter().chain(left.0).collect();
+                let logs = chunk.into_iter().chain(left.1).collect();
+                step.progress.put_back(progress, logs);
+                return Err(error);
+            }
+        }
+    }
+}

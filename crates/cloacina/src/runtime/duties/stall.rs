@@ -1,0 +1,73 @@
+//! Names tasks that have run for long without a sign of life, so that a program that hangs says where.
+//!
+//! The coordinator looks from its own thread while it is awake anyway: neither a task that holds Python's interpreter lock
+//! nor a future that never yields can keep it from looking.
+
+use super::duty::Duty;
+use crate::runtime::assignment::{Executor, Running};
+use crate::runtime::micros;
+use crate::runtime::step::Step;
+use crate::store::StoreError;
+use crate::types::{Micros, Monotonic};
+
+/// The time between two looks at the running tasks, in microseconds.
+const INTERVAL: Micros = 1_000_000;
+/// The number of tasks that are named one by one at a look. The others are counted.
+const NAMED: usize = 8;
+
+#[derive(Default)]
+pub(in crate::runtime) struct Stall {
+    next: Monotonic,
+}
+
+impl Duty for Stall {
+    const ACTION: &'static str = "look for stalled tasks";
+
+    /// Never wakes the coordinator: a heartbeat does, often enough.
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if self.next <= step.monotonic {
+            self.next
+        } else {
+            Monotonic::NEVER
+        }
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        self.next = step.monotonic + INTERVAL;
+        let threshold = micros(step.config.stall_threshold());
+        let mut stalled: Vec<(Micros, Running)> = Vec::new();
+        for executor in Executor::ALL {
+            for attempt in step.capacity.queues().of(executor).running() {
+                let silent = attempt.pulse.silence(attempt.started, threshold, step.monotonic);
+                stalled.extend(silent.map(|silent| (silent, attempt)));
+            }
+        }
+        let more = stalled.len().saturating_sub(NAMED);
+        for (silent, attempt) in stalled.iter().take(NAMED) {
+            let task = &attempt.workflow.task(attempt.task).id;
+            tracing::warn!(
+                workflow = attempt.workflow.name(),
+                task = %task,
+                execution_id = %attempt.execution,
+                attempt = attempt.claim.attempt,
+                "task '{task}' of workflow '{}' has run for {} s without a sign of life (stall_threshold is {} s); it keeps its \
+                 claim. A long task tells that it goes on with handle.heartbeat() or handle.set_progress()",
+                attempt.workflow.name(),
+                seconds(*silent),
+                seconds(threshold),
+            );
+        }
+        if more > 0 {
+            tracing::warn!(
+                tasks = more,
+                "{more} more tasks have run for longer than stall_threshold without a sign of life"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a message")]
+fn seconds(span: Micros) -> f64 {
+    (span as f64 / 100_000.0).round() / 10.0
+}

@@ -1,0 +1,312 @@
+//! Polls the triggers whose functions this program has (semantics G1).
+//!
+//! One runner at a time polls a trigger, under a short lease in its row. A row is changed only on top of the revision that
+//! was read, so a poll whose trigger was taken over changes nothing.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::cron::NEWS;
+use super::duty::Duty;
+use super::schedules::unknown;
+use crate::engine::schedule;
+use crate::engine::trigger::{self, NewTrigger, PollOutcome};
+use crate::runtime::batch::{Purpose, ScheduleChange};
+use crate::runtime::poll::{Poll, PollToken};
+use crate::runtime::step::{Signal, Step};
+use crate::runtime::{Message, Reply, schedule_rows};
+use crate::store::{DueQuery, StoreError, TickWrite};
+use crate::types::{Monotonic, ScheduleId, ScheduleRecord, TickOutcome};
+
+/// The largest number of triggers that one turn takes.
+const TRIGGERS: usize = 200;
+
+/// A poll whose function runs.
+struct Polling {
+    record: ScheduleRecord,
+    /// When the lease has to be extended.
+    renew_at: Monotonic,
+    /// Another writer changed the row: it must be read again.
+    is_stale: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(in crate::runtime) struct Triggers {
+    next: Monotonic,
+    looked_at: Monotonic,
+    /// The names of the triggers that this program has, with its numbers of their functions.
+    handlers: BTreeMap<String, u64>,
+    polls: FxHashMap<PollToken, Polling>,
+    last_token: PollToken,
+}
+
+impl Triggers {
+    pub(in crate::runtime) fn register(
+        &mut self,
+        step: &mut Step,
+        new: NewTrigger,
+        handler: u64,
+        reply: Reply<ScheduleId>,
+    ) {
+        let id = ScheduleId::generate();
+        let registered = new.record(id, step.now).and_then(|record| {
+            schedule_rows::register(&*step.store, &record, |known| {
+                trigger::registered_again(known, &record, step.now)
+            })
+        });
+        reply(registered.map(|record: ScheduleRecord| {
+            self.handlers.insert(new.name, handler);
+            self.next = step.monotonic;
+            record.id
+        }));
+    }
+
+    /// The function of a trigger has ended.
+    ///
+    /// # Errors
+    /// When the database fails; the message is decided again.
+    pub(in crate::runtime) fn polled(
+        &mut self,
+        step: &mut Step,
+        token: PollToken,
+        outcome: PollOutcome,
+    ) -> Result<(), StoreError> {
+        let ready = match self.polls.get(&token) {
+            None => return Ok(()),
+            Some(poll) if step.batch.has_schedule(poll.record.id) => Ok(None),
+            Some(_) => self.record_of(step, token),
+        };
+        match ready {
+            Ok(Some(record)) => {
+                self.decide(step, token, record, outcome);
+                Ok(())
+            }
+            // It was taken over, or it is changed in this turn already.
+            Ok(None) => {
+                if self.polls.contains_key(&token) {
+                    step.retry.push(Message::Polled { token, outcome });
+                }
+                Ok(())
+            }
+            Err(error) => {
+                step.retry.push(Message::Polled { token, outcome });
+                Err(error)
+            }
+        }
+    }
+
+    /// The trigger's record as it is now, with what a decision needs to know. `None`: another runner took it over.
+    fn record_of(
+        &mut self,
+        step: &mut Step,
+        token: PollToken,
+    ) -> Result<Option<ScheduleRecord>, StoreError> {
+        let Some(poll) = self.polls.get_mut(&token) else {
+            return Ok(None);
+        };
+        if poll.is_stale {
+            let found = step.store.schedule(poll.record.id)?;
+            let is_ours = |record: &ScheduleRecord| {
+                record.state.polled
+                    && record.last_due == poll.record.last_due
+                    && record.deleted_at.is_none()
+            };
+            if let Some(record) = found.filter(is_ours) {
+                poll.record = record;
+                poll.is_stale = false;
+            } else {
+                tracing::info!(trigger = %poll.record.identity, "the result of a poll is dropped: the trigger was changed, or another runner took it over");
+                self.polls.remove(&token);
+                self.next = step.monotonic;
+                return Ok(None);
+            }
+        }
+        let mut records = [poll.record.clone()];
+        step.learn(&records[0].workflow)?;
+        step.forget_ended(&mut records)?;
+        let [record] = records;
+        Ok(Some(record))
+    }
+
+    fn decide(
+        &self,
+        step: &mut Step,
+        token: PollToken,
+        record: ScheduleRecord,
+        outcome: PollOutcome,
+    ) {
+        if let PollOutcome::Failed(error) = &outcome {
+            tracing::debug!(trigger = %record.identity, "the function of a trigger raised: {error}");
+        }
+        let polled_at = record.last_due.unwrap_or(step.now);
+        let (mut record, tick) =
+            trigger::polled(&record, &outcome, !record.state.open.is_empty(), step.now);
+        let mut ticks = Vec::new();
+        if let Some(result) = tick {
+            let mut write = TickWrite {
+                due_at: polled_at,
+                outcome: result,
+                execution: None,
+                detail: record.state.last_error.clone(),
+            };
+            if let (TickOutcome::Fired, PollOutcome::Fire(context)) = (result, &outcome) {
+                let id = step.fresh_execution();
+                write.execution = step.start_scheduled(id, &record, context.clone());
+                if let Some(id) = write.execution {
+                    schedule::note_started(&mut record, &[id]);
+                } else {
+                    write.outcome = TickOutcome::Skipped;
+                    write.detail = Some(unknown(&record.workflow));
+                }
+            }
+            ticks.push(write);
+        }
+        let mut change = ScheduleChange::new(record, ticks, Purpose::Polled(token, outcome));
+        if let Some(poll) = self.polls.get(&token) {
+            change.expected = poll.record.revision;
+        }
+        step.batch.schedules.push(change);
+    }
+
+    /// Extends the leases of polls whose functions still run.
+    fn extend_leases(&mut self, step: &mut Step) {
+        let lease = step.lease();
+        for (token, poll) in &mut self.polls {
+            if poll.renew_at > step.monotonic {
+                continue;
+            }
+            poll.renew_at = step.monotonic + lease / 2;
+            if !poll.is_stale && !step.batch.has_schedule(poll.record.id) {
+                let held = trigger::held(&poll.record, step.now, lease);
+                let purpose = Purpose::ExtendLease(*token);
+                let change = ScheduleChange::new(held, Vec::new(), purpose);
+                step.batch.schedules.push(change);
+            }
+        }
+    }
+
+    /// Takes the leases of triggers that are due, to poll them once that is durable.
+    fn take_leases(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        let query = DueQuery {
+            cron: false,
+            triggers: self.handlers.keys().cloned().collect(),
+            limit: TRIGGERS,
+        };
+        let mut found = step.store.due_schedules(&query, step.now)?;
+        self.looked_at = step.monotonic;
+        self.next = match found.next {
+            _ if found.due.len() >= TRIGGERS => step.monotonic + NEWS,
+            Some(next) => step.instant_of(next),
+            None => Monotonic::NEVER,
+        };
+        if let Err(error) = step.forget_ended(&mut found.due) {
+            self.next = step.monotonic;
+            return Err(error);
+        }
+        for record in found.due {
+            let is_polling = self.polls.values().any(|poll| poll.record.id == record.id);
+            if !is_polling && !step.batch.has_schedule(record.id) {
+                let taken = trigger::taken(&record, step.now, step.lease());
+                let change = ScheduleChange::new(taken, Vec::new(), Purpose::TakeLease);
+                step.batch.schedules.push(change);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a change of a trigger that was written, or not applied because another writer was first.
+    pub(in crate::runtime) fn settle(
+        &mut self,
+        step: &mut Step,
+        change: ScheduleChange,
+        applied: bool,
+    ) {
+        if !applied {
+            self.next = step.monotonic;
+            if let Purpose::ExtendLease(token) | Purpose::Polled(token, _) = change.purpose
+                && let Some(poll) = self.polls.get_mut(&token)
+            {
+                poll.is_stale = true;
+            }
+            step.retry.extend(change.into_message());
+            return;
+        }
+        match change.purpose {
+            Purpose::TakeLease => self.begin(step, change.record),
+            Purpose::ExtendLease(token) => {
+                if let Some(poll) = self.polls.get_mut(&token) {
+                    poll.record = change.record;
+                }
+            }
+            Purpose::Polled(token, _) => {
+                self.polls.remove(&token);
+                if let Some(wake_at) = change.record.wake_at {
+                    self.next = self.next.min(step.instant_of(wake_at));
+                }
+            }
+            Purpose::Tick | Purpose::RunNow(..) => {}
+        }
+    }
+
+    fn begin(&mut self, step: &Step, record: ScheduleRecord) {
+        let Some(handler) = self.handlers.get(&record.identity).copied() else {
+            return;
+        };
+        self.last_token += 1;
+        let token = self.last_token;
+        let name = record.identity.clone();
+        let polling = Polling {
+            renew_at: step.monotonic + step.lease() / 2,
+            record,
+            is_stale: false,
+        };
+        self.polls.insert(token, polling);
+        step.capacity.queues().polls().push(Poll {
+            token,
+            name,
+            handler,
+        });
+    }
+
+    /// Frees the triggers whose polls will not end here, so that other runners can poll them at once.
+    pub(in crate::runtime) fn give_up(&mut self, step: &Step) {
+        for (_, poll) in std::mem::take(&mut self.polls) {
+            let mut record = poll.record.clone();
+            trigger::aim(&mut record, step.now);
+            record.revision += 1;
+            if let Err(error) = step.store.put_schedule(&record, Some(poll.record.revision)) {
+                tracing::debug!(trigger = %record.identity, %error, "the trigger is free when its lease ends");
+            }
+        }
+    }
+}
+
+impl Duty for Triggers {
+    const ACTION: &'static str = "poll triggers";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if step.is_stopping || self.handlers.is_empty() {
+            return Monotonic::NEVER;
+        }
+        let changed = step.signals.is_raised(Signal::TriggersChanged);
+        let others_wrote = step.signals.is_raised(Signal::TriggerNews);
+        let sooner = [
+            changed.then_some(step.monotonic),
+            others_wrote.then_some(self.looked_at + NEWS),
+            self.polls.values().map(|poll| poll.renew_at).min(),
+        ];
+        sooner.into_iter().flatten().fold(self.next, Monotonic::min)
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        let changed = step.signals.take(Signal::TriggersChanged);
+        let others_wrote = step.signals.take(Signal::TriggerNews);
+        self.extend_leases(step);
+        if changed || others_wrote || self.next <= step.monotonic {
+            self.take_leases(step)?;
+        }
+        Ok(())
+    }
+}

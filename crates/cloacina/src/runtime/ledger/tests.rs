@@ -1,0 +1,138 @@
+use std::sync::Arc;
+
+use super::cache::IDLE_BYTES;
+use super::*;
+use crate::engine::NewExecution;
+use crate::types::{Context, DefinitionId, Json, Micros, RunnerId, Timestamp};
+use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+const CLAIM: Claim = Claim {
+    runner: RunnerId::from_bytes([1; 16]),
+    attempt: 1,
+};
+
+fn id(number: u8) -> ExecutionId {
+    ExecutionId::from_bytes([number; 16])
+}
+
+fn execution(number: u8, bytes: usize) -> Execution {
+    let task = |id: &str| TaskDefinition {
+        id: id.into(),
+        ..TaskDefinition::default()
+    };
+    let workflow = Workflow::new(WorkflowDefinition {
+        name: "w".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: vec![task("a"), task("b")],
+        ..WorkflowDefinition::default()
+    });
+    let text = Json::parse(&format!("\"{}\"", "x".repeat(bytes))).unwrap();
+    let input: Context = [(Arc::from("key"), text)].into_iter().collect();
+    let new = NewExecution {
+        id: id(number),
+        definition: DefinitionId(1),
+        input: Arc::new(input),
+        key: None,
+        priority: 0,
+        start_at: None,
+        timeout: None,
+    };
+    Execution::submit(Arc::new(workflow.unwrap()), new, NOW).0
+}
+
+#[test]
+fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_goes_first() {
+    let mut ledger = Ledger::default();
+    let quarter = IDLE_BYTES / 4;
+    for number in 0..40 {
+        ledger.insert(execution(number, quarter));
+        ledger.end_turn();
+        let (bytes, _) = ledger.cache.idle();
+        assert!(bytes <= IDLE_BYTES, "{bytes}");
+    }
+    assert!(ledger.contains(id(39)));
+    assert!(!ledger.contains(id(0)));
+}
+
+#[test]
+fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
+    let mut ledger = Ledger::default();
+    for number in 0..8 {
+        ledger.insert(execution(number, IDLE_BYTES / 4));
+        ledger.hold(id(number), 0, CLAIM, Executor::Threads);
+        ledger.end_turn();
+    }
+    assert_eq!(ledger.cache.idle(), (0, 0));
+    assert!((0..8).all(|number| ledger.contains(id(number))));
+    for number in 0..8 {
+        assert!(ledger.drop_claim(id(number), 0, CLAIM).is_some());
+    }
+    assert_eq!(ledger.held_bytes(), 0);
+    ledger.end_turn();
+    assert!(!ledger.contains(id(0)), "it is idle, and memory is short");
+    assert!(ledger.contains(id(7)));
+}
+
+#[test]
+fn b6_what_a_turn_uses_is_not_dropped_during_the_turn() {
+    let mut ledger = Ledger::default();
+    for number in 0..8 {
+        ledger.insert(execution(number, IDLE_BYTES / 4));
+    }
+    assert!((0..8).all(|number| ledger.contains(id(number))));
+}
+
+#[test]
+fn a_claim_replaces_the_former_one_of_its_task() {
+    let mut ledger = Ledger::default();
+    ledger.insert(execution(0, 1));
+    let later = Claim {
+        attempt: 2,
+        ..CLAIM
+    };
+    assert_eq!(ledger.hold(id(0), 0, CLAIM, Executor::Threads), None);
+    assert_eq!(ledger.hold(id(0), 1, CLAIM, Executor::Loop), None);
+    let former = ledger.hold(id(0), 0, later, Executor::Threads);
+    assert_eq!(former.map(|held| held.claim), Some(CLAIM));
+    assert_eq!(ledger.in_flight(), 2);
+    assert_eq!(ledger.drop_claim(id(0), 0, CLAIM), None);
+    assert!(ledger.drop_claim(id(0), 0, later).is_some());
+    assert_eq!(ledger.in_flight(), 1);
+}
+
+#[test]
+fn held_bytes_follow_what_tasks_write() {
+    let mut ledger = Ledger::default();
+    ledger.insert(execution(0, 1_000));
+    ledger.hold(id(0), 0, CLAIM, Executor::Threads);
+    let before = ledger.held_bytes();
+    assert!(before > 1_000);
+    ledger.grow(id(0), 500);
+    assert_eq!(ledger.held_bytes(), before + 500);
+    ledger.remove(id(0));
+    assert_eq!(ledger.held_bytes(), 0);
+    ledger.drop_claim(id(0), 0, CLAIM);
+    assert_eq!(ledger.held_bytes(), 0);
+}
+
+#[test]
+fn a_deadline_is_told_once() {
+    let mut ledger = Ledger::default();
+    let at = |micros: Micros| Monotonic(micros);
+    ledger.watch_deadline(id(1), at(10));
+    ledger.watch_deadline(id(2), at(20));
+    assert_eq!(ledger.take_overdue(at(9)), []);
+    assert_eq!(ledger.take_overdue(at(15)), [id(1)]);
+    assert_eq!(ledger.take_overdue(at(15)), []);
+    assert_eq!(ledger.first_deadline(), Some(at(20)));
+}
+
+#[test]
+fn an_unreadable_execution_is_reported_once() {
+    let mut ledger = Ledger::default();
+    assert!(ledger.note_unreadable(id(1)));
+    assert!(!ledger.note_unreadable(id(1)));
+    assert!(ledger.is_unreadable(id(1)));
+}

@@ -1,0 +1,119 @@
+//! The progress and the log lines of running tasks, on their way to the database.
+
+use rustc_hash::FxHashMap;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+
+use crate::types::sync::Mutex;
+use crate::types::{ExecutionId, LogChunk, Ordinal, Progress};
+
+/// The largest number of bytes of log lines that wait for a database that does not answer.
+const LOG_BYTES: usize = 16 << 20;
+
+/// What waits to be written. Only the last progress of an attempt counts.
+#[derive(Debug, Default)]
+pub struct ProgressBuffer {
+    has_some: AtomicBool,
+    buffered: Mutex<Buffered>,
+}
+
+#[derive(Debug, Default)]
+struct Buffered {
+    progress: FxHashMap<(ExecutionId, Ordinal), Progress>,
+    logs: Vec<LogChunk>,
+    log_bytes: usize,
+}
+
+impl ProgressBuffer {
+    /// Notes how far an attempt is. `true`: the buffer was empty, and the coordinator is to be told.
+    pub fn note_progress(&self, progress: Progress) -> bool {
+        let mut buffered = self.buffered.lock();
+        buffered
+            .progress
+            .insert((progress.execution, progress.task), progress);
+        !self.has_some.swap(true, Atomic::AcqRel)
+    }
+
+    /// Notes log lines. `true`: the buffer was empty, and the coordinator is to be told.
+    pub fn note_logs(&self, chunk: LogChunk) -> bool {
+        let (bytes, execution) = (size(&chunk), chunk.execution);
+        let mut buffered = self.buffered.lock();
+        if buffered.log_bytes + bytes > LOG_BYTES {
+            drop(buffered);
+            tracing::warn!(execution_id = %execution, "captured log lines are dropped: the database does not take them");
+            return false;
+        }
+        buffered.log_bytes += bytes;
+        buffered.logs.push(chunk);
+        !self.has_some.swap(true, Atomic::AcqRel)
+    }
+
+    pub(super) fn has_some(&self) -> bool {
+        self.has_some.load(Atomic::Acquire)
+    }
+
+    pub(super) fn has_logs(&self) -> bool {
+        !self.buffered.lock().logs.is_empty()
+    }
+
+    pub(super) fn take(&self) -> (Vec<Progress>, Vec<LogChunk>) {
+        let mut buffered = self.buffered.lock();
+        self.has_some.store(false, Atomic::Release);
+        buffered.log_bytes = 0;
+        let progress = std::mem::take(&mut buffered.progress);
+        (
+            progress.into_values().collect(),
+            std::mem::take(&mut buffered.logs),
+        )
+    }
+
+    /// Puts back what was taken and not written, before what has come since.
+    pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
+        let mut buffered = self.buffered.lock();
+        for earlier in progress {
+            let place = (earlier.execution, earlier.task);
+            buffered.progress.entry(place).or_insert(earlier);
+        }
+        buffered.log_bytes += logs.iter().map(size).sum::<usize>();
+        logs.append(&mut buffered.logs);
+        buffered.logs = logs;
+        self.has_some.store(true, Atomic::Release);
+    }
+}
+
+fn size(chunk: &LogChunk) -> usize {
+    chunk.lines.iter().map(|line| line.message.len() + 64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogLine, Timestamp};
+
+    fn chunk(text: &str) -> LogChunk {
+        LogChunk {
+            execution: ExecutionId::from_bytes([1; 16]),
+            task: 0,
+            attempt: 1,
+            lines: vec![LogLine {
+                time: Timestamp(0),
+                level: 20,
+                logger: "tests".to_owned(),
+                message: text.to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn b17_log_lines_keep_their_order_when_a_write_fails() {
+        let buffer = ProgressBuffer::default();
+        buffer.note_logs(chunk("first"));
+        let (progress, logs) = buffer.take();
+        buffer.note_logs(chunk("second"));
+        buffer.put_back(progress, logs);
+        let (_, logs) = buffer.take();
+        let texts: Vec<&str> = (logs.iter().flat_map(|chunk| &chunk.lines))
+            .map(|line| line.message.as_str())
+            .collect();
+        assert_eq!(texts, ["first", "second"]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Runs suspects alone: tasks whose runner died more than once while it held them (semantics E2).
+//!
+//! A task that ends its process takes harmless tasks with it, and which of them did it cannot be seen from outside. So what
+//! died twice with its runner is started only while nothing else runs here. If the process dies again, the suspect did it.
+
+use std::collections::VecDeque;
+
+use super::assignment::Executor;
+use super::step::Step;
+use crate::store::StoreError;
+use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
+
+/// How long a suspect waits for other attempts to end. After that it is started beside them; nothing else starts meanwhile.
+const DRAIN: Micros = 10_000_000;
+
+/// A claimed task that has to be started alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) execution: ExecutionId,
+    pub(super) task: Ordinal,
+    pub(super) claim: Claim,
+    pub(super) executor: Executor,
+}
+
+/// The suspects of this runner. While there is one, the runner claims nothing else.
+#[derive(Default)]
+pub(super) struct Quarantine {
+    waiting: VecDeque<Suspect>,
+    /// The one whose turn it is.
+    current: Option<Suspect>,
+    /// Its start is recorded in the batch of this turn, and follows once that is durable.
+    is_starting: bool,
+    waits_since: Option<Monotonic>,
+}
+
+impl Quarantine {
+    /// When a suspect is started although other attempts still run.
+    pub(super) fn next_wake(&self) -> Option<Monotonic> {
+        let waits = self.current.is_none() && !self.waiting.is_empty();
+        self.waits_since
+            .filter(|_| waits)
+            .map(|since| since + DRAIN)
+    }
+
+    /// The suspects that have not been started.
+    pub(super) fn take_waiting(&mut self) -> Vec<Suspect> {
+        self.waits_since = None;
+        std::mem::take(&mut self.waiting).into()
+    }
+
+    /// Drops a suspect that has not been started. `true` if there was one.
+    pub(super) fn withdraw(&mut self, execution: ExecutionId, task: Ordinal) -> bool {
+        let before = self.waiting.len();
+        self.waiting
+            .retain(|suspect| (suspect.execution, suspect.task) != (execution, task));
+        self.waiting.len() < before
+    }
+
+    /// The suspect to start now that the record of its start is durable.
+    pub(super) fn started(&mut self, execution: ExecutionId) -> Option<Suspect> {
+        let current = self.current.filter(|_| self.is_starting);
+        let started = current.filter(|suspect| suspect.execution == execution);
+        self.is_starting &= started.is_none();
+        started
+    }
+
+    /// The record of the start was not written: the suspect waits again.
+    pub(super) fn put_back(&mut self) {
+        if std::mem::take(&mut self.is_starting)
+            && let Some(suspect) = self.current.take()
+        {
+            self.waiting.push_front(suspect);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Step {
+    /// Keeps a claimed suspect until it can be started alone.
+    pub(super) fn isolate(&mut self, suspect: Suspect) {
+        tracing::warn!(
+            execution_id = %suspect.execution,
+            "a task of execution {} lost its runner more than once; it is started alone, because it may be what ends the process",
+            suspect.execution
+        );
+        self.quarantine.waits_since.get_or_insert(self.monotonic);
+        self.quarantine.waiting.push_back(suspect);
+        self.capacity.set_paused(true);
+    }
+
+    /// Puts the start of the next suspect into the batch, once nothing else runs here.
+    pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
+        let is_held = |step: &Self, suspect: &Suspect| {
+            let held = step.ledger.held(suspect.execution, suspect.task);
+            held.is_some_and(|held| held.claim == suspect.claim)
+        };
+        if let Some(current) = self.quarantine.current {
+            if is_held(self, &current) {
+                return Ok(());
+            }
+            self.quarantine.current = None;
+            self.quarantine.waits_since = Some(self.monotonic);
+        }
+        while let Some(next) = self.quarantine.waiting.front().copied() {
+            if !is_held(self, &next) {
+                self.quarantine.waiting.pop_front();
+                continue;
+            }
+            let others = self.ledger.in_flight() - self.quarantine.waiting.len();
+            let overdue = self
+                .quarantine
+                .next_wake()
+                .is_some_and(|at| at <= self.monotonic);
+            if self.is_stopping || (others > 0 && !overdue) {
+                return Ok(());
+            }
+            if !self.ledger.contains(next.execution) {
+                self.load(&[next.execution])?;
+            }
+            self.quarantine.waiting.pop_front();
+            let Some(execution) = self.ledger.get_mut(next.execution) else {
+                continue;
+            };
+            let change = self.batch.change(execution);
+            change
+                .changes
+                .absorb(execution.probe(next.task, next.claim));
+            self.quarantine.current = Some(next);
+            self.quarantine.is_starting = true;
+            return Ok(());
+        }
+        if self.quarantine.waits_since.take().is_some() {
+            self.capacity.set_paused(false);
+            self.capacity.set_stale();
+        }
+        Ok(())
+    }
+}

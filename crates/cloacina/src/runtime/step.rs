@@ -1,0 +1,423 @@
+//! What one turn of the coordinator may touch.
+//!
+//! A turn receives messages, decides them over the ledger, commits the write batch, and dispatches work. Decisions and
+//! duties see the rooms of the runner through a `Step` alone.
+
+use std::sync::Arc;
+
+use super::assignment::Executor;
+use super::batch::WriteBatch;
+use super::capacity::{Capacity, released};
+use super::ledger::{Held, Ledger};
+use super::metrics::Metrics;
+use super::peers::Peers;
+use super::progress_buffer::ProgressBuffer;
+use super::quarantine::Quarantine;
+use super::registry::Registry;
+use super::timeline::Timeline;
+use super::waiters::Waiters;
+use super::work::WorkQueues;
+use super::message::fitting;
+use super::{Message, RunnerConfig, micros};
+use crate::engine::{Execution, TaskLimits};
+use crate::store::{Store, StoreError};
+use crate::types::{
+    Claim, Clock, DefinitionId, ExecutionId, Micros, Monotonic, Ordinal, RunnerId, Timestamp,
+};
+use crate::workflow::Workflow;
+
+/// What a turn asks of a duty that would otherwise wait for its timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Poll for changes of other processes.
+    PollChanges,
+    /// Look for dead runners.
+    Rescue,
+    /// Compare the claims of this process with the database.
+    Reconcile,
+    /// Tell the database which workflows this runner has: they changed.
+    Announce,
+    /// Register the runner's row.
+    Register,
+    /// An attempt ended, or the runner stops: log lines are to be written before.
+    AttemptsEnded,
+    /// Cron schedules have changed.
+    CronChanged,
+    /// Other processes have written: there may be new cron schedules.
+    CronNews,
+    /// Triggers have changed.
+    TriggersChanged,
+    /// Other processes have written: there may be new triggers.
+    TriggerNews,
+}
+
+/// The signals that no duty has taken yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Signals(u16);
+
+impl Signals {
+    pub(super) const fn raise(&mut self, signal: Signal) {
+        self.0 |= 1 << signal as u16;
+    }
+
+    pub(super) const fn is_raised(self, signal: Signal) -> bool {
+        self.0 & (1 << signal as u16) != 0
+    }
+
+    /// Whether the signal was raised; it is not any more.
+    pub(super) const fn take(&mut self, signal: Signal) -> bool {
+        let raised = self.is_raised(signal);
+        self.0 &= !(1 << signal as u16);
+        raised
+    }
+
+    /// Schedules of any kind have changed.
+    pub(super) const fn raise_schedules(&mut self) {
+        self.raise(Signal::CronChanged);
+        self.raise(Signal::TriggersChanged);
+    }
+
+    /// Other processes have written.
+    pub(super) const fn raise_news(&mut self) {
+        self.raise(Signal::CronNews);
+        self.raise(Signal::TriggerNews);
+    }
+}
+
+/// See the module.
+pub(super) struct Step {
+    /// The wall clock at the beginning of the turn.
+    pub(super) now: Timestamp,
+    /// The monotonic clock at the beginning of the turn.
+    pub(super) monotonic: Monotonic,
+    pub(super) config: RunnerConfig,
+    pub(super) runner: RunnerId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ledger: Ledger,
+    pub(super) capacity: Capacity,
+    pub(super) registry: Registry,
+    pub(super) quarantine: Quarantine,
+    pub(super) subscriptions: Arc<Waiters>,
+    pub(super) progress: Arc<ProgressBuffer>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) peers: Peers,
+    pub(super) timeline: Timeline,
+    pub(super) signals: Signals,
+    pub(super) batch: WriteBatch,
+    /// The runner stops: it claims nothing, and fires nothing.
+    pub(super) is_stopping: bool,
+    /// Messages to decide in the next turn.
+    pub(super) retry: Vec<Message>,
+    /// The ends of attempts among the messages of this turn.
+    pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
+    random: fastrand::Rng,
+}
+
+impl Step {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        clock: &dyn Clock,
+        config: RunnerConfig,
+        queues: WorkQueues,
+        subscriptions: Arc<Waiters>,
+        seed: u64,
+    ) -> Self {
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let mut step = Self {
+            now,
+            monotonic,
+            capacity: Capacity::new(&config, queues),
+            config,
+            runner: RunnerId::from_parts(now, [0; 10]),
+            store,
+            ledger: Ledger::default(),
+            registry: Registry::default(),
+            quarantine: Quarantine::default(),
+            subscriptions,
+            progress: Arc::default(),
+            metrics: Arc::default(),
+            peers: Peers::default(),
+            timeline: Timeline::new(now, monotonic),
+            signals: Signals::default(),
+            batch: WriteBatch::default(),
+            is_stopping: false,
+            retry: Vec::new(),
+            ended: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+        };
+        step.runner = step.fresh_runner();
+        step
+    }
+
+    /// Begins a turn.
+    pub(super) fn begin(&mut self, clock: &dyn Clock) {
+        (self.now, self.monotonic) = (clock.now(), clock.monotonic());
+        if let Some(stepped) = self.timeline.note(self.now, self.monotonic) {
+            tracing::warn!(
+                "the wall clock was set {} by {} s; running tasks and leases are not affected",
+                if stepped > 0 { "forward" } else { "back" },
+                stepped.abs() / 1_000_000
+            );
+            // What is due by the wall clock may be due now.
+            self.signals.raise_schedules();
+            self.capacity.set_stale();
+        }
+    }
+
+    /// The monotonic instant at which the wall clock shows `at`, unless it is set meanwhile.
+    pub(super) fn instant_of(&self, at: Timestamp) -> Monotonic {
+        self.monotonic + at.since(self.now)
+    }
+
+    pub(super) const fn limits(&self) -> TaskLimits {
+        TaskLimits {
+            max_context_bytes: self.config.max_context_bytes,
+            max_rescues: self.config.max_rescues,
+        }
+    }
+
+    pub(super) fn lease(&self) -> Micros {
+        micros(self.config.lease_ttl)
+    }
+
+    pub(super) fn random(&mut self) -> f64 {
+        self.random.f64()
+    }
+
+    /// A fresh id out of injected time and randomness, so that a simulation replays exactly.
+    pub(super) fn fresh_runner(&mut self) -> RunnerId {
+        RunnerId::from_parts(self.now, self.random_bits())
+    }
+
+    /// As `fresh_runner`, for an execution.
+    pub(super) fn fresh_execution(&mut self) -> ExecutionId {
+        ExecutionId::from_parts(self.now, self.random_bits())
+    }
+
+    fn random_bits(&mut self) -> [u8; 10] {
+        let mut bits = [0; 10];
+        self.random.fill(&mut bits);
+        bits
+    }
+
+    /// Reads executions into the ledger. One that cannot be read stays out of it, is reported once, and harms no other.
+    pub(super) fn load(&mut self, ids: &[ExecutionId]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let records = match self.store.load(ids) {
+            Ok(records) => records,
+            Err(StoreError::Corrupt(reason)) => return self.load_apart(ids, &reason),
+            Err(error) => return Err(error),
+        };
+        for record in records {
+            let id = record.id;
+            match self.workflow_of(record.definition)? {
+                Ok(workflow) => match Execution::restore(workflow, record) {
+                    Ok(execution) => self.admit(execution),
+                    Err(reason) => self.set_unreadable(id, &reason.to_string()),
+                },
+                Err(reason) => self.set_unreadable(id, &reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads executions of which one at least holds what cannot be read.
+    fn load_apart(&mut self, ids: &[ExecutionId], reason: &str) -> Result<(), StoreError> {
+        if let [id] = ids {
+            self.set_unreadable(*id, reason);
+            return Ok(());
+        }
+        let (first, second) = ids.split_at(ids.len() / 2);
+        self.load(first)?;
+        self.load(second)
+    }
+
+    /// The workflow of a definition, or why it cannot be read.
+    fn workflow_of(
+        &mut self,
+        id: DefinitionId,
+    ) -> Result<Result<Arc<Workflow>, String>, StoreError> {
+        if self.registry.definition(id).is_none()
+            && let Some(stored) = self.store.definition(id)?
+            && let Err(error) = self.registry.add_stored(stored.id, &stored.body)
+        {
+            return Ok(Err(error.to_string()));
+        }
+        let known = self.registry.definition(id).map(Arc::clone);
+        Ok(known.ok_or_else(|| "its workflow definition is not stored".to_owned()))
+    }
+
+    fn admit(&mut self, execution: Execution) {
+        let record = execution.record();
+        if !record.status.is_terminal()
+            && let Some(deadline) = self.deadline_of(&execution)
+        {
+            self.ledger.watch_deadline(record.id, deadline);
+        }
+        self.ledger.insert(execution);
+    }
+
+    pub(super) fn set_unreadable(&mut self, id: ExecutionId, reason: &str) {
+        self.ledger.remove(id);
+        if self.ledger.note_unreadable(id) {
+            tracing::error!(execution_id = %id, "execution {id} cannot be read and is left alone: {reason}");
+        }
+    }
+
+    /// When an execution's timeout passes. It began to run while the wall clock showed `deadline - timeout`, whatever the
+    /// clock has been set to since (semantics D5).
+    pub(super) fn deadline_of(&self, execution: &Execution) -> Option<Monotonic> {
+        let record = execution.record();
+        let (deadline, timeout) = (record.deadline?, record.timeout?);
+        Some(self.timeline.instant_of(deadline + -timeout) + timeout)
+    }
+
+    /// Watches over the deadline of an execution in the ledger, if it has one.
+    pub(super) fn watch_deadline(&mut self, id: ExecutionId) {
+        let deadline = self
+            .ledger
+            .get(id)
+            .and_then(|execution| self.deadline_of(execution));
+        if let Some(at) = deadline {
+            self.ledger.watch_deadline(id, at);
+        }
+    }
+
+    /// Notes a claim of this process.
+    pub(super) fn note_claim(
+        &mut self,
+        id: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+        executor: Executor,
+    ) {
+        // The old attempt may still be running; its result will not match the new claim, so it must not free a slot.
+        if let Some(former) = self.ledger.hold(id, task, claim, executor) {
+            self.free_slot(former);
+        }
+        self.capacity.taken(executor);
+        if let Some(execution) = self.ledger.get(id) {
+            self.metrics.started(execution, task);
+        }
+    }
+
+    /// Forgets a claim of this process. `false`: it is not the claim that is held.
+    pub(super) fn drop_claim(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> bool {
+        let dropped = self.ledger.drop_claim(id, task, claim);
+        if let Some(held) = dropped {
+            self.free_slot(held);
+        }
+        dropped.is_some()
+    }
+
+    /// A deferred attempt has released its slot already.
+    fn free_slot(&mut self, held: Held) {
+        if !held.is_deferred {
+            self.capacity.freed(held.executor);
+        }
+    }
+
+    /// Returns a claim in the next turn.
+    pub(super) fn release(
+        &mut self,
+        id: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+        executor: Executor,
+    ) {
+        self.retry.push(released(id, task, claim, executor));
+    }
+
+    /// Notes that an attempt has released its slot, or has it again.
+    pub(super) fn note_deferral(
+        &mut self,
+        id: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+        deferred: bool,
+    ) {
+        if let Some(held) = self.ledger.set_deferred(id, task, claim, deferred) {
+            if deferred {
+                self.capacity.freed(held.executor);
+            } else {
+                self.capacity.taken(held.executor);
+            }
+        }
+    }
+
+    /// The messages to decide again in this turn. Those that would make its transaction too large wait for the next one.
+    pub(super) fn take_retry(&mut self) -> Vec<Message> {
+        let end = fitting(&self.retry);
+        let rest = self.retry.split_off(end);
+        std::mem::replace(&mut self.retry, rest)
+    }
+
+    /// Notes which attempts ended among the messages of a turn.
+    pub(super) fn note_ends(&mut self, messages: &[Message]) {
+        self.ended.clear();
+        let mut stops = false;
+        for message in messages {
+            match message {
+                Message::Finished {
+                    execution, finish, ..
+                } => self.ended.push((*execution, finish.task, finish.claim)),
+                Message::Overdue {
+                    execution,
+                    task,
+                    claim,
+                    ..
+                } => self.ended.push((*execution, *task, *claim)),
+                Message::Stop { .. } => stops = true,
+                _ => {}
+            }
+        }
+        self.signals.take(Signal::AttemptsEnded);
+        if stops || !self.ended.is_empty() {
+            self.signals.raise(Signal::AttemptsEnded);
+        }
+    }
+
+    /// Reads what must be known to decide the messages.
+    pub(super) fn load_for(&mut self, messages: &[Message]) -> Result<(), StoreError> {
+        let mut missing = Vec::new();
+        for message in messages {
+            let Some(id) = message.execution() else {
+                continue;
+            };
+            // What a caller asks for is judged by the present state: others may have ended the execution, or gone on with it.
+            if matches!(message, Message::Control { .. })
+                && !self.batch.executions.contains_key(&id)
+            {
+                self.ledger.remove(id);
+            }
+            if !self.ledger.contains(id) {
+                missing.push(id);
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        self.load(&missing)
+    }
+
+    /// Forgets everything that belongs to the runner's former id.
+    pub(super) fn forget_all(&mut self) {
+        for (_, held) in self.ledger.clear() {
+            self.free_slot(held);
+        }
+        self.quarantine.clear();
+        self.capacity.set_paused(false);
+        self.capacity.set_stale();
+    }
+
+    /// Reads the definitions that other programs have stored.
+    pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
+        for stored in self.store.definitions(self.registry.last_definition())? {
+            if let Err(error) = self.registry.add_stored(stored.id, &stored.body) {
+                tracing::warn!(workflow = %stored.workflow, %error, "a stored workflow definition is left alone");
+            }
+        }
+        Ok(())
+    }
+}

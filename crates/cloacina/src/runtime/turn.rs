@@ -1,0 +1,223 @@
+//! One turn: decides messages and duties, commits them in one transaction, and splits a batch that the database refuses.
+
+use super::Message;
+use super::commit::Refused;
+use super::duties::Duties;
+use super::shutdown::Shutdown;
+use super::step::{Signal, Step};
+use crate::engine::Outcome;
+use crate::store::StoreError;
+use crate::types::{Error, Failure, FailureKind};
+
+/// A turn that failed: why, and the messages to decide again.
+pub(super) type Failed = (StoreError, Vec<Message>);
+
+/// The beginning of the text of a failure that stands for a result which the database refuses.
+const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
+
+/// See the module.
+pub(super) struct Turn {
+    pub(super) step: Step,
+    pub(super) duties: Duties,
+    pub(super) shutdown: Option<Shutdown>,
+}
+
+impl Turn {
+    pub(super) fn new(step: Step) -> Self {
+        Self {
+            duties: Duties::new(&step),
+            step,
+            shutdown: None,
+        }
+    }
+
+    /// Decides messages and what is due.
+    pub(super) fn run(
+        &mut self,
+        mut messages: Vec<Message>,
+        in_outage: bool,
+    ) -> Result<(), Failed> {
+        messages.extend(self.step.overdue_messages());
+        self.step.capacity.check_due(self.step.now);
+        self.step.note_ends(&messages);
+        let prepared = self.duties.prepare(&mut self.step, in_outage);
+        if let Err(error) = prepared {
+            return Err((error, messages));
+        }
+        if in_outage {
+            // A submission that got no answer may have been stored all the same.
+            let submitted = submitted(&messages);
+            if let Err(error) = self.step.load(&submitted) {
+                return Err((error, messages));
+            }
+        }
+        self.decide(messages, true)
+    }
+
+    /// Decides messages, with the duties' own decisions or without, and writes them.
+    fn decide(&mut self, messages: Vec<Message>, with_duties: bool) -> Result<(), Failed> {
+        if let Err(error) = self.step.load_for(&messages) {
+            return Err((error, messages));
+        }
+        let mut decided = Ok(());
+        for message in messages {
+            decided = self.handle(message).and(decided);
+        }
+        if with_duties {
+            decided = self.duties.decide(&mut self.step).and(decided);
+        }
+        decided = self.step.advance_quarantine().and(decided);
+        self.step.claim_direct();
+        match self.step.commit() {
+            Ok(schedules) => self.duties.settle(&mut self.step, schedules),
+            Err(refused) => self.split(refused)?,
+        }
+        decided.map_err(|error| (error, Vec::new()))
+    }
+
+    /// A batch was refused. Where one item is the cause, the others are written without it, and it fails alone.
+    fn split(&mut self, refused: Refused) -> Result<(), Failed> {
+        if !refused.error.is_of_item() {
+            return Err((refused.error, refused.messages));
+        }
+        self.duties.note_refused(&mut self.step, &refused);
+        let is_single = refused.is_single();
+        let mut messages = refused.messages;
+        if is_single && let Some(message) = messages.pop() {
+            return self.fail_item(message, refused.error);
+        }
+        if messages.len() > 1 {
+            let second = messages.split_off(messages.len() / 2);
+            if let Err((error, mut first)) = self.decide(messages, false) {
+                first.extend(second);
+                return Err((error, first));
+            }
+            messages = second;
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.decide(messages, false)
+    }
+
+    /// Fails the one item that the database refuses. A result becomes a failure of its attempt.
+    fn fail_item(&mut self, message: Message, error: StoreError) -> Result<(), Failed> {
+        let Message::Finished {
+            execution,
+            mut finish,
+            executor,
+            ran,
+        } = message
+        else {
+            tracing::error!(%error, "the database refuses a change; it is dropped");
+            message.refuse(&Error::from(error));
+            return Ok(());
+        };
+        let is_refused_again = matches!(&finish.outcome, Outcome::Failed(failure) if failure.message.starts_with(NOT_STORABLE));
+        if is_refused_again {
+            self.step
+                .set_unreadable(execution, "the database refuses every end of its attempt");
+            return Ok(());
+        }
+        let reason = error.to_string().escape_default().to_string();
+        let text = format!("{NOT_STORABLE}: {reason}");
+        finish.outcome = Outcome::Failed(Failure::engine(FailureKind::NotStorable, text));
+        let message = Message::Finished {
+            execution,
+            finish,
+            executor,
+            ran,
+        };
+        self.decide(vec![message], false)
+    }
+
+    fn handle(&mut self, message: Message) -> Result<(), StoreError> {
+        let (step, duties) = (&mut self.step, &mut self.duties);
+        match message {
+            Message::Submit {
+                requests,
+                give_up,
+                reply,
+            } => step.submit(requests, give_up, reply),
+            Message::Finished {
+                execution,
+                finish,
+                executor,
+                ran,
+            } => {
+                step.finish(execution, finish, executor, ran);
+            }
+            Message::Started {
+                execution,
+                task,
+                claim,
+                at,
+            } => {
+                step.note_start(execution, task, claim, at);
+            }
+            Message::Overdue {
+                execution,
+                task,
+                claim,
+                timeout,
+            } => {
+                step.overdue(execution, task, claim, timeout);
+            }
+            Message::Deadline { execution } => step.deadline(execution),
+            Message::Control {
+                execution,
+                action,
+                give_up,
+                reply,
+            } => {
+                step.control(execution, action, give_up, reply);
+            }
+            Message::Register {
+                registration,
+                reply,
+            } => return step.register(registration, reply),
+            Message::Serve { service, reply } => return step.serve(service, reply),
+            Message::RegisterTrigger {
+                trigger,
+                handler,
+                reply,
+            } => {
+                duties.triggers.duty.register(step, trigger, handler, reply);
+            }
+            Message::Polled { token, outcome } => {
+                return duties.triggers.duty.polled(step, token, outcome);
+            }
+            Message::RunNow {
+                schedule,
+                give_up,
+                reply,
+            } => {
+                duties.cron.duty.run_now(step, schedule, give_up, reply);
+            }
+            Message::Deferred {
+                execution,
+                task,
+                claim,
+                lent,
+            } => {
+                step.note_deferral(execution, task, claim, lent);
+            }
+            Message::Rescheduled => step.signals.raise_schedules(),
+            Message::Watch => step.signals.raise(Signal::PollChanges),
+            Message::Stop { grace, reply } => {
+                Shutdown::begin(&mut self.shutdown, step, grace, reply);
+            }
+            Message::Poke => {}
+        }
+        Ok(())
+    }
+}
+
+/// The executions that calls of `submit` ask for.
+fn submitted(messages: &[Message]) -> Vec<crate::types::ExecutionId> {
+    let requests = messages.iter().filter_map(|message| match message {
+        Message::Submit { requests, .. } => Some(requests),
+        _ => None,
+    });
+    requests.flatten().map(|request| request.id).collect()
+}
