@@ -546,6 +546,29 @@ fn a2_every_broken_definition_is_refused_with_the_culprit() {
 }
 
 #[test]
+fn a2_a_definition_that_could_not_be_read_back_is_refused() {
+    let nested = |levels: usize, innermost: TriggerRule| {
+        (0..levels).fold(innermost, |rule, _| TriggerRule::AllOf {
+            conditions: vec![rule],
+        })
+    };
+    let define = |rule| Workflow::new(workflow(vec![task("a", &[]), ruled("b", &["a"], rule)]));
+    let most = define(nested(32, TriggerRule::Always)).unwrap();
+    let read: WorkflowDefinition = serde_json::from_str(most.stored().as_str()).unwrap();
+    assert_eq!(&read, most.definition());
+    let error = define(nested(33, TriggerRule::Always)).unwrap_err();
+    assert!(error.message.contains("nested deeper than 32 levels"));
+    let value = format!("{}{}", "[".repeat(511), "]".repeat(511));
+    let error = define(TriggerRule::ContextValue {
+        key: "k".into(),
+        operator: Operator::Equals,
+        value: Json::parse(&value).unwrap(),
+    });
+    let message = error.unwrap_err().message;
+    assert!(message.contains("nested deeper than 512"), "{message}");
+}
+
+#[test]
 fn a4_the_version_follows_what_runs_and_nothing_else() {
     let version =
         |definition: WorkflowDefinition| Workflow::new(definition).unwrap().version().to_owned();
