@@ -552,7 +552,9 @@ impl Context {
 
 fn parse(text: &str) -> PyResult<Arc<types::Context>> {
     let context = types::Context::from_json(text).map_err(|error| {
-        PyValueError::new_err(format!("not a JSON object that a context can hold: {error}"))
+        PyValueError::new_err(format!(
+            "not a JSON object that a context can hold: {error}"
+        ))
     })?;
     Ok(Arc::new(context))
 }

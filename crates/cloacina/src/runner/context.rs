@@ -49,8 +49,11 @@ impl Context {
     ///
     /// Since 0.1.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let values = types::Context::from_json(text)
-            .map_err(|error| invalid(format!("not a JSON object that a context can hold: {error}")))?;
+        let values = types::Context::from_json(text).map_err(|error| {
+            invalid(format!(
+                "not a JSON object that a context can hold: {error}"
+            ))
+        })?;
         Ok(Self::from_values(Arc::new(values), false))
     }
 
