@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
+import sqlite3
 from collections.abc import MutableMapping
 
 import pytest
@@ -123,3 +125,55 @@ def test_copies_are_independent():
         assert twin == context
         twin["a"] = 2
         assert context["a"] == 1
+
+
+def nested_text(levels, leaf):
+    return '{"deep":' + '{"a":' * levels + leaf + "}" * levels + "}"
+
+
+def test_a2_two_tasks_that_write_the_deepest_values_merge(runner):
+    with cloaca.WorkflowBuilder("deepest"):
+
+        @cloaca.task()
+        def left(context):
+            return cloaca.Context.from_json(nested_text(511, "[1]"))
+
+        @cloaca.task()
+        def right(context):
+            return cloaca.Context.from_json(nested_text(511, "[2]"))
+
+        @cloaca.task(dependencies=[left, right])
+        def both(context):
+            context["whole"] = context["deep"]
+
+    result = runner.execute("deepest")
+    assert result.status == "Completed", result.error_message
+    merged = cloaca.Context.from_json(nested_text(511, "[1,2]"))
+    assert result.final_context["deep"] == merged["deep"]
+    assert result.final_context["whole"] == merged["deep"]
+
+
+def test_a2_a_task_that_reads_deeper_text_fails_alone(runner):
+    with cloaca.WorkflowBuilder("too_deep"):
+
+        @cloaca.task(retry_attempts=1)
+        def read(context):
+            return cloaca.Context.from_json(nested_text(100_000, "1"))
+
+    result = runner.execute("too_deep")
+    assert result.status == "Failed"
+    assert "key 'deep' is nested deeper than 512 levels" in result.error_message
+
+
+def test_a2_a_stored_row_over_the_limit_is_an_error_and_no_crash(tmp_path):
+    path = tmp_path / "x.db"
+    with cloaca.WorkflowBuilder("stored"):
+        cloaca.task(id="only")(lambda context: None)
+    with cloaca.DefaultRunner(f"sqlite:///{path}") as runner:
+        execution_id = runner.execute("stored", {"deep": 1}).execution_id
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE cloacina_inputs SET input = ?", (nested_text(100_000, "1"),))
+    with cloaca.DefaultRunner(f"sqlite:///{path}") as runner:
+        with pytest.raises(cloaca.DatabaseError, match="cannot read.*input"):
+            runner.get_execution(execution_id)
+        assert runner.execute("stored").status == "Completed"

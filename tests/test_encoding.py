@@ -147,9 +147,9 @@ def chain(levels):
         ("\ud800", ValueError, "surrogate"),
         ([{"\udfff": 1}], ValueError, "surrogate"),
         (circle(), ValueError, "contains itself"),
-        (deep(150), ValueError, "deeper than 100"),
-        (deep(100_000), ValueError, "deeper than 100"),
-        (chain(150), ValueError, "deeper than 100"),
+        (deep(513), ValueError, "deeper than 512"),
+        (deep(100_000), ValueError, "deeper than 512"),
+        (chain(513), ValueError, "deeper than 512"),
     ],
 )
 def test_b1_what_is_not_json_is_refused_at_the_line_that_sets_it(value, error, text):
@@ -159,10 +159,19 @@ def test_b1_what_is_not_json_is_refused_at_the_line_that_sets_it(value, error, t
     assert len(context) == 0
 
 
-def test_b1_a_hundred_levels_go_in_and_come_out():
-    context = cloaca.Context({"k": deep(100)})
-    assert context["k"] == deep(100)
+@pytest.mark.parametrize("levels", [100, 512])
+def test_b1_512_levels_go_in_and_come_out(levels):
+    context = cloaca.Context({"k": deep(levels)})
+    assert context["k"] == deep(levels)
     assert cloaca.Context.from_json(context.to_json()) == context
+
+
+@pytest.mark.parametrize("levels", [513, 100_000])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}")])
+def test_a2_deeper_text_is_refused_with_its_key_and_the_limit(levels, start, end):
+    text = f'{{"price":{start * levels}1{end * levels}}}'
+    with pytest.raises(ValueError, match="key 'price' is nested deeper than 512 levels"):
+        cloaca.Context.from_json(text)
 
 
 def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():

@@ -30,6 +30,7 @@ current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", def
 _MAX_LINES = 500
 _MAX_BYTES = 256 * 1024
 _MAX_LINE = 16 * 1024
+_MAX_LEVEL = 2**31 - 1
 # Lines wait until there are so many, or until the attempt ends.
 _BATCH = 50
 
@@ -49,7 +50,14 @@ class LogCapture:
         self._bytes = 0
 
     def add(self, record: LogRecord) -> None:
-        """Takes a record. What is beyond the bounds is counted only."""
+        """Takes a record. What is beyond the bounds is counted only.
+
+        `logging.makeLogRecord` fills a record only after this: such a one is not kept.
+        """
+        level: Any = record.levelno
+        name: Any = record.name
+        if not (isinstance(level, int) and isinstance(name, str)):
+            return
         self._count += 1
         if self._count > _MAX_LINES or self._bytes > _MAX_BYTES:
             return
@@ -67,15 +75,21 @@ class LogCapture:
             message = f"{message[:_MAX_LINE]} …"
         self._bytes += len(message)
         time_us = round(record.created * 1_000_000)
-        self._lines.append((time_us, record.levelno, record.name, message))
+        level = min(max(level, 0), _MAX_LEVEL)
+        self._lines.append((time_us, level, storable(name), message))
         if len(self._lines) >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Hands the lines over; they are durable before the attempt's end is."""
         if self._lines:
-            self._core.note_logs(self.work, self._lines)
-            self._lines = []
+            lines, self._lines = self._lines, []
+            try:
+                self._core.note_logs(self.work, lines)
+            except Exception as error:
+                # A record of the program's own class holds a number that no database keeps.
+                told = f"{len(lines)} lines could not be kept: {error}"
+                self._lines.append((lines[0][0], 30, "cloaca", told))
 
     def close(self) -> None:
         """The attempt has ended."""

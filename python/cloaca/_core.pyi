@@ -344,13 +344,13 @@ class Runner:
         """
 
     # The supervisor thread
-    def supervise(self) -> builtins.list[tuple[Any, ...]]:
+    def supervise(self, timeout_us: int | None = None) -> builtins.list[tuple[Any, ...]]:
         """Wait for what to do.
 
         ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
         {field: value}), ("poll", Poll) for a trigger's function to call, ("loop_wanted",) once when
         the first "loop" handler is registered, ("ended", execution id, status, ended_at_us, error)
-        as asked by `announce_end`. Empty list: end.
+        as asked by `announce_end`, ("timeout",) when the time is over. Empty list: end.
 
         The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
         begins with `cloacina`; the values are text, numbers and booleans.

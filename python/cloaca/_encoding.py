@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-#: Deeper values are refused, so that no reader of the text runs out of stack.
-MAX_DEPTH = 100
+#: Maximum number of arrays and objects around a part of a value: the engine's `MAX_JSON_DEPTH`.
+#: Deeper values are refused, so that code that reads the text does not run out of stack.
+MAX_DEPTH = 512
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -32,7 +33,7 @@ def encode(key: str, value: object) -> str:
 
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.
-        ValueError: NaN, an infinity, a circle, more than 100 levels, or a lone surrogate. It names
+        ValueError: NaN, an infinity, a circle, more than 512 levels, or a lone surrogate. It names
             the key.
     """
     return encode_as(f"context key {key!r}", value)
@@ -78,8 +79,9 @@ def plain(value: object, depth: int = 0) -> object:
     """
     if type(value) in _SCALARS:
         return value
-    if depth > MAX_DEPTH:
+    if isinstance(value, (dict, list, tuple)) and depth >= MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
+    # Loops, because a comprehension is a second frame of the recursion in Python 3.11.
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -89,11 +91,17 @@ def plain(value: object, depth: int = 0) -> object:
                 )
         if _SCALARS.issuperset(map(type, value.values())):
             return value
-        return {key: plain(part, depth + 1) for key, part in value.items()}
+        members = {}
+        for key, part in value.items():
+            members[key] = plain(part, depth + 1)
+        return members
     if isinstance(value, (list, tuple)):
         if _SCALARS.issuperset(map(type, value)):
             return value
-        return [plain(part, depth + 1) for part in value]
+        items = []
+        for part in value:
+            items.append(plain(part, depth + 1))
+        return items
     return _simplify(value, depth)
 
 
@@ -102,7 +110,7 @@ def _simplify(value: object, depth: int) -> object:
     from enum import Enum
 
     if isinstance(value, Enum):
-        return plain(value.value, depth + 1)
+        return plain(value.value, depth)
     if isinstance(value, (str, int, float)):
         return value
     if isinstance(value, (set, frozenset)):

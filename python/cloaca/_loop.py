@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from cloaca._attempt_scope import TRACING, current, modules
-from cloaca._outcome import COMPLETED, of_exception, of_return
+from cloaca._outcome import COMPLETED, message_of, of_exception, of_return
 from cloaca._worker import invoke, log_callback, start_callback
 from cloaca._workflow_registry import registry
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # What is taken from the engine before the loop gets a turn.
 _BATCH = 256
+# Seconds between two tries to make a loop.
+_FIRST_PAUSE = 0.05
+_LAST_PAUSE = 1.0
 
 
 class LoopThread:
@@ -30,9 +33,10 @@ class LoopThread:
         self._scope = scope
         self._port = core.loop_port
         self._loop: AbstractEventLoop | None = None
-        self._running: dict[int, Task[None]] = {}
+        self._running: dict[int, tuple[Work, Task[Outcome]]] = {}
         self._callbacks: set[Task[None]] = set()
         self._started = threading.Event()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
 
     @property
@@ -52,12 +56,12 @@ class LoopThread:
 
     def close(self, timeout: float) -> None:
         """Cancels what still runs and ends the thread, waiting at most so many seconds."""
-        self._started.wait(timeout)
-        if self._loop is not None and not self._loop.is_closed():
-            try:
+        self._closing.set()
+        try:
+            if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-            except RuntimeError:
-                return  # it was closed in between
+        except RuntimeError:
+            return  # it was closed in between
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -70,32 +74,52 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._closing.is_set():
+            try:
+                self._serve()
+                pause = _FIRST_PAUSE
+            except BaseException as error:
+                # For one, the process has no descriptor left for a loop.
+                if pause == _FIRST_PAUSE:
+                    _warn("the event loop failed (%s) and is replaced", error)
+                self._closing.wait(pause)
+                pause = min(2 * pause, _LAST_PAUSE)
+
+    def _serve(self) -> None:
+        """Runs one loop until the runner ends, or until a task breaks the loop."""
         import asyncio
 
         loop = self.make_loop()
-        asyncio.set_event_loop(loop)
-        self._loop = loop
-        loop.add_reader(self._port.fileno(), self._on_readable)
-        # What arrived before the reader was there.
-        loop.call_soon(self._on_readable)
-        loop.call_soon(self._started.set)
         try:
-            loop.run_forever()
+            asyncio.set_event_loop(loop)
+            loop.add_reader(self._port.fileno(), self._on_readable)
+            # What arrived before the reader was there.
+            loop.call_soon(self._on_readable)
+            self._loop = loop
+            self._started.set()
+            while not self._closing.is_set():
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # One that a task's child or callback raised. The other tasks are still there.
+                    _warn("a coroutine ended the event loop (%s), which goes on", error)
         finally:
-            loop.remove_reader(self._port.fileno())
-            loop.run_until_complete(self._cancel_all())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            self._end(loop)
 
-    async def _cancel_all(self) -> None:
-        import asyncio
-
-        left = {*self._running.values(), *self._callbacks}
-        for task in left:
-            task.cancel()
-        if left:
-            # A coroutine that swallows its cancellation must not hold up the end.
-            await asyncio.wait(left, timeout=1)
+    def _end(self, loop: AbstractEventLoop) -> None:
+        """Ends a loop. What it still ran fails."""
+        try:
+            if self._closing.is_set():
+                loop.run_until_complete(_cancel_all(loop, self._port.fileno()))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+        except BaseException as error:
+            _warn("the event loop did not end in order (%s)", error)
+        left, self._running = self._running, {}
+        for work, _ in left.values():
+            self._core.finish_async(work, of_exception(RuntimeError("the event loop has ended")))
+        self._callbacks.clear()
+        loop.close()
 
     def _on_readable(self) -> None:
         core = self._core
@@ -104,9 +128,8 @@ class LoopThread:
             for work in batch:
                 self._begin(work)
         for _, token in core.async_notices():
-            task = self._running.get(token)
-            if task is not None:
-                task.cancel()
+            if token in self._running:
+                self._running[token][1].cancel()
 
     def _begin(self, work: Work) -> None:
         assert self._loop is not None
@@ -115,13 +138,39 @@ class LoopThread:
             self._callbacks.add(callback)
             callback.add_done_callback(self._callbacks.discard)
             return
-        token = work.token
-        self._running[token] = self._loop.create_task(self._attempt(work, token))
+        task = self._loop.create_task(_attempt(work, self._scope))
+        self._running[work.token] = (work, task)
+        task.add_done_callback(lambda task: self._report(work, task))
 
-    async def _attempt(self, work: Work, token: int) -> None:
-        outcome = await _attempt(work, self._scope)
-        self._running.pop(token, None)
-        self._core.finish_async(work, outcome)
+    def _report(self, work: Work, task: Task[Outcome]) -> None:
+        """Reports how a task ended, also one whose coroutine never began."""
+        self._running.pop(work.token, None)
+        try:
+            self._core.finish_async(work, task.result())
+        except BaseException as error:
+            self._core.finish_async(work, of_exception(error))
+
+
+async def _cancel_all(loop: AbstractEventLoop, port: int) -> None:
+    """Cancels all tasks of a loop that takes no more."""
+    import asyncio
+
+    loop.remove_reader(port)
+    left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in left:
+        task.cancel()
+    if left:
+        # A coroutine that swallows its cancellation must not hold up the end.
+        await asyncio.wait(left, timeout=1)
+
+
+def _warn(message: str, error: BaseException) -> None:
+    try:
+        from cloaca._log import logger
+
+        logger().warning(message, f"{type(error).__name__}: {message_of(error)}")
+    except BaseException:
+        return  # a log handler that raises
 
 
 async def _attempt(work: Work, scope: AttemptScope) -> Outcome:

@@ -18,6 +18,8 @@ COMPLETED: Outcome = ("completed",)
 _PACKAGE = __file__.rpartition("/")[0] + "/"
 # Bytes of a traceback's text that are kept, from its end: the last frames tell most.
 _MAX_TRACEBACK = 64 * 1024
+# Characters of a message that are kept.
+_MAX_MESSAGE = 64 * 1024
 
 
 def of_return(context: Context, returned: object) -> Outcome:
@@ -55,7 +57,15 @@ def of_return(context: Context, returned: object) -> Outcome:
 
 
 def of_exception(error: BaseException) -> Outcome:
-    """The outcome of a function that raised."""
+    """The outcome of a function that raised, whatever the exception's own methods do."""
+    try:
+        return _outcome_of(error)
+    except BaseException as broken:
+        told = f"<the exception cannot be read: {type(broken).__name__}>"
+        return ("failed", type_name(type(error)), told, None, lineage(type(error)), True)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         return ("snooze", error._after_us)
     kind = type(error)
@@ -66,10 +76,11 @@ def of_exception(error: BaseException) -> Outcome:
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, whatever its `__str__` does."""
+    """What an exception says, whatever its `__str__` does: its first 64 Ki characters."""
     try:
-        return str(error)
-    except Exception as broken:
+        text = str(error)
+        return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
+    except BaseException as broken:
         return f"<the message cannot be read: {type(broken).__name__} in __str__>"
 
 
@@ -81,12 +92,12 @@ def _traceback(error: BaseException) -> str | None:
     """
     if isinstance(error, TaskTimeoutError):
         return None
-    import traceback
-
     try:
+        import traceback
+
         frames = _without_own(error.__traceback__)
         text = "".join(traceback.format_exception(type(error), error, frames))
-    except Exception:
+    except BaseException:
         return None
     return text if len(text) <= _MAX_TRACEBACK else f"…\n{text[-_MAX_TRACEBACK:]}"
 

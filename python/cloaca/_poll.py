@@ -39,16 +39,15 @@ def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
 def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDefinition) -> None:
     try:
         context = _call(trigger, loop)
+        if context is None:
+            poll.end("skip")
+        else:
+            poll.end("fire", context)
     except BaseException as error:
         text = storable(f"{type_name(type(error))}: {message_of(error)}")
         # First of all: until it is told, nobody calls the function again.
         poll.end("failed", None, text[:_MAX_ERROR])
         _log(trigger, error)
-        return
-    if context is None:
-        poll.end("skip")
-    else:
-        poll.end("fire", context)
 
 
 def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> Context | None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from cloaca._tracing import Tracing
 
 _INFO = 20
+# What starts a thread: tried again until the system gives one.
+_STARTS = frozenset({"worker_wanted", "loop_wanted", "poll"})
+# Microseconds between two tries.
+_FIRST_PAUSE_US = 20_000
+_LAST_PAUSE_US = 1_000_000
 
 
 class Crew:
@@ -60,12 +65,20 @@ class Crew:
         self._tracing.close()
 
     def _run(self) -> None:
-        while events := self._core.supervise():
-            for event in events:
+        later: list[tuple[Any, ...]] = []
+        pause_us = _FIRST_PAUSE_US
+        while events := self._core.supervise(pause_us if later else None):
+            pending, later = [*later, *events], []
+            for event in pending:
                 try:
                     self._handle(*event)
-                except Exception as error:
-                    _report(event, error)
+                except BaseException as error:
+                    # The process may have no thread or descriptor left for now.
+                    if event[0] in _STARTS:
+                        later.append(event)
+                    if pause_us == _FIRST_PAUSE_US or event in events:
+                        _report(event, error)
+            pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
 
     def _handle(self, what: str, *details: Any) -> None:
         if what == "worker_wanted":
@@ -76,8 +89,9 @@ class Crew:
             self._workers.interrupt(details[0])
         elif what == "loop_wanted":
             if self._loop is None:
-                self._loop = LoopThread(self._core, self._scope)
-                self._loop.start()
+                loop = LoopThread(self._core, self._scope)
+                loop.start()
+                self._loop = loop
         elif what == "poll":
             start_poll(details[0], lambda: self._loop)
         elif what == "log":
@@ -95,11 +109,11 @@ class Crew:
             self._core.set_log_level(min(wanted, _INFO))
 
 
-def _report(event: tuple[Any, ...], error: Exception) -> None:
-    """A thread that cannot be started, a log handler that raises: the supervisor goes on."""
-    from cloaca._log import logger
-
+def _report(event: tuple[Any, ...], error: BaseException) -> None:
+    """Logs a thread that cannot be started or a log handler that raises. The supervisor goes on."""
     try:
+        from cloaca._log import logger
+
         logger().error("the supervisor could not handle %r: %s", event[0], error, exc_info=error)
-    except Exception:
+    except BaseException:
         return

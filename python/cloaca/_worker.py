@@ -9,7 +9,7 @@ import threading
 
 from cloaca._attempt_scope import TRACING, current, modules
 from cloaca._exceptions import TaskTimeoutError
-from cloaca._outcome import COMPLETED, of_exception, of_return
+from cloaca._outcome import COMPLETED, message_of, of_exception, of_return
 from cloaca._workflow_registry import registry
 
 TYPE_CHECKING = False
@@ -38,8 +38,8 @@ class WorkerPool:
         with self._lock:
             self._last += 1
             worker = _Worker(self._core, self._scope, self._last, self._forget)
+            worker.start()
             self._workers[worker.number] = worker
-        worker.start()
 
     def interrupt(self, number: int) -> None:
         """Raises `TaskTimeoutError` in the function that a worker runs, as far as Python can.
@@ -115,11 +115,19 @@ class _Worker:
         core, scope, number = self._core, self._scope, self.number
         work = core.next_work(number)
         while work is not None:
-            if work.callback:
-                call_back(work)
-                work = core.next_work(number)
-            else:
-                work = core.finish_and_next(number, work, attempt(work, scope))
+            try:
+                while work is not None:
+                    if work.callback:
+                        call_back(work)
+                        work = core.next_work(number)
+                    else:
+                        work = core.finish_and_next(number, work, attempt(work, scope))
+            except TaskTimeoutError:
+                raise
+            except BaseException as error:
+                # The function has set a trace function that raises, or its outcome cannot be read.
+                assert work is not None
+                work = core.finish_and_next(number, work, of_exception(error))
 
     def _end(self) -> None:
         # A late interrupt may still hit here: then once more.
@@ -215,7 +223,7 @@ def log_callback(task: TaskDefinition, work: Work, error: BaseException) -> None
         name,
         task.id,
         type(error).__name__,
-        error,
+        message_of(error),
         exc_info=error,
         extra={
             "workflow": work.workflow_name,

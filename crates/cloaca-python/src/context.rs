@@ -526,7 +526,7 @@ impl Context {
     ///     text: The text.
     ///
     /// Raises:
-    ///     ValueError: It is not the text of a JSON object.
+    ///     ValueError: It is not the text of a JSON object, or a value is nested deeper than 512 levels.
     ///
     /// Since 0.1.
     #[staticmethod]
@@ -552,7 +552,9 @@ impl Context {
 
 fn parse(text: &str) -> PyResult<Arc<types::Context>> {
     let context = types::Context::from_json(text).map_err(|error| {
-        PyValueError::new_err(format!("not the text of a JSON object: {error}"))
+        PyValueError::new_err(format!(
+            "not a JSON object that a context can hold: {error}"
+        ))
     })?;
     Ok(Arc::new(context))
 }

@@ -12,8 +12,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-/// Deeper values are refused. The same number stands in `cloaca._encoding`.
-const MAX_DEPTH: usize = 100;
+/// Deeper values go to the package's encoder, which minds the stack and refuses what is too deep.
+const MAX_PLAIN_DEPTH: usize = 100;
 
 /// `encode(key, value) -> str`; the package sets it while it is imported.
 static ENCODER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
@@ -70,7 +70,7 @@ fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
     } else if let Ok(value) = value.cast_exact::<PyBool>() {
         out.push_str(if value.is_true() { "true" } else { "false" });
         true
-    } else if depth > MAX_DEPTH {
+    } else if depth > MAX_PLAIN_DEPTH {
         false
     } else if let Ok(list) = value.cast_exact::<PyList>() {
         write_array(out, list.iter(), depth)

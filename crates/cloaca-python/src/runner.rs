@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::Executor;
@@ -404,13 +404,19 @@ impl Runner {
         ))
     }
 
-    /// Waits for what the supervisor thread has to do. Empty list: end.
-    fn supervise<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    /// Waits for what the supervisor thread has to do. Empty list: end. With a timeout, `("timeout",)` when it is over.
+    #[pyo3(signature = (timeout_us=None))]
+    fn supervise<'py>(
+        &self,
+        py: Python<'py>,
+        timeout_us: Option<u64>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         self.birthplace.check_fast(py)?;
-        let events = gate::wait(py, None, |patience| self.supervision.wait(patience))?;
+        let end = timeout_us.map(|timeout| Instant::now() + Duration::from_micros(timeout));
+        let events = gate::wait(py, end, |patience| self.supervision.wait(patience))?;
         events
+            .unwrap_or_else(|| vec![Event::Timeout])
             .into_iter()
-            .flatten()
             .map(|event| event.into_tuple(py))
             .collect()
     }

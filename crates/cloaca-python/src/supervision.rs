@@ -29,6 +29,8 @@ pub enum Event {
     LoopWanted,
     /// Call a trigger's function.
     Poll(Poll, PollEnds),
+    /// The supervisor thread asked to be woken by now.
+    Timeout,
     /// Write to the log.
     Log(Record),
     /// An execution ended that was to be told of.
@@ -57,6 +59,7 @@ impl Event {
                 error,
             } => ("ended", execution, status, ended_at_us, error).into_pyobject(py)?,
             Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
+            Self::Timeout => ("timeout",).into_pyobject(py)?,
             Self::Poll(poll, ends) => ("poll", poll::Poll::new(poll, ends)).into_pyobject(py)?,
             Self::Log(record) => {
                 let fields = PyDict::new(py);

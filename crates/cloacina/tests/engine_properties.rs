@@ -272,6 +272,94 @@ fn check_end(run: &Run) {
     }
 }
 
+/// What happens to the tasks of one execution on the way through deaths of its runners.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// A runner claims a task that is ready, and starts it unless it is a suspect.
+    Claim { runner: usize, task: u32 },
+    /// A runner starts a suspect alone.
+    Probe { task: u32 },
+    /// A runner dies with all its claims.
+    Die { runner: usize },
+    /// An attempt ends without a death: it asks to run again.
+    Return { task: u32 },
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let (runner, task) = (0_usize..3, 0_u32..4);
+    prop_oneof![
+        4 => (runner.clone(), task.clone()).prop_map(|(runner, task)| Fate::Claim { runner, task }),
+        3 => task.clone().prop_map(|task| Fate::Probe { task }),
+        3 => runner.prop_map(|runner| Fate::Die { runner }),
+        1 => task.prop_map(|task| Fate::Return { task }),
+    ]
+}
+
+fn four_tasks() -> Run {
+    let definition = WorkflowDefinition {
+        name: "four".into(),
+        tasks: (0..4)
+            .map(|index| TaskDefinition {
+                id: format!("t{index}"),
+                ..TaskDefinition::default()
+            })
+            .collect(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        ..WorkflowDefinition::default()
+    };
+    Run::new(Arc::new(Workflow::new(definition).unwrap()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn e2_only_a_task_that_was_started_alone_fails_for_a_lost_runner(
+        fates in proptest::collection::vec(fate(), 1..200), max_rescues in 1_u32..5,
+    ) {
+        let limits = TaskLimits { max_rescues, ..LIMITS };
+        let mut run = four_tasks();
+        let runners: Vec<RunnerId> = (0..3).map(|_| RunnerId::generate()).collect();
+        let mut is_alone = [false; 4];
+        let mut deaths = [0; 4];
+        for fate in fates {
+            match fate {
+                Fate::Claim { runner, task } => {
+                    let claim = run.execution.claim(task, runners[runner], run.now, &mut Changes::default());
+                    is_alone[task as usize] &= claim.is_none();
+                }
+                Fate::Probe { task } => {
+                    let claim = run.execution.task(task).claim();
+                    if let Some(claim) = claim.filter(|_| run.execution.is_suspect(task, limits) && !is_alone[task as usize]) {
+                        run.execution.probe(task, claim);
+                        is_alone[task as usize] = true;
+                    }
+                }
+                Fate::Die { runner } => {
+                    let held = |task: &u32| run.execution.task(*task).claim().is_some_and(|claim| claim.runner == runners[runner]);
+                    let lost: Vec<u32> = (0..4).filter(held).collect();
+                    run.execution.rescue(runners[runner], limits, run.now);
+                    for task in lost {
+                        deaths[task as usize] += 1;
+                        let failed = run.execution.task(task).status == TaskStatus::Failed;
+                        prop_assert!(!failed || is_alone[task as usize], "a task that was not alone failed");
+                        prop_assert!(!failed || deaths[task as usize] > max_rescues, "it failed too early");
+                    }
+                }
+                Fate::Return { task } => {
+                    if let Some(claim) = run.execution.task(task).claim() {
+                        let was_started = is_alone[task as usize] || !run.execution.is_suspect(task, limits);
+                        let outcome = if was_started { Outcome::Snooze { after: 0 } } else { Outcome::Released };
+                        let finish = Finish { task, claim, started_at: None, outcome };
+                        run.execution.finish(finish, limits, run.now, 0.5).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloacina::engine::{Changes, Execution, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
-    Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, RetryPolicy,
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, RetryPolicy,
     RunnerId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{Operator, TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
@@ -467,15 +467,24 @@ fn d7_retry_of_a_failed_diamond_runs_only_what_failed_and_was_skipped() {
     );
 }
 
+/// Claims task 0, starts it alone if it is a suspect, and lets its runner die.
+fn die(run: &mut Run, limits: TaskLimits) -> Claim {
+    let claim = run
+        .execution
+        .claim(0, run.runner, run.now, &mut Changes::default())
+        .unwrap();
+    if run.execution.is_suspect(0, limits) {
+        assert_eq!(run.execution.probe(0, claim).tasks, [0].into());
+    }
+    assert_eq!(run.execution.rescue(run.runner, limits, run.now).rescued, 1);
+    claim
+}
+
 #[test]
 fn e2_a_rescued_task_runs_again_and_its_old_result_is_refused() {
     let mut run = Run::new(vec![task("a", &[])]);
     for _ in 0..LIMITS.max_rescues {
-        let claim = run
-            .execution
-            .claim(0, run.runner, run.now, &mut Changes::default())
-            .unwrap();
-        assert_eq!(run.execution.rescue(run.runner, LIMITS, run.now).rescued, 1);
+        let claim = die(&mut run, LIMITS);
         assert_eq!(run.status("a"), TaskStatus::Ready);
         let late = Finish {
             task: 0,
@@ -485,21 +494,27 @@ fn e2_a_rescued_task_runs_again_and_its_old_result_is_refused() {
         };
         assert!(run.execution.finish(late, LIMITS, run.now, 0.5).is_err());
     }
-    run.execution
-        .claim(0, run.runner, run.now, &mut Changes::default())
-        .unwrap();
-    run.execution.rescue(run.runner, LIMITS, run.now);
+    die(&mut run, LIMITS);
     assert_eq!(run.status("a"), TaskStatus::Failed);
-    assert!(
-        run.execution
-            .record()
-            .error
-            .as_ref()
-            .unwrap()
-            .1
-            .message
-            .contains("max_rescues")
-    );
+    let message = &run.execution.record().error.as_ref().unwrap().1.message;
+    assert!(message.contains("lost its runner 4 times, more than max_rescues 3"));
+}
+
+#[test]
+fn e2_a_task_fails_at_the_first_death_beyond_max_rescues() {
+    for max_rescues in 0..6 {
+        let limits = TaskLimits {
+            max_rescues,
+            ..LIMITS
+        };
+        let mut run = Run::new(vec![task("a", &[])]);
+        for _ in 0..max_rescues {
+            die(&mut run, limits);
+            assert_eq!(run.status("a"), TaskStatus::Ready);
+        }
+        die(&mut run, limits);
+        assert_eq!(run.status("a"), TaskStatus::Failed, "{max_rescues}");
+    }
 }
 
 #[test]
@@ -543,6 +558,29 @@ fn a2_every_broken_definition_is_refused_with_the_culprit() {
         assert!(error.message.contains(message), "{}", error.message);
         assert!(error.hint.unwrap_or_default().contains(hint));
     }
+}
+
+#[test]
+fn a2_a_definition_that_could_not_be_read_back_is_refused() {
+    let nested = |levels: usize, innermost: TriggerRule| {
+        (0..levels).fold(innermost, |rule, _| TriggerRule::AllOf {
+            conditions: vec![rule],
+        })
+    };
+    let define = |rule| Workflow::new(workflow(vec![task("a", &[]), ruled("b", &["a"], rule)]));
+    let most = define(nested(32, TriggerRule::Always)).unwrap();
+    let read: WorkflowDefinition = serde_json::from_str(most.stored().as_str()).unwrap();
+    assert_eq!(&read, most.definition());
+    let error = define(nested(33, TriggerRule::Always)).unwrap_err();
+    assert!(error.message.contains("nested deeper than 32 levels"));
+    let value = format!("{}{}", "[".repeat(511), "]".repeat(511));
+    let error = define(TriggerRule::ContextValue {
+        key: "k".into(),
+        operator: Operator::Equals,
+        value: Json::parse(&value).unwrap(),
+    });
+    let message = error.unwrap_err().message;
+    assert!(message.contains("nested deeper than 512"), "{message}");
 }
 
 #[test]

@@ -2,10 +2,7 @@
 
 use std::cmp::Ordering;
 
-use indexmap::IndexMap;
-use serde_json::value::RawValue;
-
-use crate::types::{Json, JsonShape};
+use crate::types::{Json, JsonShape, Tree};
 use crate::workflow::Operator;
 
 /// Judges `found operator expected`.
@@ -39,40 +36,37 @@ pub fn compare(found: Option<&Json>, operator: Operator, expected: &Json) -> Res
 }
 
 fn equal(left: &Json, right: &Json) -> bool {
-    if left == right {
-        return true;
-    }
-    match (left.shape(), right.shape()) {
-        (JsonShape::Number, JsonShape::Number) => {
-            compare_numbers(left, right) == Some(Ordering::Equal)
+    left == right
+        || matches!((Tree::of(left), Tree::of(right)), (Some(left), Some(right)) if equal_trees(&left, &right))
+}
+
+fn equal_trees(left: &Tree<'_>, right: &Tree<'_>) -> bool {
+    match (left, right) {
+        (Tree::Scalar(a), Tree::Scalar(b)) => a == b || equal_scalars(a, b),
+        (Tree::Array(a), Tree::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(x, y)| equal_trees(x, y))
         }
-        (JsonShape::String, JsonShape::String) => {
-            matches!((left.decode::<String>(), right.decode::<String>()), (Ok(a), Ok(b)) if a == b)
-        }
-        (JsonShape::Array, JsonShape::Array) => {
-            let (Ok(a), Ok(b)) = (left.decode::<Vec<Json>>(), right.decode::<Vec<Json>>()) else {
-                return false;
-            };
-            a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| equal(x, y))
-        }
-        (JsonShape::Object, JsonShape::Object) => {
-            let (Ok(a), Ok(b)) = (
-                left.decode::<IndexMap<String, Json>>(),
-                right.decode::<IndexMap<String, Json>>(),
-            ) else {
-                return false;
-            };
+        (Tree::Object(a), Tree::Object(b)) => {
             a.len() == b.len()
                 && a.iter()
-                    .all(|(key, x)| b.get(key).is_some_and(|y| equal(x, y)))
+                    .all(|(key, x)| b.get(key).is_some_and(|y| equal_trees(x, y)))
         }
         _ => false,
     }
 }
 
+/// Compares numbers by value, and texts without regard to how they are escaped.
+fn equal_scalars(left: &str, right: &str) -> bool {
+    if left.starts_with('"') && right.starts_with('"') {
+        let text = |quoted| serde_json::from_str::<String>(quoted).ok();
+        return text(left).is_some_and(|left| Some(left) == text(right));
+    }
+    compare_numbers(left, right) == Some(Ordering::Equal)
+}
+
 fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
     let ordering = match (left.shape(), right.shape()) {
-        (JsonShape::Number, JsonShape::Number) => compare_numbers(left, right),
+        (JsonShape::Number, JsonShape::Number) => compare_numbers(left.as_str(), right.as_str()),
         (JsonShape::String, JsonShape::String) => left
             .decode::<String>()
             .ok()
@@ -90,18 +84,11 @@ fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
 }
 
 /// Integers compare exactly up to 128 bits; everything else as doubles.
-fn compare_numbers(left: &Json, right: &Json) -> Option<Ordering> {
-    if let (Ok(a), Ok(b)) = (
-        left.as_str().parse::<i128>(),
-        right.as_str().parse::<i128>(),
-    ) {
+fn compare_numbers(left: &str, right: &str) -> Option<Ordering> {
+    if let (Ok(a), Ok(b)) = (left.parse::<i128>(), right.parse::<i128>()) {
         return Some(a.cmp(&b));
     }
-    let (a, b) = (
-        left.as_str().parse::<f64>().ok()?,
-        right.as_str().parse::<f64>().ok()?,
-    );
-    a.partial_cmp(&b)
+    left.parse::<f64>().ok()?.partial_cmp(&right.parse().ok()?)
 }
 
 fn contains(found: &Json, expected: &Json) -> Result<bool, String> {
@@ -110,15 +97,17 @@ fn contains(found: &Json, expected: &Json) -> Result<bool, String> {
             let (whole, part) = (found.decode::<String>(), expected.decode::<String>());
             Ok(matches!((whole, part), (Ok(whole), Ok(part)) if whole.contains(&part)))
         }
-        (JsonShape::Array, _) => {
-            let items: Vec<Json> = found.decode().map_err(|error| error.to_string())?;
-            Ok(items.iter().any(|item| equal(item, expected)))
-        }
+        (JsonShape::Array, _) => match (Tree::of(found), Tree::of(expected)) {
+            (Some(Tree::Array(items)), Some(expected)) => {
+                Ok(items.iter().any(|item| equal_trees(item, &expected)))
+            }
+            _ => Ok(false),
+        },
         (JsonShape::Object, JsonShape::String) => {
-            let members: IndexMap<String, Box<RawValue>> =
-                found.decode().map_err(|error| error.to_string())?;
-            let key: String = expected.decode().map_err(|error| error.to_string())?;
-            Ok(members.contains_key(&key))
+            match (Tree::of(found), expected.decode::<String>()) {
+                (Some(Tree::Object(members)), Ok(key)) => Ok(members.contains_key(key.as_str())),
+                _ => Ok(false),
+            }
         }
         (left, right) => Err(format!(
             "a {} cannot contain a {}",

@@ -78,6 +78,7 @@ impl Execution {
             task.started_at = Some(started_at);
         }
         changes.touch(finish.task);
+        self.survived(finish.task, finish.outcome == Outcome::Released, limits);
         match self.within_limits(finish.task, finish.outcome, limits) {
             Outcome::Completed(delta) => self.complete(finish.task, delta, now, &mut changes),
             Outcome::Failed(failure) => {

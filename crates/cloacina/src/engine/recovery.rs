@@ -5,6 +5,9 @@ use crate::types::{
     Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, TaskStatus, Timestamp,
 };
 
+/// Rescues after which a task is started alone.
+const SUSPECT_AFTER: u32 = 2;
+
 /// What was taken back from a dead runner.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovery {
@@ -16,7 +19,8 @@ pub struct Recovery {
 
 impl Execution {
     /// Takes back every claim that a dead runner had on this execution. The lost attempts do not count for the retry
-    /// policy; after `max_rescues` of them the task fails, since it may be what kills its runners.
+    /// policy. A task fails after more than `max_rescues` of them, but only if it ran alone when it lost its last runner:
+    /// tasks that died beside it are not to blame.
     pub fn rescue(&mut self, dead: RunnerId, limits: TaskLimits, now: Timestamp) -> Recovery {
         let mut recovery = Recovery::default();
         let lost: Vec<(Ordinal, Claim)> = (0..)
@@ -33,27 +37,66 @@ impl Execution {
                 Json::encode(&data).ok(),
             );
             recovery.rescued += 1;
+            let is_suspect = self.is_suspect(ordinal, limits);
             let task = self.task_mut(ordinal);
-            task.rescues += 1;
             task.uncounted += 1;
+            // The start of a suspect was counted by `probe`. One that was claimed and not started yet did nothing.
+            task.rescues += u32::from(!is_suspect);
             if task.rescues > limits.max_rescues {
-                let id = &self.definition(ordinal).id;
-                let message = format!(
-                    "task '{id}' lost its runner {} times, more than max_rescues {}; it may be what ends the process",
-                    self.task(ordinal).rescues,
-                    limits.max_rescues
-                );
-                self.fail_task(
-                    ordinal,
-                    Failure::engine(FailureKind::RunnerLost, message),
-                    now,
-                    &mut recovery.changes,
-                );
+                let failure = self.runner_lost(ordinal, limits);
+                self.fail_task(ordinal, failure, now, &mut recovery.changes);
             } else {
                 self.make_ready(ordinal, 0, now, &mut recovery.changes);
             }
         }
         recovery
+    }
+
+    /// Whether a claimed task must be started alone, after [`Self::probe`]: it lost its runner twice, or as often as it may.
+    #[must_use]
+    pub fn is_suspect(&self, ordinal: Ordinal, limits: TaskLimits) -> bool {
+        limits.max_rescues > 0
+            && self.task(ordinal).rescues >= SUSPECT_AFTER.min(limits.max_rescues)
+    }
+
+    /// Counts the start of a suspect. To be written before it is started, so that the count is there if the process dies.
+    pub fn probe(&mut self, ordinal: Ordinal, claim: Claim) -> Changes {
+        let mut changes = Changes::default();
+        if self.holds(ordinal, claim) {
+            self.task_mut(ordinal).rescues += 1;
+            changes.touch(ordinal);
+        }
+        changes
+    }
+
+    /// Takes the count of a suspect's start back: it did not end its process.
+    pub(super) fn survived(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
+        if self.is_suspect(ordinal, limits) {
+            let task = self.task_mut(ordinal);
+            task.rescues = if is_released {
+                // It may not have been started.
+                task.rescues.min(limits.max_rescues)
+            } else {
+                (task.rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))
+            };
+        }
+    }
+
+    fn runner_lost(&self, ordinal: Ordinal, limits: TaskLimits) -> Failure {
+        let id = &self.definition(ordinal).id;
+        let TaskLimits { max_rescues, .. } = limits;
+        let message = if max_rescues == 0 {
+            format!(
+                "task '{id}' lost its runner, and max_rescues is 0; it may be what ends the process"
+            )
+        } else {
+            format!(
+                "task '{id}' lost its runner {} times, more than max_rescues {max_rescues}, the last time while it ran alone; \
+                 it is likely what ends the process",
+                self.task(ordinal).rescues
+            )
+        };
+        Failure::engine(FailureKind::RunnerLost, message)
     }
 
     /// Whether a runner has a claim here.

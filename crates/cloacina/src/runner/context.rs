@@ -45,12 +45,15 @@ impl Context {
     /// The context of a JSON object.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the text is not a JSON object.
+    /// `ContextInvalid`, when the text is not a JSON object, or a value is nested deeper than 512 levels.
     ///
     /// Since 0.1.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let values = types::Context::from_json(text)
-            .map_err(|error| invalid(format!("the context is not a JSON object: {error}")))?;
+        let values = types::Context::from_json(text).map_err(|error| {
+            invalid(format!(
+                "not a JSON object that a context can hold: {error}"
+            ))
+        })?;
         Ok(Self::from_values(Arc::new(values), false))
     }
 

@@ -1,10 +1,13 @@
 //! The context: an ordered map from keys to JSON values, and the delta between two of them (semantics B).
 
+use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Json, JsonError};
 
@@ -14,6 +17,7 @@ type Map<V> = IndexMap<Arc<str>, V, FxBuildHasher>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Context {
+    #[serde(deserialize_with = "read_values")]
     values: Map<Json>,
 }
 
@@ -91,7 +95,7 @@ impl Context {
     /// A context from the text of a JSON object.
     ///
     /// # Errors
-    /// When the text is not a JSON object.
+    /// When the text is not a JSON object, or a value is deeper than [`super::MAX_JSON_DEPTH`]; the error names its key.
     pub fn from_json(text: &str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
     }
@@ -136,7 +140,12 @@ impl FromIterator<(Arc<str>, Json)> for Context {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Keys set, in the order of their first write.
-    #[serde(default, rename = "s", skip_serializing_if = "Map::is_empty")]
+    #[serde(
+        default,
+        rename = "s",
+        skip_serializing_if = "Map::is_empty",
+        deserialize_with = "read_values"
+    )]
     pub set: Map<Json>,
     /// Keys removed.
     #[serde(default, rename = "r", skip_serializing_if = "Vec::is_empty")]
@@ -203,7 +212,33 @@ impl Delta {
     }
 }
 
-fn push_key(out: &mut String, key: &str) {
+/// Reads keys and values; an error about a value names its key.
+fn read_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<Json>, D::Error> {
+    struct Values;
+
+    impl<'de> Visitor<'de> for Values {
+        type Value = Map<Json>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut values = Map::default();
+            while let Some((key, raw)) = access.next_entry::<Arc<str>, Box<RawValue>>()? {
+                let value = Json::of_raw(&raw).map_err(|error| {
+                    de::Error::custom(format_args!("the value of key '{key}' is {error}"))
+                })?;
+                values.insert(key, value);
+            }
+            Ok(values)
+        }
+    }
+
+    deserializer.deserialize_map(Values)
+}
+
+pub(super) fn push_key(out: &mut String, key: &str) {
     push_string(out, key);
     out.push(':');
 }
@@ -246,6 +281,16 @@ mod tests {
         let mut applied = before;
         applied.apply(&delta);
         assert_eq!(applied, after);
+    }
+
+    #[test]
+    fn a2_a_value_that_is_too_deep_is_refused_with_its_key() {
+        let deep = format!("{}{}", "[".repeat(513), "]".repeat(513));
+        let expected = "the value of key 'd' is nested deeper than 512 levels";
+        let context = Context::from_json(&format!("{{\"fine\":[1],\"d\":{deep}}}"));
+        assert!(context.unwrap_err().0.starts_with(expected));
+        let delta = Delta::from_json(&format!("{{\"s\":{{\"d\":{deep}}}}}"));
+        assert!(delta.unwrap_err().0.starts_with(expected));
     }
 
     #[test]

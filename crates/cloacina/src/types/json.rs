@@ -9,6 +9,10 @@ use serde_json::value::RawValue;
 
 use super::finite::check_finite;
 
+/// Maximum number of arrays and objects around a part of a value. Deeper values are refused wherever JSON enters, so that
+/// code that recurses over a value does not run out of stack.
+pub const MAX_JSON_DEPTH: usize = 512;
+
 /// A JSON value, held as valid JSON text without insignificant white space.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(Arc<str>);
@@ -36,6 +40,19 @@ pub enum JsonShape {
 }
 
 impl JsonShape {
+    /// The kind of a compact JSON text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.as_bytes().first() {
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b'"') => Self::String,
+            Some(b't' | b'f') => Self::Bool,
+            Some(b'n') | None => Self::Null,
+            Some(_) => Self::Number,
+        }
+    }
+
     /// The name that messages use.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -54,11 +71,18 @@ impl Json {
     /// The value of a JSON text, white space removed.
     ///
     /// # Errors
-    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are none).
+    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are none), or is deeper than [`MAX_JSON_DEPTH`].
     pub fn parse(text: &str) -> Result<Self, JsonError> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
-        Ok(Self(compact(raw.get())))
+        Self::of_raw(raw)
+    }
+
+    /// The value of text that `serde_json` found valid.
+    pub(super) fn of_raw(raw: &RawValue) -> Result<Self, JsonError> {
+        let text = compact(raw.get());
+        check_depth(&text)?;
+        Ok(Self(text))
     }
 
     /// Wraps text that an encoder of this project just wrote: valid and compact.
@@ -70,9 +94,11 @@ impl Json {
     /// Encodes a Rust value.
     ///
     /// # Errors
-    /// When the value has no JSON form, e.g. a NaN or a map whose keys are no strings.
+    /// When the value has no JSON form, e.g. a NaN or a map whose keys are not strings, or is deeper than
+    /// [`MAX_JSON_DEPTH`].
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
+        check_depth(&text)?;
         // `serde_json` writes a NaN as `null`: only a text with one can hide it.
         if text.contains("null") {
             check_finite(value)?;
@@ -83,7 +109,8 @@ impl Json {
     /// Decodes into a Rust value.
     ///
     /// # Errors
-    /// When the value has another shape than `T`.
+    /// When the value has another shape than `T`, or `T` is a type like [`serde_json::Value`] and the value has more than
+    /// the 128 levels that `serde_json` decodes.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         serde_json::from_str(&self.0).map_err(|error| JsonError(error.to_string()))
     }
@@ -103,19 +130,12 @@ impl Json {
     /// The kind of the value.
     #[must_use]
     pub fn shape(&self) -> JsonShape {
-        match self.0.as_bytes().first() {
-            Some(b'{') => JsonShape::Object,
-            Some(b'[') => JsonShape::Array,
-            Some(b'"') => JsonShape::String,
-            Some(b't' | b'f') => JsonShape::Bool,
-            Some(b'n') | None => JsonShape::Null,
-            Some(_) => JsonShape::Number,
-        }
+        JsonShape::of(&self.0)
     }
 }
 
 /// Removes white space outside strings from valid JSON.
-pub(super) fn compact(text: &str) -> Arc<str> {
+fn compact(text: &str) -> Arc<str> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     if !text.bytes().any(is_space) {
         return text.into();
@@ -140,6 +160,36 @@ pub(super) fn compact(text: &str) -> Arc<str> {
     out.into()
 }
 
+/// Refuses valid JSON text with a value deeper than [`MAX_JSON_DEPTH`].
+fn check_depth(text: &str) -> Result<(), JsonError> {
+    // Each level takes two characters.
+    if text.len() <= 2 * MAX_JSON_DEPTH {
+        return Ok(());
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_JSON_DEPTH {
+                    return Err(JsonError(format!(
+                        "nested deeper than {MAX_JSON_DEPTH} levels"
+                    )));
+                }
+            }
+            b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -162,7 +212,7 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(Self(compact(raw.get())))
+        Self::of_raw(&raw).map_err(serde::de::Error::custom)
     }
 }
 
@@ -202,6 +252,32 @@ mod tests {
             "[1.5,null]"
         );
         assert_eq!(Json::encode("null").unwrap().as_str(), "\"null\"");
+    }
+
+    #[test]
+    fn a2_deeper_values_than_512_levels_are_refused_and_512_are_not() {
+        let nested = |open: &str, leaf: &str, close: &str, levels: usize| {
+            format!("{}{leaf}{}", open.repeat(levels), close.repeat(levels))
+        };
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let most = nested(open, "\"]}\\\"[{\"", close, MAX_JSON_DEPTH);
+            assert_eq!(Json::parse(&most).unwrap().as_str(), most);
+            assert_eq!(serde_json::from_str::<Json>(&most).unwrap().as_str(), most);
+            for levels in [MAX_JSON_DEPTH + 1, 100_000] {
+                let deep = nested(open, "1", close, levels);
+                let error = Json::parse(&deep).unwrap_err();
+                assert_eq!(error.0, "nested deeper than 512 levels");
+                assert!(serde_json::from_str::<Json>(&deep).is_err());
+            }
+        }
+        // Many brackets beside each other, and brackets in strings, are not levels.
+        assert!(Json::parse(&format!("[{}[]]", "[],".repeat(2000))).is_ok());
+        assert!(Json::parse(&format!("\"{}\"", "[".repeat(2000))).is_ok());
+        let mut deep = serde_json::json!(1);
+        for _ in 0..=MAX_JSON_DEPTH {
+            deep = serde_json::json!([deep]);
+        }
+        assert!(Json::encode(&deep).is_err());
     }
 
     #[test]

@@ -1,125 +1,121 @@
 //! How two writes of one key that are not ordered between themselves become one value (semantics B3).
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use indexmap::IndexMap;
 use rustc_hash::{FxBuildHasher, FxHashSet};
-use serde_json::value::RawValue;
 
-use super::json::compact;
+use super::tree::{Members, Tree};
 use super::{Json, JsonShape};
-
-type Object = IndexMap<String, Box<RawValue>, FxBuildHasher>;
 
 /// Merges values in their order: objects recursively, arrays by concatenation without duplicates, else the later one wins.
 #[must_use]
 pub fn merge_values(values: &[&Json]) -> Option<Json> {
     let (last, rest) = values.split_last()?;
-    if rest.is_empty() {
+    let shape = last.shape();
+    let alike = |value: &&&Json| value.shape() == shape;
+    let others = rest.iter().rev().take_while(alike).count();
+    if others == 0 || !matches!(shape, JsonShape::Object | JsonShape::Array) {
         return Some((*last).clone());
     }
+    let trees = values[rest.len() - others..]
+        .iter()
+        .map(|value| Tree::of(value));
+    let mut text = String::new();
+    merge_trees(trees.collect::<Option<_>>()?)?.write(&mut text);
+    Some(Json::from_encoder(text))
+}
+
+fn merge_trees(mut values: Vec<Tree<'_>>) -> Option<Tree<'_>> {
     // Only the run of equal shapes at the end can matter: a later value of another shape replaces all before it.
-    let shape = last.shape();
+    let shape = values.last()?.shape();
     let start = values
         .iter()
         .rposition(|value| value.shape() != shape)
         .map_or(0, |index| index + 1);
-    let alike = &values[start..];
-    match shape {
+    let mut alike = values.split_off(start);
+    match alike.last() {
+        Some(Tree::Object(_)) if alike.len() > 1 => Some(merge_objects(alike)),
+        Some(Tree::Array(_)) if alike.len() > 1 => Some(merge_arrays(alike)),
         // It replaces what came before, as it was written.
-        _ if alike.len() == 1 => Some((*last).clone()),
-        JsonShape::Object => Some(merge_objects(alike)),
-        JsonShape::Array => Some(merge_arrays(alike)),
-        _ => Some((*last).clone()),
+        _ => alike.pop(),
     }
 }
 
-fn merge_objects(values: &[&Json]) -> Json {
-    let mut members: IndexMap<String, Vec<Json>, FxBuildHasher> = IndexMap::default();
+fn merge_objects(values: Vec<Tree<'_>>) -> Tree<'_> {
+    let mut members: IndexMap<Cow<'_, str>, Vec<Tree<'_>>, FxBuildHasher> = IndexMap::default();
     for value in values {
-        let Ok(object) = serde_json::from_str::<Object>(value.as_str()) else {
-            continue;
-        };
-        for (key, member) in object {
-            members
-                .entry(key)
-                .or_default()
-                .push(Json::from_encoder(compact(member.get())));
-        }
-    }
-    let mut out = String::from("{");
-    for (key, member) in members {
-        if out.len() > 1 {
-            out.push(',');
-        }
-        out.push_str(&serde_json::Value::from(key).to_string());
-        out.push(':');
-        let parts: Vec<&Json> = member.iter().collect();
-        if let Some(merged) = merge_values(&parts) {
-            out.push_str(merged.as_str());
-        }
-    }
-    out.push('}');
-    Json::from_encoder(out)
-}
-
-fn merge_arrays(values: &[&Json]) -> Json {
-    let mut seen: FxHashSet<Arc<str>> = FxHashSet::default();
-    let mut out = String::from("[");
-    for value in values {
-        let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(value.as_str()) else {
-            continue;
-        };
-        for item in items {
-            let text = compact(item.get());
-            if seen.insert(comparable(&text)) {
-                if out.len() > 1 {
-                    out.push(',');
-                }
-                out.push_str(&text);
+        if let Tree::Object(object) = value {
+            for (key, member) in *object {
+                members.entry(key).or_default().push(member);
             }
         }
     }
-    out.push(']');
-    Json::from_encoder(out)
+    // A loop, because adapters would take more stack for each level.
+    let mut merged = Members::default();
+    for (key, member) in members {
+        if let Some(value) = merge_trees(member) {
+            merged.insert(key, value);
+        }
+    }
+    Tree::Object(Box::new(merged))
+}
+
+fn merge_arrays(values: Vec<Tree<'_>>) -> Tree<'_> {
+    let mut seen: FxHashSet<Cow<'_, str>> = FxHashSet::default();
+    let mut items = Vec::new();
+    for value in values {
+        if let Tree::Array(array) = value {
+            items.extend(
+                array
+                    .into_iter()
+                    .filter(|item| seen.insert(comparable(item))),
+            );
+        }
+    }
+    Tree::Array(items)
 }
 
 /// The text by which equal values are told: the order of an object's keys does not count.
-fn comparable(text: &Arc<str>) -> Arc<str> {
-    if !text.contains('{') {
-        return Arc::clone(text);
+fn comparable<'a>(value: &Tree<'a>) -> Cow<'a, str> {
+    if let Tree::Scalar(text) = value {
+        return Cow::Borrowed(text);
     }
-    let mut out = String::with_capacity(text.len());
-    write_comparable(text, &mut out);
-    out.into()
+    let mut sorted = value.clone();
+    sort_keys(&mut sorted);
+    let mut text = String::new();
+    sorted.write(&mut text);
+    Cow::Owned(text)
 }
 
-fn write_comparable(text: &str, out: &mut String) {
-    if let Ok(mut object) = serde_json::from_str::<Object>(text) {
-        object.sort_unstable_keys();
-        out.push('{');
-        for (key, member) in object {
-            out.push_str(&serde_json::Value::from(key).to_string());
-            out.push(':');
-            write_comparable(member.get(), out);
-            out.push(',');
+fn sort_keys(value: &mut Tree<'_>) {
+    match value {
+        Tree::Scalar(_) => {}
+        Tree::Array(items) => items.iter_mut().for_each(sort_keys),
+        Tree::Object(members) => {
+            members.sort_unstable_keys();
+            members.values_mut().for_each(sort_keys);
         }
-        out.push('}');
-    } else if let Ok(items) = serde_json::from_str::<Vec<Box<RawValue>>>(text) {
-        out.push('[');
-        for item in items {
-            write_comparable(item.get(), out);
-            out.push(',');
-        }
-        out.push(']');
-    } else {
-        out.push_str(text);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a2_values_of_the_greatest_depth_merge_on_a_small_stack() {
+        let nested = |leaf: &str| {
+            let text = format!("{}{leaf}{}", "{\"a\":".repeat(510), "}".repeat(510));
+            Json::parse(&text).unwrap()
+        };
+        let merge = move || {
+            let merged = merge_values(&[&nested("[1]"), &nested("[{\"b\":2}]")]).unwrap();
+            assert_eq!(merged, nested("[1,{\"b\":2}]"));
+        };
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(merge);
+        thread.unwrap().join().unwrap();
+    }
 
     #[test]
     fn b3_table_of_merges() {
@@ -148,6 +144,10 @@ mod tests {
                     r#"[{"b":[{"d":2,"c":1}],"a":1},{"a":1}]"#,
                 ],
                 r#"[{"a":1,"b":[{"c":1,"d":2}]},{"a":1}]"#,
+            ),
+            (
+                &[r#"{"a\n":1,"b":[1]}"#, r#"{"\u0062":[2]}"#],
+                r#"{"a\n":1,"b":[1,2]}"#,
             ),
             (&[r#"["{"]"#, r#"["{","}"]"#], r#"["{","}"]"#),
             (

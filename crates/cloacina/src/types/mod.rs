@@ -18,6 +18,7 @@ mod state;
 pub mod sync;
 mod tenant;
 mod time;
+mod tree;
 
 pub use context::{Context, Delta};
 pub use error::{Error, ErrorCode, nearest};
@@ -25,7 +26,7 @@ pub use failure::{Failure, FailureKind};
 pub use history::{HistoryEvent, HistoryKind};
 pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId, ScheduleId};
 pub use insight::{LogChunk, LogLine, Progress};
-pub use json::{Json, JsonError, JsonShape};
+pub use json::{Json, JsonError, JsonShape, MAX_JSON_DEPTH};
 pub use merge::merge_values;
 pub use overlay::Overlay;
 pub use policy::{Backoff, RetryCondition, RetryPolicy};
@@ -38,3 +39,4 @@ pub use schedule::{
 pub use state::{ExecutionStatus, TaskStatus};
 pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};
 pub use time::{Clock, Micros, Monotonic, SystemClock, Timestamp};
+pub use tree::Tree;

@@ -1,12 +1,11 @@
 //! A workflow's definition: the data that is stored once per version, and the validated `Workflow` around it.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Graph, TriggerRule, fingerprint, validate};
-use crate::types::{Error, Json, Micros, Ordinal, RetryPolicy};
+use crate::types::{Error, ErrorCode, Json, Micros, Ordinal, RetryPolicy};
 
 /// Who executes a task: what decides which queue its claims come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -118,7 +117,7 @@ pub struct Workflow {
     definition: WorkflowDefinition,
     version: String,
     graph: Graph,
-    stored: OnceLock<Json>,
+    stored: Json,
 }
 
 impl Workflow {
@@ -127,15 +126,22 @@ impl Workflow {
     /// # Errors
     /// The first rule that the definition breaks, with the culprit and a hint.
     pub fn new(mut definition: WorkflowDefinition) -> Result<Self, Error> {
+        validate::check_rule_depths(&definition)?;
         definition.shorten_names();
         validate::check(&definition)?;
         let graph = Graph::build(&definition)?;
         let version = fingerprint::version(&definition);
+        let stored = Json::encode(&definition).map_err(|error| {
+            Error::new(
+                ErrorCode::WorkflowInvalid,
+                format!("workflow '{}' cannot be stored: {error}", definition.name),
+            )
+        })?;
         Ok(Self {
             definition,
             version,
             graph,
-            stored: OnceLock::new(),
+            stored,
         })
     }
 
@@ -205,10 +211,8 @@ impl Workflow {
 
     /// The JSON text that the databases keep.
     #[must_use]
-    pub fn stored(&self) -> &Json {
-        self.stored.get_or_init(|| {
-            Json::encode(&self.definition).unwrap_or_else(|_| Json::from_encoder("{}"))
-        })
+    pub const fn stored(&self) -> &Json {
+        &self.stored
     }
 }
 

@@ -125,13 +125,19 @@ impl TriggerRule {
     /// Calls `visit` with every rule of the tree, this one first.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
-        if let Self::AllOf { conditions }
-        | Self::AnyOf { conditions }
-        | Self::NoneOf { conditions } = self
-        {
-            for condition in conditions {
-                condition.walk(visit);
-            }
+        for condition in self.conditions() {
+            condition.walk(visit);
+        }
+    }
+
+    /// The conditions that `all_of`, `any_of` or `none_of` combines; none of any other rule.
+    #[must_use]
+    pub fn conditions(&self) -> &[Self] {
+        match self {
+            Self::AllOf { conditions }
+            | Self::AnyOf { conditions }
+            | Self::NoneOf { conditions } => conditions,
+            _ => &[],
         }
     }
 

@@ -8,6 +8,31 @@ use crate::types::{Backoff, Error, ErrorCode, nearest};
 /// A task with more tries than this is a mistake.
 const MAX_ATTEMPTS: u32 = 1_000_000;
 
+/// Maximum number of `all_of`, `any_of` and `none_of` around a condition. A definition with more could not be read back:
+/// each is three of the 128 levels that `serde_json` decodes.
+const MAX_RULE_DEPTH: usize = 32;
+
+/// Refuses rules that are too deep for code that recurses over them.
+pub(super) fn check_rule_depths(definition: &WorkflowDefinition) -> Result<(), Error> {
+    let deep = definition.tasks.iter().find(|task| {
+        let mut level = vec![&task.rule];
+        for _ in 0..=MAX_RULE_DEPTH {
+            level = level
+                .into_iter()
+                .flat_map(TriggerRule::conditions)
+                .collect();
+        }
+        !level.is_empty()
+    });
+    deep.map_or(Ok(()), |TaskDefinition { id, .. }| {
+        let name = &definition.name;
+        let message = format!(
+            "task '{id}' of workflow '{name}' has a trigger rule nested deeper than {MAX_RULE_DEPTH} levels"
+        );
+        Err(Error::new(ErrorCode::TaskInvalid, message))
+    })
+}
+
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     let name = &definition.name;
     check_name("workflow name", name)?;

@@ -88,7 +88,6 @@ impl Sight {
 struct Book {
     /// Attempts that failed, since the last `retry_execution`.
     failures: u32,
-    rescues: u32,
     ready_since: Option<Timestamp>,
 }
 
@@ -342,16 +341,15 @@ impl Oracle {
         }
         let book = self.books.entry((id, ordinal)).or_default();
         book.failures += failed;
-        book.rescues += rescued;
-        let (failures, rescues) = (book.failures, book.rescues);
+        let failures = book.failures;
         let limit = workflow.task(ordinal).retry.max_attempts;
         self.check(failures <= limit, || {
             format!("task {ordinal} of {id} failed {failures} times, max_attempts is {limit}")
         });
-        let most = self.max_rescues;
+        let (rescues, most) = (task.rescues, self.max_rescues);
         let over = rescues > most + 1 || (rescues == most + 1 && task.status == TaskStatus::Ready);
         self.check(!over, || {
-            format!("task {ordinal} of {id} was rescued {rescues} times, max_rescues is {most}")
+            format!("task {ordinal} of {id} counts {rescues} lost runners, max_rescues is {most}")
         });
         if times("task_snoozed") + times("task_released") > 0
             && let Some(claim) = old.claim()

@@ -1,0 +1,349 @@
+"""No task ends the threads of its runner, and no moment of want leaves one missing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+import cloaca
+from cloaca import _loop
+
+ONE = cloaca.DefaultRunnerConfig(
+    max_concurrent_tasks=1, task_timeout_seconds=None, capture_logs=True, shutdown_timeout=1
+)
+
+
+@pytest.fixture(params=["function", "coroutine"])
+def define(request):
+    """Defines a workflow `bad` whose task calls a function, and a harmless workflow `fine`."""
+
+    def make(function):
+        def plain(context):
+            return function()
+
+        async def coroutine(context):
+            return function()
+
+        kind = plain if request.param == "function" else coroutine
+        with cloaca.WorkflowBuilder("bad"):
+            cloaca.task(id="bad", retry_attempts=1)(kind)
+
+        def harmless(context):
+            pass
+
+        async def harmless_coroutine(context):
+            await asyncio.sleep(0)
+
+        with cloaca.WorkflowBuilder("fine"):
+            cloaca.task(id="fine", retry_attempts=1)(
+                harmless if request.param == "function" else harmless_coroutine
+            )
+
+    return make
+
+
+def raised(body):
+    """A function that raises an exception whose class has the body."""
+
+    def function():
+        raise type("Hostile", (Exception,), body)
+
+    return function
+
+
+def exits(*args):
+    raise SystemExit(3)
+
+
+class HostileMeta(type):
+    @property
+    def __module__(cls):
+        raise SystemExit(3)
+
+    @property
+    def __mro__(cls):
+        raise SystemExit(3)
+
+
+def raises_hostile_class():
+    raise HostileMeta("Hostile", (Exception,), {})
+
+
+def hostile_cause():
+    raise ValueError("x") from type("Hostile", (Exception,), {"__str__": exits})()
+
+
+HOSTILE = {
+    "str_exits": raised({"__str__": exits}),
+    "str_and_repr_exit": raised({"__str__": exits, "__repr__": exits}),
+    "str_is_a_number": raised({"__str__": lambda self: 7}),
+    "module_is_a_list": raised({"__module__": []}),
+    "class_exits": raised({"__class__": property(exits)}),
+    "metaclass_exits": raises_hostile_class,
+    "cause_exits": hostile_cause,
+    "exits": exits,
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_a5_an_exception_that_cannot_be_read_ends_the_attempt_alone(define, how):
+    define(HOSTILE[how])
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        assert runner.submit("bad").result(timeout=30).status == "Failed"
+        assert runner.submit("fine").result(timeout=30).status == "Completed"
+
+
+def test_a5_of_a_message_of_50_megabytes_the_beginning_is_kept(define):
+    def work():
+        raise ValueError("x" * 50_000_000)
+
+    define(work)
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        message = runner.submit("bad").result(timeout=30).error.message
+    assert message == "x" * 65536 + " …"
+
+
+@pytest.mark.parametrize("setting", ["settrace", "setprofile"])
+def test_a20_a_trace_function_that_raises_ends_the_attempt_alone(define, setting):
+    define(lambda: getattr(sys, setting)(exits))
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        # The next attempt of the thread may be the one that the trace function hits.
+        for name in ("bad", "fine"):
+            assert runner.submit(name).result(timeout=30).status in {"Completed", "Failed"}
+        assert runner.submit("fine").result(timeout=30).status == "Completed"
+
+
+class OddRecord(logging.LogRecord):
+    """A record with numbers that no database keeps."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.created = 1e300
+
+
+RECORDS = {
+    "made": lambda: logging.makeLogRecord({"name": "queue", "levelno": 20, "msg": "made"}),
+    "odd_time": lambda: OddRecord("odd", 20, "", 0, "odd", (), None),
+    "odd_name": lambda: logging.getLogger("a\udfffb").critical("surrogate"),
+    "odd_level": lambda: logging.getLogger("odd").log(1 << 80, "high"),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a22_a_captured_record_without_name_or_level_ends_nothing(define, kind):
+    before = logging.getLogRecordFactory()
+    if kind == "odd_time":
+        logging.setLogRecordFactory(OddRecord)
+
+    def work():
+        RECORDS[kind]()
+        if kind == "odd_time":
+            logging.getLogger("odd").critical("odd")
+        logging.getLogger("app").critical("kept")
+
+    define(work)
+    try:
+        with cloaca.DefaultRunner(":memory:", ONE) as runner:
+            handle = runner.submit("bad")
+            assert handle.result(timeout=30).status == "Completed"
+            assert runner.submit("fine").result(timeout=30).status == "Completed"
+            if kind == "made":
+                assert [line.message for line in runner.logs(handle.id)] == ["kept"]
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+async def exit_in_a_child():
+    async def child():
+        sys.exit(3)
+
+    await asyncio.gather(child())
+
+
+async def interrupt_in_a_child():
+    async def child():
+        raise KeyboardInterrupt
+
+    await asyncio.create_task(child())
+
+
+async def exit_in_a_callback():
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(0.05)
+
+
+async def stop_the_loop():
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.05)
+
+
+async def break_the_loop():
+    def select(timeout):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    asyncio.get_running_loop()._selector.select = select
+    await asyncio.sleep(60)
+
+
+KILLERS = {
+    exit_in_a_child: "Failed",
+    interrupt_in_a_child: "Failed",
+    exit_in_a_callback: "Completed",
+    stop_the_loop: "Completed",
+    break_the_loop: "Failed",
+}
+
+
+@pytest.mark.parametrize("killer", KILLERS, ids=lambda killer: killer.__name__)
+def test_a4_a_coroutine_that_ends_the_event_loop_ends_no_other(killer):
+    other = threading.Event()
+    attempts = []
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task(retry_attempts=1)
+        async def bad(context):
+            assert other.wait(20)
+            await killer()
+
+    with cloaca.WorkflowBuilder("other"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=0)
+        async def running(context):
+            attempts.append(1)
+            other.set()
+            await asyncio.sleep(0.2)
+
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task(retry_attempts=1)
+        async def later(context):
+            await asyncio.sleep(0.01)
+
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        beside = runner.submit("other")
+        assert other.wait(20)
+        assert runner.submit("bad").result(timeout=30).status == KILLERS[killer]
+        assert beside.result(timeout=30).status == "Completed"
+        assert runner.submit("later").result(timeout=30).status == "Completed"
+    assert len(attempts) == (2 if killer is break_the_loop else 1)
+
+
+def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
+    started, ended = [], []
+
+    class Port:
+        def completed(self):
+            return []
+
+        def fileno(self):
+            return 0
+
+    async def never(context):
+        started.append(1)
+
+    with cloaca.WorkflowBuilder("w") as builder:
+        cloaca.task(id="a")(never)
+    handler = builder.build()._handlers()["a"][1]
+    work = types.SimpleNamespace(token=7, callback=False, handler=handler, context=cloaca.Context())
+    batches = [[work]]
+    core = types.SimpleNamespace(
+        loop_port=Port(),
+        take_async=lambda limit: batches.pop() if batches else [],
+        async_notices=lambda: [("cancelled", 7)],
+        finish_async=lambda work, outcome: ended.append((work.token, outcome[:2])),
+    )
+    scope = types.SimpleNamespace(capture_logs=False, core=core)
+    thread = _loop.LoopThread(core, scope)
+    loop = thread._loop = asyncio.new_event_loop()
+    try:
+        thread._on_readable()
+        for _ in range(3):
+            loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
+    assert not started
+    assert ended == [(7, ("failed", "asyncio.exceptions.CancelledError"))]
+
+
+@pytest.mark.parametrize("what", ["worker", "loop", "trigger"])
+def test_a6_a_thread_that_could_not_be_started_is_started_later(monkeypatch, what):
+    start, missing, polled = threading.Thread.start, [], threading.Event()
+
+    def starved(thread):
+        if thread.name.startswith(f"cloaca-{what}") and len(missing) < 3:
+            missing.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starved)
+
+    def function(context):
+        pass
+
+    async def coroutine(context):
+        pass
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(coroutine if what == "loop" else function)
+    if what == "trigger":
+
+        @cloaca.trigger(on="w", poll_interval="50ms", name="tr")
+        def tr():
+            polled.set()
+            return cloaca.TriggerResult.skip()
+
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        assert runner.submit("w").result(timeout=30).status == "Completed"
+        assert what != "trigger" or polled.wait(20)
+    assert len(missing) == 3
+
+
+def test_a6_the_event_loop_is_made_once_there_are_descriptors(monkeypatch):
+    make, missing = _loop.LoopThread.make_loop, []
+
+    def starved(thread):
+        if len(missing) < 2:
+            missing.append(1)
+            raise OSError(24, "Too many open files")
+        return make(thread)
+
+    monkeypatch.setattr(_loop.LoopThread, "make_loop", starved)
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def work(context):
+            pass
+
+    with cloaca.DefaultRunner(":memory:", ONE) as runner:
+        assert runner.submit("w").result(timeout=30).status == "Completed"
+
+
+def test_a6_a_trigger_whose_text_cannot_be_read_is_polled_again():
+    polls = []
+
+    class Hostile(Exception):
+        def __str__(self):
+            sys.exit(3)
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+
+    @cloaca.trigger(on="w", poll_interval="50ms", name="tr")
+    def tr():
+        polls.append(time.monotonic())
+        if len(polls) == 1:
+            raise Hostile
+        return cloaca.TriggerResult.skip()
+
+    with cloaca.DefaultRunner(":memory:"):
+        end = time.monotonic() + 20
+        while len(polls) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.01)
