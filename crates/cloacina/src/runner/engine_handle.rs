@@ -177,7 +177,12 @@ impl EngineHandle {
         );
         let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
         if tasks_may_lead {
-            tasks.lead_with(driver.stepper());
+            let stepper = Arc::downgrade(driver.stepper());
+            tasks.lead_with(Box::new(move |message| {
+                if let Some(stepper) = stepper.upgrade() {
+                    stepper.lead(message);
+                }
+            }));
         }
         Ok(Self {
             store,
@@ -261,6 +266,11 @@ impl EngineHandle {
     #[cfg(feature = "postgres")]
     pub(super) const fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// The clocks of the runner.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.parts.clock
     }
 
     /// The time as the runner sees it.
@@ -503,7 +513,8 @@ impl EngineHandle {
     }
 
     pub(super) fn give_up(&self) -> Monotonic {
-        self.parts.clock.monotonic() + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
+        self.parts.clock.monotonic()
+            + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
     }
 
     pub(super) fn ask<T: Send + 'static>(

@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
+use super::assignment::PollToken;
 use super::ledger::Ledger;
-use super::poll::PollToken;
 use super::{Control, Message, Reply};
 use crate::engine::trigger::PollOutcome;
 use crate::engine::{Changes, Execution};
@@ -183,12 +183,12 @@ impl WriteBatch {
 
     /// The changes of schedules, as the store takes them.
     pub(super) fn schedule_rows(&self) -> Vec<ScheduleWrite<'_>> {
-        let write = |change: &ScheduleChange| ScheduleWrite {
+        let writes = self.schedules.iter().map(|change| ScheduleWrite {
             record: &change.record,
             expected: change.expected,
             ticks: &change.ticks,
-        };
-        self.schedules.iter().map(write).collect()
+        });
+        writes.collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! How much work this process can take: the prefetch of each executor, the work queues, and the next timer in the database.
 
 use super::assignment::Executor;
+use super::executors::WorkQueues;
 use super::prefetch::{Place, Prefetch};
-use super::work::WorkQueues;
 use super::{Message, RunnerConfig};
 use crate::engine::{Finish, Outcome};
 use crate::store::{ClaimClass, ClaimRequest};

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::assignment::Executor;
+use super::executors::WorkQueues;
 use super::metrics::Metrics;
 use super::outage::Outage;
 use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
 use super::turn::{Failed, Turn};
 use super::waiters::Waiters;
-use super::work::WorkQueues;
 use super::{Message, Reply, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::types::{Clock, Error, Monotonic, RunnerId};

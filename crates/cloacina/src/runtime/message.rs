@@ -1,8 +1,8 @@
 //! What callers, workers and timers tell the coordinator.
 
 use super::assignment::Executor;
+use super::assignment::PollToken;
 use super::decide::SubmitRequest;
-use super::poll::PollToken;
 use super::registry::{Registration, Service};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::engine::{Finish, Outcome};

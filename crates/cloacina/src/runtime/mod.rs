@@ -19,57 +19,53 @@ mod commit;
 mod config;
 mod coordinator;
 mod decide;
-mod deferral;
 mod direct;
 mod dispatch;
 mod driver;
 mod duties;
+mod executors;
 mod ledger;
 mod mailbox;
 mod message;
 mod metrics;
 mod outage;
 mod peers;
-mod poll;
 mod prefetch;
 pub(crate) mod process;
 mod progress_buffer;
+mod pulse;
 mod quarantine;
 mod registry;
 pub mod schedule_rows;
-mod shared_workers;
 mod shutdown;
-mod stall;
 mod step;
 mod timeline;
-mod tokio_executor;
 mod turn;
 mod waiters;
-mod work;
 
 pub use assignment::{
-    Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
+    Assignment, Callback, Completion, Executor, Notice, Poll, PollToken, Running, Work, WorkToken,
+    WorkerId,
 };
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use decide::SubmitRequest;
-pub use deferral::Deferrals;
 pub use direct::{control_directly, run_schedule_directly};
 pub use driver::{Driver, Parts, Stepper};
+pub use executors::{
+    Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
+    SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,
+};
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use message::{Control, Message, Reply};
 pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
     WorkflowCounters,
 };
-pub use poll::{Poll, PollEnds, PollQueue, PollToken};
 pub use progress_buffer::ProgressBuffer;
+pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
-pub use shared_workers::{Crew, Seat, SharedWorkers};
-pub use stall::Pulse;
-pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
-pub use work::{Taken, WorkQueue, WorkQueues};
 
 use crate::types::{Error, ErrorCode, Micros};
 

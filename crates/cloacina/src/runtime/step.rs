@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::assignment::Executor;
 use super::batch::WriteBatch;
 use super::capacity::{Capacity, released};
+use super::executors::WorkQueues;
 use super::ledger::{Held, Ledger};
+use super::message::fitting;
 use super::metrics::Metrics;
 use super::peers::Peers;
 use super::progress_buffer::ProgressBuffer;
@@ -16,8 +18,6 @@ use super::quarantine::Quarantine;
 use super::registry::Registry;
 use super::timeline::Timeline;
 use super::waiters::Waiters;
-use super::work::WorkQueues;
-use super::message::fitting;
 use super::{Message, RunnerConfig, micros};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
@@ -213,10 +213,7 @@ impl Step {
         for record in records {
             let id = record.id;
             match self.workflow_of(record.definition)? {
-                Ok(workflow) => match Execution::restore(workflow, record) {
-                    Ok(execution) => self.admit(execution),
-                    Err(reason) => self.set_unreadable(id, &reason.to_string()),
-                },
+                Ok(workflow) => self.admit(Execution::load(workflow, record)),
                 Err(reason) => self.set_unreadable(id, &reason),
             }
         }

@@ -38,7 +38,9 @@ impl Duty for Stall {
         let mut stalled: Vec<(Micros, Running)> = Vec::new();
         for executor in Executor::ALL {
             for attempt in step.capacity.queues().of(executor).running() {
-                let silent = attempt.pulse.silence(attempt.started, threshold, step.monotonic);
+                let silent = attempt
+                    .pulse
+                    .silence(attempt.started, threshold, step.monotonic);
                 stalled.extend(silent.map(|silent| (silent, attempt)));
             }
         }

@@ -35,8 +35,6 @@ pub(super) struct Ledger {
     /// By execution: few tasks of one run at a time, and all of them are asked for together.
     held: FxHashMap<ExecutionId, Vec<Held>>,
     count: usize,
-    /// An estimate of the bytes of the executions with a claim in flight.
-    held_bytes: usize,
     deadlines: BTreeSet<(Monotonic, ExecutionId)>,
     unreadable: FxHashSet<ExecutionId>,
     /// The executions that this turn has used: only after it may one of them be dropped.
@@ -65,23 +63,17 @@ impl Ledger {
 
     pub(super) fn insert(&mut self, execution: Execution) {
         let id = execution.record().id;
-        self.unweigh(id);
         self.cache.insert(execution);
-        self.weigh(id);
         self.used.push(id);
     }
 
     pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Execution> {
-        self.unweigh(id);
         self.cache.remove(id)
     }
 
     /// Notes that an execution holds more bytes: a task has written them.
     pub(super) fn grow(&mut self, id: ExecutionId, bytes: usize) {
         self.cache.grow(id, bytes);
-        if self.held.contains_key(&id) {
-            self.held_bytes += bytes;
-        }
     }
 
     /// Notes that this turn has used an execution.
@@ -118,7 +110,6 @@ impl Ledger {
         self.count += 1;
         if claims.len() == 1 {
             self.cache.set_idle(id, false);
-            self.weigh(id);
         }
         None
     }
@@ -147,7 +138,6 @@ impl Ledger {
         let dropped = claims.swap_remove(place);
         self.count -= 1;
         if claims.is_empty() {
-            self.unweigh(id);
             self.held.remove(&id);
             self.used.push(id);
         }
@@ -180,11 +170,6 @@ impl Ledger {
     /// The number of claims in flight.
     pub(super) const fn in_flight(&self) -> usize {
         self.count
-    }
-
-    /// An estimate of the bytes of the executions with a claim in flight.
-    pub(super) const fn held_bytes(&self) -> usize {
-        self.held_bytes
     }
 
     /// The executions with a claim in flight.
@@ -236,23 +221,10 @@ impl Ledger {
         self.unreadable.clear();
         self.used.clear();
         self.count = 0;
-        self.held_bytes = 0;
         let held = std::mem::take(&mut self.held);
         held.into_iter()
             .flat_map(|(id, claims)| claims.into_iter().map(move |held| (id, held)))
             .collect()
-    }
-
-    fn weigh(&mut self, id: ExecutionId) {
-        if self.held.contains_key(&id) {
-            self.held_bytes += self.cache.bytes_of(id);
-        }
-    }
-
-    fn unweigh(&mut self, id: ExecutionId) {
-        if self.held.contains_key(&id) {
-            self.held_bytes = self.held_bytes.saturating_sub(self.cache.bytes_of(id));
-        }
     }
 }
 

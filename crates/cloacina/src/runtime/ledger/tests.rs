@@ -69,7 +69,6 @@ fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
     for number in 0..8 {
         assert!(ledger.drop_claim(id(number), 0, CLAIM).is_some());
     }
-    assert_eq!(ledger.held_bytes(), 0);
     ledger.end_turn();
     assert!(!ledger.contains(id(0)), "it is idle, and memory is short");
     assert!(ledger.contains(id(7)));
@@ -100,21 +99,6 @@ fn a_claim_replaces_the_former_one_of_its_task() {
     assert_eq!(ledger.drop_claim(id(0), 0, CLAIM), None);
     assert!(ledger.drop_claim(id(0), 0, later).is_some());
     assert_eq!(ledger.in_flight(), 1);
-}
-
-#[test]
-fn held_bytes_follow_what_tasks_write() {
-    let mut ledger = Ledger::default();
-    ledger.insert(execution(0, 1_000));
-    ledger.hold(id(0), 0, CLAIM, Executor::Threads);
-    let before = ledger.held_bytes();
-    assert!(before > 1_000);
-    ledger.grow(id(0), 500);
-    assert_eq!(ledger.held_bytes(), before + 500);
-    ledger.remove(id(0));
-    assert_eq!(ledger.held_bytes(), 0);
-    ledger.drop_claim(id(0), 0, CLAIM);
-    assert_eq!(ledger.held_bytes(), 0);
 }
 
 #[test]
