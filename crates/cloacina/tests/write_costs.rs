@@ -128,7 +128,7 @@ impl Runner {
             trace: None,
         });
         let (answer, reply) = Answer::new();
-        let give_up = Still.now() + 1;
+        let give_up = Still.monotonic() + 1;
         let mut transactions = 1;
         self.coordinator.step(vec![Message::Submit {
             requests: requests.collect(),

@@ -71,12 +71,14 @@ impl Execution {
         ordinal: Ordinal,
         claim: crate::types::Claim,
         timeout: crate::types::Micros,
+        limits: super::TaskLimits,
         now: Timestamp,
         random: f64,
     ) -> Option<Changes> {
         if !self.holds(ordinal, claim) {
             return None;
         }
+        self.survived(ordinal, false, limits);
         let mut changes = Changes::default();
         changes.touch(ordinal);
         changes.interrupted.push((ordinal, claim));

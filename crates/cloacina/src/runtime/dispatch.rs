@@ -41,6 +41,7 @@ impl Step {
                 task: ordinal,
                 claim,
                 executor: handler.executor,
+                rescues: None,
             });
         }
         self.assign_now(id, ordinal, claim, dispatch);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::assignment::Executor;
+use super::dispatch::Dispatch;
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
@@ -20,6 +21,8 @@ pub(super) struct Suspect {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
+    /// Its lost runners before its start was to be counted, where it is not known whether that was written.
+    pub(super) rescues: Option<u32>,
 }
 
 /// The suspects of this runner. While there is one, the runner claims nothing else.
@@ -124,12 +127,23 @@ impl Step {
             let Some(execution) = self.ledger.get_mut(next.execution) else {
                 continue;
             };
-            let change = self.batch.change(execution);
-            change
-                .changes
-                .absorb(execution.probe(next.task, next.claim));
-            self.quarantine.current = Some(next);
-            self.quarantine.is_starting = true;
+            let rescues = execution.task(next.task).rescues;
+            self.quarantine.current = Some(Suspect {
+                rescues: Some(next.rescues.unwrap_or(rescues)),
+                ..next
+            });
+            if next.rescues.is_some_and(|before| rescues > before) {
+                // An earlier try was written, although its answer got lost.
+                let mut dispatch = Dispatch::default();
+                self.assign_now(next.execution, next.task, next.claim, &mut dispatch);
+                self.dispatch(dispatch);
+            } else {
+                let change = self.batch.change(execution);
+                change
+                    .changes
+                    .absorb(execution.probe(next.task, next.claim));
+                self.quarantine.is_starting = true;
+            }
             return Ok(());
         }
         if self.quarantine.waits_since.take().is_some() {

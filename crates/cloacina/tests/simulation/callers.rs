@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::runtime::{Control, Message, SubmitRequest};
 use cloacina::store::Store;
-use cloacina::types::{Context, Error, ExecutionId, Timestamp};
+use cloacina::types::{Context, Error, ExecutionId, Monotonic, Timestamp};
 
 use super::scenario::{ActionPlan, SECOND};
 use super::timeline::Event;
@@ -92,7 +92,6 @@ impl World {
             return;
         };
         let alive = Arc::clone(&process.alive);
-        let skew = self.scenario.runners[runner].skew;
         let oracle = Arc::clone(&self.oracle);
         let cancels = action == Control::Cancel;
         let message = Message::Control {

@@ -100,7 +100,7 @@ impl Step {
         claim: Claim,
         timeout: Micros,
     ) {
-        let random = self.random();
+        let (limits, random) = (self.limits(), self.random());
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
@@ -121,7 +121,9 @@ impl Step {
             return;
         }
         let change = self.batch.change(execution);
-        if let Some(mut changes) = execution.time_out_task(task, claim, timeout, self.now, random) {
+        if let Some(mut changes) =
+            execution.time_out_task(task, claim, timeout, limits, self.now, random)
+        {
             changes.interrupted.clear(); // the queue has told the worker already
             change.changes.absorb(changes);
             change.messages.push(again);
