@@ -126,15 +126,60 @@ fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
     let cases = [
         ("40P01", "Verklemmung entdeckt", unavailable, ""),
         ("40001", "kann Zugriff nicht serialisieren", unavailable, ""),
-        ("55P03", "storniere Anfrage wegen Zeitüberschreitung einer Sperre", unavailable, ""),
-        ("57014", "storniere Anfrage wegen Zeitüberschreitung", unavailable, ""),
-        ("53300", "tut mir leid, schon zu viele Verbindungen", unavailable, ""),
-        ("53100", "konnte Datei nicht erweitern", failed, "free some space"),
-        ("42501", "keine Berechtigung für Tabelle", failed, "grant the role"),
-        ("25006", "nicht in einer Read-Only-Transaktion", failed, "connect to the primary"),
-        ("22P05", "Zeichen hat keine Entsprechung", refused, "cannot store a value"),
-        ("54000", "Programmlimit überschritten", refused, "cannot store a value"),
-        ("23514", "neue Zeile verletzt eine Bedingung", corrupt, "refused a row"),
+        (
+            "55P03",
+            "storniere Anfrage wegen Zeitüberschreitung einer Sperre",
+            unavailable,
+            "",
+        ),
+        (
+            "57014",
+            "storniere Anfrage wegen Zeitüberschreitung",
+            unavailable,
+            "",
+        ),
+        (
+            "53300",
+            "tut mir leid, schon zu viele Verbindungen",
+            unavailable,
+            "",
+        ),
+        (
+            "53100",
+            "konnte Datei nicht erweitern",
+            failed,
+            "free some space",
+        ),
+        (
+            "42501",
+            "keine Berechtigung für Tabelle",
+            failed,
+            "grant the role",
+        ),
+        (
+            "25006",
+            "nicht in einer Read-Only-Transaktion",
+            failed,
+            "connect to the primary",
+        ),
+        (
+            "22P05",
+            "Zeichen hat keine Entsprechung",
+            refused,
+            "cannot store a value",
+        ),
+        (
+            "54000",
+            "Programmlimit überschritten",
+            refused,
+            "cannot store a value",
+        ),
+        (
+            "23514",
+            "neue Zeile verletzt eine Bedingung",
+            corrupt,
+            "refused a row",
+        ),
     ];
     for (state, message, is_expected, text) in cases {
         world.raise(state, message);
