@@ -40,8 +40,8 @@ test: ## Run all tests, Rust and Python
 	$(MAKE) simulate
 	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
-# The simulation needs no database: built without them, and optimised.
-SIMULATION := cargo test -p cloacina --no-default-features --profile simulation --test simulation $(CARGO_FLAGS) --
+# Built with SQLite alone, and optimised.
+SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
 simulate: ## Simulate 10,000 seeds of several runners under every trouble

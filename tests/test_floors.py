@@ -216,7 +216,7 @@ def test_a_wrong_import_is_found(file: str, source: str) -> None:
         ("engine/plan.rs", "use std::time::Duration; fn f(now: Timestamp) {}"),
         ("engine/plan.rs", "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }"),
         ("types/time.rs", "let now = SystemTime::now();"),
-        ("store/memory.rs", "use std::thread; use crate::workflow::Workflow;"),
+        ("store/file.rs", "use std::thread; use crate::workflow::Workflow;"),
         ("runner/mod.rs", "use crate::{engine, runtime, store, types, workflow};"),
     ],
 )

@@ -8,11 +8,12 @@ use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Executor, Message};
 use cloacina::store::StoreError;
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
-use cloacina::store::memory::MemoryStore;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::sync::{Condvar, Mutex};
-use cloacina::types::{Clock, Monotonic, SystemClock, Timestamp};
+use cloacina::types::{Clock, Error, Monotonic, SystemClock, Timestamp};
 use pyo3::prelude::*;
 
+use crate::errors::Raise;
 use crate::runner::Runner;
 
 /// A coordinator that waits for something later than now sleeps so long, or until it is woken.
@@ -103,7 +104,7 @@ impl Failpoints for Crash {
 /// A database in memory, its time, and what may befall its runners.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Bench {
-    store: Arc<MemoryStore>,
+    store: SqliteStore,
     now: Arc<AtomicI64>,
 }
 
@@ -119,11 +120,12 @@ pub struct BenchRunner {
 impl Bench {
     /// An empty database. Its time begins now.
     #[new]
-    fn new() -> Self {
-        Self {
-            store: Arc::new(MemoryStore::new()),
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let store = SqliteStore::open(&SqliteOptions::memory());
+        Ok(Self {
+            store: store.map_err(Error::from).raise(py)?,
             now: Arc::new(AtomicI64::new(SystemClock.now().0)),
-        }
+        })
     }
 
     /// The virtual time.
@@ -148,7 +150,7 @@ impl Bench {
         });
         let crash = Arc::new(Crash::default());
         let points: Arc<dyn Failpoints> = Arc::clone(&crash) as _;
-        let store = Arc::new(FailpointStore::new(Arc::clone(&self.store), points));
+        let store = Arc::new(FailpointStore::new(Arc::new(self.store.share()), points));
         let view: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let runner = Runner::assemble(py, config, |options| {
             EngineHandle::start(store, view, options)

@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina::store::memory::MemoryStore;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use cloacina::store::{
     Advance, Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store, Submit, TaskWrite,
@@ -240,7 +239,6 @@ fn main() {
     let template: Option<String> = std::env::args().nth(2);
     let folder = tempfile::tempdir_in(".").unwrap();
     let mut makers: HashMap<&str, Maker> = HashMap::new();
-    makers.insert("memory", Box::new(|| Arc::new(MemoryStore::new())));
     makers.insert(
         "sqlite :memory:",
         Box::new(|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())),

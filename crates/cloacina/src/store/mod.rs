@@ -10,7 +10,6 @@ mod error;
 pub mod failpoint;
 mod insight;
 mod layer;
-pub mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod placeholder;
 #[cfg(feature = "postgres")]

@@ -6,14 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use cloacina::runtime::{Assignment, Notice, Work, WorkQueue};
-use cloacina::store::memory::MemoryStore;
 use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, SystemClock};
 
-use super::support::{PATIENCE, body, config, define, done, request, start, task, wait};
+use super::support::{PATIENCE, body, config, define, done, in_memory, request, start, task, wait};
 
 #[test]
 fn threads_that_lead_and_threads_that_do_not_leave_no_message_behind() {
-    let engine = start(Arc::new(MemoryStore::new()), config());
+    let engine = start(in_memory(), config());
     let steps = vec![
         (task("a", &[]), body(|_| done())),
         (task("b", &["a"]), body(|_| done())),
@@ -91,7 +90,7 @@ fn nobody_is_woken_for_work_that_a_worker_comes_for() {
 }
 
 fn assignment() -> Assignment {
-    let engine = start(Arc::new(MemoryStore::new()), config());
+    let engine = start(in_memory(), config());
     let workflow = define(&engine, "one", vec![(task("a", &[]), body(|_| done()))]);
     engine.stop(Duration::ZERO);
     Assignment {

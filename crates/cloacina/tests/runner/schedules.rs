@@ -9,14 +9,13 @@ use cloacina::engine::trigger::{NewTrigger, PollOutcome};
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::RunnerConfig;
 use cloacina::store::Store;
-use cloacina::store::memory::MemoryStore;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{
     Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Overlap,
     ScheduleId, TickOutcome, Timestamp,
 };
 
-use super::support::{PATIENCE, body, config, define, done, task, until, wait};
+use super::support::{PATIENCE, body, config, define, done, in_memory, task, until, wait};
 
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
@@ -79,9 +78,7 @@ fn start_with(store: Arc<dyn Store>, clock: &Arc<StepClock>, config: RunnerConfi
 }
 
 /// Each call of `open` is another program's way into the same database.
-fn on_each_store(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
-    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    test(&|| Arc::clone(&memory));
+fn on_one_database(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("schedules.db"));
     test(&|| Arc::new(SqliteStore::open(&options).unwrap()));
@@ -114,7 +111,7 @@ use TickOutcome::{Fired, Missed, Overlapped, Queued};
 
 #[test]
 fn a_tick_starts_an_execution_that_knows_of_it() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
@@ -141,7 +138,7 @@ fn a_tick_starts_an_execution_that_knows_of_it() {
 
 #[test]
 fn a_clock_stepped_back_fires_no_tick_twice() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
@@ -172,7 +169,7 @@ fn a_clock_stepped_back_fires_no_tick_twice() {
 
 #[test]
 fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let register = |name: &str, catchup| {
@@ -203,7 +200,7 @@ fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
 
 #[test]
 fn f4_downtime_is_caught_up_by_the_rule() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let mut new = every_ten();
@@ -224,7 +221,7 @@ fn f4_downtime_is_caught_up_by_the_rule() {
 
 #[test]
 fn two_runners_fire_each_tick_once() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = engines[0].register_schedule(&every_ten()).unwrap().id;
@@ -251,8 +248,8 @@ fn two_runners_fire_each_tick_once() {
 
 #[test]
 fn a_runner_may_be_told_to_fire_none() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let open = || Arc::clone(&store);
+    let store = in_memory();
+    let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = StepClock::at_noon();
     let quiet = RunnerConfig {
         enable_cron: false,
@@ -276,7 +273,7 @@ fn a_runner_may_be_told_to_fire_none() {
 
 #[test]
 fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let mut new = every_ten();
@@ -320,7 +317,7 @@ fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
 
 #[test]
 fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engine = start(open(), &clock);
         let id = engine
@@ -356,7 +353,7 @@ fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
 
 #[test]
 fn changes_by_one_runner_reach_the_others() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let quiet = RunnerConfig {
             enable_cron: false,
@@ -422,7 +419,7 @@ fn have_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
 
 #[test]
 fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
-    on_each_store(|open| {
+    on_one_database(|open| {
         let clock = StepClock::at_noon();
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = have_trigger(&engines[0], inbox());
@@ -467,8 +464,8 @@ fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
 
 #[test]
 fn g1_a_poll_that_was_taken_over_fires_no_more() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let open = || Arc::clone(&store);
+    let store = in_memory();
+    let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = StepClock::at_noon();
     let engine = start(open(), &clock);
     let id = have_trigger(&engine, inbox());
@@ -496,8 +493,8 @@ fn g1_a_poll_that_was_taken_over_fires_no_more() {
 
 #[test]
 fn g1_a_runner_that_stops_leaves_its_poll_to_others() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let open = || Arc::clone(&store);
+    let store = in_memory();
+    let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = StepClock::at_noon();
     let (first, second) = (start(open(), &clock), start(open(), &clock));
     have_trigger(&first, inbox());

@@ -11,7 +11,7 @@ use cloacina::runtime::{
     SubmitRequest, Waiters, Work, WorkQueues, WorkToken,
 };
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
-use cloacina::store::memory::MemoryStore;
+use cloacina::store::sqlite::SqliteStore;
 use cloacina::store::{Store, StoreError};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
@@ -19,7 +19,7 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TaskKind, Workflow, WorkflowDefinition};
 
-use super::support::{config, done, failed, request, task};
+use super::support::{config, done, failed, in_memory, request, task};
 
 const MILLISECOND: Micros = 1_000;
 const SECOND: Micros = 1_000_000;
@@ -59,22 +59,23 @@ struct Stepped {
     waiters: Arc<Waiters>,
     clock: Arc<Hand>,
     trap: Arc<Trap>,
-    store: Arc<dyn Store>,
+    store: Arc<SqliteStore>,
     others: Inspector,
 }
 
 impl Stepped {
     fn new(config: RunnerConfig) -> Self {
         let clock = Arc::new(Hand(AtomicI64::new(1_800_000_000 * SECOND)));
-        Self::on(Arc::new(MemoryStore::new()), clock, config, 1)
+        Self::on(in_memory(), clock, config, 1)
     }
 
     /// Another runner of the same database.
     fn beside(&self, config: RunnerConfig) -> Self {
-        Self::on(Arc::clone(&self.store), Arc::clone(&self.clock), config, 2)
+        let store = Arc::new(self.store.share());
+        Self::on(store, Arc::clone(&self.clock), config, 2)
     }
 
-    fn on(store: Arc<dyn Store>, clock: Arc<Hand>, config: RunnerConfig, seed: u64) -> Self {
+    fn on(store: Arc<SqliteStore>, clock: Arc<Hand>, config: RunnerConfig, seed: u64) -> Self {
         let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
         let waiters = Arc::new(Waiters::default());
         let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
@@ -88,7 +89,10 @@ impl Stepped {
             seed,
         )
         .unwrap();
-        let others = Inspector::new(Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>);
+        let others = Inspector::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
         let mut stepped = Self {
             coordinator,
             queues,

@@ -11,15 +11,11 @@ use cloacina::runtime::{
     Assignment, Ended, Executor, Handler, OneShot, Registration, RunnerConfig, SubmitRequest,
 };
 use cloacina::store::Store;
-use cloacina::store::memory::MemoryStore;
-#[cfg(feature = "postgres")]
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
-#[cfg(feature = "sqlite")]
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
-#[cfg(feature = "postgres")]
 use super::private_postgres::{fresh_name, shared};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,30 +25,25 @@ pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 /// Runs a test on a fresh database of each kind. Each call of its argument opens that database once more, as another
 /// process would.
 pub fn on_each_database(test: impl Fn(Open<'_>)) {
-    let memory = Arc::new(MemoryStore::new());
-    test(&|| Arc::clone(&memory) as Arc<dyn Store>);
-    #[cfg(feature = "sqlite")]
-    {
-        let folder = tempfile::tempdir().unwrap();
-        let file = SqliteOptions::file(folder.path().join("runner.db"));
-        test(&|| Arc::new(SqliteStore::open(&file).unwrap()));
-    }
-    #[cfg(feature = "postgres")]
-    {
-        let options = postgres();
-        test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteOptions::file(folder.path().join("runner.db"));
+    test(&|| Arc::new(SqliteStore::open(&file).unwrap()));
+    let options = postgres();
+    test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
 }
 
 /// The same for tests that open it once, and so in SQLite's memory too.
 pub fn on_each_store(test: impl Fn(Open<'_>)) {
-    #[cfg(feature = "sqlite")]
-    test(&|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap()));
+    test(&|| in_memory());
     on_each_database(test);
 }
 
+/// An SQLite database in memory.
+pub fn in_memory() -> Arc<SqliteStore> {
+    Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())
+}
+
 /// A fresh schema on this test run's server.
-#[cfg(feature = "postgres")]
 pub fn postgres() -> PostgresOptions {
     let server = PostgresOptions::from_url(shared()).unwrap();
     server.with_schema(&fresh_name()).unwrap()

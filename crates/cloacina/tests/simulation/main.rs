@@ -2,6 +2,7 @@
 //!
 //! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints what happened.
 //! `CLOACINA_SEEDS=n` sets how many are run.
+#![cfg(feature = "sqlite")]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
 mod callers;
@@ -10,7 +11,6 @@ mod oracle;
 mod points;
 mod runners;
 mod scenario;
-mod seat;
 mod timeline;
 mod workers;
 mod world;

@@ -1,10 +1,10 @@
-//! The database of a world: the store in memory, each of whose transactions the oracle sees. Some are broken on purpose.
+//! The database of a world: SQLite in memory. The oracle sees each transaction. Some are broken on purpose.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use cloacina::store::memory::MemoryStore;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{
     Advance, Batch, Committed, Layer, ScheduleWrite, Store, StoreError, Submit, SubmitVerdict,
     TaskWrite,
@@ -70,15 +70,15 @@ impl Mutant {
 }
 
 pub struct ObservedStore {
-    inner: MemoryStore,
+    inner: SqliteStore,
     pub oracle: Arc<Mutex<Oracle>>,
     now: Arc<AtomicI64>,
     mutant: Option<Mutant>,
     workflows: Vec<Arc<Workflow>>,
     /// Transactions that changed something.
-    pub changes: AtomicU64,
+    pub changes: Arc<AtomicU64>,
     /// For `RecordTwice`: what executions looked like before a task completed.
-    stale: Mutex<HashMap<ExecutionId, ExecutionRecord>>,
+    stale: Arc<Mutex<HashMap<ExecutionId, ExecutionRecord>>>,
 }
 
 impl ObservedStore {
@@ -89,13 +89,26 @@ impl ObservedStore {
         mutant: Option<Mutant>,
     ) -> Self {
         Self {
-            inner: MemoryStore::new(),
+            inner: SqliteStore::open(&SqliteOptions::memory()).expect("it opens"),
             oracle,
             now,
             mutant,
             workflows,
-            changes: AtomicU64::new(0),
-            stale: Mutex::default(),
+            changes: Arc::default(),
+            stale: Arc::default(),
+        }
+    }
+
+    /// The same database as another process sees it: its marker tells of the writes of others.
+    pub fn share(&self) -> Self {
+        Self {
+            inner: self.inner.share(),
+            oracle: Arc::clone(&self.oracle),
+            now: Arc::clone(&self.now),
+            mutant: self.mutant,
+            workflows: self.workflows.clone(),
+            changes: Arc::clone(&self.changes),
+            stale: Arc::clone(&self.stale),
         }
     }
 
@@ -298,9 +311,9 @@ const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrite<'a> {
 }
 
 impl Layer for ObservedStore {
-    type Below = MemoryStore;
+    type Below = SqliteStore;
 
-    fn below(&self) -> &MemoryStore {
+    fn below(&self) -> &SqliteStore {
         &self.inner
     }
 

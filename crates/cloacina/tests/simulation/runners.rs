@@ -16,7 +16,6 @@ use super::observed::Mutant;
 use super::oracle::Sight;
 use super::points::Points;
 use super::scenario::{MILLISECOND, SECOND};
-use super::seat::Seat;
 use super::timeline::{Event, Inner, Process};
 use super::world::{VirtualClock, World};
 
@@ -45,7 +44,7 @@ impl World {
         };
         let started = Coordinator::start(
             Arc::new(FailpointStore::new(
-                Seat::new(&self.store),
+                Arc::new(self.store.share()),
                 Arc::new(points),
             )),
             Arc::new(clock),

@@ -16,8 +16,6 @@ mod private_postgres;
 
 mod claiming;
 mod definition;
-#[cfg(feature = "sqlite")]
-mod differential;
 mod insight;
 mod listing;
 mod round_trip;
@@ -26,9 +24,7 @@ mod schedule;
 mod world;
 mod writing;
 
-use std::sync::Arc;
-
-use cloacina::store::memory::MemoryStore;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use world::Subject;
 
 /// Expands to one test per case of each module, for one way to make a store.
@@ -160,15 +156,6 @@ macro_rules! conformance {
         }
     };
 }
-
-fn memory() -> Subject {
-    Subject {
-        store: Arc::new(MemoryStore::new()),
-        keep: None,
-    }
-}
-
-conformance!(in_memory, memory());
 
 #[cfg(feature = "sqlite")]
 mod sqlite_subject {

@@ -19,84 +19,69 @@ use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
-        any_excluded: Vec<i64> => Array<BigInt>,
         excluded_queues: Vec<i64> => Array<BigInt>,
         excluded_ordinals: Vec<i64> => Array<BigInt>,
-        due_window: i64 => BigInt,
-        now: i64 => BigInt,
-        any_waiting_excluded: Vec<i64> => Array<BigInt>,
-        waiting_excluded_queues: Vec<i64> => Array<BigInt>,
-        waiting_excluded_ordinals: Vec<i64> => Array<BigInt>,
-        waiting_window: i64 => BigInt,
         window: i64 => BigInt,
+        now: i64 => BigInt,
         limit: i64 => BigInt,
-        lock_runner: Uuid => SqlUuid,
-        started_at: i64 => BigInt,
         runner: Uuid => SqlUuid,
-        task_started_at: i64 => BigInt,
-        next_queues: Vec<i64> => Array<BigInt>,
-        next_after: i64 => BigInt,
-        any_next_excluded: Vec<i64> => Array<BigInt>,
-        next_excluded_queues: Vec<i64> => Array<BigInt>,
-        next_excluded_ordinals: Vec<i64> => Array<BigInt>,
-        check_runner: Uuid => SqlUuid,
     } -> (SmallInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>);
-    "WITH found AS MATERIALIZED (\
-         SELECT c.* FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
-             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
-             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NULL \
-             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
-                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
-             ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT ?::bigint) \
-             UNION ALL \
-             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t \
-             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at <= ?::bigint \
-             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
-                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
-             ORDER BY t.ready_at LIMIT ?::bigint)\
-         ) AS c ORDER BY c.priority DESC, c.execution_id, c.ordinal LIMIT ?::bigint\
-     ), chosen AS MATERIALIZED (\
-         SELECT f.execution_id, f.ordinal FROM found AS f CROSS JOIN LATERAL (\
-             SELECT 1 FROM cloacina_executions AS e, cloacina_tasks AS t \
-             WHERE e.id = f.execution_id AND e.state IN (0, 1) \
-             AND t.execution_id = f.execution_id AND t.ordinal = f.ordinal AND t.state = 1 \
-             FOR UPDATE OF e, t SKIP LOCKED\
-         ) AS l LIMIT ?::bigint\
-     ), alive AS MATERIALIZED (\
-         SELECT r.id FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL \
-         AND EXISTS (SELECT 1 FROM chosen) FOR SHARE\
-     ), counted AS MATERIALIZED (\
-         SELECT execution_id, count(*) AS tasks FROM chosen GROUP BY execution_id\
-     ), executions AS (\
-         UPDATE cloacina_executions AS e SET revision = e.revision + c.tasks, state = 1, \
-         started_at = coalesce(e.started_at, ?::bigint) \
-         FROM counted AS c WHERE e.id = c.execution_id \
-         RETURNING e.id, e.revision - c.tasks AS revision, e.definition_id\
-     ), tasks AS (\
-         UPDATE cloacina_tasks AS t SET state = 2, attempt = t.attempt + 1, runner_id = ?::uuid, ready_at = NULL, \
-         started_at = ?::bigint FROM chosen AS c \
-         WHERE t.execution_id = c.execution_id AND t.ordinal = c.ordinal \
-         RETURNING t.execution_id, t.ordinal, t.attempt, t.priority\
-     ), waiting AS (\
-         SELECT min(w.ready_at) AS ready_at FROM unnest(?::bigint[]) AS q (queue) CROSS JOIN LATERAL (\
-             SELECT t.ready_at FROM cloacina_tasks AS t \
-             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at > ?::bigint \
-             AND (cardinality(?::bigint[]) = 0 OR NOT EXISTS (\
-                 SELECT 1 FROM unnest(?::bigint[], ?::bigint[]) AS x (queue, ordinal) \
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal)) \
-             ORDER BY t.ready_at LIMIT 1\
-         ) AS w\
-     ), verdict AS MATERIALIZED (\
-         SELECT CASE WHEN EXISTS (SELECT 1 FROM alive) OR (NOT EXISTS (SELECT 1 FROM chosen) AND EXISTS (\
-         SELECT 1 FROM cloacina_runners AS r WHERE r.id = ?::uuid AND r.dead_at IS NULL)) \
-         THEN NULL ELSE 'cloacina:runner' END AS problem\
-     ) \
-     SELECT 1::smallint, id, revision, definition_id, NULL::bigint FROM executions \
-     UNION ALL SELECT 2::smallint, execution_id, ordinal, attempt, priority FROM tasks \
-     UNION ALL SELECT 3::smallint, NULL::uuid, (SELECT count(*) FROM found), (SELECT ready_at FROM waiting), \
-         (SELECT problem::bigint FROM verdict)"
+    "WITH found AS MATERIALIZED (
+         SELECT c.* FROM unnest($1::bigint[]) AS q (queue) CROSS JOIN LATERAL (
+             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NULL
+             AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
+                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+             ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT $4::bigint)
+             UNION ALL
+             (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at <= $5::bigint
+             AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
+                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+             ORDER BY t.ready_at LIMIT $4::bigint)
+         ) AS c ORDER BY c.priority DESC, c.execution_id, c.ordinal LIMIT $4::bigint
+     ), chosen AS MATERIALIZED (
+         SELECT f.execution_id, f.ordinal FROM found AS f CROSS JOIN LATERAL (
+             SELECT 1 FROM cloacina_executions AS e, cloacina_tasks AS t
+             WHERE e.id = f.execution_id AND e.state IN (0, 1)
+             AND t.execution_id = f.execution_id AND t.ordinal = f.ordinal AND t.state = 1
+             FOR UPDATE OF e, t SKIP LOCKED
+         ) AS l LIMIT $6::bigint
+     ), alive AS MATERIALIZED (
+         SELECT r.id FROM cloacina_runners AS r WHERE r.id = $7::uuid AND r.dead_at IS NULL
+         AND EXISTS (SELECT 1 FROM chosen) FOR SHARE
+     ), counted AS MATERIALIZED (
+         SELECT execution_id, count(*) AS tasks FROM chosen GROUP BY execution_id
+     ), executions AS (
+         UPDATE cloacina_executions AS e SET revision = e.revision + c.tasks, state = 1,
+         started_at = coalesce(e.started_at, $5::bigint)
+         FROM counted AS c WHERE e.id = c.execution_id
+         RETURNING e.id, e.revision - c.tasks AS revision, e.definition_id
+     ), tasks AS (
+         UPDATE cloacina_tasks AS t SET state = 2, attempt = t.attempt + 1, runner_id = $7::uuid, ready_at = NULL,
+         started_at = $5::bigint FROM chosen AS c
+         WHERE t.execution_id = c.execution_id AND t.ordinal = c.ordinal
+         RETURNING t.execution_id, t.ordinal, t.attempt, t.priority
+     ), waiting AS (
+         SELECT min(w.ready_at) AS ready_at FROM unnest($1::bigint[]) AS q (queue) CROSS JOIN LATERAL (
+             SELECT t.ready_at FROM cloacina_tasks AS t
+             WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at > $5::bigint
+             AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
+                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
+                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+             ORDER BY t.ready_at LIMIT 1
+         ) AS w
+     ), dead AS MATERIALIZED (
+         SELECT cloacina_refuse('ZC001', $7::text) AS refused WHERE NOT EXISTS (SELECT 1 FROM alive)
+         AND (EXISTS (SELECT 1 FROM chosen) OR NOT EXISTS (
+             SELECT 1 FROM cloacina_runners AS r WHERE r.id = $7::uuid AND r.dead_at IS NULL))
+     )
+     SELECT 1::smallint, id, revision, definition_id, NULL::bigint FROM executions
+     UNION ALL SELECT 2::smallint, execution_id, ordinal, attempt, priority FROM tasks
+     UNION ALL SELECT 3::smallint, NULL::uuid, (SELECT count(*) FROM found), (SELECT ready_at FROM waiting),
+         (SELECT 0::bigint FROM dead WHERE refused)"
 }
 
 /// A row of the answer: which part wrote it, an execution, and three numbers.
@@ -124,28 +109,13 @@ impl Claim {
             .map(|(_, ordinal)| (*ordinal).into())
             .collect();
         Self {
-            due_window: window,
-            waiting_window: window,
-            window,
-            limit,
-            now: now.0,
-            started_at: now.0,
-            task_started_at: now.0,
-            next_after: now.0,
-            runner: runner.uuid(),
-            lock_runner: runner.uuid(),
-            check_runner: runner.uuid(),
-            next_queues: queues.clone(),
             queues,
-            any_excluded: excluded_queues.clone(),
-            any_waiting_excluded: excluded_queues.clone(),
-            any_next_excluded: excluded_queues.clone(),
-            waiting_excluded_queues: excluded_queues.clone(),
-            waiting_excluded_ordinals: excluded_ordinals.clone(),
-            next_excluded_queues: excluded_queues.clone(),
-            next_excluded_ordinals: excluded_ordinals.clone(),
             excluded_queues,
             excluded_ordinals,
+            window,
+            now: now.0,
+            limit,
+            runner: runner.uuid(),
         }
     }
 }

@@ -2,26 +2,16 @@
 
 use std::collections::HashSet;
 
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, try_join_all};
 use uuid::Uuid;
 
 use super::claim::{self, Claim, Taken};
-use super::connection::Session;
+use super::driver::{self, Connection, Step};
 use super::error::Fault;
 use super::schedule;
-use super::statement::statement;
-use super::write::{self, ADVANCED, Change, ExecutionOfKey, SUBMITTED, Write, Written};
+use super::session::Session;
+use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, Write, Written};
 use crate::store::{Batch, Committed, Submit, SubmitVerdict, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryKind, RunnerId, TaskStatus};
-
-// A statement like the others, not `batch_execute`: that one skips the wait for a statement still being prepared, and in a
-// pipeline would overtake the statements that it is to commit.
-statement! { Commit {} "COMMIT" }
-
-/// `try_join_all` polls so many futures in their order; a longer pipeline goes step by step.
-const PIPELINE: usize = 24;
 
 /// What a step of the pipeline answers.
 enum Answer {
@@ -30,10 +20,8 @@ enum Answer {
     Claimed(usize, Vec<claim::Row>),
 }
 
-type Step<'a> = BoxFuture<'a, Result<Answer, Fault>>;
-
 pub(super) async fn commit(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
 ) -> Result<Committed, Fault> {
@@ -42,7 +30,7 @@ pub(super) async fn commit(
     let is_begun = !schedules.is_empty();
     let rounds = remaining_rounds(batch, &dropped);
     let needs_runner = needs_a_live_runner(batch);
-    let mut steps: Vec<Step> = Vec::new();
+    let mut steps: Vec<Step<Answer>> = Vec::new();
     for changes in &rounds {
         let mut write = Write::new(batch.runner.uuid(), needs_runner);
         for change in changes {
@@ -51,15 +39,10 @@ pub(super) async fn commit(
                 Change::Advance(index) => write.advance(&batch.advances[*index])?,
             }
         }
-        steps.push(
-            async move {
-                let mut connection = connection;
-                Ok(Answer::Written(
-                    write.load::<Written>(&mut connection).await?,
-                ))
-            }
-            .boxed(),
-        );
+        let request = connection.prepare(&write).await?;
+        steps.push(Box::pin(async {
+            Ok(Answer::Written(request.load().await?))
+        }));
     }
     for (index, class) in batch
         .claim
@@ -69,16 +52,10 @@ pub(super) async fn commit(
         .filter(|(_, class)| !class.queues.is_empty())
     {
         let claim = Claim::new(class, batch.runner, batch.now);
-        steps.push(
-            async move {
-                let mut connection = connection;
-                Ok(Answer::Claimed(
-                    index,
-                    claim.load::<claim::Row>(&mut connection).await?,
-                ))
-            }
-            .boxed(),
-        );
+        let request = connection.prepare(&claim).await?;
+        steps.push(Box::pin(async move {
+            Ok(Answer::Claimed(index, request.load().await?))
+        }));
     }
     let answers = in_transaction(connection, session, steps, is_begun).await?;
     let mut applied = Vec::new();
@@ -124,8 +101,8 @@ pub(super) async fn commit(
             }
         }
     }
-    for index in duplicates {
-        let id = duplicate_of(connection, session, &batch.submits[index]).await?;
+    let holders = duplicates_of(connection, session, &batch.submits, &duplicates).await?;
+    for (index, id) in duplicates.into_iter().zip(holders) {
         committed.submits[index] = SubmitVerdict::Duplicate(id);
     }
     for taken in taken {
@@ -138,7 +115,7 @@ pub(super) async fn commit(
 
 /// Opens the transaction and applies the changes of schedules, if there are any: which submissions follow depends on the answer.
 async fn begin_with_schedules(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
     dropped: &mut HashSet<ExecutionId>,
@@ -146,7 +123,7 @@ async fn begin_with_schedules(
     if batch.schedules.is_empty() {
         return Ok(Vec::new());
     }
-    let mut shared = connection;
+    let shared = connection;
     shared.batch_execute(session.begin()).await?;
     schedule::apply(connection, batch, dropped).await
 }
@@ -165,68 +142,66 @@ fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Ch
 }
 
 /// Sends all steps before it reads the first answer. A step that fails makes the rest fail, the commit included.
-async fn in_transaction(
-    connection: &AsyncPgConnection,
-    session: &Session,
-    mut steps: Vec<Step<'_>>,
+async fn in_transaction<'a>(
+    connection: &'a Connection,
+    session: &'a Session,
+    mut steps: Vec<Step<'a, Answer>>,
     is_begun: bool,
 ) -> Result<Vec<Answer>, Fault> {
     if steps.is_empty() && !is_begun {
         return Ok(Vec::new());
     }
     // A statement is a transaction of its own.
-    if steps.len() == 1 && !session.pooled && !is_begun {
-        return Ok(vec![steps.remove(0).await?]);
-    }
-    let begin = async move {
-        let mut connection = connection;
-        connection.batch_execute(session.begin()).await?;
-        Ok(Answer::Nothing)
-    }
-    .boxed();
-    let commit = async move {
-        let mut connection = connection;
-        if session.pooled {
-            connection.batch_execute("COMMIT").await?;
-        } else {
-            Commit {}.execute(&mut connection).await?;
+    if steps.len() > 1 || session.pooled || is_begun {
+        if !is_begun {
+            steps.insert(0, control(connection, session.begin()));
         }
-        Ok(Answer::Nothing)
+        steps.push(control(connection, "COMMIT"));
     }
-    .boxed();
-    if !is_begun {
-        steps.insert(0, begin);
-    }
-    steps.push(commit);
-    if steps.len() <= PIPELINE && !session.pooled {
-        return try_join_all(steps).await;
-    }
-    let mut answers = Vec::with_capacity(steps.len());
-    for step in steps {
-        answers.push(step.await?);
-    }
-    Ok(answers)
+    driver::pipeline(steps).await
 }
 
-/// The execution that is in the way: the one with the key, or this very one, sent again by a caller that did not learn
-/// whether its first commit was applied.
-async fn duplicate_of(
-    connection: &AsyncPgConnection,
+fn control<'a>(connection: &'a Connection, text: &'a str) -> Step<'a, Answer> {
+    Box::pin(async move {
+        connection.batch_execute(text).await?;
+        Ok(Answer::Nothing)
+    })
+}
+
+/// The executions that are in the way of submissions, by the submissions' places: those with the same key, or the very same
+/// ones, sent again by a caller that did not learn whether its first commit was applied.
+async fn duplicates_of(
+    connection: &Connection,
     session: &Session,
-    submit: &Submit<'_>,
-) -> Result<ExecutionId, Fault> {
-    let Some(key) = submit.record.key.as_deref() else {
-        return Ok(submit.record.id);
-    };
-    let statement = ExecutionOfKey {
-        workflow: submit.workflow.to_owned(),
-        execution_key: key.to_owned(),
-    };
-    let holders: Vec<Uuid> = session.read(connection, statement).await?;
-    Ok(holders
-        .into_iter()
-        .next()
-        .map_or(submit.record.id, ExecutionId::from))
+    submits: &[Submit<'_>],
+    duplicates: &[usize],
+) -> Result<Vec<ExecutionId>, Fault> {
+    let mut holders: Vec<ExecutionId> = duplicates
+        .iter()
+        .map(|index| submits[*index].record.id)
+        .collect();
+    let mut statement = ExecutionsOfKeys::default();
+    for (place, index) in duplicates.iter().enumerate() {
+        let submit = &submits[*index];
+        if let Some(key) = &submit.record.key {
+            statement.places.push(place as i64);
+            statement.workflows.push(submit.workflow.to_owned());
+            statement.keys.push(key.clone());
+        }
+    }
+    if statement.keys.is_empty() {
+        return Ok(holders);
+    }
+    let found: Vec<(i64, Uuid)> = session.fetch(connection, statement).await?;
+    for (place, id) in found {
+        if let Some(holder) = usize::try_from(place)
+            .ok()
+            .and_then(|place| holders.get_mut(place))
+        {
+            *holder = id.into();
+        }
+    }
+    Ok(holders)
 }
 
 /// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that

@@ -2,10 +2,10 @@
 
 use diesel::Queryable;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::connection::Session;
+use super::driver::{Connection, Statement};
 use super::error::Fault;
+use super::session::Session;
 use super::statement::query;
 use crate::store::StoredDefinition;
 use crate::types::{DefinitionId, Timestamp};
@@ -13,7 +13,7 @@ use crate::workflow::Workflow;
 
 query! {
     SelectVersion { workflow: String => Text, version: String => Text } -> (BigInt, Text);
-    "SELECT id, body FROM cloacina_definitions WHERE workflow = ? AND version = ?"
+    "SELECT id, body FROM cloacina_definitions WHERE workflow = $1 AND version = $2"
 }
 
 query! {
@@ -24,23 +24,23 @@ query! {
         task_count: i64 => BigInt,
         created_at: i64 => BigInt,
     } -> BigInt;
-    "INSERT INTO cloacina_definitions (workflow, version, body, task_count, created_at) VALUES (?, ?, ?, ?, ?) \
+    "INSERT INTO cloacina_definitions (workflow, version, body, task_count, created_at) VALUES ($1, $2, $3, $4, $5)
      ON CONFLICT (workflow, version) DO UPDATE SET body = excluded.body RETURNING id"
 }
 
 query! {
     SelectDefinition { id: i64 => BigInt } -> (BigInt, Text, Text, Text);
-    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id = ?"
+    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id = $1"
 }
 
 query! {
     SelectAfter { after: i64 => BigInt } -> (BigInt, Text, Text, Text);
-    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id > ? ORDER BY id"
+    "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id > $1 ORDER BY id"
 }
 
 query! {
     SelectIds { workflow: String => Text } -> BigInt;
-    "SELECT id FROM cloacina_definitions WHERE workflow = ?"
+    "SELECT id FROM cloacina_definitions WHERE workflow = $1"
 }
 
 #[derive(Queryable)]
@@ -64,7 +64,7 @@ impl From<DefinitionRow> for StoredDefinition {
 
 /// The definition's id, and whether anything was written.
 pub(super) async fn put(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     workflow: &Workflow,
     now: Timestamp,
@@ -78,13 +78,13 @@ pub(super) async fn put(
         workflow: workflow.name().to_owned(),
         version: workflow.version().to_owned(),
     };
-    let known: Vec<(i64, String)> = session.read(connection, select).await?;
+    let known: Vec<(i64, String)> = session.fetch(connection, select).await?;
     if let [(id, stored)] = known.as_slice()
         && stored == body
     {
         return Ok((DefinitionId(*id), false));
     }
-    let mut shared = connection;
+    let shared = connection;
     shared.batch_execute(session.begin()).await?;
     // One writer at a time, so that ids become visible in their order: `definitions` reads those after the last it knows.
     shared
@@ -97,7 +97,7 @@ pub(super) async fn put(
         task_count,
         created_at: now.0,
     };
-    let ids: Vec<i64> = insert.load(&mut shared).await?;
+    let ids: Vec<i64> = insert.load(shared).await?;
     shared.batch_execute("COMMIT").await?;
     let id = ids
         .into_iter()
@@ -107,35 +107,35 @@ pub(super) async fn put(
 }
 
 pub(super) async fn get(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     id: DefinitionId,
 ) -> Result<Option<StoredDefinition>, Fault> {
     let rows: Vec<DefinitionRow> = session
-        .read(connection, SelectDefinition { id: id.0 })
+        .fetch(connection, SelectDefinition { id: id.0 })
         .await?;
     Ok(rows.into_iter().next().map(Into::into))
 }
 
 pub(super) async fn after(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     after: DefinitionId,
 ) -> Result<Vec<StoredDefinition>, Fault> {
     let rows: Vec<DefinitionRow> = session
-        .read(connection, SelectAfter { after: after.0 })
+        .fetch(connection, SelectAfter { after: after.0 })
         .await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
 /// Ids of all versions of a workflow.
 pub(super) async fn ids_of(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     workflow: &str,
 ) -> Result<Vec<i64>, Fault> {
     session
-        .read(
+        .fetch(
             connection,
             SelectIds {
                 workflow: workflow.to_owned(),

@@ -2,20 +2,23 @@
 
 use std::error::Error as _;
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::store::StoreError;
 
 /// An error inside a verb, before it is told where it happened.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// PostgreSQL or Diesel said no.
-    Sql(DieselError),
+    /// PostgreSQL or the client reported an error.
+    Sql(tokio_postgres::Error),
     /// The connection is gone; whether the last statement was applied is not known.
     Lost(String),
+    /// A row cannot be decoded.
+    Unreadable(String),
     /// A row or the caller's decision cannot be what it is.
     Corrupt(String),
+    /// A statement has this many bytes of parameters, more than a message can carry. It was not sent.
+    TooLarge(usize),
     /// The verb does not apply.
     Refused(String),
     /// The writing runner is dead.
@@ -24,11 +27,23 @@ pub(super) enum Fault {
     Told(StoreError),
 }
 
-impl From<DieselError> for Fault {
-    fn from(error: DieselError) -> Self {
-        match problem_of(&error) {
-            Some(problem) => problem.into_fault(),
-            None => Self::Sql(error),
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(told) = error.as_db_error() else {
+            return Self::Sql(error);
+        };
+        // The codes of the function `cloacina_refuse`.
+        let object = told.detail().unwrap_or_default();
+        match told.code().code() {
+            "ZC001" => Self::RunnerLost,
+            "ZC002" => Self::Corrupt(format!(
+                "an execution refers to definition {object}, which is not stored; nothing of the batch was written"
+            )),
+            "ZC003" => Self::Corrupt(format!(
+                "task {object} has no row to update, or is not claimed as the writer took it to be, although the \
+                 execution's revision says so; nothing of the batch was written"
+            )),
+            _ => Self::Sql(error),
         }
     }
 }
@@ -40,6 +55,11 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
+    /// Whether the server reported the error of this SQLSTATE.
+    pub(super) fn is(&self, state: &SqlState) -> bool {
+        matches!(self, Self::Sql(error) if error.code() == Some(state))
+    }
+
     /// The public error, with the place in its message.
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
@@ -47,9 +67,15 @@ impl Fault {
             Self::Lost(why) => {
                 StoreError::Unavailable(format!("the database {location} went away: {why}"))
             }
+            Self::Unreadable(cause) => StoreError::Corrupt(format!(
+                "a row of the database {location} holds what this version cannot read: {cause}"
+            )),
             Self::Corrupt(message) => {
                 StoreError::Corrupt(format!("{message} (database {location})"))
             }
+            Self::TooLarge(bytes) => StoreError::TooLarge(format!(
+                "the database {location} cannot take {bytes} bytes in one message; nothing was written"
+            )),
             Self::Refused(message) => {
                 StoreError::Failed(format!("{message} (database {location})"))
             }
@@ -59,119 +85,57 @@ impl Fault {
     }
 }
 
-/// What a statement found wrong by itself. It cannot roll back, but it can fail: it casts a text that begins with this
-/// word to a number, and PostgreSQL quotes that text in its error, in whatever language the rest of the message is.
-const MARK: &str = "cloacina:";
-
-#[derive(Debug, PartialEq, Eq)]
-enum Problem {
-    RunnerLost,
-    UnknownDefinition(String),
-    Task(String),
-}
-
-impl Problem {
-    fn parse(message: &str) -> Option<Self> {
-        let (_, rest) = message.split_once(MARK)?;
-        let rest = rest.split('"').next().unwrap_or(rest);
-        match rest.split_once(':') {
-            None if rest == "runner" => Some(Self::RunnerLost),
-            Some(("definition", id)) => Some(Self::UnknownDefinition(id.to_owned())),
-            Some(("task", what)) => Some(Self::Task(what.to_owned())),
-            _ => None,
-        }
-    }
-
-    fn into_fault(self) -> Fault {
-        match self {
-            Self::RunnerLost => Fault::RunnerLost,
-            Self::UnknownDefinition(id) => Fault::Corrupt(format!(
-                "an execution refers to definition {id}, which is not stored; nothing of the batch was written"
-            )),
-            Self::Task(what) => Fault::Corrupt(format!(
-                "task {what} has no row to update, or is not claimed as the writer took it to be, although the \
-                 execution's revision says so; nothing of the batch was written"
-            )),
-        }
-    }
-}
-
-fn problem_of(error: &DieselError) -> Option<Problem> {
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
-            Problem::parse(information.message())
-        }
-        _ => None,
-    }
-}
-
-/// Diesel hands over the message and not the code, except for a few kinds. `lc_messages` is set to English where the role
-/// may do so, and whatever ends a session is known by its end and not by its message.
-fn classify(error: &DieselError, location: &str) -> StoreError {
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, information) => {
-            StoreError::Unavailable(format!(
-                "the database {location} could not serialize a transaction: {}",
-                information.message()
-            ))
-        }
-        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, information) => {
-            StoreError::Failed(format!(
-                "the database {location} cannot be written: {}; connect to the primary, or change the role's \
-                 default_transaction_read_only",
-                information.message()
-            ))
-        }
-        DieselError::DatabaseError(
-            DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
-            information,
-        ) => StoreError::Unavailable(format!(
+/// Errors are told by their SQLSTATE: the texts are in the server's language.
+fn classify(error: &tokio_postgres::Error, location: &str) -> StoreError {
+    match error.as_db_error() {
+        Some(told) => classify_told(told, location),
+        None => StoreError::Unavailable(format!(
             "the database {location} went away: {}",
-            information.message()
+            with_causes(error)
         )),
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
-            explain(information.message(), location)
-        }
-        DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
-            "a row of the database {location} holds what this version cannot read: {cause}"
-        )),
-        // A constraint that the engine's writes always keep: the row is not what the engine took it for.
-        DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
-            "the database {location} refused a row: {}; nothing of the batch was written",
-            information.message()
-        )),
-        other => StoreError::Failed(format!("the database {location} failed: {other}")),
     }
 }
 
-fn explain(message: &str, location: &str) -> StoreError {
-    const PASSING: [&str; 9] = [
-        "deadlock detected",
-        "terminating connection",
-        "the database system is",
-        "canceling statement due to lock timeout",
-        "canceling statement due to statement timeout",
-        "canceling statement due to user request",
-        "could not serialize",
-        "sorry, too many clients",
-        "remaining connection slots",
-    ];
-    if PASSING.iter().any(|text| message.contains(text)) {
-        return StoreError::Unavailable(format!(
-            "the database {location} is not available: {message}"
+fn classify_told(error: &DbError, location: &str) -> StoreError {
+    let (code, message) = (error.code(), error.message());
+    let failed =
+        |hint: &str| StoreError::Failed(format!("the database {location} failed: {message}{hint}"));
+    if code == &SqlState::DISK_FULL {
+        return failed("; free some space on the server's disk");
+    }
+    if code == &SqlState::OUT_OF_MEMORY {
+        // Not passing: a smaller batch may need less.
+        return failed("");
+    }
+    if code == &SqlState::INSUFFICIENT_PRIVILEGE {
+        return failed("; grant the role what it lacks, or use another one");
+    }
+    if code == &SqlState::READ_ONLY_SQL_TRANSACTION {
+        return StoreError::Failed(format!(
+            "the database {location} cannot be written: {message}; connect to the primary, or change the role's \
+             default_transaction_read_only"
         ));
     }
-    let hint = if message.starts_with("permission denied") {
-        "; grant the role what it lacks, or use another one"
-    } else if ["No space left on device", "could not extend file"]
-        .iter()
-        .any(|text| message.contains(text))
-    {
-        "; free some space on the server's disk"
-    } else {
-        ""
-    };
-    StoreError::Failed(format!("the database {location} failed: {message}{hint}"))
+    if code == &SqlState::LOCK_NOT_AVAILABLE {
+        return unavailable(location, message);
+    }
+    match code.code().get(..2).unwrap_or_default() {
+        "40" | "53" | "57" | "08" => unavailable(location, message),
+        "22" | "54" => StoreError::Refused(format!(
+            "the database {location} cannot store a value: {message}; nothing of the batch was written"
+        )),
+        // A constraint that the engine's writes always keep: the row is not what the engine took it for.
+        "23" => StoreError::Corrupt(format!(
+            "the database {location} refused a row: {message}; nothing of the batch was written"
+        )),
+        _ => failed(""),
+    }
+}
+
+fn unavailable(location: &str, message: &str) -> StoreError {
+    StoreError::Unavailable(format!(
+        "the database {location} is not available: {message}"
+    ))
 }
 
 /// The error of an attempt to connect.
@@ -202,9 +166,7 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
         .iter()
         .any(|class| code.code().starts_with(class))
     {
-        return StoreError::Unavailable(format!(
-            "the database {location} is not available: {message}"
-        ));
+        return unavailable(location, message);
     }
     StoreError::Failed(format!(
         "the database {location} refuses the connection: {message}"
@@ -223,31 +185,4 @@ pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Problem;
-
-    #[test]
-    fn what_a_statement_found_is_read_in_any_language() {
-        let cases = [
-            (
-                "invalid input syntax for type smallint: \"cloacina:runner\"",
-                Problem::RunnerLost,
-            ),
-            (
-                "ungültige Eingabe für Typ smallint: »\"cloacina:definition:7\"«",
-                Problem::UnknownDefinition("7".into()),
-            ),
-            (
-                "x \"cloacina:task:3 of execution 4\"",
-                Problem::Task("3 of execution 4".into()),
-            ),
-        ];
-        for (message, problem) in cases {
-            assert_eq!(Problem::parse(message), Some(problem));
-        }
-        assert_eq!(Problem::parse("deadlock detected"), None);
-    }
 }

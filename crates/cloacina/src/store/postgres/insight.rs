@@ -2,20 +2,20 @@
 
 use diesel::Queryable;
 use diesel::sql_types::{BigInt, Double, Nullable, Text, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::connection::Session;
+use super::driver::{Connection, Statement};
 use super::error::Fault;
 use super::row::{Decoded, count, encode};
+use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::{Health, Insight, StoreError};
 use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
     SetWorkflows<'a> { workflows: &'a str => Text, id: Uuid => SqlUuid }
-    "UPDATE cloacina_runners SET workflows = ? WHERE id = ? AND dead_at IS NULL"
+    "UPDATE cloacina_runners SET workflows = $1 WHERE id = $2 AND dead_at IS NULL"
 }
 
 statement! {
@@ -27,27 +27,27 @@ statement! {
         pid: i64 => BigInt,
         seen_at: i64 => BigInt,
     }
-    "INSERT INTO cloacina_offers (workflow, runner_id, tasks, host, pid, seen_at) VALUES (?, ?, ?, ?, ?, ?) \
+    "INSERT INTO cloacina_offers (workflow, runner_id, tasks, host, pid, seen_at) VALUES ($1, $2, $3, $4, $5, $6)
      ON CONFLICT (workflow, runner_id) DO UPDATE SET tasks = excluded.tasks, seen_at = excluded.seen_at"
 }
 
 statement! {
     Withdraw { seen_at: Option<i64> => Nullable<BigInt>, runner: Uuid => SqlUuid, id: Uuid => SqlUuid }
-    "UPDATE cloacina_offers SET seen_at = coalesce(?::bigint, \
-     (SELECT heartbeat_at FROM cloacina_runners WHERE id = ?), seen_at) WHERE runner_id = ?"
+    "UPDATE cloacina_offers SET seen_at = coalesce($1::bigint,
+     (SELECT heartbeat_at FROM cloacina_runners WHERE id = $2), seen_at) WHERE runner_id = $3"
 }
 
 statement! {
     ForgetOlder { id: Uuid => SqlUuid, again: Uuid => SqlUuid }
-    "DELETE FROM cloacina_offers AS o WHERE o.runner_id <> ? \
-     AND NOT EXISTS (SELECT 1 FROM cloacina_runners AS r WHERE r.id = o.runner_id) \
-     AND EXISTS (SELECT 1 FROM cloacina_offers AS mine WHERE mine.workflow = o.workflow AND mine.runner_id = ? \
+    "DELETE FROM cloacina_offers AS o WHERE o.runner_id <> $1
+     AND NOT EXISTS (SELECT 1 FROM cloacina_runners AS r WHERE r.id = o.runner_id)
+     AND EXISTS (SELECT 1 FROM cloacina_offers AS mine WHERE mine.workflow = o.workflow AND mine.runner_id = $2
      AND mine.tasks = o.tasks)"
 }
 
 query! {
     OffersOf { workflow: String => Text } -> (Text, SqlUuid, Text, BigInt, Text, BigInt);
-    "SELECT workflow, runner_id, host, pid, tasks, seen_at FROM cloacina_offers WHERE workflow = ? ORDER BY runner_id"
+    "SELECT workflow, runner_id, host, pid, tasks, seen_at FROM cloacina_offers WHERE workflow = $1 ORDER BY runner_id"
 }
 
 #[derive(Queryable)]
@@ -70,54 +70,54 @@ statement! {
         message: Option<&'a str> => Nullable<Text>,
         time: i64 => BigInt,
     }
-    "INSERT INTO cloacina_progress AS p (execution_id, ordinal, attempt, done, total, message, time) \
-     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (execution_id, ordinal) DO UPDATE SET attempt = excluded.attempt, \
-     done = excluded.done, total = excluded.total, message = excluded.message, time = excluded.time \
+    "INSERT INTO cloacina_progress AS p (execution_id, ordinal, attempt, done, total, message, time)
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (execution_id, ordinal) DO UPDATE SET attempt = excluded.attempt,
+     done = excluded.done, total = excluded.total, message = excluded.message, time = excluded.time
      WHERE excluded.attempt >= p.attempt"
 }
 
 query! {
     ProgressOf { id: Uuid => SqlUuid } -> (BigInt, BigInt, Double, Double, Nullable<Text>, BigInt);
-    "SELECT ordinal, attempt, done, total, message, time FROM cloacina_progress WHERE execution_id = ? ORDER BY ordinal"
+    "SELECT ordinal, attempt, done, total, message, time FROM cloacina_progress WHERE execution_id = $1 ORDER BY ordinal"
 }
 
 statement! {
     AppendLog<'a> {
         execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, attempt: i64 => BigInt, lines: &'a str => Text,
     }
-    "INSERT INTO cloacina_logs (execution_id, ordinal, attempt, lines) VALUES (?, ?, ?, ?)"
+    "INSERT INTO cloacina_logs (execution_id, ordinal, attempt, lines) VALUES ($1, $2, $3, $4)"
 }
 
 query! {
     LogsOf { id: Uuid => SqlUuid } -> (BigInt, BigInt, Text);
-    "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = ? ORDER BY id"
+    "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = $1 ORDER BY id"
 }
 
 query! {
     Backlog { limit: i64 => BigInt } -> BigInt;
-    "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT ?) AS waiting"
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT $1) AS waiting"
 }
 
 query! {
     /// Of each table: its name, its bytes with indexes, live and dead rows, and whether it was vacuumed ever.
     TableHealth {} -> (Text, BigInt, BigInt, BigInt, BigInt);
-    "SELECT c.relname::text, pg_total_relation_size(c.oid)::bigint, coalesce(s.n_live_tup, 0)::bigint, \
-     coalesce(s.n_dead_tup, 0)::bigint, pg_relation_size(c.oid)::bigint \
-     FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = c.oid \
-     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%' \
+    "SELECT c.relname::text, pg_total_relation_size(c.oid)::bigint, coalesce(s.n_live_tup, 0)::bigint,
+     coalesce(s.n_dead_tup, 0)::bigint, pg_relation_size(c.oid)::bigint
+     FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_stat_all_tables AS s ON s.relid = c.oid
+     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%'
      ORDER BY c.relname"
 }
 
 query! {
     InvalidIndexes {} -> Text;
-    "SELECT c.relname::text FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid \
+    "SELECT c.relname::text FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
      WHERE c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'cloacina\\_%' AND NOT i.indisvalid"
 }
 
 query! {
     /// Rows of tasks without their execution: no writer leaves any.
     Orphans {} -> BigInt;
-    "SELECT count(*) FROM cloacina_tasks AS t \
+    "SELECT count(*) FROM cloacina_tasks AS t
      WHERE NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
@@ -125,11 +125,11 @@ query! {
 const MANY: i64 = 100_000;
 
 async fn in_transaction(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
-    work: impl AsyncFnOnce(&AsyncPgConnection) -> Result<(), Fault>,
+    work: impl AsyncFnOnce(&Connection) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut shared = connection;
+    let shared = connection;
     shared.batch_execute(session.begin()).await?;
     work(connection).await?;
     shared.batch_execute("COMMIT").await?;
@@ -145,12 +145,12 @@ impl Insight for PostgresStore {
     ) -> Result<(), StoreError> {
         self.write(async |connection, session| {
             let workflows = &encode(&workflows)?;
-            in_transaction(connection, session, async |mut shared| {
+            in_transaction(connection, session, async |shared| {
                 SetWorkflows {
                     workflows,
                     id: runner.uuid(),
                 }
-                .execute(&mut shared)
+                .execute(shared)
                 .await?;
                 for offer in offers {
                     PutOffer {
@@ -161,7 +161,7 @@ impl Insight for PostgresStore {
                         pid: offer.pid,
                         seen_at: offer.seen_at.0,
                     }
-                    .execute(&mut shared)
+                    .execute(shared)
                     .await?;
                 }
                 Ok(())
@@ -175,15 +175,15 @@ impl Insight for PostgresStore {
     fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
         let id = runner.uuid();
         self.write(async |connection, session| {
-            in_transaction(connection, session, async |mut shared| {
+            in_transaction(connection, session, async |shared| {
                 Withdraw {
                     seen_at: seen_at.map(|at| at.0),
                     runner: id,
                     id,
                 }
-                .execute(&mut shared)
+                .execute(shared)
                 .await?;
-                ForgetOlder { id, again: id }.execute(&mut shared).await?;
+                ForgetOlder { id, again: id }.execute(shared).await?;
                 Ok(())
             })
             .await
@@ -193,7 +193,7 @@ impl Insight for PostgresStore {
     fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
         let rows: Vec<OfferRow> = self.read(async |connection, session| {
             let workflow = workflow.to_owned();
-            session.read(connection, OffersOf { workflow }).await
+            session.fetch(connection, OffersOf { workflow }).await
         })?;
         let offers = rows.into_iter().map(|row| Offer {
             workflow: row.workflow,
@@ -208,7 +208,7 @@ impl Insight for PostgresStore {
 
     fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
         self.write(async |connection, session| {
-            in_transaction(connection, session, async |mut shared| {
+            in_transaction(connection, session, async |shared| {
                 for said in progress {
                     PutProgress {
                         execution_id: said.execution.uuid(),
@@ -219,7 +219,7 @@ impl Insight for PostgresStore {
                         message: said.message.as_deref(),
                         time: said.time.0,
                     }
-                    .execute(&mut shared)
+                    .execute(shared)
                     .await?;
                 }
                 for chunk in logs {
@@ -229,7 +229,7 @@ impl Insight for PostgresStore {
                         attempt: chunk.attempt.into(),
                         lines: &encode(&chunk.lines)?,
                     }
-                    .execute(&mut shared)
+                    .execute(shared)
                     .await?;
                 }
                 Ok(())
@@ -242,7 +242,7 @@ impl Insight for PostgresStore {
         type Row = (i64, i64, f64, f64, Option<String>, i64);
         self.read(async |connection, session| {
             let rows: Vec<Row> = session
-                .read(connection, ProgressOf { id: id.uuid() })
+                .fetch(connection, ProgressOf { id: id.uuid() })
                 .await?;
             let said = rows
                 .into_iter()
@@ -264,7 +264,7 @@ impl Insight for PostgresStore {
     fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
         self.read(async |connection, session| {
             let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
-                session.read(connection, LogsOf { id: id.uuid() }).await?;
+                session.fetch(connection, LogsOf { id: id.uuid() }).await?;
             let chunks = rows.into_iter().map(|(task, attempt, lines)| {
                 Ok(LogChunk {
                     execution: id,
@@ -280,7 +280,7 @@ impl Insight for PostgresStore {
     fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let counted: Vec<i64> = self
-            .read(async |connection, session| session.read(connection, Backlog { limit }).await)?;
+            .read(async |connection, session| session.fetch(connection, Backlog { limit }).await)?;
         Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
     }
 
@@ -288,7 +288,7 @@ impl Insight for PostgresStore {
         self.read(async |connection, session| {
             let mut health = Health::default();
             let tables: Vec<(String, i64, i64, i64, i64)> =
-                session.read(connection, TableHealth {}).await?;
+                session.fetch(connection, TableHealth {}).await?;
             for (name, size, live, dead, rows_size) in tables {
                 health.size += u64::try_from(size).unwrap_or_default();
                 if dead > 0 && live + dead > 0 {
@@ -302,13 +302,13 @@ impl Insight for PostgresStore {
                     ));
                 }
             }
-            let invalid: Vec<String> = session.read(connection, InvalidIndexes {}).await?;
+            let invalid: Vec<String> = session.fetch(connection, InvalidIndexes {}).await?;
             health.problems.extend(
                 invalid
                     .into_iter()
                     .map(|name| format!("the index {name} is not valid; run REINDEX INDEX {name}")),
             );
-            let orphans: Vec<i64> = session.read(connection, Orphans {}).await?;
+            let orphans: Vec<i64> = session.fetch(connection, Orphans {}).await?;
             if let Some(count) = orphans.into_iter().next().filter(|count| *count > 0) {
                 health
                     .problems
@@ -323,7 +323,7 @@ impl Insight for PostgresStore {
             return Ok(());
         }
         let channel = self.session.channel();
-        self.write(async |mut connection, _| {
+        self.write(async |connection, _| {
             // The channel's name is made of digits and letters of ours.
             let tell = format!(
                 "SELECT pg_notify('{channel}', '{}')",

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Uuid as SqlUuid};
-use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use super::connection::Session;
+use super::driver::Connection;
 use super::error::Fault;
+use super::session::Session;
 use super::statement::query;
 use crate::store::{Due, ListQuery};
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
@@ -24,8 +24,8 @@ query! {
         states: Vec<i16> => Array<SmallInt>,
         limit: i64 => BigInt,
     } -> SqlUuid;
-    "SELECT e.id FROM cloacina_executions AS e WHERE e.id < ? AND e.id >= ? AND e.created_at >= ? \
-     AND (? OR e.state = ANY(?)) ORDER BY e.id DESC LIMIT ?"
+    "SELECT e.id FROM cloacina_executions AS e WHERE e.id < $1 AND e.id >= $2 AND e.created_at >= $3
+     AND ($4 OR e.state = ANY($5)) ORDER BY e.id DESC LIMIT $6"
 }
 
 query! {
@@ -39,9 +39,9 @@ query! {
         inner_limit: i64 => BigInt,
         limit: i64 => BigInt,
     } -> SqlUuid;
-    "SELECT e.id FROM unnest(?) AS d (id) CROSS JOIN LATERAL (\
-     SELECT x.id FROM cloacina_executions AS x WHERE x.definition_id = d.id AND x.id < ? AND x.id >= ? \
-     AND x.created_at >= ? AND (? OR x.state = ANY(?)) ORDER BY x.id DESC LIMIT ?) AS e ORDER BY e.id DESC LIMIT ?"
+    "SELECT e.id FROM unnest($1) AS d (id) CROSS JOIN LATERAL (
+     SELECT x.id FROM cloacina_executions AS x WHERE x.definition_id = d.id AND x.id < $2 AND x.id >= $3
+     AND x.created_at >= $4 AND ($5 OR x.state = ANY($6)) ORDER BY x.id DESC LIMIT $7) AS e ORDER BY e.id DESC LIMIT $8"
 }
 
 query! {
@@ -56,23 +56,23 @@ query! {
         inner_limit: i64 => BigInt,
         limit: i64 => BigInt,
     } -> SqlUuid;
-    "SELECT e.id FROM unnest(?) AS s (state) CROSS JOIN LATERAL (\
-     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < ? AND x.id >= ? \
-     AND x.created_at >= ? AND (? OR x.definition_id = ANY(?)) ORDER BY x.id DESC LIMIT ?) AS e \
-     ORDER BY e.id DESC LIMIT ?"
+    "SELECT e.id FROM unnest($1) AS s (state) CROSS JOIN LATERAL (
+     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < $2 AND x.id >= $3
+     AND x.created_at >= $4 AND ($5 OR x.definition_id = ANY($6)) ORDER BY x.id DESC LIMIT $7) AS e
+     ORDER BY e.id DESC LIMIT $8"
 }
 
 query! {
     Overdue { now: i64 => BigInt, after: i64 => BigInt } -> (Nullable<SqlUuid>, BigInt);
-    "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= ? AND state = 1 \
-     ORDER BY deadline, id) UNION ALL \
-     (SELECT NULL::uuid, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline > ? AND state = 1 \
+    "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= $1 AND state = 1
+     ORDER BY deadline, id) UNION ALL
+     (SELECT NULL::uuid, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline > $2 AND state = 1
      ORDER BY deadline LIMIT 1)"
 }
 
 /// Ids of executions, newest first.
 pub(super) async fn list(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     query: &ListQuery,
 ) -> Result<Vec<ExecutionId>, Fault> {
@@ -100,7 +100,7 @@ pub(super) async fn list(
             inner_limit: limit,
             limit,
         };
-        session.read(connection, statement).await?
+        session.fetch(connection, statement).await?
     } else if let Some(definitions) = definitions {
         let statement = ByDefinition {
             definitions,
@@ -112,10 +112,10 @@ pub(super) async fn list(
             inner_limit: limit,
             limit,
         };
-        session.read(connection, statement).await?
+        session.fetch(connection, statement).await?
     } else {
         session
-            .read(
+            .fetch(
                 connection,
                 ById {
                     before,
@@ -143,7 +143,7 @@ fn first_id_of(time: Timestamp) -> Uuid {
 
 /// The definitions that the query allows; none means all.
 async fn definitions(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     query: &ListQuery,
 ) -> Result<Option<Vec<i64>>, Fault> {
@@ -165,12 +165,12 @@ async fn definitions(
 
 /// Running executions that have overrun their timeout, and the next deadline.
 pub(super) async fn overdue(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     now: Timestamp,
 ) -> Result<Due, Fault> {
     let rows: Vec<(Option<Uuid>, i64)> = session
-        .read(
+        .fetch(
             connection,
             Overdue {
                 now: now.0,

@@ -13,10 +13,10 @@ use crate::types::sync::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
-use super::connection::Session;
 use super::pace::Pace;
 use super::presence::{Loss, Presence, Watch};
 use super::runner::Roster;
+use super::session::Session;
 use crate::store::StoreError;
 use crate::types::RunnerId;
 

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
-use super::commit::Commit;
-use super::connection::Session;
+use super::driver::{self, Connection, Step};
 use super::error::Fault;
 use super::row::{Decoded, DeltaColumn, count};
+use super::session::Session;
 use super::statement::query;
 use crate::types::{
     Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent,
@@ -25,11 +24,11 @@ query! {
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>, Nullable<Text>,
     );
-    "SELECT e.id, e.definition_id, d.task_count, e.state, e.revision, e.priority, e.execution_key, e.created_at, \
-     e.start_at, e.started_at, e.ended_at, e.timeout, e.deadline, e.paused_at, e.error, \
-     (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) \
-     FROM unnest(?::uuid[]) AS n (id) \
-     CROSS JOIN LATERAL (SELECT * FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e \
+    "SELECT e.id, e.definition_id, d.task_count, e.state, e.revision, e.priority, e.execution_key, e.created_at,
+     e.start_at, e.started_at, e.ended_at, e.timeout, e.deadline, e.paused_at, e.error,
+     (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id)
+     FROM unnest($1::uuid[]) AS n (id)
+     CROSS JOIN LATERAL (SELECT * FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e
      CROSS JOIN LATERAL (SELECT x.task_count FROM cloacina_definitions AS x WHERE x.id = e.definition_id OFFSET 0) AS d"
 }
 
@@ -58,8 +57,8 @@ query! {
         SqlUuid, BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
-    "SELECT t.execution_id, t.ordinal, t.state, t.attempt, t.uncounted, t.rescues, t.runner_id, t.ready_at, \
-     t.started_at, t.ended_at, t.delta, t.error, t.skip FROM unnest(?::uuid[]) AS n (id) \
+    "SELECT t.execution_id, t.ordinal, t.state, t.attempt, t.uncounted, t.rescues, t.runner_id, t.ready_at,
+     t.started_at, t.ended_at, t.delta, t.error, t.skip FROM unnest($1::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM cloacina_tasks AS x WHERE x.execution_id = n.id OFFSET 0) AS t"
 }
 
@@ -82,7 +81,7 @@ struct TaskRow {
 
 query! {
     SelectStates { ids: Vec<Uuid> => Array<SqlUuid> } -> (SqlUuid, SmallInt);
-    "SELECT e.id, e.state FROM unnest(?::uuid[]) AS n (id) \
+    "SELECT e.id, e.state FROM unnest($1::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT x.id, x.state FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e"
 }
 
@@ -90,7 +89,7 @@ query! {
     SelectEvents { execution_id: Uuid => SqlUuid } -> (
         BigInt, Text, Nullable<BigInt>, Nullable<BigInt>, Nullable<SqlUuid>, Nullable<Text>,
     );
-    "SELECT time, kind, ordinal, attempt, runner_id, data FROM cloacina_events WHERE execution_id = ? ORDER BY id"
+    "SELECT time, kind, ordinal, attempt, runner_id, data FROM cloacina_events WHERE execution_id = $1 ORDER BY id"
 }
 
 #[derive(Queryable)]
@@ -103,9 +102,16 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
+/// What a step of the pipeline answers.
+enum Answer {
+    Nothing,
+    Executions(Vec<ExecutionRow>),
+    Tasks(Vec<TaskRow>),
+}
+
 /// The executions that exist, in the order of their ids here, of one snapshot and in one round trip.
 pub(super) async fn executions(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     ids: &[ExecutionId],
 ) -> Result<Vec<ExecutionRecord>, Fault> {
@@ -123,24 +129,27 @@ pub(super) async fn executions(
         "{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         session.begin()
     );
-    let (mut first, mut second, mut third, mut last) =
-        (connection, connection, connection, connection);
-    let rows: Vec<ExecutionRow>;
-    let tasks: Vec<TaskRow>;
-    if session.pooled {
-        first.batch_execute(&begin).await?;
-        rows = select_executions.load(&mut second).await?;
-        tasks = select_tasks.load(&mut third).await?;
-        last.batch_execute("COMMIT").await?;
-    } else {
-        // All are sent before the first answer is read.
-        ((), rows, tasks, _) = futures_util::future::try_join4(
-            first.batch_execute(&begin),
-            select_executions.load(&mut second),
-            select_tasks.load(&mut third),
-            Commit {}.execute(&mut last),
-        )
-        .await?;
+    let executions = connection.prepare(&select_executions).await?;
+    let tasks = connection.prepare(&select_tasks).await?;
+    let steps: Vec<Step<Answer>> = vec![
+        Box::pin(async {
+            connection.batch_execute(&begin).await?;
+            Ok(Answer::Nothing)
+        }),
+        Box::pin(async { Ok(Answer::Executions(executions.load().await?)) }),
+        Box::pin(async { Ok(Answer::Tasks(tasks.load().await?)) }),
+        Box::pin(async {
+            connection.batch_execute("COMMIT").await?;
+            Ok(Answer::Nothing)
+        }),
+    ];
+    let (mut rows, mut tasks) = (Vec::new(), Vec::new());
+    for answer in driver::pipeline(steps).await? {
+        match answer {
+            Answer::Nothing => {}
+            Answer::Executions(found) => rows = found,
+            Answer::Tasks(found) => tasks = found,
+        }
     }
     let mut records: HashMap<Uuid, ExecutionRecord> = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -217,7 +226,7 @@ pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
 
 /// The states of the executions that exist.
 pub(super) async fn statuses(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     ids: &[ExecutionId],
 ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, Fault> {
@@ -227,7 +236,7 @@ pub(super) async fn statuses(
     let statement = SelectStates {
         ids: ids.iter().map(ExecutionId::uuid).collect(),
     };
-    let rows: Vec<(Uuid, i16)> = session.read(connection, statement).await?;
+    let rows: Vec<(Uuid, i16)> = session.fetch(connection, statement).await?;
     rows.into_iter()
         .map(|(id, state)| Ok((id.into(), execution_status(state)?)))
         .collect()
@@ -235,12 +244,12 @@ pub(super) async fn statuses(
 
 /// The stored events of an execution, oldest first.
 pub(super) async fn history(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     id: ExecutionId,
 ) -> Result<Vec<HistoryEvent>, Fault> {
     let rows: Vec<EventRow> = session
-        .read(
+        .fetch(
             connection,
             SelectEvents {
                 execution_id: id.uuid(),

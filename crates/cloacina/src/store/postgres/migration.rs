@@ -1,15 +1,15 @@
 //! The schema's versions. As on SQLite, the bookkeeping is ours: these tables live beside those of an application.
 
 use diesel::sql_types::{Bool, Nullable, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::connection::Session;
+use super::driver::{Connection, Statement};
 use super::error::Fault;
+use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::StoreError;
 
 /// What this program knows, oldest first. The same numbers as for SQLite.
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 4] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
@@ -22,14 +22,18 @@ const KNOWN: [(&str, &str); 3] = [
         "00000000000003",
         include_str!("../../../migrations/postgres/00000000000003_insight/up.sql"),
     ),
+    (
+        "00000000000005",
+        include_str!("../../../migrations/postgres/00000000000005_refusals/up.sql"),
+    ),
 ];
 
 query! {
     /// Asks the catalogue as a table, and not `to_regclass`: that looks into a cache, which misses what another process
     /// created while this transaction waited for the lock.
     HasVersions {} -> (Nullable<Text>, Bool);
-    "SELECT current_schema()::text, EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c \
-     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    "SELECT current_schema()::text, EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
+     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = current_schema() AND c.relname = 'cloacina_migrations')"
 }
 
@@ -42,15 +46,15 @@ query! {
     /// What the role may do to a schema: whether it is there, whether the role sees into it, and whether it may create
     /// what is missing.
     Rights { schema: String => Text } -> (Bool, Bool, Bool);
-    "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false), \
-     coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')) \
-     FROM (SELECT ?::text AS name) AS wanted LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.name"
+    "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
+     coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE'))
+     FROM (SELECT $1::text AS name) AS wanted LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.name"
 }
 
 statement! {
     InsertVersion<'a> { version: &'a str => Text }
-    "INSERT INTO cloacina_migrations (version, applied_at) \
-     VALUES (?, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+    "INSERT INTO cloacina_migrations (version, applied_at)
+     VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 }
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations (version TEXT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
@@ -67,11 +71,11 @@ pub(super) struct Schema {
 
 impl Schema {
     /// Reads the versions, in the transaction that is open.
-    async fn read(mut connection: &AsyncPgConnection) -> Result<Self, Fault> {
-        let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(&mut connection).await?;
+    async fn read(connection: &Connection) -> Result<Self, Fault> {
+        let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(connection).await?;
         let (name, exists) = rows.into_iter().next().unwrap_or_default();
         let applied: Vec<String> = if exists {
-            Versions {}.load(&mut connection).await?
+            Versions {}.load(connection).await?
         } else {
             Vec::new()
         };
@@ -120,11 +124,8 @@ impl Schema {
 }
 
 /// The versions of a database. Changes nothing.
-pub(super) async fn look(
-    connection: &AsyncPgConnection,
-    session: &Session,
-) -> Result<Schema, Fault> {
-    let mut shared = connection;
+pub(super) async fn look(connection: &Connection, session: &Session) -> Result<Schema, Fault> {
+    let shared = connection;
     shared.batch_execute(session.begin()).await?;
     let schema = Schema::read(connection).await?;
     shared.batch_execute("COMMIT").await?;
@@ -132,10 +133,7 @@ pub(super) async fn look(
 }
 
 /// Makes the schema what this program needs, or says why not. From then on connections have to be in it.
-pub(super) async fn prepare(
-    connection: &AsyncPgConnection,
-    session: &Session,
-) -> Result<(), Fault> {
+pub(super) async fn prepare(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let schema = bring_up(connection, session).await?;
     schema.check_pin(session)?;
     if let Some(name) = schema.name {
@@ -144,7 +142,7 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-async fn bring_up(connection: &AsyncPgConnection, session: &Session) -> Result<Schema, Fault> {
+async fn bring_up(connection: &Connection, session: &Session) -> Result<Schema, Fault> {
     let location = &session.location;
     let schema = look(connection, session).await?;
     schema.refuse_newer(location)?;
@@ -167,7 +165,7 @@ async fn bring_up(connection: &AsyncPgConnection, session: &Session) -> Result<S
 
 /// A tenant's role may use its schema and not change it: it is told whose work that is.
 async fn check_rights(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     schema: &Schema,
 ) -> Result<(), Fault> {
@@ -175,7 +173,7 @@ async fn check_rights(
         return Ok(());
     };
     let rights = session
-        .read(
+        .fetch(
             connection,
             Rights {
                 schema: name.clone(),
@@ -207,8 +205,8 @@ async fn check_rights(
 }
 
 /// Applies what is pending, in one transaction and one process at a time.
-async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
-    let mut shared = connection;
+async fn migrate(connection: &Connection, session: &Session) -> Result<(), Fault> {
+    let shared = connection;
     shared.batch_execute(session.begin()).await?;
     apply(connection, session).await?;
     shared.batch_execute("COMMIT").await?;
@@ -216,9 +214,9 @@ async fn migrate(connection: &AsyncPgConnection, session: &Session) -> Result<()
 }
 
 /// Creates the schema and applies what is pending, in the transaction that is open.
-pub(super) async fn apply(connection: &AsyncPgConnection, session: &Session) -> Result<(), Fault> {
+pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let location = &session.location;
-    let mut shared = connection;
+    let shared = connection;
     // The names were checked: letters, digits and underscores. PostgreSQL ignores a second CREATE, but two at once collide.
     let wanted = session.options.schema.as_deref();
     let lock = format!(
@@ -258,7 +256,7 @@ pub(super) async fn apply(connection: &AsyncPgConnection, session: &Session) -> 
                 ))),
             }
         })?;
-        InsertVersion { version }.execute(&mut shared).await?;
+        InsertVersion { version }.execute(shared).await?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! The store in a PostgreSQL database: the one for several machines.
 //!
-//! One connection writes, a few read, each driven by the calling thread (`connection`). A batch is one round trip
+//! One connection writes, a few read, each driven by the calling thread (`write_connection`, `read_pool`). A batch is one round trip
 //! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
 
 pub mod admin;
 mod claim;
 mod commit;
-mod connection;
 mod credential_url;
 mod definition;
+mod dial;
+mod driver;
 mod error;
 mod insight;
 mod list;
@@ -19,15 +20,18 @@ mod pace;
 mod pool;
 mod presence;
 mod prune;
+mod read_pool;
 mod row;
 mod runner;
 mod schedule;
+mod session;
 mod statement;
 mod switchboard;
 mod tenant;
 mod tls;
 mod url;
 mod write;
+mod write_connection;
 mod write_statement;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,14 +40,16 @@ use std::time::{Duration, Instant};
 
 use crate::types::sync::Mutex;
 use diesel::sql_types::Text;
-use diesel_async::AsyncPgConnection;
 
-use connection::{Lane, Readers, Session, Writer};
+use driver::Connection;
 use error::Fault;
 use listener::{Bell, Listener};
+use read_pool::Readers;
+use session::Session;
 use statement::query;
 use tenant::Berth;
 pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
+use write_connection::{Lane, Writer};
 
 use super::{
     Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
@@ -160,7 +166,7 @@ impl PostgresStore {
 
     fn write<T: Send>(
         &self,
-        work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
+        work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
         if self.berth.get().is_none() {
             let mut lane = self.writer.lock();
@@ -174,7 +180,7 @@ impl PostgresStore {
 
     fn read<T: Send>(
         &self,
-        work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
+        work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
         if self.berth.get().is_none()
             && let Some(mut loan) = self.readers.borrow()
@@ -224,7 +230,7 @@ impl PostgresStore {
             return Ok(look.marker);
         }
         let texts: Vec<String> =
-            self.read(async |connection, session| session.read(connection, Snapshot {}).await)?;
+            self.read(async |connection, session| session.fetch(connection, Snapshot {}).await)?;
         let mut hasher = DefaultHasher::new();
         texts.hash(&mut hasher);
         let marker = i64::from_ne_bytes(hasher.finish().to_ne_bytes());

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::{Array, Integer};
 use rustc_hash::FxHashMap;
 
-use super::connection::{Lane, Session};
+use super::session::Session;
 use super::statement::query;
+use super::write_connection::Lane;
 use crate::store::StoreError;
 use crate::types::sync::{Condvar, Mutex};
 
@@ -28,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(1);
 query! {
     /// Which of these sessions the server still has.
     Alive { pids: Vec<i32> => Array<Integer> } -> Integer;
-    "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.pid = ANY (?::int[])"
+    "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.pid = ANY ($1::int[])"
 }
 
 /// Names a store within its pool.
@@ -314,7 +315,7 @@ impl Loan<'_> {
             let alive: Vec<i32> = self
                 .lane
                 .run(session, async |connection, session| {
-                    let alive: Vec<i32> = session.read(connection, Alive { pids: asked }).await?;
+                    let alive: Vec<i32> = session.fetch(connection, Alive { pids: asked }).await?;
                     if !alive.is_empty() {
                         tokio::time::sleep(LOOK).await;
                     }

@@ -1,11 +1,11 @@
 //! Deleting old executions.
 
 use diesel::sql_types::{Array, BigInt, Nullable, Uuid as SqlUuid};
-use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use super::connection::Session;
+use super::driver::Connection;
 use super::error::Fault;
+use super::session::Session;
 use super::statement::query;
 use crate::types::Timestamp;
 
@@ -14,25 +14,25 @@ const PAGE: i64 = 1000;
 
 query! {
     OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
-    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > ? ORDER BY id LIMIT ?"
+    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > $1 ORDER BY id LIMIT $2"
 }
 
 query! {
     /// The end is compared again: an execution may run again since, by a retry. In the order of ids, as every writer.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
-    "WITH gone AS (\
-         DELETE FROM cloacina_executions AS e USING unnest(?) AS n (id) \
-         WHERE e.id = n.id AND coalesce(e.ended_at < ?, false) RETURNING e.id\
-     ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id), \
-     tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id), \
-     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id), \
-     progress AS (DELETE FROM cloacina_progress AS x USING gone WHERE x.execution_id = gone.id), \
-     logs AS (DELETE FROM cloacina_logs AS x USING gone WHERE x.execution_id = gone.id) \
+    "WITH gone AS (
+         DELETE FROM cloacina_executions AS e USING unnest($1) AS n (id)
+         WHERE e.id = n.id AND coalesce(e.ended_at < $2, false) RETURNING e.id
+     ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id),
+     tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id),
+     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id),
+     progress AS (DELETE FROM cloacina_progress AS x USING gone WHERE x.execution_id = gone.id),
+     logs AS (DELETE FROM cloacina_logs AS x USING gone WHERE x.execution_id = gone.id)
      SELECT count(*) FROM gone"
 }
 
 pub(super) async fn prune(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     before: Timestamp,
     limit: usize,
@@ -43,7 +43,7 @@ pub(super) async fn prune(
         return Ok(0);
     }
     let deleted: Vec<i64> = session
-        .read(
+        .fetch(
             connection,
             Delete {
                 ids,
@@ -60,7 +60,7 @@ pub(super) async fn prune(
 /// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
 /// submitted after `before` cannot have ended before it, nor can any that follows.
 async fn ended_before(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     before: Timestamp,
     limit: usize,
@@ -69,7 +69,7 @@ async fn ended_before(
     let mut after = Uuid::nil();
     while ids.len() < limit {
         let statement = OldestFirst { after, limit: PAGE };
-        let rows: Vec<(Uuid, i64, Option<i64>)> = session.read(connection, statement).await?;
+        let rows: Vec<(Uuid, i64, Option<i64>)> = session.fetch(connection, statement).await?;
         let Some((last, _, _)) = rows.last() else {
             break;
         };

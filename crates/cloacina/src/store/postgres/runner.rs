@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use diesel::Queryable;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
-use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
-use super::connection::Session;
+use super::driver::Connection;
 use super::error::Fault;
 use super::row::{Decoded, encode};
+use super::session::Session;
 use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
@@ -30,9 +30,9 @@ query! {
         lease: i64 => BigInt,
         workflows: String => Text,
     } -> (BigInt, BigInt);
-    "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) \
-     INSERT INTO cloacina_runners (id, host, pid, pid_started, started_at, heartbeat_at, lease_until, workflows) \
-     SELECT ?::uuid, ?::text, ?::bigint, ?::bigint, ?::bigint, clock.now, clock.now + ?::bigint, ?::text FROM clock \
+    "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now)
+     INSERT INTO cloacina_runners (id, host, pid, pid_started, started_at, heartbeat_at, lease_until, workflows)
+     SELECT $1::uuid, $2::text, $3::bigint, $4::bigint, $5::bigint, clock.now, clock.now + $6::bigint, $7::text FROM clock
      ON CONFLICT DO NOTHING RETURNING heartbeat_at, lease_until"
 }
 
@@ -42,10 +42,10 @@ query! {
         BigInt, Bool, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>,
     );
-    "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now), \
-     beat AS (UPDATE cloacina_runners AS r SET heartbeat_at = clock.now, lease_until = clock.now + ?::bigint FROM clock \
-     WHERE r.id = ?::uuid AND r.dead_at IS NULL RETURNING r.id) \
-     SELECT clock.now, EXISTS (SELECT 1 FROM beat), r.id, r.host, r.pid, r.pid_started, r.started_at, r.heartbeat_at, \
+    "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now),
+     beat AS (UPDATE cloacina_runners AS r SET heartbeat_at = clock.now, lease_until = clock.now + $1::bigint FROM clock
+     WHERE r.id = $2::uuid AND r.dead_at IS NULL RETURNING r.id)
+     SELECT clock.now, EXISTS (SELECT 1 FROM beat), r.id, r.host, r.pid, r.pid_started, r.started_at, r.heartbeat_at,
      r.lease_until, r.dead_at, r.workflows FROM clock LEFT JOIN cloacina_runners AS r ON true"
 }
 
@@ -54,31 +54,31 @@ query! {
         BigInt, Bool, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>,
     );
-    "SELECT clock.now, false, r.id, r.host, r.pid, r.pid_started, r.started_at, r.heartbeat_at, r.lease_until, \
-     r.dead_at, r.workflows \
-     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS clock \
+    "SELECT clock.now, false, r.id, r.host, r.pid, r.pid_started, r.started_at, r.heartbeat_at, r.lease_until,
+     r.dead_at, r.workflows
+     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS clock
      LEFT JOIN cloacina_runners AS r ON true"
 }
 
 query! {
     DeclareDead { id: Uuid => SqlUuid, lease_until: i64 => BigInt } -> SqlUuid;
-    "UPDATE cloacina_runners SET dead_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
-     WHERE id = ? AND lease_until = ? AND dead_at IS NULL RETURNING id"
+    "UPDATE cloacina_runners SET dead_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+     WHERE id = $1 AND lease_until = $2 AND dead_at IS NULL RETURNING id"
 }
 
 query! {
     /// Through the open executions, whose index is small: an index of running tasks would cost two writes a task.
     ClaimsOf { running: Uuid => SqlUuid, paused: Uuid => SqlUuid } -> SqlUuid;
-    "SELECT e.id FROM cloacina_executions AS e WHERE e.state = 1 AND e.state <> 3 \
-     AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = ?) \
-     UNION ALL \
-     SELECT e.id FROM cloacina_executions AS e WHERE e.state = 2 AND e.state <> 3 \
-     AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = ?)"
+    "SELECT e.id FROM cloacina_executions AS e WHERE e.state = 1 AND e.state <> 3
+     AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = $1)
+     UNION ALL
+     SELECT e.id FROM cloacina_executions AS e WHERE e.state = 2 AND e.state <> 3
+     AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = $2)"
 }
 
 query! {
     DeleteRunner { id: Uuid => SqlUuid } -> SqlUuid;
-    "DELETE FROM cloacina_runners WHERE id = ? RETURNING id"
+    "DELETE FROM cloacina_runners WHERE id = $1 RETURNING id"
 }
 
 #[derive(Queryable)]
@@ -219,7 +219,7 @@ impl Roster {
 
 /// What `register` learnt: the stored heartbeat and lease; none if the row was there.
 pub(super) async fn register(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     row: &RunnerRow,
 ) -> Result<Option<(i64, i64)>, Fault> {
@@ -232,7 +232,7 @@ pub(super) async fn register(
         lease: row.lease_until.since(row.heartbeat_at),
         workflows: encode(&row.workflows)?,
     };
-    Ok(session.read(connection, statement).await?.first().copied())
+    Ok(session.fetch(connection, statement).await?.first().copied())
 }
 
 pub(super) fn registered(roster: &mut Roster, row: &RunnerRow, stored: Option<(i64, i64)>) {
@@ -252,13 +252,13 @@ pub(super) struct Beat {
 }
 
 pub(super) async fn heartbeat(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     runner: RunnerId,
     lease: i64,
 ) -> Result<Beat, Fault> {
     let rows = session
-        .read(
+        .fetch(
             connection,
             Heartbeat {
                 lease,
@@ -294,9 +294,9 @@ pub(super) fn beaten(
     alive
 }
 
-pub(super) async fn all(connection: &AsyncPgConnection, session: &Session) -> Result<Beat, Fault> {
+pub(super) async fn all(connection: &Connection, session: &Session) -> Result<Beat, Fault> {
     Ok(Beat {
-        rows: session.read(connection, AllRunners {}).await?,
+        rows: session.fetch(connection, AllRunners {}).await?,
     })
 }
 
@@ -305,7 +305,7 @@ pub(super) fn fetched(roster: &mut Roster, beat: Beat) {
 }
 
 pub(super) async fn declare_dead(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     runner: RunnerId,
     lease_until: i64,
@@ -315,13 +315,13 @@ pub(super) async fn declare_dead(
         lease_until,
     };
     Ok(!session
-        .read::<_, Uuid>(connection, statement)
+        .fetch::<_, Uuid>(connection, statement)
         .await?
         .is_empty())
 }
 
 pub(super) async fn claims_of(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     runner: RunnerId,
 ) -> Result<Vec<ExecutionId>, Fault> {
@@ -329,14 +329,14 @@ pub(super) async fn claims_of(
         running: runner.uuid(),
         paused: runner.uuid(),
     };
-    let rows: Vec<Uuid> = session.read(connection, statement).await?;
+    let rows: Vec<Uuid> = session.fetch(connection, statement).await?;
     let mut ids: Vec<ExecutionId> = rows.into_iter().map(Into::into).collect();
     ids.sort_unstable();
     Ok(ids)
 }
 
 pub(super) async fn retire(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     runner: RunnerId,
 ) -> Result<(), Fault> {
@@ -349,7 +349,7 @@ pub(super) async fn retire(
         )));
     }
     session
-        .read::<_, Uuid>(connection, DeleteRunner { id: runner.uuid() })
+        .fetch::<_, Uuid>(connection, DeleteRunner { id: runner.uuid() })
         .await?;
     Ok(())
 }

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::connection::Session;
+use super::driver::{Connection, Statement};
 use super::error::Fault;
 use super::row::{Decoded, encode, micros};
+use super::session::Session;
 use super::statement::query;
 use crate::store::{Batch, DueQuery, DueSchedules, Put, ScheduleQuery};
 use crate::types::{
@@ -41,7 +42,7 @@ macro_rules! schedules {
             $(#[$attribute])*
             $name { $($field: $rust => $sql),* } -> Columns;
             concat!(
-                "SELECT id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, last_due, \
+                "SELECT id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, last_due,
                  created_at, updated_at, deleted_at FROM cloacina_schedules ",
                 $condition
             )
@@ -49,30 +50,30 @@ macro_rules! schedules {
     };
 }
 
-schedules! { ById { id: Uuid => SqlUuid } "WHERE id = ?" }
+schedules! { ById { id: Uuid => SqlUuid } "WHERE id = $1" }
 schedules! {
     ByIdentity { kind: i16 => SmallInt, identity: String => Text }
-    "WHERE kind = ? AND identity = ? AND deleted_at IS NULL"
+    "WHERE kind = $1 AND identity = $2 AND deleted_at IS NULL"
 }
 schedules! {
     Listed { kind: i16 => SmallInt, all: bool => Bool, limit: i64 => BigInt, offset: i64 => BigInt }
-    "WHERE kind = ? AND deleted_at IS NULL AND (enabled OR ?) ORDER BY id LIMIT ? OFFSET ?"
+    "WHERE kind = $1 AND deleted_at IS NULL AND (enabled OR $2) ORDER BY id LIMIT $3 OFFSET $4"
 }
 schedules! {
     DueCron { now: i64 => BigInt, limit: i64 => BigInt }
-    "WHERE kind = 0 AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+    "WHERE kind = 0 AND wake_at <= $1 ORDER BY wake_at LIMIT $2"
 }
 schedules! {
     DueTriggers { now: i64 => BigInt, names: Vec<String> => Array<Text>, limit: i64 => BigInt }
-    "WHERE kind = 1 AND wake_at <= ? AND identity = ANY (?) ORDER BY wake_at LIMIT ?"
+    "WHERE kind = 1 AND wake_at <= $1 AND identity = ANY ($2) ORDER BY wake_at LIMIT $3"
 }
 query! {
     NextCron { now: i64 => BigInt } -> BigInt;
-    "SELECT wake_at FROM cloacina_schedules WHERE kind = 0 AND wake_at > ? ORDER BY wake_at LIMIT 1"
+    "SELECT wake_at FROM cloacina_schedules WHERE kind = 0 AND wake_at > $1 ORDER BY wake_at LIMIT 1"
 }
 query! {
     NextTrigger { now: i64 => BigInt, names: Vec<String> => Array<Text> } -> BigInt;
-    "SELECT wake_at FROM cloacina_schedules WHERE kind = 1 AND wake_at > ? AND identity = ANY (?) \
+    "SELECT wake_at FROM cloacina_schedules WHERE kind = 1 AND wake_at > $1 AND identity = ANY ($2)
      ORDER BY wake_at LIMIT 1"
 }
 
@@ -93,8 +94,8 @@ query! {
         updated_at: i64 => BigInt,
         deleted_at: Option<i64> => Nullable<BigInt>,
     } -> SqlUuid;
-    "INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at, \
-     last_due, created_at, updated_at, deleted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+    "INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at,
+     last_due, created_at, updated_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
      ON CONFLICT DO NOTHING RETURNING id"
 }
 
@@ -114,9 +115,9 @@ query! {
         id: Uuid => SqlUuid,
         expected: i64 => BigInt,
     } -> SqlUuid;
-    "UPDATE cloacina_schedules AS s SET identity = ?, workflow = ?, enabled = ?, revision = ?, spec = ?, state = ?, \
-     next_due = ?, wake_at = ?, last_due = ?, updated_at = ?, deleted_at = ? \
-     WHERE s.id = ? AND s.revision = ? AND s.deleted_at IS NULL RETURNING s.id"
+    "UPDATE cloacina_schedules AS s SET identity = $1, workflow = $2, enabled = $3, revision = $4, spec = $5, state = $6,
+     next_due = $7, wake_at = $8, last_due = $9, updated_at = $10, deleted_at = $11
+     WHERE s.id = $12 AND s.revision = $13 AND s.deleted_at IS NULL RETURNING s.id"
 }
 
 query! {
@@ -142,43 +143,43 @@ query! {
         tick_executions: Vec<Option<Uuid>> => Array<Nullable<SqlUuid>>,
         tick_details: Vec<Option<String>> => Array<Nullable<Text>>,
     } -> (SmallInt, SqlUuid, BigInt);
-    "WITH changed AS MATERIALIZED (\
-         UPDATE cloacina_schedules AS s SET enabled = n.enabled, revision = n.revision, spec = n.spec, state = n.state, \
-         next_due = n.next_due, wake_at = n.wake_at, last_due = n.last_due, updated_at = n.updated_at \
-         FROM unnest(?::uuid[], ?::bigint[], ?::boolean[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], \
-         ?::bigint[], ?::bigint[]) \
-         AS n (id, expected, enabled, revision, spec, state, next_due, wake_at, last_due, updated_at) \
-         WHERE s.id = n.id AND s.revision = n.expected AND s.deleted_at IS NULL RETURNING s.id\
-     ), put AS (\
-         INSERT INTO cloacina_ticks AS t (created_at, updated_at, schedule_id, due_at, outcome, execution_id, detail) \
-         SELECT ?::bigint, ?::bigint, n.* \
-         FROM unnest(?::uuid[], ?::bigint[], ?::smallint[], ?::uuid[], ?::text[]) AS n (id) \
-         WHERE (n.id IN (SELECT id FROM changed)) IS TRUE \
-         ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome, \
-         execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail \
-         WHERE t.outcome = 4 RETURNING t.schedule_id, t.due_at\
-     ) SELECT 0::smallint, id, 0::bigint FROM changed \
+    "WITH changed AS MATERIALIZED (
+         UPDATE cloacina_schedules AS s SET enabled = n.enabled, revision = n.revision, spec = n.spec, state = n.state,
+         next_due = n.next_due, wake_at = n.wake_at, last_due = n.last_due, updated_at = n.updated_at
+         FROM unnest($1::uuid[], $2::bigint[], $3::boolean[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+         $9::bigint[], $10::bigint[])
+         AS n (id, expected, enabled, revision, spec, state, next_due, wake_at, last_due, updated_at)
+         WHERE s.id = n.id AND s.revision = n.expected AND s.deleted_at IS NULL RETURNING s.id
+     ), put AS (
+         INSERT INTO cloacina_ticks AS t (created_at, updated_at, schedule_id, due_at, outcome, execution_id, detail)
+         SELECT $11::bigint, $12::bigint, n.*
+         FROM unnest($13::uuid[], $14::bigint[], $15::smallint[], $16::uuid[], $17::text[]) AS n (id)
+         WHERE (n.id IN (SELECT id FROM changed)) IS TRUE
+         ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome,
+         execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail
+         WHERE t.outcome = 4 RETURNING t.schedule_id, t.due_at
+     ) SELECT 0::smallint, id, 0::bigint FROM changed
      UNION ALL SELECT 1::smallint, schedule_id, due_at FROM put"
 }
 
 query! {
     Ticks { schedule_id: Uuid => SqlUuid, limit: i64 => BigInt, offset: i64 => BigInt }
     -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
-    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = ? \
-     ORDER BY due_at DESC LIMIT ? OFFSET ?"
+    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = $1
+     ORDER BY due_at DESC LIMIT $2 OFFSET $3"
 }
 
 query! {
     CountTicks { since: i64 => BigInt, kind: i16 => SmallInt } -> (SmallInt, BigInt);
-    "SELECT t.outcome, count(*) FROM cloacina_ticks AS t JOIN cloacina_schedules AS s ON s.id = t.schedule_id \
-     WHERE t.due_at >= ? AND s.kind = ? GROUP BY t.outcome"
+    "SELECT t.outcome, count(*) FROM cloacina_ticks AS t JOIN cloacina_schedules AS s ON s.id = t.schedule_id
+     WHERE t.due_at >= $1 AND s.kind = $2 GROUP BY t.outcome"
 }
 
 query! {
     PruneTicks { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
-    "WITH old AS MATERIALIZED (SELECT schedule_id, due_at FROM cloacina_ticks WHERE due_at < ? AND outcome <> 4 \
-     ORDER BY due_at LIMIT ?), \
-     gone AS (DELETE FROM cloacina_ticks AS t USING old WHERE t.schedule_id = old.schedule_id AND t.due_at = old.due_at \
+    "WITH old AS MATERIALIZED (SELECT schedule_id, due_at FROM cloacina_ticks WHERE due_at < $1 AND outcome <> 4
+     ORDER BY due_at LIMIT $2),
+     gone AS (DELETE FROM cloacina_ticks AS t USING old WHERE t.schedule_id = old.schedule_id AND t.due_at = old.due_at
      RETURNING t.due_at) SELECT count(*) FROM gone"
 }
 
@@ -234,7 +235,7 @@ fn bounded(count: usize) -> i64 {
 }
 
 pub(super) async fn put(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     record: &ScheduleRecord,
     expected: Option<i64>,
@@ -244,7 +245,7 @@ pub(super) async fn put(
         return Ok(Put::Exists(holder.id));
     }
     let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
-    let written: Vec<Uuid> = match expected {
+    let written: Result<Vec<Uuid>, Fault> = match expected {
         None => {
             let statement = Insert {
                 id: record.id.uuid(),
@@ -262,7 +263,7 @@ pub(super) async fn put(
                 updated_at: record.updated_at.0,
                 deleted_at: micros(record.deleted_at),
             };
-            session.read(connection, statement).await?
+            session.fetch(connection, statement).await
         }
         Some(expected) => {
             let statement = Update {
@@ -280,11 +281,13 @@ pub(super) async fn put(
                 id: record.id.uuid(),
                 expected,
             };
-            session.read(connection, statement).await?
+            session.fetch(connection, statement).await
         }
     };
-    if !written.is_empty() {
-        return Ok(Put::Written);
+    match written {
+        Ok(written) if !written.is_empty() => return Ok(Put::Written),
+        Err(fault) if !fault.is(&SqlState::UNIQUE_VIOLATION) => return Err(fault),
+        _ => {}
     }
     // Another one of this identity came in between.
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
@@ -296,7 +299,7 @@ pub(super) async fn put(
 
 /// Applies the schedules of a batch, in the transaction that is open, noting executions that must not be submitted.
 pub(super) async fn apply(
-    mut connection: &AsyncPgConnection,
+    connection: &Connection,
     batch: &Batch<'_>,
     dropped: &mut HashSet<ExecutionId>,
 ) -> Result<Vec<bool>, Fault> {
@@ -330,7 +333,7 @@ pub(super) async fn apply(
             statement.tick_details.push(tick.detail.clone());
         }
     }
-    let rows: Vec<(i16, Uuid, i64)> = statement.load(&mut connection).await?;
+    let rows: Vec<(i16, Uuid, i64)> = statement.load(connection).await?;
     let applied: HashSet<(i16, Uuid, i64)> = rows.into_iter().collect();
     let mut verdicts = Vec::with_capacity(batch.schedules.len());
     for write in &batch.schedules {
@@ -346,16 +349,16 @@ pub(super) async fn apply(
 }
 
 pub(super) async fn by_id(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     id: ScheduleId,
 ) -> Result<Option<ScheduleRecord>, Fault> {
-    let rows: Vec<Row> = session.read(connection, ById { id: id.uuid() }).await?;
+    let rows: Vec<Row> = session.fetch(connection, ById { id: id.uuid() }).await?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
 pub(super) async fn by_identity(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     kind: ScheduleKind,
     identity: String,
@@ -364,12 +367,12 @@ pub(super) async fn by_identity(
         kind: kind.code(),
         identity,
     };
-    let rows: Vec<Row> = session.read(connection, statement).await?;
+    let rows: Vec<Row> = session.fetch(connection, statement).await?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
 pub(super) async fn list(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     query: &ScheduleQuery,
 ) -> Result<Vec<ScheduleRecord>, Fault> {
@@ -379,11 +382,11 @@ pub(super) async fn list(
         limit: bounded(query.limit),
         offset: bounded(query.offset),
     };
-    records(session.read(connection, statement).await?)
+    records(session.fetch(connection, statement).await?)
 }
 
 pub(super) async fn due(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     query: &DueQuery,
     now: Timestamp,
@@ -392,8 +395,12 @@ pub(super) async fn due(
     let mut found = DueSchedules::default();
     let mut next: Vec<i64> = Vec::new();
     if query.cron {
-        found.due = records(session.read(connection, DueCron { now, limit }).await?)?;
-        next.extend(session.read::<_, i64>(connection, NextCron { now }).await?);
+        found.due = records(session.fetch(connection, DueCron { now, limit }).await?)?;
+        next.extend(
+            session
+                .fetch::<_, i64>(connection, NextCron { now })
+                .await?,
+        );
     }
     if !query.triggers.is_empty() {
         let names = || query.triggers.clone();
@@ -404,19 +411,19 @@ pub(super) async fn due(
         };
         found
             .due
-            .extend(records(session.read(connection, due).await?)?);
+            .extend(records(session.fetch(connection, due).await?)?);
         let after = NextTrigger {
             now,
             names: names(),
         };
-        next.extend(session.read::<_, i64>(connection, after).await?);
+        next.extend(session.fetch::<_, i64>(connection, after).await?);
     }
     found.next = next.into_iter().min().map(Timestamp);
     Ok(found)
 }
 
 pub(super) async fn ticks(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     schedule: ScheduleId,
     limit: usize,
@@ -428,7 +435,7 @@ pub(super) async fn ticks(
         limit: bounded(limit),
         offset: bounded(offset),
     };
-    let rows: Vec<Parts> = session.read(connection, statement).await?;
+    let rows: Vec<Parts> = session.fetch(connection, statement).await?;
     let read = |(due_at, outcome, execution, created_at, updated_at, detail): Parts| {
         Ok(TickRecord {
             schedule,
@@ -449,7 +456,7 @@ fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
 }
 
 pub(super) async fn count(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     kind: ScheduleKind,
     since: Timestamp,
@@ -458,7 +465,7 @@ pub(super) async fn count(
         since: since.0,
         kind: kind.code(),
     };
-    let rows: Vec<(i16, i64)> = session.read(connection, statement).await?;
+    let rows: Vec<(i16, i64)> = session.fetch(connection, statement).await?;
     rows.into_iter()
         .map(|(code, count)| {
             Ok((
@@ -471,7 +478,7 @@ pub(super) async fn count(
 
 /// Deletes old ticks.
 pub(super) async fn prune(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     before: Timestamp,
     limit: usize,
@@ -480,6 +487,6 @@ pub(super) async fn prune(
         before: before.0,
         limit: bounded(limit),
     };
-    session.read::<_, i64>(connection, statement).await?;
+    session.fetch::<_, i64>(connection, statement).await?;
     Ok(())
 }

@@ -1,46 +1,7 @@
-//! Statements as types of their own, as in the SQLite store: prepared once per connection.
+//! Statements as types of their own: each has a constant text, which can be pasted into `psql`.
 
-/// Declares a statement with a constant text. Its fields are bound, in order, to the placeholders `?` of the text.
-macro_rules! statement {
-    (
-        $(#[$attribute:meta])*
-        $name:ident $(<$lifetime:lifetime>)? { $($field:ident: $rust:ty => $sql:ty),* $(,)? }
-        $text:expr
-    ) => {
-        $(#[$attribute])*
-        pub(super) struct $name $(<$lifetime>)? {
-            $(pub(super) $field: $rust,)*
-        }
-
-        const _: () = {
-            pub struct Id;
-
-            impl $(<$lifetime>)? diesel::query_builder::QueryId for $name $(<$lifetime>)? {
-                type QueryId = Id;
-                const HAS_STATIC_QUERY_ID: bool = true;
-            }
-        };
-
-        impl $(<$lifetime>)? diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name $(<$lifetime>)? {
-            fn walk_ast<'b>(
-                &'b self,
-                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
-            ) -> diesel::QueryResult<()> {
-                const FIELDS: &[&str] = &[$(stringify!($field)),*];
-                const PIECES: [&str; FIELDS.len() + 1] = $crate::store::placeholder::pieces($text);
-                let mut pieces = PIECES.iter();
-                out.push_sql(pieces.next().copied().unwrap_or_default());
-                $(
-                    out.push_bind_param::<$sql, _>(&self.$field)?;
-                    out.push_sql(pieces.next().copied().unwrap_or_default());
-                )*
-                Ok(())
-            }
-        }
-    };
-}
-
-/// Declares a statement that answers with rows of the SQL types after the arrow.
+/// Declares a statement that answers with rows of the SQL types after the arrow. Its fields are the parameters `$1`, `$2`, … of
+/// the text, in their order.
 macro_rules! query {
     (
         $(#[$attribute:meta])*
@@ -48,16 +9,77 @@ macro_rules! query {
         -> $row:ty;
         $text:expr
     ) => {
-        $crate::store::postgres::statement::statement! {
-            $(#[$attribute])*
-            $name $(<$lifetime>)? { $($field: $rust => $sql),* }
-            $text
+        $(#[$attribute])*
+        pub(super) struct $name $(<$lifetime>)? {
+            $(pub(super) $field: $rust,)*
         }
 
-        impl $(<$lifetime>)? diesel::query_builder::Query for $name $(<$lifetime>)? {
-            type SqlType = $row;
+        impl $(<$lifetime>)? $crate::store::postgres::driver::Statement for $name $(<$lifetime>)? {
+            type Row = $row;
+
+            fn encode(
+                &self,
+            ) -> Result<
+                (std::borrow::Cow<'static, str>, $crate::store::postgres::driver::Parameters),
+                $crate::store::postgres::error::Fault,
+            > {
+                const FIELDS: &[&str] = &[$(stringify!($field)),*];
+                const {
+                    assert!($crate::store::postgres::statement::parameters($text) == FIELDS.len());
+                };
+                let parameters = $crate::store::postgres::driver::Parameters::default();
+                $(let mut parameters = parameters; parameters.push::<$sql, _>(&self.$field)?;)*
+                Ok(($text.into(), parameters))
+            }
+        }
+    };
+}
+
+/// Declares a statement without an answer.
+macro_rules! statement {
+    (
+        $(#[$attribute:meta])*
+        $name:ident $(<$lifetime:lifetime>)? { $($fields:tt)* }
+        $text:expr
+    ) => {
+        $crate::store::postgres::statement::query! {
+            $(#[$attribute])*
+            $name $(<$lifetime>)? { $($fields)* } -> ();
+            $text
         }
     };
 }
 
 pub(super) use {query, statement};
+
+/// The highest number of a parameter in a text.
+pub(super) const fn parameters(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut highest, mut at) = (0, 0);
+    while at < bytes.len() {
+        let mut number = 0;
+        if bytes[at] == b'$' {
+            while at + 1 < bytes.len() && bytes[at + 1].is_ascii_digit() {
+                at += 1;
+                number = number * 10 + (bytes[at] - b'0') as usize;
+            }
+        }
+        if number > highest {
+            highest = number;
+        }
+        at += 1;
+    }
+    highest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameters;
+
+    #[test]
+    fn parameters_are_counted_by_their_highest_number() {
+        assert_eq!(parameters("COMMIT"), 0);
+        assert_eq!(parameters("SELECT $2::text, $1, $2"), 2);
+        assert_eq!(parameters("SELECT $12"), 12);
+    }
+}

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_postgres::{Client, Notification};
 
-use super::connection::Session;
+use super::session::Session;
 use crate::store::StoreError;
 use crate::types::sync::Mutex;
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use diesel_async::AsyncPgConnection;
-
-use super::connection::{Lane, Session, close};
+use super::driver::Connection;
 use super::error::Fault;
 use super::pool::{Key, Pool};
+use super::session::Session;
 use super::switchboard::Switchboard;
 use super::url::PostgresOptions;
+use super::write_connection::Lane;
+use super::write_connection::close;
 use super::{PostgresStore, migration};
 use crate::store::StoreError;
 
@@ -54,7 +55,7 @@ impl PostgresStore {
     /// Runs `work` on a shared connection.
     pub(super) fn share_out<T: Send>(
         &self,
-        work: impl AsyncFnOnce(&AsyncPgConnection, &Session) -> Result<T, Fault> + Send,
+        work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
         match self.berth.get() {
             Some(berth) => {

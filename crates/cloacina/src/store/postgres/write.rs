@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::error::Fault;
@@ -95,8 +95,19 @@ pub(super) const SUBMITTED: i16 = 1;
 pub(super) const ADVANCED: i16 = 2;
 
 query! {
-    ExecutionOfKey { workflow: String => Text, execution_key: String => Text } -> SqlUuid;
-    "SELECT id FROM cloacina_executions WHERE workflow = ? AND execution_key = ?"
+    /// The executions that hold keys, each with the place of its key.
+    #[derive(Default)]
+    ExecutionsOfKeys {
+        places: Vec<i64> => Array<BigInt>,
+        workflows: Vec<String> => Array<Text>,
+        keys: Vec<String> => Array<Text>,
+    } -> (BigInt, SqlUuid);
+    "SELECT n.place, e.id
+     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (place, workflow, execution_key)
+     CROSS JOIN LATERAL (
+         SELECT x.id FROM cloacina_executions AS x
+         WHERE x.workflow = n.workflow AND x.execution_key = n.execution_key OFFSET 0
+     ) AS e"
 }
 
 impl<'a> Write<'a> {

@@ -1,12 +1,39 @@
 //! The statement that writes a batch. It has only the parts that the batch needs: each costs the server a little, and a
 //! connection soon has prepared the few combinations that occur.
 
-use diesel::QueryResult;
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
+use diesel::pg::Pg;
+use diesel::serialize::ToSql;
+use diesel::sql_types::{Array, BigInt, HasSqlType, Nullable, SmallInt, Text, Uuid as SqlUuid};
+
+use super::driver::{Parameters, Statement};
+use super::error::Fault;
 use super::write::Write;
+
+/// A text that is put together, and its parameters.
+#[derive(Default)]
+struct Draft {
+    text: String,
+    parameters: Parameters,
+}
+
+impl Draft {
+    fn push_sql(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn push_bind_param<S, T: ToSql<S, Pg> + ?Sized>(&mut self, value: &T) -> Result<(), Fault>
+    where
+        Pg: HasSqlType<S>,
+    {
+        self.parameters.push::<S, T>(value)?;
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "${}", self.parameters.last());
+        Ok(())
+    }
+}
 
 /// Appends the rows that columns make: the columns as arrays, or one row of values, which costs the server far less.
 macro_rules! rows {
@@ -32,35 +59,29 @@ macro_rules! rows {
     }};
 }
 
-impl QueryId for Write<'_> {
-    type QueryId = ();
-    // Prepared once for each combination of parts: known by its text.
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl Query for Write<'_> {
-    type SqlType = (SmallInt, Nullable<SqlUuid>);
-}
-
 // Everything in one statement, so that a batch costs one round trip and is atomic by itself.
 //
 // - `submitted` runs before `advanced` (the first reader of `applied` pulls them in this order), and both in the order of
 //   their arrays, which are sorted: no two batches can wait for each other.
 // - `(x IN (SELECT …)) IS TRUE` and not a join: the planner then looks up a hash table, whatever the join settings are.
 // - The fence is written so that the planner takes it for anything but selective (see `benchmarks/limits`).
-// - What is wrong makes the last cast fail, and with it the statement: see `error::Problem`.
-impl QueryFragment<Pg> for Write<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+// - `cloacina_refuse` raises an error when something is wrong, so that nothing of the statement or its transaction stays.
+impl Statement for Write<'_> {
+    type Row = (SmallInt, Nullable<SqlUuid>);
+
+    fn encode(&self) -> Result<(Cow<'static, str>, Parameters), Fault> {
+        let mut draft = Draft::default();
+        let out = &mut draft;
         let is_one = self.is_one();
         out.push_sql("WITH ");
         if self.needs_runner {
-            self.alive(out.reborrow())?;
+            self.alive(out)?;
         }
         if self.submits() {
-            self.submitted(out.reborrow(), is_one)?;
+            self.submitted(out, is_one)?;
         }
         if self.advances() {
-            self.advanced(out.reborrow(), is_one)?;
+            self.advanced(out, is_one)?;
         }
         out.push_sql(match (self.submits(), self.advances()) {
             (true, true) => {
@@ -70,18 +91,18 @@ impl QueryFragment<Pg> for Write<'_> {
             _ => "applied AS MATERIALIZED (SELECT id FROM advanced)",
         });
         if !self.input_ids.is_empty() {
-            self.inputs(out.reborrow(), is_one)?;
+            self.inputs(out, is_one)?;
         }
         if !self.insert_ids.is_empty() {
-            self.inserted(out.reborrow(), is_one)?;
+            self.inserted(out, is_one)?;
         }
         if self.updates() {
-            self.updated(out.reborrow(), is_one)?;
+            self.updated(out, is_one)?;
         }
         if !self.event_ids.is_empty() {
-            self.events(out.reborrow(), is_one)?;
+            self.events(out, is_one)?;
         }
-        self.verdict(out.reborrow());
+        self.refused(out)?;
         out.push_sql(match (self.submits(), self.advances()) {
             (true, true) => {
                 " SELECT 1::smallint, id FROM submitted UNION ALL SELECT 2::smallint, id FROM advanced"
@@ -90,11 +111,9 @@ impl QueryFragment<Pg> for Write<'_> {
             _ => " SELECT 2::smallint, id FROM advanced",
         });
         if self.may_be_wrong() {
-            out.push_sql(
-                " UNION ALL SELECT problem::smallint, NULL::uuid FROM verdict WHERE problem IS NOT NULL",
-            );
+            out.push_sql(" UNION ALL SELECT 0::smallint, NULL::uuid FROM refused");
         }
-        Ok(())
+        Ok((draft.text.into(), draft.parameters))
     }
 }
 
@@ -135,7 +154,7 @@ impl Write<'_> {
         self.needs_runner || self.submits() || self.updates()
     }
 
-    fn alive<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+    fn alive(&self, out: &mut Draft) -> Result<(), Fault> {
         out.push_sql("alive AS MATERIALIZED (SELECT r.id FROM cloacina_runners AS r WHERE r.id = ");
         out.push_bind_param::<SqlUuid, _>(&self.runner)?;
         out.push_sql("::uuid AND r.dead_at IS NULL FOR SHARE), ");
@@ -143,10 +162,10 @@ impl Write<'_> {
     }
 
     /// The executions that are new, and the definitions that nobody has stored.
-    fn submitted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn submitted(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            "submitted AS (\
-             INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key, \
+            "submitted AS (
+             INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key,
              created_at, start_at, started_at, ended_at, timeout, deadline, paused_at, error) SELECT n.* FROM ",
         );
         rows!(
@@ -173,16 +192,16 @@ impl Write<'_> {
         );
         out.push_bind_param::<Array<BigInt>, _>(&self.known_definitions)?;
         out.push_sql(
-            "::bigint[]) AS n (id) \
+            "::bigint[]) AS n (id)
              WHERE NOT EXISTS (SELECT 1 FROM cloacina_definitions AS d WHERE d.id = n.id) LIMIT 1), ",
         );
         Ok(())
     }
 
-    fn advanced<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn advanced(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            "advanced AS (\
-             UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at, \
+            "advanced AS (
+             UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at,
              ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error FROM ",
         );
         rows!(
@@ -199,13 +218,13 @@ impl Write<'_> {
             self.advance_errors: Nullable<Text> as "text",
         );
         out.push_sql(
-            " AS n (id, expected, state, revision, started_at, ended_at, deadline, paused_at, error) \
+            " AS n (id, expected, state, revision, started_at, ended_at, deadline, paused_at, error)
              WHERE e.id = n.id AND e.revision = n.expected RETURNING e.id), ",
         );
         Ok(())
     }
 
-    fn inputs<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn inputs(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", inputs AS (INSERT INTO cloacina_inputs (execution_id, input) SELECT n.id, n.input FROM ",
         );
@@ -224,10 +243,10 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn inserted<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn inserted(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            ", inserted AS (\
-             INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, \
+            ", inserted AS (
+             INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at,
              queue, priority, started_at, ended_at, delta, error, skip) SELECT n.* FROM ",
         );
         rows!(
@@ -256,11 +275,11 @@ impl Write<'_> {
     }
 
     /// The tasks that change, and those that should have changed and did not.
-    fn updated<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn updated(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            ", updated AS (\
-             UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted, \
-             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at, \
+            ", updated AS (
+             UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted,
+             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at,
              ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip FROM ",
         );
         rows!(
@@ -283,9 +302,9 @@ impl Write<'_> {
             self.fence_attempts: Nullable<BigInt> as "bigint",
         );
         out.push_sql(
-            " AS n (state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, skip, \
-             id, ordinal, fence_runner, fence_attempt) WHERE t.execution_id = n.id AND t.ordinal = n.ordinal \
-             AND coalesce(n.fence_runner IS NULL \
+            " AS n (state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, skip,
+             id, ordinal, fence_runner, fence_attempt) WHERE t.execution_id = n.id AND t.ordinal = n.ordinal
+             AND coalesce(n.fence_runner IS NULL
                  OR (t.state = 2 AND t.runner_id = n.fence_runner AND t.attempt = n.fence_attempt), false) AND ",
         );
         out.push_sql(is_applied(is_one, OF_APPLIED));
@@ -308,10 +327,10 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn events<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>, is_one: bool) -> QueryResult<()> {
+    fn events(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            ", events AS (\
-             INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data) \
+            ", events AS (
+             INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data)
              SELECT n.* FROM ",
         );
         rows!(
@@ -331,33 +350,29 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// What is wrong, if anything.
-    fn verdict(&self, mut out: AstPass<'_, '_, Pg>) {
-        const DEFINITION: &str = "(SELECT 'cloacina:definition:' || id FROM unknown)";
-        const TASK: &str =
-            "(SELECT 'cloacina:task:' || ordinal || ' of execution ' || id FROM missing)";
+    /// Refuses the whole statement when something is wrong with it.
+    fn refused(&self, out: &mut Draft) -> Result<(), Fault> {
         if !self.may_be_wrong() {
-            return;
+            return Ok(());
         }
-        out.push_sql(", verdict AS MATERIALIZED (SELECT ");
+        out.push_sql(", refused AS MATERIALIZED (");
+        let mut separator = "";
         if self.needs_runner {
-            out.push_sql("CASE WHEN NOT EXISTS (SELECT 1 FROM alive) THEN 'cloacina:runner' ELSE ");
+            out.push_sql("SELECT cloacina_refuse('ZC001', ");
+            out.push_bind_param::<SqlUuid, _>(&self.runner)?;
+            out.push_sql("::text) WHERE NOT EXISTS (SELECT 1 FROM alive)");
+            separator = " UNION ALL ";
         }
-        match (self.submits(), self.updates()) {
-            (true, true) => {
-                out.push_sql("coalesce(");
-                out.push_sql(DEFINITION);
-                out.push_sql(", ");
-                out.push_sql(TASK);
-                out.push_sql(")");
-            }
-            (true, false) => out.push_sql(DEFINITION),
-            (false, true) => out.push_sql(TASK),
-            (false, false) => out.push_sql("NULL::text"),
+        if self.submits() {
+            out.push_sql(separator);
+            out.push_sql("SELECT cloacina_refuse('ZC002', u.id::text) FROM unknown AS u");
+            separator = " UNION ALL ";
         }
-        if self.needs_runner {
-            out.push_sql(" END");
+        if self.updates() {
+            out.push_sql(separator);
+            out.push_sql("SELECT cloacina_refuse('ZC003', m.ordinal || ' of execution ' || m.id) FROM missing AS m");
         }
-        out.push_sql(" AS problem)");
+        out.push_sql(")");
+        Ok(())
     }
 }

@@ -1,14 +1,18 @@
 //! One writer, a few readers, and transactions on them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 use diesel::connection::SimpleConnection;
+use diesel::query_dsl::LoadQuery;
+use diesel::sql_types::BigInt;
 use diesel::{Connection, QueryResult, RunQueryDsl, SqliteConnection};
 
 use super::error::{Fault, is_busy};
 use super::options::{SqliteOptions, Synchronous};
-use super::statement::statement;
+use super::statement::{query, statement};
 use crate::store::StoreError;
 
 /// Readers at the same time; they are opened when they are first needed.
@@ -23,6 +27,18 @@ statement! { BeginWrite {} "BEGIN IMMEDIATE" }
 statement! { BeginRead {} "BEGIN" }
 statement! { Commit {} "COMMIT" }
 statement! { Rollback {} "ROLLBACK" }
+
+query! {
+    /// Changes when another connection has committed; the connection's own commits do not count.
+    DataVersion {} -> BigInt;
+    "PRAGMA data_version"
+}
+
+query! {
+    /// The number of rows that the connection has changed since it was opened.
+    TotalChanges {} -> BigInt;
+    "SELECT total_changes()"
+}
 
 /// Opens a connection at an URI of SQLite. The busy timeout comes first: the other settings already need a lock.
 pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnection, StoreError> {
@@ -51,8 +67,10 @@ pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnec
 
 /// The connection that writes. Within the process, writers queue at the mutex; among processes, at SQLite's lock.
 pub(super) struct Writer {
-    connection: Mutex<SqliteConnection>,
+    connection: Arc<Mutex<SqliteConnection>>,
     busy_timeout: Duration,
+    /// The number of rows that this writer has changed, where other writers use the same connection.
+    own_changes: Option<AtomicI64>,
 }
 
 impl Writer {
@@ -67,9 +85,19 @@ impl Writer {
             connection.batch_execute(&format!("PRAGMA busy_timeout = {}", poll.as_millis()))?;
         }
         Ok(Self {
-            connection: Mutex::new(connection),
+            connection: Arc::new(Mutex::new(connection)),
             busy_timeout,
+            own_changes: None,
         })
+    }
+
+    /// Another writer on the same connection.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            connection: Arc::clone(&self.connection),
+            busy_timeout: self.busy_timeout,
+            own_changes: Some(AtomicI64::new(0)),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, SqliteConnection> {
@@ -83,8 +111,28 @@ impl Writer {
         connection: &mut SqliteConnection,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        let changes = self.own_changes.as_ref();
+        let before = changes.map(|_| first(connection, TotalChanges {}));
+        let before = before.transpose()?;
         self.until_free(|| Ok(BeginWrite {}.execute(connection)?))?;
-        within(connection, work)
+        let result = within(connection, work);
+        if let (Some(own), Some(before)) = (changes, before) {
+            own.fetch_add(
+                first(connection, TotalChanges {})? - before,
+                Ordering::Relaxed,
+            );
+        }
+        result
+    }
+
+    /// A number that changes when anything but this writer has changed the database.
+    pub(super) fn change_marker(&self) -> Result<i64, Fault> {
+        // On the connection that writes: for a reader, this store's own commits would count as another connection's.
+        let connection = &mut *self.lock();
+        self.peek(connection, |connection| match &self.own_changes {
+            None => first(connection, DataVersion {}),
+            Some(own) => Ok(first(connection, TotalChanges {})? - own.load(Ordering::Relaxed)),
+        })
     }
 
     /// Runs `work`, which only reads, on the connection that writes.
@@ -106,6 +154,14 @@ impl Writer {
             }
         }
     }
+}
+
+fn first<'a, Q>(connection: &mut SqliteConnection, query: Q) -> Result<i64, Fault>
+where
+    Q: RunQueryDsl<SqliteConnection> + LoadQuery<'a, SqliteConnection, i64>,
+{
+    let numbers: Vec<i64> = query.load(connection)?;
+    Ok(numbers.first().copied().unwrap_or_default())
 }
 
 /// Runs `work` in a transaction in which the database does not change.

@@ -23,14 +23,12 @@ mod statement;
 mod tests;
 mod write;
 
-use diesel::sql_types::BigInt;
-use diesel::{RunQueryDsl, SqliteConnection};
+use diesel::SqliteConnection;
 
 use connection::{Readers, Writer};
 use error::Fault;
 use migration::Schema;
 pub use options::{OpenMode, SqliteOptions, Synchronous};
-use statement::query;
 
 use super::{
     Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
@@ -41,12 +39,6 @@ use crate::types::{
     ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
-
-query! {
-    /// Changes when another connection has committed; the connection's own commits do not count.
-    DataVersion {} -> BigInt;
-    "PRAGMA data_version"
-}
 
 /// A store in an SQLite database.
 pub struct SqliteStore {
@@ -97,17 +89,35 @@ impl SqliteStore {
         open::schema(options).map(|schema| schema.pending)
     }
 
+    /// Another store on the same database in memory, for another runner of this process. Its change marker tells of what
+    /// is written through the others.
+    ///
+    /// # Panics
+    /// If the database is a file: that is opened again.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        assert!(
+            self.readers.is_none(),
+            "only a database in memory is shared"
+        );
+        Self {
+            location: self.location.clone(),
+            writer: self.writer.share(),
+            readers: None,
+        }
+    }
+
     /// Reads in one snapshot.
     fn read<T>(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let read = |connection: &mut SqliteConnection| {
-            connection::read(connection, work).map_err(|fault| self.error(fault))
-        };
         match &self.readers {
-            None => read(&mut self.writer.lock()),
-            Some(readers) => readers.lend(read),
+            // Nobody else writes while this holds the database's only connection.
+            None => work(&mut self.writer.lock()).map_err(|fault| self.error(fault)),
+            Some(readers) => readers.lend(|connection| {
+                connection::read(connection, work).map_err(|fault| self.error(fault))
+            }),
         }
     }
 
@@ -204,13 +214,8 @@ impl Store for SqliteStore {
     }
 
     fn change_marker(&self) -> Result<i64, StoreError> {
-        // On the writer: for a reader, this store's own commits would count as another connection's.
-        let connection = &mut *self.writer.lock();
-        let versions = self.writer.peek(connection, |connection| {
-            Ok(DataVersion {}.load::<i64>(connection)?)
-        });
-        let versions = versions.map_err(|fault| self.error(fault))?;
-        Ok(versions.first().copied().unwrap_or_default())
+        let marker = self.writer.change_marker();
+        marker.map_err(|fault| self.error(fault))
     }
 
     fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

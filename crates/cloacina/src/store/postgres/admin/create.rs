@@ -1,11 +1,11 @@
 //! Makes a tenant, and brings the schema of one up to date.
 
 use diesel::sql_types::{Bool, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::super::connection::Session;
+use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
 use super::super::migration;
+use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::{PostgresOptions, Secret};
 use super::{LOCK, grants, list, mark, transaction};
@@ -13,33 +13,33 @@ use crate::store::StoreError;
 
 query! {
     Taken { schema: String => Text, role: String => Text } -> (Bool, Bool);
-    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = ?::text), \
-     EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = ?::text)"
+    "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text),
+     EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $2::text)"
 }
 
 query! {
     /// What a role can reach beyond its own schema, through what is granted to everybody.
     Reach { role: String => Text, schema: String => Text } -> Text;
-    "WITH wanted AS (SELECT ?::name AS role, ?::name AS home) \
-     SELECT 'create schemas in the database; REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) || \
-     ' FROM PUBLIC' FROM wanted WHERE has_database_privilege(role, current_database(), 'CREATE') \
-     UNION ALL \
-     SELECT 'create tables in the schema ' || n.nspname || '; REVOKE CREATE ON SCHEMA ' || quote_ident(n.nspname) || \
-     ' FROM PUBLIC' FROM wanted, pg_catalog.pg_namespace AS n \
-     WHERE has_schema_privilege(role, n.oid, 'CREATE') \
-     UNION ALL \
-     SELECT 'use the table ' || n.nspname || '.' || c.relname || '; REVOKE ALL ON ALL TABLES IN SCHEMA ' || \
-     quote_ident(n.nspname) || ' FROM PUBLIC' \
-     FROM wanted, pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
-     WHERE c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%' AND n.nspname <> home \
-     AND has_schema_privilege(role, n.oid, 'USAGE') \
+    "WITH wanted AS (SELECT $1::name AS role, $2::name AS home)
+     SELECT 'create schemas in the database; REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) ||
+     ' FROM PUBLIC' FROM wanted WHERE has_database_privilege(role, current_database(), 'CREATE')
+     UNION ALL
+     SELECT 'create tables in the schema ' || n.nspname || '; REVOKE CREATE ON SCHEMA ' || quote_ident(n.nspname) ||
+     ' FROM PUBLIC' FROM wanted, pg_catalog.pg_namespace AS n
+     WHERE has_schema_privilege(role, n.oid, 'CREATE')
+     UNION ALL
+     SELECT 'use the table ' || n.nspname || '.' || c.relname || '; REVOKE ALL ON ALL TABLES IN SCHEMA ' ||
+     quote_ident(n.nspname) || ' FROM PUBLIC'
+     FROM wanted, pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%' AND n.nspname <> home
+     AND has_schema_privilege(role, n.oid, 'USAGE')
      AND has_table_privilege(role, c.oid, 'SELECT, INSERT, UPDATE, DELETE')"
 }
 
 query! {
     /// Whether the role may connect without being told so.
     Connects { role: String => Text } -> (Bool, Text);
-    "SELECT has_database_privilege(?::name, current_database(), 'CONNECT'), quote_ident(current_database())"
+    "SELECT has_database_privilege($1::name, current_database(), 'CONNECT'), quote_ident(current_database())"
 }
 
 /// Makes the schema that the options are pinned to, migrated, and a role that may use it and nothing else.
@@ -58,13 +58,13 @@ pub fn create(options: &PostgresOptions, role: &str, password: &Secret) -> Resul
 }
 
 async fn make(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
     verifier: &str,
 ) -> Result<(), Fault> {
-    let mut shared = connection;
+    let shared = connection;
     shared.batch_execute(LOCK).await?;
     refuse_taken(connection, session, schema, role).await?;
     shared
@@ -80,7 +80,7 @@ async fn make(
     let connects = Connects {
         role: role.to_owned(),
     };
-    let connects: Vec<(bool, String)> = connects.load(&mut shared).await?;
+    let connects: Vec<(bool, String)> = connects.load(shared).await?;
     let (may_connect, database) = connects.into_iter().next().unwrap_or_default();
     if !may_connect {
         shared
@@ -99,17 +99,17 @@ async fn make(
 }
 
 async fn refuse_taken(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
 ) -> Result<(), Fault> {
-    let mut shared = connection;
+    let shared = connection;
     let taken = Taken {
         schema: schema.to_owned(),
         role: role.to_owned(),
     };
-    let taken: Vec<(bool, bool)> = taken.load(&mut shared).await?;
+    let taken: Vec<(bool, bool)> = taken.load(shared).await?;
     let what = match taken.into_iter().next().unwrap_or_default() {
         (false, false) => return Ok(()),
         (true, true) => format!("the schema '{schema}' and the role '{role}' exist already"),
@@ -124,17 +124,17 @@ async fn refuse_taken(
 
 /// Least privilege is checked, not assumed: what is granted to everybody is granted to the tenant.
 async fn refuse_reach(
-    connection: &AsyncPgConnection,
+    connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
 ) -> Result<(), Fault> {
-    let mut shared = connection;
+    let shared = connection;
     let reach = Reach {
         role: role.to_owned(),
         schema: schema.to_owned(),
     };
-    let reach: Vec<String> = reach.load(&mut shared).await?;
+    let reach: Vec<String> = reach.load(shared).await?;
     let Some(what) = reach.into_iter().next() else {
         return Ok(());
     };
@@ -151,7 +151,7 @@ async fn refuse_reach(
 pub fn migrate(options: &PostgresOptions) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
-        let mut shared = connection;
+        let shared = connection;
         let schema = session.options.schema.as_deref().unwrap_or_default();
         shared.batch_execute(LOCK).await?;
         let tenants = list::all(connection).await?;

@@ -1,20 +1,21 @@
 //! The tenants of a database.
 
 use diesel::sql_types::{Nullable, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::super::connection::{Lane, Session};
+use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
+use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::PostgresOptions;
+use super::super::write_connection::Lane;
 use crate::store::StoreError;
 
 query! {
     /// Schemas that hold an engine's tables, with the role that was made for each.
     Tenants {} -> (Text, Nullable<Text>);
-    "SELECT n.nspname::text, (SELECT min(r.rolname)::text FROM pg_catalog.pg_roles AS r \
-     WHERE shobj_description(r.oid, 'pg_authid') = 'cloacina tenant ' || n.nspname) \
-     FROM pg_catalog.pg_namespace AS n WHERE n.nspname <> 'public' AND EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c \
+    "SELECT n.nspname::text, (SELECT min(r.rolname)::text FROM pg_catalog.pg_roles AS r
+     WHERE shobj_description(r.oid, 'pg_authid') = 'cloacina tenant ' || n.nspname)
+     FROM pg_catalog.pg_namespace AS n WHERE n.nspname <> 'public' AND EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
      WHERE c.relnamespace = n.oid AND c.relname = 'cloacina_migrations' AND c.relkind = 'r') ORDER BY 1"
 }
 
@@ -34,14 +35,14 @@ pub struct TenantRow {
 pub fn list(options: &PostgresOptions) -> Result<Vec<TenantRow>, StoreError> {
     let session = Session::new(options.clone());
     Lane::new().run(&session, async |connection, session| {
-        let rows = session.read(connection, Tenants {}).await?;
+        let rows = session.fetch(connection, Tenants {}).await?;
         Ok(rows.into_iter().map(row).collect())
     })
 }
 
 /// The same in a transaction that is open.
-pub(super) async fn all(mut connection: &AsyncPgConnection) -> Result<Vec<TenantRow>, Fault> {
-    let rows: Vec<(String, Option<String>)> = Tenants {}.load(&mut connection).await?;
+pub(super) async fn all(connection: &Connection) -> Result<Vec<TenantRow>, Fault> {
+    let rows: Vec<(String, Option<String>)> = Tenants {}.load(connection).await?;
     Ok(rows.into_iter().map(row).collect())
 }
 

@@ -1,10 +1,10 @@
 //! Removes a tenant.
 
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
-use super::super::connection::Session;
+use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
+use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::PostgresOptions;
 use super::{LOCK, mark, transaction};
@@ -15,19 +15,19 @@ query! {
     Found { schema: String => Text, mark: String => Text, role: String => Text, marked: String => Text } -> (
         Bool, Bool, Nullable<Text>, Bool, Bool,
     );
-    "WITH home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ?::text) \
-     SELECT EXISTS (SELECT 1 FROM home), \
-     EXISTS (SELECT 1 FROM home JOIN pg_catalog.pg_class AS c ON c.relnamespace = home.oid \
-     WHERE c.relname = 'cloacina_migrations' AND c.relkind = 'r'), \
-     (SELECT min(rolname)::text FROM pg_catalog.pg_roles WHERE shobj_description(oid, 'pg_authid') = ?::text), \
-     role.oid IS NOT NULL, coalesce(shobj_description(role.oid, 'pg_authid') = wanted.mark, false) \
-     FROM (SELECT ?::text AS name, ?::text AS mark) AS wanted \
+    "WITH home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
+     SELECT EXISTS (SELECT 1 FROM home),
+     EXISTS (SELECT 1 FROM home JOIN pg_catalog.pg_class AS c ON c.relnamespace = home.oid
+     WHERE c.relname = 'cloacina_migrations' AND c.relkind = 'r'),
+     (SELECT min(rolname)::text FROM pg_catalog.pg_roles WHERE shobj_description(oid, 'pg_authid') = $2::text),
+     role.oid IS NOT NULL, coalesce(shobj_description(role.oid, 'pg_authid') = wanted.mark, false)
+     FROM (SELECT $3::text AS name, $4::text AS mark) AS wanted
      LEFT JOIN pg_catalog.pg_roles AS role ON role.rolname = wanted.name"
 }
 
 query! {
     Live {} -> BigInt;
-    "SELECT pid FROM cloacina_runners WHERE dead_at IS NULL \
+    "SELECT pid FROM cloacina_runners WHERE dead_at IS NULL
      AND lease_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint ORDER BY started_at"
 }
 
@@ -51,7 +51,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
                 session.options.place()
             ))))
         };
-        let mut shared = connection;
+        let shared = connection;
         shared.batch_execute(LOCK).await?;
         let found = find(connection, schema, role).await?;
         if let Some(what) = found.objection(schema, role) {
@@ -64,7 +64,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
             // A runner that starts now waits, and finds no table.
             let lock = "SET LOCAL lock_timeout = '10s'; LOCK TABLE cloacina_runners IN ACCESS EXCLUSIVE MODE";
             shared.batch_execute(lock).await?;
-            let live: Vec<i64> = Live {}.load(&mut shared).await?;
+            let live: Vec<i64> = Live {}.load(shared).await?;
             if !force && !live.is_empty() {
                 let pids: Vec<String> = live.iter().map(ToString::to_string).collect();
                 return refuse(format!(
@@ -78,7 +78,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
                 .await?;
         }
         if found.role == Half::Own {
-            let database: Vec<String> = Database {}.load(&mut shared).await?;
+            let database: Vec<String> = Database {}.load(shared).await?;
             let database = database.into_iter().next().unwrap_or_default();
             shared
                 .batch_execute(&format!(
@@ -146,18 +146,14 @@ impl Parts {
     }
 }
 
-async fn find(
-    mut connection: &AsyncPgConnection,
-    schema: &str,
-    role: &str,
-) -> Result<Parts, Fault> {
+async fn find(connection: &Connection, schema: &str, role: &str) -> Result<Parts, Fault> {
     let found = Found {
         schema: schema.to_owned(),
         mark: mark(schema),
         role: role.to_owned(),
         marked: mark(schema),
     };
-    let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(&mut connection).await?;
+    let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(connection).await?;
     let row = rows.into_iter().next().unwrap_or_default();
     let (has_schema, has_tables, owner, has_role, is_its) = row;
     Ok(Parts {
@@ -168,7 +164,7 @@ async fn find(
 }
 
 /// Ends the tenant's sessions, as far as the administrator may: one that goes on finds neither tables nor a role.
-async fn end_sessions(mut connection: &AsyncPgConnection, role: &str) -> Result<(), Fault> {
+async fn end_sessions(connection: &Connection, role: &str) -> Result<(), Fault> {
     let end = format!(
         "DO $$BEGIN PERFORM pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = '{role}'; \
          EXCEPTION WHEN insufficient_privilege THEN NULL; END$$"

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use diesel::sql_types::{Nullable, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use tokio_postgres::error::SqlState;
 
-use super::super::connection::{Lane, Session};
+use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
+use super::super::session::Session;
 use super::super::statement::query;
+use super::super::write_connection::Lane;
 use crate::store::StoreError;
 
 /// A transaction whose client vanished is ended by the server within this time, unless the server is down.
@@ -24,37 +26,39 @@ query! {
 
 query! {
     Outcome { name: String => Text } -> Nullable<Text>;
-    "SELECT pg_catalog.pg_xact_status((?::text)::pg_catalog.xid8)"
+    "SELECT pg_catalog.pg_xact_status(($1::text)::pg_catalog.xid8)"
 }
 
 /// Runs `work` in a transaction: all of it is in the database afterwards, or nothing.
 pub(super) fn run(
     session: &Session,
-    work: impl AsyncFn(&AsyncPgConnection, &Session) -> Result<(), Fault> + Send + Sync,
+    work: impl AsyncFn(&Connection, &Session) -> Result<(), Fault> + Send + Sync,
 ) -> Result<(), StoreError> {
-    let mut last = None;
-    for _ in 0..ATTEMPTS {
-        match attempt(session, &work) {
-            Err(StoreError::Unavailable(text)) if text.contains("deadlock detected") => {
-                last = Some(StoreError::Unavailable(text));
-            }
-            result => return result,
+    let mut attempts = 1;
+    loop {
+        let mut is_deadlock = false;
+        let result = attempt(session, &work, &mut is_deadlock);
+        if !is_deadlock || attempts == ATTEMPTS {
+            return result;
         }
+        attempts += 1;
     }
-    last.map_or(Ok(()), Err)
 }
 
 fn attempt(
     session: &Session,
-    work: &(impl AsyncFn(&AsyncPgConnection, &Session) -> Result<(), Fault> + Send + Sync),
+    work: &(impl AsyncFn(&Connection, &Session) -> Result<(), Fault> + Send + Sync),
+    is_deadlock: &mut bool,
 ) -> Result<(), StoreError> {
     let mut committing = None;
     let committing_now = &mut committing;
     let result = Lane::new().run(session, async move |connection, session| {
-        let mut shared = connection;
+        let shared = connection;
         shared.batch_execute(session.begin()).await?;
-        work(connection, session).await?;
-        let names: Vec<String> = Name {}.load(&mut shared).await?;
+        work(connection, session)
+            .await
+            .inspect_err(|fault| *is_deadlock = fault.is(&SqlState::T_R_DEADLOCK_DETECTED))?;
+        let names: Vec<String> = Name {}.load(shared).await?;
         *committing_now = names.into_iter().next();
         shared.batch_execute("COMMIT").await?;
         Ok(())
@@ -76,7 +80,7 @@ fn settle(session: &Session, name: &str, error: StoreError) -> Result<(), StoreE
         let asked: Result<Vec<Option<String>>, StoreError> =
             Lane::new().run(session, async |connection, session| {
                 let name = name.to_owned();
-                session.read(connection, Outcome { name }).await
+                session.fetch(connection, Outcome { name }).await
             });
         let unknown = match asked {
             Ok(answers) => match answers.into_iter().next().flatten().as_deref() {

@@ -1,0 +1,1 @@
+DROP FUNCTION cloacina_refuse(TEXT, TEXT);

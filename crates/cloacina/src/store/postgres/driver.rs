@@ -1,0 +1,416 @@
+//! Runs Diesel's statements on a `tokio_postgres` client.
+//!
+//! Values and rows are encoded by Diesel. The client is used directly because it tells the SQLSTATE of an error and
+//! promises the order of pipelined requests (see `docs/explanation/decisions/010-postgres-driver.md`).
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use diesel::connection::{
+    Instrumentation, InstrumentationEvent, StrQueryHelper, get_default_instrumentation,
+};
+use diesel::deserialize::FromSqlRow;
+use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata, PgValue};
+use diesel::query_builder::BindCollector;
+use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use diesel::row::{Field, PartialRow, Row as DieselRow, RowIndex, RowSealed};
+use diesel::serialize::ToSql;
+use diesel::sql_types::HasSqlType;
+use futures_util::TryStreamExt;
+use rustc_hash::FxHashMap;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, Type};
+use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
+
+use super::error::Fault;
+use crate::types::sync::Mutex;
+
+/// Bytes of parameters that one message to the server may carry. The server ends a session that sends 1 GiB or more.
+const MESSAGE_LIMIT: usize = 1_000_000_000;
+
+/// A statement with its parameters.
+pub(super) trait Statement: Sized {
+    /// The SQL types of a row of the answer.
+    type Row;
+
+    /// Returns the SQL text and its parameters `$1`, `$2`, …
+    fn encode(&self) -> Result<(Cow<'static, str>, Parameters), Fault>;
+
+    /// Runs the statement and returns the rows of its answer.
+    async fn load<T: FromSqlRow<Self::Row, Pg>>(
+        self,
+        connection: &Connection,
+    ) -> Result<Vec<T>, Fault> {
+        connection.prepare(&self).await?.load().await
+    }
+
+    /// Runs the statement and returns the number of rows that it changed.
+    async fn execute(self, connection: &Connection) -> Result<u64, Fault> {
+        connection.prepare(&self).await?.execute().await
+    }
+}
+
+/// Encoded parameters of a statement.
+#[derive(Default)]
+pub(super) struct Parameters {
+    types: Vec<Type>,
+    values: Vec<Parameter>,
+}
+
+impl Parameters {
+    /// Appends a value as the given SQL type.
+    pub(super) fn push<S, T: ToSql<S, Pg> + ?Sized>(&mut self, value: &T) -> Result<(), Fault>
+    where
+        Pg: HasSqlType<S>,
+    {
+        let unencodable = |error: &dyn std::fmt::Display| {
+            Fault::Corrupt(format!("a value cannot be encoded: {error}"))
+        };
+        let mut encoded = RawBytesBindCollector::<Pg>::default();
+        encoded
+            .push_bound_value::<S, T>(value, &mut NoLookup)
+            .map_err(|error| unencodable(&error))?;
+        for metadata in encoded.metadata {
+            let oid = metadata.oid().map_err(|error| unencodable(&error))?;
+            let known = Type::from_oid(oid).ok_or_else(|| unencodable(&"unknown type"))?;
+            self.types.push(known);
+        }
+        self.values.extend(encoded.binds.into_iter().map(Parameter));
+        Ok(())
+    }
+
+    /// The number of the parameter that was appended last.
+    pub(super) const fn last(&self) -> usize {
+        self.values.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let sizes = self
+            .values
+            .iter()
+            .map(|value| value.0.as_ref().map_or(0, Vec::len));
+        sizes.sum()
+    }
+}
+
+/// All types in use are the server's own, which have fixed numbers.
+struct NoLookup;
+
+impl PgMetadataLookup for NoLookup {
+    fn lookup_type(&mut self, _name: &str, _schema: Option<&str>) -> PgTypeMetadata {
+        PgTypeMetadata::new(0, 0)
+    }
+}
+
+#[derive(Debug)]
+struct Parameter(Option<Vec<u8>>);
+
+impl tokio_postgres::types::ToSql for Parameter {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(match &self.0 {
+            Some(bytes) => {
+                out.extend_from_slice(bytes);
+                IsNull::No
+            }
+            None => IsNull::Yes,
+        })
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.to_sql(kind, out)
+    }
+}
+
+/// An open connection that runs statements.
+pub(super) struct Connection {
+    client: Client,
+    /// What the session has prepared, by text. `None` behind a pooler, where the next transaction may run in another session.
+    prepared: Option<Mutex<FxHashMap<Cow<'static, str>, Prepared>>>,
+    instrumentation: Option<Mutex<Box<dyn Instrumentation>>>,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, keeps_statements: bool) -> Self {
+        Self {
+            client,
+            prepared: keeps_statements.then(Mutex::default),
+            instrumentation: get_default_instrumentation().map(Mutex::new),
+        }
+    }
+
+    /// Runs statements without parameters.
+    pub(super) async fn batch_execute(&self, text: &str) -> Result<(), Fault> {
+        self.tell_query(text);
+        Ok(self.client.batch_execute(text).await?)
+    }
+
+    /// Encodes a statement, and has the server prepare it the first time. Refuses one that is too large to be sent.
+    pub(super) async fn prepare<S: Statement>(
+        &self,
+        statement: &S,
+    ) -> Result<Request<'_, S::Row>, Fault> {
+        let (text, parameters) = statement.encode()?;
+        let bytes = parameters.bytes();
+        if bytes > MESSAGE_LIMIT {
+            return Err(Fault::TooLarge(bytes));
+        }
+        let prepared = match &self.prepared {
+            None => None,
+            Some(known) => {
+                let found = known.lock().get(&text).cloned();
+                Some(match found {
+                    Some(prepared) => prepared,
+                    None => {
+                        self.tell_prepared(&text);
+                        let made = self.client.prepare_typed(&text, &parameters.types).await?;
+                        known.lock().insert(text.clone(), made.clone());
+                        made
+                    }
+                })
+            }
+        };
+        Ok(Request {
+            row: PhantomData,
+            connection: self,
+            text,
+            prepared,
+            parameters,
+        })
+    }
+
+    fn tell_query(&self, text: &str) {
+        if let Some(instrumentation) = &self.instrumentation {
+            let query = StrQueryHelper::new(text);
+            let event = InstrumentationEvent::start_query(&query);
+            instrumentation.lock().on_connection_event(event);
+        }
+    }
+
+    fn tell_prepared(&self, text: &str) {
+        if let Some(instrumentation) = &self.instrumentation {
+            let event = InstrumentationEvent::cache_query(text);
+            instrumentation.lock().on_connection_event(event);
+        }
+    }
+}
+
+/// A statement that can be sent, with the SQL types of a row of its answer.
+pub(super) struct Request<'a, R> {
+    row: PhantomData<R>,
+    connection: &'a Connection,
+    text: Cow<'static, str>,
+    prepared: Option<Prepared>,
+    parameters: Parameters,
+}
+
+impl<R> Request<'_, R> {
+    /// Sends the statement when it is first polled, and returns the rows of the answer.
+    pub(super) async fn load<T: FromSqlRow<R, Pg>>(self) -> Result<Vec<T>, Fault> {
+        let mut rows = pin!(self.send().await?);
+        let mut decoded = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            let value = T::build_from_row(&AnswerRow(row))
+                .map_err(|error| Fault::Unreadable(error.to_string()))?;
+            decoded.push(value);
+        }
+        Ok(decoded)
+    }
+
+    /// Sends the statement when it is first polled, and returns the number of rows that it changed.
+    pub(super) async fn execute(self) -> Result<u64, Fault> {
+        let mut rows = pin!(self.send().await?);
+        while rows.try_next().await?.is_some() {}
+        Ok(rows.rows_affected().unwrap_or_default())
+    }
+
+    async fn send(self) -> Result<RowStream, Fault> {
+        let Parameters { types, values } = self.parameters;
+        let client = &self.connection.client;
+        self.connection.tell_query(&self.text);
+        Ok(match &self.prepared {
+            Some(prepared) => client.query_raw(prepared, values).await?,
+            None => {
+                let values = values.into_iter().zip(types);
+                client.query_typed_raw(&self.text, values).await?
+            }
+        })
+    }
+}
+
+/// One request of a pipeline.
+pub(super) type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + 'a>>;
+
+/// Sends all steps in their order before it reads the first answer.
+///
+/// The client sends a request when its future is first polled, and the server answers in that order.
+pub(super) async fn pipeline<T>(mut steps: Vec<Step<'_, T>>) -> Result<Vec<T>, Fault> {
+    let mut answers: Vec<Option<T>> = steps.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for (step, answer) in steps.iter_mut().zip(&mut answers) {
+            if answer.is_none() {
+                match step.as_mut().poll(context) {
+                    Poll::Ready(Ok(value)) => *answer = Some(value),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                    Poll::Pending => waits = true,
+                }
+            }
+        }
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    })
+    .await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// A row of an answer, as Diesel reads it.
+struct AnswerRow(Row);
+
+impl RowSealed for AnswerRow {}
+
+impl<'a> DieselRow<'a, Pg> for AnswerRow {
+    type InnerPartialRow = Self;
+    type Field<'b>
+        = AnswerField<'b>
+    where
+        Self: 'b,
+        'a: 'b;
+
+    fn field_count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get<'b, I>(&'b self, index: I) -> Option<Self::Field<'b>>
+    where
+        'a: 'b,
+        Self: RowIndex<I>,
+    {
+        let column = self.idx(index)?;
+        let oid = NonZeroU32::new(self.0.columns()[column].type_().oid())?;
+        Some(AnswerField {
+            row: &self.0,
+            column,
+            oid,
+        })
+    }
+
+    fn partial_row(&self, range: Range<usize>) -> PartialRow<'_, Self::InnerPartialRow> {
+        PartialRow::new(self, range)
+    }
+}
+
+impl RowIndex<usize> for AnswerRow {
+    fn idx(&self, index: usize) -> Option<usize> {
+        (index < self.0.len()).then_some(index)
+    }
+}
+
+impl<'a> RowIndex<&'a str> for AnswerRow {
+    fn idx(&self, name: &'a str) -> Option<usize> {
+        self.0
+            .columns()
+            .iter()
+            .position(|column| column.name() == name)
+    }
+}
+
+struct AnswerField<'a> {
+    row: &'a Row,
+    column: usize,
+    oid: NonZeroU32,
+}
+
+impl<'a> Field<'a, Pg> for AnswerField<'a> {
+    fn field_name(&self) -> Option<&str> {
+        Some(self.row.columns()[self.column].name())
+    }
+
+    fn value(&self) -> Option<PgValue<'_>> {
+        let Raw(bytes) = self.row.get(self.column);
+        bytes.map(|bytes| PgValue::new(bytes, &self.oid))
+    }
+}
+
+/// A column's bytes, of any type.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn b11_a_pipeline_of_any_length_sends_its_steps_in_order() {
+        let sent = RefCell::new(Vec::new());
+        let steps: Vec<Step<'_, usize>> = (0..100)
+            .map(|index| {
+                let sent = &sent;
+                let step: Step<'_, usize> = Box::pin(async move {
+                    sent.borrow_mut().push(index);
+                    // The answer comes late, and not in the order of the requests.
+                    for _ in 0..(100 - index) {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(index)
+                });
+                step
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let answers = runtime.block_on(pipeline(steps)).unwrap();
+        let expected: Vec<usize> = (0..100).collect();
+        assert_eq!(*sent.borrow(), expected);
+        assert_eq!(answers, expected);
+    }
+
+    #[test]
+    fn b11_the_first_step_that_fails_ends_the_pipeline() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let steps: Vec<Step<'_, ()>> = vec![
+            Box::pin(async { Ok(()) }),
+            Box::pin(async { Err(Fault::RunnerLost) }),
+            Box::pin(std::future::pending()),
+        ];
+        let fault = runtime.block_on(pipeline(steps)).unwrap_err();
+        assert!(matches!(fault, Fault::RunnerLost));
+    }
+}

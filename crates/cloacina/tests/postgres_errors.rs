@@ -1,0 +1,266 @@
+//! What the PostgreSQL store makes of the server's errors: told by their SQLSTATE, in whatever language the server speaks.
+
+#![cfg(feature = "postgres")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failing step of a test is its failure"
+)]
+
+#[path = "support/private_postgres.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod private_postgres;
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{Batch, ClaimRequest, Store, StoreError, Submit, SubmitVerdict};
+use cloacina::types::{
+    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
+    Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use private_postgres::{administer, fresh_name, shared};
+
+const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+
+struct World {
+    schema: String,
+    store: PostgresStore,
+    definition: DefinitionId,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::at(shared())
+    }
+
+    fn at(url: &str) -> Self {
+        let schema = fresh_name();
+        let options = PostgresOptions::from_url(url).unwrap();
+        let store = PostgresStore::open(&options.with_schema(&schema).unwrap()).unwrap();
+        let workflow = Workflow::new(WorkflowDefinition {
+            name: "etl".to_owned(),
+            tenant: "public".to_owned(),
+            package: "embedded".to_owned(),
+            tasks: vec![TaskDefinition {
+                id: "a".to_owned(),
+                ..TaskDefinition::default()
+            }],
+            ..WorkflowDefinition::default()
+        });
+        let definition = store.put_definition(&workflow.unwrap(), NOW).unwrap();
+        Self {
+            schema,
+            store,
+            definition,
+        }
+    }
+
+    fn record(&self, key: Option<String>) -> ExecutionRecord {
+        ExecutionRecord {
+            id: ExecutionId::generate(),
+            definition: self.definition,
+            revision: 1,
+            status: ExecutionStatus::Pending,
+            priority: 0,
+            key,
+            input: Arc::new(Context::new()),
+            created_at: NOW,
+            start_at: None,
+            started_at: None,
+            ended_at: None,
+            timeout: None,
+            deadline: None,
+            paused_at: None,
+            error: None,
+            tasks: vec![TaskRecord::pending()],
+        }
+    }
+
+    fn submit(
+        &self,
+        records: &[ExecutionRecord],
+        workflow: &str,
+    ) -> Result<Vec<SubmitVerdict>, StoreError> {
+        let submits = records.iter().map(|record| Submit {
+            record,
+            workflow,
+            tasks: vec![],
+            history: &[],
+        });
+        let batch = Batch {
+            runner: RunnerId::generate(),
+            now: NOW,
+            schedules: vec![],
+            submits: submits.collect(),
+            advances: vec![],
+            claim: ClaimRequest::default(),
+        };
+        self.store.commit(&batch).map(|committed| committed.submits)
+    }
+
+    /// Has every submission fail as if the server had raised the error.
+    fn raise(&self, state: &str, message: &str) {
+        let schema = &self.schema;
+        administer(
+            shared(),
+            &format!(
+                "CREATE OR REPLACE FUNCTION {schema}.fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN \
+                 RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = '{message}'; END$$; \
+                 CREATE OR REPLACE TRIGGER fail BEFORE INSERT ON {schema}.cloacina_executions \
+                 FOR EACH ROW EXECUTE FUNCTION {schema}.fail()"
+            ),
+        );
+    }
+}
+
+#[test]
+fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
+    let world = World::new();
+    let unavailable: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Unavailable(_));
+    let failed: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Failed(_));
+    let refused: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Refused(_));
+    let corrupt: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Corrupt(_));
+    let cases = [
+        ("40P01", "Verklemmung entdeckt", unavailable, ""),
+        ("40001", "kann Zugriff nicht serialisieren", unavailable, ""),
+        (
+            "55P03",
+            "storniere Anfrage wegen Zeitüberschreitung einer Sperre",
+            unavailable,
+            "",
+        ),
+        (
+            "57014",
+            "storniere Anfrage wegen Zeitüberschreitung",
+            unavailable,
+            "",
+        ),
+        (
+            "53300",
+            "tut mir leid, schon zu viele Verbindungen",
+            unavailable,
+            "",
+        ),
+        (
+            "53100",
+            "konnte Datei nicht erweitern",
+            failed,
+            "free some space",
+        ),
+        (
+            "42501",
+            "keine Berechtigung für Tabelle",
+            failed,
+            "grant the role",
+        ),
+        (
+            "25006",
+            "nicht in einer Read-Only-Transaktion",
+            failed,
+            "connect to the primary",
+        ),
+        (
+            "22P05",
+            "Zeichen hat keine Entsprechung",
+            refused,
+            "cannot store a value",
+        ),
+        (
+            "54000",
+            "Programmlimit überschritten",
+            refused,
+            "cannot store a value",
+        ),
+        (
+            "23514",
+            "neue Zeile verletzt eine Bedingung",
+            corrupt,
+            "refused a row",
+        ),
+    ];
+    for (state, message, is_expected, text) in cases {
+        world.raise(state, message);
+        let error = world.submit(&[world.record(None)], "etl").unwrap_err();
+        assert!(is_expected(&error), "{state}: {error:?}");
+        let shown = error.to_string();
+        assert!(shown.contains(message) && shown.contains(text), "{shown}");
+    }
+}
+
+#[test]
+fn b10_words_of_a_message_decide_nothing() {
+    let world = World::new();
+    world.raise("P0001", "deadlock detected: \"cloacina:runner\"");
+    let error = world.submit(&[world.record(None)], "etl").unwrap_err();
+    assert!(matches!(error, StoreError::Failed(_)), "{error:?}");
+}
+
+#[test]
+fn a26_a_value_outside_the_encoding_of_the_database_is_refused() {
+    let name = fresh_name();
+    administer(
+        shared(),
+        &format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"),
+    );
+    let mut url = shared().to_owned();
+    let path = url.rfind('/').unwrap();
+    let end = url[path..].find('?').map_or(url.len(), |at| path + at);
+    url.replace_range(path + 1..end, &name);
+    let world = World::at(&url);
+    let bad = world.record(Some("日本".to_owned()));
+    let good = world.record(Some("größe".to_owned()));
+    let error = world.submit(&[good.clone(), bad], "etl").unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+    assert_eq!(world.store.load(&[good.id]).unwrap(), []);
+    let verdicts = world.submit(&[good], "etl").unwrap();
+    assert_eq!(verdicts, [SubmitVerdict::Accepted]);
+}
+
+#[test]
+fn a3_a_batch_over_the_limit_of_a_message_is_not_sent() {
+    let world = World::new();
+    let name = "x".repeat(100_000_000);
+    let records: Vec<ExecutionRecord> = (0..11).map(|_| world.record(None)).collect();
+    let error = world.submit(&records, &name).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge(_)), "{error:?}");
+    // The connection was not lost: a part of the batch goes through it.
+    world.submit(&records[..1], "etl").unwrap();
+}
+
+thread_local! {
+    /// Statements that this thread has run.
+    static STATEMENTS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+fn counting() -> Option<Box<dyn Instrumentation>> {
+    Some(Box::new(|event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { .. } = event {
+            STATEMENTS.set(STATEMENTS.get() + 1);
+        }
+    }))
+}
+
+#[test]
+fn b5_ten_thousand_resubmitted_keys_cost_few_statements() {
+    set_default_instrumentation(counting).unwrap();
+    let world = World::new();
+    let records = |world: &World| -> Vec<ExecutionRecord> {
+        let key = |index| world.record(Some(format!("key {index}")));
+        (0..10_000).map(key).collect()
+    };
+    let first = records(&world);
+    world.submit(&first, "etl").unwrap();
+    let before = STATEMENTS.get();
+    let verdicts = world.submit(&records(&world), "etl").unwrap();
+    let statements = STATEMENTS.get() - before;
+    let expected: Vec<SubmitVerdict> = first
+        .iter()
+        .map(|record| SubmitVerdict::Duplicate(record.id))
+        .collect();
+    assert_eq!(verdicts, expected);
+    assert!(statements <= 4, "{statements} statements");
+}
