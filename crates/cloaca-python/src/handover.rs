@@ -6,7 +6,8 @@ use std::time::Duration;
 use cloacina::engine::{Finish, Outcome};
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{
-    self, Completion, Crew, Executor, Message, Notice, Seat, SharedWorkers, Taken, WorkQueue,
+    self, Completion, DispatchedWork, Executor, Message, Notice, RunnerSlot, SharedWorkers,
+    WorkQueue, WorkerHost,
 };
 use pyo3::prelude::*;
 
@@ -66,11 +67,11 @@ fn ended(
     let Some(token) = work.task_token() else {
         return (Slot::Kept, None); // nobody waits for a callback
     };
-    let seat = work.seat();
-    let queue = seat.map_or_else(|| engine.queues().of(executor), |seat| seat.queue(executor));
+    let slot = work.slot();
+    let queue = slot.map_or_else(|| engine.queues().of(executor), |slot| slot.queue(executor));
     match queue.complete(token) {
         Completion::Accepted(running) => {
-            let ran = engine.now().since(work.entered().max(running.started_at));
+            let ran = (engine.clock().monotonic()).since(work.entered().max(running.started));
             let finish = Finish {
                 task: running.task,
                 claim: running.claim,
@@ -93,19 +94,19 @@ fn ended(
 /// Reports the end of what the event loop ran.
 pub fn finish_async(engine: &EngineHandle, work: &Work, outcome: Outcome) {
     let (_, message) = ended(engine, Executor::Loop, work, outcome);
-    report(engine, work.seat(), message);
+    report(engine, work.slot(), message);
     if let Some(shared) = engine.shared_workers()
-        && work.seat().is_some()
+        && work.slot().is_some()
     {
         shared.finished_async();
     }
 }
 
 /// Tells the coordinator of the runner whose work it was.
-fn report(engine: &EngineHandle, seat: Option<&Arc<Seat>>, message: Option<Message>) {
-    match (seat, message) {
+fn report(engine: &EngineHandle, slot: Option<&Arc<RunnerSlot>>, message: Option<Message>) {
+    match (slot, message) {
         (_, None) => {}
-        (Some(seat), Some(message)) => seat.report(message),
+        (Some(slot), Some(message)) => slot.report(message),
         (None, Some(message)) => engine.report(message),
     }
 }
@@ -123,8 +124,8 @@ pub fn finish_and_next(
     if slot == Slot::Lost {
         return None;
     }
-    if work.seat().is_some() {
-        report(engine, work.seat(), message);
+    if work.slot().is_some() {
+        report(engine, work.slot(), message);
         return next_after(py, engine, supervision, worker, None);
     }
     next_after(py, engine, supervision, worker, message)
@@ -161,8 +162,7 @@ fn next_after(
         supervision.collect(queue);
         return None;
     }
-    let now = || engine.now();
-    let taken = if let Some(taken) = queue.try_take(worker, now()) {
+    let taken = if let Some(taken) = queue.try_take(worker, engine.clock()) {
         if let Some(message) = message {
             engine.report(message);
         }
@@ -173,7 +173,7 @@ fn next_after(
                 let _coming = queue.coming();
                 engine.report_leading(message);
             }
-            wait(engine, queue, worker, &now)
+            wait(engine, queue, worker)
         });
         match (taken, engine.shared_workers()) {
             (Some(taken), _) => taken,
@@ -187,14 +187,9 @@ fn next_after(
     Some(accept(engine, Executor::Threads, None, taken))
 }
 
-fn wait(
-    engine: &EngineHandle,
-    queue: &WorkQueue,
-    worker: u64,
-    now: &dyn Fn() -> cloacina::types::Timestamp,
-) -> Option<Taken> {
+fn wait(engine: &EngineHandle, queue: &WorkQueue, worker: u64) -> Option<DispatchedWork> {
     loop {
-        let taken = queue.wait_take(worker, PATIENCE, now);
+        let taken = queue.wait_take(worker, PATIENCE, engine.clock());
         if taken.is_some() || queue.is_closed() {
             return taken;
         }
@@ -226,8 +221,8 @@ fn next_shared(
             }
         })
     });
-    let (seat, taken) = taken?;
-    Some(accept(engine, Executor::Threads, Some(seat), taken))
+    let (slot, taken) = taken?;
+    Some(accept(engine, Executor::Threads, Some(slot), taken))
 }
 
 /// What waits for the event loop, at most `limit`.
@@ -235,11 +230,11 @@ pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     if let Some(shared) = engine.shared_workers() {
         let taken = shared.take_async(LOOP_WORKER, limit).into_iter();
         return taken
-            .map(|(seat, taken)| accept(engine, Executor::Loop, Some(seat), taken))
+            .map(|(slot, taken)| accept(engine, Executor::Loop, Some(slot), taken))
             .collect();
     }
     let queue = engine.queues().of(Executor::Loop);
-    let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.now()));
+    let taken = std::iter::from_fn(|| queue.try_take(LOOP_WORKER, engine.clock()));
     taken
         .take(limit)
         .map(|taken| accept(engine, Executor::Loop, None, taken))
@@ -263,11 +258,11 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
 fn accept(
     engine: &EngineHandle,
     executor: Executor,
-    seat: Option<Arc<Seat>>,
-    taken: Taken,
+    slot: Option<Arc<RunnerSlot>>,
+    taken: DispatchedWork,
 ) -> Work {
     if taken.poke {
-        report(engine, seat.as_ref(), Some(Message::Poke));
+        report(engine, slot.as_ref(), Some(Message::Poke));
     }
     if let runtime::Work::Task(_, assignment) = &taken.work
         && assignment.reports_start
@@ -278,24 +273,25 @@ fn accept(
             claim: assignment.claim,
             at: engine.now(),
         };
-        report(engine, seat.as_ref(), Some(started));
+        report(engine, slot.as_ref(), Some(started));
     }
-    Work::new(taken.work, engine.now(), seat, engine.deferrals(executor))
+    let entered = engine.clock().monotonic();
+    Work::new(taken.work, entered, slot, engine.deferrals(executor))
 }
 
 /// The Python side of workers that several runners share.
-pub struct SharedCrew {
+pub struct PythonWorkerHost {
     supervision: Arc<Supervision>,
     bell: Bell,
 }
 
-impl SharedCrew {
+impl PythonWorkerHost {
     pub const fn new(supervision: Arc<Supervision>, bell: Bell) -> Self {
         Self { supervision, bell }
     }
 }
 
-impl Crew for SharedCrew {
+impl WorkerHost for PythonWorkerHost {
     fn worker_wanted(&self) {
         self.supervision.push(Event::WorkerWanted);
     }

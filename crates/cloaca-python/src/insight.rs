@@ -56,8 +56,8 @@ pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, Strin
 /// Tells the coordinator of the runner whose work it is that something waits to be written.
 fn poke(engine: &EngineHandle, work: &Work, first: bool) {
     if first {
-        match work.seat() {
-            Some(seat) => seat.report(Message::Poke),
+        match work.slot() {
+            Some(slot) => slot.report(Message::Poke),
             None => engine.report(Message::Poke),
         }
     }

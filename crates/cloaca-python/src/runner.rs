@@ -15,7 +15,7 @@ use pyo3::types::PyTuple;
 use crate::errors::Raise;
 use crate::execution::Execution;
 use crate::gate::{self, Birthplace};
-use crate::handover::{self, SharedCrew};
+use crate::handover::{self, PythonWorkerHost};
 use crate::insight;
 use crate::inspector::{EventParts, Inspector};
 use crate::logs::{self, LogQueue, Threshold};
@@ -129,7 +129,7 @@ impl Runner {
         let bell = self.loop_port.get().bell();
         let engine = gate::call(py, self.birthplace, || {
             self.engine.open_tenant(schema, database_url, || {
-                Some(Arc::new(SharedCrew::new(supervision, bell)))
+                Some(Arc::new(PythonWorkerHost::new(supervision, bell)))
             })
         })?;
         handover::connect_polls(&engine, &self.supervision);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{self, Assignment, Callback, Deferrals, Seat};
-use cloacina::types::{Delta, Failure, Timestamp};
+use cloacina::runtime::{self, Assignment, Callback, Deferrals, RunnerSlot};
+use cloacina::types::{Delta, Failure, Monotonic};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,10 +22,10 @@ enum Item {
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Work {
     item: Item,
-    entered: Timestamp,
+    entered: Monotonic,
     deferrals: Deferrals,
-    /// Whose it is, where several runners share the workers.
-    seat: Option<Arc<Seat>>,
+    /// The runner that it belongs to, if several runners share the workers.
+    slot: Option<Arc<RunnerSlot>>,
     context: PyOnceLock<Py<Context>>,
 }
 
@@ -89,11 +89,11 @@ impl Work {
 }
 
 impl Work {
-    /// Work that a thread has in its hands at `entered`, with the interpreter.
+    /// Work that a thread begins at `entered`, holding the interpreter.
     pub fn new(
         work: runtime::Work,
-        entered: Timestamp,
-        seat: Option<Arc<Seat>>,
+        entered: Monotonic,
+        slot: Option<Arc<RunnerSlot>>,
         deferrals: Deferrals,
     ) -> Self {
         let item = match work {
@@ -104,18 +104,18 @@ impl Work {
             item,
             entered,
             deferrals,
-            seat,
+            slot,
             context: PyOnceLock::new(),
         }
     }
 
-    /// The runner whose it is, where several share the workers.
-    pub const fn seat(&self) -> Option<&Arc<Seat>> {
-        self.seat.as_ref()
+    /// The runner that it belongs to, if several runners share the workers.
+    pub const fn slot(&self) -> Option<&Arc<RunnerSlot>> {
+        self.slot.as_ref()
     }
 
-    /// When the interpreter was there for it: waiting for that is no part of how long a task takes.
-    pub const fn entered(&self) -> Timestamp {
+    /// When the thread had the interpreter: the time before is not part of how long the task ran.
+    pub const fn entered(&self) -> Monotonic {
         self.entered
     }
 }

@@ -140,7 +140,7 @@ impl Runner {
         let mut tasks = 0;
         loop {
             let mut ended = Vec::new();
-            while let Some(taken) = queue.try_take(1, Still.now()) {
+            while let Some(taken) = queue.try_take(1, &Still) {
                 let Work::Task(token, _) = taken.work else {
                     continue;
                 };

@@ -177,7 +177,12 @@ impl EngineHandle {
         );
         let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
         if tasks_may_lead {
-            tasks.lead_with(driver.stepper());
+            let stepper = Arc::downgrade(driver.stepper());
+            tasks.lead_with(Box::new(move |message| {
+                if let Some(stepper) = stepper.upgrade() {
+                    stepper.lead(message);
+                }
+            }));
         }
         Ok(Self {
             store,
@@ -261,6 +266,11 @@ impl EngineHandle {
     #[cfg(feature = "postgres")]
     pub(super) const fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// The clocks of the runner.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.parts.clock
     }
 
     /// The time as the runner sees it.

@@ -7,8 +7,8 @@ use super::engine_handle::EngineHandle;
 #[cfg(feature = "postgres")]
 use super::engine_handle::Opened;
 #[cfg(feature = "postgres")]
-use crate::runtime::Crew;
-use crate::runtime::{Answer, Message, Reply, Seat, SharedWorkers};
+use crate::runtime::WorkerHost;
+use crate::runtime::{Answer, Message, Reply, RunnerSlot, SharedWorkers};
 #[cfg(feature = "postgres")]
 use crate::store::DatabaseUrl;
 #[cfg(feature = "postgres")]
@@ -21,7 +21,7 @@ use crate::types::{Error, ErrorCode};
 /// A runner's place in its family.
 pub(super) struct Family {
     workers: Arc<SharedWorkers>,
-    seat: Arc<Seat>,
+    slot: Arc<RunnerSlot>,
     pub(super) is_parent: bool,
     /// It stops, and takes no tenant any more.
     is_stopping: AtomicBool,
@@ -33,14 +33,14 @@ impl Family {
         self.is_stopping.store(true, Ordering::SeqCst);
         let (answer, reply) = Answer::new();
         let last = Arc::new(Last(Mutex::new(Some(reply))));
-        let mut seats = self.workers.seats();
-        if !seats.iter().any(|seat| Arc::ptr_eq(seat, &self.seat)) {
+        let mut runners = self.workers.runners();
+        if !runners.iter().any(|slot| Arc::ptr_eq(slot, &self.slot)) {
             // Its queues are closed already; its own coordinator still answers, if it is there.
-            seats.push(Arc::clone(&self.seat));
+            runners.push(Arc::clone(&self.slot));
         }
-        for seat in seats {
+        for slot in runners {
             let held = Arc::clone(&last);
-            seat.report(Message::Stop {
+            slot.report(Message::Stop {
                 grace,
                 reply: Box::new(move |_| drop(held)),
             });
@@ -71,8 +71,8 @@ impl EngineHandle {
     /// It has the settings of this one and shares its worker threads, event loop and connections: `db_pool_size` is for
     /// all together, and they take turns. Everything else is its own. It stops with this one at the latest.
     ///
-    /// `database_url`: credentials of the tenant, for the same database; this runner's own where left out. `crew`: who
-    /// starts workers; asked for the first tenant only.
+    /// `database_url`: credentials of the tenant, for the same database; this runner's own where left out. `host`: starts
+    /// the workers; called for the first tenant only.
     ///
     /// # Errors
     /// `Configuration` for a schema that cannot be one, another database, a runner that is a tenant itself, or one on
@@ -82,7 +82,7 @@ impl EngineHandle {
         &self,
         schema: &str,
         database_url: Option<&str>,
-        crew: impl FnOnce() -> Option<Arc<dyn Crew>>,
+        host: impl FnOnce() -> Option<Arc<dyn WorkerHost>>,
     ) -> Result<Self, Error> {
         let Some(postgres) = &self.postgres else {
             return Err(no_schemas(&self.location()));
@@ -104,7 +104,7 @@ impl EngineHandle {
             store: Arc::clone(&store) as Arc<dyn crate::store::Store>,
             postgres: Some(store),
         };
-        let workers = Arc::clone(self.become_parent(crew));
+        let workers = Arc::clone(self.become_parent(host));
         let (number, queues) = workers.queues();
         let tenant = Self::launch(
             opened,
@@ -114,7 +114,7 @@ impl EngineHandle {
             |queue, mailbox, clock| self.tasks().beside(queue, mailbox, clock),
         )?;
         let parts = tenant.parts();
-        let seat = workers.join(
+        let slot = workers.join(
             number,
             parts.queues.clone(),
             Arc::clone(&parts.mailbox),
@@ -123,7 +123,7 @@ impl EngineHandle {
         // Nobody else has set it.
         let _ = tenant.family.set(Family {
             workers,
-            seat,
+            slot,
             is_parent: false,
             is_stopping: AtomicBool::new(false),
         });
@@ -137,16 +137,19 @@ impl EngineHandle {
     }
 
     #[cfg(feature = "postgres")]
-    fn become_parent(&self, crew: impl FnOnce() -> Option<Arc<dyn Crew>>) -> &Arc<SharedWorkers> {
+    fn become_parent(
+        &self,
+        host: impl FnOnce() -> Option<Arc<dyn WorkerHost>>,
+    ) -> &Arc<SharedWorkers> {
         let family = self.family.get_or_init(|| {
             let config = self.config();
             let workers = SharedWorkers::new(
                 config.max_concurrent_tasks,
                 config.max_concurrent_async_tasks,
-                crew(),
+                host(),
             );
             let parts = self.parts();
-            let seat = workers.join(
+            let slot = workers.join(
                 0,
                 parts.queues.clone(),
                 Arc::clone(&parts.mailbox),
@@ -154,7 +157,7 @@ impl EngineHandle {
             );
             Family {
                 workers,
-                seat,
+                slot,
                 is_parent: true,
                 is_stopping: AtomicBool::new(false),
             }

@@ -1,14 +1,14 @@
-//! What coordinator, queues and workers say to each other: a claimed task, who runs it, and what became of it.
+//! What the coordinator, the queues and the workers exchange: claimed tasks, running attempts, notices, trigger polls.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::insight_book::InsightBook;
-use super::stall::Pulse;
-use crate::types::{Claim, Context, ExecutionId, Micros, Ordinal, Timestamp};
+use super::pulse::Pulse;
+use crate::types::{Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 
-/// Who runs a task in this process.
+/// Where the tasks of a kind run in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Executor {
     /// Worker threads that pull (Python's).
@@ -32,7 +32,7 @@ impl Executor {
     }
 }
 
-/// A claimed task with all that a worker needs.
+/// A claimed task with everything that a worker needs.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     /// The execution.
@@ -43,28 +43,28 @@ pub struct Assignment {
     pub task: Ordinal,
     /// The fence.
     pub claim: Claim,
-    /// What the task sees.
+    /// The context that the task sees.
     pub context: Arc<Context>,
-    /// Which handler of the executor runs it.
+    /// The handler of the executor that runs it.
     pub handler: u64,
     /// Limit of the attempt.
     pub timeout: Option<Micros>,
     /// Whether the coordinator wants to hear of the start, for the execution's deadline.
     pub reports_start: bool,
-    /// Its place among claims.
+    /// Its priority among ready tasks.
     pub priority: i16,
-    /// Where it leaves word of its progress, and its log lines.
+    /// Takes its progress and log lines.
     pub insight: Arc<InsightBook>,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
-    /// Where the function says that it goes on.
+    /// Records the signs of life of the function.
     pub pulse: Arc<Pulse>,
 }
 
 /// A call that follows a durable outcome.
 #[derive(Clone, Debug)]
 pub struct Callback {
-    /// Whose callback.
+    /// The handler of the task that ended.
     pub handler: u64,
     /// The task.
     pub task: String,
@@ -87,42 +87,55 @@ pub enum Work {
     Callback(Callback),
 }
 
-/// What the queue says to a worker whose task returned.
+/// The queue's answer to a worker whose task returned.
 #[derive(Debug)]
 pub enum Completion {
     /// The result counts, as far as this process knows.
     Accepted(Running),
-    /// The attempt was taken away; the result is dropped.
+    /// The attempt was taken away: the result is dropped.
     Dropped,
     /// The same, and the worker's slot went to another: it must end.
     Replaced,
 }
 
-/// Names a running attempt inside its queue.
+/// Identifies a running attempt inside its queue.
 pub type WorkToken = u64;
-/// Names a worker: what a notice about it carries.
+/// Identifies a worker in notices.
 pub type WorkerId = u64;
+/// Identifies a trigger poll inside its runner.
+pub type PollToken = u64;
 
-/// What the executor's side must do outside a worker.
+/// A trigger's function to call; [`Message::Polled`](super::Message::Polled) reports its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// The token to report the end with.
+    pub token: PollToken,
+    /// The trigger's name.
+    pub name: String,
+    /// The program's number of the function.
+    pub handler: u64,
+}
+
+/// A request to the executor's side, outside a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The worker overran a timeout: interrupt it and give its slot to another.
+    /// The worker overran a timeout: interrupt it. Another worker gets its slot.
     Overrun {
-        /// Whom.
+        /// The worker.
         worker: WorkerId,
-        /// What it runs.
+        /// The attempt that it runs.
         token: WorkToken,
     },
     /// The attempt was cancelled: stop it if that is possible.
     Cancelled {
-        /// Whom.
+        /// The worker.
         worker: WorkerId,
-        /// What it runs.
+        /// The attempt that it runs.
         token: WorkToken,
         /// Its slot went to another worker: it ends after this attempt.
         replaced: bool,
     },
-    /// Work waits, nobody is free, and the limit allows another worker: start one.
+    /// Work is ready, no worker is free, and the limit allows another one: start it.
     WorkerWanted,
 }
 
@@ -137,13 +150,15 @@ pub struct Running {
     pub claim: Claim,
     /// The workflow, for names in messages.
     pub workflow: Arc<Workflow>,
-    /// Since when.
+    /// When it started, for the history.
     pub started_at: Timestamp,
-    /// Until when it may take.
-    pub deadline: Option<Timestamp>,
-    /// By whom.
+    /// When it started, for measuring.
+    pub started: Monotonic,
+    /// When it times out.
+    pub deadline: Option<Monotonic>,
+    /// The worker that runs it.
     pub worker: WorkerId,
-    /// Its slot is lent to others while it waits.
+    /// It has released its slot while it waits.
     pub(super) deferred: bool,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) pulse: Arc<Pulse>,

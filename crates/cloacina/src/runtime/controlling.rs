@@ -157,14 +157,15 @@ impl Coordinator {
     /// The timers that are due, as messages (semantics D3–D5).
     pub(super) fn due_messages(&mut self, now: Timestamp) -> Vec<Message> {
         let mut messages = Vec::new();
+        let monotonic = self.clock.monotonic();
         for executor in Executor::ALL {
-            for running in self.queues.of(executor).take_overdue(now) {
+            for running in self.queues.of(executor).take_overdue(monotonic) {
                 let (execution, task, claim) = (running.execution, running.task, running.claim);
                 // The slot is free from here on: the queue has given it to another worker.
                 self.forget_claim(execution, task, claim);
                 let timeout = running
                     .deadline
-                    .map_or(0, |deadline| deadline.since(running.started_at));
+                    .map_or(0, |deadline| deadline.since(running.started));
                 messages.push(Message::Overdue {
                     execution,
                     task,

@@ -9,6 +9,7 @@ use super::assignment::Executor;
 use super::backlog::Backlog;
 use super::cache::Cache;
 use super::draft::Draft;
+use super::executors::WorkQueues;
 use super::insight_book::InsightBook;
 use super::liveness::Liveness;
 use super::metrics::Metrics;
@@ -16,7 +17,6 @@ use super::registry::Registry;
 use super::scheduling::Scheduling;
 use super::shutdown::Stopping;
 use super::waiters::Waiters;
-use super::work::WorkQueues;
 use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
@@ -426,9 +426,11 @@ impl Coordinator {
         if !self.again.is_empty() {
             return now;
         }
+        let monotonic = self.clock.monotonic();
         let first_deadlines = Executor::ALL
             .iter()
-            .filter_map(|executor| self.queues.of(*executor).first_deadline());
+            .filter_map(|executor| self.queues.of(*executor).first_deadline())
+            .map(|deadline| now + deadline.since(monotonic));
         let due = self.next_due.filter(|_| self.stopping.is_none());
         let schedules = self.scheduling.next_wake(self.config.enable_cron);
         first_deadlines

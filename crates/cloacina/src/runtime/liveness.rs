@@ -402,7 +402,7 @@ impl Coordinator {
             }
         }
         self.liveness.vanished.clear();
-        self.share(others == 0, now);
+        self.share(others == 0);
         self.liveness.dead = self.store.dead_runners()?;
         Ok(())
     }

@@ -15,45 +15,43 @@ mod deferral;
 mod direct;
 mod draft;
 mod driver;
+mod executors;
 mod insight_book;
 mod liveness;
 mod mailbox;
 mod metrics;
-mod poll;
 pub(crate) mod process;
+mod pulse;
 mod registry;
 pub mod schedule_rows;
 mod scheduling;
-mod shared_workers;
 mod sharing;
 mod shutdown;
 mod stall;
 mod submitting;
-mod tokio_executor;
 mod waiters;
-mod work;
 
 pub use assignment::{
-    Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
+    Assignment, Callback, Completion, Executor, Notice, Poll, PollToken, Running, Work, WorkToken,
+    WorkerId,
 };
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
-pub use deferral::Deferrals;
 pub use direct::{control_directly, run_schedule_directly};
 pub use driver::{Driver, Parts, Stepper};
+pub use executors::{
+    Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
+    SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,
+};
 pub use insight_book::InsightBook;
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
     WorkflowCounters,
 };
-pub use poll::{Poll, PollEnds, PollQueue, PollToken};
+pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
-pub use shared_workers::{Crew, Seat, SharedWorkers};
-pub use stall::Pulse;
-pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
 pub use waiters::{Ended, Subscription, Waiters};
-pub use work::{Taken, WorkQueue, WorkQueues};
 
 pub use submitting::SubmitRequest;
 

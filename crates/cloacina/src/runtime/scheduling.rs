@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::assignment::{Poll, PollToken};
 use super::coordinator::Coordinator;
 use super::draft::Draft;
-use super::poll::{Poll, PollToken};
 use super::submitting::{SubmitRequest, micros};
 use super::{Message, Reply, process, schedule_rows};
 use crate::engine::cron::Cron;

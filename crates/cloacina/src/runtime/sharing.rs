@@ -5,7 +5,7 @@ use super::assignment::Executor;
 use super::backlog::Backlog;
 use super::coordinator::Coordinator;
 use crate::engine::{Finish, Outcome};
-use crate::types::{Claim, ExecutionId, Ordinal, Timestamp};
+use crate::types::{Claim, ExecutionId, Ordinal};
 
 impl Coordinator {
     /// Whether no other runner lives, as far as is known.
@@ -15,7 +15,8 @@ impl Coordinator {
 
     /// Notes whether this runner is alone, and gives back what it has claimed beyond what it may have in company. Tasks
     /// that looked short and are not are noticed by how long the present ones have run.
-    pub(super) fn share(&mut self, alone: bool, now: Timestamp) {
+    pub(super) fn share(&mut self, alone: bool) {
+        let now = self.clock.monotonic();
         for executor in Executor::ALL {
             let backlog = &mut self.backlogs[executor.index()];
             backlog.note_company(alone);

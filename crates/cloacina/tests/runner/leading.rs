@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloacina::runtime::{Assignment, Notice, Work, WorkQueue};
 use cloacina::store::memory::MemoryStore;
-use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, Timestamp};
+use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, SystemClock};
 
 use super::support::{PATIENCE, body, config, define, done, request, start, task, wait};
 
@@ -60,7 +60,7 @@ fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
         true,
     );
     assert_eq!(wanted(&queue), 1, "the first worker");
-    let taken = queue.try_take(1, Timestamp(0)).expect("work waits");
+    let taken = queue.try_take(1, &SystemClock).expect("work waits");
     assert!(matches!(taken.work, Work::Task(..)));
     assert_eq!(
         wanted(&queue),
@@ -82,7 +82,7 @@ fn nobody_is_woken_for_work_that_a_worker_comes_for() {
     queue.push(vec![assignment(), assignment()], Vec::new(), false);
     assert_eq!(queue.notices(Duration::ZERO), []);
     drop(coming);
-    queue.try_take(1, Timestamp(0)).expect("work waits");
+    queue.try_take(1, &SystemClock).expect("work waits");
     assert_eq!(
         queue.notices(Duration::ZERO),
         [Notice::WorkerWanted],

@@ -8,7 +8,7 @@ use cloacina::engine::Finish;
 use cloacina::runner::Inspector;
 use cloacina::runtime::{
     Assignment, Control, Coordinator, Executor, Handler, Message, Registration, RunnerConfig,
-    SubmitRequest, Taken, Waiters, Work, WorkQueues, WorkToken,
+    SubmitRequest, Waiters, Work, WorkQueues, WorkToken,
 };
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
 use cloacina::store::memory::MemoryStore;
@@ -166,8 +166,8 @@ impl Stepped {
     /// A worker enters what waits, and never returns from it unless it is told to.
     fn enter(&mut self) -> Option<(WorkToken, Assignment)> {
         let now = self.clock.now();
-        let Taken { work, .. } = self.queues.of(Executor::Threads).try_take(1, now)?;
-        let Work::Task(token, assignment) = work else {
+        let dispatched = (self.queues.of(Executor::Threads)).try_take(1, &*self.clock)?;
+        let Work::Task(token, assignment) = dispatched.work else {
             panic!("nothing calls back here");
         };
         if assignment.reports_start {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use cloacina::engine::{Finish, Outcome};
 use cloacina::runtime::{Assignment, Completion, Executor, Message, Notice, Work, WorkQueue};
-use cloacina::types::{Delta, Failure, Json, Timestamp};
+use cloacina::types::{Clock, Delta, Failure, Json, Timestamp};
 
 use super::observed::Mutant;
 use super::oracle::Sight;
 use super::scenario::{MILLISECOND, SECOND};
 use super::timeline::{Event, Inner, Running};
-use super::world::World;
+use super::world::{VirtualClock, World};
 
 const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 
@@ -23,7 +23,11 @@ impl World {
             plan.config.max_concurrent_tasks,
             plan.config.max_concurrent_async_tasks,
         ];
-        let now = Timestamp(self.now() + plan.skew);
+        let clock = VirtualClock {
+            now: Arc::clone(&self.clock),
+            skew: plan.skew,
+        };
+        let now = clock.now();
         for (index, executor) in EXECUTORS.into_iter().enumerate() {
             let Some(process) = &inner.processes[runner] else {
                 return;
@@ -36,7 +40,7 @@ impl World {
                 }
             }
             while inner.busy(runner, index) < limits[index] {
-                let Some(taken) = queue.try_take(1, now) else {
+                let Some(taken) = queue.try_take(1, &clock) else {
                     break;
                 };
                 if taken.poke {

@@ -1,26 +1,13 @@
-//! Polls of triggers on their way to the program that has the functions. They have no worker slots: a slow one holds up nobody.
+//! Trigger polls on their way to the program that has the functions. They need no worker slot: a slow poll delays no task.
 
 use std::sync::Arc;
 
-use super::{Mailbox, Message};
 use crate::engine::trigger::PollOutcome;
+use crate::runtime::assignment::{Poll, PollToken};
+use crate::runtime::{Mailbox, Message};
 use crate::types::sync::Mutex;
 
-/// Names a poll inside its runner.
-pub type PollToken = u64;
-
-/// A trigger's function to call; its end is told by [`Message::Polled`](super::Message::Polled).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Poll {
-    /// What the end refers to.
-    pub token: PollToken,
-    /// The trigger's name.
-    pub name: String,
-    /// The program's number of the function.
-    pub handler: u64,
-}
-
-/// The polls that nobody has taken yet.
+/// Trigger polls that wait to be called.
 #[derive(Default)]
 pub struct PollQueue {
     waiting: Mutex<Vec<Poll>>,
@@ -34,7 +21,7 @@ impl PollQueue {
     }
 
     /// Adds a poll.
-    pub(super) fn push(&self, poll: Poll) {
+    pub(in crate::runtime) fn push(&self, poll: Poll) {
         self.waiting.lock().push(poll);
         let hook = self.on_arrival.lock().clone();
         if let Some(hook) = hook {
@@ -42,13 +29,13 @@ impl PollQueue {
         }
     }
 
-    /// Takes all that wait.
+    /// Takes all waiting polls.
     pub fn take(&self) -> Vec<Poll> {
         std::mem::take(&mut self.waiting.lock())
     }
 }
 
-/// The way to say how polls of a runner ended.
+/// Reports the ends of a runner's polls to its coordinator.
 #[derive(Clone)]
 pub struct PollEnds(Arc<Mailbox>);
 
@@ -57,7 +44,7 @@ impl PollEnds {
         Self(mailbox)
     }
 
-    /// Says how a poll ended. A closed runner hears nothing.
+    /// Reports how a poll ended. A closed runner ignores it.
     pub fn end(&self, token: PollToken, outcome: PollOutcome) {
         drop(self.0.send(Message::Polled { token, outcome }));
     }

@@ -1,11 +1,11 @@
-//! Runs Rust tasks as futures on tokio.
+//! The executor of Rust tasks: futures on a tokio runtime.
 
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use crate::types::sync::Mutex;
@@ -13,26 +13,30 @@ use rustc_hash::FxHashMap;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
-use super::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
-use super::work::WorkQueue;
-use super::{Mailbox, Message, Stepper};
+use super::work_queue::WorkQueue;
 use crate::engine::{Finish, Outcome};
+use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
+use crate::runtime::{Mailbox, Message};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
-/// A task in Rust under way.
+/// A running task in Rust.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A task in Rust: takes the assignment, gives its outcome.
+/// A task in Rust: takes the assignment and returns its outcome.
 pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
+
+/// Sends a message to the coordinator and runs its step.
+pub type RunInline = Box<dyn Fn(Message) + Send + Sync>;
 
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
-    inner: Arc<Inner>,
-    /// The runtime is another executor's too, which ends it.
+    tasks: Arc<Tasks>,
+    /// The runtime belongs to another executor, which ends it.
     is_guest: bool,
 }
 
-struct Inner {
+/// What the threads of the runtime share.
+struct Tasks {
     runtime: Arc<Mutex<Option<Runtime>>>,
     functions: Mutex<FxHashMap<u64, TaskFunction>>,
     next: AtomicU64,
@@ -40,25 +44,25 @@ struct Inner {
     queue: Arc<WorkQueue>,
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
-    /// For threads of the runtime, which make a step themselves: at most one of them is busy with it at a time, and what
-    /// the step starts runs on it without a wake-up.
-    stepper: OnceLock<Weak<Stepper>>,
+    /// Reports an end and runs the step that follows on the calling thread: what the step starts runs there without a
+    /// wake-up. Unset: the coordinator's thread runs the step.
+    run_inline: OnceLock<RunInline>,
 }
 
 impl TokioExecutor {
-    /// An executor that takes from `queue` and reports to `mailbox`.
+    /// Returns an executor that takes from `queue` and reports to `mailbox`.
     pub fn new(queue: Arc<WorkQueue>, mailbox: Arc<Mailbox>, clock: Arc<dyn Clock>) -> Self {
         Self::on(Arc::default(), queue, mailbox, clock, false)
     }
 
-    /// An executor of another runner on the same threads.
+    /// Returns an executor for another runner on the same threads.
     pub fn beside(
         &self,
         queue: Arc<WorkQueue>,
         mailbox: Arc<Mailbox>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::on(Arc::clone(&self.inner.runtime), queue, mailbox, clock, true)
+        Self::on(Arc::clone(&self.tasks.runtime), queue, mailbox, clock, true)
     }
 
     fn on(
@@ -68,7 +72,7 @@ impl TokioExecutor {
         clock: Arc<dyn Clock>,
         is_guest: bool,
     ) -> Self {
-        let inner = Inner {
+        let tasks = Tasks {
             runtime,
             functions: Mutex::default(),
             next: AtomicU64::new(1),
@@ -76,26 +80,26 @@ impl TokioExecutor {
             queue,
             mailbox,
             clock,
-            stepper: OnceLock::new(),
+            run_inline: OnceLock::new(),
         };
         Self {
-            inner: Arc::new(inner),
+            tasks: Arc::new(tasks),
             is_guest,
         }
     }
 
-    /// Lets the threads that run tasks make the steps that the tasks' ends ask for.
-    pub fn lead_with(&self, stepper: &Arc<Stepper>) {
-        // A second one would be the same.
-        drop(self.inner.stepper.set(Arc::downgrade(stepper)));
+    /// Sets how a thread that ran a task runs the coordinator's step.
+    pub fn lead_with(&self, run_inline: RunInline) {
+        // It is set once, before the first task.
+        drop(self.tasks.run_inline.set(run_inline));
     }
 
-    /// Adds a task's function and gives the token of its handler. The first one starts the runtime.
+    /// Adds a task's function and returns the token of its handler. The first one starts the runtime.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
+    /// When the operating system cannot start threads.
     pub fn add(&self, function: TaskFunction) -> Result<u64, Error> {
-        let mut runtime = self.inner.runtime.lock();
+        let mut runtime = self.tasks.runtime.lock();
         if runtime.is_none() {
             let built = tokio::runtime::Builder::new_multi_thread()
                 .thread_name("cloacina-tasks")
@@ -110,33 +114,33 @@ impl TokioExecutor {
             *runtime = Some(built);
         }
         drop(runtime);
-        let token = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let token = self.tasks.next.fetch_add(1, Ordering::Relaxed);
         if token == 1 {
-            let weak = Arc::downgrade(&self.inner);
-            self.inner.queue.on_arrival(Arc::new(move || {
-                if let Some(inner) = weak.upgrade() {
-                    inner.drain();
+            let weak = Arc::downgrade(&self.tasks);
+            self.tasks.queue.on_arrival(Arc::new(move || {
+                if let Some(tasks) = weak.upgrade() {
+                    tasks.drain();
                 }
             }));
         }
-        self.inner.functions.lock().insert(token, function);
+        self.tasks.functions.lock().insert(token, function);
         Ok(token)
     }
 
     /// Ends the runtime without waiting for what still runs.
     pub fn shutdown(&self) {
         if self.is_guest {
-            for (_, running) in self.inner.running.lock().drain() {
+            for (_, running) in self.tasks.running.lock().drain() {
                 running.abort();
             }
-        } else if let Some(runtime) = self.inner.runtime.lock().take() {
+        } else if let Some(runtime) = self.tasks.runtime.lock().take() {
             runtime.shutdown_background();
         }
     }
 }
 
-impl Inner {
-    /// Starts what waits and stops what must stop.
+impl Tasks {
+    /// Starts the ready tasks and aborts those that were taken away.
     fn drain(self: &Arc<Self>) {
         for notice in self.queue.notices(std::time::Duration::ZERO) {
             if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {
@@ -148,11 +152,11 @@ impl Inner {
                 }
             }
         }
-        while let Some(taken) = self.queue.try_take(0, self.clock.now()) {
-            if taken.poke {
+        while let Some(dispatched) = self.queue.try_take(0, &*self.clock) {
+            if dispatched.poke {
                 drop(self.mailbox.send(Message::Poke));
             }
-            if let Work::Task(token, assignment) = taken.work {
+            if let Work::Task(token, assignment) = dispatched.work {
                 self.start(token, assignment);
             }
         }
@@ -174,7 +178,7 @@ impl Inner {
             }));
         }
         let function = self.functions.lock().get(&assignment.handler).cloned();
-        let inner = Arc::clone(self);
+        let tasks = Arc::clone(self);
         let runtime = self.runtime.lock();
         let Some(runtime) = runtime.as_ref() else {
             return;
@@ -187,23 +191,23 @@ impl Inner {
                     .unwrap_or_else(|panic| Outcome::Failed(panic_failure(&*panic))),
                 None => Outcome::Released,
             };
-            inner.running.lock().remove(&token);
-            if let Some(message) = inner.finished(token, outcome) {
-                match inner.stepper.get().and_then(Weak::upgrade) {
-                    Some(stepper) => stepper.lead(message),
-                    None => drop(inner.mailbox.send(message)),
+            tasks.running.lock().remove(&token);
+            if let Some(message) = tasks.finished(token, outcome) {
+                match tasks.run_inline.get() {
+                    Some(run_inline) => run_inline(message),
+                    None => drop(tasks.mailbox.send(message)),
                 }
             }
         });
         running.insert(token, task.abort_handle());
     }
 
-    /// What the coordinator must hear of an attempt's end.
+    /// Returns the message about an attempt's end; none if it was taken away.
     fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
             return None;
         };
-        let ran = self.clock.now().since(running.started_at);
+        let ran = self.clock.monotonic().since(running.started);
         let finish = Finish {
             task: running.task,
             claim: running.claim,
@@ -219,7 +223,7 @@ impl Inner {
     }
 }
 
-/// Makes a panic of a task's future that task's failure. Dropping it drops the future: an abort ends the task itself.
+/// Turns a panic of a task's future into an error. Dropping it drops the future: an abort ends the task itself.
 struct CatchPanic(TaskFuture);
 
 impl Future for CatchPanic {

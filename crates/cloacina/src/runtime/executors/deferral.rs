@@ -1,0 +1,64 @@
+//! Deferred tasks: a task that waits for something releases its worker's slot meanwhile (semantics G2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::work_queue::{Reacquired, WorkQueue};
+use crate::runtime::assignment::{Executor, WorkToken};
+use crate::runtime::{Mailbox, Message};
+use crate::types::{Claim, ExecutionId, Ordinal};
+
+/// How long a worker waits for a free slot before it checks whether its attempt was taken away.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Releases and reacquires slots for the tasks of one executor, and tells the coordinator.
+pub struct Deferrals {
+    executor: Executor,
+    queue: Arc<WorkQueue>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Deferrals {
+    pub(crate) const fn new(
+        executor: Executor,
+        queue: Arc<WorkQueue>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        Self {
+            executor,
+            queue,
+            mailbox,
+        }
+    }
+
+    /// Releases the slot of a running attempt: another task may run in its place. `false`: it has released it already, too
+    /// many have, or the attempt was taken away.
+    pub fn begin(&self, token: WorkToken) -> bool {
+        let Some(attempt) = self.queue.release_slot(token) else {
+            return false;
+        };
+        self.report(attempt, true);
+        true
+    }
+
+    /// Takes a slot again; a thread waits for a free one. Returns at once if the attempt was taken away.
+    pub fn end(&self, token: WorkToken) {
+        let attempt = loop {
+            match self.queue.reacquire_slot(token, self.executor, PATIENCE) {
+                Reacquired::Yes(attempt) => break attempt,
+                Reacquired::Gone => return,
+                Reacquired::NotYet => {}
+            }
+        };
+        self.report(attempt, false);
+    }
+
+    fn report(&self, (execution, task, claim): (ExecutionId, Ordinal, Claim), lent: bool) {
+        drop(self.mailbox.send(Message::Deferred {
+            execution,
+            task,
+            claim,
+            lent,
+        }));
+    }
+}

@@ -1,0 +1,35 @@
+//! The work queues of a runner, one per executor, and its queue of trigger polls.
+
+use std::sync::Arc;
+
+use super::poll::PollQueue;
+use super::work_queue::WorkQueue;
+use crate::runtime::assignment::Executor;
+
+/// The queues of a runner.
+#[derive(Clone, Default)]
+pub struct WorkQueues {
+    queues: [Arc<WorkQueue>; 3],
+    polls: Arc<PollQueue>,
+}
+
+impl WorkQueues {
+    /// Queues whose tokens differ from those of queues with another number.
+    pub(super) fn numbered(number: u64) -> Self {
+        let queue = || Arc::new(WorkQueue::with_first_token((number << 40) + 1));
+        Self {
+            queues: [queue(), queue(), queue()],
+            polls: Arc::default(),
+        }
+    }
+
+    /// The queue of an executor.
+    pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
+        &self.queues[executor.index()]
+    }
+
+    /// The trigger polls.
+    pub fn polls(&self) -> &Arc<PollQueue> {
+        &self.polls
+    }
+}

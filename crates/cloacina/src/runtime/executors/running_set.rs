@@ -1,0 +1,200 @@
+//! The attempts that workers of one executor run, by token.
+
+use std::sync::atomic::Ordering;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::runtime::assignment::{Completion, Running, WorkToken};
+use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
+
+/// Identifies the attempt of a token to the coordinator.
+pub(super) type AttemptKey = (ExecutionId, Ordinal, Claim);
+
+/// Running attempts with their deadlines.
+#[derive(Default)]
+pub(super) struct RunningSet {
+    attempts: FxHashMap<WorkToken, Running>,
+    /// How many of them have released their slot while they are deferred.
+    deferred: usize,
+    /// Attempts that were taken away from a worker, which loses its slot when it returns.
+    evicted: FxHashSet<WorkToken>,
+    /// The earliest deadline, or an earlier one of an attempt that has ended.
+    first_deadline: Option<Monotonic>,
+}
+
+impl RunningSet {
+    /// Adds an attempt. Returns `true` if its deadline comes before all others.
+    pub(super) fn start(&mut self, token: WorkToken, running: Running) -> bool {
+        let is_first = running
+            .deadline
+            .is_some_and(|deadline| self.first_deadline.is_none_or(|first| deadline < first));
+        if is_first {
+            self.first_deadline = running.deadline;
+        }
+        self.attempts.insert(token, running);
+        is_first
+    }
+
+    /// Ends an attempt whose function has returned.
+    pub(super) fn complete(&mut self, token: WorkToken) -> Completion {
+        match self.remove(token) {
+            Some(running) => Completion::Accepted(running),
+            None if self.evicted.remove(&token) => Completion::Replaced,
+            None => Completion::Dropped,
+        }
+    }
+
+    /// Takes the attempts whose deadline has passed away from their workers.
+    pub(super) fn evict_overdue(&mut self, now: Monotonic) -> Vec<(WorkToken, Running)> {
+        if self.first_deadline.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
+        let is_overdue = |running: &Running| running.deadline.is_some_and(|due| due <= now);
+        let overdue = self
+            .attempts
+            .iter()
+            .filter(|(_, running)| is_overdue(running));
+        let overdue: Vec<WorkToken> = overdue.map(|(token, _)| *token).collect();
+        let evicted = self.evict(&overdue);
+        let deadlines = self
+            .attempts
+            .values()
+            .filter_map(|running| running.deadline);
+        self.first_deadline = deadlines.min();
+        evicted
+    }
+
+    /// Takes all attempts away from their workers.
+    pub(super) fn evict_all(&mut self) -> Vec<(WorkToken, Running)> {
+        self.first_deadline = None;
+        let tokens: Vec<WorkToken> = self.attempts.keys().copied().collect();
+        self.evict(&tokens)
+    }
+
+    fn evict(&mut self, tokens: &[WorkToken]) -> Vec<(WorkToken, Running)> {
+        self.evicted.extend(tokens);
+        let removed = tokens.iter().map(|token| (*token, self.remove(*token)));
+        removed
+            .filter_map(|(token, running)| running.map(|running| (token, running)))
+            .collect()
+    }
+
+    fn remove(&mut self, token: WorkToken) -> Option<Running> {
+        let running = self.attempts.remove(&token)?;
+        self.deferred -= usize::from(running.deferred);
+        Some(running)
+    }
+
+    /// Marks an attempt as cancelled. Returns its token and state if it runs.
+    pub(super) fn cancel(
+        &self,
+        (execution, task, claim): AttemptKey,
+    ) -> Option<(WorkToken, &Running)> {
+        let (token, running) = self.attempts.iter().find(|(_, running)| {
+            running.execution == execution && running.task == task && running.claim == claim
+        })?;
+        running.cancelled.store(true, Ordering::Release);
+        Some((*token, running))
+    }
+
+    /// Notes that an attempt has released its slot, or has one again. `None`: it does not run, or had done so before.
+    pub(super) fn set_deferred(&mut self, token: WorkToken, deferred: bool) -> Option<AttemptKey> {
+        let running = self.attempts.get_mut(&token)?;
+        if std::mem::replace(&mut running.deferred, deferred) == deferred {
+            return None;
+        }
+        if deferred {
+            self.deferred += 1;
+        } else {
+            self.deferred -= 1;
+        }
+        Some((running.execution, running.task, running.claim))
+    }
+
+    pub(super) fn contains(&self, token: WorkToken) -> bool {
+        self.attempts.contains_key(&token)
+    }
+
+    pub(super) fn all(&self) -> Vec<Running> {
+        self.attempts.values().cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.attempts.len()
+    }
+
+    pub(super) const fn deferred(&self) -> usize {
+        self.deferred
+    }
+
+    /// The number of attempts that occupy a slot.
+    pub(super) fn busy(&self) -> usize {
+        self.attempts.len() - self.deferred
+    }
+
+    pub(super) const fn first_deadline(&self) -> Option<Monotonic> {
+        self.first_deadline
+    }
+
+    /// How long the oldest attempt has run.
+    pub(super) fn longest_run(&self, now: Monotonic) -> Micros {
+        let starts = self.attempts.values().map(|running| running.started);
+        starts.min().map_or(0, |first| now.since(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::running;
+    use super::*;
+
+    #[test]
+    fn d3_an_overdue_attempt_costs_its_worker_the_slot() {
+        let mut set = RunningSet::default();
+        assert!(set.start(1, running(Some(Monotonic(30)))));
+        assert!(set.start(2, running(Some(Monotonic(20)))));
+        assert!(!set.start(3, running(None)));
+        assert_eq!(set.first_deadline(), Some(Monotonic(20)));
+        assert!(set.evict_overdue(Monotonic(19)).is_empty());
+        let overdue = set.evict_overdue(Monotonic(20));
+        assert_eq!(
+            overdue.iter().map(|(token, _)| *token).collect::<Vec<_>>(),
+            [2]
+        );
+        assert_eq!(set.first_deadline(), Some(Monotonic(30)));
+        assert!(matches!(set.complete(2), Completion::Replaced));
+        assert!(matches!(set.complete(2), Completion::Dropped));
+        assert!(matches!(set.complete(1), Completion::Accepted(_)));
+    }
+
+    #[test]
+    fn g2_a_deferred_attempt_does_not_count_as_busy() {
+        let mut set = RunningSet::default();
+        set.start(1, running(None));
+        set.start(2, running(None));
+        assert!(set.set_deferred(1, true).is_some());
+        assert!(set.set_deferred(1, true).is_none(), "deferred already");
+        assert_eq!((set.busy(), set.deferred()), (1, 1));
+        assert!(set.set_deferred(1, false).is_some());
+        assert!(set.set_deferred(2, true).is_some());
+        assert_eq!(set.evict_all().len(), 2);
+        assert_eq!((set.busy(), set.deferred()), (0, 0));
+        assert!(set.set_deferred(2, false).is_none(), "taken away");
+    }
+
+    #[test]
+    fn a_cancelled_attempt_is_found_by_its_claim() {
+        let mut set = RunningSet::default();
+        let attempt = running(None);
+        let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);
+        set.start(7, attempt);
+        let older = Claim {
+            attempt: claim.attempt - 1,
+            ..claim
+        };
+        assert!(set.cancel((execution, task, older)).is_none());
+        let (token, cancelled) = set.cancel((execution, task, claim)).unwrap();
+        assert_eq!(token, 7);
+        assert!(cancelled.cancelled.load(Ordering::Acquire));
+    }
+}

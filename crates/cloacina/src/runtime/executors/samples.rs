@@ -1,0 +1,74 @@
+//! Assignments and attempts for the tests of this folder.
+
+use std::sync::Arc;
+
+use crate::runtime::assignment::{Assignment, Callback, Running};
+use crate::types::{Claim, ExecutionId, Monotonic, RetryPolicy, RunnerId, Timestamp};
+use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+
+fn workflow() -> Arc<Workflow> {
+    let only = TaskDefinition {
+        id: "only".to_owned(),
+        retry: RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        },
+        ..TaskDefinition::default()
+    };
+    let definition = WorkflowDefinition {
+        name: "sample".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks: vec![only],
+        ..WorkflowDefinition::default()
+    };
+    Arc::new(Workflow::new(definition).unwrap())
+}
+
+pub(super) fn assignment(priority: i16) -> Assignment {
+    Assignment {
+        execution: ExecutionId::generate(),
+        workflow: workflow(),
+        task: 0,
+        claim: Claim {
+            runner: RunnerId::generate(),
+            attempt: 1,
+        },
+        context: Arc::default(),
+        handler: 1,
+        timeout: None,
+        reports_start: false,
+        priority,
+        insight: Arc::default(),
+        cancelled: Arc::default(),
+        pulse: Arc::default(),
+    }
+}
+
+pub(super) fn callback() -> Callback {
+    Callback {
+        handler: 1,
+        task: "only".to_owned(),
+        workflow: workflow(),
+        execution: ExecutionId::generate(),
+        error: None,
+        context: Arc::default(),
+    }
+}
+
+pub(super) fn running(deadline: Option<Monotonic>) -> Running {
+    let assignment = assignment(0);
+    Running {
+        execution: assignment.execution,
+        task: assignment.task,
+        claim: assignment.claim,
+        workflow: assignment.workflow,
+        started_at: Timestamp(0),
+        started: Monotonic(0),
+        deadline,
+        worker: 1,
+        deferred: false,
+        cancelled: assignment.cancelled,
+        pulse: assignment.pulse,
+    }
+}

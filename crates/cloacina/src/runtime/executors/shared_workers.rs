@@ -1,0 +1,346 @@
+//! Workers that serve several runners of a process in turn (semantics H4).
+//!
+//! Each runner keeps its own queues, so that returning claims, cancelling and closing concern it alone. The workers take
+//! from the queues in turn, one task of each runner that has some. Priorities order the work within one runner only.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::queues::WorkQueues;
+use super::work_queue::{DispatchedWork, WorkQueue};
+use super::worker_slots::{SlotAction, SlotEvent, WorkerSlots};
+use crate::runtime::assignment::{Executor, Notice, Work, WorkToken, WorkerId};
+use crate::runtime::{Mailbox, Message};
+use crate::types::Clock;
+use crate::types::sync::{Condvar, Mutex, MutexGuard};
+
+/// The program's side of the shared workers: owns the threads and the event loop.
+pub trait WorkerHost: Send + Sync {
+    /// Starts another worker thread.
+    fn worker_wanted(&self);
+    /// Interrupts a worker that overran its task's timeout. Another worker gets its slot.
+    fn interrupt(&self, worker: WorkerId, token: WorkToken);
+    /// Wakes the event loop: work or a notice is ready for it.
+    fn loop_ready(&self);
+    /// Ends the workers: no runner is left.
+    fn ended(&self);
+}
+
+/// One of the runners that share workers.
+pub struct RunnerSlot {
+    number: u64,
+    queues: WorkQueues,
+    mailbox: Arc<Mailbox>,
+    clock: Arc<dyn Clock>,
+}
+
+impl RunnerSlot {
+    /// The runner's queue of an executor.
+    pub fn queue(&self, executor: Executor) -> &Arc<WorkQueue> {
+        self.queues.of(executor)
+    }
+
+    /// Sends a message to the runner's coordinator. A closed one ignores it.
+    pub fn report(&self, message: Message) {
+        drop(self.mailbox.send(message));
+    }
+
+    /// The runner's clocks.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn has_work(&self, executor: Executor) -> bool {
+        self.queues.of(executor).load().1 > 0
+    }
+}
+
+/// The runners that have work, in the order of their turns.
+#[derive(Default)]
+struct RoundRobin {
+    line: VecDeque<Arc<RunnerSlot>>,
+    members: FxHashSet<u64>,
+}
+
+impl RoundRobin {
+    fn join(&mut self, slot: &Arc<RunnerSlot>) {
+        if self.members.insert(slot.number) {
+            self.line.push_back(Arc::clone(slot));
+        }
+    }
+
+    /// Takes one piece of work; its runner goes to the end of the line if it has more.
+    fn take(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
+        while let Some(slot) = self.line.pop_front() {
+            self.members.remove(&slot.number);
+            if let Some(work) = slot.queue(executor).try_take(worker, slot.clock()) {
+                if slot.has_work(executor) {
+                    self.join(&slot);
+                }
+                return Some((slot, work));
+            }
+        }
+        None
+    }
+}
+
+/// Work, and the runner that it belongs to.
+pub type SharedWork = (Arc<RunnerSlot>, DispatchedWork);
+
+#[derive(Default)]
+struct Threads {
+    turns: RoundRobin,
+    runners: FxHashMap<u64, Arc<RunnerSlot>>,
+    workers: WorkerSlots,
+    /// How many workers to ask the host for, once the lock is free.
+    wanted: usize,
+    ended: bool,
+}
+
+impl Threads {
+    fn call_worker(&mut self, work_ready: &Condvar) {
+        if self.turns.line.is_empty() {
+            return;
+        }
+        let event = SlotEvent::WorkReady {
+            busy: 0,
+            is_short: false,
+        };
+        match self.workers.transition(event) {
+            SlotAction::Nothing => {}
+            SlotAction::Wake => work_ready.notify_one(),
+            SlotAction::Start => self.wanted += 1,
+        }
+    }
+}
+
+#[derive(Default)]
+struct EventLoop {
+    turns: RoundRobin,
+    noticed: FxHashMap<u64, Arc<RunnerSlot>>,
+    running: usize,
+}
+
+/// The worker threads and the event loop of a tenant group.
+pub struct SharedWorkers {
+    threads: Mutex<Threads>,
+    work_ready: Condvar,
+    event_loop: Mutex<EventLoop>,
+    max_async: usize,
+    host: Option<Arc<dyn WorkerHost>>,
+    last_number: Mutex<u64>,
+}
+
+impl SharedWorkers {
+    /// Returns workers for a runner that shares them from now on.
+    pub fn new(
+        max_workers: usize,
+        max_async: usize,
+        host: Option<Arc<dyn WorkerHost>>,
+    ) -> Arc<Self> {
+        let max_workers = if host.is_some() { max_workers } else { 0 };
+        Arc::new(Self {
+            threads: Mutex::new(Threads {
+                workers: WorkerSlots::with_max(max_workers),
+                ..Threads::default()
+            }),
+            work_ready: Condvar::new(),
+            event_loop: Mutex::default(),
+            max_async,
+            host,
+            last_number: Mutex::new(0),
+        })
+    }
+
+    /// Returns queues for a runner that will join, and its number. Their tokens differ from those of all other runners.
+    pub fn queues(&self) -> (u64, WorkQueues) {
+        let mut last = self.last_number.lock();
+        *last += 1;
+        (*last, WorkQueues::numbered(*last))
+    }
+
+    /// Adds a runner; its queues are served from now on, until they are closed.
+    pub fn join(
+        self: &Arc<Self>,
+        number: u64,
+        queues: WorkQueues,
+        mailbox: Arc<Mailbox>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<RunnerSlot> {
+        let slot = Arc::new(RunnerSlot {
+            number,
+            queues,
+            mailbox,
+            clock,
+        });
+        let hook = |attend: fn(&Self, &Arc<RunnerSlot>)| -> Arc<dyn Fn() + Send + Sync> {
+            let (shared, slot) = (Arc::downgrade(self), Arc::downgrade(&slot));
+            Arc::new(move || {
+                if let Some((shared, slot)) = Weak::upgrade(&shared).zip(Weak::upgrade(&slot)) {
+                    attend(&shared, &slot);
+                }
+            })
+        };
+        (self.threads.lock().runners).insert(number, Arc::clone(&slot));
+        let queue = slot.queue(Executor::Threads);
+        queue.on_arrival(hook(Self::attend_threads));
+        queue.share(&mut self.threads.lock().workers);
+        let queue = slot.queue(Executor::Loop);
+        queue.on_arrival(hook(Self::attend_loop));
+        // The event loop is not one of the workers.
+        queue.share(&mut WorkerSlots::default());
+        // Work may have come before the hooks were set.
+        self.attend_threads(&slot);
+        self.attend_loop(&slot);
+        slot
+    }
+
+    /// The runners that share the workers.
+    pub fn runners(&self) -> Vec<Arc<RunnerSlot>> {
+        self.threads.lock().runners.values().cloned().collect()
+    }
+
+    /// Takes a thread's next work, waiting for it up to `patience`. `None`: nothing came.
+    pub fn wait_take(&self, worker: WorkerId, patience: Duration) -> Option<SharedWork> {
+        let until = Instant::now() + patience;
+        let mut threads = self.threads.lock();
+        loop {
+            if let Some(work) = threads.turns.take(Executor::Threads, worker) {
+                threads.call_worker(&self.work_ready);
+                self.unlock(threads);
+                return Some(work);
+            }
+            if threads.ended {
+                return None;
+            }
+            threads.workers.transition(SlotEvent::Waits);
+            let timed_out = self.work_ready.wait_until(&mut threads, until).timed_out();
+            threads.workers.transition(SlotEvent::StopsWaiting);
+            if timed_out && threads.turns.line.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes a thread's next work without waiting.
+    pub fn try_take(&self, worker: WorkerId) -> Option<SharedWork> {
+        let mut threads = self.threads.lock();
+        let work = threads.turns.take(Executor::Threads, worker)?;
+        threads.call_worker(&self.work_ready);
+        self.unlock(threads);
+        Some(work)
+    }
+
+    /// A worker that the host was asked for could not be started: gives its slot back, so that the next work asks again.
+    pub fn worker_not_started(&self) {
+        self.threads.lock().workers.transition(SlotEvent::Leaves);
+    }
+
+    /// Takes up to `limit` pieces of work for the event loop, and never more than it may run at once.
+    pub fn take_async(&self, worker: WorkerId, limit: usize) -> Vec<SharedWork> {
+        let mut event_loop = self.event_loop.lock();
+        let mut all = Vec::new();
+        while all.len() < limit && event_loop.running < self.max_async {
+            let Some((slot, dispatched)) = event_loop.turns.take(Executor::Loop, worker) else {
+                break;
+            };
+            if matches!(dispatched.work, Work::Task(..)) {
+                event_loop.running += 1;
+            }
+            all.push((slot, dispatched));
+        }
+        all
+    }
+
+    /// Records that a task of the event loop has ended.
+    pub fn finished_async(&self) {
+        let mut event_loop = self.event_loop.lock();
+        let was_full = event_loop.running >= self.max_async;
+        event_loop.running = event_loop.running.saturating_sub(1);
+        let more = was_full && !event_loop.turns.line.is_empty();
+        drop(event_loop);
+        if let Some(host) = self.host.as_ref().filter(|_| more) {
+            host.loop_ready();
+        }
+    }
+
+    /// Returns the notices about tasks that the event loop runs.
+    pub fn async_notices(&self) -> Vec<Notice> {
+        let noticed = std::mem::take(&mut self.event_loop.lock().noticed);
+        let notices = noticed
+            .into_values()
+            .flat_map(|slot| slot.queue(Executor::Loop).notices(Duration::ZERO));
+        notices.collect()
+    }
+
+    /// Whether no runner is left.
+    pub fn has_ended(&self) -> bool {
+        self.threads.lock().ended
+    }
+
+    /// Handles work, notices and the end of a runner's thread queue.
+    fn attend_threads(&self, slot: &Arc<RunnerSlot>) {
+        let queue = slot.queue(Executor::Threads);
+        let notices = queue.notices(Duration::ZERO);
+        let mut threads = self.threads.lock();
+        for notice in &notices {
+            match notice {
+                Notice::Overrun { .. } | Notice::Cancelled { replaced: true, .. } => {
+                    threads.workers.transition(SlotEvent::Leaves);
+                }
+                // The queue asked for it, and took the slot, before it was shared.
+                Notice::WorkerWanted => threads.wanted += 1,
+                // A function learns of it from its handle.
+                Notice::Cancelled { .. } => {}
+            }
+        }
+        if queue.is_closed() {
+            threads.runners.remove(&slot.number);
+            threads.ended = threads.runners.is_empty();
+        }
+        if slot.has_work(Executor::Threads) {
+            threads.turns.join(slot);
+        }
+        threads.call_worker(&self.work_ready);
+        let ended = threads.ended;
+        self.unlock(threads);
+        let Some(host) = &self.host else {
+            return;
+        };
+        for notice in notices {
+            if let Notice::Overrun { worker, token } = notice {
+                host.interrupt(worker, token);
+            }
+        }
+        if ended {
+            self.work_ready.notify_all();
+            host.ended();
+        }
+    }
+
+    fn attend_loop(&self, slot: &Arc<RunnerSlot>) {
+        let mut event_loop = self.event_loop.lock();
+        event_loop.noticed.insert(slot.number, Arc::clone(slot));
+        if slot.has_work(Executor::Loop) {
+            event_loop.turns.join(slot);
+        }
+        drop(event_loop);
+        if let Some(host) = &self.host {
+            host.loop_ready();
+        }
+    }
+
+    /// Frees the lock, and then asks the host for workers.
+    fn unlock(&self, mut threads: MutexGuard<'_, Threads>) {
+        let wanted = std::mem::take(&mut threads.wanted);
+        drop(threads);
+        if let Some(host) = &self.host {
+            for _ in 0..wanted {
+                host.worker_wanted();
+            }
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The queue between the coordinator and the workers of one executor: ready tasks, running attempts, worker slots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::ready_queue::ReadyQueue;
+use super::running_set::{AttemptKey, RunningSet};
+use super::worker_slots::{SlotAction, SlotEvent, WorkerSlots};
+use crate::runtime::assignment::{
+    Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
+};
+use crate::types::sync::{Condvar, Mutex, MutexGuard};
+use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
+
+/// Maximum number of attempts that may have released their slot at once: each keeps a thread.
+const MAX_RELEASED: usize = 256;
+
+#[derive(Default)]
+struct State {
+    ready: ReadyQueue,
+    running: RunningSet,
+    slots: WorkerSlots,
+    notices: Vec<Notice>,
+    /// The ready tasks take less time than a wake-up, as far as is known.
+    is_short: bool,
+    /// The number of tasks that workers have taken since the last check for short tasks.
+    taken: usize,
+    /// Maximum number of attempts at once where a worker runs many of them (semantics C5).
+    capacity: Option<usize>,
+    /// Workers take from several queues in turn, and `SharedWorkers` wakes them.
+    shared: bool,
+    closed: bool,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        let busy = self.running.busy();
+        self.capacity.is_some_and(|most| busy >= most) || !self.slots.has_room(busy)
+    }
+}
+
+/// The queue between the coordinator and the workers of one executor.
+pub struct WorkQueue {
+    state: Mutex<State>,
+    work_ready: Condvar,
+    noticed: Condvar,
+    /// Notified when a slot is free for a worker whose deferred task goes on, or when its attempt was taken away.
+    slot_free: Condvar,
+    next_token: AtomicU64,
+    /// Called after work or a notice arrived, for executors that do not wait on the queue.
+    on_arrival: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl Default for WorkQueue {
+    fn default() -> Self {
+        Self::with_first_token(1)
+    }
+}
+
+/// Work that a worker has taken.
+#[derive(Debug)]
+pub struct DispatchedWork {
+    /// The work.
+    pub work: Work,
+    /// Its deadline comes before all others: the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
+    pub poke: bool,
+}
+
+/// Whether a deferred attempt may go on.
+pub(super) enum Reacquired {
+    Yes(AttemptKey),
+    /// The attempt does not belong to this worker any more.
+    Gone,
+    NotYet,
+}
+
+impl WorkQueue {
+    pub(super) fn with_first_token(token: WorkToken) -> Self {
+        Self {
+            state: Mutex::default(),
+            work_ready: Condvar::new(),
+            noticed: Condvar::new(),
+            slot_free: Condvar::new(),
+            next_token: AtomicU64::new(token),
+            on_arrival: Mutex::new(None),
+        }
+    }
+
+    /// Sets what is called after work or a notice arrived.
+    pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
+        *self.on_arrival.lock() = Some(hook);
+    }
+
+    /// Moves the worker slots to a pool that serves several queues. Workers that wait here return.
+    pub(super) fn share(&self, pool: &mut WorkerSlots) {
+        let mut state = self.state.lock();
+        state.shared = true;
+        pool.adopt(&mut state.slots);
+        self.work_ready.notify_all();
+        self.slot_free.notify_all();
+    }
+
+    /// Whether workers take from `SharedWorkers` instead.
+    pub fn is_shared(&self) -> bool {
+        self.state.lock().shared
+    }
+
+    /// Sets the maximum number of workers; without it none is asked for.
+    pub fn allow_workers(&self, max_workers: usize) {
+        self.state.lock().slots.set_max(max_workers);
+    }
+
+    /// Sets the maximum number of attempts at once. The hook is called when there is room again.
+    pub fn limit(&self, capacity: usize) {
+        self.state.lock().capacity = Some(capacity);
+    }
+
+    /// Adds work and wakes one idle worker; each worker that takes work wakes the next one while more is ready.
+    ///
+    /// `is_short`: the tasks take less time than a wake-up, as far as is known. Then a busy worker gets them without a
+    /// wake-up, and the coordinator must call [`attend`](Self::attend).
+    pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
+        if assignments.is_empty() && callbacks.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.is_short = is_short;
+        state.ready.add(assignments, callbacks);
+        self.call_worker(&mut state);
+        drop(state);
+        self.call_hook();
+    }
+
+    /// Calls another worker if no ready task was taken since the last check: a task takes longer than expected. Returns
+    /// whether to check again in a moment.
+    pub fn attend(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.slots.take_postponed() {
+            return false;
+        }
+        if std::mem::take(&mut state.taken) == 0 {
+            state.is_short = false;
+            self.call_worker(&mut state);
+        }
+        if state.is_short && state.ready.has_tasks() {
+            state.slots.postpone();
+        }
+        state.slots.has_postponed()
+    }
+
+    /// Whether [`attend`](Self::attend) has something to check.
+    pub fn needs_attention(&self) -> bool {
+        self.state.lock().slots.has_postponed()
+    }
+
+    /// Announces that the calling worker will take work in a moment, until the guard is dropped: no other one is woken.
+    pub fn coming(&self) -> IncomingWorker<'_> {
+        self.state.lock().slots.transition(SlotEvent::Approaches);
+        IncomingWorker(self)
+    }
+
+    /// A worker that a [`Notice::WorkerWanted`] asked for could not be started: gives its slot back, so that the next work
+    /// asks again.
+    pub fn worker_not_started(&self) {
+        self.state.lock().slots.transition(SlotEvent::Leaves);
+    }
+
+    /// Takes work if there is some.
+    pub fn try_take(&self, worker: WorkerId, clock: &dyn Clock) -> Option<DispatchedWork> {
+        self.take(&mut self.state.lock(), worker, clock)
+    }
+
+    /// Takes work, waiting for it up to `patience`. `None`: nothing came, or the queue is closed or shared.
+    pub fn wait_take(
+        &self,
+        worker: WorkerId,
+        patience: Duration,
+        clock: &dyn Clock,
+    ) -> Option<DispatchedWork> {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(work) = self.take(&mut state, worker, clock) {
+                return Some(work);
+            }
+            if state.closed || state.shared {
+                return None;
+            }
+            state.slots.transition(SlotEvent::Waits);
+            let timed_out = self.work_ready.wait_until(&mut state, until).timed_out();
+            state.slots.transition(SlotEvent::StopsWaiting);
+            if timed_out {
+                return self.take(&mut state, worker, clock);
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        state: &mut State,
+        worker: WorkerId,
+        clock: &dyn Clock,
+    ) -> Option<DispatchedWork> {
+        if let Some(callback) = state.ready.pop_callback() {
+            self.call_worker(state);
+            return Some(DispatchedWork {
+                work: Work::Callback(callback),
+                poke: false,
+            });
+        }
+        if state.is_full() {
+            return None;
+        }
+        let assignment = state.ready.pop_task()?;
+        state.taken += 1;
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let started = clock.monotonic();
+        let running = Running {
+            execution: assignment.execution,
+            task: assignment.task,
+            claim: assignment.claim,
+            workflow: Arc::clone(&assignment.workflow),
+            started_at: clock.now(),
+            started,
+            deadline: assignment.timeout.map(|timeout| started + timeout),
+            worker,
+            deferred: false,
+            cancelled: Arc::clone(&assignment.cancelled),
+            pulse: Arc::clone(&assignment.pulse),
+        };
+        let poke = state.running.start(token, running);
+        self.call_worker(state);
+        Some(DispatchedWork {
+            work: Work::Task(token, assignment),
+            poke,
+        })
+    }
+
+    fn call_worker(&self, state: &mut State) {
+        if state.shared || state.ready.is_empty() {
+            return;
+        }
+        let event = SlotEvent::WorkReady {
+            busy: state.running.busy(),
+            is_short: state.is_short,
+        };
+        match state.slots.transition(event) {
+            SlotAction::Nothing => {}
+            SlotAction::Wake => {
+                self.work_ready.notify_one();
+            }
+            SlotAction::Start => {
+                state.notices.push(Notice::WorkerWanted);
+                self.noticed.notify_one();
+            }
+        }
+    }
+
+    /// Ends an attempt on its worker's side.
+    pub fn complete(&self, token: WorkToken) -> Completion {
+        let mut state = self.state.lock();
+        let completion = state.running.complete(token);
+        if matches!(completion, Completion::Accepted(_)) {
+            if state.slots.is_wanted() {
+                self.slot_free.notify_one();
+            } else if state.slots.has_surplus() {
+                self.call_worker(&mut state);
+            }
+            let has_room = state.capacity.is_some() && state.ready.has_tasks();
+            drop(state);
+            if has_room {
+                self.call_hook();
+            }
+        }
+        completion
+    }
+
+    /// The running attempts.
+    pub fn running(&self) -> Vec<Running> {
+        self.state.lock().running.all()
+    }
+
+    /// How long the oldest running attempt has run.
+    pub(in crate::runtime) fn longest_run(&self, now: Monotonic) -> Micros {
+        self.state.lock().running.longest_run(now)
+    }
+
+    /// The number of running attempts, and of tasks and callbacks that wait for a worker.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.running.len(), state.ready.len())
+    }
+
+    /// Takes the attempts whose deadline has passed away from their workers, with a notice for each.
+    pub fn take_overdue(&self, now: Monotonic) -> Vec<Running> {
+        let mut state = self.state.lock();
+        let overdue = state.running.evict_overdue(now);
+        if overdue.is_empty() {
+            return Vec::new();
+        }
+        self.vacate(state, overdue, |worker, token| Notice::Overrun {
+            worker,
+            token,
+        })
+    }
+
+    /// Takes all running attempts away from their workers; their results will be refused.
+    pub fn abandon(&self) -> Vec<Running> {
+        let mut state = self.state.lock();
+        // No coordinator watches their deadlines any more: a worker that hangs must not keep its slot.
+        let all = state.running.evict_all();
+        for (_, running) in &all {
+            running.cancelled.store(true, Ordering::Release);
+        }
+        self.vacate(state, all, |worker, token| Notice::Cancelled {
+            worker,
+            token,
+            replaced: true,
+        })
+    }
+
+    /// Frees the slots of attempts that were taken away, and tells their workers.
+    fn vacate(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        evicted: Vec<(WorkToken, Running)>,
+        notice: impl Fn(WorkerId, WorkToken) -> Notice,
+    ) -> Vec<Running> {
+        for (token, running) in &evicted {
+            state.notices.push(notice(running.worker, *token));
+            if !running.deferred {
+                state.slots.transition(SlotEvent::Leaves);
+            }
+        }
+        self.call_worker(&mut state);
+        drop(state);
+        self.slot_free.notify_all();
+        self.noticed.notify_all();
+        self.call_hook();
+        evicted.into_iter().map(|(_, running)| running).collect()
+    }
+
+    /// The earliest deadline among the running attempts.
+    pub fn first_deadline(&self) -> Option<Monotonic> {
+        self.state.lock().running.first_deadline()
+    }
+
+    /// The lowest priority among the ready tasks.
+    pub(in crate::runtime) fn lowest_priority(&self) -> Option<i16> {
+        self.state.lock().ready.lowest_priority()
+    }
+
+    /// Removes a ready task; `false` if a worker has taken it.
+    pub fn withdraw(&self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
+        self.state.lock().ready.remove(execution, task, priority)
+    }
+
+    /// Tells a running attempt that its execution was cancelled.
+    pub fn interrupt(&self, execution: ExecutionId, task: Ordinal, claim: Claim) {
+        let mut state = self.state.lock();
+        let Some((token, running)) = state.running.cancel((execution, task, claim)) else {
+            return;
+        };
+        let notice = Notice::Cancelled {
+            worker: running.worker,
+            token,
+            replaced: false,
+        };
+        state.notices.push(notice);
+        drop(state);
+        self.noticed.notify_all();
+        self.call_hook();
+    }
+
+    /// Takes all ready tasks back.
+    pub fn take_waiting(&self) -> Vec<Assignment> {
+        self.state.lock().ready.drain_tasks()
+    }
+
+    /// Takes back up to `count` ready tasks, the last ones in the order of dispatch.
+    pub(in crate::runtime) fn take_last(&self, count: usize) -> Vec<Assignment> {
+        self.state.lock().ready.pop_last(count)
+    }
+
+    /// Returns notices, waiting for the first one up to `patience`.
+    pub fn notices(&self, patience: Duration) -> Vec<Notice> {
+        let mut state = self.state.lock();
+        if state.notices.is_empty() && !state.closed && !patience.is_zero() {
+            self.noticed.wait_for(&mut state, patience);
+        }
+        std::mem::take(&mut state.notices)
+    }
+
+    /// Closes the queue: no work comes any more, and waiting workers return.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.work_ready.notify_all();
+        self.noticed.notify_all();
+        self.call_hook();
+    }
+
+    /// Whether nothing runs and nothing is ready.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.running.len() == 0 && state.ready.is_empty()
+    }
+
+    /// Whether the queue was closed.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Releases the slot of an attempt that is deferred. `None`: it has released it already, too many have, or the
+    /// attempt was taken away.
+    pub(super) fn release_slot(&self, token: WorkToken) -> Option<AttemptKey> {
+        let mut state = self.state.lock();
+        // Workers that serve several runners cannot be replaced by one of them.
+        if state.shared || state.slots.is_limited() && state.running.deferred() >= MAX_RELEASED {
+            return None;
+        }
+        let attempt = state.running.set_deferred(token, true)?;
+        state.slots.transition(SlotEvent::Releases);
+        self.slot_free.notify_one();
+        self.call_worker(&mut state);
+        drop(state);
+        self.call_hook();
+        Some(attempt)
+    }
+
+    /// Takes a slot for a deferred attempt again, waiting for a free one up to `patience`.
+    pub(super) fn reacquire_slot(
+        &self,
+        token: WorkToken,
+        executor: Executor,
+        patience: Duration,
+    ) -> Reacquired {
+        let must_wait = |state: &State| {
+            // A coroutine does not occupy a worker: it goes on at once.
+            executor == Executor::Threads
+                && state.running.contains(token)
+                && !state.shared
+                && !state.slots.may_resume(state.running.busy())
+        };
+        let mut state = self.state.lock();
+        if must_wait(&state) {
+            state.slots.transition(SlotEvent::WantsSlot);
+            self.slot_free.wait_for(&mut state, patience);
+            state.slots.transition(SlotEvent::StopsWanting);
+            if must_wait(&state) {
+                return Reacquired::NotYet;
+            }
+        }
+        let Some(attempt) = state.running.set_deferred(token, false) else {
+            return Reacquired::Gone;
+        };
+        if !state.shared {
+            state.slots.transition(SlotEvent::Reacquires);
+        }
+        Reacquired::Yes(attempt)
+    }
+
+    /// Whether the calling worker must end: it took a slot again after another worker had replaced it, and there are more
+    /// workers than allowed.
+    pub fn leave_if_surplus(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.slots.has_surplus() {
+            return false;
+        }
+        state.slots.transition(SlotEvent::Leaves);
+        self.call_worker(&mut state);
+        true
+    }
+
+    fn call_hook(&self) {
+        let hook = self.on_arrival.lock().clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+}
+
+/// A worker that is about to take work: see [`WorkQueue::coming`].
+pub struct IncomingWorker<'a>(&'a WorkQueue);
+
+impl Drop for IncomingWorker<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().slots.transition(SlotEvent::Arrives);
+    }
+}

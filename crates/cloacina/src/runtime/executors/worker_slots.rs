@@ -1,0 +1,245 @@
+//! Worker slots: how many workers a pool has, what they do, and whether one is woken or started for new work.
+
+/// Counts of the workers of a pool. A worker needs a slot to take work; only [`transition`](Self::transition) changes
+/// the counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct WorkerSlots {
+    /// Maximum number of slots; zero if the pool starts no workers.
+    max: usize,
+    /// Slots in use: those of workers, and of workers that were asked for.
+    held: usize,
+    /// Workers that wait for work.
+    idle: usize,
+    /// Idle workers that were woken and have not run yet.
+    woken: usize,
+    /// Workers that will take work in a moment without being woken.
+    incoming: usize,
+    /// Workers whose deferred task goes on and that wait for a slot.
+    reacquiring: usize,
+    /// A wake-up was left out because the work is short.
+    postponed: bool,
+}
+
+/// A change in what workers do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SlotEvent {
+    /// Work is ready.
+    WorkReady {
+        /// The number of workers that run a task.
+        busy: usize,
+        /// The work takes less time than a wake-up, as far as is known.
+        is_short: bool,
+    },
+    /// A worker begins to wait for work.
+    Waits,
+    /// A worker stops waiting: it was woken, or its patience is over.
+    StopsWaiting,
+    /// A worker is about to take work.
+    Approaches,
+    /// A worker that was about to take work is there.
+    Arrives,
+    /// A worker keeps running but releases its slot.
+    Releases,
+    /// A worker begins to wait for a slot.
+    WantsSlot,
+    /// A worker stops waiting for a slot.
+    StopsWanting,
+    /// A worker takes a slot again, if need be beyond the maximum.
+    Reacquires,
+    /// A worker lost its slot, returned, or could not be started.
+    Leaves,
+}
+
+/// What the pool must do after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotAction {
+    /// Nothing: enough workers are on their way, or no slot is free.
+    Nothing,
+    /// Wake an idle worker.
+    Wake,
+    /// Start a worker; its slot is taken already.
+    Start,
+}
+
+impl WorkerSlots {
+    pub(super) fn with_max(max: usize) -> Self {
+        Self {
+            max,
+            ..Self::default()
+        }
+    }
+
+    pub(super) const fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// Moves the slots of workers that leave another pool for this one.
+    pub(super) const fn adopt(&mut self, other: &mut Self) {
+        self.held += other.held;
+        other.held = 0;
+        other.max = 0;
+        other.postponed = false;
+    }
+
+    /// Applies a change and returns what must be done.
+    pub(super) const fn transition(&mut self, event: SlotEvent) -> SlotAction {
+        match event {
+            SlotEvent::WorkReady { busy, is_short } => return self.call_worker(busy, is_short),
+            SlotEvent::Waits => self.idle += 1,
+            SlotEvent::StopsWaiting => {
+                self.idle -= 1;
+                self.woken = self.woken.saturating_sub(1);
+            }
+            SlotEvent::Approaches => self.incoming += 1,
+            SlotEvent::Arrives => self.incoming -= 1,
+            SlotEvent::WantsSlot => self.reacquiring += 1,
+            SlotEvent::StopsWanting => self.reacquiring -= 1,
+            SlotEvent::Reacquires => self.held += 1,
+            SlotEvent::Releases | SlotEvent::Leaves => self.held = self.held.saturating_sub(1),
+        }
+        SlotAction::Nothing
+    }
+
+    const fn call_worker(&mut self, busy: usize, is_short: bool) -> SlotAction {
+        if self.incoming > 0 {
+            SlotAction::Nothing
+        } else if is_short && busy + self.woken > 0 {
+            self.postponed = true;
+            SlotAction::Nothing
+        } else if self.idle > self.woken {
+            self.woken += 1;
+            SlotAction::Wake
+        } else if self.held < self.max {
+            self.held += 1;
+            SlotAction::Start
+        } else {
+            SlotAction::Nothing
+        }
+    }
+
+    /// Whether a wake-up was left out since the last call of [`take_postponed`](Self::take_postponed).
+    pub(super) const fn has_postponed(&self) -> bool {
+        self.postponed
+    }
+
+    pub(super) const fn take_postponed(&mut self) -> bool {
+        std::mem::replace(&mut self.postponed, false)
+    }
+
+    pub(super) const fn postpone(&mut self) {
+        self.postponed = true;
+    }
+
+    /// Whether a task may start beside `busy` running ones. Workers that wait for a slot go first.
+    pub(super) const fn has_room(&self, busy: usize) -> bool {
+        self.max == 0 || busy + self.reacquiring < self.max
+    }
+
+    /// Whether a deferred task may go on beside `busy` running ones.
+    pub(super) const fn may_resume(&self, busy: usize) -> bool {
+        busy < self.max
+    }
+
+    /// Whether workers wait for a slot.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.reacquiring > 0
+    }
+
+    /// Whether the pool starts workers at all.
+    pub(super) const fn is_limited(&self) -> bool {
+        self.max > 0
+    }
+
+    /// Whether there are more workers than allowed, because some reacquired a slot.
+    pub(super) const fn has_surplus(&self) -> bool {
+        self.held > self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READY: SlotEvent = SlotEvent::WorkReady {
+        busy: 0,
+        is_short: false,
+    };
+
+    #[test]
+    fn workers_are_started_up_to_the_maximum() {
+        let mut slots = WorkerSlots::with_max(2);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        assert_eq!(slots.transition(READY), SlotAction::Nothing);
+    }
+
+    #[test]
+    fn an_idle_worker_is_woken_once_before_another_is_started() {
+        let mut slots = WorkerSlots::with_max(2);
+        slots.transition(READY);
+        slots.transition(SlotEvent::Waits);
+        assert_eq!(slots.transition(READY), SlotAction::Wake);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        slots.transition(SlotEvent::StopsWaiting);
+        assert_eq!(slots.transition(READY), SlotAction::Nothing);
+    }
+
+    #[test]
+    fn a6_a_worker_that_was_not_started_is_asked_for_again() {
+        let mut slots = WorkerSlots::with_max(1);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        assert_eq!(slots.transition(READY), SlotAction::Nothing);
+        slots.transition(SlotEvent::Leaves);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+    }
+
+    #[test]
+    fn short_work_waits_for_a_busy_worker() {
+        let mut slots = WorkerSlots::with_max(2);
+        let short = |busy| SlotEvent::WorkReady {
+            busy,
+            is_short: true,
+        };
+        assert_eq!(slots.transition(short(0)), SlotAction::Start);
+        assert!(!slots.has_postponed());
+        assert_eq!(slots.transition(short(1)), SlotAction::Nothing);
+        assert!(slots.take_postponed());
+        assert!(!slots.has_postponed());
+    }
+
+    #[test]
+    fn nobody_is_woken_while_a_worker_approaches() {
+        let mut slots = WorkerSlots::with_max(1);
+        slots.transition(SlotEvent::Approaches);
+        assert_eq!(slots.transition(READY), SlotAction::Nothing);
+        slots.transition(SlotEvent::Arrives);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+    }
+
+    #[test]
+    fn g2_a_released_slot_is_reacquired_beyond_the_maximum() {
+        let mut slots = WorkerSlots::with_max(1);
+        slots.transition(READY);
+        slots.transition(SlotEvent::Releases);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        slots.transition(SlotEvent::WantsSlot);
+        assert!(!slots.has_room(0), "the waiting worker goes first");
+        assert!(slots.may_resume(0) && !slots.may_resume(1));
+        slots.transition(SlotEvent::StopsWanting);
+        slots.transition(SlotEvent::Reacquires);
+        assert!(slots.has_surplus());
+        slots.transition(SlotEvent::Leaves);
+        assert!(!slots.has_surplus());
+    }
+
+    #[test]
+    fn h4_a_pool_adopts_the_slots_of_another() {
+        let mut own = WorkerSlots::with_max(2);
+        own.transition(READY);
+        let mut shared = WorkerSlots::with_max(2);
+        shared.adopt(&mut own);
+        assert_eq!(own.transition(READY), SlotAction::Nothing);
+        assert_eq!(shared.transition(READY), SlotAction::Start);
+        assert_eq!(shared.transition(READY), SlotAction::Nothing);
+    }
+}
