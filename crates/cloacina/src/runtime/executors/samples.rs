@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use crate::runtime::assignment::{Assignment, Callback, Running};
-use crate::types::{Claim, ExecutionId, Monotonic, RunnerId, Timestamp};
+use crate::types::{Claim, ExecutionId, Monotonic, RetryPolicy, RunnerId, Timestamp};
 use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 fn workflow() -> Arc<Workflow> {
     let only = TaskDefinition {
         id: "only".to_owned(),
+        retry: RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        },
         ..TaskDefinition::default()
     };
     let definition = WorkflowDefinition {
         name: "sample".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
         tasks: vec![only],
         ..WorkflowDefinition::default()
     };
