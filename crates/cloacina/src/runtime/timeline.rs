@@ -22,6 +22,8 @@ struct Segment {
 pub(super) struct Timeline {
     /// Oldest first, never empty.
     segments: Vec<Segment>,
+    /// The last instant at which both clocks were compared.
+    latest: Monotonic,
 }
 
 impl Timeline {
@@ -32,11 +34,13 @@ impl Timeline {
                 from: monotonic,
                 offset,
             }],
+            latest: monotonic,
         }
     }
 
     /// Compares both clocks. Returns how far the wall clock stepped since the last call, if it did.
     pub(super) fn note(&mut self, now: Timestamp, monotonic: Monotonic) -> Option<Micros> {
+        self.latest = monotonic;
         let offset = now.0.saturating_sub(monotonic.0);
         let last = self.segments.last_mut()?;
         let stepped = offset.saturating_sub(last.offset);
@@ -57,16 +61,33 @@ impl Timeline {
     /// The monotonic instant of a wall-clock instant that has passed. Where a step back made the clock show it twice, the
     /// later one.
     pub(super) fn instant_of(&self, past: Timestamp) -> Monotonic {
-        let mut end = Monotonic::NEVER;
+        let mut end = self.latest;
+        let mut nearest = None;
         for segment in self.segments.iter().rev() {
             let candidate = Monotonic(past.0.saturating_sub(segment.offset));
-            if candidate >= segment.from {
-                return candidate.min(end);
+            if candidate >= segment.from && candidate <= end {
+                return candidate;
+            }
+            // An instant that no segment holds was skipped by a step, or lies outside all of them.
+            if candidate >= segment.from && nearest.is_none() && end < self.latest {
+                nearest = Some(end);
             }
             end = segment.from;
         }
-        let first = self.segments.first().map_or(0, |segment| segment.offset);
-        Monotonic(past.0.saturating_sub(first))
+        let outside = |segment: Option<&Segment>| {
+            Monotonic(
+                past.0
+                    .saturating_sub(segment.map_or(0, |segment| segment.offset)),
+            )
+        };
+        let newest = outside(self.segments.last());
+        nearest.unwrap_or_else(|| {
+            if newest > self.latest {
+                newest
+            } else {
+                outside(self.segments.first())
+            }
+        })
     }
 }
 

@@ -79,7 +79,8 @@ impl Stepped {
         let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
         let waiters = Arc::new(Waiters::default());
         let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
-        let trapped = FailpointStore::new(Arc::clone(&store), points);
+        // A handle of its own, as another process has: it tells of the writes of the others.
+        let trapped = FailpointStore::new(Arc::new(store.share()), points);
         let coordinator = Coordinator::start(
             Arc::new(trapped),
             Arc::clone(&clock) as Arc<dyn Clock>,
@@ -90,7 +91,7 @@ impl Stepped {
         )
         .unwrap();
         let others = Inspector::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(store.share()),
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
         let mut stepped = Self {
