@@ -6,8 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-pub use super::layer::Verb;
-use super::{Layer, Store, StoreError};
+pub use super::Verb;
+use super::{Layer, Request, Response, Store, StoreError};
 
 /// When a point is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,14 +66,11 @@ impl<S: Store + ?Sized> Layer for FailpointStore<S> {
         &self.inner
     }
 
-    fn pass<T>(
-        &self,
-        verb: Verb,
-        call: impl FnOnce(&S) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        let verb = request.verb();
         let reach = |moment| self.points.reach(Failpoint { verb, moment });
         reach(Moment::Before)?;
-        let answer = call(&self.inner)?;
+        let answer = self.inner.call(request)?;
         reach(Moment::After)?;
         Ok(answer)
     }

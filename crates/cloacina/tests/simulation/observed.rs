@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{
-    Advance, Batch, Committed, Layer, ScheduleWrite, Store, StoreError, Submit, SubmitVerdict,
-    TaskWrite,
+    Advance, Batch, Committed, Layer, Request, Response, ScheduleWrite, Store, StoreError, Submit,
+    SubmitVerdict, TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
@@ -317,7 +317,20 @@ impl Layer for ObservedStore {
         &self.inner
     }
 
-    fn put_definition(
+    fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        Ok(match request {
+            Request::PutDefinition { workflow, now } => {
+                Response::PutDefinition(self.put_workflow(workflow, now)?)
+            }
+            Request::Commit { batch } => Response::Commit(self.observed_commit(batch)?),
+            Request::Load { ids } => Response::Load(self.possibly_stale(ids)?),
+            other => self.inner.call(other)?,
+        })
+    }
+}
+
+impl ObservedStore {
+    fn put_workflow(
         &self,
         workflow: &Workflow,
         now: Timestamp,
@@ -333,7 +346,7 @@ impl Layer for ObservedStore {
         Ok(id)
     }
 
-    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+    fn observed_commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         match self.mutant {
             Some(Mutant::DropFence) => return self.commit_without_fence(batch),
             Some(Mutant::RecordTwice) => {
@@ -373,7 +386,7 @@ impl Layer for ObservedStore {
         Ok(committed)
     }
 
-    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
+    fn possibly_stale(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
         let mut records = self.inner.load(ids)?;
         for record in &mut records {
             if let Some(stale) = self.stale.lock().remove(&record.id) {

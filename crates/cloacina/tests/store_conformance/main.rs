@@ -24,9 +24,6 @@ mod schedule;
 mod world;
 mod writing;
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-use world::Subject;
-
 /// Expands to one test per case of each module, for one way to make a store.
 macro_rules! conformance {
     ($store:ident, $make:expr) => {

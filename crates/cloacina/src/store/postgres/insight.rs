@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::row::{Decoded, count, encode};
 use super::session::Session;
 use super::statement::{query, statement};
-use crate::store::{Health, Insight, StoreError};
+use crate::store::{Health, StoreError};
 use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
@@ -136,8 +136,8 @@ async fn in_transaction(
     Ok(())
 }
 
-impl Insight for PostgresStore {
-    fn announce(
+impl PostgresStore {
+    pub(super) fn announce(
         &self,
         runner: RunnerId,
         workflows: &[String],
@@ -172,7 +172,11 @@ impl Insight for PostgresStore {
         Ok(())
     }
 
-    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
+    pub(super) fn withdraw(
+        &self,
+        runner: RunnerId,
+        seen_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         let id = runner.uuid();
         self.write(async |connection, session| {
             in_transaction(connection, session, async |shared| {
@@ -190,7 +194,7 @@ impl Insight for PostgresStore {
         })
     }
 
-    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
+    pub(super) fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
         let rows: Vec<OfferRow> = self.read(async |connection, session| {
             let workflow = workflow.to_owned();
             session.fetch(connection, OffersOf { workflow }).await
@@ -206,7 +210,11 @@ impl Insight for PostgresStore {
         Ok(offers.collect())
     }
 
-    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
+    pub(super) fn note_insight(
+        &self,
+        progress: &[Progress],
+        logs: &[LogChunk],
+    ) -> Result<(), StoreError> {
         self.write(async |connection, session| {
             in_transaction(connection, session, async |shared| {
                 for said in progress {
@@ -238,7 +246,7 @@ impl Insight for PostgresStore {
         })
     }
 
-    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
+    pub(super) fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
         type Row = (i64, i64, f64, f64, Option<String>, i64);
         self.read(async |connection, session| {
             let rows: Vec<Row> = session
@@ -261,7 +269,7 @@ impl Insight for PostgresStore {
         })
     }
 
-    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
+    pub(super) fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
         self.read(async |connection, session| {
             let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
                 session.fetch(connection, LogsOf { id: id.uuid() }).await?;
@@ -277,14 +285,14 @@ impl Insight for PostgresStore {
         })
     }
 
-    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
+    pub(super) fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let counted: Vec<i64> = self
             .read(async |connection, session| session.fetch(connection, Backlog { limit }).await)?;
         Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
     }
 
-    fn check(&self) -> Result<Health, StoreError> {
+    pub(super) fn check(&self) -> Result<Health, StoreError> {
         self.read(async |connection, session| {
             let mut health = Health::default();
             let tables: Vec<(String, i64, i64, i64, i64)> =
@@ -318,7 +326,7 @@ impl Insight for PostgresStore {
         })
     }
 
-    fn tell_others(&self) -> Result<(), StoreError> {
+    pub(super) fn tell_others(&self) -> Result<(), StoreError> {
         if !self.can_listen() {
             return Ok(());
         }

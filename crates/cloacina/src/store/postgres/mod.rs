@@ -51,14 +51,8 @@ use tenant::Berth;
 pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
 use write_connection::{Lane, Writer};
 
-use super::{
-    Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
-    StoreError, StoredDefinition,
-};
-use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
-    ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
-};
+use super::{Batch, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
+use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
 use crate::workflow::Workflow;
 
 query! {
@@ -243,12 +237,6 @@ impl PostgresStore {
         look.next = Instant::now() + look.pause;
         Ok(marker)
     }
-}
-
-impl Store for PostgresStore {
-    fn location(&self) -> String {
-        self.session.location.clone()
-    }
 
     fn put_definition(
         &self,
@@ -262,14 +250,6 @@ impl Store for PostgresStore {
             self.bell.greet(None);
         }
         Ok(id)
-    }
-
-    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
-        self.read(async |connection, session| definition::get(connection, session, id).await)
-    }
-
-    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
-        self.read(async |connection, session| definition::after(connection, session, after).await)
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
@@ -301,29 +281,6 @@ impl Store for PostgresStore {
         committed
     }
 
-    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
-        self.read(async |connection, session| load::executions(connection, session, ids).await)
-    }
-
-    fn statuses(
-        &self,
-        ids: &[ExecutionId],
-    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
-        self.read(async |connection, session| load::statuses(connection, session, ids).await)
-    }
-
-    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError> {
-        self.read(async |connection, session| list::list(connection, session, query).await)
-    }
-
-    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
-        self.read(async |connection, session| load::history(connection, session, id).await)
-    }
-
-    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
-        self.read(async |connection, session| list::overdue(connection, session, now).await)
-    }
-
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
         let stored = self
             .write(async |connection, session| runner::register(connection, session, row).await)?;
@@ -350,18 +307,7 @@ impl Store for PostgresStore {
         Ok(alive)
     }
 
-    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
-        Ok(self
-            .with_roster(runner::Roster::living)?
-            .unwrap_or_default())
-    }
-
-    fn declare_dead(
-        &self,
-        runner: RunnerId,
-        seen_lease: Timestamp,
-        _now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp) -> Result<bool, StoreError> {
         let stored = self.bell.roster.lock().stored_lease(runner, seen_lease);
         let declared = match stored {
             None => false,
@@ -373,20 +319,24 @@ impl Store for PostgresStore {
         Ok(declared)
     }
 
-    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
-        self.read(async |connection, session| runner::claims_of(connection, session, runner).await)
-    }
-
-    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
-        Ok(self
-            .with_roster(|roster| roster.dead())?
-            .unwrap_or_default())
-    }
-
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
         self.write(async |connection, session| runner::retire(connection, session, runner).await)?;
         self.bell.roster.lock().lose(runner);
         Ok(())
+    }
+
+    fn put_schedule(
+        &self,
+        record: &ScheduleRecord,
+        expected: Option<i64>,
+    ) -> Result<Put, StoreError> {
+        let put = self.write(async |connection, session| {
+            schedule::put(connection, session, record, expected).await
+        })?;
+        if put == Put::Written {
+            self.bell.greet(None);
+        }
+        Ok(put)
     }
 
     fn change_marker(&self) -> Result<i64, StoreError> {
@@ -395,6 +345,12 @@ impl Store for PostgresStore {
         }
         self.listen()?;
         Ok(self.bell.marker())
+    }
+}
+
+impl Store for PostgresStore {
+    fn location(&self) -> String {
+        self.session.location.clone()
     }
 
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
@@ -422,66 +378,130 @@ impl Store for PostgresStore {
         self.bell.presence.take_wants_heartbeat()
     }
 
-    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.write(async |connection, session| {
-            prune::prune(connection, session, before, limit).await
-        })
-    }
-
-    fn put_schedule(
-        &self,
-        record: &ScheduleRecord,
-        expected: Option<i64>,
-    ) -> Result<Put, StoreError> {
-        let put = self.write(async |connection, session| {
-            schedule::put(connection, session, record, expected).await
-        })?;
-        if put == Put::Written {
-            self.bell.greet(None);
-        }
-        Ok(put)
-    }
-
-    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.read(async |connection, session| schedule::by_id(connection, session, id).await)
-    }
-
-    fn schedule_of(
-        &self,
-        kind: ScheduleKind,
-        identity: &str,
-    ) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.read(async |connection, session| {
-            schedule::by_identity(connection, session, kind, identity.to_owned()).await
-        })
-    }
-
-    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.read(async |connection, session| schedule::list(connection, session, query).await)
-    }
-
-    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
-        self.read(async |connection, session| schedule::due(connection, session, query, now).await)
-    }
-
-    fn ticks(
-        &self,
-        schedule: ScheduleId,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<TickRecord>, StoreError> {
-        self.read(async |connection, session| {
-            schedule::ticks(connection, session, schedule, limit, offset).await
-        })
-    }
-
-    fn count_ticks(
-        &self,
-        kind: ScheduleKind,
-        since: Timestamp,
-    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
-        self.read(async |connection, session| {
-            schedule::count(connection, session, kind, since).await
+    fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        Ok(match request {
+            Request::PutDefinition { workflow, now } => {
+                Response::PutDefinition(self.put_definition(workflow, now)?)
+            }
+            Request::Definition { id } => {
+                Response::Definition(self.read(async |connection, session| {
+                    definition::get(connection, session, id).await
+                })?)
+            }
+            Request::Definitions { after } => {
+                Response::Definitions(self.read(async |connection, session| {
+                    definition::after(connection, session, after).await
+                })?)
+            }
+            Request::Commit { batch } => Response::Commit(self.commit(batch)?),
+            Request::Load { ids } => Response::Load(self.read(async |connection, session| {
+                load::executions(connection, session, ids).await
+            })?),
+            Request::Statuses { ids } => {
+                Response::Statuses(self.read(async |connection, session| {
+                    load::statuses(connection, session, ids).await
+                })?)
+            }
+            Request::List { query } => {
+                Response::List(self.read(async |connection, session| {
+                    list::list(connection, session, query).await
+                })?)
+            }
+            Request::History { id } => {
+                Response::History(self.read(async |connection, session| {
+                    load::history(connection, session, id).await
+                })?)
+            }
+            Request::Overdue { now } => {
+                Response::Overdue(self.read(async |connection, session| {
+                    list::overdue(connection, session, now).await
+                })?)
+            }
+            Request::RegisterRunner { row } => Response::RegisterRunner(self.register_runner(row)?),
+            Request::Heartbeat {
+                runner,
+                now,
+                lease_until,
+            } => Response::Heartbeat(self.heartbeat(runner, now, lease_until)?),
+            Request::Runners {} => Response::Runners(
+                self.with_roster(runner::Roster::living)?
+                    .unwrap_or_default(),
+            ),
+            Request::DeclareDead {
+                runner,
+                seen_lease,
+                now: _,
+            } => Response::DeclareDead(self.declare_dead(runner, seen_lease)?),
+            Request::ClaimsOf { runner } => {
+                Response::ClaimsOf(self.read(async |connection, session| {
+                    runner::claims_of(connection, session, runner).await
+                })?)
+            }
+            Request::DeadRunners {} => Response::DeadRunners(
+                self.with_roster(|roster| roster.dead())?
+                    .unwrap_or_default(),
+            ),
+            Request::RetireRunner { runner } => Response::RetireRunner(self.retire_runner(runner)?),
+            Request::ChangeMarker {} => Response::ChangeMarker(self.change_marker()?),
+            Request::Prune { before, limit } => {
+                Response::Prune(self.write(async |connection, session| {
+                    prune::prune(connection, session, before, limit).await
+                })?)
+            }
+            Request::PutSchedule { record, expected } => {
+                Response::PutSchedule(self.put_schedule(record, expected)?)
+            }
+            Request::Schedule { id } => Response::Schedule(
+                self.read(async |connection, session| {
+                    schedule::by_id(connection, session, id).await
+                })?
+                .into(),
+            ),
+            Request::ScheduleOf { kind, identity } => Response::ScheduleOf(
+                self.read(async |connection, session| {
+                    schedule::by_identity(connection, session, kind, identity.to_owned()).await
+                })?
+                .into(),
+            ),
+            Request::Schedules { query } => {
+                Response::Schedules(self.read(async |connection, session| {
+                    schedule::list(connection, session, query).await
+                })?)
+            }
+            Request::DueSchedules { query, now } => {
+                Response::DueSchedules(self.read(async |connection, session| {
+                    schedule::due(connection, session, query, now).await
+                })?)
+            }
+            Request::Ticks {
+                schedule,
+                limit,
+                offset,
+            } => Response::Ticks(self.read(async |connection, session| {
+                schedule::ticks(connection, session, schedule, limit, offset).await
+            })?),
+            Request::CountTicks { kind, since } => {
+                Response::CountTicks(self.read(async |connection, session| {
+                    schedule::count(connection, session, kind, since).await
+                })?)
+            }
+            Request::Announce {
+                runner,
+                workflows,
+                offers,
+            } => Response::Announce(self.announce(runner, workflows, offers)?),
+            Request::Withdraw { runner, seen_at } => {
+                Response::Withdraw(self.withdraw(runner, seen_at)?)
+            }
+            Request::Offers { workflow } => Response::Offers(self.offers(workflow)?),
+            Request::NoteInsight { progress, logs } => {
+                Response::NoteInsight(self.note_insight(progress, logs)?)
+            }
+            Request::Progress { id } => Response::Progress(self.progress(id)?),
+            Request::Logs { id } => Response::Logs(self.logs(id)?),
+            Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
+            Request::Check {} => Response::Check(self.check()?),
+            Request::TellOthers {} => Response::TellOthers(self.tell_others()?),
         })
     }
 }

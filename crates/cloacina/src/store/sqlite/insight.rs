@@ -1,13 +1,13 @@
 //! Insight into an SQLite database.
 
 use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
-use diesel::{Queryable, RunQueryDsl};
+use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 
-use super::SqliteStore;
+use super::connection::Writer;
 use super::error::Fault;
 use super::row::{Decoded, Id, count, encode};
 use super::statement::{query, statement};
-use crate::store::{Health, Insight, StoreError};
+use crate::store::Health;
 use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
@@ -102,161 +102,161 @@ query! { PageSize {} -> BigInt; "PRAGMA page_size" }
 /// Less free room than this is not worth a word, in bytes.
 const MUCH: u64 = 16 << 20;
 
-impl Insight for SqliteStore {
-    fn announce(
-        &self,
-        runner: RunnerId,
-        workflows: &[String],
-        offers: &[Offer],
-    ) -> Result<(), StoreError> {
-        let work = |connection: &mut diesel::SqliteConnection| {
-            let workflows = &encode(&workflows)?;
-            let id = runner.as_bytes();
-            SetWorkflows { workflows, id }.execute(connection)?;
-            for offer in offers {
-                PutOffer {
-                    workflow: &offer.workflow,
-                    runner_id: id,
-                    tasks: &encode(&offer.tasks)?,
-                    host: &offer.host,
-                    pid: offer.pid,
-                    seen_at: offer.seen_at.0,
-                }
-                .execute(connection)?;
-            }
-            Ok(())
-        };
-        let written = self.writer.write(&mut self.writer.lock(), work);
-        written.map_err(|fault| self.error(fault))
-    }
-
-    fn withdraw(&self, runner: RunnerId, seen_at: Option<Timestamp>) -> Result<(), StoreError> {
-        let work = |connection: &mut diesel::SqliteConnection| {
-            let id = runner.as_bytes().as_slice();
-            Withdraw {
-                seen_at: seen_at.map(|at| at.0),
-                runner: id,
-                id,
+pub(super) fn announce(
+    writer: &Writer,
+    runner: RunnerId,
+    workflows: &[String],
+    offers: &[Offer],
+) -> Result<(), Fault> {
+    let work = |connection: &mut SqliteConnection| {
+        let workflows = &encode(&workflows)?;
+        let id = runner.as_bytes();
+        SetWorkflows { workflows, id }.execute(connection)?;
+        for offer in offers {
+            PutOffer {
+                workflow: &offer.workflow,
+                runner_id: id,
+                tasks: &encode(&offer.tasks)?,
+                host: &offer.host,
+                pid: offer.pid,
+                seen_at: offer.seen_at.0,
             }
             .execute(connection)?;
-            ForgetOlder { id, again: id }.execute(connection)?;
-            Ok(())
-        };
-        let written = self.writer.write(&mut self.writer.lock(), work);
-        written.map_err(|fault| self.error(fault))
-    }
+        }
+        Ok(())
+    };
+    writer.write(&mut writer.lock(), work)
+}
 
-    fn offers(&self, workflow: &str) -> Result<Vec<Offer>, StoreError> {
-        self.read(|connection| {
-            let rows: Vec<OfferRow> = OffersOf { workflow }.load(connection)?;
-            let offers = rows.into_iter().map(|row| Offer {
-                workflow: row.workflow,
-                runner: row.runner.into(),
-                host: row.host,
-                pid: row.pid,
-                tasks: row.tasks.0,
-                seen_at: Timestamp(row.seen_at),
-            });
-            Ok(offers.collect())
-        })
-    }
+pub(super) fn withdraw(
+    writer: &Writer,
+    runner: RunnerId,
+    seen_at: Option<Timestamp>,
+) -> Result<(), Fault> {
+    let work = |connection: &mut SqliteConnection| {
+        let id = runner.as_bytes().as_slice();
+        Withdraw {
+            seen_at: seen_at.map(|at| at.0),
+            runner: id,
+            id,
+        }
+        .execute(connection)?;
+        ForgetOlder { id, again: id }.execute(connection)?;
+        Ok(())
+    };
+    writer.write(&mut writer.lock(), work)
+}
 
-    fn note_insight(&self, progress: &[Progress], logs: &[LogChunk]) -> Result<(), StoreError> {
-        let work = |connection: &mut diesel::SqliteConnection| {
-            for said in progress {
-                PutProgress {
-                    execution_id: said.execution.as_bytes(),
-                    ordinal: said.task.into(),
-                    attempt: said.attempt.into(),
-                    done: said.done,
-                    total: said.total,
-                    message: said.message.as_deref(),
-                    time: said.time.0,
-                }
-                .execute(connection)?;
+pub(super) fn offers(
+    connection: &mut SqliteConnection,
+    workflow: &str,
+) -> Result<Vec<Offer>, Fault> {
+    let rows: Vec<OfferRow> = OffersOf { workflow }.load(connection)?;
+    let offers = rows.into_iter().map(|row| Offer {
+        workflow: row.workflow,
+        runner: row.runner.into(),
+        host: row.host,
+        pid: row.pid,
+        tasks: row.tasks.0,
+        seen_at: Timestamp(row.seen_at),
+    });
+    Ok(offers.collect())
+}
+
+pub(super) fn note(writer: &Writer, progress: &[Progress], logs: &[LogChunk]) -> Result<(), Fault> {
+    let work = |connection: &mut SqliteConnection| {
+        for said in progress {
+            PutProgress {
+                execution_id: said.execution.as_bytes(),
+                ordinal: said.task.into(),
+                attempt: said.attempt.into(),
+                done: said.done,
+                total: said.total,
+                message: said.message.as_deref(),
+                time: said.time.0,
             }
-            for chunk in logs {
-                AppendLog {
-                    execution_id: chunk.execution.as_bytes(),
-                    ordinal: chunk.task.into(),
-                    attempt: chunk.attempt.into(),
-                    lines: &encode(&chunk.lines)?,
-                }
-                .execute(connection)?;
+            .execute(connection)?;
+        }
+        for chunk in logs {
+            AppendLog {
+                execution_id: chunk.execution.as_bytes(),
+                ordinal: chunk.task.into(),
+                attempt: chunk.attempt.into(),
+                lines: &encode(&chunk.lines)?,
             }
-            Ok(())
-        };
-        let written = self.writer.write(&mut self.writer.lock(), work);
-        written.map_err(|fault| self.error(fault))
-    }
+            .execute(connection)?;
+        }
+        Ok(())
+    };
+    writer.write(&mut writer.lock(), work)
+}
 
-    fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
-        type Row = (i64, i64, f64, f64, Option<String>, i64);
-        self.read(|connection| {
-            let rows: Vec<Row> = ProgressOf { id: id.as_bytes() }.load(connection)?;
-            let said = rows
-                .into_iter()
-                .map(|(task, attempt, done, total, message, time)| {
-                    Ok(Progress {
-                        execution: id,
-                        task: count("ordinal", task)?,
-                        attempt: count("attempt", attempt)?,
-                        done,
-                        total,
-                        message,
-                        time: Timestamp(time),
-                    })
-                });
-            said.collect()
-        })
-    }
-
-    fn logs(&self, id: ExecutionId) -> Result<Vec<LogChunk>, StoreError> {
-        self.read(|connection| {
-            let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
-                LogsOf { id: id.as_bytes() }.load(connection)?;
-            let chunks = rows.into_iter().map(|(task, attempt, lines)| {
-                Ok(LogChunk {
-                    execution: id,
-                    task: count("ordinal", task)?,
-                    attempt: count("attempt", attempt)?,
-                    lines: lines.0,
-                })
-            });
-            chunks.collect()
-        })
-    }
-
-    fn backlog(&self, limit: usize) -> Result<usize, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let counted: Vec<i64> = self.read(|connection| Ok(Backlog { limit }.load(connection)?))?;
-        Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
-    }
-
-    fn check(&self) -> Result<Health, StoreError> {
-        self.read(|connection| {
-            let found: Vec<String> = IntegrityCheck {}.load(connection)?;
-            let first = |values: Vec<i64>| {
-                u64::try_from(values.first().copied().unwrap_or_default()).unwrap_or_default()
-            };
-            let page = first(PageSize {}.load(connection)?);
-            let size = page * first(PageCount {}.load(connection)?);
-            let free = page * first(FreePages {}.load(connection)?);
-            let mut advice = Vec::new();
-            if free >= MUCH && free * 4 >= size {
-                advice.push(format!(
-                    "{} of {} MiB hold nothing: new executions use them up; to give them back to the disk, stop all runners \
-                     and run VACUUM on the file",
-                    free >> 20,
-                    size >> 20
-                ));
-            }
-            Ok::<_, Fault>(Health {
-                problems: found.into_iter().filter(|line| line != "ok").collect(),
-                size,
-                free,
-                advice,
+pub(super) fn progress(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+) -> Result<Vec<Progress>, Fault> {
+    type Row = (i64, i64, f64, f64, Option<String>, i64);
+    let rows: Vec<Row> = ProgressOf { id: id.as_bytes() }.load(connection)?;
+    let said = rows
+        .into_iter()
+        .map(|(task, attempt, done, total, message, time)| {
+            Ok(Progress {
+                execution: id,
+                task: count("ordinal", task)?,
+                attempt: count("attempt", attempt)?,
+                done,
+                total,
+                message,
+                time: Timestamp(time),
             })
+        });
+    said.collect()
+}
+
+pub(super) fn logs(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+) -> Result<Vec<LogChunk>, Fault> {
+    let rows: Vec<(i64, i64, Decoded<Vec<LogLine>>)> =
+        LogsOf { id: id.as_bytes() }.load(connection)?;
+    let chunks = rows.into_iter().map(|(task, attempt, lines)| {
+        Ok(LogChunk {
+            execution: id,
+            task: count("ordinal", task)?,
+            attempt: count("attempt", attempt)?,
+            lines: lines.0,
         })
+    });
+    chunks.collect()
+}
+
+pub(super) fn backlog(connection: &mut SqliteConnection, limit: usize) -> Result<usize, Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let counted: Vec<i64> = Backlog { limit }.load(connection)?;
+    Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
+}
+
+pub(super) fn check(connection: &mut SqliteConnection) -> Result<Health, Fault> {
+    let found: Vec<String> = IntegrityCheck {}.load(connection)?;
+    let first = |values: Vec<i64>| {
+        u64::try_from(values.first().copied().unwrap_or_default()).unwrap_or_default()
+    };
+    let page = first(PageSize {}.load(connection)?);
+    let size = page * first(PageCount {}.load(connection)?);
+    let free = page * first(FreePages {}.load(connection)?);
+    let mut advice = Vec::new();
+    if free >= MUCH && free * 4 >= size {
+        advice.push(format!(
+            "{} of {} MiB hold nothing: new executions use them up; to give them back to the disk, stop all runners \
+             and run VACUUM on the file",
+            free >> 20,
+            size >> 20
+        ));
     }
+    Ok(Health {
+        problems: found.into_iter().filter(|line| line != "ok").collect(),
+        size,
+        free,
+        advice,
+    })
 }

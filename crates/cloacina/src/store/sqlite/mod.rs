@@ -30,15 +30,7 @@ use error::Fault;
 use migration::Schema;
 pub use options::{OpenMode, SqliteOptions, Synchronous};
 
-use super::{
-    Batch, Committed, Due, DueQuery, DueSchedules, ListQuery, Put, RunnerRow, ScheduleQuery, Store,
-    StoreError, StoredDefinition,
-};
-use crate::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, RunnerId,
-    ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord, Timestamp,
-};
-use crate::workflow::Workflow;
+use super::{Request, Response, Store, StoreError};
 
 /// A store in an SQLite database.
 pub struct SqliteStore {
@@ -121,6 +113,11 @@ impl SqliteStore {
         }
     }
 
+    /// Has a function write, in transactions of its own.
+    fn write<T>(&self, work: impl FnOnce(&Writer) -> Result<T, Fault>) -> Result<T, StoreError> {
+        work(&self.writer).map_err(|fault| self.error(fault))
+    }
+
     fn error(&self, fault: Fault) -> StoreError {
         fault.at(&self.location)
     }
@@ -131,139 +128,119 @@ impl Store for SqliteStore {
         self.location.clone()
     }
 
-    fn put_definition(
-        &self,
-        workflow: &Workflow,
-        now: Timestamp,
-    ) -> Result<DefinitionId, StoreError> {
-        definition::put(&self.writer, workflow, now).map_err(|fault| self.error(fault))
-    }
-
-    fn definition(&self, id: DefinitionId) -> Result<Option<StoredDefinition>, StoreError> {
-        self.read(|connection| definition::get(connection, id))
-    }
-
-    fn definitions(&self, after: DefinitionId) -> Result<Vec<StoredDefinition>, StoreError> {
-        self.read(|connection| definition::after(connection, after))
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        commit::commit(&self.writer, batch).map_err(|fault| self.error(fault))
-    }
-
-    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
-        self.read(|connection| load::executions(connection, ids))
-    }
-
-    fn statuses(
-        &self,
-        ids: &[ExecutionId],
-    ) -> Result<Vec<(ExecutionId, ExecutionStatus)>, StoreError> {
-        self.read(|connection| load::statuses(connection, ids))
-    }
-
-    fn list(&self, query: &ListQuery) -> Result<Vec<ExecutionId>, StoreError> {
-        self.read(|connection| list::list(connection, query))
-    }
-
-    fn history(&self, id: ExecutionId) -> Result<Vec<HistoryEvent>, StoreError> {
-        self.read(|connection| load::history(connection, id))
-    }
-
-    fn overdue(&self, now: Timestamp) -> Result<Due, StoreError> {
-        self.read(|connection| list::overdue(connection, now))
-    }
-
-    fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
-        runner::register(&self.writer, row).map_err(|fault| self.error(fault))
-    }
-
-    fn heartbeat(
-        &self,
-        runner: RunnerId,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        runner::heartbeat(&self.writer, runner, now, lease_until).map_err(|fault| self.error(fault))
-    }
-
-    fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
-        self.read(runner::living)
-    }
-
-    fn declare_dead(
-        &self,
-        runner: RunnerId,
-        seen_lease: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        runner::declare_dead(&self.writer, runner, seen_lease, now)
-            .map_err(|fault| self.error(fault))
-    }
-
-    fn claims_of(&self, runner: RunnerId) -> Result<Vec<ExecutionId>, StoreError> {
-        self.read(|connection| runner::claims_of(connection, runner))
-    }
-
-    fn dead_runners(&self) -> Result<Vec<RunnerId>, StoreError> {
-        self.read(runner::dead)
-    }
-
-    fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
-        runner::retire(&self.writer, runner).map_err(|fault| self.error(fault))
-    }
-
-    fn change_marker(&self) -> Result<i64, StoreError> {
-        let marker = self.writer.change_marker();
-        marker.map_err(|fault| self.error(fault))
-    }
-
-    fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        prune::prune(&self.writer, before, limit).map_err(|fault| self.error(fault))
-    }
-
-    fn put_schedule(
-        &self,
-        record: &ScheduleRecord,
-        expected: Option<i64>,
-    ) -> Result<Put, StoreError> {
-        schedule::put(&self.writer, record, expected).map_err(|fault| self.error(fault))
-    }
-
-    fn schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.read(|connection| schedule::by_id(connection, id))
-    }
-
-    fn schedule_of(
-        &self,
-        kind: ScheduleKind,
-        identity: &str,
-    ) -> Result<Option<ScheduleRecord>, StoreError> {
-        self.read(|connection| schedule::by_identity(connection, kind, identity))
-    }
-
-    fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.read(|connection| schedule::list(connection, query))
-    }
-
-    fn due_schedules(&self, query: &DueQuery, now: Timestamp) -> Result<DueSchedules, StoreError> {
-        self.read(|connection| schedule::due(connection, query, now))
-    }
-
-    fn ticks(
-        &self,
-        schedule: ScheduleId,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<TickRecord>, StoreError> {
-        self.read(|connection| schedule::ticks(connection, schedule, limit, offset))
-    }
-
-    fn count_ticks(
-        &self,
-        kind: ScheduleKind,
-        since: Timestamp,
-    ) -> Result<Vec<(TickOutcome, u64)>, StoreError> {
-        self.read(|connection| schedule::count(connection, kind, since))
+    fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        Ok(match request {
+            Request::PutDefinition { workflow, now } => Response::PutDefinition(
+                self.write(|writer| definition::put(writer, workflow, now))?,
+            ),
+            Request::Definition { id } => {
+                Response::Definition(self.read(|connection| definition::get(connection, id))?)
+            }
+            Request::Definitions { after } => {
+                Response::Definitions(self.read(|connection| definition::after(connection, after))?)
+            }
+            Request::Commit { batch } => {
+                Response::Commit(self.write(|writer| commit::commit(writer, batch))?)
+            }
+            Request::Load { ids } => {
+                Response::Load(self.read(|connection| load::executions(connection, ids))?)
+            }
+            Request::Statuses { ids } => {
+                Response::Statuses(self.read(|connection| load::statuses(connection, ids))?)
+            }
+            Request::List { query } => {
+                Response::List(self.read(|connection| list::list(connection, query))?)
+            }
+            Request::History { id } => {
+                Response::History(self.read(|connection| load::history(connection, id))?)
+            }
+            Request::Overdue { now } => {
+                Response::Overdue(self.read(|connection| list::overdue(connection, now))?)
+            }
+            Request::RegisterRunner { row } => {
+                Response::RegisterRunner(self.write(|writer| runner::register(writer, row))?)
+            }
+            Request::Heartbeat {
+                runner,
+                now,
+                lease_until,
+            } => Response::Heartbeat(
+                self.write(|writer| runner::heartbeat(writer, runner, now, lease_until))?,
+            ),
+            Request::Runners {} => Response::Runners(self.read(runner::living)?),
+            Request::DeclareDead {
+                runner,
+                seen_lease,
+                now,
+            } => Response::DeclareDead(
+                self.write(|writer| runner::declare_dead(writer, runner, seen_lease, now))?,
+            ),
+            Request::ClaimsOf { runner } => {
+                Response::ClaimsOf(self.read(|connection| runner::claims_of(connection, runner))?)
+            }
+            Request::DeadRunners {} => Response::DeadRunners(self.read(runner::dead)?),
+            Request::RetireRunner { runner } => {
+                Response::RetireRunner(self.write(|writer| runner::retire(writer, runner))?)
+            }
+            Request::ChangeMarker {} => Response::ChangeMarker(self.write(Writer::change_marker)?),
+            Request::Prune { before, limit } => {
+                Response::Prune(self.write(|writer| prune::prune(writer, before, limit))?)
+            }
+            Request::PutSchedule { record, expected } => {
+                Response::PutSchedule(self.write(|writer| schedule::put(writer, record, expected))?)
+            }
+            Request::Schedule { id } => Response::Schedule(
+                self.read(|connection| schedule::by_id(connection, id))?
+                    .into(),
+            ),
+            Request::ScheduleOf { kind, identity } => Response::ScheduleOf(
+                self.read(|connection| schedule::by_identity(connection, kind, identity))?
+                    .into(),
+            ),
+            Request::Schedules { query } => {
+                Response::Schedules(self.read(|connection| schedule::list(connection, query))?)
+            }
+            Request::DueSchedules { query, now } => Response::DueSchedules(
+                self.read(|connection| schedule::due(connection, query, now))?,
+            ),
+            Request::Ticks {
+                schedule,
+                limit,
+                offset,
+            } => Response::Ticks(
+                self.read(|connection| schedule::ticks(connection, schedule, limit, offset))?,
+            ),
+            Request::CountTicks { kind, since } => Response::CountTicks(
+                self.read(|connection| schedule::count(connection, kind, since))?,
+            ),
+            Request::Announce {
+                runner,
+                workflows,
+                offers,
+            } => Response::Announce(
+                self.write(|writer| insight::announce(writer, runner, workflows, offers))?,
+            ),
+            Request::Withdraw { runner, seen_at } => {
+                Response::Withdraw(self.write(|writer| insight::withdraw(writer, runner, seen_at))?)
+            }
+            Request::Offers { workflow } => {
+                Response::Offers(self.read(|connection| insight::offers(connection, workflow))?)
+            }
+            Request::NoteInsight { progress, logs } => {
+                Response::NoteInsight(self.write(|writer| insight::note(writer, progress, logs))?)
+            }
+            Request::Progress { id } => {
+                Response::Progress(self.read(|connection| insight::progress(connection, id))?)
+            }
+            Request::Logs { id } => {
+                Response::Logs(self.read(|connection| insight::logs(connection, id))?)
+            }
+            Request::Backlog { limit } => {
+                Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
+            }
+            Request::Check {} => Response::Check(self.read(insight::check)?),
+            // Nobody waits for word: every store asks for its change marker.
+            Request::TellOthers {} => Response::TellOthers(()),
+        })
     }
 }

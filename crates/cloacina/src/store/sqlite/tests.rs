@@ -10,10 +10,15 @@ use diesel::sql_types::Text;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 
 use super::*;
-use crate::store::{Advance, ClaimClass, ClaimRequest, QueueId, Submit, TaskWrite};
+use crate::store::{
+    Advance, Batch, ClaimClass, ClaimRequest, ListQuery, QueueId, RunnerRow, Submit, TaskWrite,
+};
 use crate::types::ExecutionStatus::{Cancelled, Failed, Paused, Pending, Running};
-use crate::types::{Claim, Context, Json, TaskRecord, TaskStatus};
-use crate::workflow::{TaskDefinition, TaskKind, WorkflowDefinition};
+use crate::types::{
+    Claim, Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent,
+    Json, RunnerId, TaskRecord, TaskStatus, Timestamp,
+};
+use crate::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 

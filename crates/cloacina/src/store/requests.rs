@@ -1,4 +1,4 @@
-//! Parameters and answers of the store's verbs.
+//! Parameters of store requests, and their answers.
 
 use super::ScheduleWrite;
 use crate::types::{
@@ -195,4 +195,17 @@ pub struct RunnerRow {
     pub lease_until: Timestamp,
     /// Names of the workflows that it has, for `explain`.
     pub workflows: Vec<String>,
+}
+
+/// The state of a database as `db check` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What is wrong, as sentences; empty when the database is sound.
+    pub problems: Vec<String>,
+    /// Bytes on disk.
+    pub size: u64,
+    /// Bytes of them that hold nothing.
+    pub free: u64,
+    /// What to do about it, as sentences.
+    pub advice: Vec<String>,
 }

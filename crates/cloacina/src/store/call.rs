@@ -1,0 +1,248 @@
+//! The interface of a store: requests as values, one method that answers them, and typed methods on top of it.
+//!
+//! Whatever stands in front of a store, or dispatches to its functions, is one `match` over [`Request`].
+
+use std::sync::Arc;
+
+use super::{
+    Batch, Committed, Due, DueQuery, DueSchedules, Health, ListQuery, Put, RunnerRow,
+    ScheduleQuery, StoreError, StoredDefinition,
+};
+use crate::types::{
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
+    Progress, RunnerId, ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, TickRecord,
+    Timestamp,
+};
+use crate::workflow::Workflow;
+
+/// The type that a response holds: `boxed` keeps a large answer from making every response large.
+macro_rules! held {
+    (boxed $answer:ty) => { Box<$answer> };
+    ($answer:ty) => { $answer };
+}
+
+macro_rules! unpack {
+    (boxed $answer:ident) => {
+        *$answer
+    };
+    ($answer:ident) => {
+        $answer
+    };
+}
+
+/// Declares the requests, their responses, and the trait with a typed method for each.
+macro_rules! requests {
+    ($a:lifetime $(
+        $(#[$doc:meta])*
+        $name:ident => $method:ident($($argument:ident: $kind:ty),*) -> $answer:ty $(, $boxed:ident)?;
+    )*) => {
+        /// The kinds of requests.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        pub enum Verb {
+            $($name,)*
+        }
+
+        impl Verb {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name of the method.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($method),)*
+                }
+            }
+        }
+
+        /// A call of a store with its arguments.
+        #[derive(Clone, Copy, Debug)]
+        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        pub enum Request<$a> {
+            $($name { $($argument: $kind),* },)*
+        }
+
+        impl Request<'_> {
+            /// Its kind.
+            #[must_use]
+            pub const fn verb(&self) -> Verb {
+                match self {
+                    $(Self::$name { .. } => Verb::$name,)*
+                }
+            }
+        }
+
+        /// The answer to the request of the same name.
+        #[derive(Debug)]
+        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        pub enum Response {
+            $($name(held!($($boxed)? $answer)),)*
+        }
+
+        /// A database that keeps definitions, executions, tasks and runners.
+        ///
+        /// Every request fails alike: see [`StoreError`].
+        pub trait Store: Send + Sync {
+            /// Answers a request with the response of the same name.
+            ///
+            /// # Errors
+            /// See [`StoreError`].
+            fn call(&self, request: Request<'_>) -> Result<Response, StoreError>;
+
+            /// Where the data is, for messages: never with a password.
+            fn location(&self) -> String;
+
+            /// Has `wake` called, from a thread of the store's own, when the change marker has changed. A store that
+            /// never calls it is asked for its marker now and then.
+            fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+                drop(wake);
+            }
+
+            /// A number that differs from the last answer when an execution that had ended may go on by another runner's
+            /// doing. `None`: any change may be that.
+            fn revivals(&self) -> Option<u64> {
+                None
+            }
+
+            /// A runner of this process has claims, or has none any more: others may want to watch over it.
+            fn at_work(&self, runner: RunnerId, at_work: bool) {
+                let _ = (runner, at_work);
+            }
+
+            /// Runners that the database takes for gone though their leases last, each told once, after a change was
+            /// told.
+            fn take_vanished(&self) -> Vec<RunnerId> {
+                Vec::new()
+            }
+
+            /// Whether this process's runner must send a heartbeat now, lest others take it for gone; told once.
+            fn take_wants_heartbeat(&self) -> bool {
+                false
+            }
+
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// See [`StoreError`].
+                fn $method<$a>(&self, $($argument: $kind),*) -> Result<$answer, StoreError> {
+                    match self.call(Request::$name { $($argument),* })? {
+                        Response::$name(answer) => Ok(unpack!($($boxed)? answer)),
+                        other => unreachable!("{} is answered with {other:?}", stringify!($name)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+requests! { 'a
+    /// Keeps a version of a workflow once; a known version keeps its id and gets the new description and tags.
+    PutDefinition => put_definition(workflow: &'a Workflow, now: Timestamp) -> DefinitionId;
+
+    /// A definition by its id.
+    Definition => definition(id: DefinitionId) -> Option<StoredDefinition>;
+
+    /// The definitions with an id above `after`, oldest first; the last one of a name is its latest.
+    Definitions => definitions(after: DefinitionId) -> Vec<StoredDefinition>;
+
+    /// Applies a batch in one durable transaction: schedules, submissions, advances, then claims.
+    ///
+    /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.
+    Commit => commit(batch: &'a Batch<'a>) -> Committed;
+
+    /// The executions with all their tasks; unknown ids are left out, the order is the given one.
+    Load => load(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
+
+    /// The states of executions, in no order; unknown ids are left out.
+    Statuses => statuses(ids: &'a [ExecutionId]) -> Vec<(ExecutionId, ExecutionStatus)>;
+
+    /// Ids of executions, newest first, by a keyset.
+    List => list(query: &'a ListQuery) -> Vec<ExecutionId>;
+
+    /// The stored history of an execution, oldest first.
+    History => history(id: ExecutionId) -> Vec<HistoryEvent>;
+
+    /// Running executions whose deadline is at or before `now`, and the next deadline after it.
+    Overdue => overdue(now: Timestamp) -> Due;
+
+    /// Adds a runner.
+    RegisterRunner => register_runner(row: &'a RunnerRow) -> ();
+
+    /// Extends a runner's lease. `false`: it was declared dead or never registered.
+    Heartbeat => heartbeat(runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> bool;
+
+    /// All runners that were not declared dead or retired.
+    Runners => runners() -> Vec<RunnerRow>;
+
+    /// Declares a runner dead if its lease still ends at the instant that was seen. `false`: it has moved, leave it alone.
+    DeclareDead => declare_dead(runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> bool;
+
+    /// Executions in which a runner has claims.
+    ClaimsOf => claims_of(runner: RunnerId) -> Vec<ExecutionId>;
+
+    /// Runners that were declared dead and may still have claims.
+    DeadRunners => dead_runners() -> Vec<RunnerId>;
+
+    /// Removes a runner that has no claim any more.
+    RetireRunner => retire_runner(runner: RunnerId) -> ();
+
+    /// A number that differs from the last answer when another runner may have written. A store that nobody else can
+    /// write to may always answer the same.
+    ChangeMarker => change_marker() -> i64;
+
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
+    /// Ticks that were due before it go too, as many at most.
+    Prune => prune(before: Timestamp, limit: usize) -> usize;
+
+    /// Adds a schedule, or changes the one whose stored revision is `expected`.
+    PutSchedule => put_schedule(record: &'a ScheduleRecord, expected: Option<i64>) -> Put;
+
+    /// A schedule by its id, also a deleted one.
+    Schedule => schedule(id: ScheduleId) -> Option<ScheduleRecord>, boxed;
+
+    /// The schedule of an identity that is not deleted.
+    ScheduleOf => schedule_of(kind: ScheduleKind, identity: &'a str) -> Option<ScheduleRecord>, boxed;
+
+    /// Schedules that are not deleted, oldest first.
+    Schedules => schedules(query: &'a ScheduleQuery) -> Vec<ScheduleRecord>;
+
+    /// The schedules that have to be looked at now, and when the next one has to be: by index, however many there are.
+    DueSchedules => due_schedules(query: &'a DueQuery, now: Timestamp) -> DueSchedules;
+
+    /// The history of a schedule, newest first, also of a deleted one.
+    Ticks => ticks(schedule: ScheduleId, limit: usize, offset: usize) -> Vec<TickRecord>;
+
+    /// How many ticks of a kind were due since a time, by what became of them.
+    CountTicks => count_ticks(kind: ScheduleKind, since: Timestamp) -> Vec<(TickOutcome, u64)>;
+
+    /// Writes a living runner's workflows into its row, and keeps what it offers: one entry a workflow replaces the
+    /// runner's earlier one.
+    Announce => announce(runner: RunnerId, workflows: &'a [String], offers: &'a [Offer]) -> ();
+
+    /// Notes when the offers of a runner that goes away were last there (`None`: at its last heartbeat), and forgets
+    /// those of runners that went before it and had the same tasks.
+    Withdraw => withdraw(runner: RunnerId, seen_at: Option<Timestamp>) -> ();
+
+    /// The offers for a workflow, of runners that are there and of the last that were.
+    Offers => offers(workflow: &'a str) -> Vec<Offer>;
+
+    /// Keeps how far attempts are, in place of what they said before, and appends log lines.
+    NoteInsight => note_insight(progress: &'a [Progress], logs: &'a [LogChunk]) -> ();
+
+    /// How far the tasks of an execution said they are.
+    Progress => progress(id: ExecutionId) -> Vec<Progress>;
+
+    /// The log lines of an execution in the order in which they came.
+    Logs => logs(id: ExecutionId) -> Vec<LogChunk>;
+
+    /// Tasks that are ready and claimed by nobody, counted up to `limit`.
+    Backlog => backlog(limit: usize) -> usize;
+
+    /// Looks whether the database is sound and how much room it wastes.
+    Check => check() -> Health;
+
+    /// Tells other runners at once that something was written, for a writer that is about to end.
+    TellOthers => tell_others() -> ();
+}
