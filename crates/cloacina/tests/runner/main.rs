@@ -8,10 +8,12 @@ mod private_postgres;
 
 mod control;
 mod flow;
+mod isolation;
 mod leading;
 mod presence;
 mod recovery;
 mod schedules;
 mod sharing;
+mod stepped;
 mod stepwise;
 mod support;

@@ -1,0 +1,318 @@
+//! A failure stays with the item that caused it, and a step of the wall clock changes nothing.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cloacina::engine::Outcome;
+use cloacina::runtime::{Executor, ProgressBuffer, RunnerConfig};
+use cloacina::store::failpoint::{Moment, Verb};
+use cloacina::store::{Batch, Store, StoreError};
+use cloacina::types::{Clock, ExecutionId, ExecutionStatus, Progress, TaskStatus};
+
+use super::stepped::{MILLISECOND, SECOND, Stepped, with_timeout};
+use super::support::{config, done, request, wrote};
+
+const HOUR: i64 = 3_600 * SECOND;
+const LARGE: usize = 1 << 20;
+
+fn poison() -> Outcome {
+    wrote("poison", "1")
+}
+
+/// The database cannot store the key `poison`.
+fn refuses_poison(batch: &Batch) -> Option<StoreError> {
+    let is_poison = |execution: &&_| {
+        let advance: &cloacina::store::Advance = execution;
+        let deltas = advance.record.tasks.iter();
+        deltas
+            .filter_map(|task| task.delta.as_deref())
+            .any(|delta| delta.set.contains_key("poison"))
+    };
+    let found = batch.advances.iter().find(is_poison);
+    found.map(|_| StoreError::Refused("no such character".to_owned()))
+}
+
+/// A runner with many executions whose only task runs.
+fn busy(count: usize) -> (Stepped, Vec<ExecutionId>) {
+    let mut runner = Stepped::new(RunnerConfig {
+        max_concurrent_tasks: count,
+        ..config()
+    });
+    let ids = (0..count).map(|_| runner.submit(request("w"))).collect();
+    (runner, ids)
+}
+
+#[test]
+fn b3_a_result_that_the_database_refuses_fails_alone() {
+    let (mut runner, ids) = busy(64);
+    runner.refuse(refuses_poison);
+    let mut messages = Vec::new();
+    let mut poisoned = None;
+    while let Some(entered) = runner.enter() {
+        let id = entered.1.execution;
+        let outcome = if messages.len() == 41 {
+            poisoned = Some(id);
+            poison()
+        } else {
+            done()
+        };
+        let message = runner.ended(entered, outcome);
+        messages.push(message);
+    }
+    assert_eq!(messages.len(), 64);
+    runner.coordinator.step(messages);
+    assert!(runner.coordinator.is_calm(), "one bad item is no outage");
+    let poisoned = poisoned.unwrap();
+    for id in ids {
+        if id != poisoned {
+            assert_eq!(runner.status(id), ExecutionStatus::Completed);
+        }
+    }
+    assert_eq!(runner.status(poisoned), ExecutionStatus::Failed);
+    let error = runner.task(poisoned).error.unwrap();
+    assert!(error.message.contains("no such character"), "{error:?}");
+    assert!(!error.retryable);
+}
+
+#[test]
+fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
+    let (mut runner, ids) = busy(40);
+    while runner.enter().is_some() {}
+    let next = runner.beside(RunnerConfig {
+        max_concurrent_tasks: 64,
+        ..config()
+    });
+    *next.picky.unreadable.lock() = Some(ids[17]);
+    drop(runner.coordinator);
+    let mut runner = next;
+    for _ in 0..40 {
+        runner.pass(SECOND / 2);
+        assert!(runner.coordinator.is_calm(), "one bad row is no outage");
+    }
+    while let Some(entered) = runner.enter() {
+        runner.finish(entered, done());
+    }
+    for id in &ids {
+        let expected = if *id == ids[17] {
+            ExecutionStatus::Running
+        } else {
+            ExecutionStatus::Completed
+        };
+        assert_eq!(runner.status(*id), expected);
+    }
+    let refused = runner.ask(ids[17], cloacina::runtime::Control::Cancel);
+    let error = refused.unwrap_err();
+    assert!(error.message.contains("cannot be read"), "{error:?}");
+}
+
+#[test]
+fn b3_work_goes_on_while_progress_cannot_be_written() {
+    let mut runner = Stepped::new(config());
+    runner.fail_always(Verb::NoteInsight, Moment::Before);
+    for _ in 0..20 {
+        let id = runner.submit(request("w"));
+        let entered = runner.enter().unwrap();
+        let buffer: &ProgressBuffer = &entered.1.insight;
+        buffer.note_progress(Progress {
+            execution: id,
+            task: 0,
+            attempt: 1,
+            done: 1.0,
+            total: 2.0,
+            message: None,
+            time: runner.clock.now(),
+        });
+        runner.pass(SECOND);
+        runner.finish(entered, done());
+        assert_eq!(runner.status(id), ExecutionStatus::Completed);
+        assert!(runner.coordinator.is_calm());
+    }
+}
+
+#[test]
+fn b14_a_change_is_looked_at_again_after_an_error() {
+    let mut runner = Stepped::new(config());
+    runner.pass(50 * MILLISECOND);
+    let mut other = runner.beside(RunnerConfig {
+        max_concurrent_tasks: 1,
+        ..config()
+    });
+    // The other runner has one worker: what it cannot take is for this one.
+    for _ in 0..20 {
+        other.submit(request("w"));
+    }
+    runner.fail_once(Verb::Overdue, Moment::Before);
+    runner.pass(50 * MILLISECOND);
+    assert!(runner.enter().is_none(), "the look failed");
+    for _ in 0..5 {
+        runner.pass(50 * MILLISECOND);
+    }
+    assert!(runner.enter().is_some());
+}
+
+#[test]
+fn b4_a_turn_writes_no_more_bytes_than_a_message_to_the_database_holds() {
+    let (mut runner, ids) = busy(100);
+    let text = format!("\"{}\"", "x".repeat(LARGE));
+    let mut messages = Vec::new();
+    while let Some(entered) = runner.enter() {
+        let message = runner.ended(entered, wrote("large", &text));
+        messages.push(message);
+    }
+    assert_eq!(messages.len(), 100);
+    // They come together, as after an outage.
+    runner.fail_once(Verb::Commit, Moment::Before);
+    runner.coordinator.step(messages);
+    for _ in 0..20 {
+        runner.pass(100 * MILLISECOND);
+    }
+    for id in ids {
+        assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    }
+    let largest = runner.picky.largest_batch.load(Ordering::SeqCst);
+    assert!(largest > 0 && largest <= 33 << 20, "{largest}");
+}
+
+#[test]
+fn b1_a_clock_set_forward_times_nothing_out() {
+    let mut runner = Stepped::new(config());
+    let limited = runner.submit(with_timeout());
+    let entered = runner.enter().unwrap();
+    let id = runner.submit(request("w"));
+    let second = runner.enter().unwrap();
+    runner.clock.set(HOUR);
+    runner.pass(100 * MILLISECOND);
+    assert_eq!(runner.task(limited).status, TaskStatus::Running);
+    assert_eq!(runner.task(id).status, TaskStatus::Running);
+    runner.clock.set(-HOUR);
+    runner.pass(100 * MILLISECOND);
+    runner.finish(entered, done());
+    runner.finish(second, done());
+    assert_eq!(runner.status(limited), ExecutionStatus::Completed);
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+}
+
+#[test]
+fn b1_an_execution_times_out_in_time_although_the_clock_was_set_back() {
+    let mut runner = Stepped::new(config());
+    let id = runner.submit(with_timeout());
+    let _entered = runner.enter().unwrap();
+    runner.pass(500 * MILLISECOND);
+    runner.clock.set(-HOUR);
+    runner.pass(400 * MILLISECOND);
+    assert_eq!(runner.status(id), ExecutionStatus::Running);
+    runner.pass(200 * MILLISECOND);
+    assert_eq!(runner.status(id), ExecutionStatus::Failed);
+}
+
+#[test]
+fn b1_heartbeats_and_looks_for_work_go_on_when_the_clock_is_set_back() {
+    let mut runner = Stepped::new(config());
+    runner.pass(SECOND);
+    runner.clock.set(-HOUR);
+    let lease = |runner: &Stepped| runner.store.runners().unwrap()[0].heartbeat_at;
+    let before = lease(&runner);
+    for _ in 0..6 {
+        runner.pass(SECOND);
+    }
+    assert_ne!(lease(&runner), before, "a heartbeat was sent");
+}
+
+#[test]
+fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
+    let mut first = Stepped::new(config());
+    let mut second = first.beside(config());
+    let id = first.submit(request("w"));
+    let entered = first.enter().unwrap();
+    for jump in [HOUR, -HOUR, -HOUR, HOUR, HOUR, -HOUR] {
+        first.clock.set(jump);
+        for _ in 0..40 {
+            first.pass(SECOND / 2);
+            second.coordinator.step(Vec::new());
+        }
+        assert_eq!(first.task(id).rescues, 0);
+    }
+    first.finish(entered, done());
+    assert_eq!(first.status(id), ExecutionStatus::Completed);
+}
+
+/// A process dies in the middle of its work, and another one takes its place.
+fn die(dead: Stepped, seconds: i64) -> Stepped {
+    let next = dead.beside(RunnerConfig {
+        lease_ttl: Duration::from_secs(2),
+        heartbeat_interval: Duration::from_secs(1),
+        ..config()
+    });
+    drop(dead.coordinator);
+    let mut next = next;
+    for _ in 0..seconds * 2 {
+        next.pass(SECOND / 2);
+    }
+    next
+}
+
+#[test]
+fn a9_a_task_that_ends_its_process_fails_alone() {
+    let mut runner = Stepped::new(RunnerConfig {
+        lease_ttl: Duration::from_secs(2),
+        heartbeat_interval: Duration::from_secs(1),
+        ..config()
+    });
+    let ids: Vec<ExecutionId> = (0..4).map(|_| runner.submit(request("w"))).collect();
+    let poison = ids[2];
+    let mut deaths = 0;
+    loop {
+        let mut entered = Vec::new();
+        while let Some(work) = runner.enter() {
+            entered.push(work);
+        }
+        if entered.is_empty() {
+            break;
+        }
+        if entered.iter().any(|(_, work)| work.execution == poison) {
+            deaths += 1;
+            assert!(deaths < 10, "it goes on for ever");
+            runner = die(runner, 8);
+            continue;
+        }
+        for work in entered {
+            runner.finish(work, done());
+            runner.pass(MILLISECOND);
+        }
+    }
+    for id in ids {
+        let expected = if id == poison {
+            ExecutionStatus::Failed
+        } else {
+            ExecutionStatus::Completed
+        };
+        assert_eq!(runner.status(id), expected);
+    }
+    assert_eq!(deaths, 4, "twice in company, twice alone");
+}
+
+#[test]
+fn a9_a_cancelled_suspect_leaves_the_quarantine() {
+    let mut runner = Stepped::new(config());
+    let ids: Vec<ExecutionId> = (0..3).map(|_| runner.submit(request("w"))).collect();
+    for _ in 0..2 {
+        while runner.enter().is_some() {}
+        runner = die(runner, 20);
+    }
+    let (token, first) = runner.enter().expect("one suspect is started alone");
+    assert!(runner.enter().is_none());
+    let waiting: Vec<ExecutionId> = ids
+        .into_iter()
+        .filter(|id| *id != first.execution)
+        .collect();
+    runner.control(waiting[0], cloacina::runtime::Control::Cancel);
+    runner.finish((token, first), done());
+    runner.pass(MILLISECOND);
+    let (_, last) = runner.enter().expect("the other suspect");
+    assert_eq!(last.execution, waiting[1]);
+    assert_eq!(runner.status(waiting[0]), ExecutionStatus::Cancelled);
+    let fresh = runner.submit(request("w"));
+    assert!(runner.enter().is_none(), "a suspect runs alone");
+    assert_eq!(runner.task(fresh).status, TaskStatus::Ready);
+    assert_eq!(runner.queues.of(Executor::Threads).load().0, 1);
+}

@@ -1,0 +1,323 @@
+//! A coordinator stepped by hand, and what may befall its database.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use cloacina::engine::{Finish, Outcome};
+use cloacina::runner::Inspector;
+use cloacina::runtime::{
+    Answer, Assignment, Control, Coordinator, Executor, Handler, Message, Registration,
+    RunnerConfig, SubmitRequest, Waiters, Work, WorkQueues, WorkToken,
+};
+use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
+use cloacina::store::sqlite::SqliteStore;
+use cloacina::store::{Batch, Committed, Layer, Store, StoreError};
+use cloacina::types::sync::Mutex;
+use cloacina::types::{
+    Clock, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, Monotonic,
+    TaskRecord, Timestamp,
+};
+use cloacina::workflow::{TaskKind, Workflow, WorkflowDefinition};
+
+use super::support::{in_memory, request, task};
+
+pub const MILLISECOND: Micros = 1_000;
+pub const SECOND: Micros = 1_000_000;
+
+/// A clock that stands still until it is moved.
+#[derive(Default)]
+pub struct Hand {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+}
+
+impl Hand {
+    /// Lets time pass.
+    pub fn pass(&self, span: Micros) {
+        self.wall.fetch_add(span, Ordering::SeqCst);
+        self.monotonic.fetch_add(span, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward, or back.
+    pub fn set(&self, by: Micros) {
+        self.wall.fetch_add(by, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.monotonic.load(Ordering::SeqCst))
+    }
+}
+
+/// Says why the database refuses a batch, if it does.
+pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
+
+/// A database that refuses batches, and counts the bytes that those it takes write.
+pub struct Picky {
+    store: SqliteStore,
+    refusal: Mutex<Option<Refusal>>,
+    /// An execution whose row holds what cannot be read.
+    pub unreadable: Mutex<Option<ExecutionId>>,
+    pub largest_batch: AtomicI64,
+}
+
+impl Layer for Picky {
+    type Below = SqliteStore;
+
+    fn below(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
+        let unreadable = *self.unreadable.lock();
+        if unreadable.is_some_and(|id| ids.contains(&id)) {
+            return Err(StoreError::Corrupt("nonsense".to_owned()));
+        }
+        self.store.load(ids)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let refusal = self.refusal.lock();
+        match refusal.as_ref().and_then(|refuses| refuses(batch)) {
+            Some(error) => Err(error),
+            None => {
+                let advances = batch.advances.iter().map(|advance| bytes(advance.record));
+                let written = i64::try_from(advances.sum::<usize>()).unwrap();
+                self.largest_batch.fetch_max(written, Ordering::SeqCst);
+                self.store.commit(batch)
+            }
+        }
+    }
+}
+
+fn bytes(record: &ExecutionRecord) -> usize {
+    let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
+    deltas.map(Delta::size).sum()
+}
+
+/// Fails at a point: once, or for ever.
+#[derive(Default)]
+pub struct Trap(Mutex<Option<(Failpoint, bool)>>);
+
+impl Failpoints for Trap {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        let mut set = self.0.lock();
+        if let Some((trapped, for_ever)) = *set
+            && trapped == point
+        {
+            if !for_ever {
+                *set = None;
+            }
+            return Err(StoreError::Unavailable("the connection broke".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// A runner of the workflow `w` with one task, and what other processes may do to its database.
+pub struct Stepped {
+    pub coordinator: Coordinator,
+    pub queues: WorkQueues,
+    pub waiters: Arc<Waiters>,
+    pub clock: Arc<Hand>,
+    trap: Arc<Trap>,
+    pub picky: Arc<Picky>,
+    pub store: Arc<SqliteStore>,
+    pub others: Inspector,
+}
+
+impl Stepped {
+    pub fn new(config: RunnerConfig) -> Self {
+        let clock = Arc::new(Hand::default());
+        clock.set(1_800_000_000 * SECOND);
+        clock.pass(7 * SECOND);
+        Self::on(in_memory(), clock, config, 1)
+    }
+
+    /// Another runner of the same database.
+    pub fn beside(&self, config: RunnerConfig) -> Self {
+        let store = Arc::new(self.store.share());
+        Self::on(store, Arc::clone(&self.clock), config, 2)
+    }
+
+    fn on(store: Arc<SqliteStore>, clock: Arc<Hand>, config: RunnerConfig, seed: u64) -> Self {
+        let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
+        let waiters = Arc::new(Waiters::default());
+        let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
+        // A handle of its own, as another process has: it tells of the writes of the others.
+        let picky = Arc::new(Picky {
+            store: store.share(),
+            refusal: Mutex::default(),
+            unreadable: Mutex::default(),
+            largest_batch: AtomicI64::default(),
+        });
+        let trapped = FailpointStore::new(Arc::clone(&picky), points);
+        let coordinator = Coordinator::start(
+            Arc::new(trapped),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            config,
+            queues.clone(),
+            Arc::clone(&waiters),
+            seed,
+        )
+        .unwrap();
+        let others = Inspector::new(
+            Arc::new(store.share()),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
+        let mut stepped = Self {
+            coordinator,
+            queues,
+            waiters,
+            clock,
+            trap,
+            picky,
+            store,
+            others,
+        };
+        stepped.register(false);
+        stepped
+    }
+
+    /// Gives it the workflow. `calls_back`: the task has a function for when it succeeds.
+    pub fn register(&mut self, calls_back: bool) {
+        let mut only = task("a", &[]);
+        only.kind = TaskKind::Sync;
+        let definition = WorkflowDefinition {
+            name: "w".into(),
+            tenant: "public".into(),
+            package: "embedded".into(),
+            tasks: vec![only],
+            ..WorkflowDefinition::default()
+        };
+        let handler = Handler {
+            executor: Executor::Threads,
+            token: 0,
+            on_success: calls_back,
+            on_failure: false,
+        };
+        self.step(Message::Register {
+            registration: Registration {
+                workflow: Arc::new(Workflow::new(definition).unwrap()),
+                handlers: BTreeMap::from([("a".to_owned(), handler)]),
+            },
+            reply: Box::new(|registered| registered.unwrap()),
+        });
+    }
+
+    pub fn step(&mut self, message: Message) {
+        self.coordinator.step(vec![message]);
+    }
+
+    /// Time goes on, and what is due is done.
+    pub fn pass(&mut self, micros: Micros) {
+        self.clock.pass(micros);
+        self.coordinator.step(Vec::new());
+    }
+
+    pub fn fail_once(&self, verb: Verb, moment: Moment) {
+        *self.trap.0.lock() = Some((Failpoint { verb, moment }, false));
+    }
+
+    pub fn fail_always(&self, verb: Verb, moment: Moment) {
+        *self.trap.0.lock() = Some((Failpoint { verb, moment }, true));
+    }
+
+    /// Has the database refuse batches from now on.
+    pub fn refuse(&self, refusal: impl Fn(&Batch) -> Option<StoreError> + Send + 'static) {
+        *self.picky.refusal.lock() = Some(Box::new(refusal));
+    }
+
+    pub fn submit(&mut self, request: SubmitRequest) -> ExecutionId {
+        let id = request.id;
+        self.step(Message::Submit {
+            requests: vec![request],
+            give_up: self.clock.monotonic() + SECOND,
+            reply: Box::new(|ids| drop(ids.unwrap())),
+        });
+        id
+    }
+
+    pub fn control(&mut self, execution: ExecutionId, action: Control) {
+        self.ask(execution, action).unwrap();
+    }
+
+    /// What a caller is answered that wants something of an execution.
+    pub fn ask(
+        &mut self,
+        execution: ExecutionId,
+        action: Control,
+    ) -> Result<ExecutionStatus, Error> {
+        let (answer, reply) = Answer::new();
+        self.step(Message::Control {
+            execution,
+            action,
+            give_up: self.clock.monotonic() + SECOND,
+            reply,
+        });
+        answer.wait(Duration::ZERO).expect("the step answers")
+    }
+
+    /// A worker enters what waits, and never returns from it unless it is told to.
+    pub fn enter(&mut self) -> Option<(WorkToken, Assignment)> {
+        let now = self.clock.now();
+        let dispatched = (self.queues.of(Executor::Threads)).try_take(1, &*self.clock)?;
+        let Work::Task(token, assignment) = dispatched.work else {
+            panic!("nothing calls back here");
+        };
+        if assignment.reports_start {
+            self.step(Message::Started {
+                execution: assignment.execution,
+                task: assignment.task,
+                claim: assignment.claim,
+                at: now,
+            });
+        }
+        Some((token, assignment))
+    }
+
+    /// A worker's function returns.
+    pub fn finish(&mut self, (token, assignment): (WorkToken, Assignment), outcome: Outcome) {
+        let message = self.ended((token, assignment), outcome);
+        self.step(message);
+    }
+
+    /// The message that tells of it.
+    pub fn ended(&self, (token, assignment): (WorkToken, Assignment), outcome: Outcome) -> Message {
+        drop(self.queues.of(Executor::Threads).complete(token));
+        Message::Finished {
+            execution: assignment.execution,
+            finish: Finish {
+                task: assignment.task,
+                claim: assignment.claim,
+                started_at: Some(self.clock.now()),
+                outcome,
+            },
+            executor: Executor::Threads,
+            ran: 1,
+        }
+    }
+
+    pub fn status(&self, id: ExecutionId) -> ExecutionStatus {
+        self.store.statuses(&[id]).unwrap()[0].1
+    }
+
+    pub fn task(&self, id: ExecutionId) -> TaskRecord {
+        self.store.load(&[id]).unwrap().remove(0).tasks.remove(0)
+    }
+}
+
+/// An execution that fails after a second, however long its function takes.
+pub fn with_timeout() -> SubmitRequest {
+    SubmitRequest {
+        timeout: Some(SECOND),
+        ..request("w")
+    }
+}
