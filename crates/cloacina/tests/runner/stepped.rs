@@ -13,7 +13,7 @@ use cloacina::runtime::{
 };
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
 use cloacina::store::sqlite::SqliteStore;
-use cloacina::store::{Batch, Committed, Layer, Store, StoreError};
+use cloacina::store::{Batch, Layer, Request, Response, Store, StoreError};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
     Clock, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, Monotonic,
@@ -75,25 +75,26 @@ impl Layer for Picky {
         &self.store
     }
 
-    fn load(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
-        let unreadable = *self.unreadable.lock();
-        if unreadable.is_some_and(|id| ids.contains(&id)) {
-            return Err(StoreError::Corrupt("nonsense".to_owned()));
-        }
-        self.store.load(ids)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
-        let refusal = self.refusal.lock();
-        match refusal.as_ref().and_then(|refuses| refuses(batch)) {
-            Some(error) => Err(error),
-            None => {
+    fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        match &request {
+            Request::Load { ids } => {
+                let unreadable = *self.unreadable.lock();
+                if unreadable.is_some_and(|id| ids.contains(&id)) {
+                    return Err(StoreError::Corrupt("nonsense".to_owned()));
+                }
+            }
+            Request::Commit { batch } => {
+                let refusal = self.refusal.lock();
+                if let Some(error) = refusal.as_ref().and_then(|refuses| refuses(batch)) {
+                    return Err(error);
+                }
                 let advances = batch.advances.iter().map(|advance| bytes(advance.record));
                 let written = i64::try_from(advances.sum::<usize>()).unwrap();
                 self.largest_batch.fetch_max(written, Ordering::SeqCst);
-                self.store.commit(batch)
             }
+            _ => {}
         }
+        self.store.call(request)
     }
 }
 
