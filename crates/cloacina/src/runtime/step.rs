@@ -108,7 +108,7 @@ pub(super) struct Step {
     pub(super) is_stopping: bool,
     /// Messages to decide in the next turn.
     pub(super) retry: Vec<Message>,
-    /// The ends of attempts among the messages of this turn.
+    /// The ends of attempts among the messages of this turn, where claims are to be reconciled.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }
@@ -354,7 +354,19 @@ impl Step {
     /// Notes which attempts ended among the messages of a turn.
     pub(super) fn note_ends(&mut self, messages: &[Message]) {
         self.ended.clear();
-        let mut stops = false;
+        self.signals.take(Signal::AttemptsEnded);
+        let is_end = |message: &Message| {
+            matches!(
+                message,
+                Message::Finished { .. } | Message::Overdue { .. } | Message::Stop { .. }
+            )
+        };
+        if messages.iter().any(is_end) {
+            self.signals.raise(Signal::AttemptsEnded);
+        }
+        if !self.signals.is_raised(Signal::Reconcile) {
+            return;
+        }
         for message in messages {
             match message {
                 Message::Finished {
@@ -366,13 +378,8 @@ impl Step {
                     claim,
                     ..
                 } => self.ended.push((*execution, *task, *claim)),
-                Message::Stop { .. } => stops = true,
                 _ => {}
             }
-        }
-        self.signals.take(Signal::AttemptsEnded);
-        if stops || !self.ended.is_empty() {
-            self.signals.raise(Signal::AttemptsEnded);
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 
+use super::ledger::weight;
+
 use crate::engine::Execution;
+use crate::types::sync::Mutex;
 use crate::types::{Error, ExecutionId};
 
 /// An execution that has ended.
@@ -23,7 +25,7 @@ pub struct Waiters {
 
 /// So many executions are remembered after their end, for callers that ask a little later.
 const RECENT: usize = 4096;
-/// The oldest go sooner when what their tasks wrote takes more bytes than this.
+/// The oldest go sooner when their inputs and what their tasks wrote take more bytes than this.
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// So many executions are known as submitted here and open (some megabytes of ids); the oldest are forgotten first, and whoever
@@ -61,8 +63,7 @@ struct Inner {
 impl Inner {
     fn remember(&mut self, ended: &Ended) {
         let record = ended.record();
-        let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
-        let size = deltas.map(crate::types::Delta::size).sum::<usize>();
+        let size = weight(record);
         let known = self.recent.insert(record.id, (Arc::clone(ended), size));
         self.recent_bytes += size;
         match known {

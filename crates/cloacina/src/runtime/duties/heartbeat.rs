@@ -12,6 +12,11 @@ pub(in crate::runtime) struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// Sends a heartbeat in this turn.
+    pub(in crate::runtime) const fn hurry(&mut self, step: &Step) {
+        self.next = step.monotonic;
+    }
+
     /// Adds the runner's row to the database.
     pub(in crate::runtime) fn register(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let (pid, pid_started) = process::current();
@@ -36,8 +41,7 @@ impl Duty for Heartbeat {
     const IS_ESSENTIAL: bool = true;
 
     fn next_wake(&self, step: &Step) -> Monotonic {
-        // The database may ask for one at once, lest others take this runner for dead.
-        if step.signals.is_raised(Signal::Register) || step.store.take_wants_heartbeat() {
+        if step.signals.is_raised(Signal::Register) {
             return step.monotonic;
         }
         self.next

@@ -34,7 +34,7 @@ pub(super) struct Cache {
 }
 
 /// An estimate of the memory that an execution's record takes, in bytes.
-fn weight(record: &ExecutionRecord) -> usize {
+pub(in crate::runtime) fn weight(record: &ExecutionRecord) -> usize {
     let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
     EXECUTION_BYTES
         + record.input.size()

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use cache::Cache;
+pub(super) use cache::weight;
 
 use super::assignment::Executor;
 use crate::engine::Execution;
