@@ -70,6 +70,7 @@ impl RunnerSettings {
             retention: self.retention_us.map(Duration::from_micros),
             enable_cron: self.enable_cron_scheduling,
             max_catchup: self.cron_max_catchup_executions,
+            ..RunnerConfig::default()
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct RunnerConfig {
     pub max_rescues: u32,
     /// Bytes that one task may write to the context.
     pub max_context_bytes: u64,
+    /// The number of bytes up to which executions without work in this process are kept in memory.
+    pub cache_bytes: usize,
     /// How long running tasks may take at shutdown.
     pub shutdown_timeout: Duration,
     /// How long a caller waits for a database that does not answer.
@@ -57,6 +59,7 @@ impl Default for RunnerConfig {
             stall_threshold: None,
             max_rescues: 3,
             max_context_bytes: 16 * 1024 * 1024,
+            cache_bytes: 64 << 20,
             shutdown_timeout: Duration::from_secs(30),
             db_timeout: Duration::from_secs(30),
             db_pool_size: 10,

@@ -67,6 +67,11 @@ impl Coordinator {
         self.turn.step.runner
     }
 
+    /// The bytes of the cached executions without work in this process, estimated.
+    pub const fn idle_bytes(&self) -> usize {
+        self.turn.step.ledger.idle_bytes()
+    }
+
     /// The counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.turn.step.metrics)

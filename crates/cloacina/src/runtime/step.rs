@@ -22,7 +22,8 @@ use super::{Message, RunnerConfig, micros};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
 use crate::types::{
-    Claim, Clock, DefinitionId, ExecutionId, Micros, Monotonic, Ordinal, RunnerId, Timestamp,
+    Claim, Clock, DefinitionId, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, RunnerId,
+    Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -127,10 +128,10 @@ impl Step {
             now,
             monotonic,
             capacity: Capacity::new(&config, queues),
+            ledger: Ledger::new(config.cache_bytes),
             config,
             runner: RunnerId::from_parts(now, [0; 10]),
             store,
-            ledger: Ledger::default(),
             registry: Registry::default(),
             quarantine: Quarantine::default(),
             subscriptions,
@@ -248,7 +249,8 @@ impl Step {
 
     fn admit(&mut self, execution: Execution) {
         let record = execution.record();
-        if !record.status.is_terminal()
+        // While an execution is paused its deadline is held; resuming sets it anew.
+        if record.status == ExecutionStatus::Running
             && let Some(deadline) = self.deadline_of(&execution)
         {
             self.ledger.watch_deadline(record.id, deadline);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cloacina::engine::Finish;
+use cloacina::engine::{Finish, Outcome};
 use cloacina::runtime::{Control, Executor, Message, RunnerConfig};
 use cloacina::store::Store;
 use cloacina::store::failpoint::{Moment, Verb};
@@ -41,6 +41,24 @@ fn d5_a_result_is_kept_that_came_with_a_timeout_which_a_pause_had_overtaken() {
     assert!(runner.enter().is_none(), "it would run a second time");
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn d5_paused_execution_keeps_no_runner_awake_after_its_deadline() {
+    let mut runner = Stepped::new(RunnerConfig {
+        cache_bytes: 0,
+        ..config()
+    });
+    let id = runner.submit(with_timeout());
+    let attempt = runner.enter().unwrap();
+    runner.control(id, Control::Pause);
+    // From here on the execution has no work in this process, and leaves the cache after each turn.
+    let after = 100 * SECOND;
+    runner.finish(attempt, Outcome::Snooze { after });
+    runner.pass(2 * SECOND);
+    let due = runner.coordinator.step(Vec::new());
+    assert!(due > runner.clock.monotonic(), "it would spin");
+    assert_eq!(runner.status(id), ExecutionStatus::Paused);
 }
 
 #[test]

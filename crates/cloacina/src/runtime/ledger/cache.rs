@@ -7,9 +7,6 @@ use rustc_hash::FxHashMap;
 use crate::engine::Execution;
 use crate::types::{Delta, ExecutionId, ExecutionRecord, TaskRecord};
 
-/// The number of bytes up to which executions without work in this process are kept.
-pub(super) const IDLE_BYTES: usize = 64 << 20;
-
 /// An estimate of the memory that an execution takes.
 const EXECUTION_BYTES: usize = 512;
 /// An estimate of the memory that the record of a task takes.
@@ -25,11 +22,12 @@ struct Cached {
 
 /// A cache of executions, bounded by bytes. An idle one (without work in this process) goes when memory is short, the one
 /// first that was idle longest.
-#[derive(Default)]
 pub(super) struct Cache {
     executions: FxHashMap<ExecutionId, Cached>,
     idle: BTreeMap<u64, ExecutionId>,
     idle_bytes: usize,
+    /// The limit of `idle_bytes`.
+    limit: usize,
     last_use: u64,
 }
 
@@ -43,6 +41,16 @@ pub(in crate::runtime) fn weight(record: &ExecutionRecord) -> usize {
 }
 
 impl Cache {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            executions: FxHashMap::default(),
+            idle: BTreeMap::new(),
+            idle_bytes: 0,
+            limit,
+            last_use: 0,
+        }
+    }
+
     pub(super) fn get(&self, id: ExecutionId) -> Option<&Execution> {
         self.executions.get(&id).map(|cached| &cached.execution)
     }
@@ -108,7 +116,7 @@ impl Cache {
             cached.idle_since = Some(self.last_use);
             self.idle_bytes += cached.bytes;
             self.idle.insert(self.last_use, id);
-            while self.idle_bytes > IDLE_BYTES
+            while self.idle_bytes > self.limit
                 && let Some((_, oldest)) = self.idle.pop_first()
             {
                 self.remove(oldest);
@@ -122,9 +130,8 @@ impl Cache {
         self.idle_bytes = 0;
     }
 
-    /// The bytes of the idle executions and their number.
-    #[cfg(test)]
-    pub(super) fn idle(&self) -> (usize, usize) {
-        (self.idle_bytes, self.idle.len())
+    /// The bytes of the idle executions.
+    pub(super) const fn idle_bytes(&self) -> usize {
+        self.idle_bytes
     }
 }

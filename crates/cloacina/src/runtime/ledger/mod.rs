@@ -30,7 +30,6 @@ pub(super) struct Held {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Ledger {
     cache: Cache,
     /// By execution: few tasks of one run at a time, and all of them are asked for together.
@@ -43,9 +42,21 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// An empty ledger. `cache_bytes`: the number of bytes up to which idle executions are kept.
+    pub(super) fn new(cache_bytes: usize) -> Self {
+        Self {
+            cache: Cache::new(cache_bytes),
+            held: FxHashMap::default(),
+            count: 0,
+            deadlines: BTreeSet::new(),
+            unreadable: FxHashSet::default(),
+            used: Vec::new(),
+        }
+    }
+
     /// A ledger that holds one execution, to write about it alone.
     pub(super) fn of(execution: Execution) -> Self {
-        let mut ledger = Self::default();
+        let mut ledger = Self::new(0);
         ledger.insert(execution);
         ledger
     }
@@ -166,6 +177,11 @@ impl Ledger {
     /// An estimate of the bytes that an execution takes.
     pub(super) fn bytes_of(&self, id: ExecutionId) -> usize {
         self.cache.bytes_of(id)
+    }
+
+    /// The bytes of the idle executions.
+    pub(super) const fn idle_bytes(&self) -> usize {
+        self.cache.idle_bytes()
     }
 
     /// The number of claims in flight.

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::cache::IDLE_BYTES;
 use super::*;
 use crate::engine::NewExecution;
 use crate::types::{Context, DefinitionId, Json, Micros, RunnerId, Timestamp};
 use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
+const IDLE_BYTES: usize = 1 << 20;
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 const CLAIM: Claim = Claim {
     runner: RunnerId::from_bytes([1; 16]),
@@ -44,13 +44,12 @@ fn execution(number: u8, bytes: usize) -> Execution {
 
 #[test]
 fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_goes_first() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     let quarter = IDLE_BYTES / 4;
     for number in 0..40 {
         ledger.insert(execution(number, quarter));
         ledger.end_turn();
-        let (bytes, _) = ledger.cache.idle();
-        assert!(bytes <= IDLE_BYTES, "{bytes}");
+        assert!(ledger.idle_bytes() <= IDLE_BYTES);
     }
     assert!(ledger.contains(id(39)));
     assert!(!ledger.contains(id(0)));
@@ -58,13 +57,13 @@ fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_goes_first() {
 
 #[test]
 fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     for number in 0..8 {
         ledger.insert(execution(number, IDLE_BYTES / 4));
         ledger.hold(id(number), 0, CLAIM, Executor::Threads);
         ledger.end_turn();
     }
-    assert_eq!(ledger.cache.idle(), (0, 0));
+    assert_eq!(ledger.idle_bytes(), 0);
     assert!((0..8).all(|number| ledger.contains(id(number))));
     for number in 0..8 {
         assert!(ledger.drop_claim(id(number), 0, CLAIM).is_some());
@@ -76,7 +75,7 @@ fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
 
 #[test]
 fn b6_what_a_turn_uses_is_not_dropped_during_the_turn() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     for number in 0..8 {
         ledger.insert(execution(number, IDLE_BYTES / 4));
     }
@@ -85,7 +84,7 @@ fn b6_what_a_turn_uses_is_not_dropped_during_the_turn() {
 
 #[test]
 fn a_claim_replaces_the_former_one_of_its_task() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     ledger.insert(execution(0, 1));
     let later = Claim {
         attempt: 2,
@@ -103,7 +102,7 @@ fn a_claim_replaces_the_former_one_of_its_task() {
 
 #[test]
 fn a_deadline_is_told_once() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     let at = |micros: Micros| Monotonic(micros);
     ledger.watch_deadline(id(1), at(10));
     ledger.watch_deadline(id(2), at(20));
@@ -115,7 +114,7 @@ fn a_deadline_is_told_once() {
 
 #[test]
 fn an_unreadable_execution_is_reported_once() {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(IDLE_BYTES);
     assert!(ledger.note_unreadable(id(1)));
     assert!(!ledger.note_unreadable(id(1)));
     assert!(ledger.is_unreadable(id(1)));
