@@ -29,7 +29,7 @@ impl World {
         };
         let alive = Arc::clone(&process.alive);
         let workflow = self.scenario.workflows[plan.workflow].name().to_owned();
-        let skew = self.scenario.runners[plan.runner].skew;
+        let skew = self.clocks[plan.runner].skew();
         let requests: Vec<SubmitRequest> = (0..plan.count)
             .map(|_| SubmitRequest {
                 id: inner.execution_id(now),

@@ -48,10 +48,19 @@ pub enum Mutant {
     FireTwice,
     /// A tick starts its execution and is not recorded.
     ForgetTicks,
+    /// Timers run on the wall clock.
+    WallClockTimers,
+    /// An item that the database refuses is tried again with its batch.
+    RetryRefusedBatch,
+    /// The cache is not bounded.
+    NeverEvict,
 }
 
+/// The key of a result that the database refuses.
+pub const UNSTORABLE: &str = "unstorable";
+
 impl Mutant {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::DropFence,
         Self::StartBeforeCommit,
         Self::AcknowledgeEarly,
@@ -66,6 +75,9 @@ impl Mutant {
         Self::RescueForever,
         Self::FireTwice,
         Self::ForgetTicks,
+        Self::WallClockTimers,
+        Self::RetryRefusedBatch,
+        Self::NeverEvict,
     ];
 }
 
@@ -277,7 +289,8 @@ impl ObservedStore {
         for (record, writes) in submits.chain(advances) {
             for write in writes.iter().filter(|write| write.fence.is_none()) {
                 if let Some(claim) = record.tasks[write.ordinal as usize].claim() {
-                    oracle.start(record.id, write.ordinal, claim);
+                    let now = Timestamp(self.now.load(Ordering::Relaxed));
+                    oracle.start(record.id, write.ordinal, claim, now);
                 }
             }
         }
@@ -346,7 +359,25 @@ impl ObservedStore {
         Ok(id)
     }
 
+    /// Refuses a batch with a result that cannot be stored.
+    fn check_storable(&self, batch: &Batch) -> Result<(), StoreError> {
+        let is_refused = batch.advances.iter().any(|advance| {
+            advance.tasks.iter().any(|write| {
+                let delta = advance.record.tasks[write.ordinal as usize].delta.as_ref();
+                delta.is_some_and(|delta| delta.set.contains_key(UNSTORABLE))
+            })
+        });
+        let message = "a value cannot be stored".to_owned();
+        match self.mutant {
+            _ if !is_refused => Ok(()),
+            // Told as an error of the database, not of an item.
+            Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message)),
+            _ => Err(StoreError::Refused(message)),
+        }
+    }
+
     fn observed_commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        self.check_storable(batch)?;
         match self.mutant {
             Some(Mutant::DropFence) => return self.commit_without_fence(batch),
             Some(Mutant::RecordTwice) => {

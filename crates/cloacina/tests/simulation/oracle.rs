@@ -47,10 +47,12 @@ pub enum Sight {
     TickMissed,
     TickOverlapped,
     TickQueued,
+    ClockStepped,
+    RefusedResult,
 }
 
 impl Sight {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Claimed,
         Self::Completed,
         Self::RetriedTask,
@@ -80,6 +82,8 @@ impl Sight {
         Self::TickMissed,
         Self::TickOverlapped,
         Self::TickQueued,
+        Self::ClockStepped,
+        Self::RefusedResult,
     ];
 }
 
@@ -101,7 +105,8 @@ pub struct Oracle {
     keys: HashMap<(String, String), ExecutionId>,
     /// Every claim that was ever durable.
     claims: HashSet<(ExecutionId, Ordinal, Claim)>,
-    started: HashSet<(ExecutionId, Ordinal, Claim)>,
+    /// When its function was entered.
+    started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
     /// What functions returned that were still thought to have their claim.
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     books: HashMap<Place, Book>,
@@ -113,6 +118,10 @@ pub struct Oracle {
     /// Most claims of one runner, and the longest wait of a due task; where troubles do not blur them.
     pub claim_limit: Option<usize>,
     pub patience: Option<Micros>,
+    /// The shortest timeout of a task that names none.
+    pub task_timeout: Option<Micros>,
+    /// The task whose results the database refuses.
+    pub unstorable: Option<(String, Ordinal)>,
     /// Clocks differ by up to so much.
     pub skew: Micros,
     /// What happened to executions, if that is wanted.
@@ -129,7 +138,7 @@ impl Oracle {
             acknowledged: BTreeSet::new(),
             keys: HashMap::new(),
             claims: HashSet::new(),
-            started: HashSet::new(),
+            started: HashMap::new(),
             returned: HashMap::new(),
             books: HashMap::new(),
             held: HashMap::new(),
@@ -137,6 +146,8 @@ impl Oracle {
             max_rescues: RunnerConfig::default().max_rescues,
             claim_limit: None,
             patience: None,
+            task_timeout: None,
+            unstorable: None,
             skew,
             diary: None,
         }
@@ -185,14 +196,14 @@ impl Oracle {
     }
 
     /// A worker enters a function.
-    pub fn start(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) {
+    pub fn start(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, now: Timestamp) {
         self.note(|| format!("    task {task} of {id} starts under {claim:?}"));
         let durable = self.claims.contains(&(id, task, claim));
         self.check(durable, || {
             format!("task {task} of {id} started under {claim:?}, which is not durable")
         });
-        let first = self.started.insert((id, task, claim));
-        self.check(first, || {
+        let first = self.started.insert((id, task, claim), now);
+        self.check(first.is_none(), || {
             format!("task {task} of {id} started twice under {claim:?}")
         });
     }
@@ -248,7 +259,7 @@ impl Oracle {
             if retried && reset && task.uncounted == old.attempt {
                 self.books.insert((id, ordinal), Book::default());
             }
-            self.count(id, ordinal, &workflow, (old, task), &events);
+            self.count(id, ordinal, &workflow, (old, task), &events, now);
             if old.claim() != task.claim() {
                 self.lost_claim(writer, id, ordinal, (old, task));
                 self.gained_claim(writer, &workflow, &after, ordinal, now);
@@ -320,6 +331,7 @@ impl Oracle {
         workflow: &Workflow,
         (old, task): (&TaskRecord, &TaskRecord),
         events: &[&str],
+        now: Timestamp,
     ) {
         let times = |kind: &str| events.iter().filter(|event| **event == kind).count();
         let rescued = u32::try_from(times("task_rescued")).expect("few");
@@ -333,8 +345,20 @@ impl Oracle {
             .error
             .as_ref()
             .is_some_and(|error| error.kind == "TaskTimeoutError");
+        let refused = task
+            .error
+            .as_ref()
+            .is_some_and(|error| error.kind == "ContextError");
         if failed > 0 && timed_out {
             self.saw(Sight::TimedOutTask);
+            self.check_timeout(id, ordinal, workflow, old, now);
+        }
+        if failed > 0 && refused {
+            self.saw(Sight::RefusedResult);
+            let expected = self.unstorable.as_ref() == Some(&(workflow.name().to_owned(), ordinal));
+            self.check(expected, || {
+                format!("task {ordinal} of {id} failed for the result of another one")
+            });
         }
         if rescued > 0 && ended {
             self.saw(Sight::RescuedTooOften);
@@ -359,6 +383,27 @@ impl Oracle {
             if task.claim() != Some(claim) {
                 self.claims.remove(&(id, ordinal, claim));
             }
+        }
+    }
+
+    /// An attempt timed out: by the time of the world it has run for its timeout, however its clock was set.
+    fn check_timeout(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        workflow: &Workflow,
+        old: &TaskRecord,
+        now: Timestamp,
+    ) {
+        let timeout = workflow.task(ordinal).timeout.or(self.task_timeout);
+        let started = old
+            .claim()
+            .and_then(|claim| self.started.get(&(id, ordinal, claim)));
+        if let (Some(timeout), Some(started)) = (timeout, started) {
+            let ran = now.since(*started);
+            self.check(ran >= timeout, || {
+                format!("task {ordinal} of {id} timed out after {ran} us, its timeout is {timeout}")
+            });
         }
     }
 

@@ -17,7 +17,7 @@ use super::oracle::Sight;
 use super::points::Points;
 use super::scenario::{MILLISECOND, SECOND};
 use super::timeline::{Event, Inner, Process};
-use super::world::{VirtualClock, World};
+use super::world::World;
 
 impl World {
     pub(super) fn start(&self, runner: usize) {
@@ -38,16 +38,12 @@ impl World {
             alive: Arc::clone(&alive),
         };
         let plan = &self.scenario.runners[runner];
-        let clock = VirtualClock {
-            now: Arc::clone(&self.clock),
-            skew: plan.skew,
-        };
         let started = Coordinator::start(
             Arc::new(FailpointStore::new(
                 Arc::new(self.store.share()),
                 Arc::new(points),
             )),
-            Arc::new(clock),
+            Arc::new(self.clocks[runner].clone()),
             self.config(runner),
             queues.clone(),
             Arc::clone(&waiters),
@@ -91,6 +87,7 @@ impl World {
                 config.max_concurrent_async_tasks *= 20;
             }
             Some(Mutant::RescueForever) => config.max_rescues = 1000,
+            Some(Mutant::NeverEvict) => config.cache_bytes = usize::MAX,
             _ => {}
         }
         config

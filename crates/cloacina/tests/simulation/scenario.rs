@@ -31,6 +31,8 @@ pub struct Scenario {
     pub schedules: Vec<ScheduleRecord>,
     /// A task that ends every process that runs it, by its workflow and number.
     pub poison: Option<(usize, usize)>,
+    /// A task whose results the database refuses, by its workflow and number.
+    pub unstorable: Option<(usize, usize)>,
     /// When the troubles end: from then on everything must come to its end.
     pub heals_at: Micros,
 }
@@ -95,6 +97,8 @@ pub struct Troubles {
     pub kills: Vec<(Micros, usize)>,
     /// When, runner: it is asked to stop, and started anew.
     pub stops: Vec<(Micros, usize)>,
+    /// When, runner, by how much: the wall clock of its machine is set.
+    pub clock_steps: Vec<(Micros, usize, Micros)>,
 }
 
 impl Troubles {
@@ -104,6 +108,7 @@ impl Troubles {
             && self.pauses.is_empty()
             && self.kills.is_empty()
             && self.stops.is_empty()
+            && self.clock_steps.is_empty()
     }
 }
 
@@ -150,7 +155,7 @@ impl Scenario {
                 },
             })
             .collect();
-        let troubles = if calm {
+        let mut troubles = if calm {
             Troubles {
                 interleaves: 0.05,
                 ..Troubles::default()
@@ -166,6 +171,19 @@ impl Scenario {
         let schedules = (0..rng.u8(0..5).saturating_sub(2))
             .map(|number| schedule(&mut rng, number, workflows.len(), heals_at))
             .collect();
+        let unstorable = (!calm && rng.u8(0..6) == 0).then(|| {
+            let workflow = rng.usize(0..workflows.len());
+            (workflow, rng.usize(0..workflows[workflow].len()))
+        });
+        if !calm && rng.u8(0..4) == 0 {
+            let steps = 0..rng.usize(1..4);
+            troubles.clock_steps = steps
+                .map(|_| clock_step(&mut rng, count, heals_at))
+                .collect();
+        }
+        for plan in &mut runners {
+            plan.config.cache_bytes = [64 << 20, 5_000, 0][rng.usize(0..3)];
+        }
         Self {
             seed,
             workflows,
@@ -175,6 +193,7 @@ impl Scenario {
             troubles,
             schedules,
             poison,
+            unstorable,
             heals_at,
         }
     }
@@ -324,6 +343,14 @@ fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> Sc
     let id = ScheduleId::from_bytes([number + 1; 16]);
     new.record(id, Timestamp(EPOCH))
         .expect("generated schedules are valid")
+}
+
+/// A step of a clock by a second, a minute or an hour, in either direction.
+fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize, Micros) {
+    let most = [SECOND, 60 * SECOND, 3_600 * SECOND][rng.usize(0..3)];
+    let by = rng.i64(most / 2..=most);
+    let by = if rng.bool() { by } else { -by };
+    (rng.i64(0..heals_at), rng.usize(0..runners), by)
 }
 
 fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {

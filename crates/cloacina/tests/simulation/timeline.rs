@@ -22,6 +22,8 @@ pub enum Event {
     Stop(usize),
     Pause(usize, bool),
     Outage(Option<bool>),
+    /// Somebody sets the wall clock of a runner's machine.
+    ClockStep(usize, Micros),
     Heal,
     ResumeAll,
 }
@@ -52,6 +54,7 @@ impl Event {
             Self::Stop(runner) => format!("stop {runner}"),
             Self::Pause(runner, paused) => format!("pause {runner} {paused}"),
             Self::Outage(outage) => format!("outage {outage:?}"),
+            Self::ClockStep(runner, by) => format!("clock step {runner} {by}"),
             Self::Heal => "heal".to_owned(),
             Self::ResumeAll => "resume all".to_owned(),
         }

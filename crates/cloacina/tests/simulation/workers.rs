@@ -6,11 +6,11 @@ use cloacina::engine::{Finish, Outcome};
 use cloacina::runtime::{Assignment, Completion, Executor, Message, Notice, Work, WorkQueue};
 use cloacina::types::{Clock, Delta, Failure, Json, Timestamp};
 
-use super::observed::Mutant;
+use super::observed::{Mutant, UNSTORABLE};
 use super::oracle::Sight;
 use super::scenario::{MILLISECOND, SECOND};
 use super::timeline::{Event, Inner, Running};
-use super::world::{VirtualClock, World};
+use super::world::World;
 
 const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 
@@ -23,10 +23,7 @@ impl World {
             plan.config.max_concurrent_tasks,
             plan.config.max_concurrent_async_tasks,
         ];
-        let clock = VirtualClock {
-            now: Arc::clone(&self.clock),
-            skew: plan.skew,
-        };
+        let clock = &self.clocks[runner];
         let now = clock.now();
         for (index, executor) in EXECUTORS.into_iter().enumerate() {
             let Some(process) = &inner.processes[runner] else {
@@ -40,7 +37,7 @@ impl World {
                 }
             }
             while inner.busy(runner, index) < limits[index] {
-                let Some(taken) = queue.try_take(1, &clock) else {
+                let Some(taken) = queue.try_take(1, clock) else {
                     break;
                 };
                 if taken.poke {
@@ -65,7 +62,9 @@ impl World {
         now: Timestamp,
     ) {
         let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
-        self.oracle.lock().start(execution, task, claim);
+        self.oracle
+            .lock()
+            .start(execution, task, claim, Timestamp(self.now()));
         if assignment.reports_start {
             inner.send(
                 runner,
@@ -136,6 +135,13 @@ impl World {
                 delta
                     .set
                     .insert(format!("t{}", assignment.task).into(), mark);
+                if let Some((workflow, task)) = self.scenario.unstorable
+                    && assignment.workflow.name() == self.scenario.workflows[workflow].name()
+                    && assignment.task as usize == task
+                {
+                    let text = Json::parse("1").expect("a number is JSON");
+                    delta.set.insert(UNSTORABLE.into(), text);
+                }
                 Outcome::Completed(Arc::new(delta))
             }
         })
@@ -143,7 +149,7 @@ impl World {
 
     pub(super) fn function_returns(&self, runner: usize, executor: Executor, token: u64) {
         let index = usize::from(executor == Executor::Loop);
-        let now = Timestamp(self.now() + self.scenario.runners[runner].skew);
+        let now = self.clocks[runner].now();
         let mut inner = self.inner.lock();
         let Some(process) = &mut inner.processes[runner] else {
             return;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use cloacina::runtime::{Coordinator, Message};
 use cloacina::store::{Put, Store};
 use cloacina::types::sync::Mutex;
-use cloacina::types::{Clock, ExecutionId, Micros, Monotonic, Timestamp};
+use cloacina::types::{Clock, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use fastrand::Rng;
 
 use super::callers::Told;
@@ -23,18 +23,41 @@ const REST: Micros = 3 * 3600 * SECOND;
 /// More events than this are no life any more.
 const MOST_EVENTS: u64 = 300_000;
 
+/// The clocks of a runner's machine.
+#[derive(Clone)]
 pub struct VirtualClock {
-    pub now: Arc<AtomicI64>,
-    pub skew: Micros,
+    now: Arc<AtomicI64>,
+    /// How far its wall clock is off.
+    skew: Arc<AtomicI64>,
+    /// A broken engine reads the wall clock for its timers.
+    steps: bool,
+}
+
+impl VirtualClock {
+    /// Sets the wall clock.
+    fn step(&self, by: Micros) {
+        self.skew.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// How far the wall clock is off.
+    pub fn skew(&self) -> Micros {
+        self.skew.load(Ordering::Relaxed)
+    }
+
+    /// The time of the world at an instant of the monotonic clock.
+    fn world_time(&self, at: Monotonic) -> Micros {
+        at.0.saturating_sub(if self.steps { self.skew() } else { 0 })
+    }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.now.load(Ordering::Relaxed) + self.skew)
+        Timestamp(self.now.load(Ordering::Relaxed) + self.skew())
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic(self.now.load(Ordering::Relaxed))
+        let now = self.now.load(Ordering::Relaxed);
+        Monotonic(now + if self.steps { self.skew() } else { 0 })
     }
 }
 
@@ -42,6 +65,8 @@ pub struct World {
     pub scenario: Scenario,
     pub mutant: Option<Mutant>,
     pub clock: Arc<AtomicI64>,
+    /// One for each runner.
+    pub clocks: Vec<VirtualClock>,
     pub store: Arc<ObservedStore>,
     pub oracle: Arc<Mutex<Oracle>>,
     /// Empty while it is in a step: others may work meanwhile.
@@ -78,7 +103,16 @@ impl World {
     fn new(scenario: Scenario, mutant: Option<Mutant>, traced: bool) -> Arc<Self> {
         let count = scenario.runners.len();
         let skews = scenario.runners.iter().map(|plan| plan.skew.abs());
-        let mut oracle = Oracle::new(skews.max().unwrap_or(0) + SECOND / 10);
+        let steps = &scenario.troubles.clock_steps;
+        let steps: Micros = steps.iter().map(|(_, _, by)| by.abs()).sum();
+        let mut oracle = Oracle::new(skews.max().unwrap_or(0) + steps + SECOND / 10);
+        let timeouts = scenario.runners.iter();
+        let timeouts = timeouts.filter_map(|plan| plan.config.task_timeout);
+        oracle.task_timeout = timeouts.min().map(|timeout| timeout.as_micros() as Micros);
+        oracle.unstorable = scenario.unstorable.map(|(workflow, task)| {
+            let name = scenario.workflows[workflow].name().to_owned();
+            (name, Ordinal::try_from(task).expect("few tasks"))
+        });
         if scenario.troubles.is_calm() {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
@@ -88,6 +122,12 @@ impl World {
         }
         oracle.diary = traced.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(EPOCH));
+        let clocks = scenario.runners.iter().map(|plan| VirtualClock {
+            now: Arc::clone(&clock),
+            skew: Arc::new(AtomicI64::new(plan.skew)),
+            steps: mutant == Some(Mutant::WallClockTimers),
+        });
+        let clocks = clocks.collect();
         let oracle = Arc::new(Mutex::new(oracle));
         let workflows = scenario.workflows.clone();
         let store = ObservedStore::new(Arc::clone(&oracle), Arc::clone(&clock), workflows, mutant);
@@ -96,6 +136,7 @@ impl World {
             scenario,
             mutant,
             clock,
+            clocks,
             store: Arc::new(store),
             oracle,
             coordinators: (0..count).map(|_| Mutex::new(None)).collect(),
@@ -221,6 +262,9 @@ impl World {
         for (time, runner) in &plan.troubles.stops {
             at(*time, Event::Stop(*runner));
         }
+        for (time, runner, by) in &plan.troubles.clock_steps {
+            at(*time, Event::ClockStep(*runner, *by));
+        }
         at(plan.heals_at, Event::Heal);
     }
 
@@ -290,6 +334,10 @@ impl World {
             Event::Stop(runner) => self.stop(runner),
             Event::Pause(runner, paused) => self.pause(runner, paused),
             Event::Outage(outage) => self.inner.lock().outage = outage,
+            Event::ClockStep(runner, by) => {
+                self.clocks[runner].step(by);
+                self.oracle.lock().saw(Sight::ClockStepped);
+            }
             Event::Heal => self.heal(),
             Event::ResumeAll => self.resume_all(),
         }
@@ -324,7 +372,14 @@ impl World {
             };
             std::mem::take(&mut process.inbox)
         };
-        let due = coordinator.step(inbox).0;
+        let due = self.clocks[runner].world_time(coordinator.step(inbox));
+        let (idle, limit) = (
+            coordinator.idle_bytes(),
+            self.scenario.runners[runner].config.cache_bytes,
+        );
+        self.oracle.lock().check(idle <= limit, || {
+            format!("runner {runner} keeps {idle} bytes of idle executions, more than {limit}")
+        });
         let mut inner = self.inner.lock();
         if inner.crashing[runner] {
             self.oracle.lock().saw(Sight::Crashed);
