@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from conftest import Script
 from processes import PREAMBLE, Ledger, until
 
