@@ -97,8 +97,8 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
     "forked": (
-        "A runner was used in a process that was forked after it started.",
-        "Start a runner in the child.",
+        "A runner, or an SQLite file that was open, was used in a process that was forked meanwhile.",
+        "Use `spawn`, shut the runner down before the fork, or open the first one after it.",
     ),
     "schedule_invalid": (
         "A cron expression, a time zone or an option of a schedule or trigger cannot be read.",

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use cloacina::engine;
+use cloacina::runner::Page;
 use pyo3::prelude::*;
 
 use crate::context::Context;
+use crate::inspector::Inspector;
 
 /// What is known of an execution at one instant; parts are decoded when they are read.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Execution {
     inner: Arc<engine::Execution>,
+    /// Where a listed execution's context is read when it is wanted.
+    place: Option<Py<Inspector>>,
 }
 
 /// Type, message and traceback.
@@ -26,9 +30,22 @@ type TaskParts<'a> = (
     Option<&'a str>,
 );
 
+/// Executions, and where the next part of a listing starts.
+pub type Part = (Vec<Execution>, Option<String>);
+
 impl Execution {
     pub const fn new(inner: Arc<engine::Execution>) -> Self {
-        Self { inner }
+        Self { inner, place: None }
+    }
+
+    /// A part of a listing.
+    pub fn page(py: Python<'_>, place: &Py<Inspector>, page: Page) -> Part {
+        let item = |inner| Self {
+            inner,
+            place: Some(place.clone_ref(py)),
+        };
+        let items = page.items.into_iter().map(item).collect();
+        (items, page.next.map(|id| id.to_string()))
     }
 }
 
@@ -92,9 +109,16 @@ impl Execution {
         ))
     }
 
-    /// The input with what all completed tasks wrote.
-    fn final_context(&self) -> Context {
-        Context::plain(Arc::new(self.inner.final_context()))
+    /// The input with what all completed tasks wrote; of a listed execution, what that is now.
+    fn final_context(&self, py: Python<'_>) -> PyResult<Context> {
+        let context = match &self.place {
+            None => self.inner.final_context(),
+            Some(place) => place
+                .get()
+                .whole(py, self.inner.record().id)?
+                .final_context(),
+        };
+        Ok(Context::plain(Arc::new(context)))
     }
 
     /// Per task: id, status, attempts, `started_at_us`, `ended_at_us`, (type, message, traceback), skip reason.

@@ -80,8 +80,8 @@ fn forked(py: Python<'_>) -> PyErr {
     exception(
         py,
         &error.with_hint(
-            "make a runner of its own in each process, after the fork; with multiprocessing, use the start method \
-             'spawn' or 'forkserver'",
+            "start the process with 'spawn' instead of 'fork', or open a runner in the child; on the same SQLite file \
+             only after the parent has shut its own down before the fork",
         ),
     )
 }

@@ -5,11 +5,12 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use cloacina::runner::{self, Access, schema_versions};
-use cloacina::types::{ExecutionStatus, Micros, Offer, Timestamp};
+use cloacina::runtime::Ended;
+use cloacina::types::{ExecutionId, ExecutionStatus, Micros, Offer, Timestamp};
 use pyo3::prelude::*;
 
 use crate::errors::Raise;
-use crate::execution::Execution;
+use crate::execution::{Execution, Part};
 use crate::gate::{self, Birthplace};
 use crate::request;
 use crate::workflow::Workflow;
@@ -56,6 +57,11 @@ impl Inspector {
 
     pub fn inner(&self) -> &runner::Inspector {
         &self.inner
+    }
+
+    /// An execution with all that belongs to it.
+    pub fn whole(&self, py: Python<'_>, id: ExecutionId) -> PyResult<Ended> {
+        gate::call(py, self.birthplace, || self.inner.execution(id))
     }
 }
 
@@ -121,7 +127,7 @@ impl Inspector {
 
     fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
         let id = request::execution_id(execution_id).raise(py)?;
-        gate::call(py, self.birthplace, || self.inner.execution(id)).map(Execution::new)
+        self.whole(py, id).map(Execution::new)
     }
 
     /// Executions, newest first, and where the next part starts.
@@ -131,7 +137,7 @@ impl Inspector {
         reason = "arguments of Python come as values"
     )]
     fn list(
-        &self,
+        slf: &Bound<'_, Self>,
         py: Python<'_>,
         workflow: Option<String>,
         statuses: Vec<String>,
@@ -139,12 +145,12 @@ impl Inspector {
         since_us: Option<i64>,
         limit: usize,
         cursor: Option<&str>,
-    ) -> PyResult<(Vec<Execution>, Option<String>)> {
+    ) -> PyResult<Part> {
         let filter = request::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
         let filter = filter.raise(py)?;
-        let page = gate::call(py, self.birthplace, || self.inner.list(&filter))?;
-        let items = page.items.into_iter().map(Execution::new).collect();
-        Ok((items, page.next.map(|id| id.to_string())))
+        let this = slf.get();
+        let page = gate::call(py, this.birthplace, || this.inner.list(&filter))?;
+        Ok(Execution::page(py, slf.as_unbound(), page))
     }
 
     /// The history of an execution, oldest first.

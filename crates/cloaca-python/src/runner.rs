@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::errors::Raise;
-use crate::execution::Execution;
+use crate::execution::{Execution, Part};
 use crate::gate::{self, Birthplace};
 use crate::handover::{self, PythonWorkerHost};
 use crate::insight;
@@ -323,12 +323,16 @@ impl Runner {
         since_us: Option<i64>,
         limit: usize,
         cursor: Option<&str>,
-    ) -> PyResult<(Vec<Execution>, Option<String>)> {
+    ) -> PyResult<Part> {
         let filter = request::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
         let filter = filter.raise(py)?;
         let page = gate::call(py, self.birthplace, || self.engine.list(&filter))?;
-        let items = page.items.into_iter().map(Execution::new).collect();
-        Ok((items, page.next.map(|id| id.to_string())))
+        let inspector = self.engine.inspector().clone();
+        let place = Py::new(
+            py,
+            Inspector::of_runner(inspector, self.birthplace, Vec::new()),
+        )?;
+        Ok(Execution::page(py, &place, page))
     }
 
     /// The history of an execution, oldest first.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloacina::store::sqlite::{OpenMode, SqliteOptions, SqliteStore};
 use cloacina::store::{
@@ -277,6 +277,135 @@ fn a_database_that_could_not_be_made_leaves_no_file_behind() {
         // Nothing is in the way of a later try.
         submit(&open(&path), 1);
     }
+}
+
+/// What a backup tool, an antivirus program or a careless library does.
+fn open_and_close(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::File::open(format!("{}{suffix}", path.display())).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a24_a_foreign_open_and_close_of_the_files_loses_nothing() {
+    let (folder, path) = folder();
+    let store = open(&path);
+    submit(&store, 1);
+    open_and_close(&path);
+    join(spawn("child_opens_and_submits", &path));
+    assert_eq!(
+        names(folder.path()),
+        ["store.db", "store.db-shm", "store.db-wal"],
+        "the other process took itself for the last one"
+    );
+    submit(&store, 1);
+    open_and_close(&path);
+    join(spawn("child_opens_and_submits", &path));
+    drop(store);
+    assert_eq!(
+        open(&path)
+            .list(&ListQuery {
+                limit: 9,
+                ..ListQuery::default()
+            })
+            .unwrap()
+            .len(),
+        4
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a10_a_deleted_or_replaced_file_is_noticed_and_refused() {
+    let take_away: [fn(&Path); 4] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::remove_file(format!("{}-wal", path.display())).unwrap(),
+        |path| std::fs::remove_file(format!("{}-shm", path.display())).unwrap(),
+        |path| {
+            let copy = path.with_extension("copy");
+            std::fs::copy(path, &copy).unwrap();
+            std::fs::rename(copy, path).unwrap();
+        },
+    ];
+    for take_away in take_away {
+        let (_folder, path) = folder();
+        let store = open(&path);
+        let runner = register(&store);
+        assert_eq!(store.heartbeat(runner, NOW, NOW), Ok(true));
+        take_away(&path);
+        // It looks now and then, not at each commit.
+        let noticed = Instant::now() + Duration::from_secs(10);
+        while store.heartbeat(runner, NOW, NOW).is_ok() {
+            assert!(Instant::now() < noticed);
+        }
+        for error in [
+            store.heartbeat(runner, NOW, NOW).unwrap_err(),
+            store.runners().unwrap_err(),
+        ] {
+            assert!(
+                matches!(&error, StoreError::Failed(text) if text.contains("was deleted or replaced")),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_files(folder: &Path) -> usize {
+    let is_here = |link: PathBuf| link.starts_with(folder);
+    std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|link| is_here(link.clone()))
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a12_a_closed_store_has_no_file_open_and_still_answers() {
+    let (folder, path) = folder();
+    let store = open(&path);
+    let id = submit(&store, 1)[0];
+    assert_eq!(store.load(&[id]).unwrap().len(), 1);
+    assert!(open_files(folder.path()) > 0);
+    for _ in 0..2 {
+        store.close();
+        assert_eq!(open_files(folder.path()), 0);
+        assert_eq!(names(folder.path()), ["store.db"]);
+        assert_eq!(store.load(&[id]).unwrap().len(), 1);
+        submit(&store, 1);
+        assert_eq!(open_files(folder.path()), 0);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a21_a_new_file_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = folder();
+    let store = open(&path);
+    submit(&store, 1);
+    for name in names(folder.path()) {
+        let mode = folder
+            .path()
+            .join(&name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    drop(store);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let _store = open(&path);
+    let mode = path
+        .with_extension("db-wal")
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o660, "a mode that somebody chose is kept");
 }
 
 #[test]

@@ -282,7 +282,7 @@ impl DefaultRunner {
     /// Since 0.1.
     pub async fn list_executions(&self, filter: ExecutionFilter) -> Result<ExecutionPage, Error> {
         let filter = filter.into_inner();
-        let page = self.read(move |engine| engine.list(&filter)).await?;
+        let page = self.read(move |engine| engine.list_whole(&filter)).await?;
         Ok(ExecutionPage::new(page))
     }
 

@@ -473,12 +473,22 @@ impl EngineHandle {
         self.inspector.execution(id)
     }
 
-    /// Executions, newest first, page by page.
+    /// Executions, newest first, page by page: see [`Inspector::list`].
     ///
     /// # Errors
     /// When the database is in trouble.
     pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
         self.inspector.list(filter)
+    }
+
+    /// The same with inputs and what tasks wrote.
+    pub(super) fn list_whole(&self, filter: &ListFilter) -> Result<Page, Error> {
+        let page = self.list(filter)?;
+        let ids: Vec<ExecutionId> = page.items.iter().map(|item| item.record().id).collect();
+        Ok(Page {
+            items: self.inspector.executions(&ids)?,
+            next: page.next,
+        })
     }
 
     /// The history of an execution, oldest first.
@@ -510,6 +520,7 @@ impl EngineHandle {
         self.driver.lock().join();
         self.closed.store(true, Ordering::Release);
         self.tasks.shutdown();
+        self.store.close();
     }
 
     pub(super) fn give_up(&self) -> Monotonic {
@@ -559,6 +570,8 @@ fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<
                 ));
             }
             sqlite.auto_migrate = options.auto_migrate;
+            // Two attempts fit into what a caller waits.
+            sqlite.busy_timeout = sqlite.busy_timeout.min(options.config.db_timeout / 2);
             Ok(Opened {
                 store: Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?),
                 #[cfg(feature = "postgres")]

@@ -116,7 +116,7 @@ impl Inspector {
             .ok_or_else(|| unknown_execution(id))
     }
 
-    /// Executions, newest first, page by page.
+    /// Executions, newest first, page by page: without inputs and without what their tasks wrote, which may be large.
     ///
     /// # Errors
     /// When the database is in trouble.
@@ -148,7 +148,7 @@ impl Inspector {
         ids.truncate(filter.limit);
         let next = ids.last().copied().filter(|_| more);
         Ok(Page {
-            items: self.executions(&ids)?,
+            items: self.loaded(self.store.summaries(&ids)?)?,
             next,
         })
     }
@@ -339,7 +339,10 @@ impl Inspector {
     }
 
     pub(super) fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
-        let records = self.store.load(ids)?;
+        self.loaded(self.store.load(ids)?)
+    }
+
+    fn loaded(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;
             Ok(Arc::new(Execution::load(workflow, record)))

@@ -99,6 +99,9 @@ macro_rules! requests {
                 drop(wake);
             }
 
+            /// Closes all connections; nobody writes any more. A later request opens one for its own time.
+            fn close(&self) {}
+
             /// A number that differs from the last answer when an execution that had ended may go on by another runner's
             /// doing. `None`: any change may be that.
             fn revivals(&self) -> Option<u64> {
@@ -154,6 +157,9 @@ requests! { 'a
 
     /// The executions with all their tasks; unknown ids are left out, the order is the given one.
     Load => load(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
+
+    /// The same without inputs and without what tasks wrote, which may be large.
+    Summaries => summaries(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
 
     /// The states of executions, in no order; unknown ids are left out.
     Statuses => statuses(ids: &'a [ExecutionId]) -> Vec<(ExecutionId, ExecutionStatus)>;

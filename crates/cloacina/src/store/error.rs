@@ -25,6 +25,9 @@ pub enum StoreError {
     /// The schema is newer than this program, older without leave to migrate, or a migration failed.
     #[error("{0}")]
     Migration(String),
+    /// The database file was open in a process when it forked, and this process descends from the fork.
+    #[error("{0}")]
+    Forked(String),
     /// The writing runner was declared dead: it has to register anew.
     #[error("this runner was declared dead by another one, because its lease had run out")]
     RunnerLost,
@@ -46,6 +49,12 @@ impl From<StoreError> for Error {
         let code = match &error {
             StoreError::Unavailable(_) => ErrorCode::Connection,
             StoreError::Migration(_) => ErrorCode::Migration,
+            StoreError::Forked(message) => {
+                return Self::new(ErrorCode::Forked, message.clone()).with_hint(
+                    "start the process with 'spawn' instead of 'fork', or shut the runner down before the fork, \
+                     or open the first runner after it",
+                );
+            }
             _ => ErrorCode::Database,
         };
         Self::new(code, error.to_string())

@@ -33,6 +33,10 @@ impl<L: Layer> Store for L {
         self.below().on_change(wake);
     }
 
+    fn close(&self) {
+        self.below().close();
+    }
+
     fn revivals(&self) -> Option<u64> {
         self.below().revivals()
     }

@@ -37,6 +37,7 @@ macro_rules! conformance {
             round_trip {
                 every_column_of_an_execution_comes_back
                 every_column_of_a_task_comes_back
+                b19_a_summary_is_all_but_the_input_and_what_tasks_wrote
                 contexts_keep_unicode_escapes_big_numbers_and_order
                 a_pending_task_has_no_row_unless_one_was_written
                 load_keeps_the_given_order_and_leaves_unknown_ids_out

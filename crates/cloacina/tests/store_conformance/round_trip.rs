@@ -56,6 +56,28 @@ pub fn every_column_of_an_execution_comes_back(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&record));
 }
 
+pub fn b19_a_summary_is_all_but_the_input_and_what_tasks_wrote(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = world.ready(&[0, 1]);
+    record.input = Arc::new(Context::from_json(r#"{"day":"2026-01-01"}"#).unwrap());
+    record.tasks[1] = TaskRecord {
+        status: TaskStatus::Completed,
+        attempt: 1,
+        started_at: Some(NOW),
+        ended_at: Some(NOW + 1),
+        delta: Some(Arc::new(Delta::from_json(r#"{"s":{"k":1}}"#).unwrap())),
+        error: Some(failure()),
+        stored: true,
+        ..TaskRecord::pending()
+    };
+    world.submit(&record);
+    let unknown = ExecutionId::generate();
+    let summaries = world.store.summaries(&[unknown, record.id]).unwrap();
+    record.input = Arc::default();
+    record.tasks[1].delta = None;
+    assert_eq!(summaries, [as_stored(&record)]);
+}
+
 pub fn every_column_of_a_task_comes_back(subject: Subject) {
     let world = World::new(subject, 4);
     let mut record = world.ready(&[0, 1, 2]);

@@ -16,6 +16,9 @@ pub(in crate::runtime) struct Rescuer {
     next: Monotonic,
     /// Runners declared dead whose claims are not all taken back.
     dead: Vec<RunnerId>,
+    /// Executions in which the first of them had claims and that were not looked at yet. Finding them reads all running
+    /// executions, so they are not found again for each turn.
+    claims: Vec<ExecutionId>,
     /// The number of executions to take back in one turn: less while the database refuses a batch.
     batch: usize,
 }
@@ -25,6 +28,7 @@ impl Default for Rescuer {
         Self {
             next: Monotonic::default(),
             dead: Vec::new(),
+            claims: Vec::new(),
             batch: BATCH,
         }
     }
@@ -38,6 +42,7 @@ impl Rescuer {
         }
         if !refused.rescued.is_empty() {
             self.batch = (refused.rescued.len() / 2).max(1);
+            self.claims.clear();
         }
     }
 
@@ -59,6 +64,7 @@ impl Rescuer {
         let returned = step.capacity.rebalance(peers == 0, step.monotonic);
         step.retry.extend(returned);
         self.dead = step.store.dead_runners()?;
+        self.claims.clear();
         Ok(())
     }
 
@@ -67,15 +73,19 @@ impl Rescuer {
         let Some(dead) = self.dead.first().copied() else {
             return Ok(());
         };
-        let mut ids = step.store.claims_of(dead)?;
-        if ids.is_empty() {
-            step.store.withdraw(dead, None)?;
-            step.store.retire_runner(dead)?;
-            self.dead.remove(0);
-            return Ok(());
+        let is_fresh = self.claims.is_empty();
+        if is_fresh {
+            self.claims = step.store.claims_of(dead)?;
+            if self.claims.is_empty() {
+                step.store.withdraw(dead, None)?;
+                step.store.retire_runner(dead)?;
+                self.dead.remove(0);
+                return Ok(());
+            }
         }
+        let mut ids = std::mem::take(&mut self.claims);
         ids.retain(|id| !step.ledger.is_unreadable(*id));
-        ids.truncate(self.batch);
+        self.claims = ids.split_off(ids.len().min(self.batch));
         let untouched = |id: &&ExecutionId| !step.batch.executions.contains_key(*id);
         let missing: Vec<ExecutionId> = ids.iter().filter(untouched).copied().collect();
         for id in &missing {
@@ -95,8 +105,11 @@ impl Rescuer {
             change.is_rescue = true;
         }
         if rescued == 0 {
-            // None of them can be read now: they are tried again at the next look.
-            self.dead.remove(0);
+            self.claims.clear();
+            if is_fresh {
+                // None of them can be read now: they are tried again at the next look.
+                self.dead.remove(0);
+            }
         } else {
             self.batch = (self.batch * 2).min(BATCH);
             step.metrics.rescued(rescued);

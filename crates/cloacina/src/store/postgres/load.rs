@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use diesel::Queryable;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::driver::{self, Connection, Step};
@@ -20,14 +20,14 @@ use crate::types::{
 // The lateral subqueries keep to the order of the ids: a row is looked up by its key for each of them. `OFFSET 0` keeps
 // the planner from turning that around.
 query! {
-    SelectExecutions { ids: Vec<Uuid> => Array<SqlUuid> } -> (
+    SelectExecutions { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>, Nullable<Text>,
     );
     "SELECT e.id, e.definition_id, d.task_count, e.state, e.revision, e.priority, e.execution_key, e.created_at,
      e.start_at, e.started_at, e.ended_at, e.timeout, e.deadline, e.paused_at, e.error,
-     (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id)
-     FROM unnest($1::uuid[]) AS n (id)
+     CASE WHEN $1 THEN (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) END
+     FROM unnest($2::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e
      CROSS JOIN LATERAL (SELECT x.task_count FROM cloacina_definitions AS x WHERE x.id = e.definition_id OFFSET 0) AS d"
 }
@@ -53,12 +53,12 @@ struct ExecutionRow {
 }
 
 query! {
-    SelectTasks { ids: Vec<Uuid> => Array<SqlUuid> } -> (
+    SelectTasks { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
     "SELECT t.execution_id, t.ordinal, t.state, t.attempt, t.uncounted, t.rescues, t.runner_id, t.ready_at,
-     t.started_at, t.ended_at, t.delta, t.error, t.skip FROM unnest($1::uuid[]) AS n (id)
+     t.started_at, t.ended_at, CASE WHEN $1 THEN t.delta END, t.error, t.skip FROM unnest($2::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM cloacina_tasks AS x WHERE x.execution_id = n.id OFFSET 0) AS t"
 }
 
@@ -109,11 +109,13 @@ enum Answer {
     Tasks(Vec<TaskRow>),
 }
 
-/// The executions that exist, in the order of their ids here, of one snapshot and in one round trip.
+/// The executions that exist, in the order of their ids here, with or without inputs and what tasks wrote, of one snapshot
+/// and in one round trip.
 pub(super) async fn executions(
     connection: &Connection,
     session: &Session,
     ids: &[ExecutionId],
+    contents: bool,
 ) -> Result<Vec<ExecutionRecord>, Fault> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -122,9 +124,13 @@ pub(super) async fn executions(
     unique.sort_unstable();
     unique.dedup();
     let select_executions = SelectExecutions {
+        contents,
         ids: unique.clone(),
     };
-    let select_tasks = SelectTasks { ids: unique };
+    let select_tasks = SelectTasks {
+        contents,
+        ids: unique,
+    };
     let begin = format!(
         "{}; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         session.begin()

@@ -35,6 +35,7 @@ mod write_connection;
 mod write_statement;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ use session::Session;
 use statement::query;
 use tenant::Berth;
 pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
-use write_connection::{Lane, Writer};
+use write_connection::{Lane, Writer, close};
 
 use super::{Batch, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
 use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
@@ -78,6 +79,8 @@ pub struct PostgresStore {
     connections: usize,
     /// Set once the connections are shared with other stores.
     berth: OnceLock<Berth>,
+    /// Whether connections are closed after each use.
+    closed: AtomicBool,
 }
 
 /// Connections of a store where nobody says how many.
@@ -133,6 +136,7 @@ impl PostgresStore {
             }),
             connections,
             berth: OnceLock::new(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -166,10 +170,18 @@ impl PostgresStore {
             let mut lane = self.writer.lock();
             // Not shared in the meantime.
             if self.berth.get().is_none() {
-                return lane.run(&self.session, work);
+                let result = lane.run(&self.session, work);
+                if self.closed.load(Ordering::Acquire) {
+                    close(&mut lane);
+                }
+                return result;
             }
         }
-        self.share_out(work)
+        let result = self.share_out(work);
+        if self.closed.load(Ordering::Acquire) {
+            self.end_shared();
+        }
+        result
     }
 
     fn read<T: Send>(
@@ -190,7 +202,7 @@ impl PostgresStore {
 
     /// Starts to listen, when somebody first cares.
     fn listen(&self) -> Result<(), StoreError> {
-        if !self.can_listen() {
+        if !self.can_listen() || self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut listener = self.listener.lock();
@@ -360,6 +372,15 @@ impl Store for PostgresStore {
         }
     }
 
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // The listener first: it may still read.
+        drop(self.listener.lock().take());
+        self.readers.end();
+        close(&mut self.writer.lock());
+        self.end_shared();
+    }
+
     fn at_work(&self, runner: RunnerId, at_work: bool) {
         if self.can_listen() {
             self.bell.at_work(runner, at_work);
@@ -395,8 +416,13 @@ impl Store for PostgresStore {
             }
             Request::Commit { batch } => Response::Commit(self.commit(batch)?),
             Request::Load { ids } => Response::Load(self.read(async |connection, session| {
-                load::executions(connection, session, ids).await
+                load::executions(connection, session, ids, true).await
             })?),
+            Request::Summaries { ids } => {
+                Response::Summaries(self.read(async |connection, session| {
+                    load::executions(connection, session, ids, false).await
+                })?)
+            }
             Request::Statuses { ids } => {
                 Response::Statuses(self.read(async |connection, session| {
                     load::statuses(connection, session, ids).await

@@ -18,6 +18,8 @@ struct Pool {
     idle: Vec<Lane>,
     open: usize,
     closed: bool,
+    /// Connections end when their loans do.
+    ended: bool,
 }
 
 impl Readers {
@@ -55,6 +57,18 @@ impl Readers {
         }
     }
 
+    /// Ends the idle connections, and the others when they come back; lends none any more.
+    pub(super) fn end(&self) {
+        let mut pool = self.pool.lock();
+        pool.closed = true;
+        pool.ended = true;
+        pool.open -= pool.idle.len();
+        let idle = std::mem::take(&mut pool.idle);
+        drop(pool);
+        drop(idle);
+        self.returned.notify_all();
+    }
+
     /// Ends all connections and lends none any more; the server's processes that end with them.
     pub(super) fn close(&self) -> Vec<i32> {
         let mut pool = self.pool.lock();
@@ -89,8 +103,8 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut pool = self.readers.pool.lock();
         match self.lane.take() {
-            Some(lane) => pool.idle.push(lane),
-            None => pool.open -= 1,
+            Some(lane) if !pool.ended => pool.idle.push(lane),
+            _ => pool.open -= 1,
         }
         // Not one: who closes waits here too.
         self.readers.returned.notify_all();

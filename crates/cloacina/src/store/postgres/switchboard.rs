@@ -46,6 +46,16 @@ impl Switchboard {
         })
     }
 
+    /// Ends the connection once no store listens on it any more.
+    pub(super) fn hang_up(&self) {
+        let is_unused = |line: &Line| line.routes.lock().values().all(UnboundedSender::is_closed);
+        if let Ok(mut line) = self.line.try_lock()
+            && line.as_ref().is_some_and(is_unused)
+        {
+            *line = None;
+        }
+    }
+
     /// The shared connection, and what is said on one of its channels. The caller says LISTEN.
     pub(super) async fn join(
         &self,

@@ -68,6 +68,16 @@ impl PostgresStore {
         }
     }
 
+    /// Ends the shared connections that are this store's now.
+    pub(super) fn end_shared(&self) {
+        if let Some(berth) = self.berth.get() {
+            berth.pool.leave(berth.key);
+        }
+        if let Some(switchboard) = self.session.switchboard() {
+            switchboard.hang_up();
+        }
+    }
+
     /// Gives the store's own connections up for shared ones. The first tenant makes it so.
     fn share(&self) -> Result<Arc<Pool>, StoreError> {
         let mut listener = self.listener.lock();
@@ -113,8 +123,6 @@ impl Drop for PostgresStore {
     fn drop(&mut self) {
         // Its listener first: it may still read.
         drop(self.listener.lock().take());
-        if let Some(berth) = self.berth.get() {
-            berth.pool.leave(berth.key);
-        }
+        self.end_shared();
     }
 }

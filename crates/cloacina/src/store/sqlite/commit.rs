@@ -25,7 +25,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     if !claims && !writes {
         return Ok(Committed::default());
     }
-    let connection = &mut *writer.lock();
+    let connection = &mut *writer.lock()?;
     if !writes {
         // Looking for work needs no write lock, which other processes may want. What is found is looked up again under it.
         let found = writer.peek(connection, |connection| {

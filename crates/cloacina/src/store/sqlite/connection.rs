@@ -1,5 +1,6 @@
 //! One writer, a few readers, and transactions on them.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use diesel::sql_types::BigInt;
 use diesel::{Connection, QueryResult, RunQueryDsl, SqliteConnection};
 
 use super::error::{Fault, is_busy};
+use super::file::DatabaseFile;
 use super::options::{SqliteOptions, Synchronous};
 use super::statement::{query, statement};
 use crate::store::StoreError;
@@ -43,6 +45,20 @@ query! {
 /// Opens a connection at an URI of SQLite. The busy timeout comes first: the other settings already need a lock.
 pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnection, StoreError> {
     let location = options.location();
+    #[cfg(target_os = "linux")]
+    {
+        super::locks::install();
+        if options
+            .path
+            .as_deref()
+            .is_some_and(super::locks::is_inherited)
+        {
+            return Err(StoreError::Forked(format!(
+                "the database {location} was open in a process that forked this one, and SQLite cannot be used on the \
+                 same file on both sides of a fork"
+            )));
+        }
+    }
     let mut connection = SqliteConnection::establish(uri).map_err(|error| match error {
         diesel::ConnectionError::BadConnection(message) => {
             super::error::explain(&message, &location)
@@ -67,8 +83,11 @@ pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnec
 
 /// The connection that writes. Within the process, writers queue at the mutex; among processes, at SQLite's lock.
 pub(super) struct Writer {
-    connection: Arc<Mutex<SqliteConnection>>,
+    connection: Arc<Mutex<Option<SqliteConnection>>>,
+    /// None for a database in memory, which ends with its connection.
+    file: Option<Arc<DatabaseFile>>,
     busy_timeout: Duration,
+    is_wal: bool,
     /// The number of rows that this writer has changed, where other writers use the same connection.
     own_changes: Option<AtomicI64>,
 }
@@ -77,31 +96,55 @@ impl Writer {
     /// `is_wal`: with another journal a commit may wait for readers too, and that waiting stays SQLite's.
     pub(super) fn new(
         mut connection: SqliteConnection,
+        file: Option<Arc<DatabaseFile>>,
         busy_timeout: Duration,
         is_wal: bool,
     ) -> QueryResult<Self> {
         if is_wal {
-            let poll = LOCK_POLL.min(busy_timeout);
-            connection.batch_execute(&format!("PRAGMA busy_timeout = {}", poll.as_millis()))?;
+            poll_for_lock(&mut connection, busy_timeout)?;
         }
         Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
+            connection: Arc::new(Mutex::new(Some(connection))),
+            file,
             busy_timeout,
+            is_wal,
             own_changes: None,
         })
     }
 
-    /// Another writer on the same connection.
+    /// Another writer on the same connection, which is that of a database in memory.
     pub(super) fn share(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
+            file: None,
             busy_timeout: self.busy_timeout,
+            is_wal: self.is_wal,
             own_changes: Some(AtomicI64::new(0)),
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, SqliteConnection> {
-        self.connection.lock()
+    /// The connection, opened again for this one use if the store was closed.
+    pub(super) fn lock(&self) -> Result<WriteConnection<'_>, Fault> {
+        let mut held = self.connection.lock();
+        if let Some(file) = &self.file {
+            file.refuse_lost()?;
+            if held.is_none() {
+                let mut connection = file.connect()?;
+                if self.is_wal {
+                    poll_for_lock(&mut connection, self.busy_timeout)?;
+                }
+                *held = Some(connection);
+            }
+        }
+        Ok(WriteConnection { held, writer: self })
+    }
+
+    /// Closes the connection, once it is free, and has the file's others closed after their use.
+    pub(super) fn close(&self) {
+        if let Some(file) = &self.file {
+            file.close();
+            *self.connection.lock() = None;
+        }
     }
 
     /// Runs `work` in a transaction that has the write lock from its start: one that took it later could be refused
@@ -122,13 +165,16 @@ impl Writer {
                 Ordering::Relaxed,
             );
         }
-        result
+        let value = result?;
+        // What went into a deleted file is not acknowledged.
+        self.file.as_ref().map_or(Ok(()), |file| file.look())?;
+        Ok(value)
     }
 
     /// A number that changes when anything but this writer has changed the database.
     pub(super) fn change_marker(&self) -> Result<i64, Fault> {
         // On the connection that writes: for a reader, this store's own commits would count as another connection's.
-        let connection = &mut *self.lock();
+        let connection = &mut *self.lock()?;
         self.peek(connection, |connection| match &self.own_changes {
             None => first(connection, DataVersion {}),
             Some(own) => Ok(first(connection, TotalChanges {})? - own.load(Ordering::Relaxed)),
@@ -162,6 +208,46 @@ where
 {
     let numbers: Vec<i64> = query.load(connection)?;
     Ok(numbers.first().copied().unwrap_or_default())
+}
+
+/// The connection that writes, held by one thread.
+pub(super) struct WriteConnection<'a> {
+    held: MutexGuard<'a, Option<SqliteConnection>>,
+    writer: &'a Writer,
+}
+
+const OPENED: &str = "`lock` opens the connection";
+
+impl Deref for WriteConnection<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        self.held.as_ref().expect(OPENED)
+    }
+}
+
+impl DerefMut for WriteConnection<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.held.as_mut().expect(OPENED)
+    }
+}
+
+impl Drop for WriteConnection<'_> {
+    fn drop(&mut self) {
+        if self
+            .writer
+            .file
+            .as_ref()
+            .is_some_and(|file| file.is_closed())
+        {
+            *self.held = None;
+        }
+    }
+}
+
+fn poll_for_lock(connection: &mut SqliteConnection, busy_timeout: Duration) -> QueryResult<()> {
+    let poll = LOCK_POLL.min(busy_timeout);
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", poll.as_millis()))
 }
 
 /// Runs `work` in a transaction in which the database does not change.
@@ -204,8 +290,7 @@ impl Drop for OpenTransaction<'_> {
 
 /// Connections that only read. In WAL mode they never wait for the writer.
 pub(super) struct Readers {
-    uri: String,
-    options: SqliteOptions,
+    file: Arc<DatabaseFile>,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -217,10 +302,9 @@ struct Pool {
 }
 
 impl Readers {
-    pub(super) fn new(uri: String, options: SqliteOptions) -> Self {
+    pub(super) fn new(file: Arc<DatabaseFile>) -> Self {
         Self {
-            uri,
-            options,
+            file,
             pool: Mutex::default(),
             returned: Condvar::new(),
         }
@@ -229,17 +313,25 @@ impl Readers {
     /// Lends a connection to `work`; waits while all are lent.
     pub(super) fn lend<T>(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.file.refuse_lost()?;
         let mut loan = Loan {
             readers: self,
             connection: self.take(),
         };
         let connection = match &mut loan.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.uri, &self.options)?),
+            none => none.insert(self.file.connect()?),
         };
         work(connection)
+    }
+
+    /// Closes the idle connections.
+    pub(super) fn close(&self) {
+        let mut pool = self.pool.lock();
+        pool.open -= pool.idle.len();
+        pool.idle.clear();
     }
 
     /// An idle connection, or the place for a new one.
@@ -268,8 +360,8 @@ impl Drop for Loan<'_> {
     fn drop(&mut self) {
         let mut pool = self.readers.pool.lock();
         match self.connection.take() {
-            Some(connection) => pool.idle.push(connection),
-            None => pool.open -= 1,
+            Some(connection) if !self.readers.file.is_closed() => pool.idle.push(connection),
+            _ => pool.open -= 1,
         }
         self.readers.returned.notify_one();
     }

@@ -75,7 +75,7 @@ pub(super) fn put(
     let task_count = i64::try_from(workflow.len()).map_err(|_| {
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
-    let connection = &mut *writer.lock();
+    let connection = &mut *writer.lock()?;
     // Usually it is known already, and every start of a runner puts all its workflows: look before taking the write lock.
     let select = || SelectVersion {
         workflow: workflow.name(),

@@ -17,6 +17,14 @@ pub(super) enum Fault {
     Refused(String),
     /// The writing runner is dead.
     RunnerLost,
+    /// A connection could not be opened, or the file is gone; the message has the place.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl From<DieselError> for Fault {
@@ -40,6 +48,7 @@ impl Fault {
                 StoreError::Migration(format!("the database {location} {message}"))
             }
             Self::RunnerLost => StoreError::RunnerLost,
+            Self::Store(error) => error,
         }
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn announce(
         }
         Ok(())
     };
-    writer.write(&mut writer.lock(), work)
+    writer.write(&mut *writer.lock()?, work)
 }
 
 pub(super) fn withdraw(
@@ -144,7 +144,7 @@ pub(super) fn withdraw(
         ForgetOlder { id, again: id }.execute(connection)?;
         Ok(())
     };
-    writer.write(&mut writer.lock(), work)
+    writer.write(&mut *writer.lock()?, work)
 }
 
 pub(super) fn offers(
@@ -188,7 +188,7 @@ pub(super) fn note(writer: &Writer, progress: &[Progress], logs: &[LogChunk]) ->
         }
         Ok(())
     };
-    writer.write(&mut writer.lock(), work)
+    writer.write(&mut *writer.lock()?, work)
 }
 
 pub(super) fn progress(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use diesel::connection::DefaultLoadingMode;
-use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
@@ -50,12 +50,12 @@ query! {
 }
 
 query! {
-    SelectTasks<'a> { execution_id: &'a [u8] => Binary } -> (
+    SelectTasks<'a> { contents: bool => Bool, execution_id: &'a [u8] => Binary } -> (
         BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<Binary>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
-    "SELECT ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, delta, error, skip \
-     FROM cloacina_tasks WHERE execution_id = ?"
+    "SELECT ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, \
+     CASE WHEN ? THEN delta END, error, skip FROM cloacina_tasks WHERE execution_id = ?"
 }
 
 #[derive(Queryable)]
@@ -96,14 +96,15 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
-/// The executions that exist, in the order of their ids here. To be called in a transaction: they are read in parts.
+/// The executions that exist, in the order of their ids here, with or without inputs and what tasks wrote. To be called in a transaction: they are read in parts.
 pub(super) fn executions(
     connection: &mut SqliteConnection,
     ids: &[ExecutionId],
+    contents: bool,
 ) -> Result<Vec<ExecutionRecord>, Fault> {
     let mut records = Vec::with_capacity(ids.len());
     for id in ids {
-        records.extend(execution(connection, *id)?);
+        records.extend(execution(connection, *id, contents)?);
     }
     Ok(records)
 }
@@ -111,15 +112,20 @@ pub(super) fn executions(
 fn execution(
     connection: &mut SqliteConnection,
     id: ExecutionId,
+    contents: bool,
 ) -> Result<Option<ExecutionRecord>, Fault> {
     let rows: Vec<ExecutionRow> = SelectExecution { id: id.as_bytes() }.load(connection)?;
     let Some(row) = rows.into_iter().next() else {
         return Ok(None);
     };
-    let input: Vec<Decoded<Context>> = SelectInput {
-        execution_id: id.as_bytes(),
-    }
-    .load(connection)?;
+    let input: Vec<Decoded<Context>> = if contents {
+        SelectInput {
+            execution_id: id.as_bytes(),
+        }
+        .load(connection)?
+    } else {
+        Vec::new()
+    };
     Ok(Some(ExecutionRecord {
         id,
         definition: DefinitionId(row.definition),
@@ -143,6 +149,7 @@ fn execution(
             connection,
             id,
             count("task_count", row.task_count)? as usize,
+            contents,
         )?,
     }))
 }
@@ -151,9 +158,11 @@ fn tasks(
     connection: &mut SqliteConnection,
     id: ExecutionId,
     task_count: usize,
+    contents: bool,
 ) -> Result<Vec<TaskRecord>, Fault> {
     let mut tasks = vec![TaskRecord::pending(); task_count];
     let rows = SelectTasks {
+        contents,
         execution_id: id.as_bytes(),
     }
     .load_iter::<TaskRow, DefaultLoadingMode>(connection)?;

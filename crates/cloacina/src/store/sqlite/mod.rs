@@ -8,9 +8,12 @@ mod commit;
 mod connection;
 mod definition;
 mod error;
+mod file;
 mod insight;
 mod list;
 mod load;
+#[cfg(target_os = "linux")]
+mod locks;
 mod migration;
 mod open;
 mod options;
@@ -106,11 +109,13 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         match &self.readers {
             // Nobody else writes while this holds the database's only connection.
-            None => work(&mut self.writer.lock()).map_err(|fault| self.error(fault)),
-            Some(readers) => readers.lend(|connection| {
-                connection::read(connection, work).map_err(|fault| self.error(fault))
-            }),
+            None => self
+                .writer
+                .lock()
+                .and_then(|mut connection| work(&mut connection)),
+            Some(readers) => readers.lend(|connection| connection::read(connection, work)),
         }
+        .map_err(|fault| self.error(fault))
     }
 
     /// Has a function write, in transactions of its own.
@@ -128,6 +133,13 @@ impl Store for SqliteStore {
         self.location.clone()
     }
 
+    fn close(&self) {
+        self.writer.close();
+        if let Some(readers) = &self.readers {
+            readers.close();
+        }
+    }
+
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
         Ok(match request {
             Request::PutDefinition { workflow, now } => Response::PutDefinition(
@@ -143,8 +155,11 @@ impl Store for SqliteStore {
                 Response::Commit(self.write(|writer| commit::commit(writer, batch))?)
             }
             Request::Load { ids } => {
-                Response::Load(self.read(|connection| load::executions(connection, ids))?)
+                Response::Load(self.read(|connection| load::executions(connection, ids, true))?)
             }
+            Request::Summaries { ids } => Response::Summaries(
+                self.read(|connection| load::executions(connection, ids, false))?,
+            ),
             Request::Statuses { ids } => {
                 Response::Statuses(self.read(|connection| load::statuses(connection, ids))?)
             }

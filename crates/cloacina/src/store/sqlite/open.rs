@@ -1,6 +1,7 @@
 //! Opening a database: clear errors, and nothing half-made left behind.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::sql_types::Text;
@@ -8,6 +9,7 @@ use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::connection::{Readers, Writer, connect, read};
 use super::error::{Fault, is_busy};
+use super::file::DatabaseFile;
 use super::migration::{Schema, migrate};
 use super::options::{OpenMode, SqliteOptions};
 use super::statement::query;
@@ -43,6 +45,9 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
         ..options.clone()
     };
     let existed = check_path(&path, &options)?;
+    if !existed {
+        create(&path);
+    }
     let uri = options.uri(&path);
     let opened =
         connect(&uri, &options).and_then(|connection| finish(connection, &options, Some(uri)));
@@ -72,6 +77,16 @@ pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
     check_path(&path, &options)?;
     let mut connection = connect(&options.uri(&path), &options)?;
     read(&mut connection, Schema::read).map_err(|fault| fault.at(&options.location()))
+}
+
+/// Makes the empty file, for its owner alone: contexts may hold what is nobody else's business. SQLite gives its other
+/// files the same permissions. What goes wrong here goes wrong for SQLite too, which says what.
+fn create(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
 }
 
 /// Whether the file exists; an error if it cannot be opened for a reason that the path alone tells.
@@ -134,13 +149,17 @@ fn finish(
     let is_wal = options.path.is_some()
         && options.mode != OpenMode::ReadOnly
         && use_wal(&mut connection, options.busy_timeout).map_err(fault)?;
-    let writer = Writer::new(connection, options.busy_timeout, is_wal)
+    let file = uri.map(|uri| Arc::new(DatabaseFile::new(uri, options.clone())));
+    let writer = Writer::new(connection, file.clone(), options.busy_timeout, is_wal)
         .map_err(|error| fault(error.into()))?;
     if pending {
-        let connection = &mut *writer.lock();
+        let connection = &mut *writer.lock().map_err(fault)?;
         writer.write(connection, migrate).map_err(fault)?;
     }
-    let readers = uri.map(|uri| Readers::new(uri, options.clone()));
+    if let Some(file) = &file {
+        file.watch();
+    }
+    let readers = file.map(Readers::new);
     Ok(Opened {
         location,
         writer,

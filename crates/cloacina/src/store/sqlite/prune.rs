@@ -26,7 +26,7 @@ statement! {
 }
 
 pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
-    let connection = &mut *writer.lock();
+    let connection = &mut *writer.lock()?;
     let ids = writer.peek(connection, |connection| {
         ended_before(connection, before, limit)
     })?;

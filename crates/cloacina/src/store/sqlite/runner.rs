@@ -78,7 +78,7 @@ struct Row {
 
 pub(super) fn register(writer: &Writer, row: &RunnerRow) -> Result<(), Fault> {
     let workflows = encode(&row.workflows)?;
-    writer.write(&mut writer.lock(), |connection| {
+    writer.write(&mut *writer.lock()?, |connection| {
         InsertRunner {
             id: row.id.as_bytes(),
             host: &row.host,
@@ -100,7 +100,7 @@ pub(super) fn heartbeat(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> Result<bool, Fault> {
-    writer.write(&mut writer.lock(), |connection| {
+    writer.write(&mut *writer.lock()?, |connection| {
         let statement = Beat {
             heartbeat_at: now.0,
             lease_until: lease_until.0,
@@ -138,7 +138,7 @@ pub(super) fn declare_dead(
     seen_lease: Timestamp,
     now: Timestamp,
 ) -> Result<bool, Fault> {
-    writer.write(&mut writer.lock(), |connection| {
+    writer.write(&mut *writer.lock()?, |connection| {
         let statement = DeclareDead {
             dead_at: now.0,
             id: runner.as_bytes(),
@@ -163,7 +163,7 @@ pub(super) fn claims_of(
 }
 
 pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
-    writer.write(&mut writer.lock(), |connection| {
+    writer.write(&mut *writer.lock()?, |connection| {
         // Without its row nobody would ever take these claims back.
         let claims = claims_of(connection, runner)?.len();
         if claims > 0 {

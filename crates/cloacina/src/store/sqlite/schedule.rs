@@ -217,7 +217,7 @@ pub(super) fn put(
     record: &ScheduleRecord,
     expected: Option<i64>,
 ) -> Result<Put, Fault> {
-    writer.write(&mut writer.lock(), |connection| {
+    writer.write(&mut *writer.lock()?, |connection| {
         let written = match expected {
             None => insert(connection, record)?,
             Some(expected) => update(connection, record, expected)?,

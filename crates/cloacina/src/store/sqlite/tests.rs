@@ -230,7 +230,7 @@ fn exercise(store: &SqliteStore) {
 fn each_statement_is_prepared_once_per_connection() {
     // In memory, the one connection does everything.
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut store.writer.lock());
+    let seen = watch(&mut *store.writer.lock().unwrap());
     for _ in 0..3 {
         exercise(&store);
     }
@@ -266,10 +266,10 @@ struct Step {
 #[test]
 fn no_statement_reads_a_growing_table_from_end_to_end() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut store.writer.lock());
+    let seen = watch(&mut *store.writer.lock().unwrap());
     exercise(&store);
     let prepared = seen.lock().prepared.clone();
-    let mut connection = store.writer.lock();
+    let mut connection = store.writer.lock().unwrap();
     for sql in prepared.iter().filter(|sql| !sql.starts_with("PRAGMA")) {
         // Pruning reads from the oldest execution on and stops at the first that is too young.
         if sql.contains("SELECT id, created_at, ended_at FROM cloacina_executions ORDER BY id") {
@@ -336,7 +336,7 @@ fn settings_hold_on_writer_and_readers() {
             assert_eq!(get(connection, "synchronous"), code);
             assert_eq!(get(connection, "foreign_keys"), 1);
         };
-        check(&mut store.writer.lock());
+        check(&mut *store.writer.lock().unwrap());
         store
             .readers
             .as_ref()
@@ -378,7 +378,9 @@ fn a_panic_in_a_transaction_leaves_the_writer_usable() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store
             .writer
-            .write::<()>(&mut store.writer.lock(), |_| panic!("in the middle"))
+            .write::<()>(&mut *store.writer.lock().unwrap(), |_| {
+                panic!("in the middle")
+            })
     }));
     assert!(panicked.is_err());
     exercise(&store);
@@ -392,6 +394,7 @@ fn a_full_disk_is_told_and_nothing_is_written() {
     store
         .writer
         .lock()
+        .unwrap()
         .batch_execute("PRAGMA max_page_count = 1")
         .unwrap();
     let mut definition = workflow().definition().clone();
@@ -409,6 +412,7 @@ fn a_full_disk_is_told_and_nothing_is_written() {
     store
         .writer
         .lock()
+        .unwrap()
         .batch_execute("PRAGMA max_page_count = 1000000")
         .unwrap();
     assert_eq!(store.definitions(DefinitionId(0)).unwrap(), []);
@@ -426,12 +430,13 @@ fn a_row_that_cannot_be_read_is_told() {
         id.uuid().simple(),
         definition.0
     );
-    store.writer.lock().batch_execute(&insert).unwrap();
+    store.writer.lock().unwrap().batch_execute(&insert).unwrap();
     let error = store.load(&[id]).unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt(_)), "{error:?}");
     store
         .writer
         .lock()
+        .unwrap()
         .batch_execute("UPDATE cloacina_executions SET error = NULL")
         .unwrap();
     let insert = format!(
@@ -439,7 +444,7 @@ fn a_row_that_cannot_be_read_is_told() {
          VALUES (x'{}', 2, 1, 0, 0, 0, 4, 0)",
         id.uuid().simple()
     );
-    store.writer.lock().batch_execute(&insert).unwrap();
+    store.writer.lock().unwrap().batch_execute(&insert).unwrap();
     let error = store.load(&[id]).unwrap_err();
     assert!(
         matches!(&error, StoreError::Corrupt(message) if message.contains("task 2")),

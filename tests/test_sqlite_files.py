@@ -1,0 +1,191 @@
+"""What happens to an SQLite database when something else touches its files: this process, a forked one, or a person."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloaca
+
+COUNT = """
+import cloaca, sys
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    print(len(runner.list_executions(limit=10_000).items))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "x.db"
+
+
+@pytest.fixture(autouse=True)
+def workflow():
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            pass
+
+
+def url(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+def acknowledge(runner: cloaca.DefaultRunner, count: int) -> int:
+    for handle in runner.submit_many([("w", {})] * count):
+        handle.result(timeout=30)
+    return count
+
+
+def seen_elsewhere(file: Path) -> int:
+    """The number of executions that another process finds, which opens and closes the file."""
+    found = subprocess.run([sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True)
+    return int(found.stdout)
+
+
+def seen_by_sqlite(file: Path) -> int:
+    """The same by Python's own SQLite in a process of its own, which checks the file too."""
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "assert c.execute('PRAGMA integrity_check').fetchall() == [('ok',)]; "
+        "print(c.execute('SELECT count(*) FROM cloacina_executions').fetchone()[0]); c.close()"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    return int(found.stdout)
+
+
+def close_all(file: Path) -> None:
+    for name in (file, f"{file}-wal", f"{file}-shm"):
+        Path(name).open("rb").close()
+
+
+def use_sqlite3(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("SELECT count(*) FROM cloacina_executions").fetchall()
+    connection.close()
+
+
+@pytest.mark.parametrize("touch", [close_all, use_sqlite3])
+def test_a24_opening_and_closing_the_file_in_this_process_loses_nothing(file, touch):
+    runner = cloaca.DefaultRunner(url(file))
+    acknowledged = acknowledge(runner, 20)
+    for look in (seen_by_sqlite, seen_elsewhere, seen_by_sqlite):
+        touch(file)
+        acknowledged += acknowledge(runner, 20)
+        assert look(file) == acknowledged
+    touch(file)
+    acknowledged += acknowledge(runner, 20)
+    runner.shutdown()
+    assert seen_by_sqlite(file) == acknowledged
+
+
+def test_a24_a_transaction_of_python_sqlite3_in_this_process_keeps_the_engine_out(file):
+    config = cloaca.DefaultRunnerConfig(db_timeout=1)
+    with cloaca.DefaultRunner(url(file) + "?busy_timeout=200", config) as runner:
+        acknowledge(runner, 1)
+        connection = sqlite3.connect(file, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE other (x)")
+        with pytest.raises(cloaca.CloacaException, match="busy_timeout"):
+            acknowledge(runner, 1)
+        connection.execute("COMMIT")
+        connection.close()
+        acknowledge(runner, 1)
+    assert seen_by_sqlite(file) == 2
+
+
+FORK = """
+import os, sys, time, warnings
+import cloaca
+warnings.simplefilter("ignore")
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def work(context):
+        pass
+url = sys.argv[1]
+runner = cloaca.DefaultRunner(url)
+runner.execute("w")
+"""
+
+
+def test_a1_a_forked_child_is_refused_on_the_file_of_its_parent(file, script):
+    process = script(
+        FORK
+        + """
+if os.fork() == 0:
+    try:
+        cloaca.DefaultRunner(url)
+    except cloaca.ForkedProcessError as error:
+        assert "spawn" in error.hint and "before the fork" in error.hint, error.hint
+    else:
+        os._exit(1)
+    with cloaca.DefaultRunner(url.replace("x.db", "child.db")) as own:
+        own.execute("w")
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+for _ in range(20):
+    runner.execute("w")
+runner.shutdown()
+""",
+        url(file),
+    )
+    assert process.communicate(timeout=60) == ("", "")
+    assert seen_by_sqlite(file) == 21
+
+
+def test_a1_a_child_forked_after_shutdown_works_on_the_same_file(file, script):
+    process = script(
+        FORK
+        + """
+runner.shutdown()
+if os.fork() == 0:
+    own = cloaca.DefaultRunner(url)
+    for _ in range(20):
+        own.execute("w")
+    print("acknowledged", flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    for _ in range(20):
+        own.execute("w")
+    own.shutdown()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+""",
+        url(file),
+    )
+    assert process.stdout.readline() == "acknowledged\n"
+    assert seen_by_sqlite(file) == 21
+    assert seen_elsewhere(file) == 21
+    (file.parent / "go").touch()
+    assert process.communicate(timeout=60) == ("", "")
+    assert seen_by_sqlite(file) == 41
+
+
+def test_a1_a_child_keeps_no_lock_of_a_parent_that_was_killed(file, script):
+    process = script(
+        FORK
+        + """
+import signal
+child = os.fork()
+if child == 0:
+    os.setsid()
+    signal.pause()
+print(child, flush=True)
+signal.pause()
+""",
+        url(file),
+    )
+    child = int(process.stdout.readline())
+    process.kill()
+    try:
+        process.wait(timeout=30)
+        with cloaca.DefaultRunner(url(file)) as runner:
+            acknowledge(runner, 5)
+        assert not Path(f"{file}-wal").exists()
+        assert seen_by_sqlite(file) == 6
+    finally:
+        os.kill(child, 9)
