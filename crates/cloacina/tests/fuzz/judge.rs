@@ -1,5 +1,5 @@
-//! What must be true of any input: nothing panics, what is accepted comes back the same, and what can be run ends. Each
-//! judge says whether the input was accepted.
+//! What must be true of any input: nothing panics, what is accepted comes back the same, what can be run ends, and what is
+//! refused is refused with its culprit named. Each judge returns the text of the refusal.
 
 use std::sync::Arc;
 
@@ -22,26 +22,60 @@ const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 /// An execution that has not ended after so many rounds does not end.
 const MOST_ROUNDS: usize = 2_000;
 
-/// A refusal has something to say.
-fn refused(error: &impl std::fmt::Display) -> bool {
-    assert!(!error.to_string().is_empty());
-    false
+/// Parts of an input that are not quoted as they stand: they are empty, hold quotes or control characters, or may hold a
+/// password.
+const PARTS: [&str; 9] = [
+    "URL has an unknown scheme",
+    "URL names no",
+    "NUL character",
+    "malformed % sequence in its",
+    "''",
+    "invalid workflow name",
+    "invalid package",
+    "invalid tenant",
+    "unknown SQLite option",
+];
+
+/// Whether an input is accepted, or the text with which it is refused.
+pub type Verdict = Result<(), String>;
+
+/// A refusal names its culprit: it quotes a part of the input, or says where in it.
+fn refused(input: &str, error: &impl std::fmt::Display) -> Verdict {
+    let text = error.to_string();
+    assert!(
+        names_culprit(&text, input),
+        "'{input}' is refused with: {text}"
+    );
+    Err(text)
 }
 
-pub fn url(text: &str) -> bool {
+fn names_culprit(text: &str, input: &str) -> bool {
+    let has_place = text.contains("column ") || text.contains("position ");
+    let has_part = PARTS.iter().any(|part| text.contains(part));
+    let quotes = ['\'', '`', '"'].iter().any(|quote| {
+        let mut parts = text.split(*quote).skip(1).step_by(2);
+        parts.any(|part| !part.is_empty() && input.contains(part))
+    });
+    has_place || has_part || quotes || input.trim().is_empty()
+}
+
+pub fn url(text: &str) -> Verdict {
     drop(without_password(text));
     match DatabaseUrl::parse(text) {
         Ok(DatabaseUrl::Postgres(url)) => match PostgresOptions::from_url(&url) {
-            Ok(_) => true,
-            Err(error) => refused(&error),
+            Ok(_) => Ok(()),
+            Err(error) => refused(text, &error),
         },
-        Ok(DatabaseUrl::Sqlite(options)) => !options.location().is_empty(),
-        Err(error) => refused(&error),
+        Ok(DatabaseUrl::Sqlite(options)) => {
+            assert!(!options.location().is_empty());
+            Ok(())
+        }
+        Err(error) => refused(text, &error),
     }
 }
 
 /// A URL's password is in no text that people see.
-pub fn password(user: &str, rest: &str) -> bool {
+pub fn password(user: &str, rest: &str) -> Verdict {
     let text = format!("postgresql://{user}:{SECRET}@host/db?{rest}");
     let shown = without_password(&text);
     assert!(!shown.contains(SECRET), "{shown}");
@@ -49,18 +83,18 @@ pub fn password(user: &str, rest: &str) -> bool {
         Err(error) => format!("{error} {error:?}"),
         Ok(_) => match PostgresOptions::from_url(&text) {
             Err(error) => format!("{error} {error:?}"),
-            Ok(_) => return true,
+            Ok(_) => return Ok(()),
         },
     };
     assert!(!told.contains(SECRET), "{told}");
-    false
+    Err(told)
 }
 
-pub fn cron(text: &str, zone: &str) -> bool {
+pub fn cron(text: &str, zone: &str) -> Verdict {
     let new = NewSchedule::new("any", text, zone);
     let record = match new.record(ScheduleId::from_bytes([1; 16]), NOW) {
         Ok(record) => record,
-        Err(error) => return refused(&error),
+        Err(error) => return refused(&format!("{text} {zone}"), &error),
     };
     let cron = cron_of(&record).expect("what was accepted is read again");
     let mut last = NOW;
@@ -71,25 +105,25 @@ pub fn cron(text: &str, zone: &str) -> bool {
         last = time.at;
     }
     assert!(last > NOW, "'{text}' was accepted and never fires");
-    true
+    Ok(())
 }
 
-pub fn context(text: &str) -> bool {
+pub fn context(text: &str) -> Verdict {
     drop(Json::parse(text));
     drop(Delta::from_json(text));
     match Context::from_json(text) {
         Ok(context) => {
             assert_eq!(Context::from_json(&context.to_json()), Ok(context));
-            true
+            Ok(())
         }
-        Err(error) => refused(&error),
+        Err(error) => refused(text, &error),
     }
 }
 
-pub fn rule(text: &str) -> bool {
+pub fn rule(text: &str) -> Verdict {
     let rule = match serde_json::from_str::<TriggerRule>(text) {
         Ok(rule) => rule,
-        Err(error) => return refused(&error),
+        Err(error) => return refused(text, &error),
     };
     let task = |id: &str, dependencies: &[&str]| TaskDefinition {
         id: id.to_owned(),
@@ -112,21 +146,21 @@ pub fn rule(text: &str) -> bool {
         tasks,
         ..WorkflowDefinition::default()
     };
-    accept(definition)
+    accept(text, definition)
 }
 
-pub fn definition(text: &str) -> bool {
+pub fn definition(text: &str) -> Verdict {
     match serde_json::from_str::<WorkflowDefinition>(text) {
-        Ok(definition) => accept(definition),
-        Err(error) => refused(&error),
+        Ok(definition) => accept(text, definition),
+        Err(error) => refused(text, &error),
     }
 }
 
 /// A definition is refused with a reason, or it can be stored, read and run, whatever its tasks do.
-fn accept(definition: WorkflowDefinition) -> bool {
+fn accept(text: &str, definition: WorkflowDefinition) -> Verdict {
     let workflow = match Workflow::new(definition) {
         Ok(workflow) => Arc::new(workflow),
-        Err(error) => return refused(&error),
+        Err(error) => return refused(text, &error),
     };
     let stored: WorkflowDefinition = workflow.stored().decode().expect("what was stored is read");
     let again = Workflow::new(stored).expect("what was accepted is accepted again");
@@ -135,7 +169,7 @@ fn accept(definition: WorkflowDefinition) -> bool {
     for pattern in 0..4 {
         run(&workflow, pattern);
     }
-    true
+    Ok(())
 }
 
 /// Runs an execution to its end; the pattern decides which of its tasks fail.

@@ -355,8 +355,12 @@ fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
     };
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in host_part.split(',').filter(|host| !host.is_empty()) {
-        let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => (address, port.strip_prefix(':').unwrap_or(port)),
+        let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(Some((address, port))) => (address, port.strip_prefix(':').unwrap_or(port)),
+            Some(None) => {
+                return Err(invalid(format!("the host '{host}' has no closing ']'"))
+                    .with_hint("write an IPv6 address as [::1]"));
+            }
             None => host.rsplit_once(':').unwrap_or((host, "")),
         };
         names.push(decode(name, "host")?);
