@@ -21,7 +21,7 @@ use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::RunnerConfig;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::{ListQuery, Store, StoreError};
-use cloacina::types::ErrorCode;
+use cloacina::types::{ErrorCode, ExecutionStatus};
 use cloacina::{DatabaseAdmin, Tenant, TenantConfig};
 use cutting_proxy::{Cut, Proxy};
 use private_postgres::{fresh_name, shared};
@@ -412,7 +412,8 @@ fn h4_tenants_survive_the_loss_of_all_connections() {
         end_sessions(&url);
         for engine in &engines {
             let id = engine.submit(vec![request("work")]).unwrap()[0];
-            wait(engine, id);
+            let ended = wait(engine, id);
+            assert_eq!(ended.record().status, ExecutionStatus::Completed);
         }
     }
 }
