@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from conftest import Script
 from processes import PREAMBLE, Ledger
 
@@ -46,16 +47,15 @@ config = cloaca.DefaultRunnerConfig(max_concurrent_async_tasks=1000)
 with cloaca.DefaultRunner(sys.argv[1], config=config) as runner:
     if sys.argv[3] == "first":
         runner.submit("poison", priority=10, key="poison")
-        for number in range(%d):
+        for number in range(int(sys.argv[4])):
             runner.submit("harmless", key=f"harmless {number}")
     poison = runner.submit("poison", key="poison")
     error = poison.result(timeout=120).error_message
-    handles = [runner.submit("harmless", key=f"harmless {n}") for n in range(%d)]
+    handles = [runner.submit("harmless", key=f"harmless {n}") for n in range(int(sys.argv[4]))]
     for handle in handles:
         note("harmless", handle.result(timeout=120).status)
     note("poison", error)
 """
-    % (HARMLESS, HARMLESS)
 )
 
 
@@ -66,7 +66,7 @@ def test_a9_a_poison_task_fails_alone(
     ledger = Ledger(tmp_path)
     life = "first"
     for _ in range(10):
-        program = script(PROGRAM, database, kind, life)
+        program = script(PROGRAM, database, kind, life, str(HARMLESS))
         life = "next"
         out, errors = program.communicate(timeout=120)
         if program.returncode == 0:
