@@ -25,23 +25,23 @@ with cloaca.WorkflowBuilder("poison"):
     if sys.argv[2] == "coroutines":
         @cloaca.task(retry_attempts=1)
         async def poison(context):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
             end_the_process()
     else:
         @cloaca.task(retry_attempts=1)
         def poison(context):
-            time.sleep(0.05)
+            time.sleep(0.02)
             end_the_process()
 
 with cloaca.WorkflowBuilder("harmless"):
     if sys.argv[2] == "coroutines":
         @cloaca.task(retry_attempts=1)
         async def harmless(context):
-            await asyncio.sleep(0.2 if sys.argv[3] == "first" else 0.001)
+            await asyncio.sleep(0.03)
     else:
         @cloaca.task(retry_attempts=1)
         def harmless(context):
-            time.sleep(0.001)
+            time.sleep(0.03)
 
 config = cloaca.DefaultRunnerConfig(max_concurrent_async_tasks=1000)
 with cloaca.DefaultRunner(sys.argv[1], config=config) as runner:
