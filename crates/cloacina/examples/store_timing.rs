@@ -22,7 +22,7 @@ use cloacina::types::{
     Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId,
     TaskRecord, TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 const BATCH: usize = 100;
 const ROUNDS: usize = 5;
@@ -71,7 +71,7 @@ impl Bench {
     }
 
     fn queue(&self) -> QueueId {
-        QueueId::new(self.definition, TaskKind::Sync)
+        QueueId(self.definition.0)
     }
 
     fn new_record(&self, claimed: bool) -> ExecutionRecord {

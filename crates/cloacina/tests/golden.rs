@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloacina::engine::cron::Cron;
+use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::{RuleInput, evaluate, retry_delay};
 use cloacina::types::{
     Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, Json, RetryPolicy,
-    Skip, SkipCause, TaskRecord, TaskStatus, Timestamp, merge_values,
+    ScheduleId, Skip, SkipCause, TaskRecord, TaskStatus, Timestamp, merge_values,
 };
 use cloacina::workflow::{TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
 use serde::Deserialize;
@@ -19,6 +20,38 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn b13_identities_of_schedules_are_json() {
+    #[derive(Deserialize)]
+    struct Vector {
+        workflow: String,
+        expression: String,
+        timezone: String,
+        instance: Option<String>,
+        identity: String,
+    }
+    for vector in read::<Vec<Vector>>("identities.json") {
+        let mut new = NewSchedule::new(&vector.workflow, &vector.expression, &vector.timezone);
+        new.instance = vector.instance;
+        let record = new.record(ScheduleId::from_bytes([7; 16]), Timestamp(0));
+        assert_eq!(record.unwrap().identity, vector.identity);
+    }
+}
+
+#[test]
+fn b8_queues_keep_their_numbers() {
+    #[derive(Deserialize)]
+    struct Vector {
+        definition: WorkflowDefinition,
+        queues: Vec<i64>,
+    }
+    for vector in read::<Vec<Vector>>("queues.json") {
+        let workflow = Workflow::new(vector.definition).unwrap();
+        let queues: Vec<i64> = (0..).zip(&vector.queues).map(|(task, _)| workflow.queue(task)).collect();
+        assert_eq!(queues, vector.queues);
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
     reason = "a failing step of a test is its failure"
 )]
 
+#[path = "support/old_queues.rs"]
+mod old_queues;
 #[path = "support/private_postgres.rs"]
 mod private_postgres;
 
@@ -26,7 +28,7 @@ use cloacina::types::{
     Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
     TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use private_postgres::{Private, administer, fresh_name, shared};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
@@ -96,7 +98,7 @@ fn ready(definition: DefinitionId) -> ExecutionRecord {
 }
 
 fn queue(definition: DefinitionId) -> QueueId {
-    QueueId::new(definition, TaskKind::Sync)
+    QueueId(definition.0)
 }
 
 fn submit(
@@ -224,6 +226,19 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
         matches!(&error, StoreError::Migration(text) if text.contains("newer")),
         "{error:?}"
     );
+}
+
+/// I2, B7, B8, B13.
+#[test]
+fn i2_ready_tasks_and_schedules_survive_the_naming_of_queues() {
+    let options = pinned(shared());
+    let execution = old_queues::fill(&PostgresStore::open(&options).unwrap());
+    let schema = options.schema.clone().unwrap();
+    administer(
+        shared(),
+        &format!("DELETE FROM {schema}.cloacina_migrations WHERE version = '00000000000004'"),
+    );
+    old_queues::check(&PostgresStore::open(&options).unwrap(), execution);
 }
 
 #[test]

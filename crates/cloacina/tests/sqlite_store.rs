@@ -6,6 +6,9 @@
     reason = "a failing step of a test is its failure"
 )]
 
+#[path = "support/old_queues.rs"]
+mod old_queues;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +24,7 @@ use cloacina::types::{
     Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
     TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -103,7 +106,7 @@ fn ready(definition: DefinitionId) -> ExecutionRecord {
 }
 
 fn queue(definition: DefinitionId) -> QueueId {
-    QueueId::new(definition, TaskKind::Sync)
+    QueueId(definition.0)
 }
 
 fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
@@ -843,6 +846,19 @@ fn migrations_are_told_and_run_only_with_leave() {
         pending.last()
     );
     SqliteStore::open(&by_hand).unwrap();
+}
+
+/// I2, B7, B8, B13.
+#[test]
+fn i2_ready_tasks_and_schedules_survive_the_naming_of_queues() {
+    let (_folder, path) = folder();
+    let execution = old_queues::fill(&open(&path));
+    let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
+    other
+        .batch_execute("DELETE FROM cloacina_migrations WHERE version = '00000000000004'")
+        .unwrap();
+    drop(other);
+    old_queues::check(&open(&path), execution);
 }
 
 #[test]

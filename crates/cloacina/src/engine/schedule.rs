@@ -156,12 +156,12 @@ impl NewSchedule {
     }
 }
 
-/// F5: what makes two registrations the same schedule.
+/// F5: the text that makes two registrations the same schedule: a JSON array of strings, the same from every toolchain.
 fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     let expression = spec.expression.as_deref().unwrap_or_default();
     let parts = [workflow, expression, &spec.timezone, &spec.instance];
-    let quoted: Vec<String> = parts.iter().map(|part| format!("{part:?}")).collect();
-    quoted.join(" ")
+    // Serialising strings cannot fail.
+    serde_json::to_string(&parts).unwrap_or_default()
 }
 
 /// F5: a schedule that is registered again keeps id, history, next tick and whether it is enabled; its options are the new ones.

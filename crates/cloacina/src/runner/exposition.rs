@@ -94,31 +94,17 @@ struct ByName {
 impl ByName {
     fn of(counters: &Counters) -> Self {
         let mut names = Self::default();
-        for counted in counters.workflows.values() {
-            let name = counted.workflow.name();
-            *names.submitted.entry(name.to_owned()).or_default() += counted.submitted;
-            for (status, count) in ["Completed", "Failed", "Cancelled"]
-                .into_iter()
-                .zip(counted.ended)
-            {
-                *names.ended.entry((name.to_owned(), status)).or_default() += count;
-            }
-            let durations = names.durations.entry(name.to_owned()).or_default();
-            durations.add(&counted.duration);
-            for (ordinal, task) in (0..).zip(&counted.tasks) {
-                let id = if counted.is_by_task() {
-                    counted.workflow.task(ordinal).id.clone()
-                } else {
-                    "*".to_owned()
-                };
-                let sum = names.tasks.entry((name.to_owned(), id)).or_default();
-                sum.started += task.started;
-                sum.completed += task.completed;
-                sum.failed += task.failed;
-                sum.retried += task.retried;
-                sum.duration.add(&task.duration);
-                sum.wait.add(&task.wait);
-            }
+        for (name, counted) in &counters.workflows {
+            names.submitted.insert(name.clone(), counted.submitted);
+            let statuses = ["Completed", "Failed", "Cancelled"];
+            let ended = statuses.into_iter().zip(counted.ended);
+            let ended = ended.map(|(status, count)| ((name.clone(), status), count));
+            names.ended.extend(ended);
+            let durations = counted.duration.clone();
+            names.durations.insert(name.clone(), durations);
+            let tasks = counted.tasks.iter();
+            let tasks = tasks.map(|(id, task)| ((name.clone(), id.clone()), task.clone()));
+            names.tasks.extend(tasks);
         }
         names
     }

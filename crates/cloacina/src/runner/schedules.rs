@@ -161,11 +161,12 @@ impl Inspector {
     }
 
     fn latest(&self, workflow: &str) -> Result<Option<StoredDefinition>, Error> {
-        let stored = self.store.definitions(DefinitionId(0))?;
-        let mut of_name = stored
-            .into_iter()
-            .filter(|known| known.workflow == workflow);
-        Ok(of_name.next_back())
+        let versions = self.store.versions(DefinitionId(0))?;
+        let mut of_name = versions.iter().filter(|known| known.workflow == workflow);
+        match of_name.next_back() {
+            Some(newest) => Ok(self.store.definition(newest.id)?),
+            None => Ok(None),
+        }
     }
 
     /// The history of a schedule or a trigger, newest first, also of a deleted one.

@@ -199,7 +199,6 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
         if task.status == TaskStatus::Pending && !task.stored && task.ready_at.is_none() {
             return None;
         }
-        let kind = execution.workflow().task(*ordinal).kind;
         Some(TaskWrite {
             ordinal: *ordinal,
             insert: !task.stored,
@@ -208,7 +207,7 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
                 .iter()
                 .find(|(fenced, _)| fenced == ordinal)
                 .map(|(_, claim)| *claim),
-            queue: QueueId::new(execution.record().definition, kind),
+            queue: QueueId::of(execution.workflow(), *ordinal),
             priority: execution.priority(*ordinal),
         })
     });

@@ -343,6 +343,8 @@ impl Step {
                 .registry
                 .handler(execution.record().definition, ordinal)
             else {
+                let definition = execution.record().definition;
+                self.registry.exclude(execution.workflow(), definition, ordinal);
                 self.release(id, ordinal, claim, Executor::Threads);
                 continue;
             };

@@ -104,6 +104,7 @@ impl Coordinator {
             step,
             duties,
             shutdown,
+            ..
         } = &mut self.turn;
         if self.stop_replies.is_none() {
             self.stop_replies = Shutdown::advance(shutdown, step, duties);
@@ -191,6 +192,7 @@ impl Coordinator {
             step,
             duties,
             shutdown,
+            ..
         } = &mut self.turn;
         let check = step.capacity.next_check(step.monotonic);
         if let Some(outage) = &self.outage {

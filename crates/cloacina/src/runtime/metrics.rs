@@ -2,14 +2,14 @@
 //!
 //! The coordinator counts as it decides, under a lock that nobody else holds for longer than a copy takes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Atomic};
 
-use rustc_hash::FxHashMap;
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::engine::{Execution, Outcome};
 use crate::types::sync::Mutex;
-use crate::types::{DefinitionId, ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
+use crate::types::{ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
 use crate::workflow::Workflow;
 
 /// Upper bounds of the buckets of times, in microseconds.
@@ -97,43 +97,48 @@ pub struct TaskCounters {
     pub wait: Times,
 }
 
-/// What is counted of a version of a workflow.
-#[derive(Clone, Debug)]
+/// Counters by name.
+pub type Named<T> = IndexMap<String, T, FxBuildHasher>;
+
+/// What is counted of a workflow, over all its versions.
+#[derive(Clone, Debug, Default)]
 pub struct WorkflowCounters {
-    /// The workflow.
-    pub workflow: Arc<Workflow>,
     /// Executions submitted through this runner.
     pub submitted: u64,
     /// Executions that this runner ended: completed, failed, cancelled.
     pub ended: [u64; 3],
     /// From the first start to the end.
     pub duration: Times,
-    /// By task; a single one for all where there are too many.
-    pub tasks: Vec<TaskCounters>,
+    /// By task; under `*` for all where there are too many.
+    pub tasks: Named<TaskCounters>,
 }
 
 impl WorkflowCounters {
-    /// Whether its tasks are counted one by one.
-    #[must_use]
-    pub fn is_by_task(&self) -> bool {
-        self.workflow.len() <= MAX_TASKS
-    }
-
-    fn task(&mut self, ordinal: Ordinal) -> Option<&mut TaskCounters> {
-        let index = if self.is_by_task() {
-            ordinal as usize
+    fn task(&mut self, workflow: &Workflow, ordinal: Ordinal) -> &mut TaskCounters {
+        let id = workflow.task(ordinal).id.as_str();
+        let is_one_more = !self.tasks.contains_key(id);
+        let id = if workflow.len() > MAX_TASKS || (is_one_more && self.tasks.len() >= MAX_TASKS) {
+            "*"
         } else {
-            0
+            id
         };
-        self.tasks.get_mut(index)
+        entry(&mut self.tasks, id)
     }
+}
+
+/// The counters of a name.
+fn entry<'a, T: Default>(counters: &'a mut Named<T>, name: &str) -> &'a mut T {
+    let index = counters
+        .get_index_of(name)
+        .unwrap_or_else(|| counters.insert_full(name.to_owned(), T::default()).0);
+    &mut counters[index]
 }
 
 /// All counters of a runner.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// By version.
-    pub workflows: FxHashMap<DefinitionId, WorkflowCounters>,
+    /// By name.
+    pub workflows: Named<WorkflowCounters>,
     /// Executions per commit.
     pub batch: Sizes,
     /// How long a commit took.
@@ -146,22 +151,7 @@ pub struct Counters {
 
 impl Counters {
     fn of(&mut self, execution: &Execution) -> &mut WorkflowCounters {
-        let definition = execution.record().definition;
-        self.workflows.entry(definition).or_insert_with(|| {
-            let workflow = Arc::clone(execution.workflow());
-            let slots = if workflow.len() <= MAX_TASKS {
-                workflow.len()
-            } else {
-                1
-            };
-            WorkflowCounters {
-                workflow,
-                submitted: 0,
-                ended: [0; 3],
-                duration: Times::default(),
-                tasks: vec![TaskCounters::default(); slots],
-            }
-        })
+        entry(&mut self.workflows, execution.workflow().name())
     }
 }
 
@@ -198,9 +188,8 @@ impl Metrics {
     }
 
     pub(super) fn started(&self, execution: &Execution, task: Ordinal) {
-        if let Some(task) = self.counters.lock().of(execution).task(task) {
-            task.started += 1;
-        }
+        let mut counters = self.counters.lock();
+        counters.of(execution).task(execution.workflow(), task).started += 1;
     }
 
     /// An attempt ended; `execution` is as it is after that.
@@ -218,9 +207,7 @@ impl Metrics {
             .map(|started_at| started_at.since(ready_since(execution, task)).max(0));
         let status = record.status;
         let mut counters = self.counters.lock();
-        let Some(counted) = counters.of(execution).task(task) else {
-            return;
-        };
+        let counted = counters.of(execution).task(execution.workflow(), task);
         match (outcome, status) {
             (OutcomeKind::Other, _) => return,
             (_, TaskStatus::Completed) => counted.completed += 1,

@@ -20,6 +20,7 @@ mod config;
 mod coordinator;
 mod decide;
 mod direct;
+mod definitions;
 mod dispatch;
 mod driver;
 mod duties;

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::assignment::Executor;
-use crate::store::{ClaimClass, QueueId};
+use crate::store::{ClaimClass, QueueId, StoredDefinition, StoredVersion};
 use crate::types::{DefinitionId, Error, ErrorCode, Ordinal};
-use crate::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition, check_external};
+use crate::workflow::{
+    TaskDefinition, TaskKind, Workflow, WorkflowDefinition, check_external, queue,
+};
 
 /// How this program runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +49,29 @@ struct Known {
     handlers: Vec<Option<Handler>>,
 }
 
+/// The number of versions in memory at which those that nothing refers to are dropped for the first time.
+const FIRST_SWEEP: usize = 64;
+/// How many versions without handlers here are remembered by workflow, to be read when handlers come.
+const MAX_UNREAD: usize = 1_000;
+
 #[derive(Default)]
 pub(super) struct Registry {
-    registrations: FxHashMap<String, Registration>,
+    registrations: FxHashMap<String, (DefinitionId, Registration)>,
     served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
+    /// The versions in memory: this program's own, the newest ones that it needed, and those of executions that it holds.
     definitions: FxHashMap<DefinitionId, Known>,
-    latest: FxHashMap<String, DefinitionId>,
+    sweep_at: usize,
+    /// The newest version in the database, by workflow.
+    newest: FxHashMap<String, DefinitionId>,
+    /// Versions that may have tasks for this program and were not read, since it has no handlers of their workflow yet.
+    unread: FxHashMap<String, Vec<DefinitionId>>,
     last_definition: DefinitionId,
+    /// The queues that this program has claimed from, by workflow and executor. They stay when a version is dropped.
+    queues: FxHashMap<String, [BTreeSet<QueueId>; 3]>,
+    /// Claimed tasks that turned out to have no handler here, by workflow.
+    excluded: FxHashMap<String, BTreeSet<(DefinitionId, Ordinal)>>,
+    /// Versions for which a contradiction was logged.
+    warned: BTreeSet<DefinitionId>,
     classes: Option<[ClaimClass; 3]>,
     /// Workflows whose handlers the database has not been told of.
     unannounced: BTreeSet<String>,
@@ -62,12 +80,9 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
-        let workflow = Arc::clone(&registration.workflow);
-        self.latest.insert(name.clone(), id);
         self.unannounced.insert(name.clone());
-        self.registrations.insert(name.clone(), registration);
-        self.look_up_handlers(&name);
-        self.add_definition(id, workflow);
+        self.renumber(id, registration);
+        self.handlers_changed(&name);
     }
 
     /// Takes handlers for external tasks.
@@ -75,7 +90,8 @@ impl Registry {
     /// # Errors
     /// When one contradicts the version of the workflow that a submission would run now: then none is taken.
     pub(super) fn serve(&mut self, service: Service) -> Result<(), Error> {
-        if let Some((_, workflow)) = self.latest(&service.workflow) {
+        let latest = self.latest(&service.workflow);
+        if let Some(workflow) = latest.and_then(|id| self.definition(id)) {
             for (task, _) in &service.tasks {
                 check_external(workflow, task)?;
             }
@@ -84,54 +100,120 @@ impl Registry {
         for (task, handler) in service.tasks {
             served.insert(task.id.clone(), (task, handler));
         }
-        self.look_up_handlers(&service.workflow);
+        self.handlers_changed(&service.workflow);
         self.unannounced.insert(service.workflow);
         Ok(())
     }
 
     /// Handlers go by names: those of every version of the workflow change together.
-    fn look_up_handlers(&mut self, name: &str) {
-        let mut handlers = Vec::new();
-        for (id, known) in &self.definitions {
-            if known.workflow.name() == name {
-                handlers.push((*id, self.handlers_of(&known.workflow, false)));
-            }
+    fn handlers_changed(&mut self, name: &str) {
+        self.sweep();
+        self.excluded.remove(name);
+        self.queues.remove(name);
+        let of_name = |(_, known): &(&DefinitionId, &Known)| known.workflow.name() == name;
+        let found: Vec<(DefinitionId, Arc<Workflow>)> = (self.definitions.iter().filter(of_name))
+            .map(|(id, known)| (*id, Arc::clone(&known.workflow)))
+            .collect();
+        for (id, workflow) in found {
+            self.insert(id, workflow);
         }
-        for (id, handlers) in handlers {
-            if let Some(known) = self.definitions.get_mut(&id) {
-                known.handlers = handlers;
-            }
+        for task in self.served.get(name).into_iter().flatten() {
+            let (id, (_, handler)) = task;
+            let queue = QueueId(queue::number(name, TaskKind::External, id));
+            let queues = self.queues.entry(name.to_owned()).or_default();
+            queues[handler.executor.index()].insert(queue);
         }
         self.classes = None;
     }
 
-    pub(super) fn add_definition(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
-        let name = workflow.name().to_owned();
-        if !self.registrations.contains_key(&name) {
-            let latest = self.latest.entry(name).or_insert(id);
-            *latest = (*latest).max(id);
+    fn add_definition(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
+        self.sweep();
+        self.insert(id, workflow);
+    }
+
+    fn insert(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
+        let handlers = self.handlers_of(id, &workflow);
+        for (ordinal, handler) in (0..).zip(&handlers) {
+            if let Some(handler) = handler {
+                if !self.queues.contains_key(workflow.name()) {
+                    let name = workflow.name().to_owned();
+                    self.queues.insert(name, Default::default());
+                }
+                if let Some(queues) = self.queues.get_mut(workflow.name()) {
+                    queues[handler.executor.index()].insert(QueueId::of(&workflow, ordinal));
+                }
+            }
         }
-        let handlers = self.handlers_of(&workflow, true);
         self.definitions.insert(id, Known { workflow, handlers });
         self.classes = None;
     }
 
+    /// Drops the versions that nothing refers to, once there are twice as many as after the last time.
+    fn sweep(&mut self) {
+        if self.definitions.len() < self.sweep_at.max(FIRST_SWEEP) {
+            return;
+        }
+        let own = self.registrations.values().map(|(id, _)| *id);
+        let kept: FxHashSet<DefinitionId> = own.chain(self.newest.values().copied()).collect();
+        self.definitions
+            .retain(|id, known| kept.contains(id) || Arc::strong_count(&known.workflow) > 1);
+        self.sweep_at = self.definitions.len() * 2;
+    }
+
+    /// Takes note of versions in the database, oldest first, and returns those to read now: this program has handlers of
+    /// their workflows. Of those that came since the last time only the newest ones matter: if an execution runs an older
+    /// one, it is read with the execution.
+    pub(super) fn note_stored(&mut self, versions: Vec<StoredVersion>) -> Vec<DefinitionId> {
+        let is_first = self.last_definition == DefinitionId(0);
+        for StoredVersion { id, workflow } in &versions {
+            self.last_definition = self.last_definition.max(*id);
+            self.newest.insert(workflow.clone(), *id);
+        }
+        let mut wanted = Vec::new();
+        for StoredVersion { id, workflow } in versions {
+            if !is_first && self.newest.get(&workflow) != Some(&id) {
+                continue;
+            }
+            if self.has_handlers(&workflow) {
+                wanted.push(id);
+            } else {
+                let unread = self.unread.entry(workflow).or_default();
+                unread.push(id);
+                let surplus = unread.len().saturating_sub(MAX_UNREAD);
+                unread.drain(..surplus);
+            }
+        }
+        wanted.retain(|id| !self.definitions.contains_key(id));
+        wanted
+    }
+
+    /// The versions of a workflow that were left unread while this program had no handlers for it; told once.
+    pub(super) fn take_unread(&mut self, name: &str) -> Vec<DefinitionId> {
+        let mut ids = self.unread.remove(name).unwrap_or_default();
+        ids.retain(|id| !self.definitions.contains_key(id));
+        ids
+    }
+
+    fn has_handlers(&self, name: &str) -> bool {
+        self.registrations.contains_key(name) || self.served.contains_key(name)
+    }
+
     /// Takes what the database tells of a definition.
-    pub(super) fn add_stored(&mut self, id: DefinitionId, body: &str) -> Result<(), Error> {
-        self.last_definition = self.last_definition.max(id);
-        if self.definitions.contains_key(&id) {
+    pub(super) fn add_stored(&mut self, stored: &StoredDefinition) -> Result<(), Error> {
+        if self.definitions.contains_key(&stored.id) {
             return Ok(());
         }
-        let definition: WorkflowDefinition = serde_json::from_str(body).map_err(|error| {
-            Error::new(
-                ErrorCode::Database,
-                format!(
-                    "the stored workflow definition {} cannot be read: {error}",
-                    id.0
-                ),
-            )
-        })?;
-        self.add_definition(id, Arc::new(Workflow::new(definition)?));
+        let definition: WorkflowDefinition =
+            serde_json::from_str(&stored.body).map_err(|error| {
+                Error::new(
+                    ErrorCode::Database,
+                    format!(
+                        "the stored workflow definition {} cannot be read: {error}",
+                        stored.id.0
+                    ),
+                )
+            })?;
+        self.add_definition(stored.id, Arc::new(Workflow::new(definition)?));
         Ok(())
     }
 
@@ -140,18 +222,40 @@ impl Registry {
         self.last_definition
     }
 
+    /// A version, if it is in memory.
     pub(super) fn definition(&self, id: DefinitionId) -> Option<&Arc<Workflow>> {
         self.definitions.get(&id).map(|known| &known.workflow)
     }
 
-    /// The version of a workflow that a submission by name runs: this program's, else the database's latest.
-    pub(super) fn latest(&self, name: &str) -> Option<(DefinitionId, &Arc<Workflow>)> {
-        let id = *self.latest.get(name)?;
-        self.definition(id).map(|workflow| (id, workflow))
+    /// The version of a workflow that a submission by name runs: this program's, else the database's newest.
+    pub(super) fn latest(&self, name: &str) -> Option<DefinitionId> {
+        let own = self.registrations.get(name).map(|(id, _)| *id);
+        own.or_else(|| self.newest.get(name).copied())
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.latest.keys().map(String::as_str)
+        let newest = self.newest.keys();
+        let own = self.registrations.keys();
+        own.filter(|name| !self.newest.contains_key(*name))
+            .chain(newest)
+            .map(String::as_str)
+    }
+
+    /// Forgets what the database told, and returns this program's registrations: they are to be stored again.
+    pub(super) fn forget_stored(&mut self) -> Vec<Registration> {
+        self.newest.clear();
+        self.unread.clear();
+        self.last_definition = DefinitionId(0);
+        let own = self.registrations.values();
+        own.map(|(_, registration)| registration.clone()).collect()
+    }
+
+    /// Takes the id under which a registration was stored again.
+    pub(super) fn renumber(&mut self, id: DefinitionId, registration: Registration) {
+        let name = registration.workflow.name().to_owned();
+        let workflow = Arc::clone(&registration.workflow);
+        self.registrations.insert(name, (id, registration));
+        self.add_definition(id, workflow);
     }
 
     /// Names of the workflows for which this program has handlers.
@@ -170,7 +274,7 @@ impl Registry {
             .map(|name| {
                 let own = self.registrations.get(name);
                 let served = self.served.get(name);
-                let own = own.into_iter().flat_map(|own| own.handlers.keys());
+                let own = own.into_iter().flat_map(|(_, own)| own.handlers.keys());
                 let served = served.into_iter().flat_map(BTreeMap::keys);
                 let tasks: BTreeSet<String> = own.chain(served).cloned().collect();
                 (name.clone(), tasks.into_iter().collect())
@@ -188,6 +292,12 @@ impl Registry {
         self.unannounced = self.registered().into_iter().collect();
     }
 
+    /// Whether this program has a handler for any task of a version.
+    pub(super) fn serves(&self, definition: DefinitionId) -> bool {
+        let known = self.definitions.get(&definition);
+        known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
+    }
+
     /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).
     pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
         self.definitions
@@ -198,10 +308,11 @@ impl Registry {
             .flatten()
     }
 
-    /// Whether this program has a handler for any task of a version.
-    pub(super) fn serves(&self, definition: DefinitionId) -> bool {
-        let known = self.definitions.get(&definition);
-        known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
+    /// Leaves a task alone that was claimed and has no handler here.
+    pub(super) fn exclude(&mut self, workflow: &Workflow, definition: DefinitionId, task: Ordinal) {
+        let excluded = self.excluded.entry(workflow.name().to_owned()).or_default();
+        excluded.insert((definition, task));
+        self.classes = None;
     }
 
     /// What each executor can claim, without limits.
@@ -214,49 +325,39 @@ impl Registry {
     }
 
     fn compute_classes(&self) -> [ClaimClass; 3] {
-        let mut classes: [ClaimClass; 3] = Default::default();
-        for (id, known) in &self.definitions {
-            for kind in TaskKind::ALL {
-                let queue = QueueId::new(*id, kind);
-                let tasks = known
-                    .workflow
-                    .definition()
-                    .tasks
-                    .iter()
-                    .zip(&known.handlers)
-                    .enumerate();
-                let owners: Vec<(usize, Option<Executor>)> = tasks
-                    .filter(|(_, (task, _))| task.kind == kind)
-                    .map(|(ordinal, (_, handler))| {
-                        (ordinal, handler.map(|handler| handler.executor))
-                    })
-                    .collect();
-                for executor in Executor::ALL {
-                    if owners.iter().any(|(_, owner)| *owner == Some(executor)) {
-                        let class = &mut classes[executor.index()];
-                        class.queues.push(queue);
-                        let others = owners.iter().filter(|(_, owner)| *owner != Some(executor));
-                        let others =
-                            others.filter_map(|(ordinal, _)| Ordinal::try_from(*ordinal).ok());
-                        class
-                            .excluded
-                            .extend(others.map(|ordinal| (queue, ordinal)));
-                    }
-                }
+        Executor::ALL.map(|executor| {
+            let index = executor.index();
+            let queues = self.queues.values().flat_map(|queues| &queues[index]);
+            let mut excluded: BTreeSet<(DefinitionId, Ordinal)> =
+                self.excluded.values().flatten().copied().collect();
+            for (id, known) in &self.definitions {
+                let Some(queues) = self.queues.get(known.workflow.name()) else {
+                    continue;
+                };
+                let others = (0..).zip(&known.handlers).filter(|(ordinal, handler)| {
+                    handler.map(|handler| handler.executor) != Some(executor)
+                        && queues[index].contains(&QueueId::of(&known.workflow, *ordinal))
+                });
+                excluded.extend(others.map(|(ordinal, _)| (*id, ordinal)));
             }
-        }
-        classes
+            ClaimClass {
+                queues: queues.copied().collect(),
+                excluded: excluded.into_iter().collect(),
+                limit: 0,
+            }
+        })
     }
 
     /// This program's handlers of a version. An external task's handler must agree with the version about it: a
     /// contradiction leaves the task to programs that agree, with a warning when the version comes up.
-    fn handlers_of(&self, workflow: &Workflow, is_new: bool) -> Vec<Option<Handler>> {
+    fn handlers_of(&mut self, id: DefinitionId, workflow: &Workflow) -> Vec<Option<Handler>> {
         let registration = self.registrations.get(workflow.name());
         let served = self.served.get(workflow.name());
+        let mut contradiction = None;
         let tasks = workflow.definition().tasks.iter();
-        tasks
+        let handlers = tasks
             .map(|task| {
-                let own = registration.and_then(|known| {
+                let own = registration.and_then(|(_, known)| {
                     let handler = known.handlers.get(&task.id)?;
                     let ordinal = known.workflow.ordinal(&task.id)?;
                     Some((known.workflow.task(ordinal), *handler))
@@ -272,13 +373,127 @@ impl Registry {
                 match check_external(workflow, declared) {
                     Ok(()) => Some(handler),
                     Err(error) => {
-                        if is_new {
-                            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "a task is not run here");
-                        }
+                        contradiction.get_or_insert(error);
                         None
                     }
                 }
             })
-            .collect()
+            .collect();
+        if let Some(error) = contradiction
+            && self.warned.insert(id)
+        {
+            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "a task is not run here");
+        }
+        handlers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANDLER: Handler = Handler {
+        executor: Executor::Threads,
+        token: 1,
+        on_success: false,
+        on_failure: false,
+    };
+
+    /// A workflow with tasks of these kinds; `version` makes it differ.
+    fn workflow(version: usize, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
+        let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
+            id: (*id).to_owned(),
+            kind: *kind,
+            fingerprint: version.to_string(),
+            ..TaskDefinition::default()
+        });
+        let definition = WorkflowDefinition {
+            name: "etl".to_owned(),
+            tenant: "public".to_owned(),
+            package: "embedded".to_owned(),
+            tasks: tasks.collect(),
+            ..WorkflowDefinition::default()
+        };
+        Arc::new(Workflow::new(definition).expect("the workflow is valid"))
+    }
+
+    fn registration(workflow: Arc<Workflow>, tasks: &[&str]) -> Registration {
+        let handlers = tasks.iter().map(|task| ((*task).to_owned(), HANDLER));
+        Registration {
+            workflow,
+            handlers: handlers.collect(),
+        }
+    }
+
+    #[test]
+    fn b8_a_program_that_serves_one_external_task_claims_from_its_queue_alone() {
+        let kinds = [("a", TaskKind::External), ("b", TaskKind::External)];
+        let mut registry = Registry::default();
+        let task = workflow(1, &kinds).task(1).clone();
+        let service = Service {
+            workflow: "etl".to_owned(),
+            tasks: vec![(task, HANDLER)],
+        };
+        registry.serve(service).expect("nothing contradicts it");
+        for version in 1..5 {
+            let id = DefinitionId(version as i64);
+            registry.add_definition(id, workflow(version, &kinds));
+        }
+        let class = &registry.classes()[Executor::Threads.index()];
+        assert_eq!(class.queues, [QueueId::of(&workflow(1, &kinds), 1)]);
+        assert_eq!(class.excluded, []);
+    }
+
+    #[test]
+    fn b7_a_thousand_versions_leave_queues_and_memory_as_they_are() {
+        let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Async)];
+        let mut registry = Registry::default();
+        for version in 1..=1_000 {
+            let id = DefinitionId(version as i64);
+            registry.register(id, registration(workflow(version, &kinds), &["a", "b"]));
+        }
+        assert!(registry.definitions.len() <= 2 * FIRST_SWEEP);
+        let class = &registry.classes()[Executor::Threads.index()];
+        assert_eq!((class.queues.len(), class.excluded.len()), (2, 0));
+    }
+
+    #[test]
+    fn b7_a_version_stays_in_memory_while_an_execution_holds_it() {
+        let kinds = [("a", TaskKind::Sync)];
+        let mut registry = Registry::default();
+        let held = workflow(0, &kinds);
+        registry.add_definition(DefinitionId(1), Arc::clone(&held));
+        for version in 2..1_000 {
+            let id = DefinitionId(version as i64);
+            registry.add_definition(id, workflow(version, &kinds));
+        }
+        assert!(registry.definition(DefinitionId(1)).is_some());
+        assert!(registry.definition(DefinitionId(2)).is_none());
+    }
+
+    #[test]
+    fn e5_tasks_without_a_handler_are_excluded_by_version() {
+        let kinds = [("a", TaskKind::Sync), ("gone", TaskKind::Sync)];
+        let mut registry = Registry::default();
+        registry.register(
+            DefinitionId(2),
+            registration(workflow(1, &kinds[..1]), &["a"]),
+        );
+        let former = workflow(0, &kinds);
+        registry.add_definition(DefinitionId(1), Arc::clone(&former));
+        let excluded =
+            |registry: &mut Registry| registry.classes()[Executor::Threads.index()].excluded.clone();
+        assert_eq!(excluded(&mut registry), [(DefinitionId(1), 1)]);
+        // One that was claimed once stays excluded when the version is dropped, until handlers change.
+        registry.exclude(&former, DefinitionId(7), 1);
+        assert_eq!(
+            excluded(&mut registry),
+            [(DefinitionId(1), 1), (DefinitionId(7), 1)]
+        );
+        registry.register(
+            DefinitionId(3),
+            registration(workflow(3, &kinds), &["a", "gone"]),
+        );
+        assert_eq!(excluded(&mut registry), []);
     }
 }

@@ -239,7 +239,7 @@ impl Step {
     ) -> Result<Result<Arc<Workflow>, String>, StoreError> {
         if self.registry.definition(id).is_none()
             && let Some(stored) = self.store.definition(id)?
-            && let Err(error) = self.registry.add_stored(stored.id, &stored.body)
+            && let Err(error) = self.registry.add_stored(&stored)
         {
             return Ok(Err(error.to_string()));
         }
@@ -415,15 +415,5 @@ impl Step {
         self.quarantine.clear();
         self.capacity.set_paused(false);
         self.capacity.set_stale();
-    }
-
-    /// Reads the definitions that other programs have stored.
-    pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
-        for stored in self.store.definitions(self.registry.last_definition())? {
-            if let Err(error) = self.registry.add_stored(stored.id, &stored.body) {
-                tracing::warn!(workflow = %stored.workflow, %error, "a stored workflow definition is left alone");
-            }
-        }
-        Ok(())
     }
 }

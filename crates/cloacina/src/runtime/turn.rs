@@ -15,11 +15,16 @@ pub(super) type Failed = (StoreError, Vec<Message>);
 /// The beginning of the text of a failure that stands for a result which the database refuses.
 const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
 
+/// How often a turn is decided anew because a version was pruned meanwhile.
+const MAX_RESTORES: u32 = 100;
+
 /// See the module.
 pub(super) struct Turn {
     pub(super) step: Step,
     pub(super) duties: Duties,
     pub(super) shutdown: Option<Shutdown>,
+    /// How often this turn was decided anew because a version was pruned meanwhile.
+    restores: u32,
 }
 
 impl Turn {
@@ -28,6 +33,7 @@ impl Turn {
             duties: Duties::new(&step),
             step,
             shutdown: None,
+            restores: 0,
         }
     }
 
@@ -37,6 +43,7 @@ impl Turn {
         mut messages: Vec<Message>,
         in_outage: bool,
     ) -> Result<(), Failed> {
+        self.restores = 0;
         messages.extend(self.step.overdue_messages());
         self.step.capacity.check_due(self.step.now);
         self.step.note_ends(&messages);
@@ -77,6 +84,9 @@ impl Turn {
 
     /// A batch was refused. Where one item is the cause, the others are written without it, and it fails alone.
     fn split(&mut self, refused: Refused) -> Result<(), Failed> {
+        if matches!(refused.error, StoreError::DefinitionGone(_)) && self.restores < MAX_RESTORES {
+            return self.submit_anew(refused);
+        }
         if !refused.error.is_of_item() {
             return Err((refused.error, refused.messages));
         }
@@ -98,6 +108,15 @@ impl Turn {
             return Ok(());
         }
         self.decide(messages, false)
+    }
+
+    /// B7: a version that a submission runs was pruned. Decides everything again, with versions that are stored.
+    fn submit_anew(&mut self, refused: Refused) -> Result<(), Failed> {
+        self.restores += 1;
+        if let Err(error) = self.step.restore_definitions() {
+            return Err((error, refused.messages));
+        }
+        self.decide(refused.messages, false)
     }
 
     /// Fails the one item that the database refuses. A result becomes a failure of its attempt.
@@ -138,7 +157,7 @@ impl Turn {
                 requests,
                 give_up,
                 reply,
-            } => step.submit(requests, give_up, reply),
+            } => return step.submit(requests, give_up, reply),
             Message::Finished {
                 execution,
                 finish,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Batch, Committed, Due, DueQuery, DueSchedules, Health, ListQuery, Put, RunnerRow,
-    ScheduleQuery, StoreError, StoredDefinition,
+    ScheduleQuery, StoreError, StoredDefinition, StoredVersion,
 };
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
@@ -150,6 +150,10 @@ requests! { 'a
     /// The definitions with an id above `after`, oldest first; the last one of a name is its latest.
     Definitions => definitions(after: DefinitionId) -> Vec<StoredDefinition>;
 
+    /// The versions with an id above `after`, oldest first. From the beginning only those that matter: the newest of each
+    /// workflow, and those of executions that have not ended.
+    Versions => versions(after: DefinitionId) -> Vec<StoredVersion>;
+
     /// Applies a batch in one durable transaction: schedules, submissions, advances, then claims.
     ///
     /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.
@@ -199,7 +203,8 @@ requests! { 'a
     ChangeMarker => change_marker() -> i64;
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
-    /// Ticks that were due before it go too, as many at most.
+    /// Ticks that were due before it go too, as many at most. So do definitions that were stored before it, that no
+    /// execution runs, and that are not the newest of their workflow. Returns the larger number of executions and definitions.
     Prune => prune(before: Timestamp, limit: usize) -> usize;
 
     /// Adds a schedule, or changes the one whose stored revision is `expected`.

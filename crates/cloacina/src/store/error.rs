@@ -28,6 +28,9 @@ pub enum StoreError {
     /// The database file was open in a process when it forked, and this process descends from the fork.
     #[error("{0}")]
     Forked(String),
+    /// A submission refers to a version that is not stored, or was pruned: store it again and submit anew. Nothing was applied.
+    #[error("{0}")]
+    DefinitionGone(String),
     /// The writing runner was declared dead: it has to register anew.
     #[error("this runner was declared dead by another one, because its lease had run out")]
     RunnerLost,

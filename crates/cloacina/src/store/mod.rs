@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use layer::Layer;
 pub use requests::{
     Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, Health, ListQuery, QueueId,
-    RunnerRow, StoredDefinition, Submit, SubmitVerdict, TaskWrite,
+    RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitVerdict, TaskWrite,
 };
 pub use schedule::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};

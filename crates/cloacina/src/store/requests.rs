@@ -5,16 +5,16 @@ use crate::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
     RunnerId, Timestamp,
 };
-use crate::workflow::TaskKind;
+use crate::workflow::Workflow;
 
-/// Tasks that the same runners can claim: those of one kind in one version of a workflow.
+/// A queue of ready tasks: those of one kind of a workflow, whatever its version, or those of one external task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub i64);
 
 impl QueueId {
-    /// The queue of a kind of task in a definition.
-    pub const fn new(definition: DefinitionId, kind: TaskKind) -> Self {
-        Self(definition.0 * 4 + kind.code())
+    /// The queue of a workflow's task.
+    pub fn of(workflow: &Workflow, task: Ordinal) -> Self {
+        Self(workflow.queue(task))
     }
 }
 
@@ -29,6 +29,15 @@ pub struct StoredDefinition {
     pub version: String,
     /// The definition as JSON.
     pub body: String,
+}
+
+/// A version of a workflow that a program may need, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// Its id in this database.
+    pub id: DefinitionId,
+    /// The workflow's name.
+    pub workflow: String,
 }
 
 /// One transaction.
@@ -103,8 +112,8 @@ pub struct ClaimRequest {
 pub struct ClaimClass {
     /// Where to take from.
     pub queues: Vec<QueueId>,
-    /// Tasks of these queues that the runner has no handler for.
-    pub excluded: Vec<(QueueId, Ordinal)>,
+    /// Tasks of these queues that the runner has no handler for, by version of the workflow.
+    pub excluded: Vec<(DefinitionId, Ordinal)>,
     /// At most so many.
     pub limit: usize,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, TriggerRule, fingerprint, validate};
+use super::{Graph, TriggerRule, fingerprint, queue, validate};
 use crate::types::{Error, ErrorCode, Json, Micros, Ordinal, RetryPolicy};
 
 /// Who executes a task: what decides which queue its claims come from.
@@ -18,21 +18,6 @@ pub enum TaskKind {
     Async,
     /// A task whose handler another program has.
     External,
-}
-
-impl TaskKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Sync, Self::Async, Self::External];
-
-    /// Its number in a queue's number.
-    #[must_use]
-    pub const fn code(self) -> i64 {
-        match self {
-            Self::Sync => 0,
-            Self::Async => 1,
-            Self::External => 2,
-        }
-    }
 }
 
 /// One task of a workflow.
@@ -117,6 +102,7 @@ pub struct Workflow {
     definition: WorkflowDefinition,
     version: String,
     graph: Graph,
+    queues: Vec<i64>,
     stored: Json,
 }
 
@@ -137,10 +123,12 @@ impl Workflow {
                 format!("workflow '{}' cannot be stored: {error}", definition.name),
             )
         })?;
+        let queues = queue::numbers(&definition.name, &definition.tasks);
         Ok(Self {
             definition,
             version,
             graph,
+            queues,
             stored,
         })
     }
@@ -173,6 +161,12 @@ impl Workflow {
     #[must_use]
     pub fn task(&self, ordinal: Ordinal) -> &TaskDefinition {
         &self.definition.tasks[ordinal as usize]
+    }
+
+    /// The number of the queue that a task waits in while it is ready.
+    #[must_use]
+    pub fn queue(&self, ordinal: Ordinal) -> i64 {
+        self.queues[ordinal as usize]
     }
 
     /// Number of tasks.

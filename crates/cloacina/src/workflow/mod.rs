@@ -4,6 +4,7 @@ mod agreement;
 mod definition;
 mod fingerprint;
 mod graph;
+pub(crate) mod queue;
 mod rule;
 mod validate;
 

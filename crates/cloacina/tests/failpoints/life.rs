@@ -214,6 +214,7 @@ fn look(engine: &EngineHandle, id: ExecutionId) -> End {
     assert_eq!(insist(|| inspector.backlog(10)), 0);
     let schedules = insist(|| engine.schedules(false, 10, 0)).into_iter();
     let triggers = insist(|| engine.triggers(false, 10, 0)).into_iter();
+    assert!(!insist(|| inspector.workflows()).is_empty());
     let (_, progress) = insist(|| inspector.progress(id));
     let (_, logs) = insist(|| inspector.logs(id));
     End {

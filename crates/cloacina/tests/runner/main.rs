@@ -7,6 +7,7 @@
 mod private_postgres;
 
 mod control;
+mod definitions;
 mod flow;
 mod isolation;
 mod leading;

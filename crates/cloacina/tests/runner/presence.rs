@@ -12,7 +12,6 @@ use cloacina::types::{
     Clock, Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, SystemClock,
     TaskRecord, TaskStatus, Timestamp,
 };
-use cloacina::workflow::TaskKind;
 
 use super::private_postgres::{administer, fresh_name, shared};
 use super::support::{
@@ -85,7 +84,7 @@ fn far_away(
     store.register_runner(&row).unwrap();
     listens(store);
     let definition = store.put_definition(workflow, now).unwrap();
-    let queue = QueueId::new(definition, TaskKind::Async);
+    let queue = QueueId::of(workflow, 0);
     let mut ready = TaskRecord::pending();
     ready.status = TaskStatus::Ready;
     let record = ExecutionRecord {

@@ -5,9 +5,8 @@ use std::sync::{Arc, Barrier};
 
 use cloacina::store::{Advance, Batch, ClaimClass, ClaimRequest, Claimed, QueueId, Submit};
 use cloacina::types::{
-    ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus, Timestamp,
 };
-use cloacina::workflow::TaskKind;
 
 use crate::world::{NOW, SECOND, Subject, World, record_of, register, workflow};
 
@@ -99,7 +98,7 @@ fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
     let definition = world.store.put_definition(&workflow(name, 1), NOW).unwrap();
     let mut record = record_of(definition, 1);
     record.tasks[0].status = TaskStatus::Ready;
-    (QueueId::new(definition, TaskKind::Sync), record)
+    (QueueId(definition.0), record)
 }
 
 fn submit_to(world: &World, queue: QueueId, name: &str, record: &ExecutionRecord) {
@@ -198,11 +197,9 @@ pub fn other_queues_are_left_alone(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.ready(&[0]);
     world.submit(&record);
-    let queues = TaskKind::ALL
-        .map(|kind| QueueId::new(world.definition, kind))
-        .to_vec();
+    let queue = world.queue().0;
     let foreign = ClaimClass {
-        queues: queues[1..].to_vec(),
+        queues: vec![QueueId(queue - 1), QueueId(queue + 1)],
         excluded: vec![],
         limit: 5,
     };
@@ -220,9 +217,9 @@ pub fn excluded_tasks_are_left_alone(subject: Subject) {
     record.tasks[2].ready_at = Some(NOW + SECOND);
     world.submit(&record);
     let excluded = vec![
-        (world.queue(), 0),
-        (world.queue(), 2),
-        (QueueId(world.queue().0 + 1), 1),
+        (world.definition, 0),
+        (world.definition, 2),
+        (DefinitionId(world.definition.0 + 1), 1),
     ];
     let committed = world.request(
         vec![ClaimClass {

@@ -1,9 +1,10 @@
 //! Stored definitions.
 
-use cloacina::types::DefinitionId;
+use cloacina::store::{Batch, StoreError};
+use cloacina::types::{DefinitionId, ExecutionStatus};
 use cloacina::workflow::Workflow;
 
-use crate::world::{NOW, Subject, workflow};
+use crate::world::{NOW, SECOND, Subject, World, record_of, workflow};
 
 pub fn a_known_version_keeps_its_id_and_gets_the_new_description(subject: Subject) {
     let store = subject.store;
@@ -49,6 +50,57 @@ pub fn definitions_come_oldest_first_and_after_a_given_one(subject: Subject) {
     assert_eq!(list(0), ids);
     assert_eq!(list(ids[0].0), ids[1..]);
     assert_eq!(list(ids[2].0), []);
+}
+
+pub fn b7_versions_from_the_beginning_are_the_newest_and_those_in_use(subject: Subject) {
+    let world = World::new(subject, 1);
+    let put = |tasks| {
+        let version = workflow("etl", tasks);
+        world.store.put_definition(&version, NOW).unwrap()
+    };
+    let (second, third) = (put(2), put(3));
+    let list = |after| -> Vec<DefinitionId> {
+        let versions = world.store.versions(after).unwrap();
+        assert!(versions.iter().all(|version| version.workflow == "etl"));
+        versions.into_iter().map(|version| version.id).collect()
+    };
+    assert_eq!(list(DefinitionId(0)), [third]);
+    assert_eq!(list(world.definition), [second, third], "what came since");
+    let mut ended = world.record();
+    ended.status = ExecutionStatus::Completed;
+    ended.ended_at = Some(NOW);
+    world.submit(&ended);
+    assert_eq!(list(DefinitionId(0)), [third]);
+    world.submit(&world.ready(&[0]));
+    assert_eq!(list(DefinitionId(0)), [world.definition, third]);
+}
+
+pub fn b7_pruning_deletes_old_versions_that_nothing_needs(subject: Subject) {
+    let world = World::new(subject, 1);
+    world.submit(&world.ready(&[0]));
+    let put = |tasks, at| {
+        let version = workflow("etl", tasks);
+        world.store.put_definition(&version, at).unwrap()
+    };
+    let unneeded = [put(2, NOW), put(3, NOW)];
+    let young = put(4, NOW + SECOND);
+    let newest = put(5, NOW);
+    let left = || -> Vec<DefinitionId> {
+        let all = world.store.definitions(DefinitionId(0)).unwrap();
+        all.into_iter().map(|stored| stored.id).collect()
+    };
+    assert_eq!(world.store.prune(NOW, 10).unwrap(), 0, "before, not at");
+    assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 2);
+    assert_eq!(left(), [world.definition, young, newest]);
+    // A submission of one that went is refused, and possible again once it was stored anew.
+    let gone = record_of(unneeded[0], 2);
+    let batch = || Batch {
+        submits: vec![world.submission(&gone)],
+        ..world.batch()
+    };
+    let error = world.store.commit(&batch()).unwrap_err();
+    assert!(matches!(error, StoreError::DefinitionGone(_)), "{error:?}");
+    assert!(put(2, NOW) > newest);
 }
 
 pub fn an_unknown_definition_is_none(subject: Subject) {

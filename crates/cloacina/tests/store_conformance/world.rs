@@ -11,7 +11,7 @@ use cloacina::types::{
     Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus,
     HistoryEvent, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 /// A store to test, with whatever must live as long as it.
 pub struct Subject {
@@ -113,7 +113,7 @@ impl World {
     }
 
     pub fn queue(&self) -> QueueId {
-        QueueId::new(self.definition, TaskKind::Sync)
+        QueueId(self.definition.0)
     }
 
     pub fn record(&self) -> ExecutionRecord {

@@ -426,7 +426,7 @@ pub fn a_submission_of_an_unknown_definition_is_refused_whole(subject: Subject) 
             ..world.batch()
         })
         .unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    assert!(matches!(error, StoreError::DefinitionGone(_)), "{error:?}");
     assert_eq!(world.store.load(&[good.id, bad.id]).unwrap(), []);
 }
 

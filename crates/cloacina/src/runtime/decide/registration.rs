@@ -14,7 +14,9 @@ impl Step {
         registration: Registration,
         reply: Reply<()>,
     ) -> Result<(), StoreError> {
-        match self.store.put_definition(&registration.workflow, self.now) {
+        let read = self.read_unread(registration.workflow.name());
+        let put = read.and_then(|()| self.store.put_definition(&registration.workflow, self.now));
+        match put {
             Ok(id) => {
                 self.registry.register(id, registration);
                 self.note_handlers();
@@ -41,7 +43,9 @@ impl Step {
         service: Service,
         reply: Reply<()>,
     ) -> Result<(), StoreError> {
-        match self.read_definitions() {
+        let read = self.read_definitions();
+        let read = read.and_then(|()| self.latest_definition(&service.workflow));
+        match read.and_then(|_| self.read_unread(&service.workflow)) {
             Ok(()) => {}
             Err(error @ StoreError::Unavailable(_)) => {
                 self.retry.push(Message::Serve { service, reply });

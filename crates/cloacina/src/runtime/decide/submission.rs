@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::engine::{Execution, NewExecution};
 use crate::runtime::batch::{PendingChange, Submission};
 use crate::runtime::step::Step;
-use crate::runtime::{Reply, closed, micros};
+use crate::runtime::{Message, Reply, closed, micros};
+use crate::store::StoreError;
 use crate::types::{
     Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Monotonic,
     Timestamp, nearest,
@@ -34,23 +35,30 @@ pub struct SubmitRequest {
 
 impl Step {
     /// Decides a call of `submit`: all of its executions are stored, or none.
+    ///
+    /// # Errors
+    /// When the database does not answer; the message is decided again.
     pub(in crate::runtime) fn submit(
         &mut self,
         requests: Vec<SubmitRequest>,
         give_up: Monotonic,
         reply: Reply<Vec<ExecutionId>>,
-    ) {
-        if self.is_stopping {
-            return reply(Err(closed()));
-        }
-        if let Some(unknown) = requests
-            .iter()
-            .find(|request| self.registry.latest(&request.workflow).is_none())
-        {
-            return reply(Err(self.unknown_workflow(&unknown.workflow)));
-        }
-        if let Some(error) = requests.iter().find_map(|request| self.too_large(request)) {
-            return reply(Err(error));
+    ) -> Result<(), StoreError> {
+        let refusal = match self.refusal(&requests) {
+            Ok(refusal) => refusal,
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.retry.push(Message::Submit {
+                    requests,
+                    give_up,
+                    reply,
+                });
+                return Err(error);
+            }
+            Err(error) => Some(error.into()),
+        };
+        if let Some(error) = refusal {
+            reply(Err(error));
+            return Ok(());
         }
         let mut ids = Vec::with_capacity(requests.len());
         for request in requests {
@@ -65,12 +73,29 @@ impl Step {
             give_up,
             reply,
         });
+        Ok(())
+    }
+
+    /// Why a call of `submit` is refused, if it is. Afterwards the versions that it runs are in memory.
+    fn refusal(&mut self, requests: &[SubmitRequest]) -> Result<Option<Error>, StoreError> {
+        if self.is_stopping {
+            return Ok(Some(closed()));
+        }
+        for request in requests {
+            if self.latest_definition(&request.workflow)?.is_none() {
+                return Ok(Some(self.unknown_workflow(&request.workflow)));
+            }
+        }
+        Ok(requests.iter().find_map(|request| self.too_large(request)))
     }
 
     /// Puts a new execution into the batch. `false`: its workflow is not known.
     pub(in crate::runtime) fn start(&mut self, request: SubmitRequest) -> bool {
         let default_timeout = self.config.workflow_timeout.map(micros);
-        let Some((definition, workflow)) = self.registry.latest(&request.workflow) else {
+        let latest = self.registry.latest(&request.workflow);
+        let Some((definition, workflow)) =
+            latest.and_then(|id| Some((id, self.registry.definition(id)?)))
+        else {
             return false;
         };
         let new = NewExecution {

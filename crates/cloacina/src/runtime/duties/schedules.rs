@@ -41,10 +41,11 @@ impl Step {
 
     /// Looks for a workflow that this runner does not know among those that others have stored.
     pub(super) fn learn(&mut self, workflow: &str) -> Result<(), StoreError> {
-        match self.registry.latest(workflow) {
-            Some(_) => Ok(()),
-            None => self.read_definitions(),
+        if self.latest_definition(workflow)?.is_none() {
+            self.read_definitions()?;
+            self.latest_definition(workflow)?;
         }
+        Ok(())
     }
 
     /// Starts the workflow of a schedule under an id. `None`: no program has stored its definition.

@@ -19,7 +19,7 @@ use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
-        excluded_queues: Vec<i64> => Array<BigInt>,
+        excluded_definitions: Vec<i64> => Array<BigInt>,
         excluded_ordinals: Vec<i64> => Array<BigInt>,
         window: i64 => BigInt,
         now: i64 => BigInt,
@@ -31,15 +31,15 @@ query! {
              (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NULL
              AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
-                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+                 SELECT 1 FROM cloacina_executions AS e, unnest($2::bigint[], $3::bigint[]) AS x (definition, ordinal)
+                 WHERE e.id = t.execution_id AND x.definition = e.definition_id AND x.ordinal = t.ordinal))
              ORDER BY t.priority DESC, t.execution_id, t.ordinal LIMIT $4::bigint)
              UNION ALL
              (SELECT t.priority, t.execution_id, t.ordinal FROM cloacina_tasks AS t
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at <= $5::bigint
              AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
-                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+                 SELECT 1 FROM cloacina_executions AS e, unnest($2::bigint[], $3::bigint[]) AS x (definition, ordinal)
+                 WHERE e.id = t.execution_id AND x.definition = e.definition_id AND x.ordinal = t.ordinal))
              ORDER BY t.ready_at LIMIT $4::bigint)
          ) AS c ORDER BY c.priority DESC, c.execution_id, c.ordinal LIMIT $4::bigint
      ), chosen AS MATERIALIZED (
@@ -69,8 +69,8 @@ query! {
              SELECT t.ready_at FROM cloacina_tasks AS t
              WHERE t.queue = q.queue AND t.state = 1 AND t.ready_at IS NOT NULL AND t.ready_at > $5::bigint
              AND (cardinality($2::bigint[]) = 0 OR NOT EXISTS (
-                 SELECT 1 FROM unnest($2::bigint[], $3::bigint[]) AS x (queue, ordinal)
-                 WHERE x.queue = q.queue AND x.ordinal = t.ordinal))
+                 SELECT 1 FROM cloacina_executions AS e, unnest($2::bigint[], $3::bigint[]) AS x (definition, ordinal)
+                 WHERE e.id = t.execution_id AND x.definition = e.definition_id AND x.ordinal = t.ordinal))
              ORDER BY t.ready_at LIMIT 1
          ) AS w
      ), dead AS MATERIALIZED (
@@ -102,7 +102,11 @@ impl Claim {
         let mut queues: Vec<i64> = class.queues.iter().map(|queue| queue.0).collect();
         queues.sort_unstable();
         queues.dedup();
-        let excluded_queues: Vec<i64> = class.excluded.iter().map(|(queue, _)| queue.0).collect();
+        let excluded_definitions: Vec<i64> = class
+            .excluded
+            .iter()
+            .map(|(definition, _)| definition.0)
+            .collect();
         let excluded_ordinals: Vec<i64> = class
             .excluded
             .iter()
@@ -110,7 +114,7 @@ impl Claim {
             .collect();
         Self {
             queues,
-            excluded_queues,
+            excluded_definitions,
             excluded_ordinals,
             window,
             now: now.0,

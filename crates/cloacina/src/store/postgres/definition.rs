@@ -1,13 +1,13 @@
 //! Stored definitions of workflows.
 
 use diesel::Queryable;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Text};
 
 use super::driver::{Connection, Statement};
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
-use crate::store::StoredDefinition;
+use crate::store::{StoredDefinition, StoredVersion};
 use crate::types::{DefinitionId, Timestamp};
 use crate::workflow::Workflow;
 
@@ -37,6 +37,38 @@ query! {
     SelectAfter { after: i64 => BigInt } -> (BigInt, Text, Text, Text);
     "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id > $1 ORDER BY id"
 }
+
+query! {
+    SelectVersionsAfter { after: i64 => BigInt } -> (BigInt, Text);
+    "SELECT id, workflow FROM cloacina_definitions WHERE id > $1 ORDER BY id"
+}
+
+query! {
+    /// Executions that have not ended are found by the index of their states.
+    SelectVersionsInUse {} -> (BigInt, Text);
+    "SELECT id, workflow FROM cloacina_definitions WHERE id IN (
+         SELECT max(id) FROM cloacina_definitions GROUP BY workflow
+         UNION SELECT definition_id FROM cloacina_executions WHERE state <> 3 AND state IN (0, 1, 2)) ORDER BY id"
+}
+
+query! {
+    /// Versions that nobody needs: old, not the newest of their workflow, and run by no execution.
+    Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
+    "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < $1
+     AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id)
+     AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = d.id) LIMIT $2"
+}
+
+query! {
+    DeleteUnneeded { ids: Vec<i64> => Array<BigInt> } -> BigInt;
+    "DELETE FROM cloacina_definitions AS d USING unnest($1::bigint[]) AS n (id) WHERE d.id = n.id
+     AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = d.id) RETURNING d.id"
+}
+
+/// No foreign key keeps a submission from a definition that goes at the same moment: while this lock is held nobody submits.
+/// The lock is hardly waited for, and one statement follows it, so submissions do not wait long either.
+const LOCK_OUT_SUBMISSIONS: &str =
+    "SET LOCAL lock_timeout = '20ms'; LOCK TABLE cloacina_executions IN SHARE MODE";
 
 query! {
     SelectIds { workflow: String => Text } -> BigInt;
@@ -126,6 +158,50 @@ pub(super) async fn after(
         .fetch(connection, SelectAfter { after: after.0 })
         .await?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// See [`Store::versions`](crate::store::Store::versions).
+pub(super) async fn versions(
+    connection: &Connection,
+    session: &Session,
+    after: DefinitionId,
+) -> Result<Vec<StoredVersion>, Fault> {
+    let rows: Vec<(i64, String)> = if after == DefinitionId(0) {
+        session.fetch(connection, SelectVersionsInUse {}).await?
+    } else {
+        let statement = SelectVersionsAfter { after: after.0 };
+        session.fetch(connection, statement).await?
+    };
+    let version = |(id, workflow)| StoredVersion {
+        id: DefinitionId(id),
+        workflow,
+    };
+    Ok(rows.into_iter().map(version).collect())
+}
+
+/// Deletes versions that nobody needs, and returns their number; none while the table of executions is busy.
+pub(super) async fn prune(
+    connection: &Connection,
+    session: &Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let statement = Unneeded {
+        before: before.0,
+        limit: i64::try_from(limit).unwrap_or(i64::MAX),
+    };
+    let ids: Vec<i64> = session.fetch(connection, statement).await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    connection.batch_execute(session.begin()).await?;
+    if connection.batch_execute(LOCK_OUT_SUBMISSIONS).await.is_err() {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(0);
+    }
+    let deleted: Vec<i64> = DeleteUnneeded { ids }.load(connection).await?;
+    connection.batch_execute("COMMIT").await?;
+    Ok(deleted.len())
 }
 
 /// Ids of all versions of a workflow.

@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Refused(String),
     /// The writing runner is dead.
     RunnerLost,
+    /// A submission refers to the definition of this id, which is not stored.
+    DefinitionGone(String),
     /// Said with its place already.
     Told(StoreError),
 }
@@ -36,9 +38,7 @@ impl From<tokio_postgres::Error> for Fault {
         let object = told.detail().unwrap_or_default();
         match told.code().code() {
             "ZC001" => Self::RunnerLost,
-            "ZC002" => Self::Corrupt(format!(
-                "an execution refers to definition {object}, which is not stored; nothing of the batch was written"
-            )),
+            "ZC002" => Self::DefinitionGone(object.to_owned()),
             "ZC003" => Self::Corrupt(format!(
                 "task {object} has no row to update, or is not claimed as the writer took it to be, although the \
                  execution's revision says so; nothing of the batch was written"
@@ -80,6 +80,9 @@ impl Fault {
                 StoreError::Failed(format!("{message} (database {location})"))
             }
             Self::RunnerLost => StoreError::RunnerLost,
+            Self::DefinitionGone(id) => StoreError::DefinitionGone(format!(
+                "a submission refers to the workflow definition {id}, which the database {location} does not hold"
+            )),
             Self::Told(error) => error,
         }
     }

@@ -9,7 +9,7 @@ use super::statement::{query, statement};
 use crate::store::StoreError;
 
 /// What this program knows, oldest first. The same numbers as for SQLite.
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 5] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
@@ -21,6 +21,10 @@ const KNOWN: [(&str, &str); 4] = [
     (
         "00000000000003",
         include_str!("../../../migrations/postgres/00000000000003_insight/up.sql"),
+    ),
+    (
+        "00000000000004",
+        include_str!("../../../migrations/postgres/00000000000004_queues/up.sql"),
     ),
     (
         "00000000000005",

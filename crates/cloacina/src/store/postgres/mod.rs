@@ -414,6 +414,11 @@ impl Store for PostgresStore {
                     definition::after(connection, session, after).await
                 })?)
             }
+            Request::Versions { after } => {
+                Response::Versions(self.read(async |connection, session| {
+                    definition::versions(connection, session, after).await
+                })?)
+            }
             Request::Commit { batch } => Response::Commit(self.commit(batch)?),
             Request::Load { ids } => Response::Load(self.read(async |connection, session| {
                 load::executions(connection, session, ids, true).await

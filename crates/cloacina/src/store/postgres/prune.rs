@@ -39,8 +39,9 @@ pub(super) async fn prune(
 ) -> Result<usize, Fault> {
     super::schedule::prune(connection, session, before, limit).await?;
     let ids = ended_before(connection, session, before, limit).await?;
+    let definitions = super::definition::prune(connection, session, before, limit).await?;
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(definitions);
     }
     let deleted: Vec<i64> = session
         .fetch(
@@ -54,7 +55,8 @@ pub(super) async fn prune(
     Ok(deleted
         .first()
         .and_then(|count| usize::try_from(*count).ok())
-        .unwrap_or_default())
+        .unwrap_or_default()
+        .max(definitions))
 }
 
 /// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was

@@ -10,7 +10,7 @@ use diesel::{RunQueryDsl, SqliteConnection};
 use super::error::Fault;
 use super::row::{Id, count};
 use super::statement::query;
-use crate::store::{ClaimClass, ClaimRequest, Claimed, Committed, QueueId};
+use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
 // Each queue is read by a statement of its own, in the order of its index and only as far as needed: one statement over
@@ -32,18 +32,39 @@ query! {
      FROM due WHERE due.queue IS NOT NULL) SELECT queue FROM due WHERE queue IS NOT NULL"
 }
 
-query! {
-    DueTasks { queue: i64 => BigInt } -> (SmallInt, Binary, BigInt);
-    "SELECT priority, execution_id, ordinal FROM cloacina_tasks INDEXED BY cloacina_tasks_due \
-     WHERE queue = ? AND state = 1 AND ready_at IS NULL ORDER BY priority DESC, execution_id, ordinal"
+/// The ready tasks of a queue. Which definition a task belongs to is looked up only where something is excluded.
+macro_rules! ready_tasks {
+    ($due:ident, $waiting:ident, $definition:literal) => {
+        query! {
+            $due { queue: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            concat!(
+                "SELECT 0, priority, execution_id, ordinal, ",
+                $definition,
+                " FROM cloacina_tasks AS t INDEXED BY cloacina_tasks_due \
+                 WHERE queue = ? AND state = 1 AND ready_at IS NULL ORDER BY priority DESC, execution_id, ordinal"
+            )
+        }
+
+        query! {
+            $waiting { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            concat!(
+                "SELECT ready_at, priority, execution_id, ordinal, ",
+                $definition,
+                " FROM cloacina_tasks AS t INDEXED BY cloacina_tasks_waiting \
+                 WHERE queue = ? AND state = 1 AND ready_at >= ? ORDER BY ready_at, execution_id, ordinal"
+            )
+        }
+    };
 }
 
-query! {
-    WaitingTasks { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt);
-    "SELECT ready_at, priority, execution_id, ordinal FROM cloacina_tasks INDEXED BY cloacina_tasks_waiting \
-     WHERE queue = ? AND state = 1 AND ready_at >= ? \
-     ORDER BY ready_at, execution_id, ordinal"
+ready_tasks! { DueTasks, WaitingTasks, "0" }
+ready_tasks! {
+    DueTasksOfDefinitions, WaitingTasksOfDefinitions,
+    "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
+
+/// When a task is ready, its priority, execution, ordinal and definition.
+type ReadyRow = (i64, i16, Id, i64, i64);
 
 query! {
     ClaimExecution<'a> {
@@ -100,22 +121,29 @@ pub(super) fn find(
     let mut found = Found::default();
     let mut taken = HashSet::new();
     for class in &request.classes {
-        let mut candidates = Vec::new();
+        let excluded = class.excluded.iter().copied().collect();
+        let mut search = Search {
+            limit: class.limit,
+            excluded,
+            taken: &taken,
+            candidates: Vec::new(),
+        };
         for queue in class
             .queues
             .iter()
             .filter(|queue| due_queues.contains(&queue.0))
         {
-            find_due(connection, class, *queue, &taken, &mut candidates)?;
+            search.find_due(connection, *queue)?;
         }
         for queue in class
             .queues
             .iter()
             .filter(|queue| waiting_queues.contains(&queue.0))
         {
-            let next = find_waiting(connection, class, *queue, now, &taken, &mut candidates)?;
+            let next = search.find_waiting(connection, *queue, now)?;
             found.next_due = found.next_due.into_iter().chain(next).min();
         }
+        let mut candidates = search.candidates;
         candidates.sort_unstable();
         // A queue may be named twice.
         candidates.dedup();
@@ -128,80 +156,95 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Adds the first due tasks of a queue: one more than can be taken, to know whether there are more.
-fn find_due(
-    connection: &mut SqliteConnection,
-    class: &ClaimClass,
-    queue: QueueId,
-    taken: &HashSet<Candidate>,
-    candidates: &mut Vec<Candidate>,
-) -> Result<(), Fault> {
-    let mut wanted = class.limit.saturating_add(1);
-    let rows =
-        DueTasks { queue: queue.0 }.load_iter::<(i16, Id, i64), DefaultLoadingMode>(connection)?;
-    for row in rows {
-        let (priority, execution, ordinal) = row?;
-        let candidate = Candidate {
-            priority: Reverse(priority),
-            execution,
-            ordinal: count("ordinal", ordinal)?,
-        };
-        if !class.excluded.contains(&(queue, candidate.ordinal)) && !taken.contains(&candidate) {
-            candidates.push(candidate);
-            wanted -= 1;
-            if wanted == 0 {
-                break;
-            }
-        }
-    }
-    Ok(())
+/// The search for the tasks of one class.
+struct Search<'a> {
+    limit: usize,
+    excluded: HashSet<(DefinitionId, Ordinal)>,
+    taken: &'a HashSet<Candidate>,
+    candidates: Vec<Candidate>,
 }
 
-/// Adds the first tasks of a queue whose time has come, and returns when the time of the next comes.
-fn find_waiting(
-    connection: &mut SqliteConnection,
-    class: &ClaimClass,
-    queue: QueueId,
-    now: Timestamp,
-    taken: &HashSet<Candidate>,
-    candidates: &mut Vec<Candidate>,
-) -> Result<Option<Timestamp>, Fault> {
-    let mut wanted = class.limit.saturating_add(1);
-    let mut next = None;
-    // Past the tasks that are wanted, only the first one after `now` counts.
-    for from in [i64::MIN, now.0.saturating_add(1)] {
-        let rows = WaitingTasks {
-            queue: queue.0,
-            from,
-        }
-        .load_iter::<(i64, i16, Id, i64), DefaultLoadingMode>(connection)?;
+impl Search<'_> {
+    /// Adds the first due tasks of a queue: one more than can be taken, to know whether there are more.
+    fn find_due(&mut self, connection: &mut SqliteConnection, queue: QueueId) -> Result<(), Fault> {
+        let mut wanted = self.limit.saturating_add(1);
+        let queue = queue.0;
+        let rows = if self.excluded.is_empty() {
+            DueTasks { queue }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+        } else {
+            DueTasksOfDefinitions { queue }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+        };
         for row in rows {
-            let (ready_at, priority, execution, ordinal) = row?;
-            let candidate = Candidate {
-                priority: Reverse(priority),
-                execution,
-                ordinal: count("ordinal", ordinal)?,
-            };
-            if class.excluded.contains(&(queue, candidate.ordinal)) {
+            let Some((_, candidate)) = self.allowed(row?)? else {
                 continue;
-            }
-            if ready_at > now.0 {
-                next = Some(Timestamp(ready_at));
-                break;
-            }
-            if !taken.contains(&candidate) {
-                candidates.push(candidate);
+            };
+            if !self.taken.contains(&candidate) {
+                self.candidates.push(candidate);
                 wanted -= 1;
                 if wanted == 0 {
                     break;
                 }
             }
         }
-        if wanted > 0 {
-            break;
-        }
+        Ok(())
     }
-    Ok(next)
+
+    /// Adds the first tasks of a queue whose time has come, and returns when the time of the next comes.
+    fn find_waiting(
+        &mut self,
+        connection: &mut SqliteConnection,
+        queue: QueueId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Fault> {
+        let mut wanted = self.limit.saturating_add(1);
+        let queue = queue.0;
+        let mut next = None;
+        // Past the tasks that are wanted, only the first one after `now` counts.
+        for from in [i64::MIN, now.0.saturating_add(1)] {
+            let rows = if self.excluded.is_empty() {
+                WaitingTasks { queue, from }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+            } else {
+                WaitingTasksOfDefinitions { queue, from }
+                    .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+            };
+            for row in rows {
+                let Some((ready_at, candidate)) = self.allowed(row?)? else {
+                    continue;
+                };
+                if ready_at > now {
+                    next = Some(ready_at);
+                    break;
+                }
+                if !self.taken.contains(&candidate) {
+                    self.candidates.push(candidate);
+                    wanted -= 1;
+                    if wanted == 0 {
+                        break;
+                    }
+                }
+            }
+            if wanted > 0 {
+                break;
+            }
+        }
+        Ok(next)
+    }
+
+    /// The row's task and when it is ready, unless the class excludes it.
+    fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, Candidate)>, Fault> {
+        let (ready_at, priority, execution, ordinal, definition) = row;
+        let ordinal = count("ordinal", ordinal)?;
+        if !self.excluded.is_empty() && self.excluded.contains(&(DefinitionId(definition), ordinal))
+        {
+            return Ok(None);
+        }
+        let candidate = Candidate {
+            priority: Reverse(priority),
+            execution,
+            ordinal,
+        };
+        Ok(Some((Timestamp(ready_at), candidate)))
+    }
 }
 
 /// Takes what was found, in the same transaction.

@@ -6,7 +6,7 @@ use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 use super::connection::Writer;
 use super::error::Fault;
 use super::statement::{query, statement};
-use crate::store::StoredDefinition;
+use crate::store::{StoredDefinition, StoredVersion};
 use crate::types::{DefinitionId, Timestamp};
 use crate::workflow::Workflow;
 
@@ -40,6 +40,34 @@ query! {
 query! {
     SelectAfter { after: i64 => BigInt } -> (BigInt, Text, Text, Text);
     "SELECT id, workflow, version, body FROM cloacina_definitions WHERE id > ? ORDER BY id"
+}
+
+query! {
+    SelectVersionsAfter { after: i64 => BigInt } -> (BigInt, Text);
+    "SELECT id, workflow FROM cloacina_definitions WHERE id > ? ORDER BY id"
+}
+
+query! {
+    /// Executions that have not ended are found by the index of their states.
+    SelectVersionsInUse {} -> (BigInt, Text);
+    "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\
+         SELECT max(id) FROM cloacina_definitions GROUP BY workflow \
+         UNION SELECT definition_id FROM cloacina_executions WHERE state = 0 OR state = 1 OR state = 2) ORDER BY id"
+}
+
+query! {
+    /// Versions that nobody needs: old, not the newest of their workflow, and run by no execution.
+    Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
+    "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < ? \
+         AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id) \
+         AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = d.id) LIMIT ?"
+}
+
+statement! {
+    /// Asked again under the lock: an execution may run it since.
+    DeleteUnneeded { id: i64 => BigInt, definition_id: i64 => BigInt }
+    "DELETE FROM cloacina_definitions WHERE id = ? \
+     AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = ?)"
 }
 
 query! {
@@ -128,6 +156,50 @@ pub(super) fn after(
 ) -> Result<Vec<StoredDefinition>, Fault> {
     let rows: Vec<DefinitionRow> = SelectAfter { after: after.0 }.load(connection)?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// See [`Store::versions`](crate::store::Store::versions).
+pub(super) fn versions(
+    connection: &mut SqliteConnection,
+    after: DefinitionId,
+) -> Result<Vec<StoredVersion>, Fault> {
+    let rows: Vec<(i64, String)> = if after == DefinitionId(0) {
+        SelectVersionsInUse {}.load(connection)?
+    } else {
+        SelectVersionsAfter { after: after.0 }.load(connection)?
+    };
+    Ok(rows.into_iter().map(version).collect())
+}
+
+fn version((id, workflow): (i64, String)) -> StoredVersion {
+    StoredVersion {
+        id: DefinitionId(id),
+        workflow,
+    }
+}
+
+/// Deletes versions that nobody needs, and returns their number. A submission that refers to one fails by its foreign key.
+pub(super) fn prune(
+    writer: &Writer,
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let unneeded = writer.peek(connection, |connection| {
+        let (before, limit) = (before.0, i64::try_from(limit).unwrap_or(i64::MAX));
+        Ok(Unneeded { before, limit }.load::<i64>(connection)?)
+    })?;
+    if unneeded.is_empty() {
+        return Ok(0);
+    }
+    writer.write(connection, |connection| {
+        let mut deleted = 0;
+        for id in unneeded {
+            let definition_id = id;
+            deleted += DeleteUnneeded { id, definition_id }.execute(connection)?;
+        }
+        Ok(deleted)
+    })
 }
 
 /// Ids of all versions of a workflow.

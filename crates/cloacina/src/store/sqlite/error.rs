@@ -112,6 +112,12 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
         DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
             "a row of the database {location} holds what this version cannot read: {cause}"
         )),
+        // The only foreign key is that of executions to their definition.
+        DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
+            StoreError::DefinitionGone(format!(
+                "a submission refers to a workflow definition that the database {location} does not hold"
+            ))
+        }
         // A constraint that the engine's writes always keep: the row is not what the engine took it for.
         DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
             "the database {location} refused a row: {}; nothing of the batch was written",

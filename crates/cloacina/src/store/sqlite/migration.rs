@@ -12,6 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::error::Fault;
 use super::statement::{query, statement};
+use crate::workflow::queue::number_of_name;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -32,6 +33,12 @@ statement! {
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations \
      (version TEXT NOT NULL PRIMARY KEY, applied_at INTEGER NOT NULL) STRICT, WITHOUT ROWID";
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The number of the queue of a name: SQLite cannot compute it.
+    fn cloacina_queue(name: Text) -> BigInt;
+}
 
 /// Which versions a database has and lacks.
 pub(super) struct Schema {
@@ -88,6 +95,7 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let schema = Schema::read(connection)?;
     schema.refuse_newer()?;
     connection.batch_execute(CREATE_VERSIONS)?;
+    cloacina_queue_utils::register_impl(connection, |name: String| number_of_name(&name))?;
     for (version, migration) in known()? {
         if schema.pending.contains(&version) {
             migration.run(connection).map_err(|error| {

@@ -151,6 +151,9 @@ impl Store for SqliteStore {
             Request::Definitions { after } => {
                 Response::Definitions(self.read(|connection| definition::after(connection, after))?)
             }
+            Request::Versions { after } => {
+                Response::Versions(self.read(|connection| definition::versions(connection, after))?)
+            }
             Request::Commit { batch } => {
                 Response::Commit(self.write(|writer| commit::commit(writer, batch))?)
             }

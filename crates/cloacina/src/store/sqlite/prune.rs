@@ -33,8 +33,9 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     let has_ticks = writer.peek(connection, |connection| {
         super::schedule::has_ticks_before(connection, before)
     })?;
+    let definitions = super::definition::prune(writer, connection, before, limit)?;
     if ids.is_empty() && !has_ticks {
-        return Ok(0);
+        return Ok(definitions);
     }
     writer.write(connection, |connection| {
         if has_ticks {
@@ -58,7 +59,7 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
                 deleted += 1;
             }
         }
-        Ok(deleted)
+        Ok(definitions.max(deleted))
     })
 }
 

@@ -18,7 +18,7 @@ use crate::types::{
     Claim, Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent,
     Json, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
-use crate::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
@@ -78,7 +78,7 @@ fn exercise(store: &SqliteStore) {
         workflows: vec![],
     };
     store.register_runner(&row).unwrap();
-    let queue = QueueId::new(definition, TaskKind::Sync);
+    let queue = QueueId(definition.0);
     let mut record = ExecutionRecord {
         id: ExecutionId::generate(),
         definition,

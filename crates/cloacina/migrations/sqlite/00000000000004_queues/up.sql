@@ -1,0 +1,17 @@
+-- Queues no longer belong to a version of a workflow: there is one per workflow and kind of task, and one per external task. A
+-- queue's number is made from its name by `cloacina_queue`, which the program provides (`workflow/queue.rs`). Rows of tasks
+-- that have ended are changed too, since a retry can make them ready again. Until now a number was `definition_id * 4 + kind`.
+UPDATE cloacina_tasks SET queue = cloacina_queue(
+    e.workflow || CASE cloacina_tasks.queue % 4
+        WHEN 0 THEN '/sync'
+        WHEN 1 THEN '/async'
+        ELSE '/external/' || json_extract(d.body, '$.tasks[' || cloacina_tasks.ordinal || '].id')
+    END
+)
+FROM cloacina_executions AS e JOIN cloacina_definitions AS d ON d.id = e.definition_id
+WHERE e.id = cloacina_tasks.execution_id;
+
+-- The identity of a schedule is a JSON array. It was Rust's debug format, which may change from one compiler to the next.
+UPDATE cloacina_schedules SET identity = '[' || json_quote(workflow) || ',' || coalesce(nullif(spec -> '$.expression', 'null'), '""')
+    || ',' || (spec -> '$.timezone') || ',' || (spec -> '$.instance') || ']'
+WHERE kind = 0;

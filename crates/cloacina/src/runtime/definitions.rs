@@ -1,0 +1,63 @@
+//! Stored versions of workflows: which are read into memory, and what becomes of a submission whose version was pruned.
+
+use super::step::Step;
+use crate::store::StoreError;
+use crate::types::DefinitionId;
+
+impl Step {
+    /// Takes note of the versions that other programs have stored, and reads those that this program has handlers for.
+    pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
+        let versions = self.store.versions(self.registry.last_definition())?;
+        for id in self.registry.note_stored(versions) {
+            self.read_definition(id)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the versions of a workflow that did not matter before this program had handlers for it.
+    pub(super) fn read_unread(&mut self, workflow: &str) -> Result<(), StoreError> {
+        for id in self.registry.take_unread(workflow) {
+            self.read_definition(id)?;
+        }
+        Ok(())
+    }
+
+    fn read_definition(&mut self, id: DefinitionId) -> Result<(), StoreError> {
+        if let Some(stored) = self.store.definition(id)?
+            && let Err(error) = self.registry.add_stored(&stored)
+        {
+            tracing::warn!(workflow = %stored.workflow, %error, "a stored workflow definition is left alone");
+        }
+        Ok(())
+    }
+
+    /// The version of a workflow that a submission runs, read into memory. `None`: no version is known.
+    pub(super) fn latest_definition(
+        &mut self,
+        workflow: &str,
+    ) -> Result<Option<DefinitionId>, StoreError> {
+        for _ in 0..2 {
+            let Some(id) = self.registry.latest(workflow) else {
+                return Ok(None);
+            };
+            if self.registry.definition(id).is_none() {
+                self.read_definition(id)?;
+            }
+            if self.registry.definition(id).is_some() {
+                return Ok(Some(id));
+            }
+            // Pruned since: then there is a newer version.
+            self.read_definitions()?;
+        }
+        Ok(None)
+    }
+
+    /// Stores this program's definitions again, since one of them was pruned, and learns the others anew.
+    pub(super) fn restore_definitions(&mut self) -> Result<(), StoreError> {
+        for registration in self.registry.forget_stored() {
+            let id = self.store.put_definition(&registration.workflow, self.now)?;
+            self.registry.renumber(id, registration);
+        }
+        self.read_definitions()
+    }
+}

@@ -1,0 +1,39 @@
+//! The queues that ready tasks wait in. Their names, and so their numbers, are the same for every version of a workflow.
+//!
+//! Tasks of one kind share the queue `workflow/kind`. An external task has the queue `workflow/external/task`, so that a
+//! program that serves one external task does not read the backlog of another.
+
+use sha2::{Digest, Sha256};
+
+use super::{TaskDefinition, TaskKind};
+
+/// The queue number of each task, by ordinal.
+pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
+    let shared = [TaskKind::Sync, TaskKind::Async].map(|kind| number(workflow, kind, ""));
+    let own = |task: &TaskDefinition| match task.kind {
+        TaskKind::Sync => shared[0],
+        TaskKind::Async => shared[1],
+        TaskKind::External => number(workflow, task.kind, &task.id),
+    };
+    tasks.iter().map(own).collect()
+}
+
+/// The number of the queue of a kind of task; of an external task with its id.
+///
+/// Two queues may get the same number, if hardly ever: then a runner returns what it has no handler for, and excludes it.
+#[must_use]
+pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
+    number_of_name(&match kind {
+        TaskKind::Sync => format!("{workflow}/sync"),
+        TaskKind::Async => format!("{workflow}/async"),
+        TaskKind::External => format!("{workflow}/external/{task}"),
+    })
+}
+
+/// The number of a queue's name: the first 48 bits of its SHA-256. Databases hold it, so it never changes.
+pub(crate) fn number_of_name(name: &str) -> i64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest[..6]
+        .iter()
+        .fold(0, |number, byte| number << 8 | i64::from(*byte))
+}

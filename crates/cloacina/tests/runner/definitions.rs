@@ -1,0 +1,246 @@
+//! Versions of workflows come and go while runners work (B7), and tasks that a runner has no handler for are left alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cloacina::runner::EngineHandle;
+use cloacina::runtime::Registration;
+use cloacina::store::postgres::PostgresStore;
+use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
+use cloacina::store::{Layer, Request, Response, Store, StoreError};
+use cloacina::types::{DefinitionId, ExecutionStatus, TaskStatus, Timestamp};
+use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
+use super::private_postgres::{administer, shared};
+use super::support::{
+    Counter, body, config, define, done, on_each_database, postgres, start, submit, task, until, wait,
+};
+
+const LATER: Timestamp = Timestamp(i64::MAX);
+
+fn version(number: usize, tasks: Vec<TaskDefinition>) -> Workflow {
+    let mut tasks = tasks;
+    tasks[0].fingerprint = format!("version {number}");
+    Workflow::new(WorkflowDefinition {
+        name: "etl".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks,
+        ..WorkflowDefinition::default()
+    })
+    .unwrap()
+}
+
+fn put(store: &dyn Store, number: usize) -> DefinitionId {
+    let workflow = version(number, vec![task("a", &[])]);
+    store.put_definition(&workflow, Timestamp(0)).unwrap()
+}
+
+fn with_task_a(store: Arc<dyn Store>) -> EngineHandle {
+    let engine = start(store, config());
+    define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
+    engine
+}
+
+#[test]
+fn b7_submission_of_a_pruned_version_stores_it_again() {
+    on_each_database(|open| {
+        let engine = with_task_a(open());
+        let other = open();
+        let own = other.versions(DefinitionId(0)).unwrap()[0].id;
+        let newer = put(&*other, 1);
+        assert_eq!(other.prune(LATER, 10).unwrap(), 1);
+        assert_eq!(other.definition(own).unwrap(), None);
+        let id = submit(&engine, "etl");
+        let ended = wait(&engine, id);
+        assert_eq!(ended.record().status, ExecutionStatus::Completed);
+        assert!(ended.record().definition > newer);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn b7_submissions_survive_a_race_with_pruning() {
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        let count = Counter::default();
+        let hit = count.clone();
+        let run = body(move |_| {
+            hit.hit();
+            done()
+        });
+        define(&engine, "etl", vec![(task("a", &[]), run)]);
+        let other = open();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let pruner = std::thread::spawn({
+            let is_over = Arc::clone(&is_over);
+            move || {
+                let mut pruned = 0;
+                for number in 0.. {
+                    if is_over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    put(&*other, number);
+                    pruned += other.prune(LATER, 100).unwrap();
+                }
+                pruned
+            }
+        });
+        for _ in 0..100 {
+            submit(&engine, "etl");
+        }
+        until("all have run", || count.get() == 100);
+        is_over.store(true, Ordering::SeqCst);
+        assert!(pruner.join().unwrap() > 0);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn b7_a_claim_without_a_handler_is_returned_and_not_made_again() {
+    on_each_database(|open| {
+        // A version whose task `gone` nobody has any more, and whose task `a` has a handler under its name.
+        let former = start(open(), config());
+        let workflow = version(0, vec![task("a", &[]), task("gone", &[])]);
+        let registration = Registration {
+            workflow: Arc::new(workflow),
+            handlers: BTreeMap::new(),
+        };
+        former.register(registration).unwrap();
+        let id = submit(&former, "etl");
+        former.stop(Duration::from_secs(1));
+        let store = open();
+        let engine = with_task_a(open());
+        let record = || store.load(&[id]).unwrap().remove(0);
+        until("task a has completed", || {
+            record().tasks[0].status == TaskStatus::Completed
+        });
+        // The runner forgets the version while others come.
+        for number in 1..200 {
+            put(&*store, number);
+            if number % 40 == 0 {
+                let id = submit(&engine, "etl");
+                wait(&engine, id);
+            }
+        }
+        let before = record();
+        for _ in 0..20 {
+            let id = submit(&engine, "etl");
+            wait(&engine, id);
+        }
+        let after = record();
+        assert_eq!(after.tasks[1].status, TaskStatus::Ready);
+        assert_eq!(after.tasks[1].uncounted, after.tasks[1].attempt);
+        assert_eq!(after.revision, before.revision);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+/// Counts what claims ask for, and the definitions that are read.
+struct Counting {
+    below: Arc<dyn Store>,
+    asked: AtomicUsize,
+    read: AtomicUsize,
+}
+
+impl Layer for Counting {
+    type Below = dyn Store + 'static;
+
+    fn below(&self) -> &(dyn Store + 'static) {
+        &*self.below
+    }
+
+    fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        match &request {
+            Request::Definition { .. } => {
+                self.read.fetch_add(1, Ordering::SeqCst);
+            }
+            Request::Commit { batch } => {
+                let classes = batch.claim.classes.iter();
+                let asked = classes.map(|class| class.queues.len() + class.excluded.len());
+                self.asked.fetch_max(asked.sum(), Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        self.below.call(request)
+    }
+}
+
+/// The shortest time of an execution among many, which says what it costs.
+fn cost(engine: &EngineHandle) -> Duration {
+    let times = (0..200).map(|_| {
+        let begin = Instant::now();
+        let id = submit(engine, "etl");
+        wait(engine, id);
+        begin.elapsed()
+    });
+    times.min().unwrap()
+}
+
+fn claims_cost_the_same(store: Arc<dyn Store>, add_versions: impl FnOnce()) {
+    let counting = Arc::new(Counting {
+        below: Arc::clone(&store),
+        asked: AtomicUsize::new(0),
+        read: AtomicUsize::new(0),
+    });
+    let engine = with_task_a(counting.clone());
+    let before = cost(&engine);
+    let asked = counting.asked.swap(0, Ordering::SeqCst);
+    assert!(asked > 0);
+    add_versions();
+    let newest = put(&*store, 0);
+    until("the versions were noticed", || {
+        counting.read.load(Ordering::SeqCst) > 0
+    });
+    let after = cost(&engine);
+    assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
+    assert!(after < before * 3 / 2, "{before:?} {after:?}");
+    engine.stop(Duration::from_secs(1));
+    // A runner that starts reads the versions that matter, and no others.
+    counting.read.store(0, Ordering::SeqCst);
+    let engine = with_task_a(counting.clone());
+    let id = submit(&engine, "etl");
+    assert!(wait(&engine, id).record().definition < newest);
+    assert!(counting.read.load(Ordering::SeqCst) <= 2);
+    assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
+    engine.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn b7_claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("versions.db");
+    let store = Arc::new(SqliteStore::open(&SqliteOptions::file(&path)).unwrap());
+    claims_cost_the_same(store, || {
+        let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
+        other
+            .batch_execute(
+                "PRAGMA busy_timeout = 10000; \
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+                 INSERT INTO cloacina_definitions (workflow, version, body, task_count, created_at) \
+                 SELECT d.workflow, 'v' || n.i, d.body, d.task_count, 0 FROM n, cloacina_definitions AS d",
+            )
+            .unwrap();
+    });
+}
+
+#[test]
+fn b7_claims_cost_the_same_after_ten_thousand_versions_on_postgres() {
+    let options = postgres();
+    let schema = options.schema.clone().unwrap();
+    let store = Arc::new(PostgresStore::open(&options).unwrap());
+    claims_cost_the_same(store, || {
+        let table = format!("{schema}.cloacina_definitions");
+        administer(
+            shared(),
+            &format!(
+                "INSERT INTO {table} (workflow, version, body, task_count, created_at) \
+                 SELECT d.workflow, 'v' || i, d.body, d.task_count, 0 FROM generate_series(1, 10000) AS i, {table} AS d"
+            ),
+        );
+    });
+}
