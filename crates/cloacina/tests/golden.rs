@@ -49,7 +49,10 @@ fn b8_queues_keep_their_numbers() {
     }
     for vector in read::<Vec<Vector>>("queues.json") {
         let workflow = Workflow::new(vector.definition).unwrap();
-        let queues: Vec<i64> = (0..).zip(&vector.queues).map(|(task, _)| workflow.queue(task)).collect();
+        let queues: Vec<i64> = (0..)
+            .zip(&vector.queues)
+            .map(|(task, _)| workflow.queue(task))
+            .collect();
         assert_eq!(queues, vector.queues);
     }
 }

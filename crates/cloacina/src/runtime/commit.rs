@@ -344,7 +344,8 @@ impl Step {
                 .handler(execution.record().definition, ordinal)
             else {
                 let definition = execution.record().definition;
-                self.registry.exclude(execution.workflow(), definition, ordinal);
+                self.registry
+                    .exclude(execution.workflow(), definition, ordinal);
                 self.release(id, ordinal, claim, Executor::Threads);
                 continue;
             };

@@ -55,7 +55,9 @@ impl Step {
     /// Stores this program's definitions again, since one of them was pruned, and learns the others anew.
     pub(super) fn restore_definitions(&mut self) -> Result<(), StoreError> {
         for registration in self.registry.forget_stored() {
-            let id = self.store.put_definition(&registration.workflow, self.now)?;
+            let id = self
+                .store
+                .put_definition(&registration.workflow, self.now)?;
             self.registry.renumber(id, registration);
         }
         self.read_definitions()

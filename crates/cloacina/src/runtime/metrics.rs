@@ -189,7 +189,10 @@ impl Metrics {
 
     pub(super) fn started(&self, execution: &Execution, task: Ordinal) {
         let mut counters = self.counters.lock();
-        counters.of(execution).task(execution.workflow(), task).started += 1;
+        counters
+            .of(execution)
+            .task(execution.workflow(), task)
+            .started += 1;
     }
 
     /// An attempt ended; `execution` is as it is after that.

@@ -481,8 +481,11 @@ mod tests {
         );
         let former = workflow(0, &kinds);
         registry.add_definition(DefinitionId(1), Arc::clone(&former));
-        let excluded =
-            |registry: &mut Registry| registry.classes()[Executor::Threads.index()].excluded.clone();
+        let excluded = |registry: &mut Registry| {
+            registry.classes()[Executor::Threads.index()]
+                .excluded
+                .clone()
+        };
         assert_eq!(excluded(&mut registry), [(DefinitionId(1), 1)]);
         // One that was claimed once stays excluded when the version is dropped, until handlers change.
         registry.exclude(&former, DefinitionId(7), 1);

@@ -17,7 +17,8 @@ use diesel::{Connection, SqliteConnection};
 
 use super::private_postgres::{administer, shared};
 use super::support::{
-    Counter, body, config, define, done, on_each_database, postgres, start, submit, task, until, wait,
+    Counter, body, config, define, done, on_each_database, postgres, start, submit, task, until,
+    wait,
 };
 
 const LATER: Timestamp = Timestamp(i64::MAX);

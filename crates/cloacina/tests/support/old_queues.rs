@@ -66,13 +66,16 @@ pub fn fill(store: &dyn Store) -> ExecutionId {
         error: None,
         tasks: vec![ready; 4],
     };
-    let tasks = [0, 1, 2, 2].into_iter().zip(0..).map(|(kind, ordinal)| TaskWrite {
-        ordinal,
-        insert: true,
-        fence: None,
-        queue: QueueId(definition.0 * 4 + kind),
-        priority: 0,
-    });
+    let tasks = [0, 1, 2, 2]
+        .into_iter()
+        .zip(0..)
+        .map(|(kind, ordinal)| TaskWrite {
+            ordinal,
+            insert: true,
+            fence: None,
+            queue: QueueId(definition.0 * 4 + kind),
+            priority: 0,
+        });
     let submit = Submit {
         record: &record,
         workflow: "etl",
@@ -82,7 +85,10 @@ pub fn fill(store: &dyn Store) -> ExecutionId {
     store.commit(&batch(vec![submit], vec![])).unwrap();
     for (id, instance) in (0..).zip(INSTANCES) {
         let mut known = schedule(id, instance);
-        known.identity = format!("{:?} {:?} {:?} {instance:?}", "etl", "0 5 * * *", "Europe/Berlin");
+        known.identity = format!(
+            "{:?} {:?} {:?} {instance:?}",
+            "etl", "0 5 * * *", "Europe/Berlin"
+        );
         assert!(matches!(store.put_schedule(&known, None), Ok(Put::Written)));
     }
     record.id
@@ -119,12 +125,17 @@ pub fn check(store: &dyn Store, execution: ExecutionId) {
             limit: 5,
         };
         let claimed = store.commit(&batch(vec![], vec![class])).unwrap().claimed;
-        let claimed: Vec<_> = claimed.iter().map(|task| (task.execution, task.ordinal)).collect();
+        let claimed: Vec<_> = claimed
+            .iter()
+            .map(|task| (task.execution, task.ordinal))
+            .collect();
         assert_eq!(claimed, [(execution, ordinal)]);
     }
     for (id, instance) in (0..).zip(INSTANCES) {
         let new = schedule(id, instance);
-        let known = store.schedule_of(ScheduleKind::Cron, &new.identity).unwrap();
+        let known = store
+            .schedule_of(ScheduleKind::Cron, &new.identity)
+            .unwrap();
         assert_eq!(known.map(|known| known.id), Some(new.id), "{instance:?}");
     }
 }

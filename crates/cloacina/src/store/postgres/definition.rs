@@ -195,7 +195,11 @@ pub(super) async fn prune(
         return Ok(0);
     }
     connection.batch_execute(session.begin()).await?;
-    if connection.batch_execute(LOCK_OUT_SUBMISSIONS).await.is_err() {
+    if connection
+        .batch_execute(LOCK_OUT_SUBMISSIONS)
+        .await
+        .is_err()
+    {
         connection.batch_execute("ROLLBACK").await?;
         return Ok(0);
     }

@@ -202,7 +202,8 @@ impl Search<'_> {
         // Past the tasks that are wanted, only the first one after `now` counts.
         for from in [i64::MIN, now.0.saturating_add(1)] {
             let rows = if self.excluded.is_empty() {
-                WaitingTasks { queue, from }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+                WaitingTasks { queue, from }
+                    .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
             } else {
                 WaitingTasksOfDefinitions { queue, from }
                     .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
