@@ -9,21 +9,18 @@
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
+#[path = "support/records.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod records;
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::{Batch, ClaimRequest, Store, StoreError, Submit, SubmitVerdict};
-use cloacina::types::{
-    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
-    Timestamp,
-};
-use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::types::{DefinitionId, ExecutionRecord, RunnerId};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use private_postgres::{administer, fresh_name, shared};
-
-const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+use records::{NOW, record_of, workflow};
 
 struct World {
     schema: String,
@@ -40,17 +37,7 @@ impl World {
         let schema = fresh_name();
         let options = PostgresOptions::from_url(url).unwrap();
         let store = PostgresStore::open(&options.with_schema(&schema).unwrap()).unwrap();
-        let workflow = Workflow::new(WorkflowDefinition {
-            name: "etl".to_owned(),
-            tenant: "public".to_owned(),
-            package: "embedded".to_owned(),
-            tasks: vec![TaskDefinition {
-                id: "a".to_owned(),
-                ..TaskDefinition::default()
-            }],
-            ..WorkflowDefinition::default()
-        });
-        let definition = store.put_definition(&workflow.unwrap(), NOW).unwrap();
+        let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
         Self {
             schema,
             store,
@@ -60,22 +47,8 @@ impl World {
 
     fn record(&self, key: Option<String>) -> ExecutionRecord {
         ExecutionRecord {
-            id: ExecutionId::generate(),
-            definition: self.definition,
-            revision: 1,
-            status: ExecutionStatus::Pending,
-            priority: 0,
             key,
-            input: Arc::new(Context::new()),
-            created_at: NOW,
-            start_at: None,
-            started_at: None,
-            ended_at: None,
-            timeout: None,
-            deadline: None,
-            paused_at: None,
-            error: None,
-            tasks: vec![TaskRecord::pending()],
+            ..record_of(self.definition, 1, NOW)
         }
     }
 

@@ -9,14 +9,18 @@
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
+#[path = "support/records.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod records;
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
-use cloacina::store::{Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store};
+use cloacina::store::{Batch, ClaimClass, ClaimRequest, QueueId, Store};
 use cloacina::types::{RunnerId, Timestamp};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use records::runner_row;
 
 static PREPARED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
@@ -38,18 +42,7 @@ fn a_hundred_claims_and_heartbeats_prepare_two_statements() {
         .unwrap();
     let store = PostgresStore::open(&options).unwrap();
     let (now, id) = (Timestamp(1_750_000_000_000_000), RunnerId::generate());
-    store
-        .register_runner(&RunnerRow {
-            id,
-            host: "host".to_owned(),
-            pid: 1,
-            pid_started: 1,
-            started_at: now,
-            heartbeat_at: now,
-            lease_until: now + 15_000_000,
-            workflows: vec![],
-        })
-        .unwrap();
+    store.register_runner(&runner_row(id, now)).unwrap();
     PREPARED.lock().unwrap().clear();
     for _ in 0..100 {
         let class = ClaimClass {

@@ -10,6 +10,8 @@
 mod old_queues;
 #[path = "support/private_postgres.rs"]
 mod private_postgres;
+#[path = "support/records.rs"]
+mod records;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -21,18 +23,12 @@ use std::time::{Duration, Instant};
 
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::{
-    Batch, ClaimClass, ClaimRequest, ListQuery, QueueId, RunnerRow, Store, StoreError, Submit,
-    TaskWrite,
+    Batch, ClaimClass, ClaimRequest, ListQuery, QueueId, Store, StoreError, Submit, TaskWrite,
 };
-use cloacina::types::{
-    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
-    TaskStatus, Timestamp,
-};
-use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::types::{DefinitionId, ExecutionId, ExecutionRecord, RunnerId, Timestamp};
 use private_postgres::{Private, administer, fresh_name, shared};
+use records::{NOW, SECOND, ready, runner_row, workflow};
 
-const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-const SECOND: i64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(url: &str) -> PostgresOptions {
@@ -43,58 +39,10 @@ fn pinned(url: &str) -> PostgresOptions {
     options(url).with_schema(&fresh_name()).unwrap()
 }
 
-fn workflow() -> Workflow {
-    Workflow::new(WorkflowDefinition {
-        name: "etl".to_owned(),
-        tenant: "public".to_owned(),
-        package: "embedded".to_owned(),
-        tasks: vec![TaskDefinition {
-            id: "a".to_owned(),
-            ..TaskDefinition::default()
-        }],
-        ..WorkflowDefinition::default()
-    })
-    .unwrap()
-}
-
 fn register(store: &dyn Store, now: Timestamp) -> RunnerId {
     let id = RunnerId::generate();
-    store
-        .register_runner(&RunnerRow {
-            id,
-            host: "host".to_owned(),
-            pid: 1,
-            pid_started: 1,
-            started_at: now,
-            heartbeat_at: now,
-            lease_until: now + 15 * SECOND,
-            workflows: vec![],
-        })
-        .unwrap();
+    store.register_runner(&runner_row(id, now)).unwrap();
     id
-}
-
-fn ready(definition: DefinitionId) -> ExecutionRecord {
-    let mut task = TaskRecord::pending();
-    task.status = TaskStatus::Ready;
-    ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition,
-        revision: 1,
-        status: ExecutionStatus::Pending,
-        priority: 0,
-        key: None,
-        input: Arc::new(Context::new()),
-        created_at: NOW,
-        start_at: None,
-        started_at: None,
-        ended_at: None,
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![task],
-    }
 }
 
 fn queue(definition: DefinitionId) -> QueueId {
@@ -178,9 +126,9 @@ fn eight_openers_of_one_fresh_database_all_work() {
                 std::thread::spawn(move || {
                     barrier.wait();
                     let store = PostgresStore::open(&options).unwrap();
-                    let definition = store.put_definition(&workflow(), NOW).unwrap();
+                    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
                     let runner = register(&store, NOW);
-                    submit(&store, runner, &[ready(definition)]).unwrap();
+                    submit(&store, runner, &[ready(definition, NOW)]).unwrap();
                     definition
                 })
             })
@@ -246,9 +194,9 @@ fn schemas_see_nothing_of_each_other() {
     let (one, two) = (pinned(shared()), pinned(shared()));
     let first = PostgresStore::open(&one).unwrap();
     let second = PostgresStore::open(&two).unwrap();
-    let definition = first.put_definition(&workflow(), NOW).unwrap();
+    let definition = first.put_definition(&workflow("etl", 1), NOW).unwrap();
     let runner = register(&first, NOW);
-    submit(&first, runner, &[ready(definition)]).unwrap();
+    submit(&first, runner, &[ready(definition, NOW)]).unwrap();
     assert_eq!(all(&first).len(), 1);
     assert_eq!(all(&second), []);
     assert_eq!(second.definitions(DefinitionId(0)).unwrap(), []);
@@ -323,7 +271,7 @@ fn a_role_that_may_only_read_is_told_what_it_lacks() {
     let url = shared().replace("postgres@", &format!("{role}@"));
     let reader = PostgresStore::open(&self::options(&url).with_schema(&schema).unwrap()).unwrap();
     assert_eq!(all(&reader), []);
-    let error = reader.put_definition(&workflow(), NOW).unwrap_err();
+    let error = reader.put_definition(&workflow("etl", 1), NOW).unwrap_err();
     assert!(
         matches!(&error, StoreError::Failed(text) if text.contains("permission denied") && text.contains(&role)),
         "{error:?}"
@@ -351,18 +299,18 @@ fn runners_wake_each_other_and_not_themselves() {
         PostgresStore::open(&options).unwrap(),
         PostgresStore::open(&options).unwrap(),
     );
-    let definition = one.put_definition(&workflow(), NOW).unwrap();
+    let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
     let (bell_one, bell_two) = (waker(&one), waker(&two));
     // Both know of each other, and the greetings are over.
     assert_eq!(one.runners().unwrap().len(), 2);
-    submit(&two, second, &[ready(definition)]).unwrap();
+    submit(&two, second, &[ready(definition, NOW)]).unwrap();
     bell_one.recv_timeout(PATIENCE).unwrap();
     while bell_one.recv_timeout(Duration::from_millis(200)).is_ok() {}
     while bell_two.try_recv().is_ok() {}
     let (before_one, before_two) = (one.change_marker().unwrap(), two.change_marker().unwrap());
     let revivals = two.revivals();
-    submit(&one, first, &[ready(definition)]).unwrap();
+    submit(&one, first, &[ready(definition, NOW)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
     assert_ne!(two.change_marker().unwrap(), before_two);
     assert_eq!(
@@ -382,7 +330,7 @@ fn runners_wake_each_other_and_not_themselves() {
     bell_two.recv_timeout(PATIENCE).unwrap();
     while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}
     assert_ne!(two.revivals(), revivals, "who knows what was missed");
-    submit(&one, first, &[ready(definition)]).unwrap();
+    submit(&one, first, &[ready(definition, NOW)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
 }
 
@@ -398,10 +346,10 @@ fn without_listening_the_marker_tells_of_others_too() {
             PostgresStore::open(&deaf).unwrap(),
             PostgresStore::open(&options).unwrap(),
         );
-        let definition = two.put_definition(&workflow(), NOW).unwrap();
+        let definition = two.put_definition(&workflow("etl", 1), NOW).unwrap();
         let runner = register(&two, NOW);
         let before = one.change_marker().unwrap();
-        submit(&two, runner, &[ready(definition)]).unwrap();
+        submit(&two, runner, &[ready(definition, NOW)]).unwrap();
         let start = Instant::now();
         while one.change_marker().unwrap() == before {
             assert!(start.elapsed() < PATIENCE);
@@ -450,9 +398,9 @@ fn four_stores_that_race_for_claims_get_each_task_once() {
     const TASKS: usize = 1_000;
     let options = pinned(shared());
     let store = PostgresStore::open(&options).unwrap();
-    let definition = store.put_definition(&workflow(), NOW).unwrap();
+    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
     let runner = register(&store, NOW);
-    let records: Vec<_> = (0..TASKS).map(|_| ready(definition)).collect();
+    let records: Vec<_> = (0..TASKS).map(|_| ready(definition, NOW)).collect();
     submit(&store, runner, &records).unwrap();
     let barrier = Arc::new(Barrier::new(4));
     let threads: Vec<_> = (0..4)
@@ -493,7 +441,7 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
     let options = options(&format!("{}?connect_timeout=5", server.url));
     let definition = PostgresStore::open(&options)
         .unwrap()
-        .put_definition(&workflow(), NOW)
+        .put_definition(&workflow("etl", 1), NOW)
         .unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..4)
@@ -508,7 +456,7 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
                     if stop.load(Ordering::Acquire) {
                         after_stop += 1;
                     }
-                    let record = ready(definition);
+                    let record = ready(definition, NOW);
                     // A caller that did not learn the outcome sends the same again.
                     loop {
                         match submit(&store, runner, std::slice::from_ref(&record)) {
@@ -788,11 +736,11 @@ fn behind_a_transaction_pooler_everything_works_without_state_of_the_session() {
             std::thread::spawn(move || {
                 barrier.wait();
                 let store = PostgresStore::open(&options).unwrap();
-                let definition = store.put_definition(&workflow(), NOW).unwrap();
+                let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
                 let runner = register(&store, NOW);
                 let mut claimed = Vec::new();
                 for _ in 0..EACH {
-                    let record = ready(definition);
+                    let record = ready(definition, NOW);
                     submit(&store, runner, std::slice::from_ref(&record)).unwrap();
                     assert_eq!(store.load(&[record.id]).unwrap().len(), 1);
                     claimed.extend(claim(&store, runner, definition, 2));

@@ -8,6 +8,8 @@
 
 #[path = "support/old_queues.rs"]
 mod old_queues;
+#[path = "support/records.rs"]
+mod records;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,33 +19,14 @@ use std::time::{Duration, Instant};
 
 use cloacina::store::sqlite::{OpenMode, SqliteOptions, SqliteStore};
 use cloacina::store::{
-    Batch, ClaimClass, ClaimRequest, DatabaseUrl, ListQuery, QueueId, RunnerRow, Store, StoreError,
-    Submit, TaskWrite,
+    Batch, ClaimClass, ClaimRequest, DatabaseUrl, ListQuery, QueueId, Store, StoreError, Submit,
+    TaskWrite,
 };
-use cloacina::types::{
-    Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, TaskRecord,
-    TaskStatus, Timestamp,
-};
-use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::types::{DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use records::{NOW, ready, runner_row, workflow};
 use tempfile::TempDir;
-
-const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-
-fn workflow() -> Workflow {
-    Workflow::new(WorkflowDefinition {
-        name: "etl".to_owned(),
-        tenant: "public".to_owned(),
-        package: "embedded".to_owned(),
-        tasks: vec![TaskDefinition {
-            id: "a".to_owned(),
-            ..TaskDefinition::default()
-        }],
-        ..WorkflowDefinition::default()
-    })
-    .unwrap()
-}
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -67,42 +50,8 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn register(store: &SqliteStore) -> RunnerId {
     let id = RunnerId::generate();
-    let row = RunnerRow {
-        id,
-        host: "host".to_owned(),
-        pid: 1,
-        pid_started: 1,
-        started_at: NOW,
-        heartbeat_at: NOW,
-        lease_until: NOW,
-        workflows: vec![],
-    };
-    store.register_runner(&row).unwrap();
+    store.register_runner(&runner_row(id, NOW)).unwrap();
     id
-}
-
-fn ready(definition: DefinitionId) -> ExecutionRecord {
-    ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition,
-        revision: 1,
-        status: ExecutionStatus::Pending,
-        priority: 0,
-        key: None,
-        input: Arc::new(Context::new()),
-        created_at: NOW,
-        start_at: None,
-        started_at: None,
-        ended_at: None,
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![TaskRecord {
-            status: TaskStatus::Ready,
-            ..TaskRecord::pending()
-        }],
-    }
 }
 
 fn queue(definition: DefinitionId) -> QueueId {
@@ -110,8 +59,8 @@ fn queue(definition: DefinitionId) -> QueueId {
 }
 
 fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
-    let definition = store.put_definition(&workflow(), NOW).unwrap();
-    let records: Vec<ExecutionRecord> = (0..count).map(|_| ready(definition)).collect();
+    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let records: Vec<ExecutionRecord> = (0..count).map(|_| ready(definition, NOW)).collect();
     let write = TaskWrite {
         ordinal: 0,
         insert: true,
@@ -143,7 +92,7 @@ fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
 /// Claims until nothing is left.
 fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
     let runner = register(store);
-    let definition = store.put_definition(&workflow(), NOW).unwrap();
+    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
     let mut claimed = Vec::new();
     loop {
         let class = ClaimClass {
@@ -524,7 +473,7 @@ fn what_one_store_commits_the_other_sees() {
         (2, ExecutionStatus::Running)
     );
     // A decision on what was seen before the claim is refused.
-    let mut stale = ready(record.definition);
+    let mut stale = ready(record.definition, NOW);
     stale.id = id;
     stale.revision = 2;
     let advance = cloacina::store::Advance {
@@ -634,7 +583,7 @@ fn a_lock_held_beyond_the_busy_timeout_is_unavailable_and_nothing_is_written() {
     let store = SqliteStore::open(&options).unwrap();
     let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
-    let error = store.put_definition(&workflow(), NOW).unwrap_err();
+    let error = store.put_definition(&workflow("etl", 1), NOW).unwrap_err();
     let StoreError::Unavailable(message) = &error else {
         panic!("{error:?}")
     };
@@ -656,7 +605,7 @@ fn looking_for_work_in_vain_needs_no_lock() {
         ..SqliteOptions::file(&path)
     };
     let store = SqliteStore::open(&options).unwrap();
-    let definition = store.put_definition(&workflow(), NOW).unwrap();
+    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
     let runner = register(&store);
     let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
@@ -678,7 +627,10 @@ fn looking_for_work_in_vain_needs_no_lock() {
     };
     assert_eq!(store.commit(&batch).unwrap().claimed, []);
     // Nor does a known definition.
-    assert_eq!(store.put_definition(&workflow(), NOW).unwrap(), definition);
+    assert_eq!(
+        store.put_definition(&workflow("etl", 1), NOW).unwrap(),
+        definition
+    );
 }
 
 #[test]

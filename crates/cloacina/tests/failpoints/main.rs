@@ -10,6 +10,9 @@ mod point;
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "the servers of one test are for others")]
 mod private_postgres;
+#[path = "../support/records.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod records;
 mod workflows;
 
 use std::collections::BTreeSet;

@@ -1,16 +1,13 @@
 //! What is in the database before a life begins: the traces of others, for which nobody has to answer.
 
-use std::sync::Arc;
-
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::store::{Batch, ClaimRequest, Put, RunnerRow, Store, Submit};
 use cloacina::types::{
-    Catchup, Clock, Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, ScheduleId,
-    SystemClock, TaskRecord, Timestamp,
+    Catchup, Clock, ExecutionRecord, ExecutionStatus, RunnerId, ScheduleId, SystemClock, Timestamp,
 };
-use cloacina::workflow::{Workflow, WorkflowDefinition};
 
-use super::workflows::{task, workflows};
+use super::records::{record_of, runner_row, workflow};
+use super::workflows::workflows;
 
 const SECOND: i64 = 1_000_000;
 
@@ -31,45 +28,20 @@ pub fn leave_traces(store: &dyn Store) {
 fn leave_runner(store: &dyn Store, long_ago: Timestamp) -> RunnerId {
     let dead = RunnerId::generate();
     let row = RunnerRow {
-        id: dead,
-        host: "elsewhere".into(),
-        pid: 1,
-        pid_started: 0,
-        started_at: long_ago,
-        heartbeat_at: long_ago,
         lease_until: long_ago,
-        workflows: Vec::new(),
+        ..runner_row(dead, long_ago)
     };
     store.register_runner(&row).unwrap();
     dead
 }
 
 fn leave_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
-    let old = Workflow::new(WorkflowDefinition {
-        name: "old".into(),
-        tenant: "public".into(),
-        package: "embedded".into(),
-        tasks: vec![task("only", &[])],
-        ..WorkflowDefinition::default()
-    })
-    .unwrap();
+    let definition = store.put_definition(&workflow("old", 1), long_ago);
     let record = ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition: store.put_definition(&old, long_ago).unwrap(),
-        revision: 1,
         status: ExecutionStatus::Completed,
-        priority: 0,
         key: Some("old".into()),
-        input: Arc::new(Context::new()),
-        created_at: long_ago,
-        start_at: None,
-        started_at: None,
         ended_at: Some(long_ago),
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![TaskRecord::pending()],
+        ..record_of(definition.unwrap(), 1, long_ago)
     };
     let batch = Batch {
         runner: dead,

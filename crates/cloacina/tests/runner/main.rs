@@ -5,6 +5,9 @@
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
+#[path = "../support/records.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod records;
 
 mod control;
 mod definitions;

@@ -8,12 +8,10 @@ use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::{
     Batch, ClaimClass, ClaimRequest, QueueId, RunnerRow, Store, Submit, TaskWrite,
 };
-use cloacina::types::{
-    Clock, Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, SystemClock,
-    TaskRecord, TaskStatus, Timestamp,
-};
+use cloacina::types::{Clock, ExecutionId, ExecutionStatus, RunnerId, SystemClock, Timestamp};
 
 use super::private_postgres::{administer, fresh_name, shared};
+use super::records::{ready, runner_row};
 use super::support::{
     PATIENCE, body, config, define, done, postgres, start, submit, task, until, wait,
 };
@@ -72,39 +70,15 @@ fn far_away(
 ) -> ExecutionId {
     let runner = RunnerId::generate();
     let row = RunnerRow {
-        id: runner,
         host: "far away".to_owned(),
-        pid: 1,
-        pid_started: 1,
-        started_at: now,
-        heartbeat_at: now,
         lease_until: now + HOUR,
-        workflows: vec![],
+        ..runner_row(runner, now)
     };
     store.register_runner(&row).unwrap();
     listens(store);
     let definition = store.put_definition(workflow, now).unwrap();
     let queue = QueueId::of(workflow, 0);
-    let mut ready = TaskRecord::pending();
-    ready.status = TaskStatus::Ready;
-    let record = ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition,
-        revision: 1,
-        status: ExecutionStatus::Pending,
-        priority: 0,
-        key: None,
-        input: Arc::new(Context::new()),
-        created_at: now,
-        start_at: None,
-        started_at: None,
-        ended_at: None,
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![ready],
-    };
+    let record = ready(definition, now);
     let write = TaskWrite {
         ordinal: 0,
         insert: true,

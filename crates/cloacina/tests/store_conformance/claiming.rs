@@ -96,7 +96,7 @@ pub fn a_limit_of_zero_only_tells_whether_there_is_work(subject: Subject) {
 /// A second workflow, and a record of it with one ready task.
 fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
     let definition = world.store.put_definition(&workflow(name, 1), NOW).unwrap();
-    let mut record = record_of(definition, 1);
+    let mut record = record_of(definition, 1, NOW);
     record.tasks[0].status = TaskStatus::Ready;
     (QueueId(definition.0), record)
 }

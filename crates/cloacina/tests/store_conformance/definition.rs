@@ -93,7 +93,7 @@ pub fn b7_pruning_deletes_old_versions_that_nothing_needs(subject: Subject) {
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 2);
     assert_eq!(left(), [world.definition, young, newest]);
     // A submission of one that went is refused, and possible again once it was stored anew.
-    let gone = record_of(unneeded[0], 2);
+    let gone = record_of(unneeded[0], 2, NOW);
     let batch = || Batch {
         submits: vec![world.submission(&gone)],
         ..world.batch()

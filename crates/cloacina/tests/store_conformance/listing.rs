@@ -74,7 +74,7 @@ pub fn by_state_workflow_definition_and_time(subject: Subject) {
     let submit = |definition, name: &str, created_at| {
         let record = ExecutionRecord {
             created_at,
-            ..record_of(definition, 1)
+            ..record_of(definition, 1, NOW)
         };
         let submit = Submit {
             workflow: name,

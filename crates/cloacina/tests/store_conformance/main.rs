@@ -14,6 +14,10 @@
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
 
+#[path = "../support/records.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod records;
+
 mod claiming;
 mod definition;
 mod insight;

@@ -6,7 +6,7 @@ use crate::world::{NOW, SECOND, Subject, World, register, runner_row};
 
 pub fn a_registered_runner_is_listed_and_beats(subject: Subject) {
     let store = subject.store;
-    let mut row = runner_row(RunnerId::generate());
+    let mut row = runner_row(RunnerId::generate(), NOW);
     "höst".clone_into(&mut row.host);
     row.workflows = vec!["a".to_owned(), "b\"c".to_owned()];
     store.register_runner(&row).unwrap();
@@ -105,7 +105,7 @@ pub fn a_retired_runner_is_gone(subject: Subject) {
 
 pub fn registering_again_changes_nothing(subject: Subject) {
     let store = subject.store;
-    let row = runner_row(RunnerId::generate());
+    let row = runner_row(RunnerId::generate(), NOW);
     store.register_runner(&row).unwrap();
     assert!(store.declare_dead(row.id, row.lease_until, NOW).unwrap());
     store.register_runner(&row).unwrap();

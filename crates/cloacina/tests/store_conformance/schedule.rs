@@ -484,7 +484,7 @@ pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     let (world, known) = (&*world.store, &known);
-                    let execution = super::world::record_of(self::definition(world), 1);
+                    let execution = super::world::record_of(self::definition(world), 1, NOW);
                     scope.spawn(move || {
                         let after = moved(known, Some(due + SECOND));
                         let ticks = [tick(due, TickOutcome::Fired, Some(execution.id))];

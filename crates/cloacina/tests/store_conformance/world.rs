@@ -4,14 +4,16 @@ use std::any::Any;
 use std::sync::Arc;
 
 use cloacina::store::{
-    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, RunnerRow, Store,
-    StoreError, Submit, SubmitVerdict, TaskWrite,
+    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, Store, StoreError,
+    Submit, SubmitVerdict, TaskWrite,
 };
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus,
-    HistoryEvent, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
+    Claim, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent,
+    Ordinal, RunnerId, TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::workflow::Workflow;
+
+pub use super::records::{NOW, SECOND, record_of, runner_row, workflow};
 
 /// A store to test, with whatever must live as long as it.
 pub struct Subject {
@@ -27,63 +29,10 @@ pub struct World {
     _keep: Option<Box<dyn Any>>,
 }
 
-pub const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-pub const SECOND: i64 = 1_000_000;
-
-pub fn workflow(name: &str, tasks: usize) -> Workflow {
-    let tasks = (0..tasks).map(|index| TaskDefinition {
-        id: format!("task{index}"),
-        ..TaskDefinition::default()
-    });
-    Workflow::new(WorkflowDefinition {
-        name: name.to_owned(),
-        tenant: "public".to_owned(),
-        package: "embedded".to_owned(),
-        tasks: tasks.collect(),
-        ..WorkflowDefinition::default()
-    })
-    .unwrap()
-}
-
-pub fn runner_row(id: RunnerId) -> RunnerRow {
-    RunnerRow {
-        id,
-        host: "host/boot".to_owned(),
-        pid: 4711,
-        pid_started: 99,
-        started_at: NOW,
-        heartbeat_at: NOW,
-        lease_until: NOW + 15 * SECOND,
-        workflows: vec!["etl".to_owned()],
-    }
-}
-
 pub fn register(store: &dyn Store) -> RunnerId {
     let id = RunnerId::generate();
-    store.register_runner(&runner_row(id)).unwrap();
+    store.register_runner(&runner_row(id, NOW)).unwrap();
     id
-}
-
-/// A record without any row yet.
-pub fn record_of(definition: DefinitionId, tasks: usize) -> ExecutionRecord {
-    ExecutionRecord {
-        id: ExecutionId::generate(),
-        definition,
-        revision: 1,
-        status: ExecutionStatus::Pending,
-        priority: 0,
-        key: None,
-        input: Arc::new(Context::new()),
-        created_at: NOW,
-        start_at: None,
-        started_at: None,
-        ended_at: None,
-        timeout: None,
-        deadline: None,
-        paused_at: None,
-        error: None,
-        tasks: vec![TaskRecord::pending(); tasks],
-    }
 }
 
 pub fn history(kind: &str) -> HistoryEvent {
@@ -117,7 +66,7 @@ impl World {
     }
 
     pub fn record(&self) -> ExecutionRecord {
-        record_of(self.definition, self.workflow.len())
+        record_of(self.definition, self.workflow.len(), NOW)
     }
 
     /// A record whose tasks of these ordinals are ready.

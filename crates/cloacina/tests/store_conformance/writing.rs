@@ -81,7 +81,7 @@ pub fn the_same_key_of_another_workflow_is_another_execution(subject: Subject) {
     let definition = world.store.put_definition(&other, NOW).unwrap();
     let mut first = world.ready(&[0]);
     first.key = Some("same".to_owned());
-    let mut second = record_of(definition, 1);
+    let mut second = record_of(definition, 1, NOW);
     second.key = Some("same".to_owned());
     world.submit(&first);
     let submit = Submit {
@@ -417,7 +417,7 @@ pub fn an_update_without_a_row_rolls_everything_back(subject: Subject) {
 pub fn a_submission_of_an_unknown_definition_is_refused_whole(subject: Subject) {
     let world = World::new(subject, 1);
     let good = world.ready(&[0]);
-    let bad = record_of(DefinitionId(999), 1);
+    let bad = record_of(DefinitionId(999), 1, NOW);
     let submits = vec![world.submission(&good), world.submission(&bad)];
     let error = world
         .store
