@@ -37,6 +37,7 @@ DEFAULTS = {
     "capture_logs": False,
     "metrics_port": None,
     "metrics_host": "127.0.0.1",
+    "metrics_allowed_hosts": "",
 }
 
 

@@ -138,3 +138,10 @@ def test_a_server_that_shuts_down_is_told(private_server):
     finally:
         client.communicate(timeout=30)
         script.communicate(timeout=60)
+
+
+def test_a14_greenlets_in_the_place_of_threads_are_refused(monkeypatch):
+    monkeypatch.setattr("_thread.start_new_thread", lambda *args: 1)
+    with pytest.raises(cloaca.ConfigurationError, match="gevent or eventlet") as caught:
+        cloaca.DefaultRunner(":memory:")
+    assert "thread=False" in caught.value.hint

@@ -168,3 +168,14 @@ def test_a4_description_and_tags_do_not_change_the_version():
     before = builder.build().version
     builder.description("text").tag("a", "b")
     assert builder.build().version == before
+
+
+def test_b21_the_order_of_a_tuple_counts_and_that_of_a_set_does_not():
+    def compiled(expression):
+        scope = {}
+        exec(f"def f(context): return {expression}", scope)
+        return fingerprint(scope["f"])
+
+    assert compiled("(1, 2)") != compiled("(2, 1)")
+    assert compiled("((1, 'b'), 'a')") != compiled("('a', (1, 'b'))")
+    assert compiled("context in {1, 2}") == compiled("context in {2, 1}")

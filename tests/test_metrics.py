@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import urllib.error
@@ -161,3 +162,31 @@ def test_prune_by_hand(runner):
         pytest.raises(cloaca.ConfigurationError, match="no age"),
     ):
         keeps.prune()
+
+
+def status(url, host):
+    """The status of a request with a `Host`."""
+    address = url.split("/")[2]
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+    try:
+        connection.putrequest("GET", "/metrics", skip_host=True)
+        if host is not None:
+            connection.putheader("Host", host)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a21_the_endpoint_answers_under_its_own_names_alone():
+    config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="shop.test, other")
+    with cloaca.DefaultRunner(":memory:", config) as runner:
+        url = runner.metrics_url
+        for host in (None, "localhost", "LOCALHOST:80", "127.0.0.1:9464", "[::1]:80", "other:1"):
+            assert status(url, host) == 200, host
+        for host in ("evil.test", "evil.test:80", "localhost.evil.test", "", "a:b:c", "[::1"):
+            assert status(url, host) == 421, host
+    with cloaca.DefaultRunner(
+        ":memory:", cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="*")
+    ) as runner:
+        assert status(runner.metrics_url, "evil.test") == 200

@@ -186,3 +186,35 @@ def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path
     )
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
+
+
+def test_a27_run_forever_ends_with_an_error_when_the_engine_has_failed(script):
+    process = script(
+        """
+        import threading
+        import cloaca
+
+        runner = cloaca.DefaultRunner(":memory:")
+        ended = []
+
+        def serve():
+            try:
+                runner.run_forever()
+            except cloaca.RunnerClosedError:
+                ended.append("beside")
+
+        beside = threading.Thread(target=serve)
+        beside.start()
+        # Nobody has asked for this end.
+        threading.Timer(0.3, lambda: runner._core.stop(0)).start()
+        try:
+            runner.run_forever()
+        finally:
+            beside.join(20)
+            print(*ended)
+        """
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == "beside\n"
+    assert "RunnerClosedError: the runner failed and works no more" in err

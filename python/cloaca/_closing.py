@@ -9,17 +9,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cloaca._core import Runner
+
+
+# Seconds between two looks whether the runner has failed.
+_LOOK = 1.0
+
 
 class Closing:
-    """Whether a runner is asked to end, and who waits for that.
+    """Whether a runner is asked to end or has failed, and who waits for that.
 
     A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue will
     not do: a signal that comes just before the main thread blocks would not wake it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, core: Runner) -> None:
+        self._core = core
         self._lock = allocate_lock()
         self._asked = False
+        self._expected = False
         self._writers: set[int] = set()
 
     def ask(self) -> None:
@@ -29,12 +37,21 @@ class Closing:
             for writer in self._writers:
                 _write(writer)
 
+    def expect(self) -> None:
+        """From here on the engine's end is what was asked for."""
+        self._expected = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine ended although nobody asked it to."""
+        return self._core.closed and not self._expected
+
     def wait(self) -> None:
-        """Waits for `ask`."""
+        """Waits for `ask` or a failure."""
         self._wait(())
 
     def wait_with_signals(self, received: Sequence[int]) -> None:
-        """Waits for `ask`, or until a signal handler has put something into `received`.
+        """Waits for `ask` or a failure, or until a signal handler fills `received`.
 
         On the main thread only.
         """
@@ -50,9 +67,9 @@ class Closing:
             self._writers.add(writer)
         previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if is_main else -1
         try:
-            while not self._asked and not received:
-                select.select([reader], [], [])
-                os.read(reader, 512)
+            while not (self._asked or received or self.failed):
+                if select.select([reader], [], [], _LOOK)[0]:
+                    os.read(reader, 512)
         finally:
             if is_main:
                 signal.set_wakeup_fd(previous)

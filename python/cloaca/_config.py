@@ -42,6 +42,7 @@ class DefaultRunnerConfig:
     capture_logs: bool
     metrics_port: int | None
     metrics_host: str
+    metrics_allowed_hosts: str
     enable_cron_scheduling: bool
     cron_poll_interval_seconds: int
     cron_max_catchup_executions: int
@@ -83,6 +84,7 @@ class DefaultRunnerConfig:
         capture_logs: bool = default_value(False),
         metrics_port: int | None = default_value(None),
         metrics_host: str = default_value("127.0.0.1"),
+        metrics_allowed_hosts: str = default_value(""),
     ) -> None:
         """Make settings.
 
@@ -126,6 +128,8 @@ class DefaultRunnerConfig:
             metrics_port: The port at which `/metrics` is served; 0 takes a free one, `None` serves
                 none.
             metrics_host: The address at which it is served; by default only this machine is.
+            metrics_allowed_hosts: Names by which it may be asked for beside `localhost`,
+                `metrics_host` and addresses, with commas between; `*` for any.
 
         Raises:
             ConfigurationError: A value is not valid. It is a `ValueError`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
+from cloaca._notebook import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -221,7 +221,10 @@ def _write(value: Any, out: list[str]) -> None:
 
 def _constant_text(value: object) -> str:
     if isinstance(value, (tuple, frozenset)):
-        return f"{type(value).__name__}({','.join(sorted(map(_constant_text, value)))})"
+        parts = list(map(_constant_text, value))
+        if isinstance(value, frozenset):
+            parts.sort()
+        return f"{type(value).__name__}({','.join(parts)})"
     return f"{type(value).__name__}:{value!r}"
 
 

@@ -165,8 +165,12 @@ class InsightMethods:
         if port is not None and not self._crew.is_guest:
             from cloaca._metrics_server import MetricsServer
 
+            config = self._config
             self._metrics_server = MetricsServer(
-                self._core.metrics, self._config.metrics_host, port
+                self._core.metrics,
+                config.metrics_host,
+                port,
+                config.metrics_allowed_hosts.split(","),
             )
 
     def _begin_trace(self, request: Request) -> ExecutionSpan | None:

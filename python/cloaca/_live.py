@@ -7,6 +7,7 @@ import sys
 from cloaca._progress import ExecutionProgress
 from cloaca._result import WorkflowResult
 from cloaca._status import WorkflowStatus
+from cloaca._visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,13 +112,13 @@ class Bars:
 
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(
-                escape(name), total=1.0, start=False, state="", words=""
+                escape(visible(name)), total=1.0, start=False, state="", words=""
             )
         bar = self._bars[name]
         if status not in {"Pending", "Ready"}:
             self._progress.start_task(bar)
         style = _STYLES.get(status)
         state = f"[{style}]{status}[/]" if style else str(status)
-        self._progress.update(bar, completed=fraction, state=state, words=escape(words))
+        self._progress.update(bar, completed=fraction, state=state, words=escape(visible(words)))
         if ended:
             self._progress.stop_task(bar)

@@ -9,7 +9,7 @@ from cloaca._exceptions import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,18 +17,32 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class MetricsServer:
     """Serves what `read` gives, until it is closed."""
 
-    def __init__(self, read: Callable[[], str], host: str, port: int) -> None:
+    def __init__(
+        self, read: Callable[[], str], host: str, port: int, names: Iterable[str] = ()
+    ) -> None:
         """Start.
+
+        Args:
+            read: What gives the text.
+            host: The address to serve at.
+            port: The port; 0 for a free one.
+            names: The names by which it may be asked for, beside `localhost`, `host` and addresses;
+                `*` for any.
 
         Raises:
             ConfigurationError: The address cannot be used.
         """
+        known = {"localhost", host.lower(), *(name.strip().lower() for name in names)}
 
         class Handler(BaseHTTPRequestHandler):
             # A client that sends nothing must not hold a thread for ever.
             timeout = 10
 
             def do_GET(self) -> None:
+                # A page of another site may have its own name lead here (DNS rebinding).
+                if not ("*" in known or _may_ask(self.headers.get("Host"), known)):
+                    self.send_error(421, "not served under this name")
+                    return
                 if self.path.partition("?")[0] not in {"/metrics", "/"}:
                     self.send_error(404, "only /metrics is served")
                     return
@@ -65,3 +79,21 @@ class MetricsServer:
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
+
+
+def _may_ask(header: str | None, known: Collection[str]) -> bool:
+    """Whether a request's `Host` is an address, or a name under which the metrics are served."""
+    from ipaddress import ip_address
+
+    if header is None:
+        return True  # no browser
+    name, colon, port = header.strip().lower().rpartition(":")
+    if not colon or not port.isdigit():
+        name = header.strip().lower()
+    if name.rstrip(".") in known:
+        return True
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
+
+from cloaca._visible import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,3 +79,8 @@ def _status(status: str) -> str:
 
 def _span(span: timedelta | None) -> str:
     return "" if span is None else f"{span.total_seconds():.3f} s"
+
+
+def escape(text: str) -> str:
+    """The text in HTML."""
+    return html.escape(visible(text))

@@ -310,6 +310,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
 
         Raises:
             SystemExit: After a second signal.
+            RunnerClosedError: The runner has failed; the log says why. It works no more.
 
         Since 0.1.
         """
@@ -330,6 +331,7 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         """
         tenants = self._tenant_runners()
         for runner in (self, *tenants):
+            runner._closing.expect()
             registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
         self._core.stop(round(grace * 1_000_000))

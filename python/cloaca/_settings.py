@@ -126,6 +126,7 @@ SETTINGS: dict[str, Setting] = {
     "capture_logs": Setting(bool),
     "metrics_port": Setting(int, 0, 65_535, is_optional=True),
     "metrics_host": Setting(str),
+    "metrics_allowed_hosts": Setting(str),
     "enable_cron_scheduling": Setting(bool, to_engine=("enable_cron_scheduling", 0)),
     "cron_poll_interval_seconds": Setting(int, 1),
     "cron_max_catchup_executions": Setting(

@@ -26,10 +26,11 @@ def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> Non
 
     Raises:
         SystemExit: With 128 + the signal's number, after a second signal.
+        RunnerClosedError: The runner has failed.
     """
     if threading.current_thread() is not threading.main_thread():
         runner._closing.wait()
-        return
+        return _check(runner)
     received: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -40,12 +41,24 @@ def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> Non
         if begun is not None:
             begun()
         runner._closing.wait_with_signals(received)
+        _check(runner)
         _stop(runner, received)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
     if len(received) > 1:
         raise SystemExit(128 + received[1])
+
+
+def _check(runner: DefaultRunner) -> None:
+    """Refuses to go on, or to end as if all were well, with a runner that has failed."""
+    if runner._closing.failed:
+        from cloaca._exceptions import RunnerClosedError
+
+        raise RunnerClosedError(
+            "the runner failed and works no more",
+            hint="the log says why; what is in the database is safe: start the program again",
+        )
 
 
 def _stop(runner: DefaultRunner, received: list[int]) -> None:

@@ -49,7 +49,7 @@ class Started:
         self.tracing = tracing
         self.crew = crew
         self.waiters = Waiters(core)
-        self.closing = Closing()
+        self.closing = Closing(core)
         self.lock = threading.Lock()
 
 
@@ -64,6 +64,7 @@ def start(
     """
     import json
 
+    _refuse_green_threads()
     if database_url is None:
         database_url = os.environ.get("CLOACA_DATABASE_URL")
         if database_url is None:
@@ -93,6 +94,23 @@ def start(
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
     note_location(core.location if "://" in core.location else database_url)
     return crewed(core, config, log_level)
+
+
+def _refuse_green_threads() -> None:
+    """Refuses to start where gevent or eventlet have put greenlets in the place of threads.
+
+    Raises:
+        ConfigurationError: They have. A greenlet that waits for the engine would stop all others.
+    """
+    import _thread
+
+    starters = ("start_new_thread", "start_joinable_thread")
+    if any(type(getattr(_thread, name, len)) is not type(len) for name in starters):
+        raise ConfigurationError(
+            "a runner needs threads, and gevent or eventlet has replaced them by greenlets",
+            hint="keep them: gevent.monkey.patch_all(thread=False) or "
+            "eventlet.monkey_patch(thread=False); or run the runner in a process of its own",
+        )
 
 
 def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -44,6 +45,7 @@ def _run(arguments: list[str]) -> int:
 
     from cloaca._cli._root import cli
     from cloaca._exceptions import CloacaException
+    from cloaca._visible import visible
 
     if complete:
         from click.shell_completion import shell_complete
@@ -57,12 +59,11 @@ def _run(arguments: list[str]) -> int:
         return leaving.exit_code
     except click.Abort:
         return INTERRUPTED
-    except click.UsageError as error:
-        error.show()
-        return 2
     except click.ClickException as error:
-        error.show()
-        return 1
+        shown = io.StringIO()
+        error.show(shown)
+        sys.stderr.write(visible(shown.getvalue()))
+        return 2 if isinstance(error, click.UsageError) else 1
     except CloacaException as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {visible(str(error))}\n")
         return 1

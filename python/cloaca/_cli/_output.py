@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from cloaca._visible import visible, visible_json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,11 +28,17 @@ STYLES = {
 }
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Prints text that may hold what others wrote, on stdout or stderr."""
+    click.echo(visible(text), err=err)
+
+
 def print_json(document: object, file: TextIO | None = None) -> None:
     """Prints one JSON document."""
     import json
 
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str), file=file)
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    click.echo(visible_json(text), file=file)
 
 
 @contextmanager
@@ -59,7 +67,7 @@ def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table: drawn by rich on a terminal, aligned columns elsewhere."""
-    lines = [list(row) for row in rows]
+    lines = [[visible(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _draw(head, lines)
         return
@@ -69,7 +77,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     ]
     for row in [[name.upper() for name in head], *lines]:
         cells = (one_line(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _draw(head: Sequence[str], rows: list[list[str]]) -> None:
@@ -184,28 +192,28 @@ def print_result(result: WorkflowResult) -> None:
     """Prints an execution with its tasks and its final context."""
     import json
 
-    click.echo(f"{result.workflow_name}  {result.execution_id}  {result.status}")
+    say(f"{result.workflow_name}  {result.execution_id}  {result.status}")
     times = [
         ("submitted", told_time(result.created_at)),
         ("started", told_time(result.started_at)),
         ("ended", told_time(result.ended_at)),
         ("duration", told_span(result.duration)),
     ]
-    click.echo("  ".join(f"{name} {value}" for name, value in times if value))
+    say("  ".join(f"{name} {value}" for name, value in times if value))
     if result.error_message:
-        click.echo(f"error: {one_line(result.error_message)}")
+        say(f"error: {one_line(result.error_message)}")
     print_table(TASK_HEAD, task_rows(result))
     context = result.final_context.to_dict()
     if context:
-        click.echo("context")
+        say("context")
         for key, value in context.items():
             text = json.dumps(value, ensure_ascii=False)
-            click.echo(f"  {key} = {text if len(text) <= 200 else text[:199] + '…'}")
+            say(f"  {one_line(key)} = {text if len(text) <= 200 else text[:199] + '…'}")
 
 
 def fail(message: str) -> None:
     """Names the culprit on stderr and ends with status 1."""
-    click.echo(f"error: {message}", err=True)
+    say(f"error: {message}", err=True)
     raise click.exceptions.Exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import print_json, print_table
+from cloaca._cli._output import print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def bench(database: Database, as_json: bool, executions: int) -> None:
             }
         )
         return
-    click.echo(location)
+    say(location)
     print_table(
         ("what", "figure"),
         [

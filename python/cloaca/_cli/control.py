@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import print_json
+from cloaca._cli._output import print_json, say
 
 _DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "runs again"}
 
@@ -17,7 +17,7 @@ def _control(
     if as_json:
         print_json({"execution_id": id, "action": action, "status": status})
     else:
-        click.echo(f"{id}  {_DONE[action]}: {status}")
+        say(f"{id}  {_DONE[action]}: {status}")
 
 
 @click.command(context_settings=HELP_NAMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import fail, print_json
+from cloaca._cli._output import fail, print_json, say
 
 _DAY_US = 86_400 * 1_000_000
 
@@ -26,7 +26,7 @@ def migrate(database: Database, as_json: bool) -> None:
     if as_json:
         print_json({"database": inspector.location, "version": current, "pending": []})
     else:
-        click.echo(f"{inspector.location} has the schema version {current}")
+        say(f"{inspector.location} has the schema version {current}")
 
 
 @db.command(context_settings=HELP_NAMES)
@@ -39,9 +39,9 @@ def status(database: Database, as_json: bool) -> None:
     if as_json:
         print_json({"version": current, "pending": pending, "up_to_date": not pending})
     elif pending:
-        click.echo(f"schema version {current or 'none'}, lacks {', '.join(pending)}")
+        say(f"schema version {current or 'none'}, lacks {', '.join(pending)}")
     else:
-        click.echo(f"schema version {current}, up to date")
+        say(f"schema version {current}, up to date")
     if pending:
         fail("the database must be migrated\nhint: run `cloaca db migrate`")
 
@@ -65,7 +65,7 @@ def prune(database: Database, as_json: bool, days: float) -> None:
     if as_json:
         print_json({"deleted": deleted, "older_than_days": days})
     else:
-        click.echo(f"deleted {deleted} executions that ended more than {days:g} days ago")
+        say(f"deleted {deleted} executions that ended more than {days:g} days ago")
 
 
 @db.command(context_settings=HELP_NAMES)
@@ -86,11 +86,11 @@ def check(database: Database, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(inspector.location)
-        click.echo(f"size {size / 2**20:.1f} MiB, of which {free / 2**20:.1f} MiB hold nothing")
+        say(inspector.location)
+        say(f"size {size / 2**20:.1f} MiB, of which {free / 2**20:.1f} MiB hold nothing")
         for line in advice:
-            click.echo(f"advice: {line}")
+            say(f"advice: {line}")
         if not problems:
-            click.echo("no problem was found")
+            say("no problem was found")
     if problems:
         fail("the database is not sound: " + "; ".join(problems))

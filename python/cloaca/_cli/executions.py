@@ -8,10 +8,12 @@ from cloaca._cli._options import HELP_NAMES, Database, database_options
 from cloaca._cli._output import (
     iso,
     leave_by,
+    one_line,
     print_json,
     print_result,
     print_table,
     result_document,
+    say,
     summary_document,
     told_span,
     told_time,
@@ -113,7 +115,7 @@ def list_command(
         ),
     )
     if next_cursor:
-        click.echo(f"there are more: --cursor {next_cursor}", err=True)
+        say(f"there are more: --cursor {next_cursor}", err=True)
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -193,7 +195,7 @@ def logs(database: Database, as_json: bool, id: str) -> None:
         )
         return
     for line in lines:
-        click.echo(str(line))
+        say(str(line))
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -211,7 +213,7 @@ def explain(database: Database, as_json: bool, id: str) -> None:
         print_json({**document, "reasons": sentences})
         return
     for sentence in sentences:
-        click.echo(sentence)
+        say(one_line(sentence))
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -249,7 +251,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     if as_json:
         print_json(result_document(result))
     else:
-        click.echo(f"{result.workflow_name}  {result.execution_id}  {result.status}")
+        say(f"{result.workflow_name}  {result.execution_id}  {result.status}")
     leave_by(result)
 
 
@@ -258,7 +260,7 @@ def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
     for task in result.tasks.values():
         if states.get(task.task_id, "Pending") != task.status:
             states[task.task_id] = str(task.status)
-            click.echo(f"{task.task_id}  {task.status}")
+            say(f"{task.task_id}  {task.status}")
 
 
 def _result(database: Database, id: str) -> WorkflowResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import document_alone, leave_by, print_result, result_document
+from cloaca._cli._output import document_alone, leave_by, print_result, result_document, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ def worker(
                         }
                     )
                     return
-                click.echo(f"works on {runner._core.location}: {', '.join(names)}", err=True)
+                say(f"works on {runner._core.location}: {', '.join(names)}", err=True)
                 if runner.metrics_url:
-                    click.echo(f"metrics at {runner.metrics_url}", err=True)
+                    say(f"metrics at {runner.metrics_url}", err=True)
 
             # Who hears that it works may end it by a signal at once.
             serve(runner, announce)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import print_json, print_table
+from cloaca._cli._output import print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
         return
     for name, value in schedule.items():
         if value not in (None, "", {}):
-            click.echo(f"{name}  {value}")
+            say(f"{name}  {value}")
     if history:
         print_table(
             ("due", "outcome", "execution", "detail"),
@@ -126,7 +126,7 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
         print_json([time.isoformat() for time in times])
         return
     for time in times:
-        click.echo(time.isoformat(sep=" "))
+        say(time.isoformat(sep=" "))
 
 
 def _is_id(text: str) -> bool:
@@ -147,7 +147,7 @@ def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
         print_json(schedule)
         return
     next_time = f", next at {_told(schedule['next_run_at'])} UTC" if enabled else ""
-    click.echo(f"{id}  {_state(schedule)}{next_time}")
+    say(f"{id}  {_state(schedule)}{next_time}")
 
 
 @schedules.command(context_settings=HELP_NAMES)
@@ -175,7 +175,7 @@ def run_now(database: Database, as_json: bool, id: str) -> None:
     if as_json:
         print_json({"schedule_id": id, "execution_id": execution})
     else:
-        click.echo(execution)
+        say(execution)
 
 
 @schedules.command(context_settings=HELP_NAMES)
@@ -187,4 +187,4 @@ def delete(database: Database, as_json: bool, id: str) -> None:
     if as_json:
         print_json({"deleted": id})
     else:
-        click.echo(f"{id}  deleted")
+        say(f"{id}  deleted")

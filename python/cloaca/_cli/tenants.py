@@ -7,7 +7,7 @@ import sys
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import print_json, print_table
+from cloaca._cli._output import print_json, print_table, say
 
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
@@ -65,7 +65,7 @@ def create(
         print_json(document)
         return
     for name, value in document.items():
-        click.echo(f"{name}  {value}")
+        say(f"{name}  {value}")
 
 
 @tenants.command(context_settings=HELP_NAMES)
@@ -83,4 +83,4 @@ def remove(
     if as_json:
         print_json({"removed": schema_name})
     else:
-        click.echo(f"removed {schema_name}")
+        say(f"removed {schema_name}")

@@ -7,7 +7,7 @@ import sys
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import fail, print_json, print_table
+from cloaca._cli._output import fail, print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,16 +103,16 @@ def show(database: Database, as_json: bool, name: str, form: str, module: str | 
     if form in {"all", "text"}:
         from cloaca._cli._tree import draw
 
-        click.echo(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
+        say(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
         if workflow.description:
-            click.echo(workflow.description)
-        click.echo(draw(workflow.tasks, workflow.dependencies, is_unicode=_is_unicode()))
+            say(workflow.description)
+        say(draw(workflow.tasks, workflow.dependencies, is_unicode=_is_unicode()))
     if form == "all":
-        click.echo()
+        say("")
     if form in {"all", "mermaid"}:
-        click.echo(workflow.to_mermaid().rstrip())
+        say(workflow.to_mermaid().rstrip())
     if form == "dot":
-        click.echo(workflow.to_dot().rstrip())
+        say(workflow.to_dot().rstrip())
 
 
 def _is_unicode() -> bool:
