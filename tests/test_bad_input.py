@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import textwrap
 
 import pytest
 
 import cloaca
+from processes import DROP_RIGHTS
 
 
 def nothing(context):
@@ -51,11 +52,20 @@ def test_a_corrupt_file_is_refused_and_left_as_it_was(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["corrupt.db"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_unwritable_path_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(cloaca.DatabaseError, match=str(tmp_path)):
-        cloaca.DefaultRunner(f"sqlite:///{tmp_path}/x.db")
+def test_an_unwritable_path_is_refused(tmp_path, script):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    code = DROP_RIGHTS + textwrap.dedent(
+        """
+        import sys, cloaca
+        try:
+            cloaca.DefaultRunner(f"sqlite:///{sys.argv[1]}/x.db")
+        except cloaca.DatabaseError as error:
+            print(sys.argv[1] in str(error))
+        """
+    )
+    assert script(code, str(closed)).communicate(timeout=60) == ("True\n", "")
+    assert list(closed.iterdir()) == []
 
 
 def test_a_path_where_nobody_can_write_is_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 
@@ -219,7 +218,6 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
         assert [task.attempts for task in open_tasks] == [0, 0]
 
 
-@pytest.mark.skipif(not hasattr(os, "kill"), reason="needs signals")
 def test_e4_a_paused_process_that_lost_its_lease_goes_on_under_a_new_id(database, script):
     config = "cloaca.DefaultRunnerConfig(heartbeat_interval=0.2, lease_ttl=0.6)"
     code = f"""

@@ -12,6 +12,7 @@ import re
 import string
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -67,12 +68,24 @@ def test_b1_a_context_gives_back_what_it_was_given(data):
     assert json.loads(context.to_json()) == data
 
 
-def judge_context(text: str) -> None:
+def read_context(text: str) -> dict[str, Any] | None:
     try:
-        context = cloaca.Context.from_json(text)
+        return cloaca.Context.from_json(text).to_dict()
     except ValueError:
-        return
-    assert isinstance(context.to_dict(), dict)
+        return None
+
+
+def refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def read_json(text: str) -> dict[str, Any] | None:
+    """The object that Python's own reader finds."""
+    try:
+        found = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 @BOUNDED
@@ -82,8 +95,8 @@ def judge_context(text: str) -> None:
 @example('{"a": ' * 5_000)
 @example('{"a": 1e999}')
 @example('{"a": NaN}')
-def test_b1_json_that_is_no_context_is_refused(text):
-    judge_context(text)
+def test_b1_json_is_read_as_python_reads_it_or_refused(text):
+    assert read_context(text) == read_json(text)
 
 
 @pytest.mark.parametrize(("text", "refusal"), kept("contexts"), ids=range(len(kept("contexts"))))

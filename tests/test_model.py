@@ -219,14 +219,17 @@ class Api(RuleBasedStateMachine):
     @rule()
     def prune(self):
         self.advance(RETENTION + 61)
-        gone = {
+        listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
+        assert self.kept(RETENTION) <= listed <= self.kept(RETENTION + 61)
+        self.model = {id: known for id, known in self.model.items() if id in listed}
+
+    def kept(self, seconds):
+        """What has not ended so many seconds ago: a runner prunes once a minute."""
+        return {
             id
             for id, known in self.model.items()
-            if known.ended_at is not None and known.ended_at < self.now - RETENTION - 61
+            if known.ended_at is None or known.ended_at >= self.now - seconds
         }
-        listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
-        assert not gone & listed
-        self.model = {id: known for id, known in self.model.items() if id in listed}
 
     @rule()
     def restart(self):
