@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import signal
 import threading
 import time
+
+import pytest
 
 import cloaca
 
@@ -218,3 +222,33 @@ def test_a27_run_forever_ends_with_an_error_when_the_engine_has_failed(script):
     assert process.returncode == 1
     assert out == "beside\n"
     assert "RunnerClosedError: the runner failed and works no more" in err
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_runner_is_not_copied(how):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            how(runner)
+        assert runner.execute("w").status == "Completed"
+
+
+def test_a_forked_child_drops_the_runner_of_its_parent_in_silence(script):
+    process = script(
+        """
+        import gc, os, threading, cloaca
+
+        runner = cloaca.DefaultRunner(":memory:")
+        if os.fork() == 0:
+            del runner
+            gc.collect()
+            for thread in threading.enumerate():
+                if thread is not threading.current_thread():
+                    thread.join(10)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+        runner.shutdown()
+        """
+    )
+    assert process.communicate(timeout=60) == ("0\n", "")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, NoReturn, Self
 
     from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
@@ -46,6 +46,8 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
     """
 
     _polls_triggers = True
+    #: None until it has started: `__del__` is called of what never did, too.
+    _crew: Any = None
 
     def __init__(
         self,
@@ -72,7 +74,6 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         """
         from cloaca._start import start
 
-        self._crew: Any = None
         self._begin(start(database_url, config, schema))
 
     def _begin(self, started: Started) -> None:
@@ -471,6 +472,14 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         from cloaca._start import abandon
 
         abandon(self._core, self._crew)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to copy: two objects of one engine would each end it.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a runner cannot be copied or pickled; start one in each process")
 
     def __repr__(self) -> str:
         """The database, and whether it is shut down."""

@@ -11,7 +11,7 @@ from cloaca._attempt_scope import install
 from cloaca._awaiting import Waiters
 from cloaca._closing import Closing
 from cloaca._config import DefaultRunnerConfig
-from cloaca._exceptions import CloacaException, ConfigurationError
+from cloaca._exceptions import CloacaException, ConfigurationError, ForkedProcessError
 from cloaca._lifecycle import note_location
 from cloaca._log import prepare
 from cloaca._supervisor import Crew
@@ -143,7 +143,10 @@ def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
     """Stops an engine that nobody can reach any more, without waiting for it."""
 
     def stop() -> None:
-        core.stop(0)
+        try:
+            core.stop(0)
+        except ForkedProcessError:
+            return  # the parent's runner goes on
         crew.join(1)
 
     try:

@@ -75,7 +75,6 @@ class VirtualRunner(DefaultRunner):
         Args:
             config: Settings; the defaults where left out.
         """
-        self._crew: Any = None
         self._shut = False
         # A runner that is killed runs one workflow: polls would be transactions without end.
         self._polls_triggers = _alone
