@@ -252,3 +252,33 @@ def test_a_forked_child_drops_the_runner_of_its_parent_in_silence(script):
         """
     )
     assert process.communicate(timeout=60) == ("0\n", "")
+
+
+def test_a_forked_child_of_a_task_cannot_report_and_does_not_hang(script):
+    process = script(
+        """
+        import logging, os, cloaca
+
+        with cloaca.WorkflowBuilder("w"):
+
+            @cloaca.task(retry_attempts=1)
+            def forks(context, handle):
+                child = os.fork()
+                if child == 0:
+                    for _ in range(100):
+                        logging.getLogger("child").critical("x")
+                    try:
+                        handle.set_progress(1, 2)
+                    except cloaca.ForkedProcessError:
+                        os._exit(7)
+                    os._exit(1)
+                context["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+        logging.disable(logging.NOTSET)
+        logging.getLogger().addHandler(logging.NullHandler())
+        config = cloaca.DefaultRunnerConfig(capture_logs=True)
+        with cloaca.DefaultRunner(":memory:", config) as runner:
+            print(runner.execute("w").final_context["code"])
+        """
+    )
+    assert process.communicate(timeout=60) == ("7\n", "")

@@ -108,6 +108,7 @@ class TaskHandle:
 
         Raises:
             TaskValidationError: A number is negative, or `done` is more than `total`.
+            ForkedProcessError: This is a forked child: the task's own process alone can tell.
 
         Since 0.1.
         """

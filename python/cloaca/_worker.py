@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 
 from cloaca._attempt_scope import TRACING, current, modules
-from cloaca._exceptions import TaskTimeoutError
+from cloaca._exceptions import ForkedProcessError, TaskTimeoutError
 from cloaca._outcome import COMPLETED, message_of, of_exception, of_return
 from cloaca._workflow_registry import registry
 
@@ -122,7 +122,7 @@ class _Worker:
                         work = core.next_work(number)
                     else:
                         work = core.finish_and_next(number, work, attempt(work, scope))
-            except TaskTimeoutError:
+            except (TaskTimeoutError, ForkedProcessError):
                 raise
             except BaseException as error:
                 # The function has set a trace function that raises, or its outcome cannot be read.

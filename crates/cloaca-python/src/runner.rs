@@ -244,17 +244,27 @@ impl Runner {
     /// Takes note of how far an attempt is.
     fn note_progress(
         &self,
+        py: Python<'_>,
         work: &Bound<'_, Work>,
         done: f64,
         total: f64,
         message: Option<String>,
-    ) {
+    ) -> PyResult<()> {
+        self.birthplace.check(py)?;
         insight::note_progress(&self.engine, work.get(), done, total, message);
+        Ok(())
     }
 
     /// Takes log lines of an attempt: `time_us`, level, logger, message.
-    fn note_logs(&self, work: &Bound<'_, Work>, lines: Vec<(i64, i64, String, String)>) {
+    fn note_logs(
+        &self,
+        py: Python<'_>,
+        work: &Bound<'_, Work>,
+        lines: Vec<(i64, i64, String, String)>,
+    ) -> PyResult<()> {
+        self.birthplace.check(py)?;
         insight::note_logs(&self.engine, work.get(), lines);
+        Ok(())
     }
 
     /// Has the supervisor thread told of the end of an execution.
