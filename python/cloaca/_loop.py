@@ -12,7 +12,7 @@ from cloaca._workflow_registry import registry
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from cloaca._attempt_scope import AttemptScope
@@ -33,7 +33,7 @@ class LoopThread:
         self._scope = scope
         self._port = core.loop_port
         self._loop: AbstractEventLoop | None = None
-        self._running: dict[int, tuple[Work, Task[Outcome]]] = {}
+        self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
         self._started = threading.Event()
         self._closing = threading.Event()
@@ -129,7 +129,10 @@ class LoopThread:
                 self._begin(work)
         for _, token in core.async_notices():
             if token in self._running:
-                self._running[token][1].cancel()
+                work, running = self._running[token]
+                # One that is cancelled before its first step never gets to its own report.
+                running.add_done_callback(self._report_cancelled(work))
+                running.cancel()
 
     def _begin(self, work: Work) -> None:
         assert self._loop is not None
@@ -138,15 +141,26 @@ class LoopThread:
             self._callbacks.add(callback)
             callback.add_done_callback(self._callbacks.discard)
             return
-        task = self._loop.create_task(_attempt(work, self._scope))
-        self._running[work.token] = (work, task)
-        task.add_done_callback(lambda task: self._report(work, task))
+        self._running[work.token] = (work, self._loop.create_task(self._attempt(work)))
 
-    def _report(self, work: Work, task: Task[Outcome]) -> None:
-        """Reports how a task ended, also one whose coroutine never began."""
-        self._running.pop(work.token, None)
+    def _report_cancelled(self, work: Work) -> Callable[[object], None]:
+        from asyncio import CancelledError
+
+        return lambda _: self._report(work, of_exception(CancelledError()))
+
+    async def _attempt(self, work: Work) -> None:
         try:
-            self._core.finish_async(work, task.result())
+            outcome = await _attempt(work, self._scope)
+        except BaseException as error:
+            outcome = of_exception(error)
+        self._report(work, outcome)
+
+    def _report(self, work: Work, outcome: Outcome) -> None:
+        """Reports how a task ended, once."""
+        if self._running.pop(work.token, None) is None:
+            return
+        try:
+            self._core.finish_async(work, outcome)
         except BaseException as error:
             self._core.finish_async(work, of_exception(error))
 
