@@ -190,3 +190,16 @@ def test_a21_the_endpoint_answers_under_its_own_names_alone():
         ":memory:", cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="*")
     ) as runner:
         assert status(runner.metrics_url, "evil.test") == 200
+
+
+def test_a21_the_endpoint_may_have_an_ipv6_address():
+    config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_host="::1")
+    try:
+        runner = cloaca.DefaultRunner(":memory:", config)
+    except cloaca.ConfigurationError as error:
+        # Not every machine has IPv6.
+        assert "Cannot assign requested address" in str(error)  # noqa: PT017
+        return
+    with runner, urllib.request.urlopen(runner.metrics_url, timeout=PATIENCE) as answer:
+        assert runner.metrics_url.startswith("http://[::1]:")
+        assert answer.status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -60,15 +61,19 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Scrapes are no news."""
 
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = Server((host, port), Handler)
         except (OSError, OverflowError) as error:
             raise ConfigurationError(
                 f"metrics cannot be served at {host}:{port}: {error}",
                 hint="another process may use the port; metrics_port=0 takes a free one",
             ) from None
         self._server.daemon_threads = True
-        self.url = f"http://{host}:{self._server.server_address[1]}/metrics"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="cloaca-metrics", daemon=True
         )
