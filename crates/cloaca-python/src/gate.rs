@@ -105,7 +105,9 @@ pub fn answer<T: Send>(
     birthplace.check(py)?;
     let answer = ask();
     let result = wait(py, None, |patience| answer.wait(patience))?;
-    result.unwrap_or_else(|| Err(closed())).raise(py)
+    result
+        .unwrap_or_else(|| Err(Error::runner_closed()))
+        .raise(py)
 }
 
 /// The same for an asking that may make the coordinator's step: detached, and not on the main thread, which has to react
@@ -124,7 +126,9 @@ pub fn answer_leading<T: Send>(
         }
         asked.as_ref()?.wait(patience)
     })?;
-    result.unwrap_or_else(|| Err(closed())).raise(py)
+    result
+        .unwrap_or_else(|| Err(Error::runner_closed()))
+        .raise(py)
 }
 
 /// Whether this may be the process's main thread, the one that gets signals: yes where the system does not tell.
@@ -137,12 +141,6 @@ pub fn may_be_main() -> bool {
         });
     }
     MAIN.with(|main| *main)
-}
-
-/// The error of a wait that nobody will end.
-pub fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
-        .with_hint("start a new DefaultRunner")
 }
 
 /// Waits detached until `look` finds something; `None` when it found nothing until `end`. Ctrl-C raises from here.

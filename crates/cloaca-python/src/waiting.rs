@@ -80,7 +80,9 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         end.wait(patience)
     })?;
     drop(earlier);
-    ended.unwrap_or_else(|| Err(gate::closed())).raise(py)
+    ended
+        .unwrap_or_else(|| Err(cloacina::types::Error::runner_closed()))
+        .raise(py)
 }
 
 /// Waits for the end of an execution; `None` when the time is over.

@@ -99,6 +99,42 @@ impl DefaultRunnerBuilder {
     }
 }
 
+impl DefaultRunner {
+    /// Opens a database and starts.
+    ///
+    /// The URL is `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://:memory:`, a bare path, or a
+    /// `postgresql://` URL.
+    ///
+    /// # Errors
+    /// `UrlInvalid` for a URL that cannot be read; `Connection` or `Migration` for a database that cannot be opened.
+    ///
+    /// Since 0.1.
+    pub async fn new(url: impl Into<String>) -> Result<Self, Error> {
+        Self::builder().database_url(url).build().await
+    }
+
+    /// The same in a PostgreSQL schema of its own, which is created where it does not exist.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); `Configuration` for a schema that cannot be one, or on SQLite, where a tenant is a
+    /// file.
+    ///
+    /// Since 0.1.
+    pub async fn with_schema(
+        url: impl Into<String>,
+        schema: impl Into<String>,
+    ) -> Result<Self, Error> {
+        let builder = Self::builder().database_url(url).schema(schema);
+        builder.build().await
+    }
+
+    /// A runner with settings. Since 0.1.
+    #[must_use]
+    pub fn builder() -> DefaultRunnerBuilder {
+        DefaultRunnerBuilder::default()
+    }
+}
+
 /// Puts settings together, beginning with the defaults.
 ///
 /// Since 0.1.

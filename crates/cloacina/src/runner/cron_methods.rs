@@ -49,6 +49,7 @@ impl DefaultRunner {
     /// Since 0.1.
     pub async fn add_cron_schedule(&self, schedule: CronSchedule) -> Result<ScheduleId, Error> {
         let record = self
+            .engine()
             .read(move |engine| engine.register_schedule(schedule.inner()))
             .await?;
         Ok(record.id)
@@ -67,7 +68,12 @@ impl DefaultRunner {
         // More rows than any database holds.
         let all = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
         let records = self
-            .read(move |engine| engine.schedules(enabled_only, all, 0))
+            .engine()
+            .read(move |engine| {
+                engine
+                    .inspector()
+                    .schedules(ScheduleKind::Cron, enabled_only, all, 0)
+            })
             .await?;
         Ok(records.into_iter().map(CronScheduleInfo::new).collect())
     }
@@ -79,7 +85,10 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn get_cron_schedule(&self, id: ScheduleId) -> Result<CronScheduleInfo, Error> {
-        let record = self.read(move |engine| engine.schedule(id)).await?;
+        let record = self
+            .engine()
+            .read(move |engine| engine.inspector().schedule(id))
+            .await?;
         Ok(CronScheduleInfo::new(record))
     }
 
@@ -101,7 +110,7 @@ impl DefaultRunner {
         let update = move |engine: &super::EngineHandle| {
             engine.update_schedule(id, expression.as_deref(), timezone.as_deref())
         };
-        Ok(CronScheduleInfo::new(self.read(update).await?))
+        Ok(CronScheduleInfo::new(self.engine().read(update).await?))
     }
 
     /// Switches a schedule on or off. What was due while it was off is not caught up.
@@ -116,6 +125,7 @@ impl DefaultRunner {
         enabled: bool,
     ) -> Result<CronScheduleInfo, Error> {
         let record = self
+            .engine()
             .read(move |engine| engine.set_schedule_enabled(id, enabled))
             .await?;
         Ok(CronScheduleInfo::new(record))
@@ -128,7 +138,8 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn delete_cron_schedule(&self, id: ScheduleId) -> Result<(), Error> {
-        self.read(move |engine| engine.delete_schedule(id).map(drop))
+        self.engine()
+            .read(move |engine| engine.delete_schedule(id).map(drop))
             .await
     }
 
@@ -140,13 +151,14 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn run_cron_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
-        let give_up = self.give_up();
-        self.ask(|reply| Message::RunNow {
-            schedule: id,
-            give_up,
-            reply,
-        })
-        .await
+        let give_up = self.engine().handle().give_up();
+        self.engine()
+            .ask(|reply| Message::RunNow {
+                schedule: id,
+                give_up,
+                reply,
+            })
+            .await
     }
 
     /// What a schedule waits for, or why it fires no more: plain sentences, one for each reason.
@@ -156,18 +168,19 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn explain_cron_schedule(&self, id: ScheduleId) -> Result<Vec<String>, Error> {
-        self.read(move |engine| {
-            let own: Vec<String> = engine.own.lock().keys().cloned().collect();
-            let inspector = engine.inspector();
-            match inspector.explain_schedule(id, &own)? {
-                Some(reasons) => {
-                    let now = engine.now();
-                    Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
+        self.engine()
+            .read(move |engine| {
+                let own: Vec<String> = engine.own.lock().keys().cloned().collect();
+                let inspector = engine.inspector();
+                match inspector.explain_schedule(id, &own)? {
+                    Some(reasons) => {
+                        let now = engine.now();
+                        Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
+                    }
+                    None => inspector.schedule(id).map(|_| Vec::new()),
                 }
-                None => inspector.schedule(id).map(|_| Vec::new()),
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// What became of the last ticks of a schedule, newest first; also of a deleted one.
@@ -183,7 +196,8 @@ impl DefaultRunner {
         offset: usize,
     ) -> Result<Vec<CronTick>, Error> {
         let ticks = self
-            .read(move |engine| engine.schedule_history(id, limit, offset))
+            .engine()
+            .read(move |engine| engine.inspector().schedule_history(id, limit, offset))
             .await?;
         Ok(ticks.into_iter().map(CronTick::new).collect())
     }
@@ -200,7 +214,8 @@ impl DefaultRunner {
     ) -> Result<CronStats, Error> {
         let since = since.into();
         let counts = self
-            .read(move |engine| engine.count_ticks(ScheduleKind::Cron, since))
+            .engine()
+            .read(move |engine| engine.inspector().count_ticks(ScheduleKind::Cron, since))
             .await?;
         Ok(CronStats::new(counts))
     }

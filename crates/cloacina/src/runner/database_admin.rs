@@ -207,11 +207,7 @@ fn generate() -> Result<Secret, Error> {
 
 #[cfg(feature = "sqlite")]
 fn is_a_file(location: &str) -> Error {
-    Error::new(
-        ErrorCode::Configuration,
-        format!("SQLite has no schemas and no roles, so {location} cannot hold tenants"),
-    )
-    .with_hint("a tenant is a file there: give each its own path, like sqlite:///tenant_a.db")
+    super::open::no_schemas(&format!("{location} cannot hold tenants"))
 }
 
 #[cfg(not(feature = "postgres"))]
@@ -224,11 +220,7 @@ impl DatabaseAdmin {
         match DatabaseUrl::parse(database_url)? {
             #[cfg(feature = "sqlite")]
             DatabaseUrl::Sqlite(options) => Err(is_a_file(&options.location())),
-            DatabaseUrl::Postgres(_) => Err(Error::new(
-                ErrorCode::UrlInvalid,
-                "PostgreSQL URLs are not supported by this build",
-            )
-            .with_hint("enable the cargo feature `postgres`")),
+            DatabaseUrl::Postgres(_) => Err(super::open::no_postgres()),
         }
     }
 

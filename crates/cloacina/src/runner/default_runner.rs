@@ -4,24 +4,18 @@
 //! work, and tasks run on threads of the runner's own. So no method ever blocks a thread of the caller's runtime, and no
 //! task keeps the caller's runtime from its own work, or the other way round.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::definition::DEFINITIONS;
-use super::task::{TaskRun, task_function};
+use super::async_engine::{AsyncEngine, blocking};
 use super::workflow_handle::Following;
 use super::{
-    Context, DefaultRunnerBuilder, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions,
-    Submission, Task, Workflow, WorkflowHandle, WorkflowResult,
+    Context, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions, Submission, Task,
+    WorkflowHandle, WorkflowResult,
 };
-use crate::runtime::{
-    Control, Executor, Handler, Message, Registration, Reply, RunnerConfig, Service, SubmitRequest,
-};
-use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, RunnerId};
+use crate::runtime::{Message, RunnerConfig, Service, SubmitRequest};
+use crate::types::{Error, ExecutionId, RunnerId};
 
 /// The engine on one database: it starts when it is made, and runs every workflow that this process defines.
 ///
@@ -70,63 +64,18 @@ use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Ru
 /// Since 0.1.
 #[derive(Clone)]
 pub struct DefaultRunner {
-    shared: Arc<Shared>,
+    engine: Arc<AsyncEngine>,
 }
 
 impl DefaultRunner {
-    /// Opens a database and starts.
-    ///
-    /// The URL is `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://:memory:`, a bare path, or a
-    /// `postgresql://` URL.
-    ///
-    /// # Errors
-    /// `UrlInvalid` for a URL that cannot be read; `Connection` or `Migration` for a database that cannot be opened.
-    ///
-    /// Since 0.1.
-    pub async fn new(url: impl Into<String>) -> Result<Self, Error> {
-        Self::builder().database_url(url).build().await
-    }
-
-    /// The same in a PostgreSQL schema of its own, which is created where it does not exist.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new); `Configuration` for a schema that cannot be one, or on SQLite, where a tenant is a
-    /// file.
-    ///
-    /// Since 0.1.
-    pub async fn with_schema(
-        url: impl Into<String>,
-        schema: impl Into<String>,
-    ) -> Result<Self, Error> {
-        let builder = Self::builder().database_url(url).schema(schema);
-        builder.build().await
-    }
-
-    /// A runner with settings. Since 0.1.
-    #[must_use]
-    pub fn builder() -> DefaultRunnerBuilder {
-        DefaultRunnerBuilder::default()
-    }
-
     pub(super) async fn open(
         url: String,
         schema: Option<String>,
         options: OpenOptions,
     ) -> Result<Self, Error> {
         let open = move || EngineHandle::open_in_schema(&url, schema.as_deref(), options);
-        Self::around(blocking(open).await??).await
-    }
-
-    async fn around(engine: EngineHandle) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            engine: Arc::new(engine),
-            caught_up: tokio::sync::Mutex::new(0),
-        });
-        DEFINITIONS.add_runner(Arc::downgrade(&shared));
-        let runner = Self { shared };
-        // The runner must not start to work on what is waiting before it has its handlers.
-        runner.shared.catch_up().await?;
-        Ok(runner)
+        let engine = AsyncEngine::start(blocking(open).await??).await?;
+        Ok(Self { engine })
     }
 
     /// A runner for a tenant's schema of the same PostgreSQL database, which is created where it does not exist and the
@@ -149,10 +98,11 @@ impl DefaultRunner {
         database_url: Option<String>,
     ) -> Result<Self, Error> {
         let schema = schema.into();
-        let tenant = self
+        let tenant = (self.engine)
             .read(move |engine| engine.open_tenant(&schema, database_url.as_deref(), || None))
             .await?;
-        Self::around(tenant).await
+        let engine = AsyncEngine::start(tenant).await?;
+        Ok(Self { engine })
     }
 
     /// Runs a workflow and waits for its end.
@@ -196,7 +146,7 @@ impl DefaultRunner {
     /// Since 0.1.
     pub async fn submit_with(&self, submission: Submission) -> Result<WorkflowHandle, Error> {
         let mut handles = self.submit_many([submission]).await?;
-        handles.pop().ok_or_else(closed)
+        handles.pop().ok_or_else(Error::runner_closed)
     }
 
     /// Starts many executions in one commit: all or none. The handles come in the order of the submissions.
@@ -209,7 +159,8 @@ impl DefaultRunner {
         &self,
         submissions: impl IntoIterator<Item = Submission>,
     ) -> Result<Vec<WorkflowHandle>, Error> {
-        let now = self.engine().now();
+        let handle = self.engine.handle();
+        let now = handle.now();
         let requests = submissions
             .into_iter()
             .map(|submission| submission.into_request(now))
@@ -217,14 +168,15 @@ impl DefaultRunner {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        self.shared.catch_up().await?;
+        self.engine.catch_up().await?;
         // Subscribed before they exist: no end is missed, and no result has to be asked for.
         let mut following: Vec<Following> = requests
             .iter()
-            .map(|request| Following::new(self.shared_engine(), request.id))
+            .map(|request| Following::new(Arc::clone(handle), request.id))
             .collect();
-        let give_up = self.give_up();
+        let give_up = handle.give_up();
         let ids = self
+            .engine
             .ask(|reply| Message::Submit {
                 requests,
                 give_up,
@@ -236,7 +188,7 @@ impl DefaultRunner {
             .map(|(id, following)| {
                 // Another id is that of an execution with the same key.
                 let following = Some(following).filter(|following| following.execution() == id);
-                WorkflowHandle::new(self.clone(), id, following)
+                WorkflowHandle::new(Arc::clone(&self.engine), id, following)
             })
             .collect())
     }
@@ -245,7 +197,7 @@ impl DefaultRunner {
     /// use. Since 0.1.
     #[must_use]
     pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
-        WorkflowHandle::new(self.clone(), execution, None)
+        WorkflowHandle::new(Arc::clone(&self.engine), execution, None)
     }
 
     /// An execution as it is now.
@@ -255,7 +207,7 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
-        let found = self.read(move |engine| engine.execution(execution)).await?;
+        let found = self.engine.execution(execution).await?;
         Ok(WorkflowResult::new(found))
     }
 
@@ -266,12 +218,13 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn explain(&self, execution: ExecutionId) -> Result<Vec<String>, Error> {
-        self.read(move |engine| {
-            let reasons = engine.explain(execution)?;
-            let now = engine.now();
-            Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
-        })
-        .await
+        (self.engine)
+            .read(move |engine| {
+                let reasons = engine.explain(execution)?;
+                let now = engine.now();
+                Ok(reasons.iter().map(|reason| reason.sentence(now)).collect())
+            })
+            .await
     }
 
     /// Executions, newest first, page by page.
@@ -282,7 +235,10 @@ impl DefaultRunner {
     /// Since 0.1.
     pub async fn list_executions(&self, filter: ExecutionFilter) -> Result<ExecutionPage, Error> {
         let filter = filter.into_inner();
-        let page = self.read(move |engine| engine.list_whole(&filter)).await?;
+        let page = self
+            .engine
+            .read(move |engine| engine.list_whole(&filter))
+            .await?;
         Ok(ExecutionPage::new(page))
     }
 
@@ -323,12 +279,14 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn register_external<T: Task>(&self, workflow: impl AsRef<str>) -> Result<(), Error> {
-        let handler = self.shared.handler(T::run)?;
+        let handler = self.engine.handler(T::run)?;
         let service = Service {
             workflow: workflow.as_ref().to_owned(),
             tasks: vec![(T::definition(), handler)],
         };
-        self.ask(|reply| Message::Serve { service, reply }).await
+        (self.engine)
+            .ask(|reply| Message::Serve { service, reply })
+            .await
     }
 
     /// Stops: no new task starts, running ones get `shutdown_timeout` to end, the rest is given back. Doing it twice is
@@ -339,8 +297,7 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        self.shutdown_within(self.engine().config().shutdown_timeout)
-            .await
+        self.shutdown_within(self.config().shutdown_timeout).await
     }
 
     /// Stops with another time for running tasks than the settings'. Runners of tenants that this one has made stop too.
@@ -350,76 +307,36 @@ impl DefaultRunner {
     ///
     /// Since 0.1.
     pub async fn shutdown_within(&self, grace: Duration) -> Result<(), Error> {
-        let engine = self.shared_engine();
+        let engine = Arc::clone(self.engine.handle());
         blocking(move || engine.stop(grace)).await
     }
 
     /// Whether the runner was shut down. Since 0.1.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.engine().is_closed()
+        self.engine.handle().is_closed()
     }
 
     /// Where the data is, without a password. Since 0.1.
     #[must_use]
     pub fn location(&self) -> String {
-        self.engine().location()
+        self.engine.handle().location()
     }
 
     /// The id under which the runner started. Since 0.1.
     #[must_use]
     pub fn runner_id(&self) -> RunnerId {
-        self.engine().runner_id()
+        self.engine.handle().runner_id()
     }
 
     /// The settings. Since 0.1.
     #[must_use]
     pub fn config(&self) -> &RunnerConfig {
-        self.engine().config()
+        self.engine.handle().config()
     }
 
-    pub(super) async fn control(
-        &self,
-        execution: ExecutionId,
-        action: Control,
-    ) -> Result<ExecutionStatus, Error> {
-        let give_up = self.give_up();
-        self.ask(|reply| Message::Control {
-            execution,
-            action,
-            give_up,
-            reply,
-        })
-        .await
-    }
-
-    pub(super) fn engine(&self) -> &EngineHandle {
-        &self.shared.engine
-    }
-
-    pub(super) fn shared_engine(&self) -> Arc<EngineHandle> {
-        Arc::clone(&self.shared.engine)
-    }
-
-    /// Asks the database, on a thread that may block.
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&EngineHandle) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let engine = self.shared_engine();
-        blocking(move || work(&engine)).await?
-    }
-
-    /// Asks the coordinator.
-    pub(super) async fn ask<T: Send + 'static>(
-        &self,
-        message: impl FnOnce(Reply<T>) -> Message,
-    ) -> Result<T, Error> {
-        self.shared.ask(message).await
-    }
-
-    pub(super) fn give_up(&self) -> Monotonic {
-        self.engine().give_up()
+    pub(super) const fn engine(&self) -> &Arc<AsyncEngine> {
+        &self.engine
     }
 }
 
@@ -430,125 +347,4 @@ impl fmt::Debug for DefaultRunner {
             .field("closed", &self.is_closed())
             .finish()
     }
-}
-
-/// What all clones of a runner share.
-pub(super) struct Shared {
-    engine: Arc<EngineHandle>,
-    /// The revision of the process's definitions that the engine knows.
-    caught_up: tokio::sync::Mutex<u64>,
-}
-
-impl Shared {
-    /// Takes up a workflow that was just defined, so that a runner that only works hears of it too.
-    pub(super) fn take_up(&self, workflow: &Workflow) {
-        let name = workflow.name().to_owned();
-        match self.registration(workflow) {
-            Ok(registration) => self.engine.report(Message::Register {
-                registration,
-                reply: Box::new(move |result| {
-                    // The next submission tries again, and tells its caller.
-                    if let Err(error) = result
-                        && error.code != ErrorCode::RunnerClosed
-                    {
-                        tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
-                    }
-                }),
-            }),
-            Err(error) => {
-                tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
-            }
-        }
-    }
-
-    /// Registers what was defined since the last time.
-    async fn catch_up(&self) -> Result<(), Error> {
-        let mut caught_up = self.caught_up.lock().await;
-        if *caught_up == DEFINITIONS.revision() {
-            return Ok(());
-        }
-        let (revision, workflows) = DEFINITIONS.since(*caught_up);
-        for workflow in workflows {
-            let registration = self.registration(&workflow)?;
-            self.ask(|reply| Message::Register {
-                registration,
-                reply,
-            })
-            .await?;
-        }
-        *caught_up = revision;
-        Ok(())
-    }
-
-    fn registration(&self, workflow: &Workflow) -> Result<Registration, Error> {
-        let functions = workflow.functions().iter();
-        let handlers = functions
-            .map(|(id, run)| Ok(((*id).to_owned(), self.handler(*run)?)))
-            .collect::<Result<BTreeMap<String, Handler>, Error>>()?;
-        Ok(Registration {
-            workflow: Arc::clone(workflow.inner()),
-            handlers,
-        })
-    }
-
-    fn handler(&self, run: TaskRun) -> Result<Handler, Error> {
-        Ok(Handler {
-            executor: Executor::Futures,
-            token: self.engine.tasks().add(task_function(run))?,
-            on_success: false,
-            on_failure: false,
-        })
-    }
-
-    async fn ask<T: Send + 'static>(
-        &self,
-        message: impl FnOnce(Reply<T>) -> Message,
-    ) -> Result<T, Error> {
-        let (sender, answer) = oneshot::channel();
-        // A caller that does not wait any more has dropped its half.
-        self.engine
-            .report(message(Box::new(move |result| drop(sender.send(result)))));
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if self.engine.is_closed() {
-            return;
-        }
-        // Stopping waits for the coordinator's thread, which a thread of the caller's runtime must not.
-        let engine = Arc::clone(&self.engine);
-        let end = std::thread::Builder::new().name("cloacina-end".to_owned());
-        drop(end.spawn(move || engine.stop(Duration::ZERO)));
-    }
-}
-
-/// Runs what blocks on a thread that may: one of the caller's tokio runtime, or one of its own where there is none.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let failed = |problem: &dyn fmt::Display| {
-        Error::new(
-            ErrorCode::Database,
-            format!("a call to the database did not run: {problem}"),
-        )
-    };
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        return runtime
-            .spawn_blocking(work)
-            .await
-            .map_err(|error| failed(&error));
-    }
-    let (sender, answer) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("cloacina-call".to_owned())
-        .spawn(move || drop(sender.send(work())))
-        .map_err(|error| failed(&error))?;
-    answer.await.map_err(|error| failed(&error))
-}
-
-pub(super) fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
-        .with_hint("start a new DefaultRunner")
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Weak};
 
-use super::default_runner::Shared;
 use super::describe;
 use super::task::TaskRun;
 use crate::types::sync::Mutex;
@@ -117,20 +116,26 @@ pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, Task
     workflow
 }
 
-/// What this process has defined.
+/// A runner that hears of each workflow that this process defines.
+pub(super) trait DefinitionListener: Send + Sync {
+    /// Registers a workflow that was just defined.
+    fn take_up(&self, workflow: &Workflow);
+}
+
+/// The workflows that this process has defined.
 pub(super) static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(Definitions::default);
 
 #[derive(Default)]
 pub(super) struct Definitions {
-    inner: Mutex<Defined>,
+    inner: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Defined {
+struct State {
     /// Grows with every definition.
     revision: u64,
     workflows: BTreeMap<String, (u64, Workflow)>,
-    runners: Vec<Weak<Shared>>,
+    runners: Vec<Weak<dyn DefinitionListener>>,
 }
 
 impl Definitions {
@@ -147,8 +152,8 @@ impl Definitions {
         }
     }
 
-    /// Has a runner told of what is defined from now on.
-    pub(super) fn add_runner(&self, runner: Weak<Shared>) {
+    /// Tells a runner of each workflow that is defined from now on.
+    pub(super) fn add_runner(&self, runner: Weak<dyn DefinitionListener>) {
         self.inner.lock().runners.push(runner);
     }
 
@@ -156,7 +161,7 @@ impl Definitions {
         self.inner.lock().revision
     }
 
-    /// What was defined after a revision, oldest first, and the revision now.
+    /// Returns the current revision and the workflows that were defined after an earlier one, oldest first.
     pub(super) fn since(&self, revision: u64) -> (u64, Vec<Workflow>) {
         let inner = self.inner.lock();
         let entries = inner.workflows.values();

@@ -9,19 +9,20 @@ use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
 use super::Inspector;
-use super::family::Family;
-use super::inspector::unknown_execution;
+use super::listing::{ListFilter, Page};
+use super::open::{Opened, StoreOptions, open_store};
+use super::tenant_group::TenantGroup;
 use crate::runtime::{
     Answer, Control, Coordinator, Deferrals, Driver, Ended, Executor, Mailbox, Message, Metrics,
     Parts, PollEnds, Registration, Reply, RunnerConfig, Service, Stepper, SubmitRequest,
-    Subscription, TokioExecutor, Waiters, WorkQueue, WorkQueues,
+    TokioExecutor, Waiters, WorkQueue, WorkQueues,
 };
+use crate::store::Store;
 #[cfg(feature = "postgres")]
-use crate::store::postgres::{PostgresOptions, PostgresStore};
-use crate::store::{DatabaseUrl, Store};
+use crate::store::postgres::PostgresStore;
 use crate::types::{
-    Clock, Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Micros, Monotonic,
-    RunnerId, SystemClock, Timestamp,
+    Clock, Error, ExecutionId, ExecutionStatus, HistoryEvent, Monotonic, RunnerId, SystemClock,
+    Timestamp, micros,
 };
 
 /// How to open a runner.
@@ -33,31 +34,6 @@ pub struct OpenOptions {
     pub dispatch: Option<Dispatch>,
     /// Whether opening migrates the database.
     pub auto_migrate: bool,
-}
-
-/// Which executions to list.
-#[derive(Clone, Debug, Default)]
-pub struct ListFilter {
-    /// Only of this workflow.
-    pub workflow: Option<String>,
-    /// Only in these states; empty means any.
-    pub statuses: Vec<ExecutionStatus>,
-    /// Only of workflows with all these tags.
-    pub tags: Vec<(String, String)>,
-    /// Only submitted at or after.
-    pub since: Option<Timestamp>,
-    /// Only older than this one: the cursor.
-    pub before: Option<ExecutionId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// A part of a listing.
-pub struct Page {
-    /// Newest first.
-    pub items: Vec<Ended>,
-    /// Where the next part starts, if there is one.
-    pub next: Option<ExecutionId>,
 }
 
 /// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
@@ -83,7 +59,7 @@ pub struct EngineHandle {
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<PostgresStore>>,
     /// Set once there are tenants, and on tenants.
-    pub(super) family: OnceLock<Family>,
+    pub(super) tenant_group: OnceLock<TenantGroup>,
 }
 
 impl EngineHandle {
@@ -105,7 +81,15 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        let opened = open_store(url, schema, &options)?;
+        let how = StoreOptions {
+            schema,
+            auto_migrate: options.auto_migrate,
+            create: true,
+            connections: Some(options.config.db_pool_size),
+            // Two attempts fit into the time that a caller waits.
+            busy_timeout: Some(options.config.db_timeout / 2),
+        };
+        let opened = open_store(url, &how)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let queues = WorkQueues::default();
         Self::launch(opened, clock, options, queues, TokioExecutor::new)
@@ -121,12 +105,8 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        let opened = Opened {
-            store,
-            #[cfg(feature = "postgres")]
-            postgres: None,
-        };
         let queues = WorkQueues::default();
+        let opened = Opened::alone(store);
         Self::launch(opened, clock, options, queues, TokioExecutor::new)
     }
 
@@ -203,7 +183,7 @@ impl EngineHandle {
             auto_migrate: options.auto_migrate,
             #[cfg(feature = "postgres")]
             postgres: opened.postgres,
-            family: OnceLock::new(),
+            tenant_group: OnceLock::new(),
         })
     }
 
@@ -263,7 +243,6 @@ impl EngineHandle {
         }
     }
 
-    #[cfg(feature = "postgres")]
     pub(super) const fn parts(&self) -> &Parts {
         &self.parts
     }
@@ -377,81 +356,6 @@ impl EngineHandle {
         })
     }
 
-    /// Calls `callback` once when the execution has ended, at once if it has. To wait without a thread.
-    ///
-    /// # Errors
-    /// For an unknown id or a closed runner.
-    pub fn when_ended(
-        &self,
-        id: ExecutionId,
-        callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
-    ) -> Result<Subscription, Error> {
-        let subscription = self.parts.waiters.subscribe(id, callback);
-        // Subscribed first, looked at second: an end in between is not missed.
-        if let Some(ended) = self.parts.waiters.recent(id) {
-            self.parts.waiters.resolve(subscription, ended);
-            return Ok(subscription);
-        }
-        match self.look_for_end(id) {
-            Ok(Some(ended)) => self.parts.waiters.resolve(subscription, ended),
-            Ok(None) => {}
-            Err(error) => {
-                self.parts.waiters.unsubscribe(subscription);
-                return Err(error);
-            }
-        }
-        if self.is_closed() {
-            self.parts.waiters.unsubscribe(subscription);
-            return Err(closed());
-        }
-        Ok(subscription)
-    }
-
-    /// The end of an execution, if the database has it. Of executions that end elsewhere, those that were submitted here
-    /// after it are looked at too: who asks for many, one after the other, needs no query for each.
-    fn look_for_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
-        let look = self.parts.waiters.look(id);
-        let states = match self.store.statuses(&look.ids) {
-            Ok(states) => states,
-            Err(error) => {
-                // The coordinator looks again once the database answers.
-                tracing::debug!(%error, "cannot look at the execution now");
-                return Ok(None);
-            }
-        };
-        let Some((_, status)) = states.iter().find(|(found, _)| *found == id) else {
-            return Err(unknown_execution(id));
-        };
-        if !status.is_terminal() {
-            return Ok(None);
-        }
-        let ended = states.iter().filter(|(_, status)| status.is_terminal());
-        let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
-        let Ok(ended) = self.inspector.executions(&ended) else {
-            // One of the others may be what cannot be read.
-            return self.execution(id).map(Some);
-        };
-        self.parts.waiters.found(&look, &ended);
-        let asked = ended.iter().find(|ended| ended.record().id == id);
-        asked
-            .map(Arc::clone)
-            .map_or_else(|| Err(unknown_execution(id)), |ended| Ok(Some(ended)))
-    }
-
-    /// Subscribes to the end of an execution that is about to be submitted under this id.
-    pub fn when_new_ended(
-        &self,
-        id: ExecutionId,
-        callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
-    ) -> Subscription {
-        self.parts.waiters.subscribe(id, callback)
-    }
-
-    /// Takes a subscription back.
-    pub fn forget(&self, subscription: Subscription) {
-        self.parts.waiters.unsubscribe(subscription);
-    }
-
     /// What looks at the database: states, listings, histories, explanations.
     pub const fn inspector(&self) -> &Inspector {
         &self.inspector
@@ -508,9 +412,9 @@ impl EngineHandle {
 
     /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop). Tenants stop too.
     pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
-        let grace = Micros::try_from(grace.as_micros()).unwrap_or(Micros::MAX / 2);
-        match self.family.get() {
-            Some(family) if family.is_parent => family.begin_stop(grace),
+        let grace = micros(grace);
+        match self.tenant_group.get() {
+            Some(group) if group.is_parent => group.begin_stop(grace),
             _ => self.ask(|reply| Message::Stop { grace, reply }),
         }
     }
@@ -524,8 +428,7 @@ impl EngineHandle {
     }
 
     pub(super) fn give_up(&self) -> Monotonic {
-        self.parts.clock.monotonic()
-            + Micros::try_from(self.config.db_timeout.as_micros()).unwrap_or(Micros::MAX / 2)
+        self.parts.clock.monotonic() + micros(self.config.db_timeout)
     }
 
     pub(super) fn ask<T: Send + 'static>(
@@ -547,65 +450,8 @@ impl Drop for EngineHandle {
     }
 }
 
-/// A store, and what it is beside that.
-pub(super) struct Opened {
-    pub(super) store: Arc<dyn Store>,
-    #[cfg(feature = "postgres")]
-    pub(super) postgres: Option<Arc<PostgresStore>>,
-}
-
-fn open_store(url: &str, schema: Option<&str>, options: &OpenOptions) -> Result<Opened, Error> {
-    #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-    let _ = (schema, options);
-    match DatabaseUrl::parse(url)? {
-        #[cfg(feature = "sqlite")]
-        DatabaseUrl::Sqlite(mut sqlite) => {
-            if let Some(schema) = schema {
-                let message = format!(
-                    "SQLite has no schemas: '{schema}' cannot be one of {}",
-                    sqlite.location()
-                );
-                return Err(Error::new(ErrorCode::Configuration, message).with_hint(
-                    "a tenant is a file there: give each its own path, like sqlite:///tenant_a.db",
-                ));
-            }
-            sqlite.auto_migrate = options.auto_migrate;
-            // Two attempts fit into what a caller waits.
-            sqlite.busy_timeout = sqlite.busy_timeout.min(options.config.db_timeout / 2);
-            Ok(Opened {
-                store: Arc::new(crate::store::sqlite::SqliteStore::open(&sqlite)?),
-                #[cfg(feature = "postgres")]
-                postgres: None,
-            })
-        }
-        #[cfg(feature = "postgres")]
-        DatabaseUrl::Postgres(url) => {
-            let mut postgres = PostgresOptions::from_url(&url)?;
-            if let Some(schema) = schema {
-                postgres = postgres.with_schema(schema)?;
-            }
-            postgres.auto_migrate = options.auto_migrate;
-            let connections = options.config.db_pool_size;
-            let store = Arc::new(PostgresStore::open_within(&postgres, connections)?);
-            Ok(Opened {
-                store: Arc::clone(&store) as Arc<dyn Store>,
-                postgres: Some(store),
-            })
-        }
-        #[cfg(not(feature = "postgres"))]
-        DatabaseUrl::Postgres(_) => Err(Error::new(
-            ErrorCode::UrlInvalid,
-            "PostgreSQL URLs are not supported by this build",
-        )
-        .with_hint("enable the cargo feature `postgres`, or use a sqlite:/// URL")),
-    }
-}
-
 pub(super) fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
-    answer.wait(Duration::MAX).unwrap_or_else(|| Err(closed()))
-}
-
-pub(super) fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
-        .with_hint("start a new DefaultRunner")
+    answer
+        .wait(Duration::MAX)
+        .unwrap_or_else(|| Err(Error::runner_closed()))
 }

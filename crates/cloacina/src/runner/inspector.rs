@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{ListFilter, Page, history_of};
+use super::history_of;
+use super::listing::{ListFilter, Page};
+use super::open::{StoreOptions, open_store};
 use crate::engine::{Execution, Reason, Surroundings, explain};
 use crate::runtime::{Control, Ended, control_directly, process};
 use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
@@ -68,8 +70,15 @@ impl Inspector {
     /// For a URL that cannot be read, or a database that does not exist, cannot be opened, or lacks the schema's version.
     pub fn open(url: &str, schema: Option<&str>, access: Access) -> Result<Self, Error> {
         let migrating = access == Access::Migrating;
-        let store = super::opening::open_store(url, schema, migrating, migrating)?;
-        Ok(Self::new(store, Arc::new(SystemClock)))
+        let how = StoreOptions {
+            schema,
+            auto_migrate: migrating,
+            create: migrating,
+            connections: None,
+            busy_timeout: None,
+        };
+        let opened = open_store(url, &how)?;
+        Ok(Self::new(opened.store, Arc::new(SystemClock)))
     }
 
     /// Looks at a store that is open already.
@@ -103,7 +112,7 @@ impl Inspector {
         states
             .first()
             .map(|(_, status)| *status)
-            .ok_or_else(|| unknown_execution(id))
+            .ok_or_else(|| Error::unknown_execution(id))
     }
 
     /// An execution as it is now.
@@ -113,7 +122,7 @@ impl Inspector {
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
         self.executions(&[id])?
             .pop()
-            .ok_or_else(|| unknown_execution(id))
+            .ok_or_else(|| Error::unknown_execution(id))
     }
 
     /// Executions, newest first, page by page: without inputs and without what their tasks wrote, which may be large.
@@ -402,12 +411,4 @@ fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
             format!("a stored workflow definition cannot be read: {error}"),
         )
     })
-}
-
-pub(super) fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(
-        ErrorCode::ExecutionNotFound,
-        format!("there is no execution {id}"),
-    )
-    .with_hint("it may have been pruned, or be in another database")
 }

@@ -1,5 +1,6 @@
 //! The public facade: open a database, register workflows, submit, follow, control.
 
+mod async_engine;
 mod builder;
 mod context;
 mod cron_methods;
@@ -10,17 +11,20 @@ mod definition;
 mod describe;
 mod engine_handle;
 mod exposition;
-mod family;
 mod history;
 mod insight;
 mod inspector;
-mod opening;
-mod outline;
+mod listing;
+mod open;
 mod schedules;
 mod scheduling;
+mod static_check;
 mod submission;
+mod subscribing;
 mod task;
 mod task_error;
+mod tenant_group;
+mod tenants;
 mod workflow_handle;
 mod workflow_result;
 
@@ -33,12 +37,13 @@ pub use database_admin::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials}
 pub use default_runner::DefaultRunner;
 pub use definition::{Workflow, define};
 pub use describe::{to_dot, to_mermaid};
-pub use engine_handle::{EngineHandle, ListFilter, OpenOptions, Page};
+pub use engine_handle::{EngineHandle, OpenOptions};
 pub use history::history_of;
 pub use inspector::{Access, Inspector, RunnerView};
-pub use opening::{SchemaVersions, schema_versions};
-pub use outline::WorkflowOutline;
+pub use listing::{ListFilter, Page};
+pub use open::{SchemaVersions, schema_versions};
 pub use schedules::TickCounts;
+pub use static_check::WorkflowOutline;
 pub use submission::{ExecutionFilter, ExecutionPage, Submission};
 pub use task::{Task, TaskFuture, TaskHandle, TaskOutline, TaskOutput, TaskRun};
 pub use task_error::TaskError;

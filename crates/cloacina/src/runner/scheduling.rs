@@ -1,14 +1,11 @@
 //! Schedules and triggers, as the programs that run them register, change and read them.
 
 use super::EngineHandle;
-use super::TickCounts;
-use super::engine_handle::{closed, settled};
+use super::engine_handle::settled;
 use crate::engine::schedule::{self, NewSchedule};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::runtime::{Answer, Message, PollToken, schedule_rows};
-use crate::types::{
-    Error, ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, TickRecord, Timestamp,
-};
+use crate::types::{Error, ExecutionId, ScheduleId, ScheduleRecord};
 
 impl EngineHandle {
     /// F5: registers a schedule. The same workflow, expression, zone and instance name give the same schedule again, with the
@@ -26,36 +23,6 @@ impl EngineHandle {
         })?;
         self.report(Message::Rescheduled);
         Ok(registered)
-    }
-
-    /// See [`Inspector::is_workflow_stored`](super::Inspector::is_workflow_stored).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn is_workflow_stored(&self, workflow: &str) -> Result<bool, Error> {
-        self.inspector().is_workflow_stored(workflow)
-    }
-
-    /// See [`Inspector::schedule`](super::Inspector::schedule).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
-        self.inspector().schedule(id)
-    }
-
-    /// Schedules, oldest first, without deleted ones.
-    ///
-    /// # Errors
-    /// When the database is in trouble.
-    pub fn schedules(
-        &self,
-        enabled_only: bool,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<ScheduleRecord>, Error> {
-        self.inspector()
-            .schedules(ScheduleKind::Cron, enabled_only, limit, offset)
     }
 
     /// See [`Inspector::update_schedule`](super::Inspector::update_schedule).
@@ -109,27 +76,6 @@ impl EngineHandle {
         })
     }
 
-    /// See [`Inspector::schedule_history`](super::Inspector::schedule_history).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn schedule_history(
-        &self,
-        id: ScheduleId,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<TickRecord>, Error> {
-        self.inspector().schedule_history(id, limit, offset)
-    }
-
-    /// See [`Inspector::count_ticks`](super::Inspector::count_ticks).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn count_ticks(&self, kind: ScheduleKind, since: Timestamp) -> Result<TickCounts, Error> {
-        self.inspector().count_ticks(kind, since)
-    }
-
     /// G1: makes a trigger known, durably, with this program's number of its function. Its polls arrive in
     /// [`queues().polls()`](crate::runtime::WorkQueues::polls), and end by [`end_poll`](Self::end_poll).
     pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
@@ -143,28 +89,6 @@ impl EngineHandle {
     /// Says how a poll ended.
     pub fn end_poll(&self, token: PollToken, outcome: PollOutcome) {
         self.report(Message::Polled { token, outcome });
-    }
-
-    /// See [`Inspector::trigger`](super::Inspector::trigger).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn trigger(&self, name: &str) -> Result<Option<ScheduleRecord>, Error> {
-        self.inspector().trigger(name)
-    }
-
-    /// Triggers, oldest first.
-    ///
-    /// # Errors
-    /// When the database is in trouble.
-    pub fn triggers(
-        &self,
-        enabled_only: bool,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<ScheduleRecord>, Error> {
-        self.inspector()
-            .schedules(ScheduleKind::Trigger, enabled_only, limit, offset)
     }
 
     /// See [`Inspector::set_trigger_enabled`](super::Inspector::set_trigger_enabled).
@@ -185,7 +109,7 @@ impl EngineHandle {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.is_closed() {
-            Err(closed())
+            Err(Error::runner_closed())
         } else {
             Ok(())
         }

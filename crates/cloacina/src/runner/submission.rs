@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, ListFilter, Page, WorkflowResult};
 use crate::runtime::SubmitRequest;
-use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp};
+use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Timestamp, micros};
 
 /// The longest idempotency key in characters.
 const MAX_KEY: usize = 512;
@@ -208,8 +208,4 @@ impl ExecutionPage {
             next: page.next,
         }
     }
-}
-
-fn micros(span: Duration) -> Micros {
-    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::engine::Outcome;
-use crate::types::{Error, ErrorCode, Failure, Micros};
+use crate::types::{Error, ErrorCode, Failure, Micros, micros};
 
 /// Why a task did not complete. Every error of Rust becomes one by `?`.
 ///
@@ -209,10 +209,6 @@ impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-fn micros(span: Duration) -> Micros {
-    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
 }
 
 #[cfg(test)]

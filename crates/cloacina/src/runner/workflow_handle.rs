@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::default_runner::closed;
-use super::{DefaultRunner, EngineHandle, ExecutionEvent, WorkflowResult};
+use super::async_engine::AsyncEngine;
+use super::{EngineHandle, ExecutionEvent, WorkflowResult};
 use crate::runtime::{Control, Ended, Subscription};
 use crate::types::sync::Mutex;
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
@@ -41,7 +41,7 @@ type Outcome = Option<Result<Ended, Error>>;
 /// Since 0.1.
 #[derive(Clone)]
 pub struct WorkflowHandle {
-    runner: DefaultRunner,
+    engine: Arc<AsyncEngine>,
     id: ExecutionId,
     /// Of a fresh submission: its end, as soon as it is there.
     following: Arc<Mutex<Option<Following>>>,
@@ -49,12 +49,12 @@ pub struct WorkflowHandle {
 
 impl WorkflowHandle {
     pub(super) fn new(
-        runner: DefaultRunner,
+        engine: Arc<AsyncEngine>,
         id: ExecutionId,
         following: Option<Following>,
     ) -> Self {
         Self {
-            runner,
+            engine,
             id,
             following: Arc::new(Mutex::new(following)),
         }
@@ -82,8 +82,10 @@ impl WorkflowHandle {
             None => self.follow().await?,
         };
         let ended = match end.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(closed()))?,
-            Err(_) => return Err(closed()),
+            Ok(outcome) => outcome
+                .clone()
+                .unwrap_or_else(|| Err(Error::runner_closed()))?,
+            Err(_) => return Err(Error::runner_closed()),
         };
         // What is asked for later may be another end, after a retry.
         *self.following.lock() = None;
@@ -115,7 +117,7 @@ impl WorkflowHandle {
     /// Since 0.1.
     pub async fn status(&self) -> Result<ExecutionStatus, Error> {
         let id = self.id;
-        self.runner.read(move |engine| engine.status(id)).await
+        self.engine.read(move |engine| engine.status(id)).await
     }
 
     /// Everything about the execution as it is now.
@@ -125,7 +127,7 @@ impl WorkflowHandle {
     ///
     /// Since 0.1.
     pub async fn snapshot(&self) -> Result<WorkflowResult, Error> {
-        self.runner.execution(self.id).await
+        Ok(WorkflowResult::new(self.engine.execution(self.id).await?))
     }
 
     /// Ends the execution as `Cancelled`: durable when this returns. Running futures are dropped.
@@ -135,7 +137,7 @@ impl WorkflowHandle {
     ///
     /// Since 0.1.
     pub async fn cancel(&self) -> Result<ExecutionStatus, Error> {
-        self.runner.control(self.id, Control::Cancel).await
+        self.engine.control(self.id, Control::Cancel).await
     }
 
     /// Lets running tasks end and starts nothing new until [`resume`](Self::resume); timers hold.
@@ -145,7 +147,7 @@ impl WorkflowHandle {
     ///
     /// Since 0.1.
     pub async fn pause(&self) -> Result<ExecutionStatus, Error> {
-        self.runner.control(self.id, Control::Pause).await
+        self.engine.control(self.id, Control::Pause).await
     }
 
     /// Goes on after a pause.
@@ -155,7 +157,7 @@ impl WorkflowHandle {
     ///
     /// Since 0.1.
     pub async fn resume(&self) -> Result<ExecutionStatus, Error> {
-        self.runner.control(self.id, Control::Resume).await
+        self.engine.control(self.id, Control::Resume).await
     }
 
     /// Runs failed tasks, and those skipped for them, again; completed ones keep their results.
@@ -186,7 +188,7 @@ impl WorkflowHandle {
     /// Since 0.1.
     pub async fn events(&self) -> Result<Vec<ExecutionEvent>, Error> {
         let id = self.id;
-        let read = self.runner.read(move |engine| engine.history(id));
+        let read = self.engine.read(move |engine| engine.history(id));
         let (execution, events) = read.await?;
         let events = events.into_iter();
         Ok(events
@@ -196,7 +198,7 @@ impl WorkflowHandle {
 
     async fn retry_with(&self, from_task: Option<String>) -> Result<ExecutionStatus, Error> {
         let control = Control::Retry { from_task };
-        let status = self.runner.control(self.id, control).await?;
+        let status = self.engine.control(self.id, control).await?;
         *self.following.lock() = None;
         Ok(status)
     }
@@ -204,9 +206,9 @@ impl WorkflowHandle {
     /// Subscribes to the end of an execution that was not submitted through this handle.
     async fn follow(&self) -> Result<watch::Receiver<Outcome>, Error> {
         let id = self.id;
-        let engine = self.runner.shared_engine();
+        let engine = Arc::clone(self.engine.handle());
         let follow = move |_: &EngineHandle| Following::existing(engine, id);
-        let following = self.runner.read(follow).await?;
+        let following = self.engine.read(follow).await?;
         let end = following.end.clone();
         *self.following.lock() = Some(following);
         Ok(end)

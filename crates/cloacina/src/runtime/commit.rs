@@ -7,13 +7,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::assignment::Executor;
 use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
-use super::decide::{SubmitRequest, trace_of};
+use super::decide::trace_of;
 use super::dispatch::Dispatch;
+use super::message::{Message, SubmitRequest};
 use super::prefetch::Place;
 use super::step::{Signal, Step};
-use super::{Message, micros};
 use crate::store::{Batch, Claimed, Committed, StoreError, SubmitVerdict};
-use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus};
+use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 
 /// A batch that was not written.
 pub(super) struct Refused {

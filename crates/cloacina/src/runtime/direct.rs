@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::batch::{PendingChange, Purpose, WriteBatch};
-use super::decide::{control_error, unknown_execution, unknown_task};
+use super::decide::{control_error, unknown_task};
 use super::duties::{by_hand, unknown_workflow};
 use super::ledger::Ledger;
 use super::schedule_rows;
@@ -37,7 +37,7 @@ pub fn control_directly(
         let record = store
             .load(&[id])?
             .pop()
-            .ok_or_else(|| unknown_execution(id))?;
+            .ok_or_else(|| Error::unknown_execution(id))?;
         let expected = record.revision;
         let mut execution = Execution::load(workflow_of(&record)?, record);
         let mut batch = WriteBatch::default();

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::assignment::{Assignment, Callback, Executor};
-use super::micros;
 use super::quarantine::Suspect;
 use super::step::Step;
-use crate::types::{Claim, ExecutionId, Ordinal, TaskStatus};
+use crate::types::{Claim, ExecutionId, Ordinal, TaskStatus, micros};
 
 /// What a turn dispatches, by executor.
 #[derive(Default)]

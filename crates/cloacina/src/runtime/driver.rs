@@ -9,7 +9,7 @@ use tracing::Dispatch;
 
 use super::assignment::Executor;
 use super::mailbox::Next;
-use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues, closed};
+use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
 use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};
 
@@ -149,7 +149,7 @@ impl Stepper {
                 "start a new DefaultRunner: it takes up what is in the database; please report the log",
             )
         } else {
-            closed()
+            Error::runner_closed()
         };
         for message in parts.mailbox.close() {
             match message {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
 use super::message::{TURN_BYTES, TURN_MESSAGES};
-use super::{Message, Reply, closed};
+use super::{Message, Reply};
 use crate::types::{Clock, Error, Monotonic};
 
 /// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
@@ -330,7 +330,7 @@ impl<T> Promise<T> {
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
         if !self.kept {
-            self.slot.set(Err(closed()));
+            self.slot.set(Err(Error::runner_closed()));
         }
     }
 }

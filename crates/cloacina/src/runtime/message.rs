@@ -1,13 +1,14 @@
 //! What callers, workers and timers tell the coordinator.
 
-use super::assignment::Executor;
-use super::assignment::PollToken;
-use super::decide::SubmitRequest;
+use std::sync::Arc;
+
+use super::assignment::{Executor, PollToken};
 use super::registry::{Registration, Service};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::engine::{Finish, Outcome};
 use crate::types::{
-    Claim, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, ScheduleId, Timestamp,
+    Claim, Context, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, ScheduleId,
+    Timestamp,
 };
 
 /// What callers, workers and timers tell the coordinator.
@@ -248,4 +249,25 @@ pub(super) fn fitting(messages: &[Message]) -> usize {
     let most = messages.len().min(TURN_MESSAGES);
     let count = messages[..most].iter().position(|message| !fits(message));
     count.unwrap_or(most).max(most.min(1))
+}
+
+/// One execution to start.
+#[derive(Clone, Debug)]
+pub struct SubmitRequest {
+    /// A fresh id.
+    pub id: ExecutionId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// What the tasks start from.
+    pub input: Arc<Context>,
+    /// Idempotency key (semantics C7).
+    pub key: Option<String>,
+    /// Claims go to higher ones first.
+    pub priority: i16,
+    /// Not to start before.
+    pub start_at: Option<Timestamp>,
+    /// Limit from the first start.
+    pub timeout: Option<Micros>,
+    /// The submitter's trace context as JSON, kept in the history for the runner of the tasks.
+    pub trace: Option<Arc<str>>,
 }

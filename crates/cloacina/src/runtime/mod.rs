@@ -7,9 +7,9 @@
 //! - `coordinator`: the loop. It receives messages, runs a turn, and says when it wants to be woken.
 //! - `turn`: decides messages and duties, commits, and splits a batch that the database refuses.
 //! - `duties`: what a runner does at its own times, such as heartbeats, rescue, cron and pruning.
-//! - `decide`, `commit`, `dispatch`, `quarantine`: what a message means, the transaction, and what follows it.
+//! - `decide`, `commit`, `isolation`, `dispatch`: what a message means, the transaction, and what follows it.
 //! - `step`: what one turn may touch.
-//! - `ledger`, `capacity`, `registry`, `peers`, `timeline`, `batch`: what the runner knows.
+//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `batch`: what the runner knows.
 //! - `executors`, `mailbox`, `message`: the ways in and out.
 
 mod assignment;
@@ -25,6 +25,7 @@ mod dispatch;
 mod driver;
 mod duties;
 mod executors;
+mod isolation;
 mod ledger;
 mod mailbox;
 mod message;
@@ -50,7 +51,6 @@ pub use assignment::{
 };
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
-pub use decide::SubmitRequest;
 pub use direct::{control_directly, run_schedule_directly};
 pub use driver::{Driver, Parts, Stepper};
 pub use executors::{
@@ -58,7 +58,7 @@ pub use executors::{
     SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,
 };
 pub use mailbox::{Answer, Mailbox, OneShot};
-pub use message::{Control, Message, Reply};
+pub use message::{Control, Message, Reply, SubmitRequest};
 pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
     WorkflowCounters,
@@ -67,14 +67,3 @@ pub use progress_buffer::ProgressBuffer;
 pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
 pub use waiters::{Ended, Subscription, Waiters};
-
-use crate::types::{Error, ErrorCode, Micros};
-
-fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
-        .with_hint("start a new DefaultRunner")
-}
-
-fn micros(span: std::time::Duration) -> Micros {
-    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX)
-}

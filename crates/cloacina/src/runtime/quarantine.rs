@@ -1,4 +1,4 @@
-//! Runs suspects alone: tasks whose runner died more than once while it held them (semantics E2).
+//! The suspects of a runner: tasks whose runner died more than once while it held them (semantics E2).
 //!
 //! A task that ends its process takes harmless tasks with it, and which of them did it cannot be seen from outside. So what
 //! died twice with its runner is started only while nothing else runs here. If the process dies again, the suspect did it.
@@ -6,9 +6,6 @@
 use std::collections::VecDeque;
 
 use super::assignment::Executor;
-use super::dispatch::Dispatch;
-use super::step::Step;
-use crate::store::StoreError;
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
 
 /// How long a suspect waits for other attempts to end. After that it is started beside them; nothing else starts meanwhile.
@@ -28,12 +25,12 @@ pub(super) struct Suspect {
 /// The suspects of this runner. While there is one, the runner claims nothing else.
 #[derive(Default)]
 pub(super) struct Quarantine {
-    waiting: VecDeque<Suspect>,
+    pub(super) waiting: VecDeque<Suspect>,
     /// The one whose turn it is.
-    current: Option<Suspect>,
+    pub(super) current: Option<Suspect>,
     /// Its start is recorded in the batch of this turn, and follows once that is durable.
-    is_starting: bool,
-    waits_since: Option<Monotonic>,
+    pub(super) is_starting: bool,
+    pub(super) waits_since: Option<Monotonic>,
 }
 
 impl Quarantine {
@@ -78,78 +75,5 @@ impl Quarantine {
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
-    }
-}
-
-impl Step {
-    /// Keeps a claimed suspect until it can be started alone.
-    pub(super) fn isolate(&mut self, suspect: Suspect) {
-        tracing::warn!(
-            execution_id = %suspect.execution,
-            "a task of execution {} lost its runner more than once; it is started alone, because it may be what ends the process",
-            suspect.execution
-        );
-        self.quarantine.waits_since.get_or_insert(self.monotonic);
-        self.quarantine.waiting.push_back(suspect);
-        self.capacity.set_paused(true);
-    }
-
-    /// Puts the start of the next suspect into the batch, once nothing else runs here.
-    pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
-        let is_held = |step: &Self, suspect: &Suspect| {
-            let held = step.ledger.held(suspect.execution, suspect.task);
-            held.is_some_and(|held| held.claim == suspect.claim)
-        };
-        if let Some(current) = self.quarantine.current {
-            if is_held(self, &current) {
-                return Ok(());
-            }
-            self.quarantine.current = None;
-            self.quarantine.waits_since = Some(self.monotonic);
-        }
-        while let Some(next) = self.quarantine.waiting.front().copied() {
-            if !is_held(self, &next) {
-                self.quarantine.waiting.pop_front();
-                continue;
-            }
-            let others = self.ledger.in_flight() - self.quarantine.waiting.len();
-            let overdue = self
-                .quarantine
-                .next_wake()
-                .is_some_and(|at| at <= self.monotonic);
-            if self.is_stopping || (others > 0 && !overdue) {
-                return Ok(());
-            }
-            if !self.ledger.contains(next.execution) {
-                self.load(&[next.execution])?;
-            }
-            self.quarantine.waiting.pop_front();
-            let Some(execution) = self.ledger.get_mut(next.execution) else {
-                continue;
-            };
-            let rescues = execution.task(next.task).rescues;
-            self.quarantine.current = Some(Suspect {
-                rescues: Some(next.rescues.unwrap_or(rescues)),
-                ..next
-            });
-            if next.rescues.is_some_and(|before| rescues > before) {
-                // An earlier try was written, although its answer got lost.
-                let mut dispatch = Dispatch::default();
-                self.assign_now(next.execution, next.task, next.claim, &mut dispatch);
-                self.dispatch(dispatch);
-            } else {
-                let change = self.batch.change(execution);
-                change
-                    .changes
-                    .absorb(execution.probe(next.task, next.claim));
-                self.quarantine.is_starting = true;
-            }
-            return Ok(());
-        }
-        if self.quarantine.waits_since.take().is_some() {
-            self.capacity.set_paused(false);
-            self.capacity.set_stale();
-        }
-        Ok(())
     }
 }

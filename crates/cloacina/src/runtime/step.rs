@@ -18,12 +18,12 @@ use super::quarantine::Quarantine;
 use super::registry::Registry;
 use super::timeline::Timeline;
 use super::waiters::Waiters;
-use super::{Message, RunnerConfig, micros};
+use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
 use crate::types::{
     Claim, Clock, DefinitionId, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, RunnerId,
-    Timestamp,
+    Timestamp, micros,
 };
 use crate::workflow::Workflow;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::ExecutionId;
+
 /// What kind of error it is. The name of a code is stable and public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
@@ -104,6 +106,21 @@ impl Error {
             message: message.into(),
             hint: None,
         }
+    }
+
+    /// The error of a call to a runner that was shut down.
+    #[must_use]
+    pub fn runner_closed() -> Self {
+        Self::new(ErrorCode::RunnerClosed, "the runner is shut down")
+            .with_hint("start a new DefaultRunner")
+    }
+
+    /// The error for an execution id that the database does not have.
+    #[must_use]
+    pub fn unknown_execution(id: ExecutionId) -> Self {
+        let message = format!("there is no execution {id}");
+        Self::new(ErrorCode::ExecutionNotFound, message)
+            .with_hint("it may have been pruned, or be in another database")
     }
 
     /// The same with a hint.

@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 /// A length of time in microseconds.
 pub type Micros = i64;
 
+/// Converts a length of time to microseconds. One beyond the range becomes a span that can still be added to any instant.
+#[must_use]
+pub fn micros(span: Duration) -> Micros {
+    Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
+}
+
 /// An instant in microseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -133,7 +133,7 @@ fn keep_schedules(engine: &EngineHandle) {
     let schedule = insist(|| engine.register_schedule(&yearly)).id;
     insist(|| engine.update_schedule(schedule, None, Some("UTC")));
     insist(|| engine.set_schedule_enabled(schedule, false));
-    assert!(!insist(|| engine.schedule(schedule)).enabled);
+    assert!(!insist(|| engine.inspector().schedule(schedule)).enabled);
     insist(|| match engine.delete_schedule(schedule) {
         // It was deleted, and only its caller had not heard of it.
         Err(error) if error.code == ErrorCode::ScheduleNotFound => Ok(()),
@@ -151,7 +151,7 @@ fn keep_schedules(engine: &EngineHandle) {
         let answer = engine.begin_register_trigger(trigger, 1);
         answer.wait(PATIENCE).expect("an answer")
     });
-    assert!(insist(|| engine.trigger("watch")).is_some());
+    assert!(insist(|| engine.inspector().trigger("watch")).is_some());
 }
 
 /// What a runner does at its own times; a fast machine is through with all else before they come.
@@ -192,10 +192,14 @@ fn executions(engine: &EngineHandle) -> Vec<String> {
 }
 
 fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
-    let schedules = insist(|| engine.schedules(false, 10, 0));
+    let schedules = insist(|| {
+        engine
+            .inspector()
+            .schedules(ScheduleKind::Cron, false, 10, 0)
+    });
     let missed = schedules.iter().find(|known| known.spec.instance == MISSED);
     let missed = missed.expect("it was there before").id;
-    let ticks = insist(|| engine.schedule_history(missed, 10, 0));
+    let ticks = insist(|| engine.inspector().schedule_history(missed, 10, 0));
     ticks
         .iter()
         .filter_map(|tick| {
@@ -212,8 +216,18 @@ fn look(engine: &EngineHandle, id: ExecutionId) -> End {
     assert!(!insist(|| engine.history(id)).1.is_empty());
     assert!(!insist(|| engine.explain(id)).is_empty());
     assert_eq!(insist(|| inspector.backlog(10)), 0);
-    let schedules = insist(|| engine.schedules(false, 10, 0)).into_iter();
-    let triggers = insist(|| engine.triggers(false, 10, 0)).into_iter();
+    let schedules = insist(|| {
+        engine
+            .inspector()
+            .schedules(ScheduleKind::Cron, false, 10, 0)
+    })
+    .into_iter();
+    let triggers = insist(|| {
+        engine
+            .inspector()
+            .schedules(ScheduleKind::Trigger, false, 10, 0)
+    })
+    .into_iter();
     assert!(!insist(|| inspector.workflows()).is_empty());
     let (_, progress) = insist(|| inspector.progress(id));
     let (_, logs) = insist(|| inspector.logs(id));
@@ -232,7 +246,12 @@ fn look(engine: &EngineHandle, id: ExecutionId) -> End {
             .map(|known| (known.identity, known.enabled))
             .collect(),
         ticks: ticks(engine),
-        fired: insist(|| engine.count_ticks(ScheduleKind::Cron, Timestamp(0))).fired,
+        fired: insist(|| {
+            engine
+                .inspector()
+                .count_ticks(ScheduleKind::Cron, Timestamp(0))
+        })
+        .fired,
         progress: progress
             .iter()
             .map(|said| format!("{} of {} {:?}", said.done, said.total, said.message))

@@ -12,7 +12,7 @@ use cloacina::store::Store;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{
     Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Overlap,
-    ScheduleId, TickOutcome, Timestamp,
+    ScheduleId, ScheduleKind, TickOutcome, Timestamp,
 };
 
 use super::support::{PATIENCE, body, config, define, done, in_memory, task, until, wait};
@@ -90,7 +90,10 @@ fn every_ten() -> NewSchedule {
 
 /// Seconds after noon and outcome, oldest first.
 fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
-    let mut ticks = engine.schedule_history(id, usize::MAX, 0).unwrap();
+    let mut ticks = engine
+        .inspector()
+        .schedule_history(id, usize::MAX, 0)
+        .unwrap();
     ticks.reverse();
     let told = ticks
         .iter()
@@ -99,7 +102,10 @@ fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
 }
 
 fn executions(engine: &EngineHandle, id: ScheduleId) -> Vec<ExecutionId> {
-    let ticks = engine.schedule_history(id, usize::MAX, 0).unwrap();
+    let ticks = engine
+        .inspector()
+        .schedule_history(id, usize::MAX, 0)
+        .unwrap();
     ticks
         .iter()
         .rev()
@@ -130,7 +136,7 @@ fn a_tick_starts_an_execution_that_knows_of_it() {
             context.get("scheduled_time").unwrap().as_str(),
             "\"2025-06-15T12:00:10.000000Z\""
         );
-        let record = engine.schedule(id).unwrap();
+        let record = engine.inspector().schedule(id).unwrap();
         assert_eq!(record.next_due, Some(NOON + 20 * SECOND));
         engine.stop(Duration::from_secs(1));
     });
@@ -262,7 +268,7 @@ fn a_runner_may_be_told_to_fire_none() {
     wait(&engine, execution);
     // By then it has stepped a few times, and the tick is still there for another runner.
     assert_eq!(
-        engine.schedule(id).unwrap().next_due,
+        engine.inspector().schedule(id).unwrap().next_due,
         Some(NOON + 10 * SECOND)
     );
     let other = start(open(), &clock);
@@ -326,7 +332,7 @@ fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
             .id;
         clock.set(10 * SECOND);
         until("the tick", || history(&engine, id).len() == 1);
-        let ticks = engine.schedule_history(id, 1, 0).unwrap();
+        let ticks = engine.inspector().schedule_history(id, 1, 0).unwrap();
         assert_eq!(ticks[0].outcome, TickOutcome::Skipped);
         assert!(ticks[0].detail.as_ref().unwrap().contains("'elsewhere'"));
         let error = engine.run_schedule_now(id).unwrap_err();
@@ -371,7 +377,14 @@ fn changes_by_one_runner_reach_the_others() {
                 .id,
             id
         );
-        assert_eq!(client.schedules(false, 10, 0).unwrap().len(), 1);
+        assert_eq!(
+            client
+                .inspector()
+                .schedules(ScheduleKind::Cron, false, 10, 0)
+                .unwrap()
+                .len(),
+            1
+        );
         client
             .update_schedule(id, Some("*/10 * * * * *"), None)
             .unwrap();
@@ -388,8 +401,15 @@ fn changes_by_one_runner_reach_the_others() {
         let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
         assert_eq!(outcomes, [10, 20, 30]);
         client.delete_schedule(id).unwrap();
-        assert_eq!(client.schedules(false, 10, 0).unwrap().len(), 0);
-        let error = client.schedule(id).unwrap_err();
+        assert_eq!(
+            client
+                .inspector()
+                .schedules(ScheduleKind::Cron, false, 10, 0)
+                .unwrap()
+                .len(),
+            0
+        );
+        let error = client.inspector().schedule(id).unwrap_err();
         assert_eq!(error.code, ErrorCode::ScheduleNotFound);
         assert_eq!(history(&client, id).len(), 3);
         assert!(client.delete_schedule(id).is_err());
@@ -486,7 +506,7 @@ fn g1_a_poll_that_was_taken_over_fires_no_more() {
     engine.end_poll(next[0].token, PollOutcome::Failed("ouch".to_owned()));
     until("its end", || !history(&engine, id).is_empty());
     assert_eq!(history(&engine, id), [(10, TickOutcome::Failed)]);
-    let record = engine.trigger("inbox").unwrap().unwrap();
+    let record = engine.inspector().trigger("inbox").unwrap().unwrap();
     assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
     engine.stop(Duration::from_secs(1));
 }

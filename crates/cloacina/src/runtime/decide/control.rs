@@ -19,7 +19,7 @@ impl Step {
             let error = if self.ledger.is_unreadable(id) {
                 unreadable_execution(id)
             } else {
-                unknown_execution(id)
+                Error::unknown_execution(id)
             };
             return reply(Err(error));
         };
@@ -56,14 +56,6 @@ impl Step {
         }
         self.batch.drop_if_empty(id);
     }
-}
-
-pub(in crate::runtime) fn unknown_execution(id: ExecutionId) -> Error {
-    Error::new(
-        ErrorCode::ExecutionNotFound,
-        format!("there is no execution {id}"),
-    )
-    .with_hint("it may have been pruned, or be in another database")
 }
 
 fn unreadable_execution(id: ExecutionId) -> Error {

@@ -5,6 +5,5 @@ mod outcome;
 mod registration;
 mod submission;
 
-pub(super) use control::{control_error, unknown_execution, unknown_task};
-pub use submission::SubmitRequest;
+pub(super) use control::{control_error, unknown_task};
 pub(super) use submission::trace_of;

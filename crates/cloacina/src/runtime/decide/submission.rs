@@ -4,34 +4,13 @@ use std::sync::Arc;
 
 use crate::engine::{Execution, NewExecution};
 use crate::runtime::batch::{PendingChange, Submission};
+use crate::runtime::message::{Message, Reply, SubmitRequest};
 use crate::runtime::step::Step;
-use crate::runtime::{Message, Reply, closed, micros};
 use crate::store::StoreError;
 use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros, Monotonic,
-    Timestamp, nearest,
+    Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Monotonic, Timestamp, micros,
+    nearest,
 };
-
-/// One execution to start.
-#[derive(Clone, Debug)]
-pub struct SubmitRequest {
-    /// A fresh id.
-    pub id: ExecutionId,
-    /// The workflow's name.
-    pub workflow: String,
-    /// What the tasks start from.
-    pub input: Arc<Context>,
-    /// Idempotency key (semantics C7).
-    pub key: Option<String>,
-    /// Claims go to higher ones first.
-    pub priority: i16,
-    /// Not to start before.
-    pub start_at: Option<Timestamp>,
-    /// Limit from the first start.
-    pub timeout: Option<Micros>,
-    /// The submitter's trace context as JSON, kept in the history for the runner of the tasks.
-    pub trace: Option<Arc<str>>,
-}
 
 impl Step {
     /// Decides a call of `submit`: all of its executions are stored, or none.
@@ -79,7 +58,7 @@ impl Step {
     /// Why a call of `submit` is refused, if it is. Afterwards the versions that it runs are in memory.
     fn refusal(&mut self, requests: &[SubmitRequest]) -> Result<Option<Error>, StoreError> {
         if self.is_stopping {
-            return Ok(Some(closed()));
+            return Ok(Some(Error::runner_closed()));
         }
         for request in requests {
             if self.latest_definition(&request.workflow)?.is_none() {

@@ -1,10 +1,9 @@
 //! Notices what other processes wrote: new work, new definitions, executions that ended there.
 
 use super::duty::Duty;
-use crate::runtime::micros;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
-use crate::types::{ExecutionId, Micros, Monotonic};
+use crate::types::{ExecutionId, Micros, Monotonic, micros};
 
 /// How long polls follow each other at `BUSY_INTERVAL` after another process wrote, in microseconds: more may follow.
 const BUSY: Micros = 1_000_000;

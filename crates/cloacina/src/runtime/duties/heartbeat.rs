@@ -1,10 +1,10 @@
 //! Registers the runner, and extends its lease (semantics E1, E4).
 
 use super::duty::Duty;
+use crate::runtime::process;
 use crate::runtime::step::{Signal, Step};
-use crate::runtime::{micros, process};
 use crate::store::{RunnerRow, StoreError};
-use crate::types::Monotonic;
+use crate::types::{Monotonic, micros};
 
 #[derive(Default)]
 pub(in crate::runtime) struct Heartbeat {

@@ -1,10 +1,9 @@
 //! Deletes executions that ended longer ago than the retention, a few at a time (semantics E8).
 
 use super::duty::Duty;
-use crate::runtime::micros;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
-use crate::types::{Micros, Monotonic};
+use crate::types::{Micros, Monotonic, micros};
 
 /// The time between two looks for old executions, in microseconds.
 const INTERVAL: Micros = 60_000_000;

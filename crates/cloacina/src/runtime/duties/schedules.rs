@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 
 use crate::engine::schedule;
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::decide::SubmitRequest;
+use crate::runtime::message::SubmitRequest;
 use crate::runtime::step::Step;
 use crate::store::{StoreError, TickWrite};
 use crate::types::{

@@ -5,10 +5,9 @@
 
 use super::duty::Duty;
 use crate::runtime::assignment::{Executor, Running};
-use crate::runtime::micros;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
-use crate::types::{Micros, Monotonic};
+use crate::types::{Micros, Monotonic, micros};
 
 /// The time between two looks at the running tasks, in microseconds.
 const INTERVAL: Micros = 1_000_000;

@@ -1,6 +1,7 @@
-//! From a URL to an open store.
+//! Opens the store of a database URL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::store::{DatabaseUrl, Store};
 use crate::types::Error;
@@ -50,24 +51,50 @@ pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions
     }
 }
 
-pub(super) fn open_store(
-    url: &str,
-    schema: Option<&str>,
-    auto_migrate: bool,
-    create: bool,
-) -> Result<Arc<dyn Store>, Error> {
+/// How to open a store.
+pub(super) struct StoreOptions<'a> {
+    pub(super) schema: Option<&'a str>,
+    pub(super) auto_migrate: bool,
+    /// Whether opening may create the file of an SQLite database.
+    pub(super) create: bool,
+    /// Maximum number of connections to PostgreSQL; none means the default.
+    pub(super) connections: Option<usize>,
+    /// Upper limit of SQLite's busy timeout; none keeps that of the URL.
+    pub(super) busy_timeout: Option<Duration>,
+}
+
+/// An open store.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    /// The same store, if tenants can share its connections.
+    #[cfg(feature = "postgres")]
+    pub(super) postgres: Option<Arc<crate::store::postgres::PostgresStore>>,
+}
+
+impl Opened {
+    /// A store whose connections cannot be shared.
+    pub(super) fn alone(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            #[cfg(feature = "postgres")]
+            postgres: None,
+        }
+    }
+}
+
+pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<Opened, Error> {
     #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-    let _ = (schema, auto_migrate);
-    // Only a file can be created by opening it.
-    #[cfg(not(feature = "sqlite"))]
-    let _ = create;
+    let _ = how;
     match DatabaseUrl::parse(url)? {
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(mut options) => {
             use crate::store::sqlite::{OpenMode, SqliteStore};
-            refuse_schema(schema, &options)?;
-            options.auto_migrate = auto_migrate;
-            if !create && options.mode == OpenMode::Create {
+            refuse_schema(how.schema, &options)?;
+            options.auto_migrate = how.auto_migrate;
+            if let Some(limit) = how.busy_timeout {
+                options.busy_timeout = options.busy_timeout.min(limit);
+            }
+            if !how.create && options.mode == OpenMode::Create {
                 if let Some(path) = &options.path
                     && !path.exists()
                 {
@@ -79,17 +106,25 @@ pub(super) fn open_store(
                 }
                 options.mode = OpenMode::ReadWrite;
             }
-            Ok(Arc::new(SqliteStore::open(&options)?))
+            Ok(Opened::alone(Arc::new(SqliteStore::open(&options)?)))
         }
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => {
             use crate::store::postgres::{PostgresOptions, PostgresStore};
             let mut options = PostgresOptions::from_url(&url)?;
-            if let Some(schema) = schema {
+            if let Some(schema) = how.schema {
                 options = options.with_schema(schema)?;
             }
-            options.auto_migrate = auto_migrate;
-            Ok(Arc::new(PostgresStore::open(&options)?))
+            options.auto_migrate = how.auto_migrate;
+            let store = match how.connections {
+                Some(connections) => PostgresStore::open_within(&options, connections),
+                None => PostgresStore::open(&options),
+            };
+            let store = Arc::new(store?);
+            Ok(Opened {
+                store: Arc::clone(&store) as Arc<dyn Store>,
+                postgres: Some(store),
+            })
         }
         #[cfg(not(feature = "postgres"))]
         DatabaseUrl::Postgres(_) => Err(no_postgres()),
@@ -104,16 +139,24 @@ fn refuse_schema(
     let Some(schema) = schema else {
         return Ok(());
     };
-    let message = format!(
-        "SQLite has no schemas: '{schema}' cannot be one of {}",
-        options.location()
-    );
-    Err(Error::new(ErrorCode::Configuration, message)
-        .with_hint("a tenant is a file there: give each its own path, like sqlite:///tenant_a.db"))
+    let location = options.location();
+    Err(no_schemas(&format!(
+        "'{schema}' cannot be one of {location}"
+    )))
+}
+
+/// The error for tenants on SQLite. `consequence`: what cannot be done, and where.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn no_schemas(consequence: &str) -> Error {
+    Error::new(
+        ErrorCode::Configuration,
+        format!("SQLite has no schemas: {consequence}"),
+    )
+    .with_hint("a tenant is a file there: give each its own path, like sqlite:///tenant_a.db")
 }
 
 #[cfg(not(feature = "postgres"))]
-fn no_postgres() -> Error {
+pub(super) fn no_postgres() -> Error {
     Error::new(
         ErrorCode::UrlInvalid,
         "PostgreSQL URLs are not supported by this build",

@@ -1,69 +1,26 @@
-//! A runner and its tenants: one process that serves many schemas with shared workers and connections (semantics H4).
+//! Runners for tenants: one process that serves many schemas with shared workers and connections (semantics H4).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::engine_handle::EngineHandle;
+use super::EngineHandle;
 #[cfg(feature = "postgres")]
-use super::engine_handle::Opened;
+use super::open::{Opened, no_schemas};
+#[cfg(feature = "postgres")]
+use super::tenant_group::TenantGroup;
+use crate::runtime::SharedWorkers;
 #[cfg(feature = "postgres")]
 use crate::runtime::WorkerHost;
-use crate::runtime::{Answer, Message, Reply, RunnerSlot, SharedWorkers};
 #[cfg(feature = "postgres")]
 use crate::store::DatabaseUrl;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, PostgresStore};
-use crate::types::Micros;
-use crate::types::sync::Mutex;
 #[cfg(feature = "postgres")]
 use crate::types::{Error, ErrorCode};
-
-/// A runner's place in its family.
-pub(super) struct Family {
-    workers: Arc<SharedWorkers>,
-    slot: Arc<RunnerSlot>,
-    pub(super) is_parent: bool,
-    /// It stops, and takes no tenant any more.
-    is_stopping: AtomicBool,
-}
-
-impl Family {
-    /// Stops all of the family; the answer comes when the last one has stopped.
-    pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
-        self.is_stopping.store(true, Ordering::SeqCst);
-        let (answer, reply) = Answer::new();
-        let last = Arc::new(Last(Mutex::new(Some(reply))));
-        let mut runners = self.workers.runners();
-        if !runners.iter().any(|slot| Arc::ptr_eq(slot, &self.slot)) {
-            // Its queues are closed already; its own coordinator still answers, if it is there.
-            runners.push(Arc::clone(&self.slot));
-        }
-        for slot in runners {
-            let held = Arc::clone(&last);
-            slot.report(Message::Stop {
-                grace,
-                reply: Box::new(move |_| drop(held)),
-            });
-        }
-        answer
-    }
-}
-
-/// Answers when the last one that held it has answered, or is gone.
-struct Last(Mutex<Option<Reply<()>>>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(reply) = self.0.lock().take() {
-            reply(Ok(()));
-        }
-    }
-}
 
 impl EngineHandle {
     /// The workers that this runner shares with others, if it does.
     pub fn shared_workers(&self) -> Option<&Arc<SharedWorkers>> {
-        self.family.get().map(|family| &family.workers)
+        self.tenant_group.get().map(|group| &group.workers)
     }
 
     /// A runner for a tenant's schema of the same PostgreSQL database, which is created if it is missing and the role may.
@@ -85,9 +42,16 @@ impl EngineHandle {
         host: impl FnOnce() -> Option<Arc<dyn WorkerHost>>,
     ) -> Result<Self, Error> {
         let Some(postgres) = &self.postgres else {
-            return Err(no_schemas(&self.location()));
+            let location = self.location();
+            return Err(no_schemas(&format!(
+                "a runner on {location} has no tenants"
+            )));
         };
-        if self.family.get().is_some_and(|family| !family.is_parent) {
+        if self
+            .tenant_group
+            .get()
+            .is_some_and(|group| !group.is_parent)
+        {
             return Err(Error::new(
                 ErrorCode::Configuration,
                 "a tenant's runner has no tenants of its own",
@@ -95,7 +59,7 @@ impl EngineHandle {
             .with_hint("ask the runner that made it"));
         }
         if self.is_closed() {
-            return Err(closed());
+            return Err(Error::runner_closed());
         }
         let mut options = tenant_options(postgres, database_url)?.with_schema(schema)?;
         options.auto_migrate = postgres.options().auto_migrate;
@@ -121,17 +85,16 @@ impl EngineHandle {
             Arc::clone(&parts.clock),
         );
         // Nobody else has set it.
-        let _ = tenant.family.set(Family {
-            workers,
-            slot,
-            is_parent: false,
-            is_stopping: AtomicBool::new(false),
-        });
-        let is_stopping = |family: &Family| family.is_stopping.load(Ordering::SeqCst);
-        if self.is_closed() || self.family.get().is_some_and(is_stopping) {
+        let _ = (tenant.tenant_group).set(TenantGroup::new(workers, slot, false));
+        if self.is_closed()
+            || self
+                .tenant_group
+                .get()
+                .is_some_and(TenantGroup::is_stopping)
+        {
             // It may not have known of this one when it told all others to stop.
             tenant.stop(std::time::Duration::ZERO);
-            return Err(closed());
+            return Err(Error::runner_closed());
         }
         Ok(tenant)
     }
@@ -141,7 +104,7 @@ impl EngineHandle {
         &self,
         host: impl FnOnce() -> Option<Arc<dyn WorkerHost>>,
     ) -> &Arc<SharedWorkers> {
-        let family = self.family.get_or_init(|| {
+        let group = self.tenant_group.get_or_init(|| {
             let config = self.config();
             let workers = SharedWorkers::new(
                 config.max_concurrent_tasks,
@@ -155,14 +118,9 @@ impl EngineHandle {
                 Arc::clone(&parts.mailbox),
                 Arc::clone(&parts.clock),
             );
-            Family {
-                workers,
-                slot,
-                is_parent: true,
-                is_stopping: AtomicBool::new(false),
-            }
+            TenantGroup::new(workers, slot, true)
         });
-        &family.workers
+        &group.workers
     }
 }
 
@@ -199,21 +157,4 @@ fn tenant_options(
         .with_hint("start a DefaultRunner of its own for another database"));
     }
     Ok(options)
-}
-
-#[cfg(feature = "postgres")]
-fn closed() -> Error {
-    Error::new(ErrorCode::RunnerClosed, "the runner is shut down")
-        .with_hint("start a new DefaultRunner")
-}
-
-#[cfg(feature = "postgres")]
-fn no_schemas(location: &str) -> Error {
-    Error::new(
-        ErrorCode::Configuration,
-        format!("SQLite has no schemas, so a runner on {location} has no tenants"),
-    )
-    .with_hint(
-        "a tenant is a file there: start a DefaultRunner for each, like sqlite:///tenant_a.db",
-    )
 }

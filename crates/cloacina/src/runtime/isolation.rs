@@ -1,0 +1,79 @@
+//! Starts each suspect alone: keeps it back until nothing else runs here, and records its start before it is dispatched.
+
+use super::dispatch::Dispatch;
+use super::quarantine::Suspect;
+use super::step::Step;
+use crate::store::StoreError;
+
+impl Step {
+    /// Keeps a claimed suspect until it can be started alone.
+    pub(super) fn isolate(&mut self, suspect: Suspect) {
+        tracing::warn!(
+            execution_id = %suspect.execution,
+            "a task of execution {} lost its runner more than once; it is started alone, because it may be what ends the process",
+            suspect.execution
+        );
+        self.quarantine.waits_since.get_or_insert(self.monotonic);
+        self.quarantine.waiting.push_back(suspect);
+        self.capacity.set_paused(true);
+    }
+
+    /// Puts the start of the next suspect into the batch, once nothing else runs here.
+    pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
+        let is_held = |step: &Self, suspect: &Suspect| {
+            let held = step.ledger.held(suspect.execution, suspect.task);
+            held.is_some_and(|held| held.claim == suspect.claim)
+        };
+        if let Some(current) = self.quarantine.current {
+            if is_held(self, &current) {
+                return Ok(());
+            }
+            self.quarantine.current = None;
+            self.quarantine.waits_since = Some(self.monotonic);
+        }
+        while let Some(next) = self.quarantine.waiting.front().copied() {
+            if !is_held(self, &next) {
+                self.quarantine.waiting.pop_front();
+                continue;
+            }
+            let others = self.ledger.in_flight() - self.quarantine.waiting.len();
+            let overdue = self
+                .quarantine
+                .next_wake()
+                .is_some_and(|at| at <= self.monotonic);
+            if self.is_stopping || (others > 0 && !overdue) {
+                return Ok(());
+            }
+            if !self.ledger.contains(next.execution) {
+                self.load(&[next.execution])?;
+            }
+            self.quarantine.waiting.pop_front();
+            let Some(execution) = self.ledger.get_mut(next.execution) else {
+                continue;
+            };
+            let rescues = execution.task(next.task).rescues;
+            self.quarantine.current = Some(Suspect {
+                rescues: Some(next.rescues.unwrap_or(rescues)),
+                ..next
+            });
+            if next.rescues.is_some_and(|before| rescues > before) {
+                // An earlier try was written, although its answer got lost.
+                let mut dispatch = Dispatch::default();
+                self.assign_now(next.execution, next.task, next.claim, &mut dispatch);
+                self.dispatch(dispatch);
+            } else {
+                let change = self.batch.change(execution);
+                change
+                    .changes
+                    .absorb(execution.probe(next.task, next.claim));
+                self.quarantine.is_starting = true;
+            }
+            return Ok(());
+        }
+        if self.quarantine.waits_since.take().is_some() {
+            self.capacity.set_paused(false);
+            self.capacity.set_stale();
+        }
+        Ok(())
+    }
+}
