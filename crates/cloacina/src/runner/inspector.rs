@@ -37,6 +37,9 @@ pub struct Inspector {
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
 }
 
+/// The number of definitions that an inspector remembers.
+const MAX_WORKFLOWS: usize = 1_000;
+
 /// What opening a database may do to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -385,7 +388,11 @@ impl Inspector {
             Workflow::new(parse(&stored.body)?)?
         };
         let workflow = Arc::new(workflow);
-        self.workflows.lock().insert(id, Arc::clone(&workflow));
+        let mut workflows = self.workflows.lock();
+        if workflows.len() >= MAX_WORKFLOWS {
+            workflows.clear();
+        }
+        workflows.insert(id, Arc::clone(&workflow));
         Ok(workflow)
     }
 

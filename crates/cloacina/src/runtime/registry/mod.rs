@@ -1,5 +1,8 @@
 //! Which workflows this program has, which versions the database holds, and what can be claimed for which executor.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -385,118 +388,5 @@ impl Registry {
             tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "a task is not run here");
         }
         handlers
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HANDLER: Handler = Handler {
-        executor: Executor::Threads,
-        token: 1,
-        on_success: false,
-        on_failure: false,
-    };
-
-    /// A workflow with tasks of these kinds; `version` makes it differ.
-    fn workflow(version: usize, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
-        let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
-            id: (*id).to_owned(),
-            kind: *kind,
-            fingerprint: version.to_string(),
-            ..TaskDefinition::default()
-        });
-        let definition = WorkflowDefinition {
-            name: "etl".to_owned(),
-            tenant: "public".to_owned(),
-            package: "embedded".to_owned(),
-            tasks: tasks.collect(),
-            ..WorkflowDefinition::default()
-        };
-        Arc::new(Workflow::new(definition).expect("the workflow is valid"))
-    }
-
-    fn registration(workflow: Arc<Workflow>, tasks: &[&str]) -> Registration {
-        let handlers = tasks.iter().map(|task| ((*task).to_owned(), HANDLER));
-        Registration {
-            workflow,
-            handlers: handlers.collect(),
-        }
-    }
-
-    #[test]
-    fn b8_a_program_that_serves_one_external_task_claims_from_its_queue_alone() {
-        let kinds = [("a", TaskKind::External), ("b", TaskKind::External)];
-        let mut registry = Registry::default();
-        let task = workflow(1, &kinds).task(1).clone();
-        let service = Service {
-            workflow: "etl".to_owned(),
-            tasks: vec![(task, HANDLER)],
-        };
-        registry.serve(service).expect("nothing contradicts it");
-        for version in 1..5 {
-            let id = DefinitionId(version as i64);
-            registry.add_definition(id, workflow(version, &kinds));
-        }
-        let class = &registry.classes()[Executor::Threads.index()];
-        assert_eq!(class.queues, [QueueId::of(&workflow(1, &kinds), 1)]);
-        assert_eq!(class.excluded, []);
-    }
-
-    #[test]
-    fn b7_a_thousand_versions_leave_queues_and_memory_as_they_are() {
-        let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Async)];
-        let mut registry = Registry::default();
-        for version in 1..=1_000 {
-            let id = DefinitionId(version as i64);
-            registry.register(id, registration(workflow(version, &kinds), &["a", "b"]));
-        }
-        assert!(registry.definitions.len() <= 2 * FIRST_SWEEP);
-        let class = &registry.classes()[Executor::Threads.index()];
-        assert_eq!((class.queues.len(), class.excluded.len()), (2, 0));
-    }
-
-    #[test]
-    fn b7_a_version_stays_in_memory_while_an_execution_holds_it() {
-        let kinds = [("a", TaskKind::Sync)];
-        let mut registry = Registry::default();
-        let held = workflow(0, &kinds);
-        registry.add_definition(DefinitionId(1), Arc::clone(&held));
-        for version in 2..1_000 {
-            let id = DefinitionId(version as i64);
-            registry.add_definition(id, workflow(version, &kinds));
-        }
-        assert!(registry.definition(DefinitionId(1)).is_some());
-        assert!(registry.definition(DefinitionId(2)).is_none());
-    }
-
-    #[test]
-    fn e5_tasks_without_a_handler_are_excluded_by_version() {
-        let kinds = [("a", TaskKind::Sync), ("gone", TaskKind::Sync)];
-        let mut registry = Registry::default();
-        registry.register(
-            DefinitionId(2),
-            registration(workflow(1, &kinds[..1]), &["a"]),
-        );
-        let former = workflow(0, &kinds);
-        registry.add_definition(DefinitionId(1), Arc::clone(&former));
-        let excluded = |registry: &mut Registry| {
-            registry.classes()[Executor::Threads.index()]
-                .excluded
-                .clone()
-        };
-        assert_eq!(excluded(&mut registry), [(DefinitionId(1), 1)]);
-        // One that was claimed once stays excluded when the version is dropped, until handlers change.
-        registry.exclude(&former, DefinitionId(7), 1);
-        assert_eq!(
-            excluded(&mut registry),
-            [(DefinitionId(1), 1), (DefinitionId(7), 1)]
-        );
-        registry.register(
-            DefinitionId(3),
-            registration(workflow(3, &kinds), &["a", "gone"]),
-        );
-        assert_eq!(excluded(&mut registry), []);
     }
 }
