@@ -14,6 +14,9 @@ mod private_postgres;
 #[path = "runner/support.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod support;
+#[path = "support/time.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod time;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

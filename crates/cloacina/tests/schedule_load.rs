@@ -7,15 +7,20 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+#[path = "support/time.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod time;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::RunnerConfig;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{Layer, Put, Request, Response, Store, StoreError};
-use cloacina::types::{Clock, Monotonic, ScheduleId, TickOutcome, Timestamp};
+use cloacina::types::{Clock, ScheduleId, TickOutcome, Timestamp};
+use time::{HandClock, until};
 
 const SECOND: i64 = 1_000_000;
 /// 2025-06-15T12:00:00Z
@@ -41,32 +46,6 @@ impl Layer for Counted {
     }
 }
 
-/// A clock that moves when the test says so.
-struct StepClock(AtomicI64);
-
-impl Clock for StepClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic(self.0.load(Ordering::SeqCst))
-    }
-
-    fn until(&self, due: Monotonic) -> Duration {
-        let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
-        left.min(Duration::from_millis(1))
-    }
-}
-
-fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_mins(1);
-    while !fact() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn ten_thousand_schedules_cost_one_look_per_wake_up() {
     let store = Arc::new(Counted {
@@ -86,7 +65,7 @@ fn ten_thousand_schedules_cost_one_look_per_wake_up() {
     let soon: Vec<ScheduleId> = (0..5)
         .map(|n| put(format!("soon{n}"), "*/10 * * * * *"))
         .collect();
-    let clock = Arc::new(StepClock(AtomicI64::new(NOON.0)));
+    let clock = Arc::new(HandClock::at(NOON));
     let options = OpenOptions {
         config: RunnerConfig {
             lease_ttl: Duration::from_hours(24),
@@ -106,15 +85,10 @@ fn ten_thousand_schedules_cost_one_look_per_wake_up() {
         // While nothing is due, time passes without a look.
         let before = store.looks.load(Ordering::SeqCst);
         for step in 1..10 {
-            clock.0.store(
-                NOON.0 + (round - 1) * 10 * SECOND + step * SECOND,
-                Ordering::SeqCst,
-            );
+            clock.move_to(NOON + (round - 1) * 10 * SECOND + step * SECOND);
             std::thread::yield_now();
         }
-        clock
-            .0
-            .store(NOON.0 + round * 10 * SECOND, Ordering::SeqCst);
+        clock.move_to(NOON + round * 10 * SECOND);
         let count = usize::try_from(round).unwrap();
         until("the due ones", || {
             soon.iter().all(|id| ticks(*id).len() == count)

@@ -9,6 +9,9 @@
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
+#[path = "support/time.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,26 +25,14 @@ use cloacina::runtime::{
 use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::types::{Clock, Context, Delta, ExecutionId, Monotonic, Timestamp};
+use cloacina::types::{Clock, Context, Delta, ExecutionId, Timestamp};
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use time::HandClock;
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 /// The counters are the process's: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());
-
-/// A clock that stands still, so that nothing periodic is due.
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_750_000_000_000_000)
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic(self.now().0)
-    }
-}
 
 #[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
 fn listening() -> Option<Box<dyn Instrumentation>> {
@@ -64,14 +55,17 @@ fn turn() -> MutexGuard<'static, ()> {
 struct Runner {
     coordinator: Coordinator,
     queues: WorkQueues,
+    /// It stands still, so that nothing periodic is due.
+    clock: Arc<HandClock>,
 }
 
 impl Runner {
     fn new(store: Arc<dyn Store>) -> Self {
         let queues = WorkQueues::default();
+        let clock = Arc::new(HandClock::at(Timestamp(1_750_000_000_000_000)));
         let coordinator = Coordinator::start(
             store,
-            Arc::new(Still),
+            Arc::clone(&clock) as Arc<dyn Clock>,
             RunnerConfig::default(),
             queues.clone(),
             Arc::new(Waiters::default()),
@@ -80,6 +74,7 @@ impl Runner {
         Self {
             coordinator: coordinator.unwrap(),
             queues,
+            clock,
         }
     }
 
@@ -122,7 +117,7 @@ impl Runner {
             trace: None,
         });
         let (answer, reply) = Answer::new();
-        let give_up = Still.monotonic() + 1;
+        let give_up = self.clock.monotonic() + 1;
         self.coordinator.step(vec![Message::Submit {
             requests: requests.collect(),
             give_up,
@@ -133,7 +128,7 @@ impl Runner {
         let mut tasks = 0;
         loop {
             let mut ended = Vec::new();
-            while let Some(taken) = queue.try_take(1, &Still) {
+            while let Some(taken) = queue.try_take(1, &*self.clock) {
                 let Work::Task(token, _) = taken.work else {
                     continue;
                 };

@@ -19,9 +19,8 @@ use cloacina::types::{
 
 use super::database::{Database, open};
 use super::past::{MISSED, TICKS, leave_traces};
+use super::time::{PATIENCE, until};
 use super::workflows::{registration, workflows};
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What must be the same whatever failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,14 +87,6 @@ fn insist<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
             Ok(value) => return value,
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
-        std::thread::yield_now();
-    }
-}
-
-fn until(what: &str, fact: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !fact() {
-        assert!(Instant::now() < end, "never: {what}");
         std::thread::yield_now();
     }
 }

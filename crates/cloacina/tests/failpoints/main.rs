@@ -13,6 +13,9 @@ mod private_postgres;
 #[path = "../support/records.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod records;
+#[path = "../support/time.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod time;
 mod workflows;
 
 use std::collections::BTreeSet;

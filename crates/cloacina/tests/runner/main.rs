@@ -21,3 +21,5 @@ mod sharing;
 mod stepped;
 mod stepwise;
 mod support;
+#[path = "../support/time.rs"]
+mod time;

@@ -1,7 +1,6 @@
 //! Schedules on running runners, by an injected clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use cloacina::engine::schedule::NewSchedule;
@@ -11,46 +10,17 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::store::Store;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{
-    Catchup, Clock, Context, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Overlap,
-    ScheduleId, ScheduleKind, TickOutcome, Timestamp,
+    Catchup, Context, ErrorCode, ExecutionId, ExecutionStatus, Overlap, ScheduleId, ScheduleKind,
+    TickOutcome, Timestamp,
 };
 
 use super::support::{PATIENCE, body, config, define, done, in_memory, task, until, wait};
+use super::time::HandClock;
 
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3600 * SECOND;
 /// 2025-06-15T12:00:00Z
 const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
-
-/// A clock that moves when the test says so.
-struct StepClock(AtomicI64);
-
-impl StepClock {
-    fn at_noon() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(NOON.0)))
-    }
-
-    /// Sets the time to so many microseconds after noon.
-    fn set(&self, after_noon: i64) {
-        self.0.store(NOON.0 + after_noon, Ordering::SeqCst);
-    }
-}
-
-impl Clock for StepClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic(self.0.load(Ordering::SeqCst))
-    }
-
-    /// Never long: the time may be set at any moment.
-    fn until(&self, due: Monotonic) -> Duration {
-        let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
-        left.min(Duration::from_millis(5))
-    }
-}
 
 fn settings() -> RunnerConfig {
     RunnerConfig {
@@ -61,11 +31,11 @@ fn settings() -> RunnerConfig {
     }
 }
 
-fn start(store: Arc<dyn Store>, clock: &Arc<StepClock>) -> EngineHandle {
+fn start(store: Arc<dyn Store>, clock: &Arc<HandClock>) -> EngineHandle {
     start_with(store, clock, settings())
 }
 
-fn start_with(store: Arc<dyn Store>, clock: &Arc<StepClock>, config: RunnerConfig) -> EngineHandle {
+fn start_with(store: Arc<dyn Store>, clock: &Arc<HandClock>, config: RunnerConfig) -> EngineHandle {
     let options = OpenOptions {
         config,
         auto_migrate: true,
@@ -118,10 +88,10 @@ use TickOutcome::{Fired, Missed, Overlapped, Queued};
 #[test]
 fn a_tick_starts_an_execution_that_knows_of_it() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
-        clock.set(10 * SECOND);
+        clock.move_to(NOON + 10 * SECOND);
         until("the tick fires", || !history(&engine, id).is_empty());
         assert_eq!(history(&engine, id), [(10, Fired)]);
         let execution = executions(&engine, id)[0];
@@ -145,26 +115,26 @@ fn a_tick_starts_an_execution_that_knows_of_it() {
 #[test]
 fn a_clock_stepped_back_fires_no_tick_twice() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
         for second in 1..=6 {
-            clock.set(second * 10 * SECOND);
+            clock.move_to(NOON + second * 10 * SECOND);
             until("a tick", || {
                 history(&engine, id).len() == usize::try_from(second).unwrap()
             });
         }
-        clock.set(-HOUR);
+        clock.move_to(NOON + -HOUR);
         let other = engine
             .register_schedule(&NewSchedule::new("etl", "* * * * *", "UTC"))
             .unwrap()
             .id;
-        clock.set(-HOUR + 60 * SECOND);
+        clock.move_to(NOON + -HOUR + 60 * SECOND);
         // The new schedule lives in the time that is now.
         until("the other tick", || history(&engine, other).len() == 1);
         assert_eq!(history(&engine, id).len(), 6);
-        clock.set(60 * SECOND);
-        clock.set(70 * SECOND);
+        clock.move_to(NOON + 60 * SECOND);
+        clock.move_to(NOON + 70 * SECOND);
         until("the next tick", || history(&engine, id).len() == 7);
         let expected: Vec<_> = (1..=7).map(|n| (n * 10, Fired)).collect();
         assert_eq!(history(&engine, id), expected);
@@ -176,7 +146,7 @@ fn a_clock_stepped_back_fires_no_tick_twice() {
 #[test]
 fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let register = |name: &str, catchup| {
             let mut new = NewSchedule::new("etl", "*/10 * * * *", "UTC");
@@ -187,7 +157,7 @@ fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
         let skip = register("skip", Catchup::Skip);
         let latest = register("latest", Catchup::Latest);
         let all = register("all", Catchup::All);
-        clock.set(HOUR + 5 * SECOND);
+        clock.move_to(NOON + HOUR + 5 * SECOND);
         let six = |outcomes: [TickOutcome; 6]| -> Vec<(i64, TickOutcome)> {
             (1..=6).map(|n| n * 600).zip(outcomes).collect()
         };
@@ -207,14 +177,14 @@ fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
 #[test]
 fn f4_downtime_is_caught_up_by_the_rule() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let mut new = every_ten();
         new.catchup = Catchup::All;
         new.max_catchup = Some(2);
         let id = engine.register_schedule(&new).unwrap().id;
         engine.stop(Duration::from_secs(1));
-        clock.set(35 * SECOND);
+        clock.move_to(NOON + 35 * SECOND);
         let engine = start(open(), &clock);
         until("the missed ticks", || history(&engine, id).len() == 3);
         assert_eq!(
@@ -228,11 +198,11 @@ fn f4_downtime_is_caught_up_by_the_rule() {
 #[test]
 fn two_runners_fire_each_tick_once() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = engines[0].register_schedule(&every_ten()).unwrap().id;
         for second in 1..=20 {
-            clock.set(second * 10 * SECOND);
+            clock.move_to(NOON + second * 10 * SECOND);
             until("a tick", || {
                 history(&engines[1], id).len() == usize::try_from(second).unwrap()
             });
@@ -256,14 +226,14 @@ fn two_runners_fire_each_tick_once() {
 fn a_runner_may_be_told_to_fire_none() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
-    let clock = StepClock::at_noon();
+    let clock = Arc::new(HandClock::at(NOON));
     let quiet = RunnerConfig {
         enable_cron: false,
         ..settings()
     };
     let engine = start_with(open(), &clock, quiet);
     let id = engine.register_schedule(&every_ten()).unwrap().id;
-    clock.set(10 * SECOND);
+    clock.move_to(NOON + 10 * SECOND);
     let execution = engine.run_schedule_now(id).unwrap();
     wait(&engine, execution);
     // By then it has stepped a few times, and the tick is still there for another runner.
@@ -280,7 +250,7 @@ fn a_runner_may_be_told_to_fire_none() {
 #[test]
 fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let mut new = every_ten();
         new.overlap = Overlap::Queue;
@@ -303,10 +273,10 @@ fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
                 }),
             )],
         );
-        clock.set(10 * SECOND);
+        clock.move_to(NOON + 10 * SECOND);
         until("the first tick", || history(&engine, id).len() == 1);
         until("the first tick", || history(&engine, skip).len() == 1);
-        clock.set(20 * SECOND);
+        clock.move_to(NOON + 20 * SECOND);
         until("the second tick", || history(&engine, id).len() == 2);
         until("the second tick", || history(&engine, skip).len() == 2);
         assert_eq!(history(&engine, id), [(10, Fired), (20, Queued)]);
@@ -324,13 +294,13 @@ fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
 #[test]
 fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine
             .register_schedule(&NewSchedule::new("elsewhere", "*/10 * * * * *", "UTC"))
             .unwrap()
             .id;
-        clock.set(10 * SECOND);
+        clock.move_to(NOON + 10 * SECOND);
         until("the tick", || history(&engine, id).len() == 1);
         let ticks = engine.inspector().schedule_history(id, 1, 0).unwrap();
         assert_eq!(ticks[0].outcome, TickOutcome::Skipped);
@@ -343,12 +313,12 @@ fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
             "elsewhere",
             vec![(task("a", &[]), body(|_| done()))],
         );
-        clock.set(20 * SECOND);
+        clock.move_to(NOON + 20 * SECOND);
         until("the next tick", || history(&engine, id).len() == 2);
         assert_eq!(history(&engine, id)[1], (20, Fired));
         let execution = executions(&engine, id)[0];
         // Who lost the race for this tick looks for the winner's work at its next poll: by this clock, which must go on.
-        clock.set(21 * SECOND);
+        clock.move_to(NOON + 21 * SECOND);
         until("it ran", || {
             engine.status(execution).unwrap() == ExecutionStatus::Completed
         });
@@ -360,7 +330,7 @@ fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
 #[test]
 fn changes_by_one_runner_reach_the_others() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let quiet = RunnerConfig {
             enable_cron: false,
             ..settings()
@@ -388,15 +358,15 @@ fn changes_by_one_runner_reach_the_others() {
         client
             .update_schedule(id, Some("*/10 * * * * *"), None)
             .unwrap();
-        clock.set(10 * SECOND);
+        clock.move_to(NOON + 10 * SECOND);
         until("the tick of the new expression", || {
             history(&engine, id).len() == 1
         });
         client.set_schedule_enabled(id, false).unwrap();
-        clock.set(20 * SECOND);
+        clock.move_to(NOON + 20 * SECOND);
         client.run_schedule_now(id).unwrap();
         client.set_schedule_enabled(id, true).unwrap();
-        clock.set(30 * SECOND);
+        clock.move_to(NOON + 30 * SECOND);
         until("the tick after", || history(&engine, id).len() == 3);
         let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
         assert_eq!(outcomes, [10, 20, 30]);
@@ -440,7 +410,7 @@ fn have_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
 #[test]
 fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
     on_one_database(|open| {
-        let clock = StepClock::at_noon();
+        let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = have_trigger(&engines[0], inbox());
         assert_eq!(have_trigger(&engines[1], inbox()), id);
@@ -469,7 +439,7 @@ fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
             }
             fired += 1;
             until("it fires", || executions(&engines[0], id).len() == fired);
-            clock.set((round + 1) * 10 * SECOND);
+            clock.move_to(NOON + (round + 1) * 10 * SECOND);
         }
         let filter = cloacina::runner::ListFilter {
             limit: 100,
@@ -486,7 +456,7 @@ fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
 fn g1_a_poll_that_was_taken_over_fires_no_more() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
-    let clock = StepClock::at_noon();
+    let clock = Arc::new(HandClock::at(NOON));
     let engine = start(open(), &clock);
     let id = have_trigger(&engine, inbox());
     let mut polls = Vec::new();
@@ -497,7 +467,7 @@ fn g1_a_poll_that_was_taken_over_fires_no_more() {
     engine.set_trigger_enabled("inbox", false).unwrap();
     engine.end_poll(polls[0].token, PollOutcome::Fire(Context::new()));
     engine.set_trigger_enabled("inbox", true).unwrap();
-    clock.set(10 * SECOND);
+    clock.move_to(NOON + 10 * SECOND);
     let mut next = Vec::new();
     until("the next poll", || {
         next.extend(engine.queues().polls().take());
@@ -515,13 +485,13 @@ fn g1_a_poll_that_was_taken_over_fires_no_more() {
 fn g1_a_runner_that_stops_leaves_its_poll_to_others() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
-    let clock = StepClock::at_noon();
+    let clock = Arc::new(HandClock::at(NOON));
     let (first, second) = (start(open(), &clock), start(open(), &clock));
     have_trigger(&first, inbox());
     until("a poll", || !first.queues().polls().take().is_empty());
     have_trigger(&second, inbox());
     first.stop(Duration::ZERO);
-    clock.set(10 * SECOND);
+    clock.move_to(NOON + 10 * SECOND);
     until("the other one polls", || {
         !second.queues().polls().take().is_empty()
     });

@@ -16,45 +16,15 @@ use cloacina::store::sqlite::SqliteStore;
 use cloacina::store::{Batch, Layer, Request, Response, Store, StoreError};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
-    Clock, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, Monotonic,
-    TaskRecord, Timestamp,
+    Clock, Delta, Error, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, TaskRecord,
 };
 use cloacina::workflow::{TaskKind, Workflow, WorkflowDefinition};
 
 use super::support::{in_memory, request, task};
+use super::time::HandClock;
 
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
-
-/// A clock that stands still until it is moved.
-#[derive(Default)]
-pub struct Hand {
-    wall: AtomicI64,
-    monotonic: AtomicI64,
-}
-
-impl Hand {
-    /// Lets time pass.
-    pub fn pass(&self, span: Micros) {
-        self.wall.fetch_add(span, Ordering::SeqCst);
-        self.monotonic.fetch_add(span, Ordering::SeqCst);
-    }
-
-    /// Sets the wall clock forward, or back.
-    pub fn set(&self, by: Micros) {
-        self.wall.fetch_add(by, Ordering::SeqCst);
-    }
-}
-
-impl Clock for Hand {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.wall.load(Ordering::SeqCst))
-    }
-
-    fn monotonic(&self) -> Monotonic {
-        Monotonic(self.monotonic.load(Ordering::SeqCst))
-    }
-}
 
 /// Says why the database refuses a batch, if it does.
 pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
@@ -127,7 +97,7 @@ pub struct Stepped {
     pub coordinator: Coordinator,
     pub queues: WorkQueues,
     pub waiters: Arc<Waiters>,
-    pub clock: Arc<Hand>,
+    pub clock: Arc<HandClock>,
     trap: Arc<Trap>,
     pub picky: Arc<Picky>,
     pub store: Arc<SqliteStore>,
@@ -136,7 +106,7 @@ pub struct Stepped {
 
 impl Stepped {
     pub fn new(config: RunnerConfig) -> Self {
-        let clock = Arc::new(Hand::default());
+        let clock = Arc::new(HandClock::default());
         clock.set(1_800_000_000 * SECOND);
         clock.pass(7 * SECOND);
         Self::on(in_memory(), clock, config, 1)
@@ -148,7 +118,7 @@ impl Stepped {
         Self::on(store, Arc::clone(&self.clock), config, 2)
     }
 
-    fn on(store: Arc<SqliteStore>, clock: Arc<Hand>, config: RunnerConfig, seed: u64) -> Self {
+    fn on(store: Arc<SqliteStore>, clock: Arc<HandClock>, config: RunnerConfig, seed: u64) -> Self {
         let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
         let waiters = Arc::new(Waiters::default());
         let points = Arc::clone(&trap) as Arc<dyn Failpoints>;

@@ -18,7 +18,7 @@ use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition}
 
 use super::private_postgres::{fresh_name, shared};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub use super::time::{PATIENCE, until};
 
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 
@@ -187,14 +187,5 @@ impl Counter {
 
     pub fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// Waits for a fact without a fixed sleep.
-pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !fact() {
-        assert!(std::time::Instant::now() < end, "never: {what}");
-        std::thread::yield_now();
     }
 }
