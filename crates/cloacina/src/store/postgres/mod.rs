@@ -4,6 +4,7 @@
 //! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
 
 pub mod admin;
+mod call;
 mod claim;
 mod commit;
 mod credential_url;
@@ -400,139 +401,6 @@ impl Store for PostgresStore {
     }
 
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
-        Ok(match request {
-            Request::PutDefinition { workflow, now } => {
-                Response::PutDefinition(self.put_definition(workflow, now)?)
-            }
-            Request::Definition { id } => {
-                Response::Definition(self.read(async |connection, session| {
-                    definition::get(connection, session, id).await
-                })?)
-            }
-            Request::Definitions { after } => {
-                Response::Definitions(self.read(async |connection, session| {
-                    definition::after(connection, session, after).await
-                })?)
-            }
-            Request::Versions { after } => {
-                Response::Versions(self.read(async |connection, session| {
-                    definition::versions(connection, session, after).await
-                })?)
-            }
-            Request::Commit { batch } => Response::Commit(self.commit(batch)?),
-            Request::Load { ids } => Response::Load(self.read(async |connection, session| {
-                load::executions(connection, session, ids, true).await
-            })?),
-            Request::Summaries { ids } => {
-                Response::Summaries(self.read(async |connection, session| {
-                    load::executions(connection, session, ids, false).await
-                })?)
-            }
-            Request::Statuses { ids } => {
-                Response::Statuses(self.read(async |connection, session| {
-                    load::statuses(connection, session, ids).await
-                })?)
-            }
-            Request::List { query } => {
-                Response::List(self.read(async |connection, session| {
-                    list::list(connection, session, query).await
-                })?)
-            }
-            Request::History { id } => {
-                Response::History(self.read(async |connection, session| {
-                    load::history(connection, session, id).await
-                })?)
-            }
-            Request::Overdue { now } => {
-                Response::Overdue(self.read(async |connection, session| {
-                    list::overdue(connection, session, now).await
-                })?)
-            }
-            Request::RegisterRunner { row } => Response::RegisterRunner(self.register_runner(row)?),
-            Request::Heartbeat {
-                runner,
-                now,
-                lease_until,
-            } => Response::Heartbeat(self.heartbeat(runner, now, lease_until)?),
-            Request::Runners {} => Response::Runners(
-                self.with_roster(runner::Roster::living)?
-                    .unwrap_or_default(),
-            ),
-            Request::DeclareDead {
-                runner,
-                seen_lease,
-                now: _,
-            } => Response::DeclareDead(self.declare_dead(runner, seen_lease)?),
-            Request::ClaimsOf { runner } => {
-                Response::ClaimsOf(self.read(async |connection, session| {
-                    runner::claims_of(connection, session, runner).await
-                })?)
-            }
-            Request::DeadRunners {} => Response::DeadRunners(
-                self.with_roster(|roster| roster.dead())?
-                    .unwrap_or_default(),
-            ),
-            Request::RetireRunner { runner } => Response::RetireRunner(self.retire_runner(runner)?),
-            Request::ChangeMarker {} => Response::ChangeMarker(self.change_marker()?),
-            Request::Prune { before, limit } => {
-                Response::Prune(self.write(async |connection, session| {
-                    prune::prune(connection, session, before, limit).await
-                })?)
-            }
-            Request::PutSchedule { record, expected } => {
-                Response::PutSchedule(self.put_schedule(record, expected)?)
-            }
-            Request::Schedule { id } => Response::Schedule(
-                self.read(async |connection, session| {
-                    schedule::by_id(connection, session, id).await
-                })?
-                .into(),
-            ),
-            Request::ScheduleOf { kind, identity } => Response::ScheduleOf(
-                self.read(async |connection, session| {
-                    schedule::by_identity(connection, session, kind, identity.to_owned()).await
-                })?
-                .into(),
-            ),
-            Request::Schedules { query } => {
-                Response::Schedules(self.read(async |connection, session| {
-                    schedule::list(connection, session, query).await
-                })?)
-            }
-            Request::DueSchedules { query, now } => {
-                Response::DueSchedules(self.read(async |connection, session| {
-                    schedule::due(connection, session, query, now).await
-                })?)
-            }
-            Request::Ticks {
-                schedule,
-                limit,
-                offset,
-            } => Response::Ticks(self.read(async |connection, session| {
-                schedule::ticks(connection, session, schedule, limit, offset).await
-            })?),
-            Request::CountTicks { kind, since } => {
-                Response::CountTicks(self.read(async |connection, session| {
-                    schedule::count(connection, session, kind, since).await
-                })?)
-            }
-            Request::Announce {
-                runner,
-                workflows,
-                offers,
-            } => Response::Announce(self.announce(runner, workflows, offers)?),
-            Request::Withdraw { runner, seen_at } => {
-                Response::Withdraw(self.withdraw(runner, seen_at)?)
-            }
-            Request::Offers { workflow } => Response::Offers(self.offers(workflow)?),
-            Request::NoteInsight { progress, logs } => {
-                Response::NoteInsight(self.note_insight(progress, logs)?)
-            }
-            Request::Progress { id } => Response::Progress(self.progress(id)?),
-            Request::Logs { id } => Response::Logs(self.logs(id)?),
-            Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
-            Request::Check {} => Response::Check(self.check()?),
-            Request::TellOthers {} => Response::TellOthers(self.tell_others()?),
-        })
+        self.answer(request)
     }
 }
