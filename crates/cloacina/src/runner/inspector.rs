@@ -40,6 +40,9 @@ pub struct Inspector {
 /// The number of definitions that an inspector remembers.
 const MAX_WORKFLOWS: usize = 1_000;
 
+/// More versions of workflows than this are worth a word of `db check`: a year of daily deploys of a few workflows stays below.
+const MANY_VERSIONS: u64 = 5_000;
+
 /// What opening a database may do to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -347,7 +350,15 @@ impl Inspector {
     /// # Errors
     /// When it does not answer.
     pub fn check(&self) -> Result<Health, Error> {
-        Ok(self.store.check()?)
+        let mut health = self.store.check()?;
+        let versions = self.store.count_definitions()?;
+        if versions > MANY_VERSIONS {
+            health.advice.push(format!(
+                "{versions} versions of workflows are stored: a program that makes a new one at each start, for example by a value \
+                 that its functions enclose, should keep it in the context; versions that nothing needs go with `retention`"
+            ));
+        }
+        Ok(health)
     }
 
     pub(super) fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {

@@ -154,6 +154,9 @@ requests! { 'a
     /// workflow, and those of executions that have not ended.
     Versions => versions(after: DefinitionId) -> Vec<StoredVersion>;
 
+    /// The number of stored definitions.
+    CountDefinitions => count_definitions() -> u64;
+
     /// Applies a batch in one durable transaction: schedules, submissions, advances, then claims.
     ///
     /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.

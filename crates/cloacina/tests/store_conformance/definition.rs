@@ -103,6 +103,15 @@ pub fn b7_pruning_deletes_old_versions_that_nothing_needs(subject: Subject) {
     assert!(put(2, NOW) > newest);
 }
 
+pub fn definitions_are_counted_by_version(subject: Subject) {
+    let store = &subject.store;
+    assert_eq!(store.count_definitions().unwrap(), 0);
+    for tasks in [1, 2, 2] {
+        store.put_definition(&workflow("etl", tasks), NOW).unwrap();
+    }
+    assert_eq!(store.count_definitions().unwrap(), 2);
+}
+
 pub fn an_unknown_definition_is_none(subject: Subject) {
     assert_eq!(subject.store.definition(DefinitionId(7)).unwrap(), None);
 }

@@ -38,6 +38,7 @@ macro_rules! conformance {
                 definitions_come_oldest_first_and_after_a_given_one
                 b7_versions_from_the_beginning_are_the_newest_and_those_in_use
                 b7_pruning_deletes_old_versions_that_nothing_needs
+                definitions_are_counted_by_version
                 an_unknown_definition_is_none
             }
             round_trip {

@@ -25,6 +25,9 @@ impl PostgresStore {
                     definition::versions(connection, session, after).await
                 })?)
             }
+            Request::CountDefinitions {} => {
+                Response::CountDefinitions(self.read(definition::count)?)
+            }
             Request::Commit { batch } => Response::Commit(self.commit(batch)?),
             Request::Load { ids } => Response::Load(self.read(async |connection, session| {
                 load::executions(connection, session, ids, true).await

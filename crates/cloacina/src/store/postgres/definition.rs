@@ -75,6 +75,8 @@ query! {
     "SELECT id FROM cloacina_definitions WHERE workflow = $1"
 }
 
+query! { CountDefinitions {} -> BigInt; "SELECT count(*) FROM cloacina_definitions" }
+
 #[derive(Queryable)]
 struct DefinitionRow {
     id: i64,
@@ -222,4 +224,9 @@ pub(super) async fn ids_of(
             },
         )
         .await
+}
+
+pub(super) async fn count(connection: &Connection, session: &Session) -> Result<u64, Fault> {
+    let counted: Vec<i64> = session.fetch(connection, CountDefinitions {}).await?;
+    Ok(counted.into_iter().map(i64::unsigned_abs).sum())
 }

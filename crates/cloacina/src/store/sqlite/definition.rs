@@ -75,6 +75,8 @@ query! {
     "SELECT id FROM cloacina_definitions WHERE workflow = ?"
 }
 
+query! { CountDefinitions {} -> BigInt; "SELECT count(*) FROM cloacina_definitions" }
+
 #[derive(Queryable)]
 struct DefinitionRow {
     id: i64,
@@ -205,4 +207,9 @@ pub(super) fn prune(
 /// Ids of all versions of a workflow.
 pub(super) fn ids_of(connection: &mut SqliteConnection, workflow: &str) -> Result<Vec<i64>, Fault> {
     Ok(SelectIds { workflow }.load(connection)?)
+}
+
+pub(super) fn count(connection: &mut SqliteConnection) -> Result<u64, Fault> {
+    let counted: Vec<i64> = CountDefinitions {}.load(connection)?;
+    Ok(counted.into_iter().map(i64::unsigned_abs).sum())
 }

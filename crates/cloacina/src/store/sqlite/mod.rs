@@ -154,6 +154,9 @@ impl Store for SqliteStore {
             Request::Versions { after } => {
                 Response::Versions(self.read(|connection| definition::versions(connection, after))?)
             }
+            Request::CountDefinitions {} => {
+                Response::CountDefinitions(self.read(definition::count)?)
+            }
             Request::Commit { batch } => {
                 Response::Commit(self.write(|writer| commit::commit(writer, batch))?)
             }
