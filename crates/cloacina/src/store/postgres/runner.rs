@@ -15,6 +15,11 @@ use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 
+/// The longest time in microseconds that an answer may take before the database's clock is taken to have been set.
+const SLOW: i64 = 2_000_000;
+/// The difference in microseconds by which the database's clock may run ahead before it is noted again.
+const DRIFT: i64 = 100_000;
+
 /// How long the rows that came with a heartbeat are good enough for a look at the others. A lease that moved since is
 /// found when somebody is declared dead.
 const FRESH: Duration = Duration::from_millis(5500);
@@ -143,8 +148,16 @@ impl Roster {
         self.forget();
     }
 
+    /// Notes both clocks. The difference changes only where one of them was set, so that a row that nobody writes keeps its
+    /// times: a slow answer makes the database's clock look late, by less than `SLOW`.
     fn note_clock(&mut self, theirs: i64, ours: Timestamp) {
-        self.offset = Some(theirs.saturating_sub(ours.0));
+        let offset = theirs.saturating_sub(ours.0);
+        let is_kept = self
+            .offset
+            .is_some_and(|known| (known - SLOW..=known + DRIFT).contains(&offset));
+        if !is_kept {
+            self.offset = Some(offset);
+        }
     }
 
     fn fill(&mut self, rows: Vec<Row>) {
@@ -352,4 +365,25 @@ pub(super) async fn retire(
         .fetch::<_, Uuid>(connection, DeleteRunner { id: runner.uuid() })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn e2_a_slow_answer_does_not_move_the_leases_of_others() {
+        let mut roster = Roster::default();
+        let ours = Timestamp(1_800_000_000 * SECOND);
+        let mut offset_after = |latency: i64, step: i64| {
+            roster.note_clock(ours.0 + 5 * SECOND, ours + latency + step);
+            roster.offset
+        };
+        let first = offset_after(1_000, 0);
+        assert_eq!(offset_after(0, 0), first);
+        assert_eq!(offset_after(SECOND, 0), first);
+        assert_ne!(offset_after(0, 3_600 * SECOND), first, "our clock was set");
+    }
 }
