@@ -6,11 +6,11 @@
 //! and file and may release on one descriptor what it took on another: [`Table`] keeps all locks of a database file on
 //! the descriptor that took the first one.
 //!
-//! A forked child shares its parent's descriptions and inherits SQLite's counters. It lets go of the descriptors, so that
-//! it cannot hold locks of a parent that died, and [`is_inherited`] keeps it away from those files.
+//! A forked child shares its parent's descriptions and inherits SQLite's counters. It lets go of the descriptors and does not
+//! inherit the mapped memory, so that it cannot hold locks of a parent that died, and [`is_inherited`] keeps it away from those files.
 
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +39,8 @@ type Table = Vec<Locked>;
 static TABLE: Mutex<Table> = Mutex::new(Vec::new());
 /// Whether locks that SQLite took as POSIX locks may exist, on a kernel without the others or from before [`install`].
 static HAS_POSIX_LOCKS: AtomicBool = AtomicBool::new(false);
+/// Whether an ancestor of this process used SQLite.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The table, locked by this thread while it forks.
@@ -63,6 +65,8 @@ pub(super) fn install() {
                 let close: unsafe extern "C" fn(c_int) -> c_int = close;
                 set(vfs, c"fcntl".as_ptr(), Some(std::mem::transmute(fcntl)));
                 set(vfs, c"close".as_ptr(), Some(std::mem::transmute(close)));
+                let mmap: MapMemory = mmap;
+                set(vfs, c"mmap".as_ptr(), Some(std::mem::transmute(mmap)));
             }
             libc::pthread_atfork(
                 Some(before_fork),
@@ -92,6 +96,11 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
         // SAFETY: passed on as it came.
         _ => return unsafe { libc::fcntl(descriptor, command, argument) },
     };
+    if IS_CHILD.load(Ordering::Relaxed) && is_let_go(descriptor) {
+        // SAFETY: errno is this thread's.
+        unsafe { *libc::__errno_location() = libc::EIO };
+        return -1;
+    }
     // SAFETY: for these commands SQLite passes a lock.
     let lock = unsafe { &mut *argument };
     let descriptor = if (1..=DEAD_MAN_SWITCH).contains(&lock.l_start) {
@@ -110,6 +119,14 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
         }
     };
     set_lock(descriptor, command, lock)
+}
+
+/// Whether a descriptor is one of an ancestor's connections, which has no file any more: nothing can be locked with it.
+fn is_let_go(descriptor: c_int) -> bool {
+    TABLE
+        .lock()
+        .iter()
+        .any(|locked| locked.inherited && locked.descriptor == descriptor)
 }
 
 /// Keeps the locks of the descriptor's file on it from now on.
@@ -188,6 +205,29 @@ unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     unsafe { libc::close(descriptor) }
 }
 
+type MapMemory =
+    unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void;
+
+/// Memory that is mapped from a file keeps the file's description open: a forked child must not inherit it.
+#[expect(unsafe_code, reason = "called by SQLite in place of mmap")]
+unsafe extern "C" fn mmap(
+    address: *mut c_void,
+    length: usize,
+    protection: c_int,
+    flags: c_int,
+    descriptor: c_int,
+    offset: libc::off_t,
+) -> *mut c_void {
+    // SAFETY: passed on as it came; what was mapped is SQLite's.
+    unsafe {
+        let mapped = libc::mmap(address, length, protection, flags, descriptor, offset);
+        if mapped != libc::MAP_FAILED {
+            libc::madvise(mapped, length, libc::MADV_DONTFORK);
+        }
+        mapped
+    }
+}
+
 extern "C" fn before_fork() {
     let table = TABLE.lock();
     // A thread that is ending has no place for it; its child then finds the table locked or not, as chance has it.
@@ -210,6 +250,7 @@ extern "C" fn after_fork_in_child() {
         // SAFETY: the descriptors in the table are this process's copies of SQLite's. They stay taken, by another file:
         // what the child inherited of SQLite must not find a new file of the program behind them.
         unsafe {
+            IS_CHILD.store(true, Ordering::Relaxed);
             let nothing = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
             for locked in table.iter_mut().filter(|locked| !locked.inherited) {
                 if nothing >= 0 {
