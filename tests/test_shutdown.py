@@ -282,3 +282,30 @@ def test_a_forked_child_of_a_task_cannot_report_and_does_not_hang(script):
         """
     )
     assert process.communicate(timeout=60) == ("7\n", "")
+
+
+def test_a12_a_runner_that_was_shut_down_has_no_session_of_the_server(server, postgres):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            pass
+
+    runner = cloaca.DefaultRunner(postgres)
+    handle = runner.submit("w", {"given": 1})
+    handle.result(timeout=30)
+    (listed,) = runner.list_executions().items
+    runner.shutdown()
+    name = postgres.rpartition("/")[2]
+    sessions = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+
+    def wait_for_none() -> None:
+        deadline = time.monotonic() + 10
+        while server.sql(sessions) != "0":
+            assert time.monotonic() < deadline
+
+    wait_for_none()
+    assert listed.final_context["given"] == 1
+    assert handle.status() == "Completed"
+    wait_for_none()
+    server.sql(f"DROP DATABASE {name}")

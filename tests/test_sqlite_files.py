@@ -1,9 +1,10 @@
-"""What happens to an SQLite database when something else touches its files: this process, a forked one, or a person."""
+"""What happens to an SQLite database when something else touches its files."""
 
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def acknowledge(runner: cloaca.DefaultRunner, count: int) -> int:
 
 def seen_elsewhere(file: Path) -> int:
     """The number of executions that another process finds, which opens and closes the file."""
-    found = subprocess.run([sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True
+    )
     return int(found.stdout)
 
 
@@ -54,7 +57,9 @@ def seen_by_sqlite(file: Path) -> int:
         "assert c.execute('PRAGMA integrity_check').fetchall() == [('ok',)]; "
         "print(c.execute('SELECT count(*) FROM cloacina_executions').fetchone()[0]); c.close()"
     )
-    found = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
+    )
     return int(found.stdout)
 
 
@@ -189,3 +194,60 @@ signal.pause()
         assert seen_by_sqlite(file) == 6
     finally:
         os.kill(child, 9)
+
+
+def open_files(folder: Path) -> list[Path]:
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [link for link in links if folder in link.parents]
+
+
+def test_a12_a_runner_that_was_shut_down_has_no_file_open_and_its_results_can_be_read(file):
+    runner = cloaca.DefaultRunner(url(file))
+    handle = runner.submit("w", {"given": 1})
+    handle.result(timeout=30)
+    (listed,) = runner.list_executions().items
+    runner.shutdown()
+    assert open_files(file.parent) == []
+    assert list(file.parent.iterdir()) == [file]
+    assert listed.final_context["given"] == 1
+    assert handle.status() == "Completed"
+    assert open_files(file.parent) == []
+
+
+def test_a28_a_lock_of_another_process_keeps_a_caller_for_db_timeout_only(file, script):
+    config = cloaca.DefaultRunnerConfig(db_timeout=1)
+    with cloaca.DefaultRunner(url(file), config) as runner:
+        process = script(
+            """
+            import sqlite3, sys, time
+            connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")
+            print("locked", flush=True)
+            time.sleep(60)
+            """,
+            str(file),
+        )
+        assert process.stdout.readline() == "locked\n"
+        started = time.monotonic()
+        with pytest.raises(cloaca.DatabaseError, match="held by another process"):
+            runner.submit("w")
+        assert time.monotonic() - started < 4
+        process.kill()
+        process.wait(timeout=30)
+        acknowledge(runner, 1)
+
+
+def test_a10_a_deleted_file_is_told_and_nothing_more_is_acknowledged(file):
+    runner = cloaca.DefaultRunner(url(file))
+    acknowledge(runner, 1)
+    file.unlink()
+
+    def submit_until_it_is_noticed() -> None:
+        for _ in range(10_000):
+            runner.submit("w")
+
+    with pytest.raises(cloaca.DatabaseError, match=r"x\.db .* was deleted or replaced"):
+        submit_until_it_is_noticed()
+    with pytest.raises(cloaca.DatabaseError, match="deleted or replaced"):
+        runner.submit("w")
+    runner.shutdown(timeout=0)

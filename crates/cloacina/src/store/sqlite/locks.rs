@@ -36,6 +36,12 @@ struct Locked {
 
 type Table = Vec<Locked>;
 
+type SystemCall = unsafe extern "C" fn();
+type SetLock = unsafe extern "C" fn(c_int, c_int, *mut libc::flock) -> c_int;
+type Close = unsafe extern "C" fn(c_int) -> c_int;
+type MapMemory =
+    unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void;
+
 static TABLE: Mutex<Table> = Mutex::new(Vec::new());
 /// Whether locks that SQLite took as POSIX locks may exist, on a kernel without the others or from before [`install`].
 static HAS_POSIX_LOCKS: AtomicBool = AtomicBool::new(false);
@@ -61,12 +67,21 @@ pub(super) fn install() {
             HAS_POSIX_LOCKS.store(ffi::sqlite3_memory_used() > 0, Ordering::Relaxed);
             let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
             if let Some(set) = vfs.as_ref().and_then(|vfs| vfs.xSetSystemCall) {
-                let fcntl: unsafe extern "C" fn(c_int, c_int, *mut libc::flock) -> c_int = fcntl;
-                let close: unsafe extern "C" fn(c_int) -> c_int = close;
-                set(vfs, c"fcntl".as_ptr(), Some(std::mem::transmute(fcntl)));
-                set(vfs, c"close".as_ptr(), Some(std::mem::transmute(close)));
-                let mmap: MapMemory = mmap;
-                set(vfs, c"mmap".as_ptr(), Some(std::mem::transmute(mmap)));
+                set(
+                    vfs,
+                    c"fcntl".as_ptr(),
+                    Some(std::mem::transmute::<SetLock, SystemCall>(fcntl)),
+                );
+                set(
+                    vfs,
+                    c"close".as_ptr(),
+                    Some(std::mem::transmute::<Close, SystemCall>(close)),
+                );
+                set(
+                    vfs,
+                    c"mmap".as_ptr(),
+                    Some(std::mem::transmute::<MapMemory, SystemCall>(mmap)),
+                );
             }
             libc::pthread_atfork(
                 Some(before_fork),
@@ -204,9 +219,6 @@ unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     // SAFETY: the descriptor is SQLite's, which is done with it.
     unsafe { libc::close(descriptor) }
 }
-
-type MapMemory =
-    unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void;
 
 /// Memory that is mapped from a file keeps the file's description open: a forked child must not inherit it.
 #[expect(unsafe_code, reason = "called by SQLite in place of mmap")]

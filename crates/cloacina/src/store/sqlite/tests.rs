@@ -230,7 +230,7 @@ fn exercise(store: &SqliteStore) {
 fn each_statement_is_prepared_once_per_connection() {
     // In memory, the one connection does everything.
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut *store.writer.lock().unwrap());
+    let seen = watch(&mut store.writer.lock().unwrap());
     for _ in 0..3 {
         exercise(&store);
     }
@@ -266,7 +266,7 @@ struct Step {
 #[test]
 fn no_statement_reads_a_growing_table_from_end_to_end() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut *store.writer.lock().unwrap());
+    let seen = watch(&mut store.writer.lock().unwrap());
     exercise(&store);
     let prepared = seen.lock().prepared.clone();
     let mut connection = store.writer.lock().unwrap();
@@ -336,7 +336,7 @@ fn settings_hold_on_writer_and_readers() {
             assert_eq!(get(connection, "synchronous"), code);
             assert_eq!(get(connection, "foreign_keys"), 1);
         };
-        check(&mut *store.writer.lock().unwrap());
+        check(&mut store.writer.lock().unwrap());
         store
             .readers
             .as_ref()
@@ -378,7 +378,7 @@ fn a_panic_in_a_transaction_leaves_the_writer_usable() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store
             .writer
-            .write::<()>(&mut *store.writer.lock().unwrap(), |_| {
+            .write::<()>(&mut store.writer.lock().unwrap(), |_| {
                 panic!("in the middle")
             })
     }));
