@@ -81,6 +81,8 @@ impl EngineHandle {
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
+        // So that a caller's second try ends little after its db_timeout, and a heartbeat comes in time.
+        let patience = (options.config.db_timeout / 2).min(options.config.lease_ttl / 3);
         let how = StoreOptions {
             schema,
             auto_migrate: options.auto_migrate,
@@ -88,6 +90,7 @@ impl EngineHandle {
             connections: Some(options.config.db_pool_size),
             // Two attempts fit into the time that a caller waits.
             busy_timeout: Some(options.config.db_timeout / 2),
+            patience: Some(patience.max(Duration::from_secs(1))),
         };
         let opened = open_store(url, &how)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

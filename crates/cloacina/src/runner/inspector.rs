@@ -82,6 +82,7 @@ impl Inspector {
             create: migrating,
             connections: None,
             busy_timeout: None,
+            patience: None,
         };
         let opened = open_store(url, &how)?;
         Ok(Self::new(opened.store, Arc::new(SystemClock)))

@@ -61,6 +61,8 @@ pub(super) struct StoreOptions<'a> {
     pub(super) connections: Option<usize>,
     /// Upper limit of SQLite's busy timeout; none keeps that of the URL.
     pub(super) busy_timeout: Option<Duration>,
+    /// How long PostgreSQL may say nothing before a connection is given up; none means the default.
+    pub(super) patience: Option<Duration>,
 }
 
 /// An open store.
@@ -116,6 +118,9 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<Opened, Er
                 options = options.with_schema(schema)?;
             }
             options.auto_migrate = how.auto_migrate;
+            if let Some(patience) = how.patience {
+                options.patience = patience;
+            }
             let store = match how.connections {
                 Some(connections) => PostgresStore::open_within(&options, connections),
                 None => PostgresStore::open(&options),

@@ -144,7 +144,8 @@ fn tenant_options(
             ));
         }
     };
-    let options = PostgresOptions::from_url(&url)?;
+    let mut options = PostgresOptions::from_url(&url)?;
+    options.patience = own.patience;
     if (&options.hosts, &options.database) != (&own.hosts, &own.database) {
         return Err(Error::new(
             ErrorCode::Configuration,

@@ -1,7 +1,7 @@
 //! Opening connections: encryption, login, and the check that a session is where it has to be.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
@@ -14,14 +14,21 @@ use super::url::TlsMode;
 use super::write_connection::Link;
 use crate::store::StoreError;
 
+/// Opening a connection takes a few round trips, whatever the patience with a statement.
+const LEAST_CONNECT: Duration = Duration::from_secs(3);
+
 impl Session {
-    /// Opens a connection within `connect_timeout`.
-    pub(super) async fn connect(&self) -> Result<Link, StoreError> {
-        let limit = self.options.connect_timeout;
+    /// Opens a connection within `connect_timeout`, and within `patience` as far as that leaves time enough.
+    pub(super) async fn connect(&self, patience: Duration) -> Result<Link, StoreError> {
+        let limit = self
+            .options
+            .connect_timeout
+            .min(patience.max(LEAST_CONNECT));
         match tokio::time::timeout(limit, self.set_up()).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable(format!(
-                "the database {} did not answer within {} s (connect_timeout); check that the server runs there",
+                "the database {} did not answer within {} s; check that the server runs there, or raise \
+                 connect_timeout",
                 self.location,
                 limit.as_secs()
             ))),

@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{
     Instrumentation, InstrumentationEvent, StrQueryHelper, get_default_instrumentation,
@@ -32,6 +33,9 @@ use crate::types::sync::Mutex;
 
 /// Bytes of parameters that one message to the server may carry. The server ends a session that sends 1 GiB or more.
 const MESSAGE_LIMIT: usize = 1_000_000_000;
+
+/// Bytes that even a slow server stores in a second.
+const SLOWEST: usize = 4 << 20;
 
 /// A statement with its parameters.
 pub(super) trait Statement: Sized {
@@ -144,6 +148,13 @@ pub(super) struct Connection {
     /// What the session has prepared, by text. `None` behind a pooler, where the next transaction may run in another session.
     prepared: Option<Mutex<FxHashMap<Cow<'static, str>, Prepared>>>,
     instrumentation: Option<Mutex<Box<dyn Instrumentation>>>,
+    silence: Mutex<Silence>,
+}
+
+/// How long the server has said nothing, and how much longer it may take for what was sent to it.
+struct Silence {
+    since: Instant,
+    sent: usize,
 }
 
 impl Connection {
@@ -152,6 +163,33 @@ impl Connection {
             client,
             prepared: keeps_statements.then(Mutex::default),
             instrumentation: get_default_instrumentation().map(Mutex::new),
+            silence: Mutex::new(Silence {
+                since: Instant::now(),
+                sent: 0,
+            }),
+        }
+    }
+
+    /// The server answered, or nothing was asked so far.
+    pub(super) fn note_answer(&self) {
+        *self.silence.lock() = Silence {
+            since: Instant::now(),
+            sent: 0,
+        };
+    }
+
+    /// Ends when the server has said nothing for `patience`, or for longer after it was sent much.
+    pub(super) async fn silence(&self, patience: Duration) {
+        loop {
+            let until = {
+                let silence = self.silence.lock();
+                let allowance = u64::try_from(silence.sent / SLOWEST).unwrap_or_default();
+                silence.since + patience + Duration::from_secs(allowance)
+            };
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep_until(until.into()).await;
         }
     }
 
@@ -192,6 +230,7 @@ impl Connection {
             text,
             prepared,
             parameters,
+            bytes,
         })
     }
 
@@ -218,14 +257,17 @@ pub(super) struct Request<'a, R> {
     text: Cow<'static, str>,
     prepared: Option<Prepared>,
     parameters: Parameters,
+    bytes: usize,
 }
 
 impl<R> Request<'_, R> {
     /// Sends the statement when it is first polled, and returns the rows of the answer.
     pub(super) async fn load<T: FromSqlRow<R, Pg>>(self) -> Result<Vec<T>, Fault> {
+        let connection = self.connection;
         let mut rows = pin!(self.send().await?);
         let mut decoded = Vec::new();
         while let Some(row) = rows.try_next().await? {
+            connection.note_answer();
             let value = T::build_from_row(&AnswerRow(row))
                 .map_err(|error| Fault::Unreadable(error.to_string()))?;
             decoded.push(value);
@@ -244,6 +286,7 @@ impl<R> Request<'_, R> {
         let Parameters { types, values } = self.parameters;
         let client = &self.connection.client;
         self.connection.tell_query(&self.text);
+        self.connection.silence.lock().sent += self.bytes;
         Ok(match &self.prepared {
             Some(prepared) => client.query_raw(prepared, values).await?,
             None => {

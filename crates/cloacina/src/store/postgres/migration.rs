@@ -211,7 +211,8 @@ async fn check_rights(
 /// Applies what is pending, in one transaction and one process at a time.
 async fn migrate(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let shared = connection;
-    shared.batch_execute(session.begin()).await?;
+    let begin = format!("{}; {}", session.begin(), session.unhurried());
+    shared.batch_execute(&begin).await?;
     apply(connection, session).await?;
     shared.batch_execute("COMMIT").await?;
     Ok(())

@@ -118,7 +118,7 @@ impl PostgresStore {
     pub fn open_within(options: &PostgresOptions, connections: usize) -> Result<Self, StoreError> {
         let session = Arc::new(Session::new(options.clone()));
         let mut lane = Lane::new();
-        lane.run(&session, migration::prepare)?;
+        lane.run_patiently(&session, migration::prepare)?;
         Ok(Self::with(session, lane, connections))
     }
 

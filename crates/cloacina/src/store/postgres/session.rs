@@ -16,9 +16,9 @@ use super::switchboard::Switchboard;
 use super::url::{PostgresOptions, Wanted};
 use crate::store::StoreError;
 
-/// Plans that do not depend on what the statistics say of a young table (see `ARCHITECTURE.md`), and no transaction that
-/// outlives its client.
-const SETTINGS: [(&str, &str); 8] = [
+/// Plans that do not depend on what the statistics say of a young table (see `ARCHITECTURE.md`), no transaction that outlives
+/// its client, and no statement that works on for long after its client gave it up.
+const SETTINGS: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -26,8 +26,22 @@ const SETTINGS: [(&str, &str); 8] = [
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("max_parallel_workers_per_gather", "0"),
-    ("idle_in_transaction_session_timeout", "20s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("statement_timeout", "60s"),
 ];
+
+/// Settings of every session, without those that the URL's `options` give.
+fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
+    // Before the client gives the connection up: an error leaves it usable.
+    let lock_timeout = options.patience.mul_f64(0.8).as_millis();
+    let given = options.options.as_deref().unwrap_or_default();
+    SETTINGS
+        .map(|(name, value)| (name, value.to_owned()))
+        .into_iter()
+        .chain([("lock_timeout", format!("{lock_timeout}ms"))])
+        .filter(|(name, _)| !given.contains(name))
+        .collect()
+}
 
 /// What every connection of a store has in common.
 pub(super) struct Session {
@@ -77,7 +91,8 @@ impl Session {
     pub(super) fn new(options: PostgresOptions) -> Self {
         let mut begin = vec!["BEGIN".to_owned()];
         if options.pooled {
-            begin.extend(SETTINGS.map(|(name, value)| format!("SET LOCAL {name} = '{value}'")));
+            let settings = settings(&options).into_iter();
+            begin.extend(settings.map(|(name, value)| format!("SET LOCAL {name} = '{value}'")));
             let pin = |schema: &String| format!("SET LOCAL search_path = \"{schema}\"");
             begin.extend(options.schema.as_ref().map(pin));
         }
@@ -140,6 +155,16 @@ impl Session {
         }
     }
 
+    /// Lets the statements of the open transaction take any time, unless the URL says how long.
+    pub(super) fn unhurried(&self) -> String {
+        let given = self.options.options.as_deref().unwrap_or_default();
+        ["lock_timeout", "statement_timeout"]
+            .into_iter()
+            .filter(|name| !given.contains(name))
+            .map(|name| format!("SET LOCAL {name} = 0; "))
+            .collect()
+    }
+
     /// Starts a transaction; behind a pooler with the settings that elsewhere belong to the session.
     pub(super) fn begin(&self) -> &str {
         &self.begin
@@ -192,19 +217,21 @@ impl Session {
             config.password(&password.0);
         }
         config.connect_timeout(options.connect_timeout);
-        config.keepalives_idle(Duration::from_secs(10));
-        config.keepalives_interval(Duration::from_secs(3));
+        // Within the lease: a connection into nowhere must end while there is time for another one.
+        config.keepalives_idle(Duration::from_secs(4));
+        config.keepalives_interval(Duration::from_secs(2));
         config.keepalives_retries(3);
-        config.tcp_user_timeout(Duration::from_secs(15));
+        config.tcp_user_timeout(Duration::from_secs(10));
         if options.wanted == Wanted::ReadWrite {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if !self.pooled {
-            let mut settings: Vec<String> = options.options.clone().into_iter().collect();
-            settings.extend(SETTINGS.map(|(name, value)| format!("-c {name}={value}")));
+            let mut texts: Vec<String> = options.options.clone().into_iter().collect();
+            let settings = settings(options).into_iter();
+            texts.extend(settings.map(|(name, value)| format!("-c {name}={value}")));
             let pin = |schema: &String| format!("-c search_path=\"{schema}\"");
-            settings.extend(options.schema.as_ref().map(pin));
-            config.options(settings.join(" "));
+            texts.extend(options.schema.as_ref().map(pin));
+            config.options(texts.join(" "));
         } else if let Some(settings) = &options.options {
             config.options(settings);
         }
@@ -235,5 +262,36 @@ impl Session {
     /// The server's process that listens for this store alone, if there is one.
     pub(super) fn listener_pid(&self) -> Option<i32> {
         Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::postgres::Surroundings;
+
+    fn settings_of(url: &str) -> String {
+        let around = Surroundings {
+            variable: &|_| None,
+            pass_file: &|_| None,
+        };
+        let mut options = PostgresOptions::read(url, &around).unwrap();
+        options.patience = Duration::from_secs(5);
+        let config = Session::new(options).config();
+        config.get_options().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn b16_sessions_wait_for_locks_less_than_their_client() {
+        let settings = settings_of("postgresql://u@h/d");
+        assert!(settings.contains("-c lock_timeout=4000ms"), "{settings}");
+        assert!(settings.contains("-c statement_timeout=60s"), "{settings}");
+    }
+
+    #[test]
+    fn b16_options_of_the_url_win() {
+        let settings = settings_of("postgresql://u@h/d?options=-c%20lock_timeout%3D9s");
+        assert_eq!(settings.matches("lock_timeout").count(), 1, "{settings}");
+        assert!(settings.contains("-c lock_timeout=9s"), "{settings}");
     }
 }

@@ -113,6 +113,9 @@ pub struct PostgresOptions {
     pub application_name: String,
     /// How long opening a connection may take in all.
     pub connect_timeout: Duration,
+    /// How long the server may say nothing before a connection is given up. Shorter than a third of a lease, so that a
+    /// heartbeat can be sent over another connection in time.
+    pub patience: Duration,
     /// Settings for the server, as it takes them on its command line.
     pub options: Option<String>,
     /// Protection of the connection.
@@ -215,6 +218,7 @@ impl PostgresOptions {
                 .or_else(|| parameter("fallback_application_name"))
                 .unwrap_or_else(|| "cloaca".to_owned()),
             connect_timeout: timeout(or_variable("connect_timeout", "PGCONNECT_TIMEOUT"))?,
+            patience: Duration::from_secs(10),
             options: or_variable("options", "PGOPTIONS"),
             tls,
             root_certificates: or_variable("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),

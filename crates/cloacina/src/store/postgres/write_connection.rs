@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::SqlState;
 
 use super::driver::Connection;
 use super::error::Fault;
@@ -16,6 +17,9 @@ use crate::types::sync::{Mutex, MutexGuard};
 
 /// A connection that nobody used for so long is looked at before it is used: the server may have closed it.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// Longer than anything takes.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// An open connection.
 pub(super) struct Link {
@@ -57,18 +61,29 @@ impl Lane {
         pid
     }
 
-    /// Runs `work` on the lane's connection, which is opened first if there is none.
+    /// Runs `work` on the lane's connection, which is opened first if there is none. Gives the connection up when the server
+    /// says nothing for too long.
     pub(super) fn run<T: Send>(
         &mut self,
         session: &Session,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        outside(|| self.run_here(session, work))
+        outside(|| self.run_here(session, session.options.patience, work))
+    }
+
+    /// The same for work of an administrator, which may take any time.
+    pub(super) fn run_patiently<T: Send>(
+        &mut self,
+        session: &Session,
+        work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
+    ) -> Result<T, StoreError> {
+        outside(|| self.run_here(session, FOREVER, work))
     }
 
     fn run_here<T>(
         &mut self,
         session: &Session,
+        patience: Duration,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         let runtime = match &self.runtime {
@@ -89,12 +104,18 @@ impl Lane {
         let (link, result) = runtime.block_on(async {
             let link = match usable(link).await {
                 Some(link) => link,
-                None => match session.connect().await {
+                None => match session.connect(patience).await {
                     Ok(link) => link,
                     Err(error) => return (None, Err(error)),
                 },
             };
-            match work(&link.connection, session).await {
+            link.connection.note_answer();
+            let result = tokio::select! {
+                biased;
+                result = work(&link.connection, session) => result,
+                () = link.connection.silence(patience) => return (None, Err(silent(session))),
+            };
+            match result {
                 Ok(value) => (Some(link), Ok(value)),
                 Err(fault) => recover(link, fault, session).await,
             }
@@ -135,9 +156,12 @@ async fn recover<T>(
     fault: Fault,
     session: &Session,
 ) -> (Option<Link>, Result<T, StoreError>) {
-    let shared = &link.connection;
-    let undone =
-        tokio::time::timeout(Duration::from_secs(10), shared.batch_execute("ROLLBACK")).await;
+    // The session will not take writes later either: the next one may lead to a server that does.
+    if fault.is(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        return (None, Err(fault.at(&session.location)));
+    }
+    let undo = link.connection.batch_execute("ROLLBACK");
+    let undone = tokio::time::timeout(session.options.patience, undo).await;
     if matches!(undone, Ok(Ok(()))) && link.closed.get().is_none() {
         return (Some(link), Err(fault.at(&session.location)));
     }
@@ -150,6 +174,13 @@ async fn recover<T>(
         other => other,
     };
     (None, Err(fault.at(&session.location)))
+}
+
+fn silent(session: &Session) -> StoreError {
+    StoreError::Unavailable(format!(
+        "the database {} did not answer within {:?}; look for a session that holds a lock, or a server that hangs",
+        session.location, session.options.patience
+    ))
 }
 
 /// Runs `work` where no runtime is running: a caller may well be a task of its own.

@@ -52,9 +52,10 @@ fn attempt(
 ) -> Result<(), StoreError> {
     let mut committing = None;
     let committing_now = &mut committing;
-    let result = Lane::new().run(session, async move |connection, session| {
+    let result = Lane::new().run_patiently(session, async move |connection, session| {
         let shared = connection;
-        shared.batch_execute(session.begin()).await?;
+        let begin = format!("{}; {}", session.begin(), session.unhurried());
+        shared.batch_execute(&begin).await?;
         work(connection, session)
             .await
             .inspect_err(|fault| *is_deadlock = fault.is(&SqlState::T_R_DEADLOCK_DETECTED))?;
