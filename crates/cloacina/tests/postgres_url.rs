@@ -247,3 +247,40 @@ fn schema_names_are_checked() {
         assert_eq!(error.code, ErrorCode::Configuration, "{name}");
     }
 }
+
+#[test]
+fn b9_authorities_of_the_system_need_the_full_check() {
+    let mode = |url: &str| read(url, &[], "").map(|options| options.tls);
+    for url in [
+        "postgresql://h/d?sslrootcert=system",
+        "postgresql://h/d?sslrootcert=system&sslmode=verify-full",
+    ] {
+        assert_eq!(mode(url).unwrap(), TlsMode::VerifyFull);
+    }
+    for weak in ["disable", "allow", "prefer", "require", "verify-ca"] {
+        let error = mode(&format!(
+            "postgresql://h/d?sslrootcert=system&sslmode={weak}"
+        ))
+        .unwrap_err();
+        assert!(error.message.contains(weak), "{error}");
+        assert!(error.hint.unwrap().contains("verify-full"));
+    }
+    let around = [("PGSSLROOTCERT", "system"), ("PGSSLMODE", "require")];
+    assert!(read("postgresql://h/d", &around, "").is_err());
+}
+
+#[test]
+fn a17_what_may_be_a_password_is_not_shown() {
+    for url in [
+        "postgresql://u:hunter2/db",
+        "postgresql://u:hunter2",
+        "postgresql://h/db?password=a&hunter2",
+        "postgresql://h/db?password=a&hunter2=b",
+        "postgresql://u:a?hunter2@h/db",
+    ] {
+        let error = read(url, &[], "").unwrap_err();
+        let shown = format!("{error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(error.hint.is_some(), "{url}");
+    }
+}

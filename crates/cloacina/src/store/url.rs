@@ -104,6 +104,11 @@ fn without_secret(pair: &str) -> String {
 
 #[cfg(feature = "sqlite")]
 fn sqlite(rest: &str) -> Result<DatabaseUrl, Error> {
+    if !rest.starts_with('/') && has_credentials(rest) {
+        return Err(invalid("the SQLite URL has a user and a host").with_hint(
+            "an SQLite database is a file: sqlite:///relative.db or sqlite:////absolute.db",
+        ));
+    }
     SqliteOptions::from_url(rest).map(DatabaseUrl::Sqlite)
 }
 
@@ -115,6 +120,7 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
 
 /// A bare path, unless it looks like a URL with a typing error: a file of that name is never what was meant.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
+    refuse_disguised(text)?;
     if let Some((path, options)) = text.split_once('?') {
         // What follows is that of a URL, in which the path would be percent-encoded.
         bare(path)?;
@@ -151,6 +157,39 @@ fn bare_path(text: &str) -> Result<DatabaseUrl, Error> {
 #[cfg(not(feature = "sqlite"))]
 fn bare_path(_text: &str) -> Result<DatabaseUrl, Error> {
     sqlite("")
+}
+
+/// Refuses what names a server in a form that is not a URL. It is not shown: somewhere in it is a password.
+fn refuse_disguised(text: &str) -> Result<(), Error> {
+    const KEYWORDS: [&str; 9] = [
+        "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "sslmode",
+    ];
+    let mut words = text
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    if words.any(|(name, _)| KEYWORDS.contains(&name)) {
+        return Err(invalid(
+            "the database URL is a list of libpq's keywords, which is not supported",
+        )
+        .with_hint("write it as postgresql://user:password@host:port/database"));
+    }
+    let is_drive = cfg!(windows) && text.as_bytes().get(1) == Some(&b':');
+    let has_login = !is_drive && has_credentials(text);
+    let lacks_colon = text
+        .split_once("//")
+        .is_some_and(|(scheme, _)| is_known_scheme(scheme));
+    if has_login || lacks_colon {
+        return Err(invalid("the database URL has no scheme").with_hint(format!(
+            "{KNOWN}; a file whose name holds ':' and '@' is sqlite:///name"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a text has the form `user:password@host`.
+fn has_credentials(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(login, _)| login.contains(':'))
 }
 
 fn is_known_scheme(scheme: &str) -> bool {
@@ -210,6 +249,16 @@ mod tests {
             "postgresql:u:secret@h/db",
             "mysql://u:secret@h/db",
             "u:secret://x",
+            "host=127.0.0.1 password=secret dbname=x",
+            "dbname=x password='secret'",
+            "password=secret",
+            "sqlite://u:secret@host/x.db",
+            "postgres//u:secret@h/db",
+            "postgresql//h/db",
+            "postgresql:/u:secret@h/db",
+            "u:secret@h/db",
+            "u:secret@h/db?sslmode=require",
+            "u:se?cret:secret@h/db",
         ] {
             let message = DatabaseUrl::parse(url).unwrap_err().to_string();
             assert!(!message.contains("secret"), "{message}");

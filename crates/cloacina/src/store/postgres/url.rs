@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::hosts::hosts;
+use super::pass_file::{from_pass_file, read_pass_file};
 use crate::store::url::invalid;
 use crate::types::{Error, check_schema_name, nearest};
 
@@ -203,9 +205,13 @@ impl PostgresOptions {
             .or(password)
             .or_else(|| (around.variable)("PGPASSWORD"))
             .or_else(|| from_pass_file(around, parameter("passfile"), &hosts, &database, &user));
-        let tls = match or_variable("sslmode", "PGSSLMODE") {
-            None => TlsMode::default(),
-            Some(mode) => tls_mode(&mode)?,
+        let root_certificates = or_variable("sslrootcert", "PGSSLROOTCERT");
+        let tls = or_variable("sslmode", "PGSSLMODE");
+        let tls = tls.as_deref().map(tls_mode).transpose()?;
+        let tls = if root_certificates.as_deref() == Some("system") {
+            full_for_system(tls)?
+        } else {
+            tls.unwrap_or_default()
         };
         let certificate =
             or_variable("sslcert", "PGSSLCERT").zip(or_variable("sslkey", "PGSSLKEY"));
@@ -221,7 +227,7 @@ impl PostgresOptions {
             patience: Duration::from_secs(10),
             options: or_variable("options", "PGOPTIONS"),
             tls,
-            root_certificates: or_variable("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
+            root_certificates: root_certificates.map(PathBuf::from),
             client_certificate: certificate
                 .map(|(certificate, key)| (certificate.into(), key.into())),
             wanted: wanted(or_variable("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref())?,
@@ -292,6 +298,15 @@ fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !PARAMETERS.contains(&name) {
+            // A password that holds a '&' goes on here.
+            if parameters.iter().any(|(known, _)| known.contains("pass")) {
+                return Err(invalid(
+                    "the PostgreSQL URL has an unknown parameter after its password",
+                )
+                .with_hint(
+                    "write special characters of a password in their % form, e.g. & as %26",
+                ));
+            }
             let near = nearest(name, PARAMETERS)
                 .map_or_else(String::new, |near| format!("did you mean '{near}'? "));
             return Err(
@@ -313,7 +328,7 @@ fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
 }
 
 /// Replaces `%20` and the like. The text itself is not shown: it may be a password.
-fn decode(text: &str, what: &str) -> Result<String, Error> {
+pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
     let wrong = || {
         invalid(format!(
             "the PostgreSQL URL has a malformed % sequence in its {what}"
@@ -341,112 +356,6 @@ fn decode(text: &str, what: &str) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-type Lookup<'a> = dyn Fn(&str, &str) -> Option<String> + 'a;
-
-fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
-    let port_of = |text: &str| -> Result<Option<u16>, Error> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.parse::<u16>()
-            .ok()
-            .filter(|port| *port > 0)
-            .map(Some)
-            .ok_or_else(|| {
-                invalid(format!("'{text}' is no port"))
-                    .with_hint("a port is a number from 1 to 65535, usually 5432")
-            })
-    };
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
-    for host in host_part.split(',').filter(|host| !host.is_empty()) {
-        let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
-            Some(Some((address, port))) => (address, port.strip_prefix(':').unwrap_or(port)),
-            Some(None) => {
-                return Err(invalid(format!("the host '{host}' has no closing ']'"))
-                    .with_hint("write an IPv6 address as [::1]"));
-            }
-            None => host.rsplit_once(':').unwrap_or((host, "")),
-        };
-        names.push(decode(name, "host")?);
-        ports.push(port_of(port)?);
-    }
-    let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<String>>();
-    // `postgresql://:5433/db` names a port and leaves the host open.
-    if names.iter().all(String::is_empty) {
-        let given = lookup("host", "PGHOST").map(list);
-        let known = given.unwrap_or_else(|| match lookup("hostaddr", "PGHOSTADDR") {
-            Some(addresses) => list(addresses),
-            None => vec![default_host()],
-        });
-        let port = ports.first().copied().flatten();
-        ports = vec![port; known.len()];
-        names = known;
-    } else if lookup("host", "").is_some() {
-        names = list(lookup("host", "").unwrap_or_default());
-        ports = vec![None; names.len()];
-    }
-    let addresses = lookup("hostaddr", "PGHOSTADDR")
-        .map(list)
-        .unwrap_or_default();
-    if !addresses.is_empty() && addresses.len() != names.len() {
-        return Err(invalid(format!(
-            "{} hosts and {} addresses are given",
-            names.len(),
-            addresses.len()
-        ))
-        .with_hint("give hostaddr one address for each host"));
-    }
-    let defaults = lookup("port", "PGPORT").map(list).unwrap_or_default();
-    if defaults.len() > 1 && defaults.len() != names.len() {
-        return Err(invalid(format!(
-            "{} hosts and {} ports are given",
-            names.len(),
-            defaults.len()
-        ))
-        .with_hint("give one port for all hosts, or one for each"));
-    }
-    let mut hosts = Vec::with_capacity(names.len());
-    for (index, name) in names.into_iter().enumerate() {
-        let default = defaults
-            .get(index)
-            .or_else(|| defaults.first())
-            .map_or("", String::as_str);
-        let port = match ports.get(index).copied().flatten() {
-            Some(port) => port,
-            None => port_of(default)?.unwrap_or(5432),
-        };
-        let address = match addresses.get(index).filter(|address| !address.is_empty()) {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                invalid(format!("hostaddr '{text}' is no IP address"))
-                    .with_hint("use host for a name")
-            })?),
-        };
-        let name = if name.is_empty() {
-            default_host()
-        } else {
-            name
-        };
-        hosts.push(Host {
-            name,
-            address,
-            port,
-        });
-    }
-    Ok(hosts)
-}
-
-/// Where libpq looks on this kind of system.
-fn default_host() -> String {
-    let folders = ["/var/run/postgresql", "/tmp"];
-    let has_socket = |folder: &&str| Path::new(folder).join(".s.PGSQL.5432").exists();
-    folders
-        .into_iter()
-        .find(has_socket)
-        .unwrap_or("localhost")
-        .to_owned()
-}
-
 fn tls_mode(text: &str) -> Result<TlsMode, Error> {
     Ok(match text {
         "disable" => TlsMode::Disable,
@@ -463,6 +372,18 @@ fn tls_mode(text: &str) -> Result<TlsMode, Error> {
             ));
         }
     })
+}
+
+/// As libpq: with the system's authorities anybody may have a certificate, so that the name in it must be checked.
+fn full_for_system(mode: Option<TlsMode>) -> Result<TlsMode, Error> {
+    match mode {
+        None | Some(TlsMode::VerifyFull) => Ok(TlsMode::VerifyFull),
+        Some(weak) => Err(invalid(format!(
+            "sslmode '{}' is too weak for sslrootcert=system",
+            weak.name()
+        ))
+        .with_hint("leave sslmode out, or use sslmode=verify-full")),
+    }
 }
 
 fn wanted(text: Option<&str>) -> Result<Wanted, Error> {
@@ -507,74 +428,4 @@ fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
         "the PostgreSQL parameter {name} cannot be '{value}'"
     ))
     .with_hint(format!("it takes {expected}"))
-}
-
-/// The first line of the pass file that fits.
-fn from_pass_file(
-    around: &Surroundings,
-    named: Option<String>,
-    hosts: &[Host],
-    database: &str,
-    user: &str,
-) -> Option<String> {
-    let named = named
-        .or_else(|| (around.variable)("PGPASSFILE"))
-        .map(PathBuf::from);
-    let path =
-        named.or_else(|| (around.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
-    let text = (around.pass_file)(&path)?;
-    hosts.iter().find_map(|host| {
-        // libpq's word for every local socket.
-        let name = if host.name.starts_with('/') {
-            "localhost"
-        } else {
-            &host.name
-        };
-        let wanted = [name, &host.port.to_string(), database, user];
-        text.lines()
-            .filter(|line| !line.starts_with('#'))
-            .find_map(|line| {
-                let fields = pass_fields(line);
-                let (secret, keys) = fields.split_last().filter(|(_, keys)| keys.len() == 4)?;
-                let fits = keys
-                    .iter()
-                    .zip(wanted)
-                    .all(|(key, wanted)| key == "*" || key == wanted);
-                fits.then(|| secret.clone())
-            })
-    })
-}
-
-/// The fields of a line; `\:` and `\\` stand for the characters themselves. The fifth holds the rest.
-fn pass_fields(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut characters = line.trim_end_matches('\r').chars();
-    while let Some(character) = characters.next() {
-        match character {
-            ':' if fields.len() < 5 => fields.push(String::new()),
-            '\\' => fields
-                .last_mut()
-                .expect("there is a first field")
-                .extend(characters.next()),
-            other => fields
-                .last_mut()
-                .expect("there is a first field")
-                .push(other),
-        }
-    }
-    fields
-}
-
-/// As libpq, a file that others may read is not used.
-fn read_pass_file(path: &Path) -> Option<String> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        if metadata.mode() & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), "the pass file is not used: others may read it; run chmod 0600 on it");
-            return None;
-        }
-    }
-    std::fs::read_to_string(path).ok()
 }
