@@ -136,6 +136,12 @@ fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
             "connect to the primary",
         ),
         (
+            "26000",
+            "vorbereitete Anweisung existiert nicht",
+            failed,
+            "pgbouncer=true",
+        ),
+        (
             "22P05",
             "Zeichen hat keine Entsprechung",
             refused,

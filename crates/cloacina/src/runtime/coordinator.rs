@@ -120,6 +120,8 @@ impl Coordinator {
             self.turn.step.retry.extend(messages);
             return self.start_again();
         }
+        // The call that failed may have waited for long: who gives up is told now, not after the next try.
+        self.turn.step.begin(&*self.clock);
         let step = &self.turn.step;
         if self.outage.is_none() {
             step.metrics.note_outage(true);

@@ -115,9 +115,17 @@ fn classify_told(error: &DbError, location: &str) -> StoreError {
     }
     if code == &SqlState::READ_ONLY_SQL_TRANSACTION {
         return StoreError::Failed(format!(
-            "the database {location} cannot be written: {message}; connect to the primary, or change the role's \
-             default_transaction_read_only"
+            "the database {location} cannot be written: {message}; connect to the primary (several hosts: \
+             target_session_attrs=read-write), or change the role's default_transaction_read_only"
         ));
+    }
+    if [
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+    ]
+    .contains(code)
+    {
+        return failed("; a transaction pooler seems to be between: add pgbouncer=true to the URL");
     }
     if code == &SqlState::LOCK_NOT_AVAILABLE {
         return unavailable(location, message);
