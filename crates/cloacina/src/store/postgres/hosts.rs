@@ -35,8 +35,10 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
         let (name, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
             Some(Some((address, port))) => (address, port.strip_prefix(':').unwrap_or(port)),
             Some(None) => {
-                return Err(invalid("a host of the PostgreSQL URL has no closing ']'")
-                    .with_hint("write an IPv6 address as [::1]"));
+                return Err(invalid(
+                    "a host of the PostgreSQL URL begins with '[' and has no closing ']'",
+                )
+                .with_hint("write an IPv6 address as [::1]"));
             }
             None => host.rsplit_once(':').unwrap_or((host, "")),
         };
