@@ -24,8 +24,13 @@ const MOST_ROUNDS: usize = 2_000;
 
 /// Parts of an input that are not quoted as they stand: they are empty, hold quotes or control characters, or may hold a
 /// password.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 14] = [
     "URL has an unknown scheme",
+    "URL has an invalid port",
+    "URL has a user and a host",
+    "URL has no scheme",
+    "URL is a list of libpq's keywords",
+    "unknown parameter after its password",
     "URL names no",
     "NUL character",
     "malformed % sequence in its",
