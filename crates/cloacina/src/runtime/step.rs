@@ -153,16 +153,6 @@ impl Step {
     /// Begins a turn.
     pub(super) fn begin(&mut self, clock: &dyn Clock) {
         (self.now, self.monotonic) = (clock.now(), clock.monotonic());
-        if let Some(stepped) = self.timeline.note(self.now, self.monotonic) {
-            tracing::warn!(
-                "the wall clock was set {} by {} s; running tasks and leases are not affected",
-                if stepped > 0 { "forward" } else { "back" },
-                stepped.abs() / 1_000_000
-            );
-            // What is due by the wall clock may be due now.
-            self.signals.raise_schedules();
-            self.capacity.set_stale();
-        }
     }
 
     /// The monotonic instant at which the wall clock shows `at`, unless it is set meanwhile.

@@ -5,6 +5,7 @@
 
 mod announcer;
 mod changes;
+mod clock;
 mod cron;
 mod duty;
 mod heartbeat;
@@ -20,6 +21,7 @@ pub(super) use schedules::{by_hand, unknown_workflow};
 
 use announcer::Announcer;
 use changes::Changes;
+use clock::ClockWatch;
 use cron::CronDuty;
 use duty::OnDuty;
 use heartbeat::Heartbeat;
@@ -38,6 +40,7 @@ use crate::types::Monotonic;
 
 /// The duties of a runner.
 pub(super) struct Duties {
+    clock: OnDuty<ClockWatch>,
     pub(super) heartbeat: OnDuty<Heartbeat>,
     pub(super) announcer: OnDuty<Announcer>,
     reconciler: OnDuty<Reconciler>,
@@ -53,6 +56,7 @@ pub(super) struct Duties {
 impl Duties {
     pub(super) fn new(step: &Step) -> Self {
         Self {
+            clock: OnDuty::default(),
             heartbeat: OnDuty::default(),
             announcer: OnDuty::default(),
             reconciler: OnDuty::default(),
@@ -71,6 +75,7 @@ impl Duties {
     /// # Errors
     /// Those of essential duties.
     pub(super) fn prepare(&mut self, step: &mut Step, in_outage: bool) -> Result<(), StoreError> {
+        self.clock.run(step)?;
         self.stall.run(step)?;
         // The database may ask for a heartbeat, so that peers do not take this runner for dead.
         if step.store.take_wants_heartbeat() {
