@@ -1,0 +1,44 @@
+"""The memory of a process that only submits."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from conftest import Script
+
+#: A million, to see it hold as promised; the tests alone see it in a tenth.
+SUBMISSIONS = 100_000
+
+PROGRAM = """
+import sys
+import cloaca
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+with cloaca.WorkflowBuilder("elsewhere"):
+    cloaca.external_task("work")
+
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    inputs = [("elsewhere", {"text": "x" * 200})] * 1_000
+    def submit(count):
+        for _ in range(count // len(inputs)):
+            runner.submit_many(inputs)
+    submit(int(sys.argv[2]) // 4)
+    before = resident()
+    submit(int(sys.argv[2]))
+    print(resident() - before)
+"""
+
+
+def test_b6_memory_stays_flat_while_a_process_only_submits(
+    database: str, script: Script, tmp_path: Path
+) -> None:
+    program: subprocess.Popen[str] = script(PROGRAM, database, str(SUBMISSIONS))
+    out, errors = program.communicate(timeout=100)
+    assert program.returncode == 0, errors
+    grown = int(out)
+    # Kept in memory, they would take 36 MB at least.
+    assert grown < 16_000_000, f"{grown / 1e6:.1f} MB for {SUBMISSIONS} submissions"
