@@ -290,6 +290,51 @@ def test_e7_events_tell_the_history(runner):
     assert "task_retrying" in repr(retrying)
 
 
+def test_e7_the_history_keeps_what_ended_before_a_retry(runner):
+    attempts = []
+
+    def fails_three_times(context):
+        attempts.append(1)
+        if len(attempts) < 4:
+            raise ValueError(f"failure {len(attempts)}")
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a", retry_attempts=2, retry_delay_ms=1)(fails_three_times)
+        cloaca.task(id="b", dependencies=["a"])(lambda context: None)
+    handle = runner.submit("w")
+    assert handle.result().status == "Failed"
+    first_round = [
+        ("submitted", None, None),
+        ("started", None, None),
+        ("task_started", "a", 1),
+        ("task_retrying", "a", 1),
+        ("task_started", "a", 2),
+        ("task_failed", "a", 2),
+        ("task_skipped", "b", None),
+        ("failed", None, None),
+    ]
+    told = lambda: [(event.type, event.task_id, event.attempt) for event in handle.events()]  # noqa: E731
+    assert told() == first_round
+    handle.retry()
+    assert handle.result().status == "Completed"
+    second_round = [
+        ("retried", None, None),
+        ("task_started", "a", 3),
+        ("task_retrying", "a", 3),
+        ("task_started", "a", 4),
+        ("task_completed", "a", 4),
+        ("task_started", "b", 1),
+        ("task_completed", "b", 1),
+        ("completed", None, None),
+    ]
+    assert told() == first_round + second_round
+    errors = [event.data["error"]["message"] for event in handle.events() if "failed" in event.type]
+    assert errors == ["failure 2", "failure 2"]
+    handle.retry(from_task="b")
+    assert handle.result().status == "Completed"
+    assert told()[:16] == first_round + second_round
+
+
 def test_progress_counts_tasks_by_state(runner):
     started, release = threading.Event(), threading.Event()
 

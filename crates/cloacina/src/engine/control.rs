@@ -1,5 +1,6 @@
 //! What callers ask of an execution: cancel, pause, resume, retry; and what its timeout does (semantics D5–D7).
 
+use super::history::erased_by_retry;
 use super::{Changes, Execution};
 use crate::types::{
     ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Ordinal, Skip, SkipCause, TaskRecord,
@@ -228,8 +229,11 @@ impl Execution {
             .map(|task| graph_workflow.task(*task).id.as_str())
             .collect();
         let data = Json::encode(&serde_json::json!({ "tasks": ids })).ok();
+        let ordinals = || (0..).zip(&again).filter(|(_, again)| **again);
+        let erased = erased_by_retry(self, ordinals().map(|(ordinal, _)| ordinal));
+        changes.history.extend(erased);
         changes.record(now, HistoryKind::Retried, None, data);
-        for (ordinal, _) in (0..).zip(&again).filter(|(_, again)| **again) {
+        for (ordinal, _) in ordinals() {
             let task = self.task_mut(ordinal);
             *task = TaskRecord {
                 attempt: task.attempt,

@@ -2,7 +2,8 @@
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`), fire
-//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`). Why an execution does not move is
+//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`), the history
+//! of an execution (`history`). Why an execution does not move is
 //! told by `explain`, and why a schedule does not fire by `explain_schedule`.
 
 mod changes;
@@ -13,6 +14,7 @@ mod execution;
 mod explain;
 mod explain_schedule;
 mod finish;
+mod history;
 mod readiness;
 mod recovery;
 mod retry;
@@ -28,6 +30,7 @@ pub use execution::{Execution, NewExecution};
 pub use explain::{Reason, Seen, Surroundings, explain};
 pub use explain_schedule::{ScheduleReason, ScheduleSurroundings, explain_schedule};
 pub use finish::{Finish, Outcome, Refused, TaskLimits};
+pub use history::history_of;
 pub use recovery::Recovery;
 pub use retry::{retry_delay, should_retry};
 pub use rule::{RuleInput, evaluate};

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::history_of;
 use super::listing::{ListFilter, Page};
 use super::open::{StoreOptions, open_store};
-use crate::engine::{Execution, Reason, Surroundings, explain};
+use crate::engine::{Execution, Reason, Surroundings, explain, history_of};
 use crate::runtime::{Control, Ended, control_directly, process};
 use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;

@@ -1,6 +1,8 @@
 //! The whole history of an execution: what is stored, and what its rows tell anyway (semantics E7).
 
-use crate::engine::Execution;
+use serde_json::{Value, json};
+
+use super::Execution;
 use crate::types::{
     ExecutionStatus, HistoryEvent, HistoryKind, Json, Ordinal, TaskRecord, TaskStatus, Timestamp,
 };
@@ -20,21 +22,7 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
     for (ordinal, task) in (0..).zip(&record.tasks) {
         task_events(ordinal, task, &mut events);
     }
-    if let Some(ended_at) = record.ended_at {
-        let end = match record.status {
-            ExecutionStatus::Completed => Some(HistoryKind::Completed),
-            ExecutionStatus::Failed => Some(HistoryKind::Failed),
-            _ => None, // a cancel is stored itself
-        };
-        let data = record.error.as_ref().and_then(|(task, failure)| {
-            let task = task.map(|task| execution.workflow().task(task).id.as_str());
-            Json::encode(&serde_json::json!({
-                "error": { "type": failure.kind, "message": failure.message }, "task": task,
-            }))
-            .ok()
-        });
-        events.extend(end.map(|end| event(ended_at, end, None, data)));
-    }
+    events.extend(execution_end(execution));
     let mut places = vec![0; record.tasks.len()];
     for (place, ordinal) in (0..).zip(execution.workflow().graph().order()) {
         places[*ordinal as usize] = place;
@@ -46,41 +34,91 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
     events
 }
 
-fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEvent>) {
-    let at = |time, kind, data| HistoryEvent {
-        task: Some(ordinal),
-        attempt: (task.attempt > 0).then_some(task.attempt),
-        runner: task.runner,
-        ..event(time, kind, None, data)
+/// What a retry would erase: the end of the execution and of the tasks that run again, to be stored.
+pub(super) fn erased_by_retry<'a>(
+    execution: &'a Execution,
+    tasks: impl Iterator<Item = Ordinal> + 'a,
+) -> impl Iterator<Item = HistoryEvent> + 'a {
+    tasks
+        .filter_map(|ordinal| {
+            let task = execution.task(ordinal);
+            task_end(ordinal, task, task.started_at)
+        })
+        .chain(execution_end(execution))
+}
+
+fn execution_end(execution: &Execution) -> Option<HistoryEvent> {
+    let record = execution.record();
+    let end = match record.status {
+        ExecutionStatus::Completed => HistoryKind::Completed,
+        ExecutionStatus::Failed => HistoryKind::Failed,
+        _ => return None, // a cancel is stored itself
     };
+    let data = record.error.as_ref().and_then(|(task, failure)| {
+        let task = task.map(|task| execution.workflow().task(task).id.as_str());
+        Json::encode(&json!({
+            "error": { "type": failure.kind, "message": failure.message }, "task": task,
+        }))
+        .ok()
+    });
+    Some(event(record.ended_at?, end, None, data))
+}
+
+fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEvent>) {
     let ran = matches!(
         task.status,
         TaskStatus::Running | TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled
     );
     if let Some(started_at) = task.started_at.filter(|_| ran) {
-        events.push(at(started_at, HistoryKind::TaskStarted, None));
+        let kind = HistoryKind::TaskStarted;
+        events.push(task_event(ordinal, task, started_at, kind, None));
     }
-    let Some(ended_at) = task.ended_at else {
-        return;
-    };
-    match task.status {
-        TaskStatus::Completed => events.push(at(ended_at, HistoryKind::TaskCompleted, None)),
+    events.extend(task_end(ordinal, task, None));
+}
+
+/// The end of a task, with the start of its last attempt where that is to be kept with it.
+fn task_end(
+    ordinal: Ordinal,
+    task: &TaskRecord,
+    started_at: Option<Timestamp>,
+) -> Option<HistoryEvent> {
+    let mut data = serde_json::Map::new();
+    if let Some(started_at) = started_at {
+        data.insert("started_at".to_owned(), json!(started_at));
+    }
+    let kind = match task.status {
+        TaskStatus::Completed => HistoryKind::TaskCompleted,
         TaskStatus::Failed => {
-            let data = task.error.as_ref().and_then(|failure| {
-                Json::encode(&serde_json::json!({
-                    "error": { "type": failure.kind, "message": failure.message },
-                }))
-                .ok()
-            });
-            events.push(at(ended_at, HistoryKind::TaskFailed, data));
+            if let Some(failure) = &task.error {
+                let error = json!({ "type": failure.kind, "message": failure.message });
+                data.insert("error".to_owned(), error);
+            }
+            HistoryKind::TaskFailed
         }
         TaskStatus::Skipped => {
             let reason = task.skip.as_ref().map(|skip| skip.reason.as_str());
-            let data = Json::encode(&serde_json::json!({ "reason": reason })).ok();
-            events.push(at(ended_at, HistoryKind::TaskSkipped, data));
+            data.insert("reason".to_owned(), json!(reason));
+            HistoryKind::TaskSkipped
         }
-        TaskStatus::Cancelled => events.push(at(ended_at, HistoryKind::TaskCancelled, None)),
-        TaskStatus::Pending | TaskStatus::Ready | TaskStatus::Running => {}
+        TaskStatus::Cancelled => HistoryKind::TaskCancelled,
+        TaskStatus::Pending | TaskStatus::Ready | TaskStatus::Running => return None,
+    };
+    let data = (!data.is_empty()).then_some(Value::Object(data));
+    let data = data.and_then(|data| Json::encode(&data).ok());
+    Some(task_event(ordinal, task, task.ended_at?, kind, data))
+}
+
+fn task_event(
+    ordinal: Ordinal,
+    task: &TaskRecord,
+    time: Timestamp,
+    kind: HistoryKind,
+    data: Option<Json>,
+) -> HistoryEvent {
+    HistoryEvent {
+        attempt: (task.attempt > 0).then_some(task.attempt),
+        runner: task.runner,
+        ..event(time, kind, Some(ordinal), data)
     }
 }
 
