@@ -3,8 +3,8 @@
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::{
-    HANDOVER, LATE, NewSchedule, Situation, Tick, Verdict, changed, cron_of, deleted, input, look,
-    registered_again, switched,
+    HANDOVER, LATE, MAX_TICKS, NewSchedule, Situation, Tick, Verdict, changed, cron_of, deleted,
+    input, look, registered_again, switched,
 };
 use cloacina::engine::trigger::{self, NewTrigger, PollOutcome};
 use cloacina::types::{
@@ -59,6 +59,18 @@ fn change(record: &ScheduleRecord, situation: Situation) -> (ScheduleRecord, Vec
         Verdict::Change(record, ticks) => (*record, ticks),
         Verdict::Leave(until) => panic!("left until {until}"),
     }
+}
+
+/// Looks until nothing is due any more.
+fn settled(mut record: ScheduleRecord, situation: Situation) -> (ScheduleRecord, Vec<Tick>) {
+    let mut all = Vec::new();
+    while record.wake_at.is_some_and(|at| at <= situation.now) {
+        let (after, ticks) = change(&record, situation);
+        assert!(ticks.len() <= MAX_TICKS);
+        all.extend(ticks);
+        record = after;
+    }
+    (record, all)
 }
 
 use TickOutcome::{Fired, Missed, Overlapped, Queued};
@@ -139,13 +151,11 @@ fn f4_a_year_of_missed_seconds_is_bounded() {
         new.catchup = catchup;
         let record = new.record(id(), NOON).unwrap();
         let now = NOON + 365 * 24 * HOUR;
-        let (record, ticks) = change(
-            &record,
-            Situation {
-                online_since: now,
-                ..at(now)
-            },
-        );
+        let situation = Situation {
+            online_since: now,
+            ..at(now)
+        };
+        let (record, ticks) = settled(record, situation);
         assert_eq!(record.next_due, Some(now + SECOND));
         assert!(ticks.len() <= 1_002, "{}", ticks.len());
         let fired: Vec<Timestamp> = ticks
@@ -164,6 +174,41 @@ fn f4_a_year_of_missed_seconds_is_bounded() {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].due_at, now - SECOND);
     }
+}
+
+#[test]
+fn a19_a_long_catch_up_goes_on_in_bounded_steps() {
+    let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
+    new.catchup = Catchup::All;
+    new.max_catchup = Some(1_200);
+    let record = new.record(id(), NOON).unwrap();
+    let now = NOON + 200_000 * SECOND;
+    let situation = Situation {
+        online_since: now,
+        ..at(now)
+    };
+    let (record, mut ticks) = change(&record, situation);
+    assert_eq!(ticks.len(), MAX_TICKS);
+    assert_eq!(record.wake_at, record.next_due, "it is due at once");
+    // The next look may be another runner's, after another downtime: what was on time at the first look still counts as missed.
+    let later = now + HOUR;
+    let situation = Situation {
+        online_since: later,
+        ..at(later)
+    };
+    let (record, rest) = settled(record, situation);
+    ticks.extend(rest);
+    assert_eq!(record.next_due, Some(later + SECOND));
+    assert_eq!(record.state.catching_up, None);
+    assert!(ticks.is_sorted_by_key(|tick| tick.due_at));
+    let fired = |until: Timestamp| {
+        let fired = ticks.iter().filter(|tick| tick.outcome == Fired);
+        fired.filter(|tick| tick.due_at < until).count()
+    };
+    // 1,200 of each downtime, and the tick of this very second.
+    assert_eq!((fired(now), fired(later)), (1_200, 2_400));
+    assert_eq!(ticks.last().unwrap().outcome, Fired);
+    assert_eq!(ticks.iter().filter(|tick| tick.detail.is_some()).count(), 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::cron::Cron;
 use crate::types::{
-    Catchup, Context, Error, ErrorCode, ExecutionId, Json, Micros, Overlap, ScheduleId,
+    CatchingUp, Catchup, Context, Error, ErrorCode, ExecutionId, Json, Micros, Overlap, ScheduleId,
     ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
@@ -16,8 +16,13 @@ pub const HANDOVER: Micros = 2_000_000;
 /// A schedule with ticks that wait for an execution is looked at so often, beside the moments at which one ends.
 const QUEUE_LOOK: Micros = 5_000_000;
 
-/// Ticks that are recorded one by one in a catch-up; and that wait for an execution.
-const MAX_RECORDED: usize = 1_000;
+/// Maximum number of ticks that one look deals with. The next look goes on from there, so that no transaction grows with the
+/// length of a downtime.
+pub const MAX_TICKS: usize = 500;
+
+/// Maximum number of missed ticks that are recorded one by one.
+const MAX_RECORDED: u32 = 1_000;
+/// Maximum number of ticks that wait for an execution.
 const MAX_QUEUED: usize = 1_000;
 
 /// Longest texts of a schedule's identity.
@@ -271,6 +276,7 @@ fn aim(record: &mut ScheduleRecord, cron: &Cron, now: Timestamp) {
         _ => now,
     };
     record.next_due = next_tick(record, cron, from);
+    record.state.catching_up = None;
     wake(record, now);
 }
 
@@ -338,19 +344,15 @@ pub struct Tick {
 pub enum Verdict {
     /// Nothing before this instant: another runner is to deal with it.
     Leave(Timestamp),
-    /// The schedule's new state, and its ticks in order. Those that fired still need an execution.
+    /// The schedule's new state, and at most [`MAX_TICKS`] ticks in order. Those that fired still need an execution. Where
+    /// more are due, the new state is due at once.
     Change(Box<ScheduleRecord>, Vec<Tick>),
 }
 
 /// F4, F6: which ticks fire, are missed, overlap or wait.
 #[must_use]
 pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdict {
-    let Situation {
-        now,
-        online_since,
-        others_since,
-        ..
-    } = situation;
+    let now = situation.now;
     let mut record = known.clone();
     let mut ticks = Ticks {
         is_open: situation.is_open,
@@ -362,38 +364,35 @@ pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdic
         ticks.push(due, TickOutcome::Fired);
     }
     let is_due = |record: &ScheduleRecord, due: Timestamp| due + jitter_of(record, due) <= now;
-    if let Some(first) = record.next_due.filter(|due| is_due(&record, *due)) {
-        // Before this instant nobody was there, or it is too long ago.
-        let mut present = online_since.max(now - LATE - record.spec.jitter);
-        if first < present
-            && first >= now - LATE - record.spec.jitter
-            && others_since.is_some_and(|since| since <= first)
-        {
-            if now < first + HANDOVER {
-                return Verdict::Leave(first + HANDOVER);
-            }
-            present = first;
+    let mut present = None;
+    while ticks.list.len() < MAX_TICKS
+        && let Some(due) = record.next_due.filter(|due| is_due(&record, *due))
+    {
+        if record.state.catching_up.is_none() {
+            let present = match present {
+                Some(known) => known,
+                None => match present_since(&record, due, situation) {
+                    Ok(found) => *present.insert(found),
+                    Err(until) => return Verdict::Leave(until),
+                },
+            };
+            let missed = CatchingUp {
+                until: present,
+                ticks: 0,
+            };
+            record.state.catching_up = (due < present).then_some(missed);
         }
-        let mut last = first;
-        if first < present {
-            last = catch_up(
-                &mut record,
-                cron,
-                first,
-                present,
-                situation.max_catchup,
-                &mut ticks,
-            );
+        let last = if record.state.catching_up.is_some() {
+            catch_up(&mut record, cron, due, situation.max_catchup, &mut ticks)
         } else {
-            ticks.fire(&mut record.state, first);
-        }
+            ticks.fire(&mut record.state, due);
+            due
+        };
         record.last_due = Some(last);
         record.next_due = next_tick(&record, cron, last);
-        while let Some(due) = record.next_due.filter(|due| is_due(&record, *due)) {
-            ticks.fire(&mut record.state, due);
-            record.last_due = Some(due);
-            record.next_due = next_tick(&record, cron, due);
-        }
+        let next = record.next_due;
+        let goes_on = |catching_up: &CatchingUp| next.is_some_and(|next| next < catching_up.until);
+        record.state.catching_up = record.state.catching_up.filter(goes_on);
     }
     wake(&mut record, now);
     if let Some(last) = ticks
@@ -406,59 +405,67 @@ pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdic
     Verdict::Change(Box::new(record), ticks.list)
 }
 
-/// F4: the ticks from `first` up to `present`, which is not among them. Returns the last one.
+/// The instant from which on ticks are on time. `Err`: another runner is to deal with the first one, until then.
+fn present_since(
+    record: &ScheduleRecord,
+    first: Timestamp,
+    situation: Situation,
+) -> Result<Timestamp, Timestamp> {
+    let oldest = situation.now - LATE - record.spec.jitter;
+    // Before this instant nobody was there, or it is too long ago.
+    let present = situation.online_since.max(oldest);
+    let others_were_there = situation.others_since.is_some_and(|since| since <= first);
+    if first >= present || first < oldest || !others_were_there {
+        return Ok(present);
+    }
+    if situation.now < first + HANDOVER {
+        return Err(first + HANDOVER);
+    }
+    Ok(first)
+}
+
+/// F4: deals with a missed tick, and with all after it where enough were recorded one by one. Returns the last one.
 fn catch_up(
     record: &mut ScheduleRecord,
     cron: &Cron,
-    first: Timestamp,
-    present: Timestamp,
+    due: Timestamp,
     max_catchup: u32,
     ticks: &mut Ticks,
 ) -> Timestamp {
-    let limit =
-        usize::try_from(record.spec.max_catchup.unwrap_or(max_catchup)).unwrap_or(usize::MAX);
-    let firing = if record.spec.catchup == Catchup::All {
-        limit
+    let Some(CatchingUp { until, ticks: done }) = record.state.catching_up else {
+        return due;
+    };
+    let firing = match record.spec.catchup {
+        Catchup::All => record.spec.max_catchup.unwrap_or(max_catchup),
+        Catchup::Skip | Catchup::Latest => 0,
+    };
+    let last = if done < MAX_RECORDED.max(firing) {
+        due
     } else {
-        0
+        let end = record.spec.end_at.unwrap_or(until);
+        cron.last_between(due, end.min(until - 1)).unwrap_or(due)
     };
-    let mut missed = vec![first];
-    let mut last = first;
-    while let Some(next) = next_tick(record, cron, last).filter(|next| *next < present) {
-        if missed.len() >= MAX_RECORDED.max(firing) {
-            break;
-        }
-        missed.push(next);
-        last = next;
-    }
-    let until = record
-        .spec
-        .end_at
-        .map_or(present - 1, |end| end.min(present - 1));
-    let rest = cron.last_between(last, until);
-    let recorded_until = last;
-    last = rest.unwrap_or(last);
-    let fires = |index: usize, due: Timestamp| match record.spec.catchup {
+    let fires = match record.spec.catchup {
         Catchup::Skip => false,
-        Catchup::Latest => due == last,
-        Catchup::All => index < firing,
+        Catchup::Latest => next_tick(record, cron, last).is_none_or(|next| next >= until),
+        Catchup::All => done < firing,
     };
-    let mut state = std::mem::take(&mut record.state);
-    for (index, due) in missed.iter().copied().chain(rest).enumerate() {
-        if fires(index, due) {
-            ticks.fire(&mut state, due);
-        } else {
-            ticks.push(due, TickOutcome::Missed);
-        }
+    record.state.catching_up = Some(CatchingUp {
+        until,
+        ticks: done.saturating_add(1),
+    });
+    if fires {
+        ticks.fire(&mut record.state, last);
+    } else {
+        ticks.push(last, TickOutcome::Missed);
     }
-    if rest.is_some()
-        && let Some(tick) = ticks.list.last_mut()
+    if last > due
+        && let (Some(tick), Some(before)) = (ticks.list.last_mut(), record.last_due)
     {
         tick.detail = Some(format!(
-            "the ticks between {recorded_until} and this one were missed too"
+            "the ticks between {before} and this one were missed too"
         ));
     }
-    record.state = state;
     last
 }
 

@@ -33,8 +33,8 @@ pub use policy::{Backoff, RetryCondition, RetryPolicy};
 pub use presence::{Offer, Presence};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
 pub use schedule::{
-    Catchup, Overlap, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome,
-    TickRecord,
+    CatchingUp, Catchup, Overlap, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
+    TickOutcome, TickRecord,
 };
 pub use state::{ExecutionStatus, TaskStatus};
 pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};

@@ -144,6 +144,15 @@ pub struct ScheduleSpec {
     pub jitter: Micros,
 }
 
+/// How far a schedule has caught up with the ticks of a downtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchingUp {
+    /// Ticks before this instant were missed.
+    pub until: Timestamp,
+    /// The number of them that were dealt with.
+    pub ticks: u32,
+}
+
 /// What a schedule remembers between its ticks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleState {
@@ -153,6 +162,9 @@ pub struct ScheduleState {
     /// Ticks that wait for the end of an execution, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<Timestamp>,
+    /// The catch-up that is going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catching_up: Option<CatchingUp>,
     /// A runner polls the trigger: the row's `wake_at` is the end of its lease.
     #[serde(default)]
     pub polled: bool,
