@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cloacina::engine::{Changes, Execution, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, RetryPolicy,
-    RunnerId, TaskStatus, Timestamp,
+    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, Failure,
+    FailureKind, Json, RetryPolicy, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{Operator, TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
 
@@ -581,6 +581,51 @@ fn a2_a_definition_that_could_not_be_read_back_is_refused() {
     });
     let message = error.unwrap_err().message;
     assert!(message.contains("nested deeper than 512"), "{message}");
+}
+
+#[test]
+fn a13_a_record_that_no_decision_leads_to_is_refused() {
+    let mut run = Run::new(vec![task("a", &[]), task("b", &["a"])]);
+    let mut ready = run.execution.record().clone();
+    ready.revision = 1;
+    run.execution
+        .claim(0, run.runner, run.now, &mut Changes::default())
+        .unwrap();
+    let mut running = run.execution.record().clone();
+    running.revision = 2;
+    let restore = |record: &ExecutionRecord| {
+        Execution::restore(Arc::clone(run.execution.workflow()), record.clone())
+    };
+    for record in [&ready, &running] {
+        assert_eq!(restore(record).unwrap().record(), record);
+    }
+    let nonsense: [(&str, fn(&mut ExecutionRecord)); 11] = [
+        ("3 tasks", |record| record.tasks.push(TaskRecord::pending())),
+        ("0 tasks", |record| record.tasks.clear()),
+        ("revision", |record| record.revision = i64::MAX),
+        ("revision", |record| record.revision = -1),
+        ("blames task 7", |record| {
+            record.error = Some((Some(7), Failure::engine(FailureKind::Rule, "x")));
+        }),
+        ("not all", |record| {
+            record.status = ExecutionStatus::Completed
+        }),
+        ("another state", |record| {
+            record.paused_at = Some(Timestamp(1))
+        }),
+        ("another state", |record| {
+            record.ended_at = Some(Timestamp(1))
+        }),
+        ("no runner", |record| record.tasks[0].runner = None),
+        ("attempt 0", |record| record.tasks[0].attempt = 0),
+        ("counts", |record| record.tasks[1].uncounted = u32::MAX),
+    ];
+    for (message, change) in nonsense {
+        let mut record = running.clone();
+        change(&mut record);
+        let error = restore(&record).unwrap_err().to_string();
+        assert!(error.contains(message), "{message}: {error}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Changes, Views};
 use crate::types::{
-    Claim, Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, Ordinal,
-    RunnerId, TaskRecord, TaskStatus, Timestamp,
+    Claim, Context, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
+    Micros, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 use crate::workflow::{TaskDefinition, Workflow};
 
@@ -40,10 +40,95 @@ pub struct NewExecution {
     pub timeout: Option<Micros>,
 }
 
+/// A stored record that cannot be one of the workflow's executions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("execution {execution} cannot be read: {reason}")]
+pub struct Unreadable {
+    execution: ExecutionId,
+    reason: String,
+}
+
+impl From<Unreadable> for Error {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::new(ErrorCode::Database, unreadable.to_string()).with_hint(
+            "something else than a runner wrote into the database, or a newer release did",
+        )
+    }
+}
+
+/// The largest plausible value of a task's counters.
+const MAX_COUNT: u32 = 1 << 30;
+
+fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unreadable> {
+    let refuse = |reason: String| {
+        Err(Unreadable {
+            execution: record.id,
+            reason,
+        })
+    };
+    let (count, expected) = (record.tasks.len(), workflow.len());
+    if count != expected {
+        return refuse(format!(
+            "it has {count} tasks, and its workflow '{}' has {expected}",
+            workflow.name()
+        ));
+    }
+    if !(1..i64::MAX).contains(&record.revision) {
+        return refuse(format!("its revision is {}", record.revision));
+    }
+    let blamed = record.error.as_ref().and_then(|(task, _)| *task);
+    if let Some(task) = blamed.filter(|task| *task as usize >= expected) {
+        return refuse(format!("its error blames task {task} of {expected}"));
+    }
+    let status = record.status;
+    let is_open = |task: &TaskRecord| !task.status.is_terminal();
+    if record.tasks.iter().any(is_open) == status.is_terminal() {
+        let tasks = if status.is_terminal() {
+            "not all"
+        } else {
+            "all"
+        };
+        return refuse(format!(
+            "it is {status}, and {tasks} of its tasks have ended"
+        ));
+    }
+    if status.is_terminal() != record.ended_at.is_some()
+        || (status == ExecutionStatus::Paused) != record.paused_at.is_some()
+    {
+        return refuse(format!(
+            "it is {status}, and its times are those of another state"
+        ));
+    }
+    for (task, definition) in record.tasks.iter().zip(&workflow.definition().tasks) {
+        let id = &definition.id;
+        let is_running = task.status == TaskStatus::Running;
+        if is_running != task.runner.is_some() || (is_running && task.attempt == 0) {
+            return refuse(format!(
+                "its task '{id}' is {}, with attempt {} and {} runner",
+                task.status,
+                task.attempt,
+                if task.runner.is_some() { "a" } else { "no" }
+            ));
+        }
+        let most = task.attempt.max(task.uncounted).max(task.rescues);
+        if most > MAX_COUNT {
+            return refuse(format!("its task '{id}' counts {most} attempts"));
+        }
+    }
+    Ok(())
+}
+
 impl Execution {
     /// An execution from its stored record.
-    #[must_use]
-    pub fn load(workflow: Arc<Workflow>, record: ExecutionRecord) -> Self {
+    ///
+    /// # Errors
+    /// When the record is not one that decisions about this workflow lead to: somebody else wrote into the database.
+    pub fn restore(workflow: Arc<Workflow>, record: ExecutionRecord) -> Result<Self, Unreadable> {
+        check_record(&workflow, &record)?;
+        Ok(Self::load(workflow, record))
+    }
+
+    fn load(workflow: Arc<Workflow>, record: ExecutionRecord) -> Self {
         let mut execution = Self {
             workflow,
             record,

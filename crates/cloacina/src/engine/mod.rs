@@ -2,17 +2,16 @@
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`), fire
-//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`), the history
-//! of an execution (`history`). Why an execution does not move is
-//! told by `explain`, and why a schedule does not fire by `explain_schedule`.
+//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`), the history of an
+//! execution (`history`). Why an execution does not move is found by `diagnosis`, and why a schedule does not fire by
+//! `schedule_diagnosis`: facts, which the facade puts in words.
 
 mod changes;
 mod compare;
 mod control;
 pub mod cron;
+mod diagnosis;
 mod execution;
-mod explain;
-mod explain_schedule;
 mod finish;
 mod history;
 mod readiness;
@@ -20,18 +19,19 @@ mod recovery;
 mod retry;
 mod rule;
 pub mod schedule;
+mod schedule_diagnosis;
 pub mod trigger;
 mod view;
 
 pub use changes::Changes;
 pub use compare::compare;
 pub use control::ControlError;
-pub use execution::{Execution, NewExecution};
-pub use explain::{Reason, Seen, Surroundings, explain};
-pub use explain_schedule::{ScheduleReason, ScheduleSurroundings, explain_schedule};
+pub use diagnosis::{Reason, Seen, Surroundings, explain};
+pub use execution::{Execution, NewExecution, Unreadable};
 pub use finish::{Finish, Outcome, Refused, TaskLimits};
 pub use history::history_of;
 pub use recovery::Recovery;
 pub use retry::{retry_delay, should_retry};
 pub use rule::{RuleInput, evaluate};
+pub use schedule_diagnosis::{ScheduleReason, ScheduleSurroundings, Subject, explain_schedule};
 pub use view::{Views, overlay};

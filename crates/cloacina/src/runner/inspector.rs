@@ -368,7 +368,7 @@ impl Inspector {
     fn loaded(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;
-            Ok(Arc::new(Execution::load(workflow, record)))
+            Ok(Arc::new(Execution::restore(workflow, record)?))
         };
         records.into_iter().map(load).collect()
     }

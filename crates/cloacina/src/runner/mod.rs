@@ -10,6 +10,7 @@ mod default_runner;
 mod definition;
 mod describe;
 mod engine_handle;
+mod explain;
 mod exposition;
 mod insight;
 mod inspector;

@@ -39,7 +39,7 @@ pub fn control_directly(
             .pop()
             .ok_or_else(|| Error::unknown_execution(id))?;
         let expected = record.revision;
-        let mut execution = Execution::load(workflow_of(&record)?, record);
+        let mut execution = Execution::restore(workflow_of(&record)?, record)?;
         let mut batch = WriteBatch::default();
         batch.change(&execution);
         let now = clock.now();

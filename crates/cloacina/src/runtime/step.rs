@@ -204,7 +204,10 @@ impl Step {
         for record in records {
             let id = record.id;
             match self.workflow_of(record.definition)? {
-                Ok(workflow) => self.admit(Execution::load(workflow, record)),
+                Ok(workflow) => match Execution::restore(workflow, record) {
+                    Ok(execution) => self.admit(execution),
+                    Err(unreadable) => self.set_unreadable(id, &unreadable.to_string()),
+                },
                 Err(reason) => self.set_unreadable(id, &reason),
             }
         }

@@ -1,15 +1,14 @@
-//! Why an execution is not moving: a function from what is known to reasons.
-
-use std::fmt::Write;
+//! Why an execution is not moving: a function from what is known to facts. `runner/explain.rs` puts them in words.
 
 use super::Execution;
 use crate::types::{
-    ExecutionStatus, Micros, Offer, Ordinal, Presence, RunnerId, ScheduleId, TaskRecord,
+    ExecutionStatus, Failure, Micros, Offer, Ordinal, Presence, RunnerId, ScheduleId, TaskRecord,
     TaskStatus, Timestamp,
 };
 
-/// So many waiting tasks are told of one by one, and so many dependencies of one task.
+/// Maximum number of waiting tasks that are named.
 const TOLD_TASKS: usize = 20;
+/// Maximum number of dependencies that are named for each of them.
 const TOLD_DEPENDENCIES: usize = 5;
 
 /// What an explanation looks at besides the execution.
@@ -70,8 +69,8 @@ pub enum Reason {
         status: ExecutionStatus,
         /// When.
         at: Option<Timestamp>,
-        /// Why it failed.
-        error: Option<String>,
+        /// Why it failed, with the task if one is to blame.
+        error: Option<(Option<String>, Failure)>,
     },
     /// It is paused.
     Paused {
@@ -122,7 +121,7 @@ pub enum Reason {
         /// When it is due.
         until: Timestamp,
         /// What the last one failed with.
-        error: Option<String>,
+        error: Option<Failure>,
     },
     /// A task asked to run later.
     Timer {
@@ -200,13 +199,10 @@ pub enum Reason {
 pub fn explain(execution: &Execution, surroundings: &Surroundings<'_>) -> Vec<Reason> {
     let record = execution.record();
     if record.status.is_terminal() {
-        let error = record.error.as_ref().map(|(task, failure)| {
-            let told = told_failure(&failure.kind, &failure.message);
-            match task {
-                Some(task) => format!("task '{}' failed with {told}", id(execution, *task)),
-                None => told,
-            }
-        });
+        let error = record
+            .error
+            .as_ref()
+            .map(|(task, failure)| (task.map(|task| id(execution, task)), failure.clone()));
         return vec![Reason::Ended {
             status: record.status,
             at: record.ended_at,
@@ -317,10 +313,7 @@ fn ready_task(
             attempt: counted + 1,
             max_attempts: execution.workflow().task(ordinal).retry.max_attempts,
             until,
-            error: task
-                .error
-                .as_ref()
-                .map(|failure| told_failure(&failure.kind, &failure.message)),
+            error: task.error.clone(),
         };
     }
     let has_it = |offer: &&Offer| offer.tasks.contains(&name);
@@ -383,235 +376,5 @@ fn held(
             runner: task.runner.unwrap_or(RunnerId::from_bytes([0; 16])),
             rescuer,
         },
-    }
-}
-
-fn told_failure(kind: &str, message: &str) -> String {
-    let first_line = message.lines().next().unwrap_or_default();
-    if first_line.is_empty() {
-        kind.to_owned()
-    } else {
-        format!("{kind}: {first_line}")
-    }
-}
-
-impl Reason {
-    /// The reason in plain words.
-    #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a sentence for each reason")]
-    pub fn sentence(&self, now: Timestamp) -> String {
-        let at = |time: Timestamp| told_time(time, now);
-        match self {
-            Self::Ended { status, at, error } => {
-                ended_sentence(*status, *at, error.as_deref(), now)
-            }
-            Self::Paused { since } => format!(
-                "The execution is paused{}: what runs may end, nothing new starts until it is resumed.",
-                since.map_or_else(String::new, |since| format!(" since {}", at(since)))
-            ),
-            Self::Deadline {
-                timeout,
-                at: strikes,
-            } => format!(
-                "The execution has a timeout of {}: it fails at {} unless it has ended by then.",
-                told_span(*timeout),
-                at(*strikes)
-            ),
-            Self::Delay { until } => format!(
-                "The execution is delayed: it was submitted to start at {}, not before.",
-                at(*until)
-            ),
-            Self::WorkflowUnknown { workflow, last } => format!(
-                "No live runner knows workflow '{workflow}' ({}): its tasks wait, untouched, until one is started that does.",
-                told_last(last.as_ref(), now)
-            ),
-            Self::Dependencies { task, open, more } => dependency_sentence(task, open, *more),
-            Self::MoreTasks { count } => {
-                format!("{count} more tasks wait for dependencies.")
-            }
-            Self::Retry {
-                task,
-                attempt,
-                max_attempts,
-                until,
-                error,
-            } => {
-                let after = error.as_ref().map_or_else(String::new, |error| {
-                    format!(", after it failed with {error}")
-                });
-                format!(
-                    "Task '{task}' waits for its retry: attempt {attempt} of {max_attempts} is due at {}{after}.",
-                    at(*until)
-                )
-            }
-            Self::Timer { task, until } => {
-                format!(
-                    "Task '{task}' waits for its timer: it asked to run later and is due at {}.",
-                    at(*until)
-                )
-            }
-            Self::NoHandler {
-                task,
-                workflow,
-                last,
-            } => format!(
-                "Task '{task}' is ready, but no live runner has task '{task}' of workflow '{workflow}' ({}).",
-                told_last(last.as_ref(), now)
-            ),
-            Self::Queued {
-                task,
-                runners,
-                runner,
-            } => {
-                let others = match runners {
-                    0 | 1 => String::new(),
-                    2 => " and one more".to_owned(),
-                    more => format!(" and {} more", more - 1),
-                };
-                format!(
-                    "Task '{task}' is ready and waits for a free worker of runner {}{others}.",
-                    told_runner(runner)
-                )
-            }
-            Self::HeldByLive {
-                task,
-                attempt,
-                runner,
-                since,
-                until,
-            } => {
-                let since = since.map_or_else(String::new, |since| format!(" since {}", at(since)));
-                format!(
-                    "Task '{task}' (attempt {attempt}) is held by runner {} until {}: it is alive, extends its lease, and \
-                     has run the task{since}.",
-                    told_runner(runner),
-                    at(*until)
-                )
-            }
-            Self::HeldByDead {
-                task,
-                attempt,
-                runner,
-                until,
-                rescuer,
-            } => {
-                let then = told_rescue(*rescuer);
-                let lease = if *until >= now {
-                    "until"
-                } else {
-                    "whose lease ended at"
-                };
-                format!(
-                    "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}.",
-                    told_runner(runner),
-                    at(*until)
-                )
-            }
-            Self::HeldByGone {
-                task,
-                attempt,
-                runner,
-                rescuer,
-            } => format!(
-                "Task '{task}' (attempt {attempt}) was held by runner {runner}, which was declared dead: {}.",
-                told_rescue(*rescuer)
-            ),
-            Self::ScheduleOff { schedule, deleted } => {
-                let how = if *deleted {
-                    "was deleted"
-                } else {
-                    "is disabled"
-                };
-                format!(
-                    "Schedule {schedule}, which started it, {how}: it starts no more executions."
-                )
-            }
-        }
-    }
-}
-
-fn ended_sentence(
-    status: ExecutionStatus,
-    at: Option<Timestamp>,
-    error: Option<&str>,
-    now: Timestamp,
-) -> String {
-    let mut told = format!("The execution has ended already: {status}");
-    if let Some(at) = at {
-        // Writing to a String cannot fail.
-        let _ = write!(told, " at {}", told_time(at, now));
-    }
-    if let Some(error) = error {
-        let _ = write!(told, ", because {error}");
-    }
-    told.push('.');
-    told
-}
-
-fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -> String {
-    let named: Vec<String> = open
-        .iter()
-        .map(|(task, status)| format!("'{task}' ({status})"))
-        .collect();
-    let named = named.join(", ");
-    match (open.len(), more) {
-        (1, 0) => format!("Task '{task}' waits for its dependency {named}."),
-        (_, 0) => format!("Task '{task}' waits for its dependencies {named}."),
-        _ => format!("Task '{task}' waits for its dependencies {named} and {more} more."),
-    }
-}
-
-const fn told_rescue(rescuer: bool) -> &'static str {
-    if rescuer {
-        "a live runner takes the task back then, or as soon as it sees that the process is gone"
-    } else {
-        "the next runner that is started takes the task back"
-    }
-}
-
-fn told_runner(seen: &Seen) -> String {
-    format!("{} (host {}, pid {})", seen.runner, seen.host, seen.pid)
-}
-
-fn told_last(last: Option<&Seen>, now: Timestamp) -> String {
-    last.map_or_else(
-        || "never seen".to_owned(),
-        |seen| {
-            format!(
-                "last seen {} on host {} with pid {}",
-                told_time(seen.at, now),
-                seen.host,
-                seen.pid
-            )
-        },
-    )
-}
-
-/// An instant, and how far it is away.
-pub(super) fn told_time(time: Timestamp, now: Timestamp) -> String {
-    let shown = time.to_datetime().map_or_else(
-        || time.to_rfc3339(),
-        |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-    );
-    let away = time.since(now);
-    if away >= 0 {
-        format!("{shown} (in {})", told_span(away))
-    } else {
-        format!("{shown} ({} ago)", told_span(away.saturating_neg()))
-    }
-}
-
-/// A span in its two largest units.
-fn told_span(span: Micros) -> String {
-    const SECOND: Micros = 1_000_000;
-    let seconds = span / SECOND;
-    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
-    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
-    match seconds {
-        86_400.. => format!("{days} d {hours} h"),
-        3_600.. => format!("{hours} h {minutes} min"),
-        60.. => format!("{minutes} min {rest} s"),
-        10.. => format!("{seconds} s"),
-        _ => format!("{}.{} s", seconds, span % SECOND / 100_000),
     }
 }

@@ -1,7 +1,15 @@
-//! Why a schedule or a trigger does not fire: a function from what is known to reasons.
+//! Why a schedule or a trigger does not fire: a function from what is known to facts. `runner/explain.rs` puts them in words.
 
-use super::explain::told_time;
-use crate::types::{ExecutionId, Presence, ScheduleKind, ScheduleRecord, Timestamp};
+use crate::types::{ExecutionId, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp};
+
+/// The schedule or trigger that a reason is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A cron schedule.
+    Schedule(ScheduleId),
+    /// A trigger, by its name.
+    Trigger(String),
+}
 
 /// What an explanation looks at besides the row.
 #[derive(Clone, Copy, Debug)]
@@ -19,29 +27,29 @@ pub struct ScheduleSurroundings<'a> {
 pub enum ScheduleReason {
     /// It was deleted.
     Deleted {
-        /// "schedule" or "trigger", and which.
-        what: String,
+        /// What it is.
+        what: Subject,
         /// When.
         at: Timestamp,
     },
     /// It is switched off.
     Disabled {
-        /// "schedule" or "trigger", and which.
-        what: String,
+        /// What it is.
+        what: Subject,
         /// Its workflow.
         workflow: String,
     },
     /// It has no tick any more: its end is over.
     Over {
-        /// "schedule" or "trigger", and which.
-        what: String,
+        /// What it is.
+        what: Subject,
         /// Its end.
         end_at: Option<Timestamp>,
     },
     /// No program has stored a definition of its workflow.
     WorkflowUnknown {
-        /// "schedule" or "trigger", and which.
-        what: String,
+        /// What it is.
+        what: Subject,
         /// The workflow.
         workflow: String,
     },
@@ -61,8 +69,8 @@ pub enum ScheduleReason {
     },
     /// Its next tick or poll.
     Next {
-        /// "schedule" or "trigger", and which.
-        what: String,
+        /// What it is.
+        what: Subject,
         /// Its workflow.
         workflow: String,
         /// When.
@@ -77,8 +85,8 @@ pub fn explain_schedule(
     surroundings: &ScheduleSurroundings<'_>,
 ) -> Vec<ScheduleReason> {
     let what = match record.kind {
-        ScheduleKind::Cron => format!("Schedule {}", record.id),
-        ScheduleKind::Trigger => format!("Trigger '{}'", record.identity),
+        ScheduleKind::Cron => Subject::Schedule(record.id),
+        ScheduleKind::Trigger => Subject::Trigger(record.identity.clone()),
     };
     let workflow = record.workflow.clone();
     if let Some(at) = record.deleted_at {
@@ -120,52 +128,4 @@ pub fn explain_schedule(
         },
     });
     reasons
-}
-
-impl ScheduleReason {
-    /// The reason in plain words.
-    #[must_use]
-    pub fn sentence(&self, now: Timestamp) -> String {
-        let at = |time: Timestamp| told_time(time, now);
-        match self {
-            Self::Deleted { what, at: deleted } => format!(
-                "{what} was deleted at {}: it fires no more, and its history stays.",
-                at(*deleted)
-            ),
-            Self::Disabled { what, workflow } => format!(
-                "{what} is disabled: it starts no execution of workflow '{workflow}' until it is enabled."
-            ),
-            Self::Over { what, end_at } => format!(
-                "{what} has no tick any more{}.",
-                end_at.map_or_else(String::new, |end| format!(": it ended at {}", at(end)))
-            ),
-            Self::WorkflowUnknown { what, workflow } => format!(
-                "{what} starts workflow '{workflow}', of which no program has stored a definition in this database: \
-                 its ticks are recorded as skipped until one does."
-            ),
-            Self::NoRunner => "There is no live runner to fire it.".to_owned(),
-            Self::Queued { ticks, open } => {
-                let ticks = match ticks {
-                    1 => "1 tick waits".to_owned(),
-                    more => format!("{more} ticks wait"),
-                };
-                let open = open.map_or_else(
-                    || "an execution of it".to_owned(),
-                    |id| format!("execution {id}"),
-                );
-                format!("{ticks} for the end of {open}, by its overlap rule.")
-            }
-            Self::PollFailed { error } => {
-                format!("Its function raised at the last poll: {error}.")
-            }
-            Self::Next {
-                what,
-                workflow,
-                at: next,
-            } => format!(
-                "{what} starts workflow '{workflow}' at its next time: {}.",
-                at(*next)
-            ),
-        }
-    }
 }

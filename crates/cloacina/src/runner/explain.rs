@@ -1,0 +1,294 @@
+//! The facts of a diagnosis in plain words: what `explain` says of executions, schedules and triggers.
+
+use std::fmt::{self, Write};
+
+use crate::engine::{Reason, ScheduleReason, Seen, Subject};
+use crate::types::{ExecutionStatus, Failure, Micros, TaskStatus, Timestamp};
+
+impl Reason {
+    /// The reason in plain words; `now` is for how far away its times are.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a sentence for each reason")]
+    pub fn sentence(&self, now: Timestamp) -> String {
+        let at = |time: Timestamp| told_time(time, now);
+        match self {
+            Self::Ended { status, at, error } => ended_sentence(*status, *at, error.as_ref(), now),
+            Self::Paused { since } => format!(
+                "The execution is paused{}: what runs may end, nothing new starts until it is resumed.",
+                since.map_or_else(String::new, |since| format!(" since {}", at(since)))
+            ),
+            Self::Deadline {
+                timeout,
+                at: strikes,
+            } => format!(
+                "The execution has a timeout of {}: it fails at {} unless it has ended by then.",
+                told_span(*timeout),
+                at(*strikes)
+            ),
+            Self::Delay { until } => format!(
+                "The execution is delayed: it was submitted to start at {}, not before.",
+                at(*until)
+            ),
+            Self::WorkflowUnknown { workflow, last } => format!(
+                "No live runner knows workflow '{workflow}' ({}): its tasks wait, untouched, until one is started that does.",
+                told_last(last.as_ref(), now)
+            ),
+            Self::Dependencies { task, open, more } => dependency_sentence(task, open, *more),
+            Self::MoreTasks { count } => {
+                format!("{count} more tasks wait for dependencies.")
+            }
+            Self::Retry {
+                task,
+                attempt,
+                max_attempts,
+                until,
+                error,
+            } => {
+                let after = error.as_ref().map_or_else(String::new, |error| {
+                    format!(", after it failed with {}", told_failure(error))
+                });
+                format!(
+                    "Task '{task}' waits for its retry: attempt {attempt} of {max_attempts} is due at {}{after}.",
+                    at(*until)
+                )
+            }
+            Self::Timer { task, until } => {
+                format!(
+                    "Task '{task}' waits for its timer: it asked to run later and is due at {}.",
+                    at(*until)
+                )
+            }
+            Self::NoHandler {
+                task,
+                workflow,
+                last,
+            } => format!(
+                "Task '{task}' is ready, but no live runner has task '{task}' of workflow '{workflow}' ({}).",
+                told_last(last.as_ref(), now)
+            ),
+            Self::Queued {
+                task,
+                runners,
+                runner,
+            } => {
+                let others = match runners {
+                    0 | 1 => String::new(),
+                    2 => " and one more".to_owned(),
+                    more => format!(" and {} more", more - 1),
+                };
+                format!(
+                    "Task '{task}' is ready and waits for a free worker of runner {}{others}.",
+                    told_runner(runner)
+                )
+            }
+            Self::HeldByLive {
+                task,
+                attempt,
+                runner,
+                since,
+                until,
+            } => {
+                let since = since.map_or_else(String::new, |since| format!(" since {}", at(since)));
+                format!(
+                    "Task '{task}' (attempt {attempt}) is held by runner {} until {}: it is alive, extends its lease, and \
+                     has run the task{since}.",
+                    told_runner(runner),
+                    at(*until)
+                )
+            }
+            Self::HeldByDead {
+                task,
+                attempt,
+                runner,
+                until,
+                rescuer,
+            } => {
+                let then = told_rescue(*rescuer);
+                let lease = if *until >= now {
+                    "until"
+                } else {
+                    "whose lease ended at"
+                };
+                format!(
+                    "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}.",
+                    told_runner(runner),
+                    at(*until)
+                )
+            }
+            Self::HeldByGone {
+                task,
+                attempt,
+                runner,
+                rescuer,
+            } => format!(
+                "Task '{task}' (attempt {attempt}) was held by runner {runner}, which was declared dead: {}.",
+                told_rescue(*rescuer)
+            ),
+            Self::ScheduleOff { schedule, deleted } => {
+                let how = if *deleted {
+                    "was deleted"
+                } else {
+                    "is disabled"
+                };
+                format!(
+                    "Schedule {schedule}, which started it, {how}: it starts no more executions."
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schedule(id) => write!(f, "Schedule {id}"),
+            Self::Trigger(name) => write!(f, "Trigger '{name}'"),
+        }
+    }
+}
+
+impl ScheduleReason {
+    /// The reason in plain words.
+    #[must_use]
+    pub fn sentence(&self, now: Timestamp) -> String {
+        let at = |time: Timestamp| told_time(time, now);
+        match self {
+            Self::Deleted { what, at: deleted } => format!(
+                "{what} was deleted at {}: it fires no more, and its history stays.",
+                at(*deleted)
+            ),
+            Self::Disabled { what, workflow } => format!(
+                "{what} is disabled: it starts no execution of workflow '{workflow}' until it is enabled."
+            ),
+            Self::Over { what, end_at } => format!(
+                "{what} has no tick any more{}.",
+                end_at.map_or_else(String::new, |end| format!(": it ended at {}", at(end)))
+            ),
+            Self::WorkflowUnknown { what, workflow } => format!(
+                "{what} starts workflow '{workflow}', of which no program has stored a definition in this database: \
+                 its ticks are recorded as skipped until one does."
+            ),
+            Self::NoRunner => "There is no live runner to fire it.".to_owned(),
+            Self::Queued { ticks, open } => {
+                let ticks = match ticks {
+                    1 => "1 tick waits".to_owned(),
+                    more => format!("{more} ticks wait"),
+                };
+                let open = open.map_or_else(
+                    || "an execution of it".to_owned(),
+                    |id| format!("execution {id}"),
+                );
+                format!("{ticks} for the end of {open}, by its overlap rule.")
+            }
+            Self::PollFailed { error } => {
+                format!("Its function raised at the last poll: {error}.")
+            }
+            Self::Next {
+                what,
+                workflow,
+                at: next,
+            } => format!(
+                "{what} starts workflow '{workflow}' at its next time: {}.",
+                at(*next)
+            ),
+        }
+    }
+}
+
+fn ended_sentence(
+    status: ExecutionStatus,
+    at: Option<Timestamp>,
+    error: Option<&(Option<String>, Failure)>,
+    now: Timestamp,
+) -> String {
+    let mut told = format!("The execution has ended already: {status}");
+    if let Some(at) = at {
+        // Writing to a String cannot fail.
+        let _ = write!(told, " at {}", told_time(at, now));
+    }
+    if let Some((task, failure)) = error {
+        let failure = told_failure(failure);
+        let _ = match task {
+            Some(task) => write!(told, ", because task '{task}' failed with {failure}"),
+            None => write!(told, ", because {failure}"),
+        };
+    }
+    told.push('.');
+    told
+}
+
+fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -> String {
+    let named: Vec<String> = open
+        .iter()
+        .map(|(task, status)| format!("'{task}' ({status})"))
+        .collect();
+    let named = named.join(", ");
+    match (open.len(), more) {
+        (1, 0) => format!("Task '{task}' waits for its dependency {named}."),
+        (_, 0) => format!("Task '{task}' waits for its dependencies {named}."),
+        _ => format!("Task '{task}' waits for its dependencies {named} and {more} more."),
+    }
+}
+
+fn told_failure(failure: &Failure) -> String {
+    let Failure { kind, message, .. } = failure;
+    match message.lines().next() {
+        None | Some("") => kind.clone(),
+        Some(first_line) => format!("{kind}: {first_line}"),
+    }
+}
+
+const fn told_rescue(rescuer: bool) -> &'static str {
+    if rescuer {
+        "a live runner takes the task back then, or as soon as it sees that the process is gone"
+    } else {
+        "the next runner that is started takes the task back"
+    }
+}
+
+fn told_runner(seen: &Seen) -> String {
+    format!("{} (host {}, pid {})", seen.runner, seen.host, seen.pid)
+}
+
+fn told_last(last: Option<&Seen>, now: Timestamp) -> String {
+    last.map_or_else(
+        || "never seen".to_owned(),
+        |seen| {
+            format!(
+                "last seen {} on host {} with pid {}",
+                told_time(seen.at, now),
+                seen.host,
+                seen.pid
+            )
+        },
+    )
+}
+
+/// An instant, and how far it is away.
+fn told_time(time: Timestamp, now: Timestamp) -> String {
+    let shown = time.to_datetime().map_or_else(
+        || time.to_rfc3339(),
+        |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+    );
+    let away = time.since(now);
+    if away >= 0 {
+        format!("{shown} (in {})", told_span(away))
+    } else {
+        format!("{shown} ({} ago)", told_span(away.saturating_neg()))
+    }
+}
+
+/// A span in its two largest units.
+fn told_span(span: Micros) -> String {
+    const SECOND: Micros = 1_000_000;
+    let seconds = span / SECOND;
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match seconds {
+        86_400.. => format!("{days} d {hours} h"),
+        3_600.. => format!("{hours} h {minutes} min"),
+        60.. => format!("{minutes} min {rest} s"),
+        10.. => format!("{seconds} s"),
+        _ => format!("{}.{} s", seconds, span % SECOND / 100_000),
+    }
+}
