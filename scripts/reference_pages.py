@@ -97,7 +97,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
     "forked": (
-        "A runner, or an SQLite file that was open, was used in a process that was forked meanwhile.",
+        "A runner, or an SQLite file that was open, was used in a process forked meanwhile.",
         "Use `spawn`, shut the runner down before the fork, or open the first one after it.",
     ),
     "schedule_invalid": (

@@ -174,6 +174,6 @@ def test_a2_a_stored_row_over_the_limit_is_an_error_and_no_crash(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE cloacina_inputs SET input = ?", (nested_text(100_000, "1"),))
     with cloaca.DefaultRunner(f"sqlite:///{path}") as runner:
-        with pytest.raises(cloaca.DatabaseError, match="cannot read.*input"):
+        with pytest.raises(cloaca.DatabaseError, match=r"cannot read.*input"):
             runner.get_execution(execution_id)
         assert runner.execute("stored").status == "Completed"
