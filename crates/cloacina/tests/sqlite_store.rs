@@ -553,6 +553,36 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
 }
 
 #[test]
+fn the_marker_of_a_shared_database_moves_with_the_writes_of_others_alone() {
+    let memory = SqliteStore::open(&SqliteOptions::memory()).unwrap();
+    let (one, two) = (memory.share(), memory.share());
+    submit(&one, 1);
+    let (before_one, before_two) = (one.change_marker().unwrap(), two.change_marker().unwrap());
+    submit(&one, 1);
+    assert_eq!(one.change_marker().unwrap(), before_one);
+    assert_ne!(two.change_marker().unwrap(), before_two);
+    // A batch that is refused changes nothing.
+    let before = two.change_marker().unwrap();
+    let mut stale = ready(DefinitionId(999), NOW);
+    stale.key = Some("key".to_owned());
+    let refused = one.commit(&Batch {
+        runner: RunnerId::generate(),
+        now: NOW,
+        schedules: vec![],
+        submits: vec![Submit {
+            record: &stale,
+            workflow: "etl",
+            tasks: vec![],
+            history: &[],
+        }],
+        advances: vec![],
+        claim: ClaimRequest::default(),
+    });
+    assert!(refused.is_err());
+    assert_eq!(two.change_marker().unwrap(), before);
+}
+
+#[test]
 fn a_write_waits_for_the_lock_of_another_process_and_then_works() {
     let (_folder, path) = folder();
     let store = Arc::new(open(&path));

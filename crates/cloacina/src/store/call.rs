@@ -102,24 +102,24 @@ macro_rules! requests {
             /// Closes all connections; nobody writes any more. A later request opens one for its own time.
             fn close(&self) {}
 
-            /// A number that differs from the last answer when an execution that had ended may go on by another runner's
-            /// doing. `None`: any change may be that.
+            /// A number that differs from the last answer when another runner may have continued an execution that had
+            /// ended. `None`: any change may be that.
             fn revivals(&self) -> Option<u64> {
                 None
             }
 
-            /// A runner of this process has claims, or has none any more: others may want to watch over it.
+            /// Notes whether a runner of this process has claims: other runners watch over it while it has.
             fn at_work(&self, runner: RunnerId, at_work: bool) {
                 let _ = (runner, at_work);
             }
 
-            /// Runners that the database takes for gone though their leases last, each told once, after a change was
-            /// told.
+            /// Returns the runners whose session ended although their lease lasts, each once, after a change.
             fn take_vanished(&self) -> Vec<RunnerId> {
                 Vec::new()
             }
 
-            /// Whether this process's runner must send a heartbeat now, lest others take it for gone; told once.
+            /// Whether this process's runner has to send a heartbeat now, because others may think that it is gone. Each need
+            /// is told once.
             fn take_wants_heartbeat(&self) -> bool {
                 false
             }
@@ -228,7 +228,7 @@ requests! { 'a
     /// The history of a schedule, newest first, also of a deleted one.
     Ticks => ticks(schedule: ScheduleId, limit: usize, offset: usize) -> Vec<TickRecord>;
 
-    /// How many ticks of a kind were due since a time, by what became of them.
+    /// The number of ticks of a kind that were due since a time, by outcome.
     CountTicks => count_ticks(kind: ScheduleKind, since: Timestamp) -> Vec<(TickOutcome, u64)>;
 
     /// Writes a living runner's workflows into its row, and keeps what it offers: one entry a workflow replaces the
@@ -242,10 +242,10 @@ requests! { 'a
     /// The offers for a workflow, of runners that are there and of the last that were.
     Offers => offers(workflow: &'a str) -> Vec<Offer>;
 
-    /// Keeps how far attempts are, in place of what they said before, and appends log lines.
+    /// Replaces the progress of attempts, and appends log lines.
     NoteInsight => note_insight(progress: &'a [Progress], logs: &'a [LogChunk]) -> ();
 
-    /// How far the tasks of an execution said they are.
+    /// The last progress that each task of an execution reported.
     Progress => progress(id: ExecutionId) -> Vec<Progress>;
 
     /// The log lines of an execution in the order in which they came.
@@ -254,7 +254,7 @@ requests! { 'a
     /// Tasks that are ready and claimed by nobody, counted up to `limit`.
     Backlog => backlog(limit: usize) -> usize;
 
-    /// Looks whether the database is sound and how much room it wastes.
+    /// Checks whether the database is sound and how much space it wastes.
     Check => check() -> Health;
 
     /// Tells other runners at once that something was written, for a writer that is about to end.

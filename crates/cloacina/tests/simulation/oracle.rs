@@ -105,7 +105,7 @@ pub struct Oracle {
     keys: HashMap<(String, String), ExecutionId>,
     /// Every claim that was ever durable.
     claims: HashSet<(ExecutionId, Ordinal, Claim)>,
-    /// When its function was entered.
+    /// The instant at which the function of each attempt was entered.
     started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
     /// What functions returned that were still thought to have their claim.
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,

@@ -27,7 +27,7 @@ const MOST_EVENTS: u64 = 300_000;
 #[derive(Clone)]
 pub struct VirtualClock {
     now: Arc<AtomicI64>,
-    /// How far its wall clock is off.
+    /// The error of its wall clock.
     skew: Arc<AtomicI64>,
     /// A broken engine reads the wall clock for its timers.
     steps: bool,
@@ -39,7 +39,7 @@ impl VirtualClock {
         self.skew.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// How far the wall clock is off.
+    /// The error of the wall clock.
     pub fn skew(&self) -> Micros {
         self.skew.load(Ordering::Relaxed)
     }
