@@ -1,14 +1,16 @@
 """The floors of the engine crate: an import points down only, and pure floors stay pure.
 
-ARCHITECTURE.md describes the floors. This file reads the Rust sources, because the compiler
-accepts an import in any direction.
+ARCHITECTURE.md describes the floors. Inside the upper floors the files import each other in one
+direction too. This file reads the Rust sources, because the compiler accepts an import in any
+direction.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,270 @@ def test_the_macro_crate_does_not_depend_on_the_engine() -> None:
     # Its tests may: what the macros expand to must compile.
     dependencies = tomllib.loads(manifest.read_text(encoding="utf-8"))["dependencies"]
     assert "cloacina" not in dependencies
+
+
+# The floors whose files import each other in one direction only.
+ORDERED_FLOORS = ("store", "runtime", "runner")
+MAX_LINES = 500
+
+# The order of the rooms of `runtime`, from the top: a room imports only rooms that stand after it.
+RUNTIME_ORDER = (
+    "driver.rs",
+    "coordinator.rs",
+    "turn.rs",
+    "shutdown.rs",
+    "duties",
+    "commit.rs",
+    "isolation.rs",
+    "decide",
+    "dispatch.rs",
+    "step.rs",
+    "batch.rs",
+    "ledger",
+    "executors",
+    "mailbox.rs",
+    "message.rs",
+    "assignment.rs",
+)
+
+# The circles and long files that are left, as the tests name them.
+CIRCLES_LEFT = frozenset(
+    {
+        "store: sqlite <-> url.rs",
+        "store/postgres: listener.rs <-> presence.rs",
+        "store/postgres: mod.rs <-> tenant.rs",
+        "store/postgres: session.rs <-> switchboard.rs",
+        "store/postgres/admin: create.rs <-> mod.rs <-> remove.rs",
+        "store/sqlite: connection.rs <-> file.rs <-> locks.rs",
+    }
+)
+LONG_FILES_LEFT = frozenset(
+    {"runtime/registry.rs", "store/postgres/mod.rs", "store/postgres/url.rs"}
+)
+
+Sources = Mapping[str, str]
+
+
+class Rooms:
+    """Which file of the crate imports which, with re-exports followed to the file that defines."""
+
+    def __init__(self, sources: Sources) -> None:
+        declared = re.compile(r"#\[cfg\(test\)\]\s*mod\s+(\w+)\s*;")
+        tests = {
+            (*module_of(Path(file)), name)
+            for file, source in sources.items()
+            for name in declared.findall(source)
+        }
+        self._files = {
+            module: file
+            for file in sources
+            if (module := tuple(module_of(Path(file)))) and module not in tests
+        }
+        self._code = {file: TEST_MODULE.split(without_noise(sources[file]))[0] for file in sources}
+        self._uses = {
+            module: dict(self._names(module, self._code[file]))
+            for module, file in self._files.items()
+        }
+
+    def _names(self, module: tuple[str, ...], code: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The names that `use` brings into a module, and their paths from the crate's root."""
+        for use in re.finditer(r"\buse\s+([^;]+);", code):
+            text = re.sub(r"\bas\s+\w+", "", use.group(1))
+            tokens = TOKEN.findall(text)
+            # A path that begins with neither `crate` nor `super` may name a module inside this one.
+            for path in read_paths(tokens, 0):
+                full = list(module)
+                for part in path:
+                    if part == "crate":
+                        full = []
+                    elif part == "super":
+                        full.pop()
+                    elif part != "self":
+                        full.append(part)
+                if path[-1] != "*":
+                    yield path[-1], tuple(full)
+
+    def _defining_file(self, path: tuple[str, ...], depth: int = 0) -> str | None:
+        """The file that defines what a path names."""
+        length = next((n for n in range(len(path), 0, -1) if path[:n] in self._files), 0)
+        if length == 0:
+            return None
+        module, rest = path[:length], path[length:]
+        target = self._uses[module].get(rest[0]) if rest else None
+        if target is not None and depth < 8 and target != path:
+            found = self._defining_file((*target, *rest[1:]), depth + 1)
+            if found is not None:
+                return found
+        return self._files[module]
+
+    @cache  # noqa: B019 - the tests hold the few instances for as long as the module lives
+    def arrows(self, floor: str) -> dict[str, set[str]]:
+        """The imports between the files of a floor."""
+        graph: dict[str, set[str]] = {}
+        for module, file in self._files.items():
+            if module[0] != floor:
+                continue
+            code = self._code[file]
+            paths = {tuple(path) for path in imports(code, list(module))}
+            if file.endswith("mod.rs"):
+                # It re-exports what its folder defines: only a name that it needs itself counts.
+                own = re.sub(r"\buse\s+[^;]+;", "", code)
+                paths = {path for path in paths if path and re.search(rf"\b{path[-1]}\b", own)}
+                paths |= {
+                    path
+                    for name, path in self._uses[module].items()
+                    if re.search(rf"\b{name}\b", own)
+                }
+            found = {self._defining_file(path) for path in paths}
+            graph[file] = {
+                target
+                for target in found
+                if target is not None and target != file and target.startswith(f"{floor}/")
+            }
+        return graph
+
+
+def room(file: str, folder: str) -> str | None:
+    """The file or folder directly inside `folder` that a file belongs to."""
+    if not file.startswith(folder + "/"):
+        return None
+    return file[len(folder) + 1 :].split("/")[0]
+
+
+def between_rooms(graph: dict[str, set[str]], folder: str) -> dict[str, set[str]]:
+    """The arrows between the files and folders of one folder; a folder is one room."""
+    rooms: dict[str, set[str]] = {}
+    for file, targets in graph.items():
+        here = room(file, folder)
+        if here is not None:
+            there = {room(target, folder) for target in targets}
+            rooms.setdefault(here, set()).update(name for name in there if name not in {None, here})
+    return rooms
+
+
+def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
+    """The largest groups of nodes that all reach each other."""
+
+    @cache
+    def reached(start: str) -> frozenset[str]:
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            new = graph.get(pending.pop(), set()) - seen
+            seen |= new
+            pending.extend(new)
+        return frozenset(seen)
+
+    groups = {
+        tuple(sorted(node for node in reached(start) if start in reached(node))) for start in graph
+    }
+    return sorted(group for group in groups if group)
+
+
+def circles_of_floor(floor: str, rooms: Rooms) -> list[str]:
+    """The circles between the rooms of each folder of a floor, as sentences."""
+    graph = rooms.arrows(floor)
+    folders = {floor} | {
+        "/".join(parts[:length])
+        for parts in (file.split("/") for file in graph)
+        for length in range(1, len(parts))
+    }
+    return [
+        f"{folder}: {' <-> '.join(group)}"
+        for folder in sorted(folders)
+        for group in circles(between_rooms(graph, folder))
+    ]
+
+
+def upward_arrows(crate: Rooms) -> list[str]:
+    """The imports that contradict the order of the rooms of `runtime`."""
+    rooms = between_rooms(crate.arrows("runtime"), "runtime")
+    return [
+        f"runtime: {lower} may not import {upper}"
+        for position, lower in enumerate(RUNTIME_ORDER)
+        for upper in RUNTIME_ORDER[:position]
+        if upper in rooms.get(lower, set())
+    ]
+
+
+def long_files(sources: Sources) -> list[str]:
+    """The files with too many lines: they do more than one thing."""
+    limits = {"runtime/coordinator.rs": 250}
+    return [
+        f"{file}: {lines} lines, at most {limits.get(file, MAX_LINES)}"
+        for file, source in sources.items()
+        if file.split("/")[0] in ORDERED_FLOORS
+        and (lines := source.count("\n")) > limits.get(file, MAX_LINES)
+    ]
+
+
+@cache
+def crate_sources() -> Sources:
+    return {
+        file.relative_to(SOURCES).as_posix(): file.read_text(encoding="utf-8")
+        for file in sorted(SOURCES.rglob("*.rs"))
+    }
+
+
+@cache
+def crate_rooms() -> Rooms:
+    return Rooms(crate_sources())
+
+
+@pytest.mark.parametrize("floor", ORDERED_FLOORS)
+def test_the_files_of_a_floor_import_each_other_in_one_direction(floor: str) -> None:
+    found = circles_of_floor(floor, crate_rooms())
+    assert not set(found) - CIRCLES_LEFT, "\n".join(found)
+
+
+def test_the_exceptions_to_the_order_of_files_still_exist() -> None:
+    found = {each for floor in ORDERED_FLOORS for each in circles_of_floor(floor, crate_rooms())}
+    assert not CIRCLES_LEFT - found
+    assert not LONG_FILES_LEFT - {each.split(":")[0] for each in long_files(crate_sources())}
+
+
+def test_the_rooms_of_the_runtime_keep_their_order() -> None:
+    rooms = {room(file, "runtime") for file in crate_sources()}
+    assert not set(RUNTIME_ORDER) - rooms, "a room was renamed: name it in RUNTIME_ORDER"
+    found = upward_arrows(crate_rooms())
+    assert not found, "\n".join(found)
+
+
+def test_no_file_of_the_upper_floors_is_long() -> None:
+    found = [
+        each for each in long_files(crate_sources()) if each.split(":")[0] not in LONG_FILES_LEFT
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_two_files_that_import_each_other_are_a_circle() -> None:
+    sources = {
+        "runtime/mod.rs": "mod a; mod b; mod c; pub use a::A; pub use c::C;",
+        "runtime/a.rs": "use super::b::B; pub struct A(B);",
+        "runtime/b.rs": "use super::{A, C}; pub struct B;",
+        "runtime/c.rs": "pub struct C; #[cfg(test)]\nmod tests { use super::super::b::B; }",
+    }
+    assert circles_of_floor("runtime", Rooms(sources)) == ["runtime: a.rs <-> b.rs"]
+
+
+def test_a_folder_is_one_room() -> None:
+    sources = {
+        "store/mod.rs": "mod queue; mod names; pub use names::Name;",
+        "store/names.rs": "use super::queue::inner::Inner; pub struct Name;",
+        "store/queue/mod.rs": "pub mod inner; mod outer;",
+        "store/queue/inner.rs": "pub struct Inner;",
+        "store/queue/outer.rs": "use crate::store::Name;",
+    }
+    assert circles_of_floor("store", Rooms(sources)) == ["store: names.rs <-> queue"]
+
+
+def test_a_module_that_needs_what_it_re_exports_imports_it() -> None:
+    sources = {
+        "runner/mod.rs": "mod a; pub use a::A; pub enum Message { Of(A) }",
+        "runner/a.rs": "use super::Message; pub struct A;",
+    }
+    assert circles_of_floor("runner", Rooms(sources)) == ["runner: a.rs <-> mod.rs"]
+    assert circles_of_floor("runner", Rooms({**sources, "runner/a.rs": "pub struct A;"})) == []
 
 
 @pytest.mark.parametrize(
