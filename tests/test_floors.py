@@ -198,17 +198,12 @@ RUNTIME_ORDER = (
 # The circles and long files that are left, as the tests name them.
 CIRCLES_LEFT = frozenset(
     {
-        "store: sqlite <-> url.rs",
         "store/postgres: listener.rs <-> presence.rs",
         "store/postgres: mod.rs <-> tenant.rs",
         "store/postgres: session.rs <-> switchboard.rs",
-        "store/postgres/admin: create.rs <-> mod.rs <-> remove.rs",
-        "store/sqlite: connection.rs <-> file.rs <-> locks.rs",
     }
 )
-LONG_FILES_LEFT = frozenset(
-    {"runtime/registry.rs", "store/postgres/mod.rs", "store/postgres/url.rs"}
-)
+LONG_FILES_LEFT: frozenset[str] = frozenset()
 
 Sources = Mapping[str, str]
 

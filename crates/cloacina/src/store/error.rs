@@ -63,3 +63,8 @@ impl From<StoreError> for Error {
         Self::new(code, error.to_string())
     }
 }
+
+/// The error for a database URL that breaks a rule.
+pub(super) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorCode::UrlInvalid, message)
+}

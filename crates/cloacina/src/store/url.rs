@@ -4,7 +4,8 @@ use std::fmt;
 
 #[cfg(feature = "sqlite")]
 use super::sqlite::SqliteOptions;
-use crate::types::{Error, ErrorCode};
+use crate::store::error::invalid;
+use crate::types::Error;
 
 const KNOWN: &str = "use sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://host/database";
 
@@ -212,13 +213,10 @@ fn unknown_scheme(scheme: &str) -> Error {
     invalid(format!("the database URL has an unknown scheme{shown}")).with_hint(KNOWN)
 }
 
-pub(super) fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorCode::UrlInvalid, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ErrorCode;
 
     #[test]
     fn passwords_are_never_shown() {

@@ -2,9 +2,19 @@
 
 use std::path::Path;
 
-use super::url::{Host, decode};
-use crate::store::url::invalid;
+use crate::store::error::invalid;
 use crate::types::Error;
+
+/// A place where the server may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// A name, an address, or the folder of a socket (with a leading `/`).
+    pub name: String,
+    /// An address that saves looking the name up.
+    pub address: Option<std::net::IpAddr>,
+    /// The port.
+    pub port: u16,
+}
 
 type Lookup<'a> = dyn Fn(&str, &str) -> Option<String> + 'a;
 
@@ -120,4 +130,33 @@ fn default_host() -> String {
         .find(has_socket)
         .unwrap_or("localhost")
         .to_owned()
+}
+
+/// Replaces `%20` and the like. The text itself is not shown: it may be a password.
+pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
+    let wrong = || {
+        invalid(format!(
+            "the PostgreSQL URL has a malformed % sequence in its {what}"
+        ))
+        .with_hint("write a percent sign as %25")
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let digits = after
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .ok_or_else(wrong)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
+            return Err(wrong());
+        }
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
 }

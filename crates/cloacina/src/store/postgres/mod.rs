@@ -47,12 +47,14 @@ use diesel::sql_types::Text;
 
 use driver::Connection;
 use error::Fault;
+pub use hosts::Host;
 use listener::{Bell, Listener};
+pub use pass_file::Surroundings;
 use read_pool::Readers;
 use session::Session;
 use statement::query;
 use tenant::Berth;
-pub use url::{Host, PostgresOptions, Secret, Surroundings, TlsMode, Wanted};
+pub use url::{PostgresOptions, Secret, TlsMode, Wanted};
 use write_connection::{Lane, Writer, close};
 
 use super::{Batch, Committed, Put, Request, Response, RunnerRow, Store, StoreError};

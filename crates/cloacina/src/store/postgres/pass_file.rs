@@ -2,7 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::url::{Host, Surroundings};
+use super::hosts::Host;
+
+/// Where defaults come from.
+pub struct Surroundings<'a> {
+    /// Environment variables.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Contents of a file that only its owner may read.
+    pub pass_file: &'a dyn Fn(&Path) -> Option<String>,
+}
 
 /// The first line of the pass file that fits.
 pub(super) fn from_pass_file(

@@ -1,12 +1,12 @@
 //! PostgreSQL URLs as libpq reads them: the same parameters, environment variables and pass file.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::hosts::hosts;
-use super::pass_file::{from_pass_file, read_pass_file};
-use crate::store::url::invalid;
+use super::hosts::{Host, decode, hosts};
+use super::pass_file::{Surroundings, from_pass_file, read_pass_file};
+use crate::store::error::invalid;
 use crate::types::{Error, check_schema_name, nearest};
 
 const PARAMETERS: [&str; 24] = [
@@ -69,17 +69,6 @@ impl TlsMode {
     }
 }
 
-/// A place where the server may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
-    /// A name, an address, or the folder of a socket (with a leading `/`).
-    pub name: String,
-    /// An address that saves looking the name up.
-    pub address: Option<std::net::IpAddr>,
-    /// The port.
-    pub port: u16,
-}
-
 /// A text that is never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -136,14 +125,6 @@ pub struct PostgresOptions {
     pub schema: Option<String>,
     /// Whether opening migrates.
     pub auto_migrate: bool,
-}
-
-/// Where defaults come from.
-pub struct Surroundings<'a> {
-    /// Environment variables.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Contents of a file that only its owner may read.
-    pub pass_file: &'a dyn Fn(&Path) -> Option<String>,
 }
 
 impl PostgresOptions {
@@ -325,35 +306,6 @@ fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
         parameters.push((name.to_owned(), decode(value, name)?));
     }
     Ok((authority, path, parameters))
-}
-
-/// Replaces `%20` and the like. The text itself is not shown: it may be a password.
-pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
-    let wrong = || {
-        invalid(format!(
-            "the PostgreSQL URL has a malformed % sequence in its {what}"
-        ))
-        .with_hint("write a percent sign as %25")
-    };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = after
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .ok_or_else(wrong)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
-            return Err(wrong());
-        }
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
 }
 
 fn tls_mode(text: &str) -> Result<TlsMode, Error> {

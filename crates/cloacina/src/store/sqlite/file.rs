@@ -7,33 +7,15 @@ use std::time::{Duration, Instant};
 
 use diesel::SqliteConnection;
 
-use super::connection::connect;
+use super::connect::connect;
 use super::error::Fault;
+use super::file_id::FileId;
 use super::options::SqliteOptions;
 use crate::store::StoreError;
 use crate::types::sync::Mutex;
 
 /// Least time between two looks at the file's names: three system calls, against one commit's hundred microseconds.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// A database file, whatever its name: device and inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId(pub(super) u64, pub(super) u64);
-
-impl FileId {
-    /// The file that has a name now.
-    #[cfg(unix)]
-    pub(super) fn of(path: &std::path::Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self(metadata.dev(), metadata.ino()))
-    }
-
-    #[cfg(not(unix))]
-    pub(super) const fn of(_: &std::path::Path) -> Option<Self> {
-        None
-    }
-}
 
 /// The database file of a store.
 pub(super) struct DatabaseFile {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libsqlite3_sys as ffi;
 
-use super::file::FileId;
+use super::file_id::FileId;
 use crate::types::sync::{Mutex, MutexGuard};
 
 /// SQLite's byte that a connection locks before its first lock of a database file.

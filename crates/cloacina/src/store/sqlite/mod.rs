@@ -5,10 +5,12 @@
 
 mod claim;
 mod commit;
+mod connect;
 mod connection;
 mod definition;
 mod error;
 mod file;
+mod file_id;
 mod insight;
 mod list;
 mod load;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::Text;
 use diesel::{RunQueryDsl, SqliteConnection};
 
-use super::connection::{Readers, Writer, connect, read};
+use super::connect::connect;
+use super::connection::{Readers, Writer, read};
 use super::error::{Fault, is_busy};
 use super::file::DatabaseFile;
 use super::migration::{Schema, migrate};

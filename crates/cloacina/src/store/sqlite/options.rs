@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::store::url::invalid;
+use crate::store::error::invalid;
 use crate::types::{Error, nearest};
 
 /// The names that a URL may give after its `?`.

@@ -8,7 +8,8 @@ use super::super::migration;
 use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::{PostgresOptions, Secret};
-use super::{LOCK, grants, list, mark, transaction};
+use super::statements::{LOCK, grants, mark};
+use super::{list, transaction};
 use crate::store::StoreError;
 
 query! {

@@ -7,7 +7,8 @@ use super::super::error::Fault;
 use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::PostgresOptions;
-use super::{LOCK, mark, transaction};
+use super::statements::{LOCK, mark};
+use super::transaction;
 use crate::store::StoreError;
 
 query! {
