@@ -216,12 +216,15 @@ class Api(RuleBasedStateMachine):
         for known in self.model.values():
             known.pass_time(self.now)
 
-    @rule()
-    def prune(self):
+    @rule(target=handles, kind=st.sampled_from(KINDS))
+    def prune(self, kind):
+        # There is always one that has not ended.
+        id = self.submit(kind, 2 * RETENTION)
         self.advance(RETENTION + 61)
         listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
         assert self.kept(RETENTION) <= listed <= self.kept(RETENTION + 61)
         self.model = {id: known for id, known in self.model.items() if id in listed}
+        return id
 
     def kept(self, seconds):
         """What has not ended so many seconds ago: a runner prunes once a minute."""
