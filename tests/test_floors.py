@@ -199,8 +199,6 @@ RUNTIME_ORDER = (
 CIRCLES_LEFT = frozenset(
     {
         "store/postgres: listener.rs <-> presence.rs",
-        "store/postgres: mod.rs <-> tenant.rs",
-        "store/postgres: session.rs <-> switchboard.rs",
     }
 )
 LONG_FILES_LEFT: frozenset[str] = frozenset()

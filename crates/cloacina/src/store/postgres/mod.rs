@@ -50,10 +50,10 @@ use error::Fault;
 pub use hosts::Host;
 use listener::{Bell, Listener};
 pub use pass_file::Surroundings;
+use pool::PoolSlot;
 use read_pool::Readers;
 use session::Session;
 use statement::query;
-use tenant::Berth;
 pub use url::{PostgresOptions, Secret, TlsMode, Wanted};
 use write_connection::{Lane, Writer, close};
 
@@ -83,7 +83,7 @@ pub struct PostgresStore {
     /// Connections to the server at the same time, the listener's included.
     connections: usize,
     /// Set once the connections are shared with other stores.
-    berth: OnceLock<Berth>,
+    berth: OnceLock<PoolSlot>,
     /// Whether connections are closed after each use.
     closed: AtomicBool,
 }

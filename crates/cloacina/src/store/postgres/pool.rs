@@ -19,6 +19,12 @@ use super::write_connection::Lane;
 use crate::store::StoreError;
 use crate::types::sync::{Condvar, Mutex};
 
+/// A store's membership in a pool.
+pub(super) struct PoolSlot {
+    pub(super) pool: Arc<Pool>,
+    pub(super) key: Key,
+}
+
 /// A connection stays with its tenant for so long although others wait: opening one costs some milliseconds, and who
 /// has got one mostly has more than one thing to do.
 const QUANTUM: Duration = Duration::from_millis(20);

@@ -1,5 +1,6 @@
 //! One connection that listens for many tenants: channels are a database's, and each tenant has its own (semantics H4).
 
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap;
@@ -7,16 +8,25 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_postgres::{Client, Notification};
 
-use super::session::Session;
 use crate::store::StoreError;
 use crate::types::sync::Mutex;
 
 type Routes = Mutex<FxHashMap<String, UnboundedSender<Notification>>>;
 
+/// A connection that listens, and what it receives.
+type Listening = (Arc<Client>, UnboundedReceiver<Notification>);
+
+/// Opens a connection that listens; `None` once the store that it belongs to is gone.
+pub(super) type Dial = Box<
+    dyn Fn() -> Option<Pin<Box<dyn Future<Output = Result<Listening, StoreError>> + Send>>>
+        + Send
+        + Sync,
+>;
+
 /// The connection that the listeners of many stores share. It is opened again by the first one that misses it.
 pub(super) struct Switchboard {
-    /// Whose connection it is: the store's that was there first.
-    session: Weak<Session>,
+    /// Opens the connection of the store that shared its connections first.
+    dial: Dial,
     /// Drives the connection: who opens it may end before the others.
     runtime: Option<Runtime>,
     line: tokio::sync::Mutex<Option<Line>>,
@@ -28,7 +38,7 @@ struct Line {
 }
 
 impl Switchboard {
-    pub(super) fn start(session: &Arc<Session>) -> Result<Self, StoreError> {
+    pub(super) fn start(dial: Dial) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("cloacina-listen")
@@ -40,7 +50,7 @@ impl Switchboard {
                 ))
             })?;
         Ok(Self {
-            session: Arc::downgrade(session),
+            dial,
             runtime: Some(runtime),
             line: tokio::sync::Mutex::default(),
         })
@@ -57,10 +67,7 @@ impl Switchboard {
     }
 
     /// The shared connection, and what is said on one of its channels. The caller says LISTEN.
-    pub(super) async fn join(
-        &self,
-        channel: &str,
-    ) -> Result<(Arc<Client>, UnboundedReceiver<Notification>), StoreError> {
+    pub(super) async fn join(&self, channel: &str) -> Result<Listening, StoreError> {
         let mut line = self.line.lock().await;
         let (sender, receiver) = unbounded_channel();
         if let Some(line) = line.as_ref().filter(|line| !line.client.is_closed()) {
@@ -68,13 +75,12 @@ impl Switchboard {
             return Ok((Arc::clone(&line.client), receiver));
         }
         *line = None;
-        let (Some(session), Some(runtime)) = (self.session.upgrade(), &self.runtime) else {
+        let (Some(opening), Some(runtime)) = ((self.dial)(), &self.runtime) else {
             return Err(StoreError::Unavailable(
                 "the runner whose connection listened is gone".to_owned(),
             ));
         };
-        let opening = runtime.spawn(async move { session.listen_alone().await });
-        let (client, notifications) = match opening.await {
+        let (client, notifications) = match runtime.spawn(opening).await {
             Ok(opened) => opened?,
             Err(error) => {
                 return Err(StoreError::Unavailable(format!(

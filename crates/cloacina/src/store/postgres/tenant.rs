@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::driver::Connection;
 use super::error::Fault;
-use super::pool::{Key, Pool};
+use super::pool::{Pool, PoolSlot};
 use super::session::Session;
 use super::switchboard::Switchboard;
 use super::url::PostgresOptions;
@@ -15,12 +15,6 @@ use crate::store::StoreError;
 
 /// The least number of connections that can be shared: one that listens, one that works, and one to change over.
 const LEAST: usize = 3;
-
-/// A store's place in a pool.
-pub(super) struct Berth {
-    pool: Arc<Pool>,
-    key: Key,
-}
 
 impl PostgresStore {
     /// The options with which the store was opened.
@@ -40,7 +34,7 @@ impl PostgresStore {
         if let Some(switchboard) = self.session.switchboard() {
             session.listen_through(Arc::clone(switchboard));
         }
-        let berth = Berth {
+        let berth = PoolSlot {
             key: pool.join(),
             pool,
         };
@@ -78,6 +72,14 @@ impl PostgresStore {
         }
     }
 
+    fn start_switchboard(&self) -> Result<Switchboard, StoreError> {
+        let session = Arc::downgrade(&self.session);
+        Switchboard::start(Box::new(move || {
+            let session = session.upgrade()?;
+            Some(Box::pin(async move { session.listen_alone().await }))
+        }))
+    }
+
     /// Gives the store's own connections up for shared ones. The first tenant makes it so.
     fn share(&self) -> Result<Arc<Pool>, StoreError> {
         let mut listener = self.listener.lock();
@@ -100,12 +102,12 @@ impl PostgresStore {
         pids.extend(close(&mut writer));
         let was_listening = listener.take().is_some();
         pids.extend(self.session.listener_pid().filter(|_| was_listening));
-        let berth = Berth {
+        let berth = PoolSlot {
             pool: Arc::clone(&pool),
             key,
         };
         let settled = pool.await_ends(key, &self.session, pids);
-        if listens && let Ok(switchboard) = Switchboard::start(&self.session) {
+        if listens && let Ok(switchboard) = self.start_switchboard() {
             self.session.listen_through(Arc::new(switchboard));
         }
         let _ = self.berth.set(berth);
