@@ -5,7 +5,9 @@ use std::fmt;
 use crate::store::DatabaseUrl;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{PostgresOptions, Secret, admin};
-use crate::types::{Error, ErrorCode, check_password, check_role_name, check_tenant_schema_name};
+#[cfg(feature = "postgres")]
+use crate::types::ErrorCode;
+use crate::types::{Error, check_password, check_role_name, check_tenant_schema_name};
 
 /// What a tenant is to be. Since 0.1.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::{DatabaseUrl, Store};
-use crate::types::Error;
-#[cfg(not(all(feature = "postgres", not(feature = "sqlite"))))]
-use crate::types::ErrorCode;
+use crate::types::{Error, ErrorCode};
 
 /// The versions of a database's schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +50,10 @@ pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions
 }
 
 /// How to open a store.
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    expect(dead_code, reason = "each database has options of its own")
+)]
 pub(super) struct StoreOptions<'a> {
     pub(super) schema: Option<&'a str>,
     pub(super) auto_migrate: bool,

@@ -17,6 +17,7 @@ pub(super) struct TenantGroup {
 }
 
 impl TenantGroup {
+    #[cfg(feature = "postgres")]
     pub(super) const fn new(
         workers: Arc<SharedWorkers>,
         slot: Arc<RunnerSlot>,
@@ -30,6 +31,7 @@ impl TenantGroup {
         }
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::SeqCst)
     }
