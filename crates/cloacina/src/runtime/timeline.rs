@@ -58,6 +58,13 @@ impl Timeline {
         Some(stepped)
     }
 
+    /// Whether this process has watched the clock since an instant. If not, it does not know of steps in between.
+    pub(super) fn covers(&self, instant: Monotonic) -> bool {
+        self.segments
+            .first()
+            .is_some_and(|segment| segment.from <= instant)
+    }
+
     /// The monotonic instant of a wall-clock instant that has passed. Where a step back made the clock show it twice, the
     /// later one.
     pub(super) fn instant_of(&self, past: Timestamp) -> Monotonic {

@@ -10,7 +10,7 @@ mod call;
 mod error;
 pub mod failpoint;
 mod layer;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(feature = "sqlite")]
 mod placeholder;
 #[cfg(feature = "postgres")]
 pub mod postgres;

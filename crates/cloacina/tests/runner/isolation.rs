@@ -206,6 +206,23 @@ fn b1_an_execution_times_out_in_time_although_the_clock_was_set_back() {
 }
 
 #[test]
+fn b1_a_runner_that_starts_after_a_step_leaves_timeouts_to_the_runner_of_the_task() {
+    let mut first = Stepped::new(config());
+    let id = first.submit(with_timeout());
+    let entered = first.enter().unwrap();
+    first.pass(500 * MILLISECOND);
+    first.clock.set(HOUR);
+    let mut second = first.beside(config());
+    for _ in 0..4 {
+        first.clock.pass(100 * MILLISECOND);
+        second.coordinator.step(Vec::new());
+    }
+    assert_eq!(first.status(id), ExecutionStatus::Running);
+    first.finish(entered, done());
+    assert_eq!(first.status(id), ExecutionStatus::Completed);
+}
+
+#[test]
 fn b1_heartbeats_and_looks_for_work_go_on_when_the_clock_is_set_back() {
     let mut runner = Stepped::new(config());
     runner.pass(SECOND);

@@ -5,7 +5,9 @@ use crate::runtime::Message;
 use crate::runtime::assignment::Executor;
 use crate::runtime::metrics::OutcomeKind;
 use crate::runtime::step::Step;
-use crate::types::{Claim, ExecutionId, ExecutionStatus, Micros, Ordinal, Timestamp};
+use crate::types::{
+    Claim, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, TaskRecord, Timestamp,
+};
 
 impl Step {
     pub(in crate::runtime) fn finish(
@@ -144,6 +146,20 @@ impl Step {
         };
         if at > self.monotonic {
             return self.ledger.watch_deadline(id, at);
+        }
+        // A peer that runs a task of it has watched the clock for longer, and ends it in time. If the peer dies, its claim goes.
+        let record = execution.record();
+        let is_of_peer = |claim: Claim| claim.runner != self.runner;
+        let began = Monotonic(at.0.saturating_sub(record.timeout.unwrap_or(0)));
+        if !self.timeline.covers(began)
+            && record
+                .tasks
+                .iter()
+                .filter_map(TaskRecord::claim)
+                .any(is_of_peer)
+        {
+            let again = self.monotonic + self.lease();
+            return self.ledger.watch_deadline(id, again);
         }
         if let Some(execution) = self.ledger.get_mut(id) {
             let change = self.batch.change(execution);
