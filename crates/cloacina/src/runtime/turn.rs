@@ -2,7 +2,7 @@
 
 use super::Message;
 use super::commit::Refused;
-use super::duties::Duties;
+use super::duties::{self, Duties};
 use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
 use crate::engine::Outcome;
@@ -211,7 +211,7 @@ impl Turn {
                 give_up,
                 reply,
             } => {
-                duties.cron.duty.run_now(step, schedule, give_up, reply);
+                duties::run_now(step, schedule, give_up, reply);
             }
             Message::Deferred {
                 execution,

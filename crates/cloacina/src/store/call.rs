@@ -129,7 +129,7 @@ macro_rules! requests {
                 ///
                 /// # Errors
                 /// See [`StoreError`].
-                fn $method<$a>(&self, $($argument: $kind),*) -> Result<$answer, StoreError> {
+                fn $method<$a>(&$a self, $($argument: $kind),*) -> Result<$answer, StoreError> {
                     match self.call(Request::$name { $($argument),* })? {
                         Response::$name(answer) => Ok(unpack!($($boxed)? answer)),
                         other => unreachable!("{} is answered with {other:?}", stringify!($name)),

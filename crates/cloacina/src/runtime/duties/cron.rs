@@ -222,39 +222,6 @@ impl CronDuty {
         step.batch.schedules.push(change);
     }
 
-    /// Fires a schedule once, now, whatever its rules say.
-    pub(in crate::runtime) fn run_now(
-        &self,
-        step: &mut Step,
-        id: ScheduleId,
-        give_up: Monotonic,
-        reply: Reply<ExecutionId>,
-    ) {
-        if step.batch.has_schedule(id) {
-            return step.retry.push(Message::RunNow {
-                schedule: id,
-                give_up,
-                reply,
-            });
-        }
-        let record = match schedule_rows::living(&*step.store, ScheduleKind::Cron, id) {
-            Ok(record) => record,
-            Err(error) => return reply(Err(error)),
-        };
-        if let Err(error) = step.learn(&record.workflow) {
-            return reply(Err(error.into()));
-        }
-        let due_at = schedule::between_ticks(&record, step.now);
-        let fresh = step.fresh_execution();
-        let input = schedule::input(&record, due_at);
-        let Some(execution) = step.start_scheduled(fresh, &record, input) else {
-            return reply(Err(unknown_workflow(&record.workflow)));
-        };
-        let purpose = Purpose::RunNow(execution, give_up, reply);
-        let change = by_hand(record, execution, due_at, purpose);
-        step.batch.schedules.push(change);
-    }
-
     /// Follows a change of a schedule that was written, or not applied because another runner was first.
     pub(in crate::runtime) fn settle(
         &mut self,
@@ -330,6 +297,38 @@ impl Duty for CronDuty {
         }
         fired
     }
+}
+
+/// Fires a schedule once, now, whatever its rules say.
+pub(in crate::runtime) fn run_now(
+    step: &mut Step,
+    id: ScheduleId,
+    give_up: Monotonic,
+    reply: Reply<ExecutionId>,
+) {
+    if step.batch.has_schedule(id) {
+        return step.retry.push(Message::RunNow {
+            schedule: id,
+            give_up,
+            reply,
+        });
+    }
+    let record = match schedule_rows::living(&*step.store, ScheduleKind::Cron, id) {
+        Ok(record) => record,
+        Err(error) => return reply(Err(error)),
+    };
+    if let Err(error) = step.learn(&record.workflow) {
+        return reply(Err(error.into()));
+    }
+    let due_at = schedule::between_ticks(&record, step.now);
+    let fresh = step.fresh_execution();
+    let input = schedule::input(&record, due_at);
+    let Some(execution) = step.start_scheduled(fresh, &record, input) else {
+        return reply(Err(unknown_workflow(&record.workflow)));
+    };
+    let purpose = Purpose::RunNow(execution, give_up, reply);
+    let change = by_hand(record, execution, due_at, purpose);
+    step.batch.schedules.push(change);
 }
 
 /// Since when another live runner has been there.

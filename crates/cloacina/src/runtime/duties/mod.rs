@@ -17,6 +17,7 @@ mod schedules;
 mod stall;
 mod triggers;
 
+pub(super) use cron::run_now;
 pub(super) use schedules::{by_hand, unknown_workflow};
 
 use announcer::Announcer;

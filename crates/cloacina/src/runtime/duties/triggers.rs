@@ -80,7 +80,7 @@ impl Triggers {
         };
         match ready {
             Ok(Some(record)) => {
-                self.decide(step, token, record, outcome);
+                self.decide(step, token, &record, outcome);
                 Ok(())
             }
             // It was taken over, or it is changed in this turn already.
@@ -134,7 +134,7 @@ impl Triggers {
         &self,
         step: &mut Step,
         token: PollToken,
-        record: ScheduleRecord,
+        record: &ScheduleRecord,
         outcome: PollOutcome,
     ) {
         if let PollOutcome::Failed(error) = &outcome {
@@ -142,7 +142,7 @@ impl Triggers {
         }
         let polled_at = record.last_due.unwrap_or(step.now);
         let (mut record, tick) =
-            trigger::polled(&record, &outcome, !record.state.open.is_empty(), step.now);
+            trigger::polled(record, &outcome, !record.state.open.is_empty(), step.now);
         let mut ticks = Vec::new();
         if let Some(result) = tick {
             let mut write = TickWrite {

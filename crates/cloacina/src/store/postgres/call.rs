@@ -5,6 +5,7 @@ use super::{PostgresStore, definition, list, load, prune, runner, schedule};
 use crate::store::{Request, Response, StoreError};
 
 impl PostgresStore {
+    #[expect(clippy::too_many_lines, reason = "one arm per request")]
     pub(super) fn answer(&self, request: Request<'_>) -> Result<Response, StoreError> {
         Ok(match request {
             Request::PutDefinition { workflow, now } => {

@@ -181,10 +181,10 @@ async fn duplicates_of(
         .map(|index| submits[*index].record.id)
         .collect();
     let mut statement = ExecutionsOfKeys::default();
-    for (place, index) in duplicates.iter().enumerate() {
+    for (place, index) in (0_i64..).zip(duplicates) {
         let submit = &submits[*index];
         if let Some(key) = &submit.record.key {
-            statement.places.push(place as i64);
+            statement.places.push(place);
             statement.workflows.push(submit.workflow.to_owned());
             statement.keys.push(key.clone());
         }

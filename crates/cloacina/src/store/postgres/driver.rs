@@ -88,6 +88,15 @@ impl Parameters {
         Ok(())
     }
 
+    /// The parameters with one more value, as the given SQL type.
+    pub(super) fn with<S, T: ToSql<S, Pg> + ?Sized>(mut self, value: &T) -> Result<Self, Fault>
+    where
+        Pg: HasSqlType<S>,
+    {
+        self.push::<S, T>(value)?;
+        Ok(self)
+    }
+
     /// The number of the parameter that was appended last.
     pub(super) const fn last(&self) -> usize {
         self.values.len()
@@ -213,14 +222,13 @@ impl Connection {
             None => None,
             Some(known) => {
                 let found = known.lock().get(&text).cloned();
-                Some(match found {
-                    Some(prepared) => prepared,
-                    None => {
-                        self.tell_prepared(&text);
-                        let made = self.client.prepare_typed(&text, &parameters.types).await?;
-                        known.lock().insert(text.clone(), made.clone());
-                        made
-                    }
+                Some(if let Some(prepared) = found {
+                    prepared
+                } else {
+                    self.tell_prepared(&text);
+                    let made = self.client.prepare_typed(&text, &parameters.types).await?;
+                    known.lock().insert(text.clone(), made.clone());
+                    made
                 })
             }
         };
@@ -287,12 +295,11 @@ impl<R> Request<'_, R> {
         let client = &self.connection.client;
         self.connection.tell_query(&self.text);
         self.connection.silence.lock().sent += self.bytes;
-        Ok(match &self.prepared {
-            Some(prepared) => client.query_raw(prepared, values).await?,
-            None => {
-                let values = values.into_iter().zip(types);
-                client.query_typed_raw(&self.text, values).await?
-            }
+        Ok(if let Some(prepared) = &self.prepared {
+            client.query_raw(prepared, values).await?
+        } else {
+            let values = values.into_iter().zip(types);
+            client.query_typed_raw(&self.text, values).await?
         })
     }
 }

@@ -253,14 +253,15 @@ pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<
         .iter()
         .filter(|(version, _)| schema.pending.iter().any(|known| known == version))
     {
-        shared.batch_execute(text).await.map_err(|error| {
-            match Fault::from(error).at(location) {
+        shared
+            .batch_execute(text)
+            .await
+            .map_err(|error| match error.at(location) {
                 StoreError::Unavailable(message) => Fault::Told(StoreError::Unavailable(message)),
                 other => Fault::Told(StoreError::Migration(format!(
                     "migration {version} of the database {location} failed and was undone: {other}"
                 ))),
-            }
-        })?;
+            })?;
         InsertVersion { version }.execute(shared).await?;
     }
     Ok(())

@@ -158,11 +158,14 @@ impl Session {
     /// Lets the statements of the open transaction take any time, unless the URL says how long.
     pub(super) fn unhurried(&self) -> String {
         let given = self.options.options.as_deref().unwrap_or_default();
-        ["lock_timeout", "statement_timeout"]
-            .into_iter()
-            .filter(|name| !given.contains(name))
-            .map(|name| format!("SET LOCAL {name} = 0; "))
-            .collect()
+        [
+            ("lock_timeout", "SET LOCAL lock_timeout = 0; "),
+            ("statement_timeout", "SET LOCAL statement_timeout = 0; "),
+        ]
+        .into_iter()
+        .filter(|(name, _)| !given.contains(name))
+        .map(|(_, text)| text)
+        .collect()
     }
 
     /// Starts a transaction; behind a pooler with the settings that elsewhere belong to the session.

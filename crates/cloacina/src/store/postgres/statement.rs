@@ -27,8 +27,8 @@ macro_rules! query {
                 const {
                     assert!($crate::store::postgres::statement::parameters($text) == FIELDS.len());
                 };
-                let parameters = $crate::store::postgres::driver::Parameters::default();
-                $(let mut parameters = parameters; parameters.push::<$sql, _>(&self.$field)?;)*
+                let parameters = $crate::store::postgres::driver::Parameters::default()
+                    $(.with::<$sql, _>(&self.$field)?)*;
                 Ok(($text.into(), parameters))
             }
         }

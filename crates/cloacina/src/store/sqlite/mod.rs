@@ -142,6 +142,7 @@ impl Store for SqliteStore {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per request")]
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
         Ok(match request {
             Request::PutDefinition { workflow, now } => Response::PutDefinition(

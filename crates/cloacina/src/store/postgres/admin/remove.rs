@@ -170,5 +170,5 @@ async fn end_sessions(connection: &Connection, role: &str) -> Result<(), Fault> 
         "DO $$BEGIN PERFORM pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = '{role}'; \
          EXCEPTION WHEN insufficient_privilege THEN NULL; END$$"
     );
-    Ok(connection.batch_execute(&end).await?)
+    connection.batch_execute(&end).await
 }
