@@ -585,6 +585,7 @@ fn a2_a_definition_that_could_not_be_read_back_is_refused() {
 
 #[test]
 fn a13_a_record_that_no_decision_leads_to_is_refused() {
+    type Change = fn(&mut ExecutionRecord);
     let mut run = Run::new(vec![task("a", &[]), task("b", &["a"])]);
     let mut ready = run.execution.record().clone();
     ready.revision = 1;
@@ -599,7 +600,7 @@ fn a13_a_record_that_no_decision_leads_to_is_refused() {
     for record in [&ready, &running] {
         assert_eq!(restore(record).unwrap().record(), record);
     }
-    let nonsense: [(&str, fn(&mut ExecutionRecord)); 11] = [
+    let nonsense: [(&str, Change); 11] = [
         ("3 tasks", |record| record.tasks.push(TaskRecord::pending())),
         ("0 tasks", |record| record.tasks.clear()),
         ("revision", |record| record.revision = i64::MAX),
@@ -608,13 +609,13 @@ fn a13_a_record_that_no_decision_leads_to_is_refused() {
             record.error = Some((Some(7), Failure::engine(FailureKind::Rule, "x")));
         }),
         ("not all", |record| {
-            record.status = ExecutionStatus::Completed
+            record.status = ExecutionStatus::Completed;
         }),
         ("another state", |record| {
-            record.paused_at = Some(Timestamp(1))
+            record.paused_at = Some(Timestamp(1));
         }),
         ("another state", |record| {
-            record.ended_at = Some(Timestamp(1))
+            record.ended_at = Some(Timestamp(1));
         }),
         ("no runner", |record| record.tasks[0].runner = None),
         ("attempt 0", |record| record.tasks[0].attempt = 0),

@@ -1,10 +1,6 @@
 //! Ten thousand schedules: due ones fire on time, and the others cost nothing.
 
 #![cfg(feature = "sqlite")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
 
 use std::sync::Arc;
 #[path = "support/time.rs"]

@@ -171,7 +171,6 @@ mod tests {
 
     #[test]
     #[ignore = "is run in a process of its own, by others"]
-    #[expect(clippy::print_stdout, reason = "it is how its parent reads the result")]
     fn look() {
         let said = std::env::var("PROCESSES").unwrap();
         let pairs: Vec<i64> = said

@@ -182,9 +182,9 @@ fn cost(engine: &EngineHandle) -> Duration {
     times.min().unwrap()
 }
 
-fn claims_cost_the_same(store: Arc<dyn Store>, add_versions: impl FnOnce()) {
+fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
     let counting = Arc::new(Counting {
-        below: Arc::clone(&store),
+        below: Arc::clone(store),
         asked: AtomicUsize::new(0),
         read: AtomicUsize::new(0),
     });
@@ -193,7 +193,7 @@ fn claims_cost_the_same(store: Arc<dyn Store>, add_versions: impl FnOnce()) {
     let asked = counting.asked.swap(0, Ordering::SeqCst);
     assert!(asked > 0);
     add_versions();
-    let newest = put(&*store, 0);
+    let newest = put(&**store, 0);
     until("the versions were noticed", || {
         counting.read.load(Ordering::SeqCst) > 0
     });
@@ -215,8 +215,8 @@ fn claims_cost_the_same(store: Arc<dyn Store>, add_versions: impl FnOnce()) {
 fn b7_claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("versions.db");
-    let store = Arc::new(SqliteStore::open(&SqliteOptions::file(&path)).unwrap());
-    claims_cost_the_same(store, || {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&SqliteOptions::file(&path)).unwrap());
+    claims_cost_the_same(&store, || {
         let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
         other
             .batch_execute(
@@ -233,8 +233,8 @@ fn b7_claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
 fn b7_claims_cost_the_same_after_ten_thousand_versions_on_postgres() {
     let options = postgres();
     let schema = options.schema.clone().unwrap();
-    let store = Arc::new(PostgresStore::open(&options).unwrap());
-    claims_cost_the_same(store, || {
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(&options).unwrap());
+    claims_cost_the_same(&store, || {
         let table = format!("{schema}.cloacina_definitions");
         administer(
             shared(),

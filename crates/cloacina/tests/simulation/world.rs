@@ -108,7 +108,9 @@ impl World {
         let mut oracle = Oracle::new(skews.max().unwrap_or(0) + steps + SECOND / 10);
         let timeouts = scenario.runners.iter();
         let timeouts = timeouts.filter_map(|plan| plan.config.task_timeout);
-        oracle.task_timeout = timeouts.min().map(|timeout| timeout.as_micros() as Micros);
+        oracle.task_timeout = timeouts
+            .min()
+            .map(|timeout| Micros::try_from(timeout.as_micros()).expect("short"));
         oracle.unstorable = scenario.unstorable.map(|(workflow, task)| {
             let name = scenario.workflows[workflow].name().to_owned();
             (name, Ordinal::try_from(task).expect("few tasks"))

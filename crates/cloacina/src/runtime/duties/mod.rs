@@ -50,7 +50,7 @@ pub(super) struct Duties {
     progress: OnDuty<Progress>,
     stall: OnDuty<Stall>,
     rescuer: OnDuty<Rescuer>,
-    pub(super) cron: OnDuty<CronDuty>,
+    cron: OnDuty<CronDuty>,
     pub(super) triggers: OnDuty<Triggers>,
 }
 

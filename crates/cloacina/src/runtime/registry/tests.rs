@@ -10,7 +10,7 @@ const HANDLER: Handler = Handler {
 };
 
 /// A workflow with tasks of these kinds; `version` makes it differ.
-fn workflow(version: usize, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
+fn workflow(version: i64, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
     let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
         id: (*id).to_owned(),
         kind: *kind,
@@ -46,7 +46,7 @@ fn b8_a_program_that_serves_one_external_task_claims_from_its_queue_alone() {
     };
     registry.serve(service).expect("nothing contradicts it");
     for version in 1..5 {
-        let id = DefinitionId(version as i64);
+        let id = DefinitionId(version);
         registry.add_definition(id, workflow(version, &kinds));
     }
     let class = &registry.classes()[Executor::Threads.index()];
@@ -59,7 +59,7 @@ fn b7_a_thousand_versions_leave_queues_and_memory_as_they_are() {
     let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Async)];
     let mut registry = Registry::default();
     for version in 1..=1_000 {
-        let id = DefinitionId(version as i64);
+        let id = DefinitionId(version);
         registry.register(id, registration(workflow(version, &kinds), &["a", "b"]));
     }
     assert!(registry.definitions.len() <= 2 * FIRST_SWEEP);
@@ -74,7 +74,7 @@ fn b7_a_version_stays_in_memory_while_an_execution_holds_it() {
     let held = workflow(0, &kinds);
     registry.add_definition(DefinitionId(1), Arc::clone(&held));
     for version in 2..1_000 {
-        let id = DefinitionId(version as i64);
+        let id = DefinitionId(version);
         registry.add_definition(id, workflow(version, &kinds));
     }
     assert!(registry.definition(DefinitionId(1)).is_some());
