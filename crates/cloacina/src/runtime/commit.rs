@@ -24,12 +24,23 @@ pub(super) struct Refused {
     pub(super) rescued: Vec<ExecutionId>,
     /// The schedules that it changed on their own account.
     pub(super) schedules: Vec<ScheduleId>,
+    /// Whether it claimed tasks too.
+    pub(super) has_claim: bool,
 }
 
 impl Refused {
+    const fn items(&self) -> usize {
+        self.messages.len() + self.rescued.len() + self.schedules.len()
+    }
+
     /// Whether it held one item: that is the one that the database refuses.
     pub(super) const fn is_single(&self) -> bool {
-        self.messages.len() + self.rescued.len() + self.schedules.len() == 1
+        self.items() == 1 && !self.has_claim
+    }
+
+    /// Whether it held nothing but a claim.
+    pub(super) const fn is_claim(&self) -> bool {
+        self.items() == 0 && self.has_claim
     }
 }
 
@@ -97,7 +108,8 @@ impl Step {
                 execution.set_revision(expected + 1);
             }
         }
-        let (executors, claim) = if self.is_stopping {
+        let is_held = (self.claims_resume_at).is_some_and(|at| self.monotonic < at);
+        let (executors, claim) = if self.is_stopping || is_held {
             Default::default()
         } else {
             self.capacity.claim_request(self.registry.classes())
@@ -120,14 +132,21 @@ impl Step {
             advances,
             claim,
         };
+        let has_claim = !batch.claim.classes.is_empty();
         let begin = Instant::now();
         match self.store.commit(&batch) {
             Ok(committed) => {
                 let changed = batch.submits.len() + batch.advances.len();
                 self.metrics.committed(changed, micros(begin.elapsed()));
+                if has_claim {
+                    self.claims_resume_at = None;
+                }
                 Ok(self.settle(pending, &committed, &executors))
             }
-            Err(error) => Err(self.undo(pending, error)),
+            Err(error) => Err(Refused {
+                has_claim,
+                ..self.undo(pending, error)
+            }),
         }
     }
 
@@ -138,6 +157,7 @@ impl Step {
             messages: Vec::new(),
             rescued: Vec::new(),
             schedules: Vec::new(),
+            has_claim: false,
         };
         self.quarantine.put_back();
         for change in batch.schedules {
@@ -294,10 +314,8 @@ impl Step {
             self.interrupt(id, *ordinal, *claim, priority);
         }
         if change.changes.ended {
+            self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
-                if let Some(at) = self.deadline_of(&execution) {
-                    self.ledger.drop_deadline(id, at);
-                }
                 self.metrics.ended(&execution);
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
             }

@@ -102,7 +102,7 @@ impl Step {
     }
 
     /// Takes over the claims of an execution that the database says are ours and this process does not hold. The attempts
-    /// that ended among the messages of this turn have run already.
+    /// whose ends wait to be decided have run already. A runner that stops returns the claims.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
@@ -120,7 +120,8 @@ impl Step {
             .collect();
         let mut dispatch = Dispatch::default();
         for (ordinal, claim) in claims {
-            match self.registry.handler(definition, ordinal) {
+            let handler = self.registry.handler(definition, ordinal);
+            match handler.filter(|_| !self.is_stopping) {
                 Some(handler) => {
                     self.note_claim(id, ordinal, claim, handler.executor);
                     self.assign(id, ordinal, claim, &mut dispatch);

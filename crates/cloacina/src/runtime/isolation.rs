@@ -36,7 +36,7 @@ impl Step {
                 self.quarantine.waiting.pop_front();
                 continue;
             }
-            let others = self.ledger.in_flight() - self.quarantine.waiting.len();
+            let others = (self.ledger.in_flight()).saturating_sub(self.quarantine.waiting.len());
             let overdue = self
                 .quarantine
                 .next_wake()
@@ -46,6 +46,19 @@ impl Step {
             }
             if !self.ledger.contains(next.execution) {
                 self.load(&[next.execution])?;
+            }
+            let holds = |step: &Self| {
+                let execution = step.ledger.get(next.execution);
+                execution.is_some_and(|execution| execution.holds(next.task, next.claim))
+            };
+            if !holds(self) {
+                if self.batch.executions.contains_key(&next.execution) {
+                    return Ok(()); // a change of this turn takes the claim; it is withdrawn once that is durable
+                }
+                // Its claim is gone, or it cannot be read.
+                self.quarantine.waiting.pop_front();
+                self.drop_claim(next.execution, next.task, next.claim);
+                continue;
             }
             self.quarantine.waiting.pop_front();
             let Some(execution) = self.ledger.get_mut(next.execution) else {

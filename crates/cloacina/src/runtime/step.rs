@@ -107,9 +107,11 @@ pub(super) struct Step {
     pub(super) batch: WriteBatch,
     /// The runner stops: it claims nothing, and fires nothing.
     pub(super) is_stopping: bool,
+    /// A batch with a claim was refused: nothing is claimed before this instant, so that what is refused shows by itself.
+    pub(super) claims_resume_at: Option<Monotonic>,
     /// Messages to decide in the next turn.
     pub(super) retry: Vec<Message>,
-    /// The ends of attempts among the messages of this turn, where claims are to be reconciled.
+    /// The ends of attempts among the messages of this turn and of later ones, where claims are to be reconciled.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }
@@ -142,6 +144,7 @@ impl Step {
             signals: Signals::default(),
             batch: WriteBatch::default(),
             is_stopping: false,
+            claims_resume_at: None,
             retry: Vec::new(),
             ended: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -362,7 +365,7 @@ impl Step {
         if !self.signals.is_raised(Signal::Reconcile) {
             return;
         }
-        for message in messages {
+        for message in messages.iter().chain(&self.retry) {
             match message {
                 Message::Finished {
                     execution, finish, ..

@@ -7,13 +7,16 @@ use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
 use crate::engine::Outcome;
 use crate::store::StoreError;
-use crate::types::{Error, Failure, FailureKind};
+use crate::types::{Error, Failure, FailureKind, Micros};
 
 /// A turn that failed: why, and the messages to decide again.
 pub(super) type Failed = (StoreError, Vec<Message>);
 
 /// The beginning of the text of a failure that stands for a result which the database refuses.
 const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
+
+/// How long nothing is claimed after a batch with a claim was refused, in microseconds.
+const CLAIM_PAUSE: Micros = 1_000_000;
 
 /// How often a turn is decided anew because a version was pruned meanwhile.
 const MAX_RESTORES: u32 = 100;
@@ -25,6 +28,8 @@ pub(super) struct Turn {
     pub(super) shutdown: Option<Shutdown>,
     /// How often this turn was decided anew because a version was pruned meanwhile.
     restores: u32,
+    /// Whether it was logged that the database refuses claims.
+    is_claim_reported: bool,
 }
 
 impl Turn {
@@ -34,6 +39,7 @@ impl Turn {
             step,
             shutdown: None,
             restores: 0,
+            is_claim_reported: false,
         }
     }
 
@@ -90,6 +96,7 @@ impl Turn {
         if !refused.error.is_of_item() {
             return Err((refused.error, refused.messages));
         }
+        self.hold_claims(&refused);
         self.duties.note_refused(&mut self.step, &refused);
         let is_single = refused.is_single();
         let mut messages = refused.messages;
@@ -110,6 +117,19 @@ impl Turn {
         self.decide(messages, false)
     }
 
+    /// A refused batch is tried again without its claim: the claim may be what the database refuses.
+    fn hold_claims(&mut self, refused: &Refused) {
+        if !refused.has_claim {
+            return;
+        }
+        let step = &mut self.step;
+        self.is_claim_reported &= step.claims_resume_at.is_some();
+        if refused.is_claim() && !std::mem::replace(&mut self.is_claim_reported, true) {
+            tracing::error!(error = %refused.error, "the database refuses to give tasks to this runner; it is tried again every second");
+        }
+        step.claims_resume_at = Some(step.monotonic + CLAIM_PAUSE);
+    }
+
     /// B7: a version that a submission runs was pruned. Decides everything again, with versions that are stored.
     fn submit_anew(&mut self, refused: Refused) -> Result<(), Failed> {
         self.restores += 1;
@@ -121,6 +141,8 @@ impl Turn {
 
     /// Fails the one item that the database refuses. A result becomes a failure of its attempt.
     fn fail_item(&mut self, message: Message, error: StoreError) -> Result<(), Failed> {
+        // It was this item, not a claim.
+        self.step.claims_resume_at = None;
         let Message::Finished {
             execution,
             mut finish,

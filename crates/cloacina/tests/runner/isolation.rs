@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{Executor, ProgressBuffer, RunnerConfig};
+use cloacina::runtime::{Control, Executor, Message, ProgressBuffer, RunnerConfig};
 use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::store::{Batch, Store, StoreError};
 use cloacina::types::{Clock, ExecutionId, ExecutionStatus, Progress, TaskStatus};
@@ -100,7 +100,7 @@ fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
         };
         assert_eq!(runner.status(*id), expected);
     }
-    let refused = runner.ask(ids[17], cloacina::runtime::Control::Cancel);
+    let refused = runner.ask(ids[17], Control::Cancel);
     let error = refused.unwrap_err();
     assert!(error.message.contains("cannot be read"), "{error:?}");
 }
@@ -127,6 +127,27 @@ fn b3_work_goes_on_while_progress_cannot_be_written() {
         assert_eq!(runner.status(id), ExecutionStatus::Completed);
         assert!(runner.coordinator.is_calm());
     }
+}
+
+#[test]
+fn b3_a_claim_that_the_database_refuses_fails_no_result() {
+    let mut runner = Stepped::new(config());
+    let id = runner.submit(request("w"));
+    let entered = runner.enter().unwrap();
+    // A row that is in the index of ready tasks and is not ready.
+    runner.refuse(|batch| {
+        let claims = !batch.claim.classes.is_empty();
+        claims.then(|| StoreError::Corrupt("an odd row".to_owned()))
+    });
+    // Another process writes: this one looks for work, and its claim is refused.
+    runner.store.tell_others().unwrap();
+    runner.step(Message::Watch);
+    runner.finish(entered, done());
+    for _ in 0..5 {
+        runner.pass(SECOND);
+    }
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    assert!(runner.coordinator.is_calm());
 }
 
 #[test]
@@ -169,6 +190,10 @@ fn b4_a_turn_writes_no_more_bytes_than_a_message_to_the_database_holds() {
     for id in ids {
         assert_eq!(runner.status(id), ExecutionStatus::Completed);
     }
+    assert!(
+        runner.enter().is_none(),
+        "a task whose result waited for its turn would run again"
+    );
     let largest = runner.picky.largest_batch.load(Ordering::SeqCst);
     assert!(largest > 0 && largest <= 33 << 20, "{largest}");
 }
@@ -322,7 +347,7 @@ fn a9_a_cancelled_suspect_leaves_the_quarantine() {
         .into_iter()
         .filter(|id| *id != first.execution)
         .collect();
-    runner.control(waiting[0], cloacina::runtime::Control::Cancel);
+    runner.control(waiting[0], Control::Cancel);
     runner.finish((token, first), done());
     runner.pass(MILLISECOND);
     let (_, last) = runner.enter().expect("the other suspect");
@@ -332,4 +357,45 @@ fn a9_a_cancelled_suspect_leaves_the_quarantine() {
     assert!(runner.enter().is_none(), "a suspect runs alone");
     assert_eq!(runner.task(fresh).status, TaskStatus::Ready);
     assert_eq!(runner.queues.of(Executor::Threads).load().0, 1);
+}
+
+#[test]
+fn a9_a_suspect_that_is_cancelled_in_the_turn_of_its_start_does_not_run() {
+    let mut runner = Stepped::new(config());
+    let ids: Vec<ExecutionId> = (0..2).map(|_| runner.submit(request("w"))).collect();
+    for _ in 0..2 {
+        while runner.enter().is_some() {}
+        runner = die(runner, 20);
+    }
+    let first = runner.enter().expect("one suspect is started alone");
+    let other = ids.into_iter().find(|id| *id != first.1.execution).unwrap();
+    let cancel = Message::Control {
+        execution: other,
+        action: Control::Cancel,
+        give_up: runner.clock.monotonic() + SECOND,
+        reply: Box::new(|status| assert_eq!(status.unwrap(), ExecutionStatus::Cancelled)),
+    };
+    let ended = runner.ended(first, done());
+    runner.coordinator.step(vec![ended, cancel]);
+    assert!(runner.enter().is_none(), "it is cancelled");
+    let fresh = runner.submit(request("w"));
+    runner.pass(MILLISECOND);
+    let (_, next) = runner.enter().expect("the quarantine is over");
+    assert_eq!(next.execution, fresh);
+}
+
+#[test]
+fn d5_an_ended_execution_is_not_read_again_at_its_deadline() {
+    let mut runner = Stepped::new(config());
+    let id = runner.submit(with_timeout());
+    let entered = runner.enter().unwrap();
+    // The two clocks of a machine are never read at quite the same instant.
+    runner.clock.set(3);
+    runner.pass(MILLISECOND);
+    runner.finish(entered, done());
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    *runner.picky.unreadable.lock() = Some(id);
+    runner.pass(2 * SECOND);
+    assert_eq!(runner.coordinator.idle_bytes(), 0);
+    assert_eq!(runner.picky.unreadable_reads.load(Ordering::SeqCst), 0);
 }

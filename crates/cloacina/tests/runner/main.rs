@@ -16,6 +16,7 @@ mod isolation;
 mod leading;
 mod presence;
 mod recovery;
+mod schedule_faults;
 mod schedules;
 mod sharing;
 mod stepped;

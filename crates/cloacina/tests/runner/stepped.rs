@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use cloacina::engine::{Finish, Outcome};
@@ -35,6 +35,10 @@ pub struct Picky {
     refusal: Mutex<Option<Refusal>>,
     /// An execution whose row holds what cannot be read.
     pub unreadable: Mutex<Option<ExecutionId>>,
+    /// How often somebody tried to read it.
+    pub unreadable_reads: AtomicI64,
+    /// Whether no schedule can be read by its id.
+    pub hides_schedules: AtomicBool,
     pub largest_batch: AtomicI64,
 }
 
@@ -50,8 +54,12 @@ impl Layer for Picky {
             Request::Load { ids } => {
                 let unreadable = *self.unreadable.lock();
                 if unreadable.is_some_and(|id| ids.contains(&id)) {
+                    self.unreadable_reads.fetch_add(1, Ordering::SeqCst);
                     return Err(StoreError::Corrupt("nonsense".to_owned()));
                 }
+            }
+            Request::Schedule { .. } if self.hides_schedules.load(Ordering::SeqCst) => {
+                return Err(StoreError::Corrupt("nonsense".to_owned()));
             }
             Request::Commit { batch } => {
                 let refusal = self.refusal.lock();
@@ -127,6 +135,8 @@ impl Stepped {
             store: store.share(),
             refusal: Mutex::default(),
             unreadable: Mutex::default(),
+            unreadable_reads: AtomicI64::default(),
+            hides_schedules: AtomicBool::default(),
             largest_batch: AtomicI64::default(),
         });
         let trapped = FailpointStore::new(Arc::clone(&picky), points);

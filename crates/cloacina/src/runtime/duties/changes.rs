@@ -104,6 +104,7 @@ impl Step {
                 let priority = execution.map_or(0, |execution| execution.priority(held.task));
                 self.interrupt(id, held.task, held.claim, priority);
             }
+            self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
             }

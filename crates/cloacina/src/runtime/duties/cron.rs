@@ -118,19 +118,24 @@ impl CronDuty {
             }
         }
         if step.config.enable_cron && step.monotonic >= self.next {
+            self.left.retain(|_, until| *until > step.monotonic);
+            // Those that are left alone may be found before others: they must not take their places.
             let query = DueQuery {
                 cron: true,
                 triggers: Vec::new(),
-                limit: self.batch,
+                limit: self.batch + self.left.len(),
             };
-            let found = step.store.due_schedules(&query, step.now)?;
+            let mut found = step.store.due_schedules(&query, step.now)?;
             self.looked_at = step.monotonic;
+            found
+                .due
+                .retain(|record| !self.left.contains_key(&record.id));
             self.next = match found.next {
                 _ if found.due.len() >= self.batch => step.monotonic,
                 Some(next) => step.instant_of(next),
                 None => Monotonic::NEVER,
             };
-            self.left.retain(|_, until| *until > step.monotonic);
+            found.due.truncate(self.batch);
             due.extend(found.due);
         }
         let mut seen = FxHashSet::default();

@@ -90,9 +90,14 @@ impl Triggers {
                 }
                 Ok(())
             }
-            Err(error) => {
+            Err(error @ StoreError::Unavailable(_)) => {
                 step.retry.push(Message::Polled { token, outcome });
                 Err(error)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the result of a poll is dropped: its trigger cannot be read");
+                self.polls.remove(&token);
+                Ok(())
             }
         }
     }
@@ -305,6 +310,8 @@ impl Duty for Triggers {
         let others_wrote = step.signals.take(Signal::TriggerNews);
         self.extend_leases(step);
         if changed || others_wrote || self.next <= step.monotonic {
+            // It stays due until the database has told what there is.
+            self.next = step.monotonic;
             self.take_leases(step)?;
         }
         Ok(())

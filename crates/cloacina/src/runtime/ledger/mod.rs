@@ -36,6 +36,8 @@ pub(super) struct Ledger {
     held: FxHashMap<ExecutionId, Vec<Held>>,
     count: usize,
     deadlines: BTreeSet<(Monotonic, ExecutionId)>,
+    /// The deadline of each execution among them. The same one is computed a little differently as the clocks drift.
+    deadline_of: FxHashMap<ExecutionId, Monotonic>,
     unreadable: FxHashSet<ExecutionId>,
     /// The executions that this turn has used: only after it may one of them be dropped.
     used: Vec<ExecutionId>,
@@ -49,6 +51,7 @@ impl Ledger {
             held: FxHashMap::default(),
             count: 0,
             deadlines: BTreeSet::new(),
+            deadline_of: FxHashMap::default(),
             unreadable: FxHashSet::default(),
             used: Vec::new(),
         }
@@ -194,14 +197,18 @@ impl Ledger {
         self.held.keys().copied()
     }
 
-    /// Watches over an execution's deadline.
+    /// Watches over an execution's deadline, instead of the one that was known.
     pub(super) fn watch_deadline(&mut self, id: ExecutionId, at: Monotonic) {
+        self.drop_deadline(id);
         self.deadlines.insert((at, id));
+        self.deadline_of.insert(id, at);
     }
 
     /// Stops watching over it.
-    pub(super) fn drop_deadline(&mut self, id: ExecutionId, at: Monotonic) {
-        self.deadlines.remove(&(at, id));
+    pub(super) fn drop_deadline(&mut self, id: ExecutionId) {
+        if let Some(at) = self.deadline_of.remove(&id) {
+            self.deadlines.remove(&(at, id));
+        }
     }
 
     pub(super) fn first_deadline(&self) -> Option<Monotonic> {
@@ -212,7 +219,7 @@ impl Ledger {
     pub(super) fn take_overdue(&mut self, now: Monotonic) -> Vec<ExecutionId> {
         let mut overdue = Vec::new();
         while let Some(entry) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.remove(&entry);
+            self.drop_deadline(entry.1);
             overdue.push(entry.1);
         }
         overdue
@@ -235,6 +242,7 @@ impl Ledger {
     pub(super) fn clear(&mut self) -> Vec<(ExecutionId, Held)> {
         self.cache.clear();
         self.deadlines.clear();
+        self.deadline_of.clear();
         self.unreadable.clear();
         self.used.clear();
         self.count = 0;

@@ -113,6 +113,18 @@ fn a_deadline_is_told_once() {
 }
 
 #[test]
+fn d5_an_execution_has_one_deadline() {
+    let mut ledger = Ledger::new(IDLE_BYTES);
+    for at in [10, 13, 12] {
+        ledger.watch_deadline(id(1), Monotonic(at));
+    }
+    assert_eq!(ledger.take_overdue(Monotonic(20)), [id(1)]);
+    ledger.watch_deadline(id(1), Monotonic(30));
+    ledger.drop_deadline(id(1));
+    assert_eq!(ledger.first_deadline(), None);
+}
+
+#[test]
 fn an_unreadable_execution_is_reported_once() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     assert!(ledger.note_unreadable(id(1)));

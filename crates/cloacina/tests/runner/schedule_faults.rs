@@ -1,0 +1,128 @@
+//! A schedule or a trigger that fails harms no other, and is not forgotten.
+
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+
+use cloacina::engine::schedule::NewSchedule;
+use cloacina::engine::trigger::{NewTrigger, PollOutcome};
+use cloacina::runtime::{Message, RunnerConfig};
+use cloacina::store::failpoint::{Moment, Verb};
+use cloacina::store::{Store, StoreError};
+use cloacina::types::{Clock, ScheduleId};
+
+use super::stepped::{MILLISECOND, SECOND, Stepped};
+use super::support::config;
+
+const HOUR: i64 = 3_600 * SECOND;
+
+fn add_schedule(runner: &Stepped, instance: &str) -> ScheduleId {
+    let new = NewSchedule {
+        instance: Some(instance.to_owned()),
+        ..NewSchedule::new("w", "*/10 * * * * *", "UTC")
+    };
+    let id = ScheduleId::generate();
+    let record = new.record(id, runner.clock.now()).unwrap();
+    runner.store.put_schedule(&record, None).unwrap();
+    id
+}
+
+fn ticks(runner: &Stepped, id: ScheduleId) -> usize {
+    runner.store.ticks(id, 1_000, 0).unwrap().len()
+}
+
+/// A runner with a trigger that has been polled once and is polled again in an hour.
+fn with_trigger(config: RunnerConfig) -> (Stepped, ScheduleId) {
+    let mut runner = Stepped::new(config);
+    let added = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&added);
+    runner.step(Message::RegisterTrigger {
+        trigger: NewTrigger {
+            name: "t".to_owned(),
+            workflow: "w".to_owned(),
+            interval: Some(HOUR),
+            expression: None,
+            timezone: "UTC".to_owned(),
+            allow_concurrent: false,
+        },
+        handler: 1,
+        reply: Box::new(move |id| *told.lock().unwrap() = Some(id.unwrap())),
+    });
+    runner.pass(MILLISECOND);
+    let id = added.lock().unwrap().expect("it is stored");
+    (runner, id)
+}
+
+#[test]
+fn b3_a_schedule_that_the_database_refuses_keeps_no_other_from_firing() {
+    let mut runner = Stepped::new(config());
+    let bad = add_schedule(&runner, "bad");
+    runner.refuse(move |batch| {
+        let has_bad = batch.schedules.iter().any(|write| write.record.id == bad);
+        has_bad.then(|| StoreError::Refused("no such character".to_owned()))
+    });
+    let others: Vec<ScheduleId> = (0..3)
+        .map(|number| add_schedule(&runner, &number.to_string()))
+        .collect();
+    runner.step(Message::Rescheduled);
+    let mut turns_at_once = 0;
+    for _ in 0..40 {
+        runner.clock.pass(SECOND / 2);
+        while runner.coordinator.step(Vec::new()) <= runner.clock.monotonic() {
+            turns_at_once += 1;
+            assert!(turns_at_once < 100, "it would spin");
+        }
+    }
+    for id in others {
+        assert!(ticks(&runner, id) >= 1);
+    }
+    assert_eq!(ticks(&runner, bad), 0);
+}
+
+#[test]
+fn g1_a_trigger_that_changed_is_looked_at_again_after_an_error() {
+    let (mut runner, id) = with_trigger(RunnerConfig {
+        enable_cron: false,
+        ..config()
+    });
+    let poll = runner.queues.polls().take().remove(0);
+    runner.step(Message::Polled {
+        token: poll.token,
+        outcome: PollOutcome::Skip,
+    });
+    runner.pass(SECOND);
+    assert!(runner.queues.polls().take().is_empty());
+    let mut record = runner.store.schedule(id).unwrap().unwrap();
+    record.wake_at = Some(runner.clock.now());
+    record.next_due = record.wake_at;
+    let expected = record.revision;
+    record.revision += 1;
+    (runner.store.put_schedule(&record, Some(expected))).unwrap();
+    runner.fail_always(Verb::DueSchedules, Moment::Before);
+    runner.step(Message::Rescheduled);
+    runner.pass(SECOND);
+    runner.fail_once(Verb::Check, Moment::Before); // nothing fails any more
+    for _ in 0..20 {
+        runner.pass(SECOND / 2);
+    }
+    assert_eq!(runner.queues.polls().take().len(), 1);
+}
+
+#[test]
+fn b3_the_end_of_a_poll_whose_trigger_cannot_be_read_is_no_outage() {
+    let (mut runner, id) = with_trigger(config());
+    let poll = runner.queues.polls().take().remove(0);
+    // Another program changes the trigger, so that the lease cannot be extended.
+    let mut record = runner.store.schedule(id).unwrap().unwrap();
+    let expected = record.revision;
+    record.revision += 1;
+    (runner.store.put_schedule(&record, Some(expected))).unwrap();
+    runner.picky.hides_schedules.store(true, Ordering::SeqCst);
+    runner.step(Message::Polled {
+        token: poll.token,
+        outcome: PollOutcome::Skip,
+    });
+    for _ in 0..3 {
+        runner.pass(SECOND);
+    }
+    assert!(runner.coordinator.is_calm());
+}
