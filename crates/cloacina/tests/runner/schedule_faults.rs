@@ -1,7 +1,7 @@
 //! A schedule or a trigger that fails harms no other, and is not forgotten.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::trigger::{NewTrigger, PollOutcome};
