@@ -14,6 +14,8 @@ mod layer;
 mod placeholder;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod prune_cursor;
 mod requests;
 mod schedule;
 #[cfg(feature = "sqlite")]

@@ -355,6 +355,17 @@ pub fn prune_stops_at_its_limit(subject: Subject) {
     assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 0);
 }
 
+pub fn prune_goes_on_past_open_executions(subject: Subject) {
+    let world = World::new(subject, 1);
+    for _ in 0..4 {
+        world.submit(&world.ready(&[0]));
+        world.ended(ExecutionStatus::Completed, NOW);
+    }
+    let deleted = [2, 2, 2].map(|limit| world.store.prune(NOW + 1, limit).unwrap());
+    assert_eq!(deleted, [2, 2, 0]);
+    assert_eq!(world.store.list(&all()).unwrap().len(), 4);
+}
+
 pub fn an_ended_execution_that_runs_again_is_not_pruned(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.ended(ExecutionStatus::Failed, NOW);

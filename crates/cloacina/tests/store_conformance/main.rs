@@ -141,6 +141,7 @@ macro_rules! conformance {
                 only_a_running_execution_can_be_overdue
                 prune_deletes_the_oldest_ended_with_all_that_belongs_to_them
                 prune_leaves_open_and_younger_executions_alone
+                prune_goes_on_past_open_executions
                 prune_stops_at_its_limit
                 an_ended_execution_that_runs_again_is_not_pruned
             }

@@ -84,8 +84,9 @@ impl PostgresStore {
             Request::RetireRunner { runner } => Response::RetireRunner(self.retire_runner(runner)?),
             Request::ChangeMarker {} => Response::ChangeMarker(self.change_marker()?),
             Request::Prune { before, limit } => {
+                let cursor = &self.prune_cursor;
                 Response::Prune(self.write(async |connection, session| {
-                    prune::prune(connection, session, before, limit).await
+                    prune::prune(connection, session, cursor, before, limit).await
                 })?)
             }
             Request::PutSchedule { record, expected } => {

@@ -57,6 +57,7 @@ use statement::query;
 pub use url::{PostgresOptions, Secret, TlsMode, Wanted};
 use write_connection::{Lane, Writer, close};
 
+use super::prune_cursor::PruneCursor;
 use super::{Batch, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
 use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
 use crate::workflow::Workflow;
@@ -80,6 +81,7 @@ pub struct PostgresStore {
     readers: Readers,
     bell: Arc<Bell>,
     look: Mutex<Look>,
+    prune_cursor: PruneCursor,
     /// Connections to the server at the same time, the listener's included.
     connections: usize,
     /// Set once the connections are shared with other stores.
@@ -134,6 +136,7 @@ impl PostgresStore {
             // The writer and the listener have theirs.
             readers: Readers::new(connections.saturating_sub(2)),
             bell: Arc::new(Bell::new()),
+            prune_cursor: PruneCursor::default(),
             look: Mutex::new(Look {
                 marker: 0,
                 next: Instant::now(),

@@ -7,7 +7,8 @@ use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
-use crate::types::Timestamp;
+use crate::store::prune_cursor::PruneCursor;
+use crate::types::{ExecutionId, Timestamp};
 
 /// Rows read at a time in the search for old ones.
 const PAGE: i64 = 1000;
@@ -34,11 +35,16 @@ query! {
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,
+    cursor: &PruneCursor,
     before: Timestamp,
     limit: usize,
 ) -> Result<usize, Fault> {
     super::schedule::prune(connection, session, before, limit).await?;
-    let ids = ended_before(connection, session, before, limit).await?;
+    let after = Uuid::from_bytes(*cursor.after(before).as_bytes());
+    let ids = ended_before(connection, session, after, before, limit).await?;
+    let full = ids.last().filter(|_| ids.len() == limit);
+    let last = full.map(|id| ExecutionId::from_bytes(id.into_bytes()));
+    cursor.note(last, before);
     let definitions = super::definition::prune(connection, session, before, limit).await?;
     if ids.is_empty() {
         return Ok(definitions);
@@ -59,16 +65,16 @@ pub(super) async fn prune(
         .max(definitions))
 }
 
-/// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
+/// Reads from the oldest id on, after those that this pass has read. No index of end times is needed, since ids grow with time: an execution that was
 /// submitted after `before` cannot have ended before it, nor can any that follows.
 async fn ended_before(
     connection: &Connection,
     session: &Session,
+    mut after: Uuid,
     before: Timestamp,
     limit: usize,
 ) -> Result<Vec<Uuid>, Fault> {
     let mut ids = Vec::new();
-    let mut after = Uuid::nil();
     while ids.len() < limit {
         let statement = OldestFirst { after, limit: PAGE };
         let rows: Vec<(Uuid, i64, Option<i64>)> = session.fetch(connection, statement).await?;

@@ -14,6 +14,7 @@ use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 use super::error::{Fault, is_busy};
 use super::file::DatabaseFile;
 use super::statement::{query, statement};
+use crate::store::prune_cursor::PruneCursor;
 
 /// Readers at the same time; they are opened when they are first needed.
 const READERS: usize = 4;
@@ -49,6 +50,7 @@ pub(super) struct Writer {
     is_wal: bool,
     /// The number of rows that this writer has changed, where other writers use the same connection.
     own_changes: Option<AtomicI64>,
+    pub(super) prune_cursor: PruneCursor,
 }
 
 impl Writer {
@@ -68,6 +70,7 @@ impl Writer {
             busy_timeout,
             is_wal,
             own_changes: None,
+            prune_cursor: PruneCursor::default(),
         })
     }
 
@@ -79,6 +82,7 @@ impl Writer {
             busy_timeout: self.busy_timeout,
             is_wal: self.is_wal,
             own_changes: Some(AtomicI64::new(0)),
+            prune_cursor: PruneCursor::default(),
         }
     }
 

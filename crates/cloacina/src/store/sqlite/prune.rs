@@ -8,11 +8,11 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::Id;
 use super::statement::{query, statement};
-use crate::types::Timestamp;
+use crate::types::{ExecutionId, Timestamp};
 
 query! {
-    OldestFirst {} -> (Binary, BigInt, Nullable<BigInt>);
-    "SELECT id, created_at, ended_at FROM cloacina_executions ORDER BY id"
+    OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
+    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > ? ORDER BY id"
 }
 
 statement! { DeleteEvents<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_events WHERE execution_id = ?" }
@@ -27,9 +27,14 @@ statement! {
 
 pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
     let connection = &mut *writer.lock()?;
+    let after = writer.prune_cursor.after(before);
     let ids = writer.peek(connection, |connection| {
-        ended_before(connection, before, limit)
+        ended_before(connection, after, before, limit)
     })?;
+    let full = ids.last().filter(|_| ids.len() == limit);
+    let last =
+        full.and_then(|Id(id)| Some(ExecutionId::from_bytes(id.as_slice().try_into().ok()?)));
+    writer.prune_cursor.note(last, before);
     let has_ticks = writer.peek(connection, |connection| {
         super::schedule::has_ticks_before(connection, before)
     })?;
@@ -63,16 +68,18 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     })
 }
 
-/// Reads from the oldest id on. No index of end times is needed, since ids grow with time: an execution that was
+/// Reads from the oldest id on, after those that this pass has read. No index of end times is needed, since ids grow with time: an execution that was
 /// submitted after `before` cannot have ended before it, nor can any that follows.
 fn ended_before(
     connection: &mut SqliteConnection,
+    after: ExecutionId,
     before: Timestamp,
     limit: usize,
 ) -> Result<Vec<Id>, Fault> {
     let mut ids = Vec::new();
-    let rows =
-        OldestFirst {}.load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
+    let after = after.as_bytes();
+    let rows = OldestFirst { after }
+        .load_iter::<(Id, i64, Option<i64>), DefaultLoadingMode>(connection)?;
     for row in rows {
         let (id, created_at, ended_at) = row?;
         if ids.len() == limit || created_at >= before.0 {
