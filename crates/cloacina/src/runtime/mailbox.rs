@@ -10,7 +10,7 @@ use super::message::{TURN_BYTES, TURN_MESSAGES};
 use super::{Message, Reply};
 use crate::types::{Clock, Error, Monotonic};
 
-/// The coordinator's queue of messages. Whoever takes them makes the step; nobody polls.
+/// The queue of messages of a coordinator. The thread that takes them makes the step.
 ///
 /// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for what its message
 /// brings may `lead`: it makes one step itself, which saves two wake-ups. One step at a time: who ends
