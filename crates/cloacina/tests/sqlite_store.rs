@@ -749,7 +749,7 @@ fn a_file_that_is_no_database_is_told_and_stays_as_it_is() {
     std::fs::write(&path, &text).unwrap();
     let error = refused(folder.path(), &SqliteOptions::file(&path));
     assert!(
-        matches!(&error, StoreError::Corrupt(message) if message.contains("is not an SQLite database")),
+        matches!(&error, StoreError::Failed(message) if message.contains("is not an SQLite database")),
         "{error}"
     );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
@@ -768,7 +768,7 @@ fn a_damaged_database_is_told() {
     let opened = SqliteStore::open(&SqliteOptions::file(&path));
     let error = opened.and_then(|store| store.load(&ids)).unwrap_err();
     assert!(
-        matches!(&error, StoreError::Corrupt(message) if message.contains("damaged")),
+        matches!(&error, StoreError::Failed(message) if message.contains("damaged")),
         "{error}"
     );
 }

@@ -31,6 +31,8 @@ pub struct DueQuery {
 pub struct DueSchedules {
     /// Now, earliest first.
     pub due: Vec<ScheduleRecord>,
+    /// Those that are due and cannot be read, with why.
+    pub unreadable: Vec<(ScheduleId, String)>,
     /// And next.
     pub next: Option<Timestamp>,
 }

@@ -29,7 +29,7 @@ const TICKS: usize = 2_000;
 /// The shortest time between two looks for new schedules while other runners write all the time, in microseconds.
 pub(super) const NEWS: Micros = 250_000;
 /// How long a schedule that cannot be read or written is left alone, in microseconds.
-const BROKEN: Micros = 60_000_000;
+pub(super) const BROKEN: Micros = 60_000_000;
 /// The number of parsed expressions that are kept.
 const EXPRESSIONS: usize = 20_000;
 /// The number of executions whose end schedules wait for that are remembered.
@@ -127,6 +127,12 @@ impl CronDuty {
             };
             let mut found = step.store.due_schedules(&query, step.now)?;
             self.looked_at = step.monotonic;
+            for (id, reason) in found.unreadable {
+                if !self.left.contains_key(&id) {
+                    tracing::error!(schedule_id = %id, "schedule {id} cannot be read and does not fire: {reason}");
+                    self.left.insert(id, step.monotonic + BROKEN);
+                }
+            }
             found
                 .due
                 .retain(|record| !self.left.contains_key(&record.id));

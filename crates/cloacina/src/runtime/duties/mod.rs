@@ -122,6 +122,7 @@ impl Duties {
     pub(super) fn note_refused(&mut self, step: &mut Step, refused: &Refused) {
         self.rescuer.duty.note_refused(step, refused);
         self.cron.duty.note_refused(step, refused);
+        self.triggers.duty.note_refused(step, refused);
     }
 
     /// The runner goes on under a new id: what the old one knew does not count.

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::cron::NEWS;
+use super::cron::{BROKEN, NEWS};
 use super::duty::Duty;
 use super::schedules::unknown;
 use crate::engine::schedule;
 use crate::engine::trigger::{self, NewTrigger, PollOutcome};
 use crate::runtime::assignment::{Poll, PollToken};
 use crate::runtime::batch::{Purpose, ScheduleChange};
+use crate::runtime::commit::Refused;
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
@@ -40,6 +41,8 @@ pub(in crate::runtime) struct Triggers {
     handlers: BTreeMap<String, u64>,
     polls: FxHashMap<PollToken, Polling>,
     last_token: PollToken,
+    /// Triggers that cannot be read or written, and until when they are left alone.
+    left: FxHashMap<ScheduleId, Monotonic>,
 }
 
 impl Triggers {
@@ -206,6 +209,15 @@ impl Triggers {
             Some(next) => step.instant_of(next),
             None => Monotonic::NEVER,
         };
+        self.left.retain(|_, until| *until > step.monotonic);
+        for (id, reason) in std::mem::take(&mut found.unreadable) {
+            if self.left.insert(id, step.monotonic + BROKEN).is_none() {
+                tracing::error!(schedule_id = %id, "trigger {id} cannot be read and is not polled: {reason}");
+            }
+        }
+        found
+            .due
+            .retain(|record| !self.left.contains_key(&record.id));
         if let Err(error) = step.forget_ended(&mut found.due) {
             self.next = step.monotonic;
             return Err(error);
@@ -273,6 +285,14 @@ impl Triggers {
             name,
             handler,
         });
+    }
+
+    /// The database refused a batch with one change alone: that trigger is left for a while.
+    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
+        if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
+            self.left.insert(*id, step.monotonic + BROKEN);
+            self.polls.retain(|_, poll| poll.record.id != *id);
+        }
     }
 
     /// Frees the triggers whose polls will not end here, so that other runners can poll them at once.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::driver::{Connection, Statement};
 use super::error::Fault;
-use super::row::{Decoded, encode, micros};
+use super::row::{Tolerated, encode, micros};
 use super::session::Session;
 use super::statement::query;
 use crate::store::{Batch, DueQuery, DueSchedules, Put, ScheduleQuery};
@@ -191,8 +191,8 @@ struct Row {
     workflow: String,
     enabled: bool,
     revision: i64,
-    spec: Decoded<ScheduleSpec>,
-    state: Decoded<ScheduleState>,
+    spec: Tolerated<ScheduleSpec>,
+    state: Tolerated<ScheduleState>,
     next_due: Option<i64>,
     wake_at: Option<i64>,
     last_due: Option<i64>,
@@ -214,8 +214,8 @@ impl TryFrom<Row> for ScheduleRecord {
             workflow: row.workflow,
             enabled: row.enabled,
             revision: row.revision,
-            spec: row.spec.0,
-            state: row.state.0,
+            spec: row.spec.0.map_err(unreadable("spec"))?,
+            state: row.state.0.map_err(unreadable("state"))?,
             next_due: row.next_due.map(Timestamp),
             wake_at: row.wake_at.map(Timestamp),
             last_due: row.last_due.map(Timestamp),
@@ -223,6 +223,22 @@ impl TryFrom<Row> for ScheduleRecord {
             updated_at: Timestamp(row.updated_at),
             deleted_at: row.deleted_at.map(Timestamp),
         })
+    }
+}
+
+fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
+    move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
+}
+
+/// Adds the rows that can be read to what is due, and the others to what cannot be read.
+fn sort_out(rows: Vec<Row>, found: &mut DueSchedules) {
+    for row in rows {
+        let id = ScheduleId::from(row.id);
+        match ScheduleRecord::try_from(row) {
+            Ok(record) => found.due.push(record),
+            Err(Fault::Corrupt(reason)) => found.unreadable.push((id, reason)),
+            Err(_) => {}
+        }
     }
 }
 
@@ -395,7 +411,8 @@ pub(super) async fn due(
     let mut found = DueSchedules::default();
     let mut next: Vec<i64> = Vec::new();
     if query.cron {
-        found.due = records(session.fetch(connection, DueCron { now, limit }).await?)?;
+        let rows = session.fetch(connection, DueCron { now, limit }).await?;
+        sort_out(rows, &mut found);
         next.extend(
             session
                 .fetch::<_, i64>(connection, NextCron { now })
@@ -409,9 +426,7 @@ pub(super) async fn due(
             names: names(),
             limit,
         };
-        found
-            .due
-            .extend(records(session.fetch(connection, due).await?)?);
+        sort_out(session.fetch(connection, due).await?, &mut found);
         let after = NextTrigger {
             now,
             names: names(),

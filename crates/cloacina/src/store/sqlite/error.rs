@@ -148,7 +148,7 @@ pub(super) fn explain(message: &str, location: &str) -> StoreError {
             "the database {location} cannot be opened; its folder must exist, and this user must be allowed to read \
              and write the file and the folder"
         )),
-        Cause::Damaged => StoreError::Corrupt(format!(
+        Cause::Damaged => StoreError::Failed(format!(
             "{location} is not an SQLite database or is damaged ({message}); check the path, or restore a backup"
         )),
         Cause::NoMemory => {

@@ -42,6 +42,17 @@ impl<T: DeserializeOwned> FromSql<Text, Sqlite> for Decoded<T> {
     }
 }
 
+/// A JSON column whose row is worth having although it cannot be decoded.
+#[derive(Clone, Debug, FromSqlRow)]
+pub(super) struct Tolerated<T>(pub(super) Result<T, String>);
+
+impl<T: DeserializeOwned> FromSql<Text, Sqlite> for Tolerated<T> {
+    fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
+        let decoded = serde_json::from_str(value.read_text());
+        Ok(Self(decoded.map_err(|error| error.to_string())))
+    }
+}
+
 /// A delta column.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct DeltaColumn(pub(super) Arc<Delta>);

@@ -7,7 +7,7 @@ use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 
 use super::connection::Writer;
 use super::error::Fault;
-use super::row::{Decoded, Id, encode, micros};
+use super::row::{Id, Tolerated, encode, micros};
 use super::statement::{query, statement};
 use crate::store::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite};
 use crate::types::{
@@ -169,8 +169,8 @@ struct Row {
     workflow: String,
     enabled: i16,
     revision: i64,
-    spec: Decoded<ScheduleSpec>,
-    state: Decoded<ScheduleState>,
+    spec: Tolerated<ScheduleSpec>,
+    state: Tolerated<ScheduleState>,
     next_due: Option<i64>,
     wake_at: Option<i64>,
     last_due: Option<i64>,
@@ -192,8 +192,8 @@ impl TryFrom<Row> for ScheduleRecord {
             workflow: row.workflow,
             enabled: row.enabled != 0,
             revision: row.revision,
-            spec: row.spec.0,
-            state: row.state.0,
+            spec: row.spec.0.map_err(unreadable("spec"))?,
+            state: row.state.0.map_err(unreadable("state"))?,
             next_due: row.next_due.map(Timestamp),
             wake_at: row.wake_at.map(Timestamp),
             last_due: row.last_due.map(Timestamp),
@@ -201,6 +201,22 @@ impl TryFrom<Row> for ScheduleRecord {
             updated_at: Timestamp(row.updated_at),
             deleted_at: row.deleted_at.map(Timestamp),
         })
+    }
+}
+
+fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
+    move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
+}
+
+/// Adds the rows that can be read to what is due, and the others to what cannot be read.
+fn sort_out(rows: Vec<Row>, found: &mut DueSchedules) {
+    for row in rows {
+        let id = ScheduleId::from_bytes(row.id.0);
+        match ScheduleRecord::try_from(row) {
+            Ok(record) => found.due.push(record),
+            Err(Fault::Corrupt(reason)) => found.unreadable.push((id, reason)),
+            Err(_) => {}
+        }
     }
 }
 
@@ -351,14 +367,13 @@ pub(super) fn due(
     let mut found = DueSchedules::default();
     let mut next = Vec::new();
     if query.cron {
-        found.due = records(DueCron { now, limit }.load(connection)?)?;
+        sort_out(DueCron { now, limit }.load(connection)?, &mut found);
         next.extend(NextCron { now }.load::<i64>(connection)?);
     }
     if !query.triggers.is_empty() {
         let names = &encode(&query.triggers)?;
-        found.due.extend(records(
-            DueTriggers { now, names, limit }.load(connection)?,
-        )?);
+        let rows = DueTriggers { now, names, limit }.load(connection)?;
+        sort_out(rows, &mut found);
         next.extend(NextTrigger { now, names }.load::<i64>(connection)?);
     }
     found.next = next.into_iter().min().map(Timestamp);

@@ -477,7 +477,7 @@ fn errors_are_told_apart() {
         ("attempt to write a readonly database", "Failed"),
         ("disk I/O error", "Failed"),
         ("unable to open database file", "Failed"),
-        ("database disk image is malformed", "Corrupt"),
+        ("database disk image is malformed", "Failed"),
         ("file is not a database", "Corrupt"),
         ("out of memory", "Failed"),
         ("something new", "Failed"),

@@ -1,0 +1,67 @@
+"""Rows that hold nonsense, as a newer release or a hand may have left them: each harms only itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cloaca
+from processes import until
+
+EDIT = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=30); c.execute(sys.argv[2]); c.commit()"
+
+
+def edit(database: str, statement: str) -> None:
+    """Change the database from another process."""
+    if database.startswith("sqlite"):
+        path = database.removeprefix("sqlite:///")
+        command = [sys.executable, "-c", EDIT, path, statement]
+    else:
+        command = ["psql", "--quiet", "--no-psqlrc", database, "--command", statement]
+    subprocess.run(command, check=True)
+
+
+def define(name: str) -> None:
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task(id="only")
+        def only(context: cloaca.Context) -> None:
+            pass
+
+
+def test_a13_an_unreadable_schedule_keeps_no_other_from_firing(database: str) -> None:
+    define("badrows_good")
+    define("badrows_bad")
+    with cloaca.DefaultRunner(database) as runner:
+        runner.register_cron_workflow("badrows_bad", "* * * * * *", "UTC")
+        good = runner.register_cron_workflow("badrows_good", "* * * * * *", "UTC")
+        for column, nonsense in (("spec", "{}"), ("state", "nonsense")):
+            edit(
+                database,
+                f"UPDATE cloacina_schedules SET {column} = '{nonsense}' WHERE workflow = 'badrows_bad'",
+            )
+            fired = len(runner.get_cron_execution_history(good))
+            until(
+                "the readable schedule fires",
+                lambda fired=fired: len(runner.get_cron_execution_history(good)) >= fired + 2,
+            )
+
+
+def test_a13_an_unreadable_execution_harms_only_itself(database: str) -> None:
+    define("badrows_one")
+    with cloaca.DefaultRunner(database) as runner:
+        delayed = [runner.submit("badrows_one", delay=3600) for _ in range(3)]
+        bad = delayed[1].id
+        wanted = f"x'{bad.replace('-', '')}'" if database.startswith("sqlite") else f"'{bad}'"
+        edit(
+            database,
+            f"UPDATE cloacina_inputs SET input = 'nonsense' WHERE execution_id = {wanted}",
+        )
+        edit(
+            database,
+            "UPDATE cloacina_tasks SET ready_at = NULL",
+        )
+        edit(database, "UPDATE cloacina_executions SET start_at = NULL, revision = revision + 1")
+        for handle in (delayed[0], delayed[2]):
+            assert handle.result(timeout=60).status == "Completed"
+        assert runner.execute("badrows_one").status == "Completed"
