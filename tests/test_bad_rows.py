@@ -1,4 +1,4 @@
-"""Rows that hold nonsense, as a newer release or a hand may have left them: each harms only itself."""
+"""Rows that hold nonsense, as a newer release may have left them: each harms only itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import sys
 import cloaca
 from processes import until
 
-EDIT = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=30); c.execute(sys.argv[2]); c.commit()"
+EDIT = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30)
+connection.execute(sys.argv[2])
+connection.commit()
+"""
 
 
 def edit(database: str, statement: str) -> None:
@@ -36,10 +41,8 @@ def test_a13_an_unreadable_schedule_keeps_no_other_from_firing(database: str) ->
         runner.register_cron_workflow("badrows_bad", "* * * * * *", "UTC")
         good = runner.register_cron_workflow("badrows_good", "* * * * * *", "UTC")
         for column, nonsense in (("spec", "{}"), ("state", "nonsense")):
-            edit(
-                database,
-                f"UPDATE cloacina_schedules SET {column} = '{nonsense}' WHERE workflow = 'badrows_bad'",
-            )
+            change = f"UPDATE cloacina_schedules SET {column} = '{nonsense}'"
+            edit(database, f"{change} WHERE workflow = 'badrows_bad'")
             fired = len(runner.get_cron_execution_history(good))
             until(
                 "the readable schedule fires",
@@ -50,18 +53,13 @@ def test_a13_an_unreadable_schedule_keeps_no_other_from_firing(database: str) ->
 def test_a13_an_unreadable_execution_harms_only_itself(database: str) -> None:
     define("badrows_one")
     with cloaca.DefaultRunner(database) as runner:
-        delayed = [runner.submit("badrows_one", delay=3600) for _ in range(3)]
-        bad = delayed[1].id
-        wanted = f"x'{bad.replace('-', '')}'" if database.startswith("sqlite") else f"'{bad}'"
-        edit(
-            database,
-            f"UPDATE cloacina_inputs SET input = 'nonsense' WHERE execution_id = {wanted}",
-        )
-        edit(
-            database,
-            "UPDATE cloacina_tasks SET ready_at = NULL",
-        )
-        edit(database, "UPDATE cloacina_executions SET start_at = NULL, revision = revision + 1")
-        for handle in (delayed[0], delayed[2]):
-            assert handle.result(timeout=60).status == "Completed"
+        ids = [runner.submit("badrows_one", delay=3600).id for _ in range(3)]
+    is_sqlite = database.startswith("sqlite")
+    bad = f"x'{ids[1].replace('-', '')}'" if is_sqlite else f"'{ids[1]}'"
+    edit(database, f"UPDATE cloacina_inputs SET input = 'nonsense' WHERE execution_id = {bad}")
+    edit(database, "UPDATE cloacina_tasks SET ready_at = NULL")
+    edit(database, "UPDATE cloacina_executions SET start_at = NULL, revision = revision + 1")
+    with cloaca.DefaultRunner(database) as runner:
+        for id in (ids[0], ids[2]):
+            assert runner.get_handle(id).result(timeout=60).status == "Completed"
         assert runner.execute("badrows_one").status == "Completed"
