@@ -137,7 +137,11 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_a22_a_captured_record_without_name_or_level_ends_nothing(define, kind):
+def test_a22_a_captured_record_without_name_or_level_ends_nothing(define, kind, monkeypatch):
+    # pytest-xdist cannot send a report whose captured log holds half of a character.
+    for handler in logging.getLogger().handlers:
+        if type(handler).__module__.startswith("_pytest"):
+            monkeypatch.setattr(handler, "emit", lambda record: None)
     before = logging.getLogRecordFactory()
     if kind == "odd_time":
         logging.setLogRecordFactory(OddRecord)

@@ -37,6 +37,23 @@ pub struct DueSchedules {
     pub next: Option<Timestamp>,
 }
 
+impl DueSchedules {
+    /// Adds a row that is due: its record, or why it cannot be read.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn add(&mut self, id: ScheduleId, read: Result<ScheduleRecord, String>) {
+        match read {
+            Ok(record) => self.due.push(record),
+            Err(reason) => self.unreadable.push((id, reason)),
+        }
+    }
+}
+
+/// A count as the databases take it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn bounded(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// What became of a schedule's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {

@@ -55,6 +55,14 @@ impl From<StoreError> for Fault {
 }
 
 impl Fault {
+    /// Why a row cannot be read.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Corrupt(reason) => reason,
+            other => format!("{other:?}"),
+        }
+    }
+
     /// Whether the server reported the error of this SQLSTATE.
     pub(super) fn is(&self, state: &SqlState) -> bool {
         matches!(self, Self::Sql(error) if error.code() == Some(state))

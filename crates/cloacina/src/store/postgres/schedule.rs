@@ -12,6 +12,7 @@ use super::error::Fault;
 use super::row::{Tolerated, encode, micros};
 use super::session::Session;
 use super::statement::query;
+use crate::store::schedule::bounded;
 use crate::store::{Batch, DueQuery, DueSchedules, Put, ScheduleQuery};
 use crate::types::{
     ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
@@ -230,24 +231,15 @@ fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
     move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
 }
 
-/// Adds the rows that can be read to what is due, and the others to what cannot be read.
-fn sort_out(rows: Vec<Row>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<Row>, found: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from(row.id);
-        match ScheduleRecord::try_from(row) {
-            Ok(record) => found.due.push(record),
-            Err(Fault::Corrupt(reason)) => found.unreadable.push((id, reason)),
-            Err(_) => {}
-        }
+        found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
 fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
     rows.into_iter().map(TryInto::try_into).collect()
-}
-
-fn bounded(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 pub(super) async fn put(
@@ -412,7 +404,7 @@ pub(super) async fn due(
     let mut next: Vec<i64> = Vec::new();
     if query.cron {
         let rows = session.fetch(connection, DueCron { now, limit }).await?;
-        sort_out(rows, &mut found);
+        add_due(rows, &mut found);
         next.extend(
             session
                 .fetch::<_, i64>(connection, NextCron { now })
@@ -426,7 +418,7 @@ pub(super) async fn due(
             names: names(),
             limit,
         };
-        sort_out(session.fetch(connection, due).await?, &mut found);
+        add_due(session.fetch(connection, due).await?, &mut found);
         let after = NextTrigger {
             now,
             names: names(),

@@ -34,6 +34,14 @@ impl From<DieselError> for Fault {
 }
 
 impl Fault {
+    /// Why a row cannot be read.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Self::Corrupt(reason) => reason,
+            other => format!("{other:?}"),
+        }
+    }
+
     /// The public error, with the place in its message.
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {

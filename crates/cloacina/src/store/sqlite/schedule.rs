@@ -9,6 +9,7 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::{Id, Tolerated, encode, micros};
 use super::statement::{query, statement};
+use crate::store::schedule::bounded;
 use crate::store::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite};
 use crate::types::{
     ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
@@ -208,24 +209,15 @@ fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
     move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
 }
 
-/// Adds the rows that can be read to what is due, and the others to what cannot be read.
-fn sort_out(rows: Vec<Row>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<Row>, found: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from_bytes(row.id.0);
-        match ScheduleRecord::try_from(row) {
-            Ok(record) => found.due.push(record),
-            Err(Fault::Corrupt(reason)) => found.unreadable.push((id, reason)),
-            Err(_) => {}
-        }
+        found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
 fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
     rows.into_iter().map(TryInto::try_into).collect()
-}
-
-fn bounded(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 pub(super) fn put(
@@ -367,13 +359,13 @@ pub(super) fn due(
     let mut found = DueSchedules::default();
     let mut next = Vec::new();
     if query.cron {
-        sort_out(DueCron { now, limit }.load(connection)?, &mut found);
+        add_due(DueCron { now, limit }.load(connection)?, &mut found);
         next.extend(NextCron { now }.load::<i64>(connection)?);
     }
     if !query.triggers.is_empty() {
         let names = &encode(&query.triggers)?;
         let rows = DueTriggers { now, names, limit }.load(connection)?;
-        sort_out(rows, &mut found);
+        add_due(rows, &mut found);
         next.extend(NextTrigger { now, names }.load::<i64>(connection)?);
     }
     found.next = next.into_iter().min().map(Timestamp);
