@@ -308,18 +308,25 @@ fn runners_wake_each_other_and_not_themselves() {
     bell_one.recv_timeout(PATIENCE).unwrap();
     while bell_one.recv_timeout(Duration::from_millis(200)).is_ok() {}
     while bell_two.try_recv().is_ok() {}
-    let (before_one, before_two) = (one.change_marker().unwrap(), two.change_marker().unwrap());
-    let revivals = two.revivals();
+    let (before_one, before_two) = (
+        one.changes(None).unwrap().marker,
+        two.changes(None).unwrap().marker,
+    );
+    let revivals = two.changes(None).unwrap().revivals;
     submit(&one, first, &[ready(definition, NOW)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
-    assert_ne!(two.change_marker().unwrap(), before_two);
+    assert_ne!(two.changes(None).unwrap().marker, before_two);
     assert_eq!(
-        one.change_marker().unwrap(),
+        one.changes(None).unwrap().marker,
         before_one,
         "its own writing is no news"
     );
     assert!(bell_one.try_recv().is_err());
-    assert_eq!(two.revivals(), revivals, "nothing that had ended goes on");
+    assert_eq!(
+        two.changes(None).unwrap().revivals,
+        revivals,
+        "nothing that had ended goes on"
+    );
 
     // The server ends the listener's session: it listens again, and says that it may have missed something.
     administer(
@@ -329,7 +336,11 @@ fn runners_wake_each_other_and_not_themselves() {
     );
     bell_two.recv_timeout(PATIENCE).unwrap();
     while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}
-    assert_ne!(two.revivals(), revivals, "who knows what was missed");
+    assert_ne!(
+        two.changes(None).unwrap().revivals,
+        revivals,
+        "who knows what was missed"
+    );
     submit(&one, first, &[ready(definition, NOW)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
 }
@@ -348,10 +359,10 @@ fn without_listening_the_marker_tells_of_others_too() {
         );
         let definition = two.put_definition(&workflow("etl", 1), NOW).unwrap();
         let runner = register(&two, NOW);
-        let before = one.change_marker().unwrap();
+        let before = one.changes(None).unwrap().marker;
         submit(&two, runner, &[ready(definition, NOW)]).unwrap();
         let start = Instant::now();
-        while one.change_marker().unwrap() == before {
+        while one.changes(None).unwrap().marker == before {
             assert!(start.elapsed() < PATIENCE);
             std::thread::yield_now();
         }
@@ -745,7 +756,7 @@ fn behind_a_transaction_pooler_everything_works_without_state_of_the_session() {
                     assert_eq!(store.load(&[record.id]).unwrap().len(), 1);
                     claimed.extend(claim(&store, runner, definition, 2));
                     assert!(store.heartbeat(runner, NOW, NOW + 15 * SECOND).unwrap());
-                    store.change_marker().unwrap();
+                    store.changes(None).unwrap();
                 }
                 claimed
             })

@@ -497,18 +497,18 @@ fn what_one_store_commits_the_other_sees() {
 fn the_change_marker_moves_with_the_commits_of_others_alone() {
     let (_folder, path) = folder();
     let (one, two) = (open(&path), open(&path));
-    let before = one.change_marker().unwrap();
+    let before = one.changes(None).unwrap().marker;
     submit(&one, 3);
     one.runners().unwrap();
     assert_eq!(
-        one.change_marker().unwrap(),
+        one.changes(None).unwrap().marker,
         before,
         "its own commits do not count"
     );
     submit(&two, 1);
-    let after = one.change_marker().unwrap();
+    let after = one.changes(None).unwrap().marker;
     assert_ne!(after, before);
-    assert_eq!(one.change_marker().unwrap(), after);
+    assert_eq!(one.changes(None).unwrap().marker, after);
     assert_eq!(
         two.list(&ListQuery {
             limit: 10,
@@ -519,14 +519,14 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
         4
     );
     assert_eq!(
-        one.change_marker().unwrap(),
+        one.changes(None).unwrap().marker,
         after,
         "reading does not count"
     );
     // Looking for work in vain is no change either.
     let runner = register(&two);
     claim_all(&two);
-    let settled = one.change_marker().unwrap();
+    let settled = one.changes(None).unwrap().marker;
     let class = ClaimClass {
         queues: vec![queue(DefinitionId(1))],
         excluded: vec![],
@@ -544,12 +544,12 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
         claim,
     })
     .unwrap();
-    assert_eq!(one.change_marker().unwrap(), settled);
+    assert_eq!(one.changes(None).unwrap().marker, settled);
 
     let memory = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let before = memory.change_marker().unwrap();
+    let before = memory.changes(None).unwrap().marker;
     submit(&memory, 1);
-    assert_eq!(memory.change_marker().unwrap(), before);
+    assert_eq!(memory.changes(None).unwrap().marker, before);
 }
 
 #[test]
@@ -557,12 +557,15 @@ fn the_marker_of_a_shared_database_moves_with_the_writes_of_others_alone() {
     let memory = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let (one, two) = (memory.share(), memory.share());
     submit(&one, 1);
-    let (before_one, before_two) = (one.change_marker().unwrap(), two.change_marker().unwrap());
+    let (before_one, before_two) = (
+        one.changes(None).unwrap().marker,
+        two.changes(None).unwrap().marker,
+    );
     submit(&one, 1);
-    assert_eq!(one.change_marker().unwrap(), before_one);
-    assert_ne!(two.change_marker().unwrap(), before_two);
+    assert_eq!(one.changes(None).unwrap().marker, before_one);
+    assert_ne!(two.changes(None).unwrap().marker, before_two);
     // A batch that is refused changes nothing.
-    let before = two.change_marker().unwrap();
+    let before = two.changes(None).unwrap().marker;
     let mut stale = ready(DefinitionId(999), NOW);
     stale.key = Some("key".to_owned());
     let refused = one.commit(&Batch {
@@ -579,7 +582,7 @@ fn the_marker_of_a_shared_database_moves_with_the_writes_of_others_alone() {
         claim: ClaimRequest::default(),
     });
     assert!(refused.is_err());
-    assert_eq!(two.change_marker().unwrap(), before);
+    assert_eq!(two.changes(None).unwrap().marker, before);
 }
 
 #[test]

@@ -19,8 +19,6 @@ pub struct Coordinator {
     clock: Arc<dyn Clock>,
     turn: Turn,
     outage: Option<Outage>,
-    /// Whether the store was told that this runner has claims.
-    is_busy: bool,
     /// The reply channels of the callers that waited for the shutdown, once it has ended.
     stop_replies: Option<Vec<Reply<()>>>,
 }
@@ -47,7 +45,6 @@ impl Coordinator {
             clock,
             turn,
             outage: None,
-            is_busy: false,
             stop_replies: None,
         })
     }
@@ -109,8 +106,8 @@ impl Coordinator {
         if self.stop_replies.is_none() {
             self.stop_replies = Shutdown::advance(shutdown, step, duties);
         }
-        self.report_busy();
-        self.turn.step.ledger.end_turn();
+        step.metrics.note_in_flight(step.ledger.in_flight());
+        step.ledger.end_turn();
         self.next_wake()
     }
 
@@ -162,7 +159,6 @@ impl Coordinator {
     fn start_again(&mut self) {
         let Turn { step, duties, .. } = &mut self.turn;
         let old = step.runner;
-        step.store.at_work(old, false);
         step.runner = step.fresh_runner();
         tracing::warn!(old_runner_id = %old, runner_id = %step.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
         for executor in Executor::ALL {
@@ -175,18 +171,6 @@ impl Coordinator {
         duties.start_again();
         step.signals.raise(Signal::Register);
         step.signals.raise(Signal::Announce);
-        self.is_busy = false;
-    }
-
-    /// Tells the store whether this runner has claims.
-    fn report_busy(&mut self) {
-        let step = &self.turn.step;
-        let in_flight = step.ledger.in_flight();
-        step.metrics.note_in_flight(in_flight);
-        if self.is_busy != (in_flight > 0) {
-            self.is_busy = in_flight > 0;
-            step.store.at_work(step.runner, self.is_busy);
-        }
     }
 
     fn next_wake(&mut self) -> Monotonic {

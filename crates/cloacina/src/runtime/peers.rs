@@ -4,7 +4,10 @@ use rustc_hash::FxHashMap;
 
 use super::process;
 use crate::store::RunnerRow;
-use crate::types::{Monotonic, RunnerId, Timestamp};
+use crate::types::{Micros, Monotonic, RunnerId, Timestamp};
+
+/// The time between two heartbeats in microseconds while they alone prove that a runner lives.
+pub(super) const PROOF_INTERVAL: Micros = 400_000;
 
 /// Why a runner is taken for dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +71,6 @@ impl Peers {
         self.suspects.extend(runners);
     }
 
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
-    }
-
     pub(super) fn clear_suspects(&mut self) {
         self.suspects.clear();
     }
@@ -107,7 +106,6 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Micros;
 
     const SECOND: Micros = 1_000_000;
     const HOUR: Micros = 3_600 * SECOND;

@@ -40,6 +40,8 @@ pub(super) enum Signal {
     Announce,
     /// Register the runner's row.
     Register,
+    /// Send a heartbeat soon, so that peers do not take this runner for dead.
+    ProveLife,
     /// An attempt ended, or the runner stops: log lines are to be written before.
     AttemptsEnded,
     /// Cron schedules have changed.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, Committed, Due, DueQuery, DueSchedules, Health, ListQuery, Put, RunnerRow,
+    Batch, Changes, Committed, Due, DueQuery, DueSchedules, Health, ListQuery, Put, RunnerRow,
     ScheduleQuery, StoreError, StoredDefinition, StoredVersion,
 };
 use crate::types::{
@@ -102,28 +102,6 @@ macro_rules! requests {
             /// Closes all connections; nobody writes any more. A later request opens one for its own time.
             fn close(&self) {}
 
-            /// A number that differs from the last answer when another runner may have continued an execution that had
-            /// ended. `None`: any change may be that.
-            fn revivals(&self) -> Option<u64> {
-                None
-            }
-
-            /// Notes whether a runner of this process has claims: other runners watch over it while it has.
-            fn at_work(&self, runner: RunnerId, at_work: bool) {
-                let _ = (runner, at_work);
-            }
-
-            /// Returns the runners whose session ended although their lease lasts, each once, after a change.
-            fn take_vanished(&self) -> Vec<RunnerId> {
-                Vec::new()
-            }
-
-            /// Whether this process's runner has to send a heartbeat now, because others may think that it is gone. Each need
-            /// is told once.
-            fn take_wants_heartbeat(&self) -> bool {
-                false
-            }
-
             $(
                 $(#[$doc])*
                 ///
@@ -201,9 +179,8 @@ requests! { 'a
     /// Removes a runner that has no claim any more.
     RetireRunner => retire_runner(runner: RunnerId) -> ();
 
-    /// A number that differs from the last answer when another runner may have written. A store that nobody else can
-    /// write to may always answer the same.
-    ChangeMarker => change_marker() -> i64;
+    /// What other runners did. `busy`: the runner that asks, if it has claims, so that its peers watch over it.
+    Changes => changes(busy: Option<RunnerId>) -> Changes;
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
     /// Ticks that were due before it go too, as many at most. So do definitions that were stored before it, that no

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Request, Response, Store, StoreError};
-use crate::types::RunnerId;
 
 /// A store that passes requests on to another one.
 pub trait Layer: Send + Sync {
@@ -35,21 +34,5 @@ impl<L: Layer> Store for L {
 
     fn close(&self) {
         self.below().close();
-    }
-
-    fn revivals(&self) -> Option<u64> {
-        self.below().revivals()
-    }
-
-    fn at_work(&self, runner: RunnerId, at_work: bool) {
-        self.below().at_work(runner, at_work);
-    }
-
-    fn take_vanished(&self) -> Vec<RunnerId> {
-        self.below().take_vanished()
-    }
-
-    fn take_wants_heartbeat(&self) -> bool {
-        self.below().take_wants_heartbeat()
     }
 }

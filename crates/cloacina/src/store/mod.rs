@@ -26,8 +26,8 @@ pub use call::{Request, Response, Store, Verb};
 pub use error::StoreError;
 pub use layer::Layer;
 pub use requests::{
-    Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, Due, Health, ListQuery, QueueId,
-    RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitVerdict, TaskWrite,
+    Advance, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Due, Health, ListQuery,
+    QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitVerdict, TaskWrite,
 };
 pub use schedule::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};

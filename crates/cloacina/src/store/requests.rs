@@ -18,6 +18,32 @@ impl QueueId {
     }
 }
 
+/// What a store learned of other runners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// A number that differs from the last answer when another runner may have written. A store that nobody else can write
+    /// to may always answer the same.
+    pub marker: i64,
+    /// A number that differs from the last answer when an execution that had ended may go on by another runner's doing.
+    /// `None`: any change may be that.
+    pub revivals: Option<u64>,
+    /// Runners that the database takes for gone though their leases last, each named once.
+    pub vanished: Vec<RunnerId>,
+    /// Whether the runner that asks must send heartbeats now, so that others do not take it for gone.
+    pub must_prove_life: bool,
+}
+
+impl Changes {
+    /// Those of a store that knows no more than a marker.
+    #[must_use]
+    pub fn of(marker: i64) -> Self {
+        Self {
+            marker,
+            ..Self::default()
+        }
+    }
+}
+
 /// A version of a workflow as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDefinition {

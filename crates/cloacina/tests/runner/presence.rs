@@ -29,8 +29,8 @@ fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
     (options, name)
 }
 
-/// Waits until a session of that name has looked at the locks, and knows who holds one.
-fn has_looked_at_locks(name: &str) {
+/// Waits until a session of that name has looked at the locks, and knows who holds one. Meanwhile the peer is `busy`.
+fn has_looked_at_locks(name: &str, busy: impl Fn()) {
     let look = |condition: &str| {
         administer(
             shared(),
@@ -42,11 +42,13 @@ fn has_looked_at_locks(name: &str) {
     };
     let mut first = String::new();
     until("it looks at the locks", || {
+        busy();
         first = look("").pop().unwrap_or_default();
         !first.is_empty()
     });
     // The first look may still be on its way; when the next one begins, it is over.
     until("it looks again", || {
+        busy();
         let later = format!("AND query_start > '{first}'::timestamptz + interval '300 ms'");
         !look(&later).is_empty()
     });
@@ -67,7 +69,7 @@ fn far_away(
     store: &PostgresStore,
     workflow: &cloacina::workflow::Workflow,
     now: Timestamp,
-) -> ExecutionId {
+) -> (RunnerId, ExecutionId) {
     let runner = RunnerId::generate();
     let row = RunnerRow {
         host: "far away".to_owned(),
@@ -107,8 +109,7 @@ fn far_away(
         },
     };
     assert_eq!(store.commit(&batch).unwrap().claimed.len(), 1);
-    store.at_work(runner, true);
-    record.id
+    (runner, record.id)
 }
 
 #[test]
@@ -123,10 +124,10 @@ fn e3_the_work_of_a_runner_whose_session_vanished_is_taken_over_at_once() {
         tasks: vec![task("a", &[])],
         ..Default::default()
     });
-    let id = far_away(&theirs, &workflow.unwrap(), SystemClock.now());
+    let (peer, id) = far_away(&theirs, &workflow.unwrap(), SystemClock.now());
     let engine = start(Arc::new(PostgresStore::open(&ours).unwrap()), config());
     define(&engine, "w", vec![(task("a", &[]), body(|_| done()))]);
-    has_looked_at_locks(&name);
+    has_looked_at_locks(&name, || drop(theirs.changes(Some(peer)).unwrap()));
     assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Running);
     drop(theirs);
     let ended = wait(&engine, id);
@@ -150,7 +151,7 @@ fn e3_a_runner_that_only_lost_its_sessions_is_not_taken_for_dead() {
     define(&engine, "w", vec![(task("a", &[]), waits)]);
     let id = submit(&engine, "w");
     let other = start(Arc::new(PostgresStore::open(&watching).unwrap()), config());
-    has_looked_at_locks(&watcher);
+    has_looked_at_locks(&watcher, || {});
     let listeners = format!(
         "FROM pg_stat_activity AS a WHERE a.application_name = '{worker}' AND EXISTS \
          (SELECT 1 FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory')"

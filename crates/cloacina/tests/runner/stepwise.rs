@@ -19,7 +19,7 @@ fn d5_a_result_is_kept_that_came_with_a_timeout_which_a_pause_had_overtaken() {
     let (token, assignment) = runner.enter().unwrap();
     runner.others.control(id, &Control::Pause).unwrap();
     // The deadline passes, and the runner has not heard of the pause when its database goes away.
-    runner.fail_once(Verb::ChangeMarker, Moment::Before);
+    runner.fail_once(Verb::Changes, Moment::Before);
     runner.pass(2 * SECOND);
     runner.clock.pass(50 * MILLISECOND);
     drop(runner.queues.of(Executor::Threads).complete(token));

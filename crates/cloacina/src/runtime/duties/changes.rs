@@ -1,6 +1,7 @@
 //! Notices what other processes wrote: new work, new definitions, executions that ended there.
 
 use super::duty::Duty;
+use crate::runtime::peers::PROOF_INTERVAL;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, micros};
@@ -20,8 +21,7 @@ pub(in crate::runtime) struct Changes {
 }
 
 impl Changes {
-    fn follow(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        let revivals = step.store.revivals();
+    fn follow(&mut self, step: &mut Step, revivals: Option<u64>) -> Result<(), StoreError> {
         if revivals.is_none() || revivals != self.revivals {
             self.revivals = revivals;
             step.subscriptions.forget_recent(None);
@@ -55,27 +55,29 @@ impl Duty for Changes {
         if step.signals.take(Signal::PollChanges) {
             self.marker = None;
         }
-        let marker = step.store.change_marker()?;
-        if self.marker != Some(marker) {
+        let busy = (step.ledger.in_flight() > 0).then_some(step.runner);
+        let changes = step.store.changes(busy)?;
+        let mut interval = micros(step.config.poll_interval);
+        if changes.must_prove_life {
+            step.signals.raise(Signal::ProveLife);
+            interval = interval.min(PROOF_INTERVAL);
+        }
+        if !changes.vanished.is_empty() {
+            step.peers.suspect(changes.vanished);
+            step.signals.raise(Signal::Rescue);
+        }
+        if self.marker != Some(changes.marker) {
             if self.marker.is_some() {
                 self.busy_until = step.monotonic + BUSY;
             }
-            step.peers.suspect(step.store.take_vanished());
-            if step.peers.has_suspects() {
-                step.signals.raise(Signal::Rescue);
-            }
-            self.follow(step)?;
+            self.follow(step, changes.revivals)?;
             // Only now: a change is looked at again until all of this has succeeded.
-            self.marker = Some(marker);
+            self.marker = Some(changes.marker);
         }
-        let interval = micros(step.config.poll_interval);
-        let is_busy = step.monotonic < self.busy_until;
-        self.next = step.monotonic
-            + if is_busy {
-                interval.min(BUSY_INTERVAL)
-            } else {
-                interval
-            };
+        if step.monotonic < self.busy_until {
+            interval = interval.min(BUSY_INTERVAL);
+        }
+        self.next = step.monotonic + interval;
         Ok(())
     }
 }

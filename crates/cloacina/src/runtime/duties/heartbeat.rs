@@ -1,6 +1,7 @@
 //! Registers the runner, and extends its lease (semantics E1, E4).
 
 use super::duty::Duty;
+use crate::runtime::peers::PROOF_INTERVAL;
 use crate::runtime::process;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{RunnerRow, StoreError};
@@ -9,14 +10,10 @@ use crate::types::{Monotonic, micros};
 #[derive(Default)]
 pub(in crate::runtime) struct Heartbeat {
     next: Monotonic,
+    sent_at: Monotonic,
 }
 
 impl Heartbeat {
-    /// Sends a heartbeat in this turn.
-    pub(in crate::runtime) const fn hurry(&mut self, step: &Step) {
-        self.next = step.monotonic;
-    }
-
     /// Adds the runner's row to the database.
     pub(in crate::runtime) fn register(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let (pid, pid_started) = process::current();
@@ -44,6 +41,9 @@ impl Duty for Heartbeat {
         if step.signals.is_raised(Signal::Register) {
             return step.monotonic;
         }
+        if step.signals.is_raised(Signal::ProveLife) {
+            return self.next.min(self.sent_at + PROOF_INTERVAL);
+        }
         self.next
     }
 
@@ -55,6 +55,8 @@ impl Duty for Heartbeat {
         if !step.store.heartbeat(step.runner, step.now, lease_until)? {
             return Err(StoreError::RunnerLost);
         }
+        step.signals.take(Signal::ProveLife);
+        self.sent_at = step.monotonic;
         self.next = step.monotonic + micros(step.config.heartbeat_interval);
         Ok(())
     }

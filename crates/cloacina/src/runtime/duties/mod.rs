@@ -78,10 +78,6 @@ impl Duties {
     pub(super) fn prepare(&mut self, step: &mut Step, in_outage: bool) -> Result<(), StoreError> {
         self.clock.run(step)?;
         self.stall.run(step)?;
-        // The database may ask for a heartbeat, so that peers do not take this runner for dead.
-        if step.store.take_wants_heartbeat() {
-            self.heartbeat.duty.hurry(step);
-        }
         if in_outage {
             // A write that tells whether the database takes writes again.
             self.heartbeat.run_now(step)?;

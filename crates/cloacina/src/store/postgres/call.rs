@@ -82,7 +82,7 @@ impl PostgresStore {
                     .unwrap_or_default(),
             ),
             Request::RetireRunner { runner } => Response::RetireRunner(self.retire_runner(runner)?),
-            Request::ChangeMarker {} => Response::ChangeMarker(self.change_marker()?),
+            Request::Changes { busy } => Response::Changes(self.changes(busy)?),
             Request::Prune { before, limit } => {
                 let cursor = &self.prune_cursor;
                 Response::Prune(self.write(async |connection, session| {

@@ -132,14 +132,6 @@ impl Session {
 
     /// A client for the listener, with the messages that the server sends unasked.
     pub(super) async fn listen(&self) -> Result<Heard, StoreError> {
-        match self.switchboard() {
-            Some(switchboard) => switchboard.join(&self.channel()).await,
-            None => self.listen_alone().await,
-        }
-    }
-
-    /// The same over a connection of its own.
-    pub(super) async fn listen_alone(&self) -> Result<Heard, StoreError> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
@@ -161,13 +153,13 @@ impl Session {
                 let (client, connection) = config.connect(NoTls).await.map_err(|_| told(error))?;
                 tokio::spawn(forward(connection, sender));
                 self.verify(&client).await?;
-                return Ok((Arc::new(client), receiver));
+                return Ok((client, receiver));
             }
             result => result.map_err(told)?,
         };
         tokio::spawn(forward(connection, sender));
         self.verify(&client).await?;
-        Ok((Arc::new(client), receiver))
+        Ok((client, receiver))
     }
 
     /// Checks the listener's connection like any other one.
@@ -184,7 +176,7 @@ impl Session {
 
 /// A client, and what others notify.
 pub(super) type Heard = (
-    Arc<Client>,
+    Client,
     tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
 );
 

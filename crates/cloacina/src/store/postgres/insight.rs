@@ -168,7 +168,7 @@ impl PostgresStore {
             })
             .await
         })?;
-        self.bell.roster.lock().forget();
+        self.notifier.roster.lock().forget();
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl PostgresStore {
             // The channel's name is made of digits and letters of ours.
             let tell = format!(
                 "SELECT pg_notify('{channel}', '{}')",
-                super::listener::HELLO
+                super::change_notifier::NEWS
             );
             connection.batch_execute(&tell).await?;
             Ok(())

@@ -1,248 +1,126 @@
-//! Wake-ups: a connection that listens for other runners' notifications and sends this process's own.
+//! The thread with the session that listens for other runners' notifications and sends this process's own, for one store or
+//! for those of many tenants: channels are a database's, and each schema has its own (semantics H4).
 //!
-//! NOTIFY takes a lock over the whole database until its transaction has committed, so it stays off the connection that
-//! writes, and what happens within a few milliseconds is told once.
+//! NOTIFY takes a lock over the whole database until its transaction has committed, so it stays off the connections that
+//! write, and what happens within a few milliseconds is told once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::types::sync::Mutex;
 use tokio::runtime::Builder;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::{Client, Notification};
 
-use super::pace::Pace;
-use super::presence::{Loss, Presence, Watch};
-use super::runner::Roster;
+use super::change_notifier::ChangeNotifier;
+use super::peer_table::PeerTable;
 use super::session::Session;
 use crate::store::StoreError;
-use crate::types::RunnerId;
 
-/// Between attempts to connect again.
+/// The first and the longest pause between attempts to connect again.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
-/// Without a listener, something may have changed after so long.
-const DEAF_LOOK: Duration = Duration::from_millis(500);
-/// With one, so long is trusted that nothing was missed.
-const TRUST: Duration = Duration::from_mins(1);
-/// What a notification says that is for everybody.
-pub(super) const HELLO: &str = "hello ";
-/// A runner wrote, and nothing that had ended goes on. Its id alone says that it may have written anything.
-const WROTE: &str = "wrote ";
-/// A runner says that it has claims.
-const BUSY: &str = "busy ";
-/// And that it has none any more.
-const REST: &str = "rest ";
-/// Without its session, a runner shows this often that it lives.
-const PROOF: Duration = Duration::from_millis(400);
 
-pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
-
-/// What the store and its listener share.
-pub(super) struct Bell {
-    counter: AtomicI64,
-    revivals: AtomicU64,
-    listening: AtomicBool,
-    rung: Mutex<Instant>,
-    wake: Mutex<Option<Wake>>,
-    outbox: Mutex<BTreeSet<String>>,
-    pace: Mutex<Pace>,
-    posted: Notify,
-    stop: Notify,
-    pub(super) roster: Mutex<Roster>,
-    pub(super) presence: Presence,
+/// A store that listens.
+#[derive(Clone)]
+struct Member {
+    schema: Option<String>,
+    notifier: Arc<ChangeNotifier>,
 }
 
-impl Bell {
-    pub(super) fn new() -> Self {
-        Self {
-            counter: AtomicI64::new(0),
-            revivals: AtomicU64::new(0),
-            listening: AtomicBool::new(false),
-            rung: Mutex::new(Instant::now()),
-            wake: Mutex::new(None),
-            outbox: Mutex::default(),
-            pace: Mutex::default(),
-            posted: Notify::new(),
-            stop: Notify::new(),
-            roster: Mutex::default(),
-            presence: Presence::default(),
-        }
-    }
-
-    pub(super) fn on_change(&self, wake: Wake) {
-        *self.wake.lock() = Some(wake);
-    }
-
-    /// The number that changes when another runner may have written.
-    pub(super) fn marker(&self) -> i64 {
-        let patience = if self.listening.load(Ordering::Acquire) {
-            TRUST
-        } else {
-            DEAF_LOOK
-        };
-        let mut rung = self.rung.lock();
-        if rung.elapsed() >= patience {
-            *rung = Instant::now();
-            self.revivals.fetch_add(1, Ordering::AcqRel);
-            self.counter.fetch_add(1, Ordering::AcqRel);
-        }
-        self.counter.load(Ordering::Acquire)
-    }
-
-    /// The number that changes when an execution that had ended may go on.
-    pub(super) fn revivals(&self) -> u64 {
-        self.revivals.load(Ordering::Acquire)
-    }
-
-    /// Another runner may have written anything.
-    pub(super) fn ring(&self) {
-        self.revivals.fetch_add(1, Ordering::AcqRel);
-        self.ring_for_writes();
-    }
-
-    /// Another runner has written, and nothing that had ended goes on.
-    fn ring_for_writes(&self) {
-        *self.rung.lock() = Instant::now();
-        self.counter.fetch_add(1, Ordering::AcqRel);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        let wake = self.wake.lock().clone();
-        if let Some(wake) = wake {
-            wake();
-        }
-    }
-
-    /// A runner of this store has claims, or has none any more.
-    pub(super) fn at_work(&self, runner: RunnerId, at_work: bool) {
-        if self.presence.at_work(runner, at_work) {
-            self.posted.notify_one();
-        }
-    }
-
-    /// Puts down that runners of this store work, if anybody could watch over them.
-    fn announce(&self) {
-        let news = self.presence.announce();
-        if self.roster.lock().has_others() {
-            let mut outbox = self.outbox.lock();
-            outbox.extend(news.busy.iter().map(|runner| format!("{BUSY}{runner}")));
-            outbox.extend(news.resting.iter().map(|runner| format!("{REST}{runner}")));
-        }
-    }
-
-    /// Without its session, the runner shows that it lives.
-    fn prove_life(&self) {
-        self.presence.prove_life();
-        self.wake();
-    }
-
-    /// Tells the others that a runner of this store wrote so many executions. `revives`: one that had ended goes on.
-    pub(super) fn post(&self, runner: RunnerId, executions: usize, revives: bool) {
-        self.pace.lock().wrote(executions);
-        let (sole, others) = {
-            let roster = self.roster.lock();
-            (roster.is_sole(runner), roster.has_others())
-        };
-        if !sole {
-            if revives {
-                self.ring();
-            } else {
-                self.ring_for_writes();
-            }
-        }
-        if others {
-            let what = if revives { "" } else { WROTE };
-            self.send(format!("{what}{runner}"));
-        }
-    }
-
-    /// Tells the others that the set of runners or definitions changed.
-    pub(super) fn greet(&self, runner: Option<RunnerId>) {
-        self.send(format!(
-            "{HELLO}{}",
-            runner.map_or_else(String::new, |runner| runner.to_string())
-        ));
-    }
-
-    fn send(&self, payload: String) {
-        self.outbox.lock().insert(payload);
-        self.posted.notify_one();
-    }
-
-    fn hear(&self, payload: &str) {
-        if let Some(runner) = payload.strip_prefix(BUSY) {
-            if let Ok(runner) = runner.parse() {
-                self.presence.hear(runner);
-            }
-            return;
-        }
-        if let Some(runner) = payload.strip_prefix(REST) {
-            if let Ok(runner) = runner.parse() {
-                self.presence.hear_rest(runner);
-            }
-            return;
-        }
-        let (greeting, sender) = match payload.strip_prefix(HELLO) {
-            Some(sender) => (true, sender),
-            None => (false, payload),
-        };
-        let (ordinary, sender) = match sender.strip_prefix(WROTE) {
-            Some(sender) => (true, sender),
-            None => (false, sender),
-        };
-        let sender = sender.parse::<RunnerId>().ok();
-        if sender.is_some_and(|sender| self.roster.lock().is_sole(sender)) {
-            return;
-        }
-        if ordinary {
-            return self.ring_for_writes();
-        }
-        if greeting {
-            self.roster.lock().forget();
-            self.presence.announce_again();
-        }
-        self.ring();
-    }
-}
+/// Stores that listen, by their channels.
+type Members = BTreeMap<String, Member>;
 
 /// The thread of the listener; it ends with this value.
 pub(super) struct Listener {
-    bell: Arc<Bell>,
+    members: watch::Sender<Members>,
+    posted: Arc<Notify>,
+    stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// The place of a store in a listener; it ends with this value.
+pub(super) struct Membership {
+    listener: Arc<Listener>,
+    channel: String,
+    notifier: Arc<ChangeNotifier>,
+}
+
 impl Listener {
-    /// Starts listening. Failures to connect are retried for as long as it lives.
-    pub(super) fn start(session: Arc<Session>, bell: Arc<Bell>) -> Result<Self, StoreError> {
+    /// Starts the thread. It connects with the session's options as long as a store listens, and retries for as long as it
+    /// lives.
+    pub(super) fn start(session: Arc<Session>) -> Result<Arc<Self>, StoreError> {
         let failed = |error: std::io::Error| {
-            StoreError::Failed(format!(
-                "the system gives no thread to listen to the database: {error}"
-            ))
+            StoreError::Failed(format!("cannot start the LISTEN thread: {error}"))
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(failed)?;
-        let shared = Arc::clone(&bell);
-        let run = move || runtime.block_on(listen(&session, &shared));
+        let (members, receiver) = watch::channel(Members::new());
+        let (posted, stop) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (wakes, stops) = (Arc::clone(&posted), Arc::clone(&stop));
+        let run = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stops.notified() => {}
+                    () = listen(&session, receiver, &wakes) => {}
+                }
+            });
+        };
         let thread = std::thread::Builder::new()
             .name("cloacina-listen".to_owned())
             .spawn(run)
             .map_err(failed)?;
-        Ok(Self {
-            bell,
+        Ok(Arc::new(Self {
+            members,
+            posted,
+            stop,
             thread: Some(thread),
-        })
+        }))
+    }
+
+    /// Listens for a store.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        session: &Session,
+        notifier: &Arc<ChangeNotifier>,
+    ) -> Membership {
+        notifier.post_to(Arc::clone(&self.posted));
+        let channel = session.channel();
+        let member = Member {
+            schema: session.options.schema.clone(),
+            notifier: Arc::clone(notifier),
+        };
+        self.members.send_modify(|members| {
+            members.insert(channel.clone(), member);
+        });
+        Membership {
+            listener: Arc::clone(self),
+            channel,
+            notifier: Arc::clone(notifier),
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.listener.members.send_if_modified(|members| {
+            let is_ours = |member: &Member| Arc::ptr_eq(&member.notifier, &self.notifier);
+            let leaves = members.get(&self.channel).is_some_and(is_ours);
+            if leaves {
+                members.remove(&self.channel);
+            }
+            leaves
+        });
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.bell.stop.notify_one();
+        self.stop.notify_one();
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -252,103 +130,166 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(session: &Session, bell: &Bell) {
-    let channel = session.channel();
+async fn listen(session: &Session, mut members: watch::Receiver<Members>, posted: &Notify) {
     let mut backoff = FIRST_BACKOFF;
-    let mut loss = Loss::default();
     loop {
-        let attempt = hear_and_tell(session, bell, &channel);
-        let Some(outcome) = alive(bell, &mut loss, attempt).await else {
-            return;
-        };
-        if let Err(error) = outcome {
+        // An error means that the listener is dropped, and this future with it.
+        drop(members.wait_for(|members| !members.is_empty()).await);
+        let mut line = Line::default();
+        if let Err(error) = line.serve(session, &mut members, posted).await {
             tracing::debug!(%error, "the listener lost its connection and tries again");
         }
-        if bell.listening.swap(false, Ordering::AcqRel) {
+        if !line.members.is_empty() {
             backoff = FIRST_BACKOFF;
-            loss.begin();
-            bell.prove_life();
         }
-        let pause = tokio::time::sleep(backoff.mul_f64(0.75 + 0.5 * fastrand::f64()));
-        if alive(bell, &mut loss, pause).await.is_none() {
-            return;
+        for (notifier, _) in line.members.values() {
+            notifier.lose_link();
         }
+        tokio::time::sleep(backoff.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
         backoff = (backoff * 2).min(LAST_BACKOFF);
     }
 }
 
-/// Waits for `work` and, while the session is lost, shows meanwhile that the runner lives. `None`: the listener is to end.
-async fn alive<T>(bell: &Bell, loss: &mut Loss, work: impl Future<Output = T>) -> Option<T> {
-    tokio::pin!(work);
-    loop {
-        if bell.listening.load(Ordering::Acquire) {
-            loss.end();
-        }
-        tokio::select! {
-            biased;
-            () = bell.stop.notified() => return None,
-            value = &mut work => return Some(value),
-            () = tokio::time::sleep(PROOF), if loss.needs_proof() => {
-                if !bell.listening.load(Ordering::Acquire) {
-                    bell.prove_life();
-                }
+/// A connection that listens, and the stores for which it does.
+#[derive(Default)]
+struct Line {
+    members: BTreeMap<String, (Arc<ChangeNotifier>, PeerTable)>,
+}
+
+impl Line {
+    /// Listens and notifies until the connection ends or no store listens any more.
+    async fn serve(
+        &mut self,
+        session: &Session,
+        members: &mut watch::Receiver<Members>,
+        posted: &Notify,
+    ) -> Result<(), StoreError> {
+        let limit = session.options.connect_timeout;
+        let lost =
+            |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
+        let opening = async {
+            let (client, notifications) = session.listen().await?;
+            // A notification need not survive a power loss.
+            let setting = "SET synchronous_commit = off";
+            client.batch_execute(setting).await.map_err(lost)?;
+            Ok((client, notifications))
+        };
+        let (client, mut notifications) = tokio::time::timeout(limit, opening)
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!(
+                    "the database {} did not answer",
+                    session.location
+                )))
+            })?;
+        members.mark_changed();
+        loop {
+            if members.has_changed().unwrap_or(false) {
+                let present = members.borrow_and_update().clone();
+                self.follow(&client, &present).await.map_err(lost)?;
+            }
+            if self.members.is_empty() {
+                return Ok(());
+            }
+            let (mut next_notification, mut next_look) = (None, None);
+            for (notifier, peers) in self.members.values_mut() {
+                peers.hold(&client, notifier).await.map_err(lost)?;
+                next_notification = earlier(next_notification, notifier.next_notification());
+                next_look = earlier(next_look, peers.next_look(notifier));
+            }
+            tokio::select! {
+                notification = notifications.recv() => match notification {
+                    Some(notification) => self.hear(&notification),
+                    None => return Ok(()),
+                },
+                _ = members.changed() => members.mark_changed(),
+                () = posted.notified(), if next_notification.is_none() => {}
+                () = until(next_notification) => self.notify(&client).await.map_err(lost)?,
+                () = until(next_look) => self.look(&client).await.map_err(lost)?,
             }
         }
+    }
+
+    /// Listens for the stores that came, and not for those that went.
+    async fn follow(
+        &mut self,
+        client: &Client,
+        present: &Members,
+    ) -> Result<(), tokio_postgres::Error> {
+        let mut gone = Vec::new();
+        self.members.retain(|channel, (notifier, _)| {
+            let stays = (present.get(channel))
+                .is_some_and(|member| Arc::ptr_eq(&member.notifier, notifier));
+            if !stays {
+                gone.push(format!("UNLISTEN \"{channel}\""));
+            }
+            stays
+        });
+        client.batch_execute(&gone.join("; ")).await?;
+        for (channel, member) in present {
+            if self.members.contains_key(channel) {
+                continue;
+            }
+            let notifier = &member.notifier;
+            let listen = format!("LISTEN \"{channel}\"");
+            client.batch_execute(&listen).await?;
+            let mut peers = PeerTable::new(member.schema.as_deref());
+            peers.hold(client, notifier).await?;
+            notifier.open_link();
+            let joined = (Arc::clone(notifier), peers);
+            self.members.insert(channel.clone(), joined);
+        }
+        Ok(())
+    }
+
+    fn hear(&self, notification: &Notification) {
+        if let Some((notifier, _)) = self.members.get(notification.channel()) {
+            notifier.hear(notification.payload());
+        }
+    }
+
+    /// Sends the notifications that are due.
+    async fn notify(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let (mut calls, mut outgoing) = (Vec::new(), Vec::new());
+        for (channel, (notifier, _)) in &self.members {
+            if is_due(notifier.next_notification()) {
+                let payloads = notifier.take_notifications();
+                // The payloads are ids of ours: no quote is in them.
+                let call = |payload| format!("pg_notify('{channel}', '{payload}')");
+                calls.extend(payloads.iter().map(call));
+                outgoing.push((notifier, payloads));
+            }
+        }
+        let sent = client
+            .batch_execute(&format!("SELECT {}", calls.join(", ")))
+            .await;
+        for (notifier, payloads) in outgoing {
+            notifier.note_sent(if sent.is_ok() {
+                BTreeSet::new()
+            } else {
+                payloads
+            });
+        }
+        sent
+    }
+
+    /// Looks at the locks whose time has come.
+    async fn look(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        for (notifier, peers) in self.members.values_mut() {
+            if is_due(peers.next_look(notifier)) {
+                peers.look(client, notifier).await?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Listens and notifies until the connection ends.
-async fn hear_and_tell(session: &Session, bell: &Bell, channel: &str) -> Result<(), StoreError> {
-    let limit = session.options.connect_timeout;
-    let lost = |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
-    let opening = async {
-        let (client, notifications) = session.listen().await?;
-        // A notification need not survive a power loss.
-        let listen = format!("SET synchronous_commit = off; LISTEN \"{channel}\"");
-        client.batch_execute(&listen).await.map_err(lost)?;
-        let mut watch = Watch::over(session.options.schema.as_deref());
-        watch.hold(&client, bell).await.map_err(lost)?;
-        Ok((client, notifications, watch))
-    };
-    let (client, mut notifications, mut watch) = tokio::time::timeout(limit, opening)
-        .await
-        .unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!(
-                "the database {} did not answer",
-                session.location
-            )))
-        })?;
-    bell.listening.store(true, Ordering::Release);
-    // Whatever happened while nobody listened.
-    bell.ring();
-    bell.presence.announce_again();
-    loop {
-        watch.hold(&client, bell).await.map_err(lost)?;
-        let waiting = !bell.outbox.lock().is_empty();
-        let next_post = bell.pace.lock().next().unwrap_or_else(Instant::now);
-        let next_look = watch.next_look(bell);
-        let next_announcement = bell.presence.next_announcement();
-        tokio::select! {
-            notification = notifications.recv() => match notification {
-                Some(notification) => bell.hear(notification.payload()),
-                None => return Ok(()),
-            },
-            () = bell.posted.notified(), if !waiting => {}
-            () = tokio::time::sleep_until(next_post.into()), if waiting => {
-                let payloads = std::mem::take(&mut *bell.outbox.lock());
-                // The payloads are ids of ours: no quote is in them.
-                let calls: Vec<String> =
-                    payloads.iter().map(|payload| format!("pg_notify('{channel}', '{payload}')")).collect();
-                if let Err(error) = client.batch_execute(&format!("SELECT {}", calls.join(", "))).await {
-                    bell.outbox.lock().extend(payloads);
-                    return Err(lost(error));
-                }
-                bell.pace.lock().told(Instant::now());
-            }
-            () = until(next_announcement) => bell.announce(),
-            () = until(next_look) => watch.look(&client, bell).await.map_err(lost)?,
-        }
-    }
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+fn is_due(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at <= Instant::now())
 }
 
 async fn until(instant: Option<Instant>) {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod call;
+mod change_notifier;
 mod claim;
 mod commit;
 mod credential_url;
@@ -18,10 +19,10 @@ mod list;
 mod listener;
 mod load;
 mod migration;
-mod pace;
+mod notify_rate_limiter;
 mod pass_file;
+mod peer_table;
 mod pool;
-mod presence;
 mod prune;
 mod read_pool;
 mod row;
@@ -29,7 +30,6 @@ mod runner;
 mod schedule;
 mod session;
 mod statement;
-mod switchboard;
 mod tenant;
 mod tls;
 mod url;
@@ -45,10 +45,11 @@ use std::time::{Duration, Instant};
 use crate::types::sync::Mutex;
 use diesel::sql_types::Text;
 
+use change_notifier::ChangeNotifier;
 use driver::Connection;
 use error::Fault;
 pub use hosts::Host;
-use listener::{Bell, Listener};
+use listener::{Listener, Membership};
 pub use pass_file::Surroundings;
 use pool::PoolSlot;
 use read_pool::Readers;
@@ -58,7 +59,7 @@ pub use url::{PostgresOptions, Secret, TlsMode, Wanted};
 use write_connection::{Lane, Writer, close};
 
 use super::prune_cursor::PruneCursor;
-use super::{Batch, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
+use super::{Batch, Changes, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
 use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
 use crate::workflow::Workflow;
 
@@ -75,11 +76,11 @@ const SLOW_LOOK: Duration = Duration::from_secs(2);
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
     // First, so that it ends first.
-    listener: Mutex<Option<Listener>>,
+    listener: Mutex<Option<Membership>>,
     session: Arc<Session>,
     writer: Writer,
     readers: Readers,
-    bell: Arc<Bell>,
+    notifier: Arc<ChangeNotifier>,
     look: Mutex<Look>,
     prune_cursor: PruneCursor,
     /// Connections to the server at the same time, the listener's included.
@@ -135,7 +136,7 @@ impl PostgresStore {
             writer: Writer::new(writer),
             // The writer and the listener have theirs.
             readers: Readers::new(connections.saturating_sub(2)),
-            bell: Arc::new(Bell::new()),
+            notifier: Arc::new(ChangeNotifier::new()),
             prune_cursor: PruneCursor::default(),
             look: Mutex::new(Look {
                 marker: 0,
@@ -215,10 +216,12 @@ impl PostgresStore {
         }
         let mut listener = self.listener.lock();
         if listener.is_none() {
-            *listener = Some(Listener::start(
-                Arc::clone(&self.session),
-                Arc::clone(&self.bell),
-            )?);
+            let shared = self.berth.get().and_then(|berth| berth.listener.clone());
+            let thread = match shared {
+                Some(thread) => thread,
+                None => Listener::start(Arc::clone(&self.session))?,
+            };
+            *listener = Some(thread.join(&self.session, &self.notifier));
         }
         Ok(())
     }
@@ -228,11 +231,11 @@ impl PostgresStore {
         &self,
         read: impl Fn(&mut runner::Roster) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
-        if let Some(known) = read(&mut self.bell.roster.lock()) {
+        if let Some(known) = read(&mut self.notifier.roster.lock()) {
             return Ok(Some(known));
         }
         let all = self.read(runner::all)?;
-        let roster = &mut *self.bell.roster.lock();
+        let roster = &mut *self.notifier.roster.lock();
         runner::fetched(roster, all);
         Ok(read(roster))
     }
@@ -267,7 +270,7 @@ impl PostgresStore {
             definition::put(connection, session, workflow, now).await
         })?;
         if written {
-            self.bell.greet(None);
+            self.notifier.tell_news(None);
         }
         Ok(id)
     }
@@ -293,9 +296,10 @@ impl PostgresStore {
             Ok(committed) if commit::concerns_others(batch, committed) => {
                 let executions = batch.submits.len() + batch.advances.len();
                 let revives = commit::revives(batch);
-                self.bell.post(batch.runner, executions, revives);
+                self.notifier
+                    .tell_written(batch.runner, executions, revives);
             }
-            Err(StoreError::RunnerLost) => self.bell.roster.lock().lose(batch.runner),
+            Err(StoreError::RunnerLost) => self.notifier.roster.lock().lose(batch.runner),
             _ => {}
         }
         committed
@@ -304,8 +308,8 @@ impl PostgresStore {
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
         let stored = self
             .write(async |connection, session| runner::register(connection, session, row).await)?;
-        runner::registered(&mut self.bell.roster.lock(), row, stored);
-        self.bell.greet(Some(row.id));
+        runner::registered(&mut self.notifier.roster.lock(), row, stored);
+        self.notifier.tell_news(Some(row.id));
         Ok(())
     }
 
@@ -319,7 +323,7 @@ impl PostgresStore {
         let beat = self.write(async |connection, session| {
             runner::heartbeat(connection, session, runner, lease).await
         })?;
-        let roster = &mut *self.bell.roster.lock();
+        let roster = &mut *self.notifier.roster.lock();
         let alive = runner::beaten(roster, beat, runner, now, lease_until);
         if !alive {
             roster.lose(runner);
@@ -328,20 +332,20 @@ impl PostgresStore {
     }
 
     fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp) -> Result<bool, StoreError> {
-        let stored = self.bell.roster.lock().stored_lease(runner, seen_lease);
+        let stored = self.notifier.roster.lock().stored_lease(runner, seen_lease);
         let declared = match stored {
             None => false,
             Some(stored) => self.write(async |connection, session| {
                 runner::declare_dead(connection, session, runner, stored).await
             })?,
         };
-        self.bell.roster.lock().forget();
+        self.notifier.roster.lock().forget();
         Ok(declared)
     }
 
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
         self.write(async |connection, session| runner::retire(connection, session, runner).await)?;
-        self.bell.roster.lock().lose(runner);
+        self.notifier.roster.lock().lose(runner);
         Ok(())
     }
 
@@ -354,17 +358,17 @@ impl PostgresStore {
             schedule::put(connection, session, record, expected).await
         })?;
         if put == Put::Written {
-            self.bell.greet(None);
+            self.notifier.tell_news(None);
         }
         Ok(put)
     }
 
-    fn change_marker(&self) -> Result<i64, StoreError> {
+    fn changes(&self, busy: Option<RunnerId>) -> Result<Changes, StoreError> {
         if !self.can_listen() {
-            return self.snapshot();
+            return Ok(Changes::of(self.snapshot()?));
         }
         self.listen()?;
-        Ok(self.bell.marker())
+        Ok(self.notifier.changes(busy))
     }
 }
 
@@ -374,7 +378,7 @@ impl Store for PostgresStore {
     }
 
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
-        self.bell.on_change(wake);
+        self.notifier.on_change(wake);
         if let Err(error) = self.listen() {
             tracing::warn!(%error, "changes by other runners are noticed late");
         }
@@ -387,24 +391,6 @@ impl Store for PostgresStore {
         self.readers.end();
         close(&mut self.writer.lock());
         self.end_shared();
-    }
-
-    fn at_work(&self, runner: RunnerId, at_work: bool) {
-        if self.can_listen() {
-            self.bell.at_work(runner, at_work);
-        }
-    }
-
-    fn revivals(&self) -> Option<u64> {
-        self.can_listen().then(|| self.bell.revivals())
-    }
-
-    fn take_vanished(&self) -> Vec<RunnerId> {
-        self.bell.presence.take_vanished()
-    }
-
-    fn take_wants_heartbeat(&self) -> bool {
-        self.bell.presence.take_wants_heartbeat()
     }
 
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use diesel::sql_types::{Array, Integer};
 use rustc_hash::FxHashMap;
 
+use super::listener::Listener;
 use super::session::Session;
 use super::statement::query;
 use super::write_connection::Lane;
@@ -23,6 +24,8 @@ use crate::types::sync::{Condvar, Mutex};
 pub(super) struct PoolSlot {
     pub(super) pool: Arc<Pool>,
     pub(super) key: Key,
+    /// Listens for all stores of the pool.
+    pub(super) listener: Option<Arc<Listener>>,
 }
 
 /// A connection stays with its tenant for so long although others wait: opening one costs some milliseconds, and who

@@ -1,6 +1,6 @@
 //! Rows of runners: leases by the database's clock, deaths, what they hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use diesel::Queryable;
@@ -126,17 +126,11 @@ impl Roster {
         self.own == [runner]
     }
 
-    /// The runners of this store.
-    pub(super) fn own(&self) -> Vec<RunnerId> {
-        self.own.clone()
+    /// The runners of this store that are not among others.
+    pub(super) fn own_except(&self, others: &HashSet<RunnerId>) -> Vec<RunnerId> {
+        let own = self.own.iter().copied();
+        own.filter(|runner| !others.contains(runner)).collect()
     }
-
-    /// The living runners of other stores, as far as known.
-    pub(super) fn others(&self) -> Vec<RunnerId> {
-        let ids = self.living.iter().map(|row| row.id);
-        ids.filter(|id| !self.own.contains(id)).collect()
-    }
-
     /// Look again before the next answer.
     pub(super) fn forget(&mut self) {
         self.fetched = None;

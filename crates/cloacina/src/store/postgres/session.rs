@@ -1,7 +1,7 @@
 //! What the connections of a store have in common: settings, schema, and the checks of a new connection.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use diesel::deserialize::FromSqlRow;
@@ -12,7 +12,6 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
-use super::switchboard::Switchboard;
 use super::url::{PostgresOptions, Wanted};
 use crate::store::StoreError;
 
@@ -52,9 +51,7 @@ pub(super) struct Session {
     begin: String,
     /// The schema in which every connection has to find itself, once it is known to be there.
     home: OnceLock<String>,
-    /// The connection that listens for this store among others.
-    switchboard: OnceLock<Arc<Switchboard>>,
-    /// The server's process that listens for this store alone.
+    /// The server's process that listens for this store.
     listener_pid: AtomicI32,
 }
 
@@ -102,7 +99,6 @@ impl Session {
             pooled: options.pooled,
             begin,
             home: OnceLock::new(),
-            switchboard: OnceLock::new(),
             listener_pid: AtomicI32::new(0),
             options,
         }
@@ -249,20 +245,11 @@ impl Session {
         format!("cloacina_{short:016x}")
     }
 
-    /// From now on the store listens through a connection that others share.
-    pub(super) fn listen_through(&self, switchboard: Arc<Switchboard>) {
-        let _ = self.switchboard.set(switchboard);
-    }
-
-    pub(super) fn switchboard(&self) -> Option<&Arc<Switchboard>> {
-        self.switchboard.get()
-    }
-
     pub(super) fn note_listener(&self, pid: i32) {
         self.listener_pid.store(pid, Ordering::Release);
     }
 
-    /// The server's process that listens for this store alone, if there is one.
+    /// The server's process that listens for this store, if there is one.
     pub(super) fn listener_pid(&self) -> Option<i32> {
         Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::driver::Connection;
 use super::error::Fault;
+use super::listener::Listener;
 use super::pool::{Pool, PoolSlot};
 use super::session::Session;
-use super::switchboard::Switchboard;
 use super::url::PostgresOptions;
 use super::write_connection::Lane;
 use super::write_connection::close;
@@ -31,12 +31,10 @@ impl PostgresStore {
     pub fn open_tenant(&self, options: &PostgresOptions) -> Result<Self, StoreError> {
         let pool = self.share()?;
         let session = Arc::new(Session::new(options.clone()));
-        if let Some(switchboard) = self.session.switchboard() {
-            session.listen_through(Arc::clone(switchboard));
-        }
         let berth = PoolSlot {
             key: pool.join(),
             pool,
+            listener: self.berth.get().and_then(|berth| berth.listener.clone()),
         };
         let store = Self::with(Arc::clone(&session), Lane::new(), self.connections);
         store.readers.close();
@@ -67,17 +65,6 @@ impl PostgresStore {
         if let Some(berth) = self.berth.get() {
             berth.pool.leave(berth.key);
         }
-        if let Some(switchboard) = self.session.switchboard() {
-            switchboard.hang_up();
-        }
-    }
-
-    fn start_switchboard(&self) -> Result<Switchboard, StoreError> {
-        let session = Arc::downgrade(&self.session);
-        Switchboard::start(Box::new(move || {
-            let session = session.upgrade()?;
-            Some(Box::pin(async move { session.listen_alone().await }))
-        }))
     }
 
     /// Gives the store's own connections up for shared ones. The first tenant makes it so.
@@ -94,6 +81,9 @@ impl PostgresStore {
             )));
         }
         let listens = self.can_listen();
+        let shared = listens
+            .then(|| Listener::start(Arc::clone(&self.session)))
+            .transpose()?;
         let pool = Arc::new(Pool::new(self.connections - usize::from(listens)));
         let key = pool.join();
         // Nobody writes, reads or listens until it is done.
@@ -105,11 +95,9 @@ impl PostgresStore {
         let berth = PoolSlot {
             pool: Arc::clone(&pool),
             key,
+            listener: shared,
         };
         let settled = pool.await_ends(key, &self.session, pids);
-        if listens && let Ok(switchboard) = self.start_switchboard() {
-            self.session.listen_through(Arc::new(switchboard));
-        }
         let _ = self.berth.set(berth);
         drop(writer);
         drop(listener);

@@ -35,7 +35,7 @@ use error::Fault;
 use migration::Schema;
 pub use options::{OpenMode, SqliteOptions, Synchronous};
 
-use super::{Request, Response, Store, StoreError};
+use super::{Changes, Request, Response, Store, StoreError};
 
 /// A store in an SQLite database.
 pub struct SqliteStore {
@@ -206,7 +206,9 @@ impl Store for SqliteStore {
             Request::RetireRunner { runner } => {
                 Response::RetireRunner(self.write(|writer| runner::retire(writer, runner))?)
             }
-            Request::ChangeMarker {} => Response::ChangeMarker(self.write(Writer::change_marker)?),
+            Request::Changes { busy: _ } => {
+                Response::Changes(Changes::of(self.write(Writer::change_marker)?))
+            }
             Request::Prune { before, limit } => {
                 Response::Prune(self.write(|writer| prune::prune(writer, before, limit))?)
             }

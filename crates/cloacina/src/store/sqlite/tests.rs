@@ -222,7 +222,7 @@ fn exercise(store: &SqliteStore) {
     store.declare_dead(runner, NOW, NOW).unwrap();
     store.dead_runners().unwrap();
     store.retire_runner(runner).unwrap();
-    store.change_marker().unwrap();
+    store.changes(None).unwrap();
     store.prune(NOW + 1, 10).unwrap();
 }
 
