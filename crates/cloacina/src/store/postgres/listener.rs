@@ -136,8 +136,16 @@ async fn listen(session: &Session, mut members: watch::Receiver<Members>, posted
         // An error means that the listener is dropped, and this future with it.
         drop(members.wait_for(|members| !members.is_empty()).await);
         let mut line = Line::default();
-        if let Err(error) = line.serve(session, &mut members, posted).await {
-            tracing::debug!(%error, "the listener lost its connection and tries again");
+        match line.serve(session, &mut members, posted).await {
+            // No store listens any more: the next one is not to wait.
+            Ok(()) if line.members.is_empty() => {
+                backoff = FIRST_BACKOFF;
+                continue;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the listener lost its connection and tries again");
+            }
         }
         if !line.members.is_empty() {
             backoff = FIRST_BACKOFF;
