@@ -196,11 +196,7 @@ RUNTIME_ORDER = (
 )
 
 # The circles and long files that are left, as the tests name them.
-CIRCLES_LEFT = frozenset(
-    {
-        "store/postgres: listener.rs <-> presence.rs",
-    }
-)
+CIRCLES_LEFT: frozenset[str] = frozenset()
 LONG_FILES_LEFT: frozenset[str] = frozenset()
 
 Sources = Mapping[str, str]
