@@ -14,7 +14,7 @@ use super::change_notifier::ChangeNotifier;
 use crate::types::RunnerId;
 
 /// The time between two looks at the locks, and the same while a runner is suspected.
-const LOOK: Duration = Duration::from_millis(750);
+const LOOK: Duration = Duration::from_millis(500);
 const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// How long a suspect has to show that it lives. Longer than a new connection and a heartbeat take.
 const GRACE: Duration = Duration::from_secs(1);
