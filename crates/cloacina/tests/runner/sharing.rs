@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Registration, RunnerConfig};
@@ -151,12 +151,6 @@ fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes
         });
         define(&first, "single", vec![(task("only", &[]), slow)]);
         let many = |count: usize| (0..count).map(|_| request("single")).collect::<Vec<_>>();
-        // It learns that these tasks are short, and that nobody else is there.
-        for id in first.submit(many(200)).unwrap() {
-            wait(&first, id);
-        }
-        closed.store(true, Ordering::SeqCst);
-        let ids = first.submit(many(COUNT)).unwrap();
         let held = |of: &[ExecutionId]| {
             let records = open().load(of).unwrap();
             let claimed = |status| status == TaskStatus::Running;
@@ -165,7 +159,22 @@ fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes
                 .filter(|record| claimed(record.tasks[0].status)))
             .count()
         };
-        until("it claims ahead", || held(&ids) > 10);
+        // It learns that these tasks are short, and that no peer lives. On a busy machine they may take long: then once more.
+        let learn = || {
+            closed.store(false, Ordering::SeqCst);
+            for id in first.submit(many(200)).unwrap() {
+                wait(&first, id);
+            }
+            closed.store(true, Ordering::SeqCst);
+            let ids = first.submit(many(COUNT)).unwrap();
+            let end = Instant::now() + Duration::from_secs(1);
+            while held(&ids) <= 10 && Instant::now() < end {
+                std::thread::yield_now();
+            }
+            ids
+        };
+        let ids = (0..20).map(|_| learn()).find(|ids| held(ids) > 10);
+        let ids = ids.expect("it claims ahead");
         let second = start(open(), config());
         define(
             &second,
