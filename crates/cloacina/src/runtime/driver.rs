@@ -13,7 +13,7 @@ use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
 use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};
 
-/// What a coordinator's thread shares with callers and workers.
+/// The parts that a coordinator's thread shares with callers and workers.
 #[derive(Clone)]
 pub struct Parts {
     /// The way in.
@@ -32,9 +32,9 @@ pub struct Driver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A coordinator that its own thread steps, and whoever leads.
+/// A coordinator that is stepped by its own thread, and by threads that run a step inline.
 pub struct Stepper {
-    /// Held by the one that makes a step: never fought for.
+    /// Held by the thread that runs a step. The mailbox lets one thread at a time, so no thread waits for it.
     coordinator: Mutex<Coordinator>,
     parts: Parts,
     dispatch: Option<Dispatch>,
@@ -45,7 +45,7 @@ impl Driver {
     /// Starts the thread. The coordinator's log events go to `dispatch` when one is given.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// If the operating system cannot start the thread.
     pub fn start(
         coordinator: Coordinator,
         parts: Parts,
@@ -88,10 +88,10 @@ impl Driver {
 }
 
 impl Stepper {
-    /// Gives a message to the coordinator, and makes the step that it asks for if nobody else makes one.
+    /// Gives a message to the coordinator, and runs the step inline if no other thread runs one.
     ///
-    /// For a thread that would otherwise wait for what the message brings. It may block for a commit; so it must neither
-    /// hold a lock or the interpreter, nor be one that has to react to signals, nor drive futures of the caller's.
+    /// For a thread that would otherwise wait for the effect of the message. It may block for a commit, so it must not hold a
+    /// lock or the interpreter lock, must not be the thread that handles signals, and must not drive the caller's futures.
     pub fn lead(&self, message: Message) {
         if self.parts.clock.is_watched() {
             return drop(self.parts.mailbox.send(message));
@@ -132,7 +132,7 @@ impl Stepper {
         self.parts.mailbox.stepped(&next);
     }
 
-    /// Tells everybody who still waits that nothing will come any more.
+    /// Answers all callers that still wait: no step will follow.
     fn end(&self) {
         let parts = &self.parts;
         let error = if self.failed.load(Ordering::Acquire) {

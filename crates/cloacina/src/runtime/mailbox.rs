@@ -12,9 +12,9 @@ use crate::types::{Clock, Error, Monotonic};
 
 /// The queue of messages of a coordinator. The thread that takes them makes the step.
 ///
-/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for what its message
-/// brings may `lead`: it makes one step itself, which saves two wake-ups. One step at a time: who ends
-/// it looks for what came meanwhile, so that no message is left behind.
+/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for the effect of its message may
+/// `lead`: it runs one step inline, which saves two wake-ups. One step runs at a time, and the thread that ends a step checks
+/// for messages that arrived meanwhile, so that no message is left behind.
 #[derive(Default)]
 pub struct Mailbox {
     inner: Mutex<Inner>,
@@ -28,15 +28,15 @@ pub struct Mailbox {
 )]
 struct Inner {
     messages: Vec<Message>,
-    /// How many of them are of callers that wait for an answer.
+    /// The number of messages whose callers wait for an answer.
     asking: usize,
-    /// How many callers the last steps answered: so many may be about to ask again.
+    /// The number of callers that the last steps answered, and that may be about to ask again.
     answered: usize,
-    /// Somebody makes a step.
+    /// A thread runs a step.
     stepping: bool,
     /// When the next step is due at the latest.
     due: Monotonic,
-    /// How long the coordinator's thread sleeps, if it does.
+    /// The time until which the coordinator's thread sleeps, if it does.
     sleeps_until: Option<Monotonic>,
     /// The database answers: a step takes no longer than a commit.
     calm: bool,
@@ -61,8 +61,8 @@ impl Default for Inner {
     }
 }
 
-/// Callers that were answered together ask again one after the other, while each waits for the interpreter. A step waits
-/// for them so long, less than the commit costs that they then share.
+/// How long a step waits for more callers. Callers that one commit answered tend to ask again within microseconds, one after
+/// the other because of the interpreter lock. The wait is shorter than the commit that they then share.
 const GATHER: Duration = Duration::from_micros(200);
 
 impl Inner {
@@ -108,7 +108,7 @@ impl Mailbox {
     /// Puts a message in, for the coordinator's thread.
     ///
     /// # Errors
-    /// Gives the message back when nobody will ever read it.
+    /// Returns the message if no step will ever read it.
     #[expect(
         clippy::result_large_err,
         reason = "the message goes on or back, never up"
@@ -119,7 +119,7 @@ impl Mailbox {
             return Err(message);
         }
         inner.push(message);
-        // Who makes a step now looks again at its end.
+        // The thread that runs a step checks again when it ends.
         if !inner.stepping && inner.sleeps_until.take().is_some() {
             drop(inner);
             self.arrived.notify_one();
@@ -127,11 +127,11 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Puts a message in. All messages, if nobody makes a step and the caller may: it must make one, and say that it
+    /// Puts a message in. Returns all messages if no step runs and the caller may run one: it must do so, and say that it
     /// [`stepped`](Self::stepped).
     ///
     /// # Errors
-    /// Gives the message back when nobody will ever read it.
+    /// Returns the message if no step will ever read it.
     #[expect(
         clippy::result_large_err,
         reason = "the message goes on or back, never up"
@@ -225,11 +225,11 @@ impl Mailbox {
     }
 }
 
-/// What a step says about the next one.
+/// When the next step is due.
 pub(super) enum Next {
     /// It is due then at the latest.
     At {
-        /// When.
+        /// The time at which it is due at the latest.
         due: Monotonic,
         /// Whether the database answers.
         calm: bool,
@@ -283,7 +283,7 @@ impl<T> OneShot<T> {
     }
 }
 
-/// An answer on its way to a caller. When nobody is left to give it, it is an error and not silence.
+/// An answer on its way to a caller. If the giver is dropped without giving it, the answer is an error.
 pub struct Answer<T> {
     slot: OneShot<Result<T, Error>>,
 }

@@ -19,7 +19,7 @@ pub enum Message {
         requests: Vec<SubmitRequest>,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
-        /// The ids, those of duplicates replaced.
+        /// Receives the ids. The id of a duplicate is that of the existing execution.
         reply: Reply<Vec<ExecutionId>>,
     },
     /// A worker entered a task whose execution's deadline is not set.
@@ -30,18 +30,18 @@ pub enum Message {
         task: Ordinal,
         /// Under which claim.
         claim: Claim,
-        /// When.
+        /// The start of the attempt.
         at: Timestamp,
     },
     /// An attempt ended.
     Finished {
         /// The execution.
         execution: ExecutionId,
-        /// How it ended.
+        /// The end of the attempt.
         finish: Finish,
-        /// Whose slot it used.
+        /// The executor whose slot it used.
         executor: Executor,
-        /// How long the function ran, for the prefetch.
+        /// The run time of the function, for the prefetch.
         ran: Micros,
     },
     /// An attempt overran its timeout; its worker was told.
@@ -64,7 +64,7 @@ pub enum Message {
     Control {
         /// The execution.
         execution: ExecutionId,
-        /// What.
+        /// The change that the caller asks for.
         action: Control,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
@@ -96,9 +96,9 @@ pub enum Message {
     },
     /// A trigger's function has ended.
     Polled {
-        /// Which poll.
+        /// The poll.
         token: PollToken,
-        /// What it said.
+        /// The result of the function.
         outcome: PollOutcome,
     },
     /// A task lends its worker's slot while it waits, or has it back.
@@ -114,7 +114,7 @@ pub enum Message {
     },
     /// Fire a schedule once, now.
     RunNow {
-        /// Which.
+        /// The schedule.
         schedule: ScheduleId,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
@@ -123,13 +123,13 @@ pub enum Message {
     },
     /// This process changed schedules.
     Rescheduled,
-    /// Somebody waits for an execution that may end in another process.
+    /// A caller waits for an execution that may end in another process.
     Watch,
     /// Look at the timers again: one moved closer.
     Poke,
     /// Stop claiming, let tasks end for a while, give the rest back.
     Stop {
-        /// How long running tasks may take.
+        /// The time that running tasks may take.
         grace: Micros,
         /// Answered when nothing runs any more.
         reply: Reply<()>,

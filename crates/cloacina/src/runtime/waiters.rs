@@ -17,28 +17,28 @@ pub type Ended = Arc<Execution>;
 
 type Callback = Box<dyn FnOnce(Result<Ended, Error>) + Send>;
 
-/// Who waits for what. To lose no wake-up: subscribe first, then look whether it has ended already.
+/// The subscriptions of callers to ends of executions. To miss no end, subscribe first and then check whether it has ended.
 #[derive(Default)]
 pub struct Waiters {
     inner: Mutex<Inner>,
 }
 
-/// So many executions are remembered after their end, for callers that ask a little later.
+/// The number of executions that are remembered after their end, for callers that ask a little later.
 const RECENT: usize = 4096;
-/// The oldest go sooner when their inputs and what their tasks wrote take more bytes than this.
+/// The number of bytes of remembered executions, inputs and results included, beyond which the oldest go sooner.
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
-/// So many executions are known as submitted here and open (some megabytes of ids); the oldest are forgotten first, and whoever
-/// asks for those that are forgotten asks the database for each alone.
+/// The number of executions that are known as submitted here and open (some megabytes of ids). The oldest are evicted first;
+/// evicted ones are looked up one by one in the database.
 const OPEN: usize = 65_536;
-/// At most so many of them are looked at along with one that is asked for.
+/// The largest number of them that are read together with one that a caller asks for.
 const MAX_AHEAD: usize = 128;
 
-/// Executions to look at together, because whoever asks for the first one is about to ask for the others.
+/// Executions to read together: a caller that asks for the first is likely to ask for the others.
 pub struct Look {
-    /// The one that is asked for, and some of those submitted here after it.
+    /// The execution that a caller asks for, and some that were submitted here after it.
     pub ids: Vec<ExecutionId>,
-    /// What is found counts only while nothing was forgotten.
+    /// The count of evictions at the time of the read: results that were read before an eviction are not kept.
     forgotten: u64,
 }
 
@@ -49,13 +49,13 @@ struct Inner {
     recent: FxHashMap<ExecutionId, (Ended, usize)>,
     recent_bytes: usize,
     recent_order: VecDeque<ExecutionId>,
-    /// How often remembered ends were forgotten.
+    /// The number of times that remembered ends were evicted.
     forgotten: u64,
     /// Executions that were submitted here and may end elsewhere, as long as no end is known.
     open: BTreeSet<ExecutionId>,
-    /// How many of these are looked at next time along with one that is asked for.
+    /// The number of them to read together with the next one that a caller asks for.
     ahead: usize,
-    /// So many ends were asked for and remembered since the last look.
+    /// The number of remembered ends that callers asked for since the last read.
     hits: usize,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
 }
@@ -140,7 +140,7 @@ impl Waiters {
         }
     }
 
-    /// All executions that somebody waits for.
+    /// All executions with a subscription.
     pub fn awaited(&self) -> Vec<ExecutionId> {
         self.inner.lock().waiting.keys().copied().collect()
     }
@@ -180,7 +180,7 @@ impl Waiters {
         }
     }
 
-    /// Remembers what a look found.
+    /// Remembers the ends that a read found.
     pub fn found(&self, look: &Look, ended: &[Ended]) {
         let mut inner = self.inner.lock();
         if inner.forgotten != look.forgotten {
@@ -205,7 +205,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes everybody who waits for this execution, and remembers it for a while.
+    /// Answers all subscriptions to this execution, and remembers its end for a while.
     pub fn notify(&self, ended: &Ended) {
         let mut inner = self.inner.lock();
         let id = ended.record().id;
