@@ -218,6 +218,14 @@ impl Waiters {
         }
     }
 
+    /// Answers all subscriptions to this execution with an error: it has ended and cannot be read.
+    pub(super) fn fail(&self, execution: ExecutionId, error: &Error) {
+        let callbacks = self.inner.lock().waiting.remove(&execution);
+        for (_, callback) in callbacks.into_iter().flatten() {
+            callback(Err(error.clone()));
+        }
+    }
+
     /// Tells everybody that the runner is gone and will not say more.
     pub fn give_up(&self, error: &Error) {
         let waiting = std::mem::take(&mut self.inner.lock().waiting);

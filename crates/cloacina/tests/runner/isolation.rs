@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{Control, Executor, Message, ProgressBuffer, RunnerConfig};
+use cloacina::runtime::{Control, Executor, Message, OneShot, ProgressBuffer, RunnerConfig};
 use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::store::{Batch, Store, StoreError};
 use cloacina::types::{Clock, ExecutionId, ExecutionStatus, Progress, TaskStatus};
@@ -103,6 +103,23 @@ fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
     let refused = runner.ask(ids[17], Control::Cancel);
     let error = refused.unwrap_err();
     assert!(error.message.contains("cannot be read"), "{error:?}");
+}
+
+#[test]
+fn b3_a_caller_of_an_execution_that_ended_unreadable_is_answered() {
+    let mut runner = Stepped::new(config());
+    runner.pass(50 * MILLISECOND);
+    let mut other = runner.beside(config());
+    let id = other.submit(request("w"));
+    let entered = other.enter().unwrap();
+    let answered = OneShot::default();
+    let answer = answered.clone();
+    runner.waiters.subscribe(id, move |ended| answer.set(ended));
+    *runner.picky.unreadable.lock() = Some(id);
+    other.finish(entered, done());
+    runner.pass(50 * MILLISECOND);
+    let error = answered.wait(Duration::ZERO).expect("it is answered");
+    assert!(error.unwrap_err().message.contains("cannot be read"));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Step {
     }
 }
 
-fn unreadable_execution(id: ExecutionId) -> Error {
+pub(in crate::runtime) fn unreadable_execution(id: ExecutionId) -> Error {
     Error::new(
         ErrorCode::Database,
         format!("execution {id} cannot be read by this program"),

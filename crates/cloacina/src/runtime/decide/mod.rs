@@ -5,5 +5,5 @@ mod outcome;
 mod registration;
 mod submission;
 
-pub(super) use control::{control_error, unknown_task};
+pub(super) use control::{control_error, unknown_task, unreadable_execution};
 pub(super) use submission::trace_of;

@@ -1,6 +1,7 @@
 //! Notices what other processes wrote: new work, new definitions, executions that ended there.
 
 use super::duty::Duty;
+use crate::runtime::decide::unreadable_execution;
 use crate::runtime::peers::PROOF_INTERVAL;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
@@ -95,10 +96,12 @@ impl Step {
         let states = self.store.statuses(&ids)?;
         let ended: Vec<ExecutionId> = states
             .into_iter()
-            .filter(|(id, status)| status.is_terminal() && !self.ledger.is_unreadable(*id))
+            .filter(|(_, status)| status.is_terminal())
             .map(|(id, _)| id)
             .collect();
-        self.load(&ended)?;
+        let readable = |id: &&ExecutionId| !self.ledger.is_unreadable(**id);
+        let wanted: Vec<ExecutionId> = ended.iter().filter(readable).copied().collect();
+        self.load(&wanted)?;
         for id in ended {
             let claims: Vec<_> = self.ledger.claims_of(id).collect();
             for held in claims {
@@ -109,6 +112,8 @@ impl Step {
             self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
+            } else if self.ledger.is_unreadable(id) {
+                self.subscriptions.fail(id, &unreadable_execution(id));
             }
         }
         Ok(())

@@ -478,7 +478,7 @@ fn errors_are_told_apart() {
         ("disk I/O error", "Failed"),
         ("unable to open database file", "Failed"),
         ("database disk image is malformed", "Failed"),
-        ("file is not a database", "Corrupt"),
+        ("file is not a database", "Failed"),
         ("out of memory", "Failed"),
         ("something new", "Failed"),
     ];
