@@ -36,7 +36,7 @@ macro_rules! conformance {
                 a_known_version_keeps_its_id_and_gets_the_new_description
                 a_changed_task_makes_a_new_version
                 definitions_come_oldest_first_and_after_a_given_one
-                b7_versions_from_the_beginning_are_the_newest_and_those_in_use
+                b7_versions_from_the_beginning_are_the_last_and_those_in_use
                 b7_pruning_deletes_old_versions_that_nothing_needs
                 definitions_are_counted_by_version
                 an_unknown_definition_is_none

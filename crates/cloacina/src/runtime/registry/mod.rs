@@ -56,6 +56,8 @@ struct Known {
 const FIRST_SWEEP: usize = 64;
 /// How many versions without handlers here are remembered by workflow, to be read when handlers come.
 const MAX_UNREAD: usize = 1_000;
+/// The largest number of versions that are read at once: the newest of those that came since the last time.
+const MAX_READ: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Registry {
@@ -164,19 +166,14 @@ impl Registry {
     }
 
     /// Takes note of versions in the database, oldest first, and returns those to read now: this program has handlers of
-    /// their workflows. Of those that came since the last time only the newest ones matter: if an execution runs an older
-    /// one, it is read with the execution.
+    /// their workflows. Each of them may have external tasks for it, whichever program has defined the newest one.
     pub(super) fn note_stored(&mut self, versions: Vec<StoredVersion>) -> Vec<DefinitionId> {
-        let is_first = self.last_definition == DefinitionId(0);
         for StoredVersion { id, workflow } in &versions {
             self.last_definition = self.last_definition.max(*id);
             self.newest.insert(workflow.clone(), *id);
         }
         let mut wanted = Vec::new();
         for StoredVersion { id, workflow } in versions {
-            if !is_first && self.newest.get(&workflow) != Some(&id) {
-                continue;
-            }
             if self.has_handlers(&workflow) {
                 wanted.push(id);
             } else {
@@ -187,6 +184,8 @@ impl Registry {
             }
         }
         wanted.retain(|id| !self.definitions.contains_key(id));
+        let surplus = wanted.len().saturating_sub(MAX_READ);
+        wanted.drain(..surplus);
         wanted
     }
 

@@ -44,10 +44,12 @@ query! {
 }
 
 query! {
-    /// Executions that have not ended are found by the index of their states.
+    /// Executions that have not ended are found by the index of their states. The last versions may be those of programs that
+    /// live and have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow
+         UNION SELECT id FROM cloacina_definitions WHERE id > (SELECT max(id) - 64 FROM cloacina_definitions)
          UNION SELECT definition_id FROM cloacina_executions WHERE state <> 3 AND state IN (0, 1, 2)) ORDER BY id"
 }
 

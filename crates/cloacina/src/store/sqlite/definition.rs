@@ -48,10 +48,12 @@ query! {
 }
 
 query! {
-    /// Executions that have not ended are found by the index of their states.
+    /// Executions that have not ended are found by the index of their states. The last versions may be those of programs that
+    /// live and have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow \
+         UNION SELECT id FROM cloacina_definitions WHERE id > (SELECT max(id) - 64 FROM cloacina_definitions) \
          UNION SELECT definition_id FROM cloacina_executions WHERE state = 0 OR state = 1 OR state = 2) ORDER BY id"
 }
 
