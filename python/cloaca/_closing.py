@@ -17,7 +17,7 @@ _LOOK = 1.0
 
 
 class Closing:
-    """Whether a runner is asked to end or has failed, and who waits for that.
+    """Tells threads that wait for it that a runner is asked to end, or has failed.
 
     A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue will
     not do: a signal that comes just before the main thread blocks would not wake it.

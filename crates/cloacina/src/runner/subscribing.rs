@@ -38,7 +38,7 @@ impl EngineHandle {
     }
 
     /// The end of an execution, if the database has it. Of executions that end elsewhere, those that were submitted here
-    /// after it are looked at too: who asks for many, one after the other, needs no query for each.
+    /// after it are read too, so that a caller that asks for many in turn does not need a query for each.
     fn look_for_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
         let look = self.parts().waiters.look(id);
         let states = match self.store.statuses(&look.ids) {

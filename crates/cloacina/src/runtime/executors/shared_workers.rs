@@ -234,11 +234,6 @@ impl SharedWorkers {
         Some(work)
     }
 
-    /// A worker that the host was asked for could not be started: gives its slot back, so that the next work asks again.
-    pub fn worker_not_started(&self) {
-        self.threads.lock().workers.transition(SlotEvent::Leaves);
-    }
-
     /// Takes up to `limit` pieces of work for the event loop, and never more than it may run at once.
     pub fn take_async(&self, worker: WorkerId, limit: usize) -> Vec<SharedWork> {
         let mut event_loop = self.event_loop.lock();

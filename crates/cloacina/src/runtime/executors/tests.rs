@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::samples::assignment;
 use super::work_queue::{DispatchedWork, Reacquired, WorkQueue};
-use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
+use crate::runtime::assignment::{Assignment, Completion, Executor, Work, WorkToken};
 use crate::types::{Clock, Micros, Monotonic, Timestamp};
 
 const SECOND: Micros = 1_000_000;
@@ -56,17 +56,6 @@ fn b1_a_step_of_the_wall_clock_times_nothing_out() {
         queue.complete(token(&dispatched)),
         Completion::Replaced
     ));
-}
-
-#[test]
-fn a6_a_worker_that_could_not_be_started_is_wanted_again() {
-    let queue = queue_with(1);
-    assert_eq!(queue.notices(Duration::ZERO), [Notice::WorkerWanted]);
-    queue.push(vec![assignment(0)], Vec::new(), false);
-    assert_eq!(queue.notices(Duration::ZERO), [], "the slot is taken");
-    queue.worker_not_started();
-    queue.push(vec![assignment(0)], Vec::new(), false);
-    assert_eq!(queue.notices(Duration::ZERO), [Notice::WorkerWanted]);
 }
 
 #[test]

@@ -160,12 +160,6 @@ impl WorkQueue {
         IncomingWorker(self)
     }
 
-    /// A worker that a [`Notice::WorkerWanted`] asked for could not be started: gives its slot back, so that the next work
-    /// asks again.
-    pub fn worker_not_started(&self) {
-        self.state.lock().slots.transition(SlotEvent::Leaves);
-    }
-
     /// Takes work if there is some.
     pub fn try_take(&self, worker: WorkerId, clock: &dyn Clock) -> Option<DispatchedWork> {
         self.take(&mut self.state.lock(), worker, clock)

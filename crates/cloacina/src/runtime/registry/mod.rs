@@ -18,7 +18,7 @@ use crate::workflow::{
 /// How this program runs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handler {
-    /// Where.
+    /// The executor that runs it.
     pub executor: Executor,
     /// The executor's name for it.
     pub token: u64,
