@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,11 @@ from pathlib import Path
 import pytest
 
 import cloaca
+
+# A shell ignores Ctrl-C for `nohup` and for background jobs, and its children inherit that. The
+# tests press Ctrl-C. A handler that is set here becomes the default in the programs they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
 # Tests lose nothing that they would miss after a crash of the machine.
