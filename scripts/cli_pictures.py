@@ -17,7 +17,7 @@ from rich.console import Console
 
 import cloaca
 from cloaca._cli._output import TASK_HEAD, table_of, task_rows, told_span, told_time
-from cloaca._live import Bars
+from cloaca._observe.progress_bars import Bars
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 WIDTH = 92

@@ -16,8 +16,8 @@ from pathlib import Path
 from limits_plot import limits_plot
 
 import cloaca
-from cloaca._drawing import draw
-from cloaca._workflow_registry import registry
+from cloaca._workflows.drawing import draw
+from cloaca._workflows.registry import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import rust_items
 
 import cloaca
-from cloaca._exceptions import CLASS_BY_CODE
-from cloaca._settings import ALIASES, SETTINGS
+from cloaca._runner.settings import ALIASES, SETTINGS
+from cloaca._values.exceptions import CLASS_BY_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

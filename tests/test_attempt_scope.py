@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 import cloaca
-from cloaca._attempt_scope import LogCapture
+from cloaca._workers.attempt_scope import LogCapture
 
 PATIENCE = 30
 log = logging.getLogger("the.program")

@@ -10,7 +10,7 @@ import xml.dom.minidom
 import pytest
 
 import cloaca
-from cloaca._workflow_registry import registry
+from cloaca._workflows.registry import registry
 
 
 def nothing(context):

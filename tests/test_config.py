@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 import cloaca
-from cloaca._settings import ALIASES, SETTINGS
+from cloaca._runner.settings import ALIASES, SETTINGS
 
 DEFAULTS = {
     "max_concurrent_tasks": 4,

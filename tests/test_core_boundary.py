@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cloaca import _core
-from cloaca._exceptions import (
+from cloaca._values.exceptions import (
     CLASS_BY_CODE,
     ConfigurationError,
     RunnerClosedError,

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloaca import _core
-from cloaca._exceptions import (
+from cloaca._values.exceptions import (
     ContextError,
 )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cloaca import _core
-from cloaca._exceptions import (
+from cloaca._values.exceptions import (
     RunnerClosedError,
 )
 from core_crew import SETTINGS, Crew, once, request
@@ -213,7 +213,7 @@ def test_waiting_threads_hear_of_the_end_of_the_runner(crew: Crew) -> None:
 FORK = """
 import json, os, sys, threading
 from cloaca import _core
-from cloaca._exceptions import CLASS_BY_CODE, ForkedProcessError
+from cloaca._values.exceptions import CLASS_BY_CODE, ForkedProcessError
 
 _core.set_exceptions(dict(CLASS_BY_CODE))
 os.register_at_fork(after_in_child=_core.after_fork_child)
@@ -268,7 +268,7 @@ def test_a_forked_child_is_refused_and_may_drop_what_it_inherited(url: str) -> N
 LEFT_OPEN = """
 import json, sys, threading
 from cloaca import _core
-from cloaca._exceptions import CLASS_BY_CODE
+from cloaca._values.exceptions import CLASS_BY_CODE
 
 _core.set_exceptions(dict(CLASS_BY_CODE))
 runner = _core.Runner(sys.argv[1], sys.argv[2])

@@ -12,7 +12,7 @@ import pytest
 
 import cloaca
 from cloaca._cli._commands import COMMANDS
-from cloaca._settings import ALIASES, SETTINGS
+from cloaca._runner.settings import ALIASES, SETTINGS
 from documentation import DOCS, pages
 
 PAGES = pages()

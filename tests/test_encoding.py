@@ -13,7 +13,7 @@ import uuid
 import pytest
 
 import cloaca
-from cloaca._encoding import encode
+from cloaca._values.encoding import encode
 
 
 class Colour(enum.Enum):

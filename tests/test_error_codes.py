@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cloaca
-from cloaca._exceptions import CLASS_BY_CODE
+from cloaca._values.exceptions import CLASS_BY_CODE
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "errors.md"
 

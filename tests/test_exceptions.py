@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 import cloaca
-from cloaca._exceptions import CLASS_BY_CODE
+from cloaca._values.exceptions import CLASS_BY_CODE
 
 TREE = {
     "CloacaException": (Exception,),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import cloaca
-from cloaca._workflow_registry import registry
+from cloaca._workflows.registry import registry
 
 OWNER = """
     import sys

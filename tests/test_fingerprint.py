@@ -9,7 +9,7 @@ import pytest
 
 import cloaca
 import fingerprint_samples as samples
-from cloaca._fingerprint import fingerprint
+from cloaca._tasks.fingerprint import fingerprint
 
 GOLDEN = {
     "simple": "af5da497433e3610",

@@ -12,7 +12,7 @@ import pytest
 
 import cloaca
 from cloaca import _core
-from cloaca._encoding import encode_as
+from cloaca._values.encoding import encode_as
 
 GOLDEN = Path(__file__).parent / "golden"
 

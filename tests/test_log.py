@@ -45,7 +45,7 @@ def test_nothing_is_shown_where_the_program_does_not_ask_for_it(script, database
 
 
 def test_records_of_the_engine_carry_their_fields(caplog):
-    from cloaca._log import write
+    from cloaca._observe.logger import write
 
     with caplog.at_level(logging.INFO, "cloaca"):
         write(logging.INFO, "cloacina::runtime", "it happened", {"name": "x", "count": 3})

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import cloaca
-from cloaca._live import Bars
+from cloaca._observe.progress_bars import Bars
 
 PATIENCE = 30
 

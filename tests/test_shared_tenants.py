@@ -16,7 +16,7 @@ import pytest
 
 import cloaca
 from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunnerConfig
-from cloaca._workflow_registry import registry
+from cloaca._workflows.registry import registry
 from tenant_server import TenantServer, psql
 
 # The full length: CLOACA_TEST_TENANT_EXECUTIONS=1000

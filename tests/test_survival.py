@@ -13,7 +13,7 @@ import types
 import pytest
 
 import cloaca
-from cloaca import _loop
+from cloaca._workers import event_loop
 
 ONE = cloaca.DefaultRunnerConfig(
     max_concurrent_tasks=1, task_timeout_seconds=None, capture_logs=True, shutdown_timeout=1
@@ -264,7 +264,7 @@ def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
         finish_async=lambda work, outcome: ended.append((work.token, outcome[:2])),
     )
     scope = types.SimpleNamespace(capture_logs=False, core=core)
-    thread = _loop.LoopThread(core, scope)
+    thread = event_loop.LoopThread(core, scope)
     loop = thread._loop = asyncio.new_event_loop()
     try:
         thread._on_readable()
@@ -310,7 +310,7 @@ def test_a6_a_thread_that_could_not_be_started_is_started_later(monkeypatch, wha
 
 
 def test_a6_the_event_loop_is_made_once_there_are_descriptors(monkeypatch):
-    make, missing = _loop.LoopThread.make_loop, []
+    make, missing = event_loop.LoopThread.make_loop, []
 
     def starved(thread):
         if len(missing) < 2:
@@ -318,7 +318,7 @@ def test_a6_the_event_loop_is_made_once_there_are_descriptors(monkeypatch):
             raise OSError(24, "Too many open files")
         return make(thread)
 
-    monkeypatch.setattr(_loop.LoopThread, "make_loop", starved)
+    monkeypatch.setattr(event_loop.LoopThread, "make_loop", starved)
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

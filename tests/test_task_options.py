@@ -9,7 +9,7 @@ import json
 import pytest
 
 import cloaca
-from cloaca._task_definition import tasks_of
+from cloaca._tasks.definition import tasks_of
 
 
 def nothing(context):
@@ -198,7 +198,7 @@ async def coroutine(context):
     ],
 )
 def test_a2_what_a_function_takes_is_read_from_its_signature(function, positional, named, is_async):
-    from cloaca._signature import read_call
+    from cloaca._tasks.signature import read_call
 
     call = read_call(function, "x")
     assert (call.positional, call.named, call.is_async) == (positional, named, is_async)
@@ -236,7 +236,7 @@ def test_the_decorator_without_brackets_refuses_what_is_no_function():
 
 
 def test_external_task_returns_its_id_and_has_no_function():
-    from cloaca._workflow_registry import registry
+    from cloaca._workflows.registry import registry
 
     assert cloaca.external_task("resize", dependencies=["load"], timeout=60) == "resize"
     found = registry.loose_task("resize")

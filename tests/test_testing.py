@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 import cloaca
-from cloaca._workflow_registry import registry
+from cloaca._workflows.registry import registry
 from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import cloaca
-from cloaca._workflow_registry import registry
+from cloaca._workflows.registry import registry
 from schedule_support import at, define, until
 
 FIRE = cloaca.TriggerResult.fire

@@ -13,12 +13,33 @@ loses nothing.
     Hello world
 """
 
-from cloaca import _connection as _connection
-from cloaca._builder import WorkflowBuilder, register_workflow_constructor
-from cloaca._config import DefaultRunnerConfig
-from cloaca._control import Abort, Retry, Snooze
+from cloaca import _core_setup as _core_setup
 from cloaca._core import Context, __version__
-from cloaca._exceptions import (
+from cloaca._executions.handle import WorkflowHandle
+from cloaca._executions.history import Event, Page
+from cloaca._executions.progress import ExecutionProgress, TaskProgress
+from cloaca._executions.result import ErrorInfo, TaskResult, WorkflowResult
+from cloaca._executions.status import TaskStatus, WorkflowStatus
+from cloaca._retry.conditions import BackoffStrategy, RetryCondition
+from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
+from cloaca._runner.config import DefaultRunnerConfig
+from cloaca._runner.database_admin import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
+from cloaca._runner.inspection_methods import LogLine
+from cloaca._runner.runner import DefaultRunner
+from cloaca._schedules.cron import CronSchedule, cron_preview
+from cloaca._schedules.trigger import TriggerResult, trigger
+from cloaca._tasks.control import Abort, Retry, Snooze
+from cloaca._tasks.rules import (
+    all_of,
+    always,
+    any_of,
+    context_value,
+    none_of,
+    task_failed,
+    task_skipped,
+    task_success,
+)
+from cloaca._values.exceptions import (
     CloacaException,
     ConfigurationError,
     ConnectionError,
@@ -38,33 +59,12 @@ from cloaca._exceptions import (
     WorkflowTimeoutError,
     WorkflowValidationError,
 )
-from cloaca._handle import WorkflowHandle
-from cloaca._history import Event, Page
-from cloaca._insight_methods import LogLine
-from cloaca._namespace import TaskNamespace, WorkflowContext
-from cloaca._progress import ExecutionProgress, TaskProgress
-from cloaca._result import ErrorInfo, TaskResult, WorkflowResult
-from cloaca._retry import RetryPolicy, RetryPolicyBuilder
-from cloaca._retry_values import BackoffStrategy, RetryCondition
-from cloaca._rules import (
-    all_of,
-    always,
-    any_of,
-    context_value,
-    none_of,
-    task_failed,
-    task_skipped,
-    task_success,
-)
-from cloaca._runner import DefaultRunner
-from cloaca._schedule import CronSchedule, cron_preview
-from cloaca._status import TaskStatus, WorkflowStatus
-from cloaca._task import external_task, task
-from cloaca._task_handle import TaskHandle
-from cloaca._tenants import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
-from cloaca._trigger import TriggerResult, trigger
-from cloaca._vars import get_backend, var, var_or
-from cloaca._workflow import Workflow
+from cloaca._values.variables import get_backend, var, var_or
+from cloaca._workers.task_handle import TaskHandle
+from cloaca._workflows.builder import WorkflowBuilder, register_workflow_constructor
+from cloaca._workflows.namespace import TaskNamespace, WorkflowContext
+from cloaca._workflows.task import external_task, task
+from cloaca._workflows.workflow import Workflow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

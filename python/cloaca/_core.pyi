@@ -4,8 +4,8 @@ Private: everything public is re-exported or wrapped by `cloaca`.
 
 Times are microseconds since the Unix epoch (`*_us`), spans are microseconds too, unless a name says
 otherwise. Every method that waits releases the interpreter and honours Ctrl-C; every method refuses
-a forked child. Errors are raised as the classes of `cloaca._exceptions`, with `.code` and `.hint`
-set.
+a forked child. Errors are raised as the classes of `cloaca._values.exceptions`, with their `.code`
+and `.hint`.
 """
 
 import builtins

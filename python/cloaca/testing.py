@@ -12,8 +12,8 @@ Example:
 Since 0.1.
 """
 
-from cloaca._testing_crash import CrashReport, crash_everywhere
-from cloaca._testing_runner import VirtualRunner
-from cloaca._testing_task import run_task
+from cloaca._testing.crash import CrashReport, crash_everywhere
+from cloaca._testing.runner import VirtualRunner
+from cloaca._testing.task import run_task
 
 __all__ = ["CrashReport", "VirtualRunner", "crash_everywhere", "run_task"]

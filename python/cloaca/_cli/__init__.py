@@ -44,8 +44,8 @@ def _run(arguments: list[str]) -> int:
     import click
 
     from cloaca._cli._root import cli
-    from cloaca._exceptions import CloacaException
-    from cloaca._visible import visible
+    from cloaca._values.exceptions import CloacaException
+    from cloaca._values.visible_text import visible
 
     if complete:
         from click.shell_completion import shell_complete

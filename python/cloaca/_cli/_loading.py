@@ -84,9 +84,9 @@ def workflow_name(module: ModuleType, wanted: str) -> str:
     Raises:
         click.ClickException: There is none.
     """
-    from cloaca._suggestion import suggestion
-    from cloaca._workflow import Workflow
-    from cloaca._workflow_registry import registry
+    from cloaca._values.suggestion import suggestion
+    from cloaca._workflows.registry import registry
+    from cloaca._workflows.workflow import Workflow
 
     known = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
     if wanted in known:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-from cloaca._visible import visible, visible_json
+from cloaca._values.visible_text import visible, visible_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any, TextIO
 
-    from cloaca._result import WorkflowResult
+    from cloaca._executions.result import WorkflowResult
 
 STYLES = {
     "Completed": "green",
@@ -219,7 +219,7 @@ def fail(message: str) -> None:
 
 def leave_by(result: WorkflowResult) -> None:
     """Ends with the status that the execution has: 1, with the culprit on stderr, if it failed."""
-    from cloaca._status import WorkflowStatus
+    from cloaca._executions.status import WorkflowStatus
 
     if result.status is WorkflowStatus.COMPLETED:
         return

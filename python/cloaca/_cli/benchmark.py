@@ -9,7 +9,7 @@ from cloaca._cli._output import print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloaca._runner import DefaultRunner
+    from cloaca._runner.runner import DefaultRunner
 
 _CHAINS = 100
 _SINGLES = 2_000
@@ -31,7 +31,7 @@ def bench(database: Database, as_json: bool, executions: int) -> None:
     The executions stay there, as those of the workflows `cloaca.bench.chain` and
     `cloaca.bench.single`, until they are pruned.
     """
-    from cloaca._runner import DefaultRunner
+    from cloaca._runner.runner import DefaultRunner
 
     _define()
     with DefaultRunner(database.url, schema=database.schema) as runner:
@@ -61,9 +61,9 @@ def bench(database: Database, as_json: bool, executions: int) -> None:
 
 
 def _define() -> None:
-    from cloaca._builder import WorkflowBuilder
     from cloaca._core import Context
-    from cloaca._task import task
+    from cloaca._workflows.builder import WorkflowBuilder
+    from cloaca._workflows.task import task
 
     def nothing(context: Context) -> None:
         pass

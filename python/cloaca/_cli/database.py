@@ -59,7 +59,7 @@ def status(database: Database, as_json: bool) -> None:
 @database_options
 def prune(database: Database, as_json: bool, days: float) -> None:
     """Delete ended executions with all that belongs to them, in small batches."""
-    from cloaca._insight_methods import prune_all
+    from cloaca._runner.inspection_methods import prune_all
 
     deleted = prune_all(database.inspect(), round(days * _DAY_US))
     if as_json:

@@ -18,11 +18,11 @@ from cloaca._cli._output import (
     told_span,
     told_time,
 )
-from cloaca._exceptions import WorkflowNotFoundError
+from cloaca._values.exceptions import WorkflowNotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloaca._result import WorkflowResult
+    from cloaca._executions.result import WorkflowResult
 
 _STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
 # Between two looks of `watch`: the process that runs the execution does not know of this one.
@@ -36,7 +36,7 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
     from datetime import datetime
 
     from cloaca._core import now_us
-    from cloaca._duration import instant_to_us
+    from cloaca._values.duration import instant_to_us
 
     units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
     if text[:-1].isdigit() and text[-1] in units:
@@ -88,7 +88,7 @@ def list_command(
     cursor: str | None,
 ) -> None:
     """List executions, newest first."""
-    from cloaca._control_methods import list_page
+    from cloaca._runner.control_methods import list_page
 
     wanted = None
     if tags:
@@ -137,7 +137,7 @@ def events(database: Database, as_json: bool, id: str) -> None:
     """Show the history of an execution, oldest first."""
     import json
 
-    from cloaca._history import Event
+    from cloaca._executions.history import Event
 
     found = [Event(*row) for row in database.inspect().events(id)]
     if as_json:
@@ -176,7 +176,7 @@ def events(database: Database, as_json: bool, id: str) -> None:
 @database_options
 def logs(database: Database, as_json: bool, id: str) -> None:
     """Show what the tasks of an execution logged, where their runners capture it."""
-    from cloaca._insight_methods import LogLine
+    from cloaca._runner.inspection_methods import LogLine
 
     lines = [LogLine(*row) for row in database.inspect().logs(id)]
     if as_json:
@@ -223,8 +223,8 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     """Follow an execution to its end; ends with status 1 if it failed."""
     from time import sleep
 
-    from cloaca._live import Bars, is_shown
-    from cloaca._status import WorkflowStatus
+    from cloaca._executions.status import WorkflowStatus
+    from cloaca._observe.progress_bars import Bars, is_shown
 
     inspector = database.inspect()
     bars = Bars() if is_shown() and not as_json else None
@@ -238,7 +238,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
             _tell_changes(WorkflowResult(execution), states)
         return WorkflowStatus(execution.status).is_terminal
 
-    from cloaca._result import WorkflowResult
+    from cloaca._executions.result import WorkflowResult
 
     if bars is None:
         while not look():
@@ -264,6 +264,6 @@ def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
 
 
 def _result(database: Database, id: str) -> WorkflowResult:
-    from cloaca._result import WorkflowResult
+    from cloaca._executions.result import WorkflowResult
 
     return WorkflowResult(database.inspect().execution(id))

@@ -12,7 +12,7 @@ from cloaca._cli._output import iso, print_json, print_table, told_time
 @database_options
 def runners(database: Database, as_json: bool) -> None:
     """List the runners that are there, and the workflows that each has."""
-    from cloaca._duration import us_to_instant
+    from cloaca._values.duration import us_to_instant
 
     found = database.inspect().runners()
     if as_json:

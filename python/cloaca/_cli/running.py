@@ -9,8 +9,8 @@ from cloaca._cli._output import document_alone, leave_by, print_result, result_d
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloaca._config import DefaultRunnerConfig
     from cloaca._core import Context
+    from cloaca._runner.config import DefaultRunnerConfig
 
 
 def _context(
@@ -69,7 +69,7 @@ def run(
     variable that holds it. Ends with status 1 if the execution failed.
     """
     from cloaca._cli._loading import load, workflow_name
-    from cloaca._runner import DefaultRunner
+    from cloaca._runner.runner import DefaultRunner
 
     module, name = _split(target)
     if name is None:
@@ -121,9 +121,9 @@ def worker(
     lets running tasks end; a second one cuts that short.
     """
     from cloaca._cli._loading import attribute, call, load
-    from cloaca._runner import DefaultRunner
-    from cloaca._signals import serve
-    from cloaca._workflow_registry import registry
+    from cloaca._runner.runner import DefaultRunner
+    from cloaca._runner.signals import serve
+    from cloaca._workflows.registry import registry
 
     module, name = _split(target)
     url = database.url
@@ -163,7 +163,7 @@ def worker(
 def _config(
     concurrency: int | None, metrics_port: int | None, capture_logs: bool
 ) -> DefaultRunnerConfig:
-    from cloaca._config import DefaultRunnerConfig
+    from cloaca._runner.config import DefaultRunnerConfig
 
     config = DefaultRunnerConfig()
     if concurrency is not None:

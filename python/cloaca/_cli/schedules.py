@@ -41,7 +41,7 @@ def schedules() -> None:
 @database_options
 def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
     """List the schedules of a database, oldest first."""
-    from cloaca._schedule_methods import told_schedule
+    from cloaca._schedules.cron_methods import told_schedule
 
     rows = _schedules(database).list(enabled_only, _MAX, 0)
     found = [told_schedule(row) for row in rows]
@@ -78,7 +78,7 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     """Show a schedule with what became of its last ticks."""
-    from cloaca._schedule_methods import tick, told_schedule
+    from cloaca._schedules.cron_methods import tick, told_schedule
 
     of_database = _schedules(database)
     schedule = told_schedule(of_database.get(id))
@@ -113,7 +113,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
 @database_options
 def preview(database: Database, as_json: bool, what: str, timezone: str | None, limit: int) -> None:
     """Show the next times of a schedule, or of a cron expression, which needs no database."""
-    from cloaca._schedule import cron_preview
+    from cloaca._schedules.cron import cron_preview
 
     expression = what
     if _is_id(what):
@@ -140,7 +140,7 @@ def _is_id(text: str) -> bool:
 
 
 def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
-    from cloaca._schedule_methods import told_schedule
+    from cloaca._schedules.cron_methods import told_schedule
 
     schedule = told_schedule(_schedules(database).set_enabled(id, enabled))
     if as_json:

@@ -19,7 +19,7 @@ def tenants() -> None:
 @database_options
 def list_command(database: Database, as_json: bool) -> None:
     """List the tenants of a database."""
-    from cloaca._tenants import DatabaseAdmin
+    from cloaca._runner.database_admin import DatabaseAdmin
 
     found = DatabaseAdmin(database.url).list_tenants()
     if as_json:
@@ -50,7 +50,7 @@ def create(
 
     Prints its credentials, once: the password is kept nowhere.
     """
-    from cloaca._tenants import DatabaseAdmin, TenantConfig
+    from cloaca._runner.database_admin import DatabaseAdmin, TenantConfig
 
     password = sys.stdin.readline().rstrip("\n") if password_stdin else None
     config = TenantConfig(schema_name, username or schema_name, password)
@@ -77,7 +77,7 @@ def remove(
     database: Database, as_json: bool, schema_name: str, username: str | None, force: bool
 ) -> None:
     """Remove a tenant with all its data, and its role."""
-    from cloaca._tenants import DatabaseAdmin
+    from cloaca._runner.database_admin import DatabaseAdmin
 
     DatabaseAdmin(database.url).remove_tenant(schema_name, username or schema_name, force=force)
     if as_json:

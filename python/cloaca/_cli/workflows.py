@@ -26,7 +26,7 @@ def _known(database: Database, module: str | None) -> list[_core.Workflow]:
         latest = {workflow.name: workflow for _, workflow in database.inspect().workflows()}
     else:
         from cloaca._cli._loading import load
-        from cloaca._workflow_registry import registry
+        from cloaca._workflows.registry import registry
 
         load(module)
         latest = {workflow.name: workflow._core for workflow in registry.workflows_since(0)[1]}
@@ -88,7 +88,7 @@ def list_command(database: Database, as_json: bool, module: str | None) -> None:
 @database_options
 def show(database: Database, as_json: bool, name: str, form: str, module: str | None) -> None:
     """Draw a workflow's DAG, as text and as Mermaid."""
-    from cloaca._suggestion import suggestion
+    from cloaca._values.suggestion import suggestion
 
     known = {workflow.name: workflow for workflow in _known(database, module)}
     if name not in known:

@@ -1,0 +1,1 @@
+"""Executions: what a submission takes, the handle, the result and the history."""

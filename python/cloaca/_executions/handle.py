@@ -1,0 +1,157 @@
+"""A submitted execution: to be followed, waited for and controlled."""
+
+from __future__ import annotations
+
+from cloaca._executions.progress import ExecutionProgress
+from cloaca._executions.result import WorkflowResult
+from cloaca._executions.status import WorkflowStatus
+from cloaca._values.duration import seconds_to_us
+from cloaca._values.exceptions import WaitTimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from datetime import timedelta
+    from typing import Any
+
+    from cloaca._executions.history import Event
+    from cloaca._runner.inspection_methods import LogLine
+    from cloaca._runner.runner import DefaultRunner
+
+
+class WorkflowHandle:
+    """A submitted execution.
+
+    `result()` waits for its end on a thread, `await handle` on an event loop.
+
+    Example:
+        >>> handle = runner.submit("etl", {"day": "2026-01-01"})
+        >>> handle.status()
+        <WorkflowStatus.RUNNING: 'Running'>
+        >>> handle.result(timeout=60).final_context["total"]
+        6
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_id", "_runner")
+
+    def __init__(self, runner: DefaultRunner, execution_id: str) -> None:
+        """Private: made by `submit` and `get_handle`."""
+        self._runner = runner
+        self._id = execution_id
+
+    @property
+    def id(self) -> str:
+        """The execution's id. Since 0.1."""
+        return self._id
+
+    def status(self) -> WorkflowStatus:
+        """The execution's state now. Since 0.1."""
+        return self._runner.get_execution_status(self._id)
+
+    def result(self, timeout: float | timedelta | None = None) -> WorkflowResult:
+        """Wait for the end.
+
+        Args:
+            timeout: Seconds to wait at most. The execution does not mind.
+
+        Returns:
+            The result, also of an execution that failed or was cancelled.
+
+        Raises:
+            TimeoutError: The time is over; the execution goes on.
+            RunnerClosedError: The runner was shut down.
+
+        Since 0.1.
+        """
+        timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
+        self._runner._check_open()
+        execution = self._runner._core.wait(self._id, timeout_us)
+        if execution is None:
+            raise WaitTimeoutError(
+                f"execution {self._id} has not ended within {(timeout_us or 0) / 1_000_000:g} s",
+                hint="it goes on; call result() again, or cancel() it",
+            )
+        return WorkflowResult(execution)
+
+    def __await__(self) -> Generator[Any, None, WorkflowResult]:
+        """Wait for the end on an event loop, without a thread.
+
+        Raises:
+            RunnerClosedError: The runner was shut down.
+        """
+        return self._wait().__await__()
+
+    async def _wait(self) -> WorkflowResult:
+        self._runner._check_open()
+        return WorkflowResult(await self._runner._waiters.wait(self._id))
+
+    def cancel(self) -> WorkflowStatus:
+        """End the execution: see `DefaultRunner.cancel_execution`. Since 0.1."""
+        return self._runner.cancel_execution(self._id)
+
+    def pause(self) -> WorkflowStatus:
+        """Start nothing new: see `DefaultRunner.pause_execution`. Since 0.1."""
+        return self._runner.pause_execution(self._id)
+
+    def resume(self) -> WorkflowStatus:
+        """Go on: see `DefaultRunner.resume_execution`. Since 0.1."""
+        return self._runner.resume_execution(self._id)
+
+    def retry(self, from_task: str | None = None) -> WorkflowStatus:
+        """Run failed tasks again: see `DefaultRunner.retry_execution`.
+
+        Args:
+            from_task: Runs this task and all that depend on it again too, completed or not.
+
+        Returns:
+            The state, durable.
+
+        Raises:
+            WorkflowError: The execution has not ended, was cancelled, has completed and
+                `from_task` is left out, or has no such task.
+
+        Since 0.1.
+        """
+        return self._runner.retry_execution(self._id, from_task)
+
+    def events(self) -> list[Event]:
+        """The execution's history, oldest first. Since 0.1."""
+        return self._runner.events(self._id)
+
+    def progress(self) -> ExecutionProgress:
+        """How many of the tasks are in each state, and how far each is.
+
+        A mapping with an entry for every state; `progress.tasks` has each task with what it said by
+        `TaskHandle.set_progress`, also in another process.
+
+        Since 0.1.
+        """
+        return ExecutionProgress(*self._runner._core.inspector().progress(self._id))
+
+    def explain(self) -> list[str]:
+        """Why the execution is where it is: see `DefaultRunner.explain`. Since 0.1."""
+        return self._runner.explain(self._id)
+
+    def logs(self) -> list[LogLine]:
+        """What its tasks logged: see `DefaultRunner.logs`. Since 0.1."""
+        return self._runner.logs(self._id)
+
+    def _repr_html_(self) -> str:
+        """The execution as it is now, for notebooks."""
+        from cloaca._executions.notebook import show_result
+
+        return show_result(self._runner.get_execution(self._id))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of the same execution."""
+        return self._id == other._id if isinstance(other, WorkflowHandle) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By the execution's id."""
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        """The id."""
+        return f"<WorkflowHandle {self._id}>"

@@ -1,0 +1,113 @@
+"""What happened to executions, and listings of them."""
+
+from __future__ import annotations
+
+from cloaca._values.duration import us_to_instant
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from typing import Any
+
+    from cloaca._executions.result import WorkflowResult
+
+
+class Event:
+    """One event of an execution's history.
+
+    Attributes:
+        type: What happened, e.g. `submitted`, `task_started`, `task_retrying`, `completed`.
+        execution_id: The execution.
+        task_id: The task that it is about, if any.
+        attempt: The attempt that it is about, if any.
+        runner_id: The runner that did it, where one is known.
+        data: More, by type: the error, the delay, the reason.
+
+    Example:
+        >>> [event.type for event in handle.events()]
+        ['submitted', 'started', 'task_started', 'task_completed', 'completed']
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_time_us", "attempt", "data", "execution_id", "runner_id", "task_id", "type")
+
+    def __init__(
+        self,
+        time_us: int,
+        type: str,
+        execution_id: str,
+        task_id: str | None,
+        attempt: int | None,
+        runner_id: str | None,
+        data: str | None,
+    ) -> None:
+        """Private: made by `events`."""
+        self._time_us = time_us
+        self.type = type
+        self.execution_id = execution_id
+        self.task_id = task_id
+        self.attempt = attempt
+        self.runner_id = runner_id
+        self.data: dict[str, Any] = {}
+        if data:
+            import json
+
+            self.data = json.loads(data)
+
+    @property
+    def time(self) -> datetime:
+        """When it happened. Since 0.1."""
+        return us_to_instant(self._time_us)
+
+    def __repr__(self) -> str:
+        """Time, type and what it is about."""
+        more = "" if self.task_id is None else f" task={self.task_id!r}"
+        more += "" if self.attempt is None else f" attempt={self.attempt}"
+        return f"<Event {self.time.isoformat()} {self.type}{more}>"
+
+
+class Page:
+    """A part of a listing of executions, newest first. Iterate over it, or read `items`.
+
+    Attributes:
+        items: The executions of this part.
+        next_cursor: What `list_executions(cursor=...)` takes to go on; `None` at the end.
+
+    Example:
+        >>> page = runner.list_executions(status="Failed")
+        >>> while page.next_cursor:
+        ...     page = runner.list_executions(status="Failed", cursor=page.next_cursor)
+
+    Since 0.1.
+    """
+
+    __slots__ = ("items", "next_cursor")
+
+    def __init__(self, items: list[WorkflowResult], next_cursor: str | None) -> None:
+        """Private: made by `list_executions`."""
+        self.items = items
+        self.next_cursor = next_cursor
+
+    def __iter__(self) -> Iterator[WorkflowResult]:
+        """The executions."""
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        """How many there are in this part."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> WorkflowResult:
+        """One of them."""
+        return self.items[index]
+
+    def _repr_html_(self) -> str:
+        """The executions as a table, for notebooks."""
+        from cloaca._executions.notebook import show_page
+
+        return show_page(self)
+
+    def __repr__(self) -> str:
+        """How many, and whether there are more."""
+        return f"<Page items={len(self.items)} next_cursor={self.next_cursor!r}>"

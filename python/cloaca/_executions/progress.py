@@ -1,0 +1,96 @@
+"""How far executions and their tasks are."""
+
+from __future__ import annotations
+
+from cloaca._executions.status import TaskStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca import _core
+
+
+class TaskProgress:
+    """How far a task is.
+
+    Attributes:
+        task_id: The task.
+        status: Its state.
+        attempts: Attempts so far.
+        done: What it said is done, by `TaskHandle.set_progress`; `None` where it said nothing.
+        total: What it said is to do in all.
+        message: What it said beside.
+
+    Since 0.1.
+    """
+
+    __slots__ = ("attempts", "done", "message", "status", "task_id", "total")
+
+    def __init__(
+        self,
+        task_id: str,
+        status: TaskStatus,
+        attempts: int,
+        done: float | None = None,
+        total: float | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Private: made by `WorkflowHandle.progress`."""
+        self.task_id = task_id
+        self.status = status
+        self.attempts = attempts
+        self.done = done
+        self.total = total
+        self.message = message
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1: what it said, or 1 once it has ended. Since 0.1."""
+        if self.status.is_terminal:
+            return 1.0
+        if self.done is None or not self.total:
+            return 0.0
+        return self.done / self.total
+
+    def __repr__(self) -> str:
+        """Id, state and what it said."""
+        said = "" if self.done is None else f" {self.done:g} of {self.total:g}"
+        said += "" if self.message is None else f" {self.message!r}"
+        return f"<TaskProgress {self.task_id!r} {self.status}{said}>"
+
+
+class ExecutionProgress(dict[TaskStatus, int]):
+    """How many tasks are in each state, and how far each task is.
+
+    Example:
+        >>> progress = handle.progress()
+        >>> progress[cloaca.TaskStatus.COMPLETED], progress.tasks["copy"].message
+        (2, 'file 17')
+
+    Attributes:
+        tasks: A `TaskProgress` for each task, by id, in the order of their declaration.
+
+    Since 0.1.
+    """
+
+    tasks: dict[str, TaskProgress]
+
+    def __init__(
+        self,
+        execution: _core.Execution,
+        said: list[tuple[str, int, float, float, str | None, int]],
+    ) -> None:
+        """Private: made by `WorkflowHandle.progress`."""
+        super().__init__(dict.fromkeys(TaskStatus, 0))
+        words = {row[0]: row[2:5] for row in said}
+        self.tasks = {}
+        for task_id, state, attempts, *_ in execution.tasks():
+            status = TaskStatus(state)
+            self[status] += 1
+            self.tasks[task_id] = TaskProgress(
+                task_id, status, attempts, *words.get(task_id, (None, None, None))
+            )
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1: the mean over all tasks. Since 0.1."""
+        return sum(task.fraction for task in self.tasks.values()) / len(self.tasks)

@@ -1,0 +1,301 @@
+"""What became of an execution: its state, times, final context, error and tasks."""
+
+from __future__ import annotations
+
+from cloaca._executions.status import TaskStatus, WorkflowStatus
+from cloaca._values.duration import rfc3339, us_to_instant
+from cloaca._values.exceptions import WorkflowExecutionError, WorkflowTimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from typing import Any, Self
+
+    from cloaca import _core
+
+
+class ErrorInfo:
+    """Why a task or an execution failed.
+
+    Attributes:
+        type: The qualified name of the exception's type, e.g. `ValueError`.
+        message: What the exception said.
+        traceback: The traceback's text, where there is one.
+        task_id: The task that failed; `None` where it was the execution itself, e.g. by its
+            timeout.
+
+    Since 0.1.
+    """
+
+    __slots__ = ("message", "task_id", "traceback", "type")
+
+    def __init__(
+        self, type: str, message: str, traceback: str | None = None, task_id: str | None = None
+    ) -> None:
+        """Describe an error.
+
+        Args:
+            type: The qualified name of the exception's type.
+            message: What the exception said.
+            traceback: The traceback's text.
+            task_id: The task that failed.
+        """
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        """The failed task with type and message."""
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        return text if self.task_id is None else f"task '{self.task_id}' failed: {text}"
+
+    def __repr__(self) -> str:
+        """Type, message and task."""
+        return f"ErrorInfo(type={self.type!r}, message={self.message!r}, task_id={self.task_id!r})"
+
+
+class TaskResult:
+    """What became of one task of an execution.
+
+    Attributes:
+        task_id: Its id.
+        status: Its state.
+        attempts: How many attempts it has had.
+        error: Why its last attempt failed.
+        skip_reason: Why it was skipped.
+
+    Example:
+        >>> for task_id, task in runner.execute("etl").tasks.items():
+        ...     print(task_id, task.status, task.attempts, task.duration)
+
+    Since 0.1.
+    """
+
+    __slots__ = (
+        "_ended_us",
+        "_started_us",
+        "attempts",
+        "error",
+        "skip_reason",
+        "status",
+        "task_id",
+    )
+
+    def __init__(
+        self,
+        task_id: str,
+        status: str,
+        attempts: int,
+        started_us: int | None,
+        ended_us: int | None,
+        error: tuple[str, str, str | None] | None,
+        skip_reason: str | None,
+    ) -> None:
+        """Private: see `WorkflowResult.tasks`."""
+        self.task_id = task_id
+        self.status = TaskStatus(status)
+        self.attempts = attempts
+        self._started_us = started_us
+        self._ended_us = ended_us
+        self.error = None if error is None else ErrorInfo(*error, task_id)
+        self.skip_reason = skip_reason
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt started. Since 0.1."""
+        return None if self._started_us is None else us_to_instant(self._started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended. Since 0.1."""
+        return None if self._ended_us is None else us_to_instant(self._ended_us)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long its last attempt took. Since 0.1."""
+        return _span(self._started_us, self._ended_us)
+
+    def __repr__(self) -> str:
+        """Id, state, and what there is beside."""
+        more = [f"attempts={self.attempts}"]
+        more += [f"error={self.error.type}"] if self.error else []
+        more += [f"skip_reason={self.skip_reason!r}"] if self.skip_reason else []
+        return f"<TaskResult {self.task_id!r} {self.status} {' '.join(more)}>"
+
+
+class _KeptExecution:
+    """What a result knows of its execution, without the engine: for copies and other processes."""
+
+    def __init__(self, execution: _core.Execution) -> None:
+        self.execution_id = execution.execution_id
+        self.workflow_name = execution.workflow_name
+        self.workflow_version = execution.workflow_version
+        self.status = execution.status
+        self.key = execution.key
+        self.priority = execution.priority
+        self.created_at_us = execution.created_at_us
+        self.started_at_us = execution.started_at_us
+        self.ended_at_us = execution.ended_at_us
+        self.error = execution.error
+        self._context = execution.final_context()
+        self._tasks = execution.tasks()
+
+    def final_context(self) -> _core.Context:
+        return self._context.copy()
+
+    def tasks(self) -> list[Any]:
+        return list(self._tasks)
+
+
+class WorkflowResult:
+    """An execution as it was at one instant. Parts are decoded when they are read.
+
+    Example:
+        >>> result = runner.execute("etl")
+        >>> result.status, result.final_context["total"]
+        (<WorkflowStatus.COMPLETED: 'Completed'>, 6)
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_context", "_execution", "_tasks")
+
+    def __init__(self, execution: _core.Execution) -> None:
+        """Private: made by `execute`, `result` and `get_execution`."""
+        self._execution = execution
+        self._context: _core.Context | None = None
+        self._tasks: dict[str, TaskResult] | None = None
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id. Since 0.1."""
+        return self._execution.execution_id
+
+    @property
+    def workflow_name(self) -> str:
+        """The workflow's name. Since 0.1."""
+        return self._execution.workflow_name
+
+    @property
+    def status(self) -> WorkflowStatus:
+        """The execution's state. Since 0.1."""
+        return WorkflowStatus(self._execution.status)
+
+    @property
+    def created_at(self) -> datetime:
+        """When the execution was submitted. Since 0.1."""
+        return us_to_instant(self._execution.created_at_us)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its first task started. Since 0.1."""
+        us = self._execution.started_at_us
+        return None if us is None else us_to_instant(us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the execution ended. Since 0.1."""
+        us = self._execution.ended_at_us
+        return None if us is None else us_to_instant(us)
+
+    @property
+    def _ended_at_us(self) -> int | None:
+        """`ended_at` in microseconds since 1970."""
+        return self._execution.ended_at_us
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the first task's start to the end. Since 0.1."""
+        return _span(self._execution.started_at_us, self._execution.ended_at_us)
+
+    @property
+    def start_time(self) -> str:
+        """`started_at` as RFC 3339 text; the time of the submission where no task has started.
+
+        Since 0.1.
+        """
+        us = self._execution.started_at_us
+        return rfc3339(self._execution.created_at_us if us is None else us)
+
+    @property
+    def end_time(self) -> str | None:
+        """`ended_at` as RFC 3339 text. Since 0.1."""
+        us = self._execution.ended_at_us
+        return None if us is None else rfc3339(us)
+
+    @property
+    def final_context(self) -> _core.Context:
+        """The input with what all completed tasks wrote. Since 0.1."""
+        if self._context is None:
+            self._context = self._execution.final_context()
+        return self._context
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Why the execution failed: the first failed task's error, or a timeout. Since 0.1."""
+        found = self._execution.error
+        if found is None:
+            return None
+        task_id, kind, message, traceback = found
+        return ErrorInfo(kind, message, traceback, task_id)
+
+    @property
+    def error_message(self) -> str | None:
+        """`error` in one sentence that names the task. Since 0.1."""
+        error = self.error
+        return None if error is None else str(error)
+
+    @property
+    def tasks(self) -> dict[str, TaskResult]:
+        """What became of each task, by id, in the order of their declaration. Since 0.1."""
+        if self._tasks is None:
+            self._tasks = {row[0]: TaskResult(*row) for row in self._execution.tasks()}
+        return self._tasks
+
+    def raise_for_status(self) -> Self:
+        """Raise an exception if the execution failed or was cancelled.
+
+        Returns:
+            The result itself.
+
+        Raises:
+            WorkflowTimeoutError: It overran its timeout.
+            WorkflowExecutionError: It failed otherwise, or was cancelled.
+
+        Since 0.1.
+        """
+        status = self.status
+        what = f"execution {self.execution_id} of workflow '{self.workflow_name}'"
+        if status is WorkflowStatus.CANCELLED:
+            raise WorkflowExecutionError(f"{what} was cancelled", code="workflow_cancelled")
+        if status is WorkflowStatus.FAILED:
+            error = self.error
+            if error is not None and error.type == "WorkflowTimeoutError":
+                raise WorkflowTimeoutError(f"{what} timed out: {error.message}")
+            raise WorkflowExecutionError(f"{what} failed: {error}")
+        return self
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
+        """Copied and pickled with all that it knows."""
+        return type(self), (_KeptExecution(self._execution),)
+
+    def _repr_html_(self) -> str:
+        """The execution and its tasks as a table, for notebooks."""
+        from cloaca._executions.notebook import show_result
+
+        return show_result(self)
+
+    def __repr__(self) -> str:
+        """Workflow, id, state and error."""
+        error = self.error_message
+        shown = "" if error is None else f" error={error!r}"
+        return f"<WorkflowResult {self.workflow_name!r} {self.execution_id} {self.status}{shown}>"
+
+
+def _span(start: int | None, end: int | None) -> timedelta | None:
+    if start is None or end is None:
+        return None
+    from datetime import timedelta
+
+    return timedelta(microseconds=end - start)

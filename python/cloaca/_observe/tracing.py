@@ -1,0 +1,189 @@
+"""OpenTelemetry: a span for each execution and each attempt, where the program traces.
+
+Nothing is imported: a program without `opentelemetry.trace` loaded has set up no tracing. The
+submitter's context is kept with the execution, in its history, so that the spans of tasks join its
+trace in whatever process they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import allocate_lock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from opentelemetry.trace import Span, Tracer
+
+    from cloaca._core import Outcome, Runner, Work
+    from cloaca._executions.submission import Request
+
+# So many executions' contexts are remembered.
+_REMEMBERED = 4096
+
+
+def tracer() -> Tracer | None:
+    """The tracer, where the program has set one up."""
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None or not hasattr(trace, "get_tracer_provider"):
+        return None
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        return None
+    found: Tracer = provider.get_tracer("cloaca")
+    return found
+
+
+class ExecutionSpan:
+    """The span of an execution, from its submission to its end as this process learns it."""
+
+    def __init__(self, tracer: Tracer, workflow: str) -> None:
+        import json
+
+        from opentelemetry import propagate, trace
+
+        self._span = tracer.start_span(
+            f"workflow {workflow}",
+            kind=trace.SpanKind.PRODUCER,
+            attributes={"cloaca.workflow": workflow},
+        )
+        headers: dict[str, str] = {}
+        propagate.inject(headers, trace.set_span_in_context(self._span))
+        #: What the execution keeps.
+        self.carrier = json.dumps(headers)
+
+    def identify(self, execution_id: str) -> None:
+        """The execution has an id."""
+        self._span.set_attribute("cloaca.execution_id", execution_id)
+
+    def end(self, status: str, ended_at_us: int | None, error: Any = None) -> None:
+        """The execution ended."""
+        self._span.set_attribute("cloaca.status", status)
+        _mark(self._span, status == "Completed", str(error) if error else status)
+        self._span.end(None if ended_at_us is None else ended_at_us * 1000)
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """It was not submitted, or this process ends before it."""
+        if error is not None:
+            self._span.record_exception(error)
+            _mark(self._span, False, str(error))
+        self._span.end()
+
+
+# The open spans of the process: a runner's supervisor hears of its tenants' executions too.
+_open: dict[str, tuple[ExecutionSpan, Tracing]] = {}
+
+
+class Tracing:
+    """The spans of a runner's executions, and the contexts that it has read."""
+
+    def __init__(self, core: Runner) -> None:
+        self._core = core
+        self._lock = allocate_lock()
+        self._contexts: dict[str, Any] = {}
+
+    def begin(self, request: Request) -> ExecutionSpan | None:
+        """The span of an execution that is about to be submitted."""
+        found = tracer()
+        return None if found is None else ExecutionSpan(found, request[0])
+
+    def submitted(self, spans: list[ExecutionSpan | None], ids: list[str]) -> None:
+        """The executions are durable; their ends will be told."""
+        for span, id in zip(spans, ids, strict=True):
+            if span is not None:
+                span.identify(id)
+                before, _ = _open.setdefault(id, (span, self))
+                if before is not span:
+                    span.abandon()  # the same execution, by its key
+                else:
+                    self._core.announce_end(id)
+
+    def ended(self, id: str, status: str, ended_at_us: int | None, error: str | None) -> None:
+        """An execution ended."""
+        found = _open.pop(id, None)
+        if found is not None:
+            found[0].end(status, ended_at_us, error)
+
+    def close(self) -> None:
+        """Ends what is open: the runner is shut down."""
+        for id, (span, owner) in list(_open.items()):
+            if owner is self and _open.pop(id, None) is not None:
+                span.abandon()
+
+    def context_of(self, execution_id: str) -> Any:
+        """The context that the execution was submitted with; `None` where there is none."""
+        if execution_id in self._contexts:
+            return self._contexts[execution_id]
+        import json
+
+        from opentelemetry import propagate
+
+        try:
+            kept = self._core.inspector().trace(execution_id)
+        except Exception:
+            return None  # a database in trouble: the task matters more than its trace
+        found = propagate.extract(json.loads(kept)) if kept else None
+        with self._lock:
+            if len(self._contexts) >= _REMEMBERED:
+                self._contexts.pop(next(iter(self._contexts)))
+            self._contexts[execution_id] = found
+        return found
+
+
+class AttemptSpan:
+    """The span of an attempt; a context manager, so that spans of the task are its children."""
+
+    def __init__(self, tracer: Tracer, tracing: Tracing, work: Work) -> None:
+        from opentelemetry import trace
+
+        self._token: Any = None
+        self._span = tracer.start_span(
+            f"task {work.task_id}",
+            context=tracing.context_of(work.execution_id),
+            kind=trace.SpanKind.CONSUMER,
+            attributes={
+                "cloaca.workflow": work.workflow_name,
+                "cloaca.execution_id": work.execution_id,
+                "cloaca.task_id": work.task_id,
+                "cloaca.attempt": work.attempt,
+            },
+        )
+
+    def __enter__(self) -> AttemptSpan:
+        from opentelemetry import context, trace
+
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        from opentelemetry import context
+
+        context.detach(self._token)
+        self._span.end()
+
+    def note(self, outcome: Outcome) -> None:
+        """How the attempt ended."""
+        kind = outcome[0]
+        self._span.set_attribute("cloaca.outcome", kind)
+        if kind == "failed":
+            _, name, message, traceback, *_ = outcome
+            self._span.add_event(
+                "exception",
+                {
+                    "exception.type": name,
+                    "exception.message": message,
+                    "exception.stacktrace": traceback or "",
+                },
+            )
+            _mark(self._span, False, f"{name}: {message}")
+        elif kind == "completed":
+            _mark(self._span, True, "")
+
+
+def _mark(span: Span, is_good: bool, description: str) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_status(
+        Status(StatusCode.OK) if is_good else Status(StatusCode.ERROR, description or None)
+    )

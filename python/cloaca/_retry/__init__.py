@@ -1,0 +1,1 @@
+"""Retry policies: conditions, backoff, and the options that make a policy."""

@@ -1,0 +1,254 @@
+"""The parts of a retry policy: how a delay grows, and which failures are tried again."""
+
+from __future__ import annotations
+
+from cloaca._values.exceptions import TaskValidationError
+from cloaca._values.type_name import lineage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+_TRANSIENT_TYPES = frozenset(
+    {
+        "TimeoutError",
+        "TaskTimeoutError",
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "ConnectionAbortedError",
+        "BrokenPipeError",
+        "InterruptedError",
+    }
+)
+_INFINITY = float("inf")
+_TRANSIENT_WORDS = (
+    "timeout",
+    "timed out",
+    "connection",
+    "network",
+    "temporary",
+    "temporarily",
+    "unavailable",
+)
+
+
+class BackoffStrategy:
+    """How the delay grows from attempt to attempt.
+
+    Made by its static methods; compared by value.
+
+    Example:
+        >>> backoff = cloaca.BackoffStrategy.exponential(base=3)
+        >>> policy = cloaca.RetryPolicy(backoff=backoff, initial_delay=2, with_jitter=False)
+        >>> [policy.calculate_delay(attempt) for attempt in (1, 2, 3)]
+        [2.0, 6.0, 18.0]
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        """Private: use `fixed`, `linear` or `exponential`."""
+        self._data = data
+
+    @staticmethod
+    def fixed() -> BackoffStrategy:
+        """The same delay every time. Since 0.1."""
+        return BackoffStrategy({"strategy": "fixed"})
+
+    @staticmethod
+    def linear(multiplier: float = 1) -> BackoffStrategy:
+        """`initial_delay * multiplier * attempt`.
+
+        Args:
+            multiplier: A factor on every delay.
+
+        Returns:
+            The strategy.
+
+        Raises:
+            TaskValidationError: It is negative or not finite.
+
+        Since 0.1.
+        """
+        return BackoffStrategy(
+            {"strategy": "linear", "multiplier": _factor("multiplier", multiplier)}
+        )
+
+    @staticmethod
+    def exponential(base: float = 2, multiplier: float = 1) -> BackoffStrategy:
+        """`initial_delay * multiplier * base ** (attempt - 1)`.
+
+        Args:
+            base: The growth from one attempt to the next.
+            multiplier: A factor on every delay.
+
+        Returns:
+            The strategy.
+
+        Raises:
+            TaskValidationError: One of them is negative or not finite.
+
+        Since 0.1.
+        """
+        return BackoffStrategy(
+            {
+                "strategy": "exponential",
+                "base": _factor("base", base),
+                "multiplier": _factor("multiplier", multiplier),
+            }
+        )
+
+    def _to_definition(self) -> dict[str, Any]:
+        """The strategy as the engine reads it."""
+        return self._data
+
+    def _delay_us(self, initial_us: int, attempt: int) -> float:
+        """The delay after an attempt, without jitter and cap, in microseconds."""
+        multiplier: float = self._data.get("multiplier", 1.0)
+        match self._data["strategy"]:
+            case "fixed":
+                return float(initial_us)
+            case "linear":
+                return initial_us * multiplier * attempt
+            case _:
+                try:
+                    growth = float(self._data["base"]) ** (attempt - 1)
+                except OverflowError:
+                    growth = _INFINITY
+                # Zero times infinity would be no number.
+                return initial_us * multiplier * growth if initial_us * multiplier else 0.0
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same."""
+        return self._data == other._data if isinstance(other, BackoffStrategy) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By value."""
+        return hash(tuple(self._data.items()))
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        arguments = [f"{k}={v:g}" for k, v in self._data.items() if k != "strategy"]
+        return f"BackoffStrategy.{self._data['strategy']}({', '.join(arguments)})"
+
+
+class RetryCondition:
+    """Which failures are worth another attempt.
+
+    Made by its static methods; compared by value.
+
+    Example:
+        >>> policy = cloaca.RetryPolicy(condition=cloaca.RetryCondition.transient_only())
+        >>> policy.should_retry(1, ConnectionError("no line")), policy.should_retry(1, KeyError())
+        (True, False)
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: str | tuple[str, ...]) -> None:
+        """Private: use `never`, `transient_only`, `all_errors` or `error_pattern`."""
+        self._data = data
+
+    @staticmethod
+    def never() -> RetryCondition:
+        """No failure. Since 0.1."""
+        return RetryCondition("never")
+
+    @staticmethod
+    def transient_only() -> RetryCondition:
+        """Timeouts and connection errors: told by type, then by words such as "unavailable".
+
+        Since 0.1.
+        """
+        return RetryCondition("transient")
+
+    @staticmethod
+    def all_errors() -> RetryCondition:
+        """Every failure: the default. Since 0.1."""
+        return RetryCondition("all")
+
+    @staticmethod
+    def error_pattern(patterns: Iterable[str]) -> RetryCondition:
+        """Failures whose type or message contains one of the texts, in any case of letters.
+
+        Args:
+            patterns: The texts, at least one.
+
+        Returns:
+            The condition.
+
+        Raises:
+            TaskValidationError: There is none, or one is empty or no string.
+
+        Example:
+            >>> cloaca.RetryCondition.error_pattern(["rate limit", "try again"])
+
+        Since 0.1.
+        """
+        texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        if not texts or not all(_is_text(text) for text in texts):
+            raise TaskValidationError(
+                f"the patterns of a retry condition must be texts, at least one: {patterns!r}"
+            )
+        return RetryCondition(texts)
+
+    def _to_definition(self) -> str | dict[str, list[str]]:
+        """The condition as the engine reads it."""
+        return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
+
+    def _holds(self, names: list[str], message: str) -> bool:
+        """Whether it holds for a failure of these types, nearest first, with this message."""
+        if isinstance(self._data, tuple):
+            text = f"{names[0] if names else ''}: {message}".lower()
+            return any(pattern.lower() in text for pattern in self._data)
+        if self._data == "transient":
+            by_type = any(name.rpartition(".")[2] in _TRANSIENT_TYPES for name in names)
+            return by_type or any(word in message.lower() for word in _TRANSIENT_WORDS)
+        return self._data == "all"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same."""
+        return self._data == other._data if isinstance(other, RetryCondition) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By value."""
+        return hash(self._data)
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        match self._data:
+            case "never":
+                return "RetryCondition.never()"
+            case "transient":
+                return "RetryCondition.transient_only()"
+            case "all":
+                return "RetryCondition.all_errors()"
+            case patterns:
+                return f"RetryCondition.error_pattern({list(patterns)!r})"
+
+
+def names_of(error: BaseException | type[BaseException] | str) -> tuple[list[str], str]:
+    """The type names, nearest first, and the message of an error; a text may be either. Private."""
+    if isinstance(error, BaseException):
+        return lineage(type(error)), str(error)
+    if isinstance(error, type):
+        return lineage(error), ""
+    return [error], error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _factor(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _INFINITY:
+        raise TaskValidationError(
+            f"the {name} of a backoff must be a number from 0 on, not {value!r}"
+        )
+    return float(value)

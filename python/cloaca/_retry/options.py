@@ -1,0 +1,193 @@
+"""The retry options of a task as one policy."""
+
+from __future__ import annotations
+
+from cloaca._retry.conditions import BackoffStrategy, RetryCondition
+from cloaca._retry.policy import RetryPolicy, attempts, exception_names
+from cloaca._values.exceptions import TaskValidationError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
+    "fixed": BackoffStrategy.fixed,
+    "linear": BackoffStrategy.linear,
+    "exponential": BackoffStrategy.exponential,
+}
+_CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
+    "never": RetryCondition.never,
+    "transient": RetryCondition.transient_only,
+    "all": RetryCondition.all_errors,
+}
+# The words of `retry_policy={...}`; each span has a twin in milliseconds.
+_WORDS = (
+    "max_attempts",
+    "backoff",
+    "initial_delay",
+    "initial_delay_ms",
+    "max_delay",
+    "max_delay_ms",
+    "jitter",
+    "condition",
+    "retry_on",
+    "never_on",
+)
+# The same by the names that the options of a task and `RetryPolicy` have for them.
+_SYNONYMS = {
+    "attempts": "max_attempts",
+    "retry_attempts": "max_attempts",
+    "backoff_strategy": "backoff",
+    "retry_backoff": "backoff",
+    "delay": "initial_delay",
+    "delay_ms": "initial_delay_ms",
+    "retry_delay_ms": "initial_delay_ms",
+    "retry_max_delay_ms": "max_delay_ms",
+    "with_jitter": "jitter",
+    "retry_jitter": "jitter",
+    "retry_condition": "condition",
+}
+
+
+def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
+    """The policy that the options of a task say.
+
+    Args:
+        options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` where left out.
+
+    Raises:
+        TaskValidationError: One of them is not valid, or two exclude each other.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for whole in ("retry", "retry_policy"):
+        others = sorted(name for name in given if name not in {whole, "never_on"})
+        if whole in given and others:
+            raise TaskValidationError(
+                f"{whole} excludes {', '.join(others)}",
+                hint=f"{whole} is a whole policy: say everything in it",
+            )
+    if "retry" in given:
+        return _with_never_on(_checked(given["retry"]), given.get("never_on"))
+    if "retry_policy" in given:
+        return _with_never_on(from_mapping(given["retry_policy"]), given.get("never_on"))
+    return RetryPolicy(**_keywords(given))
+
+
+def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
+    """The policy of its dict form.
+
+    Args:
+        data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),
+            `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`;
+            or the names that the options of a task and `RetryPolicy` have for these.
+
+    Raises:
+        TaskValidationError: A word or a value is not known.
+    """
+    from collections.abc import Mapping
+
+    if not isinstance(data, Mapping):
+        raise TaskValidationError(f"retry_policy must be a mapping, not {type(data).__name__}")
+    given, data = data, {}
+    for name, value in given.items():
+        word = _SYNONYMS.get(name, name)
+        if word not in _WORDS:
+            raise TaskValidationError(
+                f"unknown word {name!r} in retry_policy",
+                hint=suggestion(name, _WORDS, listing=True),
+            )
+        if word in data:
+            raise TaskValidationError(f"retry_policy says {word} twice")
+        data[word] = value
+    keywords: dict[str, Any] = {
+        name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data
+    }
+    for span in ("initial_delay", "max_delay"):
+        if span in data and f"{span}_ms" in data:
+            raise TaskValidationError(f"retry_policy has both {span} and {span}_ms")
+        if span in data:
+            keywords[span] = data[span]
+        elif f"{span}_ms" in data:
+            keywords[span] = _milliseconds(f"{span}_ms", data[f"{span}_ms"])
+    if "jitter" in data:
+        keywords["with_jitter"] = _flag("jitter", data["jitter"])
+    if "backoff" in data:
+        keywords["backoff"] = _backoff("backoff", data["backoff"])
+    if "condition" in data:
+        keywords["condition"] = _condition("condition", data["condition"])
+    return RetryPolicy(**keywords)
+
+
+def _keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    keywords: dict[str, Any] = {}
+    if "retry_attempts" in given:
+        keywords["max_attempts"] = attempts("retry_attempts", given["retry_attempts"])
+    if "retry_backoff" in given:
+        keywords["backoff"] = _backoff("retry_backoff", given["retry_backoff"])
+    if "retry_delay_ms" in given:
+        keywords["initial_delay"] = _milliseconds("retry_delay_ms", given["retry_delay_ms"])
+    if "retry_max_delay_ms" in given:
+        keywords["max_delay"] = _milliseconds("retry_max_delay_ms", given["retry_max_delay_ms"])
+    if "retry_condition" in given:
+        keywords["condition"] = _condition("retry_condition", given["retry_condition"])
+    if "retry_jitter" in given:
+        keywords["with_jitter"] = _flag("retry_jitter", given["retry_jitter"])
+    for types in ("retry_on", "never_on"):
+        if types in given:
+            keywords[types] = exception_names(types, given[types])
+    return keywords
+
+
+def _checked(policy: object) -> RetryPolicy:
+    if isinstance(policy, RetryPolicy):
+        return policy
+    raise TaskValidationError(
+        f"retry must be a RetryPolicy, not {type(policy).__name__}",
+        hint="a dict goes into retry_policy=, a number into retry_attempts=",
+    )
+
+
+def _with_never_on(
+    policy: RetryPolicy, types: Iterable[type[BaseException] | str] | None
+) -> RetryPolicy:
+    if types is None:
+        return policy
+    return policy.replace(never_on=(*policy.never_on, *exception_names("never_on", types)))
+
+
+def _backoff(option: str, value: object) -> BackoffStrategy:
+    if isinstance(value, BackoffStrategy):
+        return value
+    return _word(option, value, _BACKOFFS)()
+
+
+def _condition(option: str, value: object) -> RetryCondition:
+    if isinstance(value, RetryCondition):
+        return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return RetryCondition.error_pattern(value)
+    return _word(option, value, _CONDITIONS)()
+
+
+def _word(option: str, value: object, words: Mapping[str, Callable[[], T]]) -> Callable[[], T]:
+    if isinstance(value, str) and value in words:
+        return words[value]
+    raise TaskValidationError(
+        f"unknown {option} {value!r}", hint=suggestion(value, words, listing=True)
+    )
+
+
+def _milliseconds(option: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 10**15:
+        raise TaskValidationError(f"{option} must be milliseconds from 0 on, not {value!r}")
+    return value / 1000
+
+
+def _flag(option: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise TaskValidationError(f"{option} must be True or False, not {value!r}")

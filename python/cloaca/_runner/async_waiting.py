@@ -1,0 +1,97 @@
+"""Waiting for the end of executions from an event loop, without a thread per waiter."""
+
+from __future__ import annotations
+
+import threading
+from weakref import WeakKeyDictionary
+
+from cloaca._core import Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    from cloaca._core import Execution, Runner
+
+
+class Waiters:
+    """Who waits for executions of one runner.
+
+    One port for each event loop, whatever the number of waiters.
+    """
+
+    def __init__(self, core: Runner) -> None:
+        self._core = core
+        self._lock = threading.Lock()
+        self._by_loop: WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] = WeakKeyDictionary()
+
+    async def wait(self, execution_id: str) -> Execution:
+        """The execution, once it has ended.
+
+        Raises:
+            RunnerClosedError: The runner was shut down meanwhile.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            waiters = self._by_loop.get(loop)
+            if waiters is None:
+                waiters = self._by_loop[loop] = _LoopWaiters(self._core, loop)
+        return await waiters.wait(execution_id)
+
+    def close(self) -> None:
+        """Takes the ports from the loops, once those have heard of the runner's end."""
+        with self._lock:
+            left = list(self._by_loop.items())
+            self._by_loop.clear()
+        for loop, waiters in left:
+            try:
+                loop.call_soon_threadsafe(waiters.close, loop)
+            except RuntimeError:
+                continue  # the loop is closed, and with it its selector
+
+
+class _LoopWaiters:
+    """The waiters of one loop. Used on the loop's thread only."""
+
+    def __init__(self, core: Runner, loop: AbstractEventLoop) -> None:
+        self._core = core
+        self._futures: dict[int, Future[Execution]] = {}
+        self._port = Port()
+        loop.add_reader(self._port.fileno(), self._on_readable)
+
+    async def wait(self, execution_id: str) -> Execution:
+        import asyncio
+
+        future: Future[Execution] = asyncio.get_running_loop().create_future()
+        # The loop reads the port only after this function has given way.
+        token = self._core.subscribe(self._port, execution_id)
+        self._futures[token] = future
+        try:
+            return await future
+        finally:
+            if self._futures.pop(token, None) is not None:
+                self._core.unsubscribe(token)
+
+    def close(self, loop: AbstractEventLoop) -> None:
+        self._on_readable()
+        loop.remove_reader(self._port.fileno())
+        self._port.close()
+
+    def _on_readable(self) -> None:
+        from cloaca._values.exceptions import RunnerClosedError
+
+        for token, execution in self._port.completed():
+            future = self._futures.pop(token, None)
+            if future is None or future.done():
+                continue
+            if execution is None:
+                future.set_exception(
+                    RunnerClosedError(
+                        "the runner was shut down while the execution was waited for",
+                        hint="the execution goes on in another runner: ask there for its id",
+                    )
+                )
+            else:
+                future.set_result(execution)

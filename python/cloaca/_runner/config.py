@@ -1,0 +1,206 @@
+"""The settings of a runner."""
+
+from __future__ import annotations
+
+from cloaca._runner.settings import ALIASES, SETTINGS, default_value, resolve
+from cloaca._values.exceptions import ConfigurationError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class DefaultRunnerConfig:
+    """The settings of a `DefaultRunner`. Each is an attribute, checked whenever it is set.
+
+    What is left out is taken from the environment variable `CLOACA_` + the setting's name in
+    capital letters (`none` stands for `None`), else from the defaults.
+
+    Example:
+        >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, task_timeout_seconds=60)
+
+    Since 0.1.
+    """
+
+    max_concurrent_tasks: int
+    max_concurrent_async_tasks: int
+    scheduler_poll_interval_ms: int
+    task_timeout_seconds: float | None
+    workflow_timeout_seconds: float | None
+    db_pool_size: int
+    db_timeout: float
+    enable_recovery: bool
+    heartbeat_interval: float
+    lease_ttl: float
+    stall_threshold: float | None
+    max_rescues: int
+    max_context_bytes: int
+    shutdown_timeout: float
+    retention_days: float | None
+    auto_migrate: bool
+    capture_logs: bool
+    metrics_port: int | None
+    metrics_host: str
+    metrics_allowed_hosts: str
+    enable_cron_scheduling: bool
+    cron_poll_interval_seconds: int
+    cron_max_catchup_executions: int
+    cron_enable_recovery: bool
+    cron_recovery_interval_seconds: int
+    cron_lost_threshold_minutes: int
+    cron_max_recovery_age_seconds: int
+    cron_max_recovery_attempts: int
+
+    def __init__(
+        self,
+        *,
+        max_concurrent_tasks: int = default_value(4),
+        scheduler_poll_interval_ms: int = default_value(100),
+        task_timeout_seconds: float | None = default_value(300),
+        workflow_timeout_seconds: float | None = default_value(None),
+        pipeline_timeout_seconds: float | None = default_value(None),
+        db_pool_size: int = default_value(10),
+        connection_pool_size: int = default_value(10),
+        enable_recovery: bool = default_value(True),
+        enable_cron_scheduling: bool = default_value(True),
+        cron_poll_interval_seconds: int = default_value(30),
+        cron_max_catchup_executions: int = default_value(100),
+        cron_enable_recovery: bool = default_value(True),
+        cron_recovery_interval_seconds: int = default_value(300),
+        cron_lost_threshold_minutes: int = default_value(10),
+        cron_max_recovery_age_seconds: int = default_value(86400),
+        cron_max_recovery_attempts: int = default_value(3),
+        max_concurrent_async_tasks: int = default_value(1000),
+        heartbeat_interval: float = default_value(5.0),
+        lease_ttl: float = default_value(15.0),
+        stall_threshold: float | None = default_value(None),
+        max_rescues: int = default_value(3),
+        max_context_bytes: int = default_value(16 * 1024 * 1024),
+        shutdown_timeout: float = default_value(30.0),
+        db_timeout: float = default_value(30.0),
+        retention_days: float | None = default_value(30),
+        auto_migrate: bool = default_value(True),
+        capture_logs: bool = default_value(False),
+        metrics_port: int | None = default_value(None),
+        metrics_host: str = default_value("127.0.0.1"),
+        metrics_allowed_hosts: str = default_value(""),
+    ) -> None:
+        """Make settings.
+
+        Args:
+            max_concurrent_tasks: Functions that run at once, each on a thread.
+            scheduler_poll_interval_ms: How often other processes' work is looked for where nothing
+                wakes this one, in milliseconds.
+            task_timeout_seconds: Limit of one attempt of a task that names none; `None` for no
+                limit.
+            workflow_timeout_seconds: Limit of an execution whose submission names none; `None` for
+                no limit.
+            pipeline_timeout_seconds: Another name of `workflow_timeout_seconds`.
+            db_pool_size: Connections to the database.
+            connection_pool_size: Another name of `db_pool_size`.
+            enable_recovery: Whether to take work back from dead runners.
+            enable_cron_scheduling: Whether this runner fires schedules.
+            cron_poll_interval_seconds: Accepted; the next due time wakes the scheduler.
+            cron_max_catchup_executions: Missed ticks that are made up for at most, where a
+                schedule does not say.
+            cron_enable_recovery: Accepted; ticks are recorded together with their executions and
+                cannot be lost.
+            cron_recovery_interval_seconds: Accepted, as above.
+            cron_lost_threshold_minutes: Accepted, as above.
+            cron_max_recovery_age_seconds: Accepted, as above.
+            cron_max_recovery_attempts: Accepted, as above.
+            max_concurrent_async_tasks: Coroutines that run at once.
+            heartbeat_interval: How often the runner's lease is extended, in seconds.
+            lease_ttl: How long a claim lives without a heartbeat, in seconds; at least twice
+                `heartbeat_interval`.
+            stall_threshold: A task that has run for so many seconds without a sign of life is named
+                in the log, once; `None` for twice `lease_ttl`. `TaskHandle.heartbeat`,
+                `set_progress` and `is_cancelled` are signs of life.
+            max_rescues: How often one task may be taken back from dead runners before it fails.
+            max_context_bytes: What one task may write to the context, in bytes.
+            shutdown_timeout: How long running tasks may take at shutdown, in seconds.
+            db_timeout: How long a caller waits for a database that does not answer, in seconds.
+            retention_days: Ended executions older than this are deleted; `None` keeps all.
+            auto_migrate: Whether opening a database migrates it.
+            capture_logs: Whether what a task logs is kept with its execution: the first 500 lines
+                and 256 KiB of each attempt, at the levels that the program's loggers let through.
+            metrics_port: The port at which `/metrics` is served; 0 takes a free one, `None` serves
+                none.
+            metrics_host: The address at which it is served; by default only this machine is.
+            metrics_allowed_hosts: Names by which it may be asked for beside `localhost`,
+                `metrics_host` and addresses, with commas between; `*` for any.
+
+        Raises:
+            ConfigurationError: A value is not valid. It is a `ValueError`.
+        """
+        given = locals()
+        del given["self"]
+        self.__dict__.update(resolve(given))
+        self.check()
+
+    @staticmethod
+    def default() -> DefaultRunnerConfig:
+        """The settings where nothing is given: the environment's, else the defaults. Since 0.1."""
+        return DefaultRunnerConfig()
+
+    def check(self) -> None:
+        """Check what settings say about each other; a runner does it at its start.
+
+        Raises:
+            ConfigurationError: They do not fit.
+
+        Since 0.1.
+        """
+        if self.lease_ttl < 2 * self.heartbeat_interval:
+            raise ConfigurationError(
+                f"lease_ttl ({self.lease_ttl:g} s) must be at least twice heartbeat_interval "
+                f"({self.heartbeat_interval:g} s)",
+                hint="a lease must survive one lost heartbeat",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by its name. Since 0.1."""
+        return {name: self.__dict__[name] for name in SETTINGS}
+
+    def _to_engine(self) -> dict[str, Any]:
+        """The settings as the engine reads them."""
+        data: dict[str, Any] = {}
+        for name, setting in SETTINGS.items():
+            if setting.to_engine is not None:
+                engine_name, unit = setting.to_engine
+                value = self.__dict__[name]
+                data[engine_name] = round(value * unit) if unit and value is not None else value
+        return data
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Check a setting and set it."""
+        name = ALIASES.get(name, name)
+        setting = SETTINGS.get(name)
+        if setting is None:
+            raise AttributeError(
+                f"DefaultRunnerConfig has no setting {name!r}; {suggestion(name, SETTINGS) or ''}"
+            )
+        self.__dict__[name] = setting.check(name, value)
+
+    @property
+    def pipeline_timeout_seconds(self) -> float | None:
+        """Another name of `workflow_timeout_seconds`. Since 0.1."""
+        return self.workflow_timeout_seconds
+
+    @property
+    def connection_pool_size(self) -> int:
+        """Another name of `db_pool_size`. Since 0.1."""
+        return self.db_pool_size
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all settings are the same."""
+        if not isinstance(other, DefaultRunnerConfig):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Every setting."""
+        return f"DefaultRunnerConfig({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"

@@ -1,0 +1,286 @@
+"""What a runner tells of executions, and does to them."""
+
+from __future__ import annotations
+
+from cloaca._executions.handle import WorkflowHandle
+from cloaca._executions.history import Event, Page
+from cloaca._executions.result import WorkflowResult
+from cloaca._executions.status import WorkflowStatus
+from cloaca._values.duration import instant_to_us, seconds_to_us
+from cloaca._values.exceptions import ConfigurationError, WaitTimeoutError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime, timedelta
+    from typing import Any
+
+    from cloaca import _core
+    from cloaca._workflows.workflow import Workflow
+
+# Read from the database at once; more are put together.
+_BATCH = 1000
+
+
+class ControlMethods:
+    """The part of `DefaultRunner` that looks at executions and controls them. Private."""
+
+    _core: _core.Runner
+
+    def get_handle(self, execution_id: str) -> WorkflowHandle:
+        """The handle of an execution that exists, e.g. one that another process submitted.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            A handle like the one that `submit` returned.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        from cloaca._runner.runner import DefaultRunner
+
+        assert isinstance(self, DefaultRunner)
+        self._core.status(execution_id)
+        return WorkflowHandle(self, execution_id)
+
+    def get_execution_status(self, execution_id: str) -> WorkflowStatus:
+        """The state of an execution.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The state, e.g. `Running`.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        return WorkflowStatus(self._core.status(execution_id))
+
+    def get_execution(self, execution_id: str) -> WorkflowResult:
+        """An execution as it is now, ended or not.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The result as far as there is one; `status` says whether it has ended.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        return WorkflowResult(self._core.execution(execution_id))
+
+    def list_executions(
+        self,
+        workflow: str | Workflow | None = None,
+        status: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Executions, newest first, page by page.
+
+        Args:
+            workflow: Only of this workflow: it, or its name.
+            status: Only in this state, or in one of these.
+            since: Only submitted at this time or later; a datetime with a time zone.
+            tags: Only of workflows with all these tags.
+            limit: How many at most, from 1.
+            cursor: `next_cursor` of the page before.
+
+        Returns:
+            A page to iterate; `next_cursor` leads to the next one, and is `None` on the last.
+
+        Raises:
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+
+        Example:
+            >>> [result.execution_id for result in runner.list_executions("etl", "Failed")]
+
+        Since 0.1.
+        """
+        _check_limit(limit)
+        name: Any = getattr(workflow, "name", workflow)
+        return list_page(
+            self._core,
+            name,
+            _statuses(status),
+            None if tags is None else dict(tags),
+            None if since is None else instant_to_us("since", since),
+            limit,
+            cursor,
+        )
+
+    def events(self, execution_id: str) -> list[Event]:
+        """The history of an execution, oldest first.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The events, each with its time, its type and what it is about.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        return [Event(*row) for row in self._core.events(execution_id)]
+
+    def cancel_execution(self, execution_id: str) -> WorkflowStatus:
+        """End an execution. No task of it starts any more; running coroutines are cancelled.
+
+        A function that runs is not interrupted: it can ask `handle.is_cancelled()`, and what it
+        returns is dropped.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The state, durable: `Cancelled`, also where it was cancelled before.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+            WorkflowError: The execution has completed or failed.
+
+        Since 0.1.
+        """
+        return WorkflowStatus(self._core.control(execution_id, "cancel"))
+
+    def pause_execution(self, execution_id: str) -> WorkflowStatus:
+        """Start no new task of an execution; running ones end, timers hold.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The state, durable.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+            WorkflowError: The execution has ended.
+
+        Since 0.1.
+        """
+        return WorkflowStatus(self._core.control(execution_id, "pause"))
+
+    def resume_execution(self, execution_id: str) -> WorkflowStatus:
+        """Go on with a paused execution.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The state, durable.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+            WorkflowError: The execution is not paused.
+
+        Since 0.1.
+        """
+        return WorkflowStatus(self._core.control(execution_id, "resume"))
+
+    def retry_execution(self, execution_id: str, from_task: str | None = None) -> WorkflowStatus:
+        """Run the failed tasks of an ended execution again, and those skipped because of them.
+
+        Completed tasks keep their results.
+
+        Args:
+            execution_id: Its id.
+            from_task: Runs this task and all that depend on it again too, completed or not.
+
+        Returns:
+            The state, durable.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+            WorkflowError: The execution has not ended, was cancelled, or has completed and
+                `from_task` is left out.
+            WorkflowValidationError: It has no task `from_task`. It is a `WorkflowError`.
+
+        Since 0.1.
+        """
+        return WorkflowStatus(self._core.control(execution_id, "retry", from_task))
+
+    def wait_until_idle(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until no execution of the database is pending or running. Paused ones do not count.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            TimeoutError: The time is over; the hint names an execution that is open.
+
+        Since 0.1.
+        """
+        timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
+        until = None if timeout_us is None else _core_now() + timeout_us
+        open_states = [WorkflowStatus.PENDING.value, WorkflowStatus.RUNNING.value]
+        while True:
+            open_now, _ = self._core.list(None, open_states, None, None, _BATCH, None)
+            if not open_now:
+                return
+            # The newest is waited for first: by then most of the others have ended.
+            for execution in open_now:
+                left = None if until is None else max(until - _core_now(), 0)
+                if self._core.wait(execution.execution_id, left) is None:
+                    raise WaitTimeoutError(
+                        f"the database is not idle within {(timeout_us or 0) / 1_000_000:g} s",
+                        hint=f"execution {execution.execution_id} of workflow "
+                        f"'{execution.workflow_name}' is open",
+                    )
+
+
+def list_page(
+    place: _core.Runner | _core.Inspector,
+    workflow: str | None,
+    statuses: list[str],
+    tags: dict[str, str] | None,
+    since_us: int | None,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    """A part of a listing, however long, newest first."""
+    found: list[_core.Execution] = []
+    while True:
+        left = min(limit - len(found), _BATCH)
+        executions, cursor = place.list(workflow, statuses, tags, since_us, left, cursor)
+        found += executions
+        if cursor is None or len(found) >= limit:
+            return Page([WorkflowResult(execution) for execution in found], cursor)
+
+
+def _core_now() -> int:
+    from cloaca._core import now_us
+
+    return now_us()
+
+
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ConfigurationError(f"limit must be a whole number from 1, not {limit!r}")
+
+
+def _statuses(status: str | Iterable[str] | None) -> list[str]:
+    if status is None:
+        return []
+    given = [status] if isinstance(status, str) else list(status)
+    known = [state.value for state in WorkflowStatus]
+    for state in given:
+        if state not in known:
+            raise ConfigurationError(
+                f"unknown status {state!r}", hint=suggestion(state, known, listing=True)
+            )
+    return [str(WorkflowStatus(state)) for state in given]

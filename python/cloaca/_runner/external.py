@@ -1,0 +1,23 @@
+"""Running tasks of workflows that other programs define."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca import _core
+    from cloaca._tasks.definition import TaskDefinition
+
+
+def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> None:
+    """Has an engine run an external task of a workflow.
+
+    Raises:
+        TaskValidationError: The workflow's definition has no such task, does not name it as
+            external, or contradicts what is declared here.
+    """
+    from cloaca._values.encoding import encode_as
+
+    parts = task.handler_parts()
+    if parts is not None:
+        definition = encode_as(f"the definition of task {task.id!r}", task.to_definition())
+        core.serve(workflow, definition, parts)

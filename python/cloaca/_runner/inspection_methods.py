@@ -1,0 +1,191 @@
+"""What a runner tells to those who operate it."""
+
+from __future__ import annotations
+
+from cloaca._values.duration import seconds_to_us, us_to_instant
+from cloaca._values.exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from typing import Any
+
+    from cloaca import _core
+    from cloaca._executions.submission import Request
+    from cloaca._observe.metrics_server import MetricsServer
+    from cloaca._observe.tracing import ExecutionSpan, Tracing
+    from cloaca._runner.config import DefaultRunnerConfig
+
+# Deleted in one transaction: small enough not to be felt by others.
+_PRUNE_BATCH = 500
+
+
+class LogLine:
+    """A captured log line of a task.
+
+    Attributes:
+        task_id: The task.
+        attempt: The attempt.
+        level: As `logging` numbers it.
+        logger: The logger's name.
+        message: What was logged, with the traceback where there was one.
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_time_us", "attempt", "level", "logger", "message", "task_id")
+
+    def __init__(
+        self, task_id: str, attempt: int, time_us: int, level: int, logger: str, message: str
+    ) -> None:
+        """Private: made by `logs`."""
+        self.task_id = task_id
+        self.attempt = attempt
+        self._time_us = time_us
+        self.level = level
+        self.logger = logger
+        self.message = message
+
+    @property
+    def time(self) -> datetime:
+        """When it was logged. Since 0.1."""
+        return us_to_instant(self._time_us)
+
+    @property
+    def level_name(self) -> str:
+        """The level's name. Since 0.1."""
+        import logging
+
+        return logging.getLevelName(self.level)
+
+    def __str__(self) -> str:
+        """The line as people read it."""
+        return (
+            f"{self.time.isoformat(timespec='milliseconds')} {self.level_name} {self.task_id}"
+            f"[{self.attempt}] {self.logger}: {self.message}"
+        )
+
+    def __repr__(self) -> str:
+        """The line."""
+        return f"<LogLine {self}>"
+
+
+class InsightMethods:
+    """The part of `DefaultRunner` that explains, counts and cleans up. Private."""
+
+    _core: _core.Runner
+    _config: DefaultRunnerConfig
+    _crew: Any
+    _tracing: Tracing
+    _metrics_server: MetricsServer | None = None
+
+    def explain(self, execution_id: str) -> list[str]:
+        """Why an execution is where it is: what it waits for, who has it in hand, until when.
+
+        Args:
+            execution_id: Its id. The id of a schedule or a trigger is taken too, and tells why it
+                does not fire, or when it does next.
+
+        Returns:
+            Plain sentences, one for each reason. Of an execution that has ended, how it ended.
+
+        Raises:
+            WorkflowNotFoundError: Neither an execution nor a schedule has this id.
+
+        Example:
+            >>> runner.explain(handle.id)
+            ["Task 'load' is ready, but no live runner has task 'load' of workflow 'etl' ..."]
+
+        Since 0.1.
+        """
+        return self._core.inspector().explain(execution_id)
+
+    def logs(self, execution_id: str) -> list[LogLine]:
+        """What an execution's tasks logged, where `capture_logs` is on in the runners that ran it.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            The lines, in the order in which they were logged.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        return [LogLine(*row) for row in self._core.inspector().logs(execution_id)]
+
+    def metrics(self) -> str:
+        """Counters and histograms of this runner, in the text format of Prometheus.
+
+        By workflow and task: attempts started, completed, failed and retried, their durations and
+        waits. Besides: queue depth, backlog of the database, commit batch sizes, rescues. The
+        setting `metrics_port` serves the same over HTTP.
+
+        Since 0.1.
+        """
+        return self._core.metrics()
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where `/metrics` is served; `None` without the setting `metrics_port`. Since 0.1."""
+        return None if self._metrics_server is None else self._metrics_server.url
+
+    def prune(self, older_than: float | timedelta | None = None) -> int:
+        """Delete ended executions now, with all that belongs to them, in small batches.
+
+        A runner does it by itself in the background: see the setting `retention_days`.
+
+        Args:
+            older_than: Seconds since their end; `retention_days` where left out.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            ConfigurationError: Nothing was given, and `retention_days` is `None`.
+
+        Since 0.1.
+        """
+        if older_than is None:
+            days = self._config.retention_days
+            if days is None:
+                raise ConfigurationError(
+                    "there is no age to prune by, since retention_days is None",
+                    hint="give one: runner.prune(older_than=timedelta(days=30))",
+                )
+            older_than = days * 86_400
+        age_us = seconds_to_us("older_than", older_than, zero=True)
+        return prune_all(self._core.inspector(), age_us)
+
+    def _serve_metrics(self) -> None:
+        port = self._config.metrics_port
+        # A tenant's runner has the settings of the one that made it, and the port has one owner.
+        if port is not None and not self._crew.is_guest:
+            from cloaca._observe.metrics_server import MetricsServer
+
+            config = self._config
+            self._metrics_server = MetricsServer(
+                self._core.metrics,
+                config.metrics_host,
+                port,
+                config.metrics_allowed_hosts.split(","),
+            )
+
+    def _begin_trace(self, request: Request) -> ExecutionSpan | None:
+        return self._tracing.begin(request)
+
+    def _close_insight(self) -> None:
+        if self._metrics_server is not None:
+            self._metrics_server.close()
+
+
+def prune_all(inspector: _core.Inspector, age_us: int) -> int:
+    """Deletes what ended longer ago, batch by batch; how many it deleted. Private."""
+    total = 0
+    while deleted := inspector.prune(age_us, _PRUNE_BATCH):
+        total += deleted
+        if deleted < _PRUNE_BATCH:
+            break
+    return total

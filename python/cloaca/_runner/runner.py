@@ -1,0 +1,487 @@
+"""The runner: the engine on one database, with this process's workflows and workers."""
+
+from __future__ import annotations
+
+from cloaca._executions.handle import WorkflowHandle
+from cloaca._executions.result import WorkflowResult
+from cloaca._executions.submission import request, request_of
+from cloaca._runner.control_methods import ControlMethods
+from cloaca._runner.inspection_methods import InsightMethods
+from cloaca._runner.tenant_methods import TenantMethods
+from cloaca._schedules.cron_methods import ScheduleMethods
+from cloaca._schedules.trigger_methods import TriggerMethods
+from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
+from cloaca._workflows.registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime, timedelta
+    from types import TracebackType
+    from typing import Any, NoReturn, Self
+
+    from cloaca._core import Context
+    from cloaca._runner.config import DefaultRunnerConfig
+    from cloaca._runner.start import Started
+    from cloaca._workflows.workflow import Workflow
+
+# Seconds that threads get to end once the engine has stopped.
+_JOIN = 2.0
+
+
+class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMethods, TriggerMethods):
+    """The engine on one database.
+
+    It starts when it is made, and runs every workflow that this process defines.
+
+    Use it as a context manager, also with `async with`, or call `shutdown()`. Work that other
+    processes submitted to the same database is done too, where this process has the functions for
+    it.
+
+    Example:
+        >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
+        ...     result = runner.execute("etl", {"day": "2026-01-01"})
+
+    Since 0.1.
+    """
+
+    _polls_triggers = True
+    #: None until it has started: `__del__` is called of what never did, too.
+    _crew: Any = None
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        config: DefaultRunnerConfig | None = None,
+        *,
+        schema: str | None = None,
+    ) -> None:
+        """Open a database and start.
+
+        Args:
+            database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
+                path, or a `postgresql://` URL. The environment's `CLOACA_DATABASE_URL` where left
+                out.
+            config: Settings; the environment's and the defaults where left out.
+            schema: The PostgreSQL schema to work in: one for each tenant.
+
+        Raises:
+            ConfigurationError: The URL, the schema's name or a setting is not valid. It is a
+                `ValueError`.
+            ConnectionError: The database cannot be opened. It is a `DatabaseError` and a builtin
+                `ConnectionError`.
+            MigrationError: The database's schema is newer than this program.
+        """
+        from cloaca._runner.start import start
+
+        self._begin(start(database_url, config, schema))
+
+    def _begin(self, started: Started) -> None:
+        """Take a started engine over."""
+        TenantMethods.__init__(self)
+        self._shut = False
+        self._core = started.core
+        self._schedules = started.schedules
+        self._crew = started.crew
+        self._waiters = started.waiters
+        self._closing = started.closing
+        self._tracing = started.tracing
+        self._config = started.config
+        self._catching_up = started.lock
+        self._revision = 0
+        registry.add_runner(self)
+        try:
+            self._catch_up()
+            self._serve_metrics()
+        except BaseException:
+            self.shutdown(timeout=0)
+            raise
+
+    @staticmethod
+    def with_config(database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
+        """A runner with settings: the same as `DefaultRunner(database_url, config)`.
+
+        Args:
+            database_url: As for the constructor.
+            config: The settings.
+
+        Returns:
+            The runner, started.
+
+        Raises:
+            ConfigurationError: The URL or a setting is not valid. It is a `ValueError`.
+            ConnectionError: The database cannot be opened.
+
+        Since 0.1.
+        """
+        return DefaultRunner(database_url, config)
+
+    @staticmethod
+    def with_schema(database_url: str, schema: str) -> DefaultRunner:
+        """A runner in a PostgreSQL schema of its own, which is created where it does not exist.
+
+        Args:
+            database_url: A `postgresql://` URL.
+            schema: The schema's name: letters, digits and `_`.
+
+        Returns:
+            The runner, started.
+
+        Raises:
+            ConfigurationError: The name is not valid, or the database has no schemas. It is a
+                `ValueError`.
+
+        Since 0.1.
+        """
+        if schema is None:
+            raise ConfigurationError("Schema name cannot be empty")
+        return DefaultRunner(database_url, schema=schema)
+
+    def execute(
+        self,
+        workflow_name: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        progress: bool = False,
+    ) -> WorkflowResult:
+        """Run a workflow and wait for its end. Ctrl-C ends the waiting; the execution goes on.
+
+        Args:
+            workflow_name: The workflow.
+            context: What the tasks see at first.
+            timeout: The execution's own limit in seconds, from its first task's start; it fails
+                when it is over.
+            key: Makes the submission idempotent: an execution with this key is waited for, and none
+                is started.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start; a datetime with a time zone.
+            progress: Show a bar for each task on stderr while it runs. Nothing is shown where that
+                is no terminal and no notebook.
+
+        Returns:
+            The result, also of an execution that failed, timed out or was cancelled.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database did not take the submission within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Since 0.1.
+        """
+        self._catch_up()
+        submission = request(
+            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        if progress:
+            from cloaca._observe.progress_bars import follow
+
+            (handle,) = self._submit([submission])
+            return follow(self._core, handle.id)
+        span = self._begin_trace(submission)
+        if span is None:
+            return WorkflowResult(self._core.execute(submission))
+        try:
+            result = WorkflowResult(self._core.execute(submission, span.carrier))
+        except BaseException as error:
+            span.abandon(error)
+            raise
+        span.identify(result.execution_id)
+        span.end(result.status, result._ended_at_us, result.error)
+        return result
+
+    async def execute_async(
+        self,
+        workflow_name: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> WorkflowResult:
+        """Run a workflow and wait for its end on an event loop.
+
+        Arguments and errors are those of `execute`.
+
+        Args:
+            workflow_name: The workflow.
+            context: What the tasks see at first.
+            timeout: The execution's own limit in seconds.
+            key: Makes the submission idempotent.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start.
+
+        Returns:
+            The result, also of an execution that failed, timed out or was cancelled.
+
+        Since 0.1.
+        """
+        import asyncio
+
+        submission = request(
+            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        (handle,) = await asyncio.to_thread(self._submit, [submission])
+        return await handle
+
+    def submit(
+        self,
+        workflow: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> WorkflowHandle:
+        """Start a workflow, without waiting for its end.
+
+        The submission is durable when this returns.
+
+        Args:
+            workflow: The workflow.
+            context: What the tasks see at first.
+            key: Makes the submission idempotent: while an execution of this workflow with this key
+                exists, its handle is returned and none is started. At most 512 characters.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start; a datetime with a time zone.
+            timeout: The execution's own limit in seconds, from its first task's start; it fails
+                when it is over.
+
+        Returns:
+            The execution to follow and control; await it, or ask it for its `result()`.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database did not take the submission within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Since 0.1.
+        """
+        submission = request(
+            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        return self._submit([submission])[0]
+
+    def submit_many(
+        self,
+        submissions: Iterable[
+            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
+        ],
+    ) -> list[WorkflowHandle]:
+        """Start many executions in one commit: all or none.
+
+        Args:
+            submissions: `(workflow, context)` pairs, or mappings with the names of `submit`'s
+                arguments.
+
+        Returns:
+            A handle for each, in the order of the submissions.
+
+        Raises:
+            WorkflowNotFoundError: One of the workflows is not known.
+            ConfigurationError: An argument of one of them is not valid.
+            DatabaseError: The database did not take them within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> handles = runner.submit_many(("resize", {"file": name}) for name in names)
+
+        Since 0.1.
+        """
+        return self._submit([request_of(entry) for entry in submissions])
+
+    def run_forever(self) -> None:
+        """Work until SIGTERM or SIGINT, then shut down: running tasks end, the rest is given back.
+
+        A second signal cuts that short. On another thread than the main one, it works until
+        `shutdown` is called.
+
+        Raises:
+            SystemExit: After a second signal.
+            RunnerClosedError: The runner has failed; the log says why. It works no more.
+
+        Since 0.1.
+        """
+        from cloaca._runner.signals import serve
+
+        serve(self)
+
+    def shutdown(self, *, timeout: float | None = None) -> None:
+        """Stop: no new task starts, running ones get time to end, the rest is given back.
+
+        Calling it twice is harmless.
+
+        Args:
+            timeout: Seconds that running tasks may take; `shutdown_timeout` of the settings where
+                left out.
+
+        Since 0.1.
+        """
+        tenants = self._tenant_runners()
+        for runner in (self, *tenants):
+            runner._closing.expect()
+            registry.remove_runner(runner)
+        grace = self._config.shutdown_timeout if timeout is None else timeout
+        self._core.stop(round(grace * 1_000_000))
+        for tenant in tenants:
+            # The engine has stopped them too.
+            tenant.shutdown(timeout=0)
+        self._shut = True
+        self._close_insight()
+        self._closing.ask()
+        self._waiters.close()
+        self._crew.join(_JOIN)
+        self._tracing.close()
+
+    @property
+    def config(self) -> DefaultRunnerConfig:
+        """The settings. Changing them has no effect on a runner that has started. Since 0.1."""
+        return self._config
+
+    def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
+        self._catch_up()
+        spans = [self._begin_trace(entry) for entry in requests]
+        if not any(spans):
+            return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
+        try:
+            ids = self._core.submit(
+                requests, [None if span is None else span.carrier for span in spans]
+            )
+        except BaseException as error:
+            for span in filter(None, spans):
+                span.abandon(error)
+            raise
+        self._tracing.submitted(spans, ids)
+        return [WorkflowHandle(self, id) for id in ids]
+
+    def _catch_up(self, *, quietly: bool = False) -> None:
+        """Register what was defined since the last time.
+
+        Args:
+            quietly: Whether an error is only logged: the next submission tries again.
+        """
+        if self._revision == registry.revision:
+            return
+        try:
+            with self._catching_up:
+                known = self._revision
+                revision, workflows = registry.workflows_since(known)
+                for workflow in workflows:
+                    self._core.register(workflow._core, workflow._handlers())
+                for name, task in registry.served_since(known):
+                    from cloaca._runner.external import serve_external
+
+                    serve_external(self._core, name, task)
+                triggers = registry.triggers_since(known) if self._polls_triggers else ()
+                for handler, trigger in triggers:
+                    self._schedules.register_trigger(
+                        trigger.name,
+                        trigger.workflow,
+                        trigger.interval_us,
+                        trigger.expression,
+                        trigger.timezone,
+                        trigger.allow_concurrent,
+                        handler,
+                        trigger.is_async,
+                    )
+                self._revision = revision
+        except Exception as error:
+            if not quietly or self._core.closed:
+                raise
+            from cloaca._observe.logger import logger
+
+            logger().warning("a workflow could not be registered now: %s", error)
+
+    def _check_open(self) -> None:
+        """Refuse to wait for anything once the runner is shut down.
+
+        Raises:
+            RunnerClosedError: It is.
+        """
+        if self._core.closed:
+            raise RunnerClosedError(
+                "the runner is shut down",
+                hint="start another one, and wait there: runner.get_handle(execution_id)",
+            )
+
+    def _close_at_exit(self, grace: float) -> None:
+        """Stop at the interpreter's end; nothing may be raised there."""
+        try:
+            self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
+        except BaseException:
+            # Ctrl-C, for one: what runs is given back by the end of the lease.
+            return
+
+    def __enter__(self) -> Self:
+        """The runner itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down."""
+        self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        """The runner itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Shut down, without blocking the loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.shutdown)
+
+    def __del__(self) -> None:
+        """Warn about a runner that nobody shut down, and stop it like a crash would.
+
+        Nothing is lost.
+        """
+        # A tenant's runner is its parent's to shut down.
+        if self._crew is None or self._shut or self._crew.is_guest:
+            return
+        import warnings
+
+        warnings.warn(
+            f"unclosed {self!r}: use it as a context manager, or call shutdown()",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+        from cloaca._runner.start import abandon
+
+        abandon(self._core, self._crew)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to copy: two objects of one engine would each end it.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a runner cannot be copied or pickled; start one in each process")
+
+    def __repr__(self) -> str:
+        """The database, and whether it is shut down."""
+        closed = " closed" if self._core.closed else ""
+        return f"<DefaultRunner {self._core.location}{closed}>"

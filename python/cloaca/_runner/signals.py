@@ -1,0 +1,73 @@
+"""Serving until a signal asks to end (semantics D8)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from cloaca._runner.runner import DefaultRunner
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> None:
+    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts that short.
+
+    On another thread than the main one Python gets no signals: then it waits for `shutdown`.
+
+    Args:
+        runner: What serves.
+        begun: Called once signals are heeded.
+
+    Raises:
+        SystemExit: With 128 + the signal's number, after a second signal.
+        RunnerClosedError: The runner has failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        runner._closing.wait()
+        return _check(runner)
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, on_signal) for number in _ENDING}
+    try:
+        if begun is not None:
+            begun()
+        runner._closing.wait_with_signals(received)
+        _check(runner)
+        _stop(runner, received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if len(received) > 1:
+        raise SystemExit(128 + received[1])
+
+
+def _check(runner: DefaultRunner) -> None:
+    """Refuses to go on, or to end as if all were well, with a runner that has failed."""
+    if runner._closing.failed:
+        from cloaca._values.exceptions import RunnerClosedError
+
+        raise RunnerClosedError(
+            "the runner failed and works no more",
+            hint="the log says why; what is in the database is safe: start the program again",
+        )
+
+
+def _stop(runner: DefaultRunner, received: list[int]) -> None:
+    """Shuts down on another thread, so that this one stays free for a second signal."""
+    stopping = threading.Thread(target=runner.shutdown, name="cloaca-shutdown", daemon=True)
+    stopping.start()
+    while stopping.is_alive():
+        # Python runs signal handlers between two waits of the main thread at the latest.
+        stopping.join(0.1)
+        if len(received) > 1:
+            runner.shutdown(timeout=0)
+            return

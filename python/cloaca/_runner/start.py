@@ -1,0 +1,176 @@
+"""Starting a runner: from what the caller gave to a running engine with its threads."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+
+from cloaca import _core
+from cloaca._observe.logger import prepare
+from cloaca._observe.tracing import Tracing
+from cloaca._runner.async_waiting import Waiters
+from cloaca._runner.config import DefaultRunnerConfig
+from cloaca._runner.exit_and_fork import note_location
+from cloaca._runner.shutdown import Closing
+from cloaca._values.exceptions import CloacaException, ConfigurationError, ForkedProcessError
+from cloaca._workers.attempt_scope import install
+from cloaca._workers.host import Crew
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class GuestCrew:
+    """The threads of a tenant's runner: those of the runner that made it, which ends them."""
+
+    is_guest = True
+
+    def join(self, timeout: float) -> None:
+        """They go on."""
+
+
+class Started:
+    """The parts of a running runner."""
+
+    def __init__(
+        self,
+        core: _core.Runner,
+        config: DefaultRunnerConfig,
+        crew: Crew | GuestCrew,
+        tracing: Tracing,
+    ) -> None:
+        self.core = core
+        self.schedules = _core.Schedules(core)
+        self.config = config
+        self.tracing = tracing
+        self.crew = crew
+        self.waiters = Waiters(core)
+        self.closing = Closing(core)
+        self.lock = threading.Lock()
+
+
+def start(
+    database_url: str | None, config: DefaultRunnerConfig | None, schema: str | None
+) -> Started:
+    """Opens the database and starts the engine and its Python threads.
+
+    Raises:
+        ConfigurationError: An argument is not valid.
+        DatabaseError: The database cannot be opened.
+    """
+    import json
+
+    _refuse_green_threads()
+    if database_url is None:
+        database_url = os.environ.get("CLOACA_DATABASE_URL")
+        if database_url is None:
+            raise ConfigurationError(
+                "there is no database URL",
+                hint="give one, e.g. 'sqlite:///app.db', or set CLOACA_DATABASE_URL",
+            )
+    if not isinstance(database_url, str):
+        raise ConfigurationError(
+            f"the database URL must be a string, not {type(database_url).__name__}"
+        )
+    if config is None:
+        config = DefaultRunnerConfig()
+    if not isinstance(config, DefaultRunnerConfig):
+        raise ConfigurationError(
+            f"config must be a DefaultRunnerConfig, not {type(config).__name__}"
+        )
+    config.check()
+    if config.capture_logs:
+        import logging as logging  # loaded, so that its records can be captured
+    log_level = prepare()
+    install()
+    settings = json.dumps(config._to_engine())
+    if schema is None:
+        core = _core.Runner(database_url, settings)
+    else:
+        core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
+    note_location(core.location if "://" in core.location else database_url)
+    return crewed(core, config, log_level)
+
+
+def _refuse_green_threads() -> None:
+    """Refuses to start where gevent or eventlet have put greenlets in the place of threads.
+
+    Raises:
+        ConfigurationError: They have. A greenlet that waits for the engine would stop all others.
+    """
+    import _thread
+
+    starters = ("start_new_thread", "start_joinable_thread")
+    if any(type(getattr(_thread, name, len)) is not type(len) for name in starters):
+        raise ConfigurationError(
+            "a runner needs threads, and gevent or eventlet has replaced them by greenlets",
+            hint="keep them: gevent.monkey.patch_all(thread=False) or "
+            "eventlet.monkey_patch(thread=False); or run the runner in a process of its own",
+        )
+
+
+def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
+    """A running engine with its Python threads."""
+    tracing = Tracing(core)
+    crew = Crew(core, log_level, tracing, capture_logs=config.capture_logs)
+    started = Started(core, config, crew, tracing)
+    crew.start()
+    return started
+
+
+def start_tenant(
+    parent: _core.Runner, config: DefaultRunnerConfig, schema: str, database_url: str | None
+) -> Started:
+    """Opens a tenant's schema with the workers and connections of another runner.
+
+    Raises:
+        ConfigurationError: An argument is not valid.
+        DatabaseError: The schema cannot be opened.
+    """
+    if database_url is not None and not isinstance(database_url, str):
+        raise ConfigurationError(
+            f"the database URL must be a string, not {type(database_url).__name__}"
+        )
+    core = _open_schema(schema, lambda: parent.tenant(schema, database_url))
+    return Started(core, config, GuestCrew(), Tracing(core))
+
+
+def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
+    """Stops an engine that nobody can reach any more, without waiting for it."""
+
+    def stop() -> None:
+        try:
+            core.stop(0)
+        except ForkedProcessError:
+            return  # the parent's runner goes on
+        crew.join(1)
+
+    try:
+        threading.Thread(target=stop, name="cloaca-abandoned", daemon=True).start()
+    except RuntimeError:
+        return  # the interpreter ends, and with it everything
+
+
+def _open_schema(schema: str, open_runner: Callable[[], _core.Runner]) -> _core.Runner:
+    if not isinstance(schema, str):
+        raise ConfigurationError(f"Schema name must be a string, not {type(schema).__name__}")
+    if not schema:
+        raise ConfigurationError("Schema name cannot be empty")
+    if not _SCHEMA.fullmatch(schema):
+        raise ConfigurationError(
+            f"Schema name '{schema[:80]}' must contain only alphanumeric characters "
+            "and underscores",
+            hint="at most 63 of A-Z a-z 0-9 _, not beginning with a digit",
+        )
+    try:
+        return open_runner()
+    except CloacaException as error:
+        raise type(error)(
+            f"Failed to create DefaultRunner with schema '{schema}': {error.message}",
+            code=error.code,
+            hint=error.hint,
+        ) from None

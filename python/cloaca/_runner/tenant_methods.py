@@ -1,0 +1,74 @@
+"""Runners of tenants beside a runner: shared workers and connections, everything else apart."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+
+from cloaca._values.exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from cloaca._runner.runner import DefaultRunner
+
+
+class TenantMethods:
+    """What a `DefaultRunner` does for tenants."""
+
+    def __init__(self) -> None:
+        # With the URL by which each was opened.
+        self._tenants: dict[str, tuple[DefaultRunner, str | None]] = {}
+        self._opening = allocate_lock()
+
+    def tenant(self, schema: str, database_url: str | None = None) -> Self:
+        """A runner for a tenant's schema of the same PostgreSQL database, within this process.
+
+        It has this runner's settings, and shares its worker threads, event loop and connections:
+        `max_concurrent_tasks` and `db_pool_size` count for all together, and the tenants take
+        turns. Executions, schedules, leases and recovery are the tenant's own. It ends with this
+        runner at the latest; shut it down earlier where the tenant is no longer served here. The
+        same schema again gives the same runner while it is open.
+
+        Args:
+            schema: The tenant's schema. It is created where it does not exist and the role may.
+            database_url: The tenant's own credentials for the same database; this runner's where
+                left out. They are kept in memory while the tenant's runner is open.
+
+        Returns:
+            A `DefaultRunner`.
+
+        Raises:
+            ConfigurationError: The schema's name is not valid, the URL leads to another database,
+                or this is a runner on SQLite, where a tenant is a file. It is a `ValueError`.
+            DatabaseError: The schema cannot be opened, or `db_pool_size` is below 3.
+            RunnerClosedError: This runner was shut down.
+
+        Example:
+            >>> with cloaca.DefaultRunner("postgresql://app@db.example/app") as runner:
+            ...     acme = runner.tenant("acme")
+            ...     acme.execute("etl")
+
+        Since 0.1.
+        """
+        from cloaca._runner.start import start_tenant
+
+        parent: DefaultRunner = self  # type: ignore[assignment]
+        with self._opening:
+            known = self._tenants.get(str(schema))
+            if known is not None and not known[0]._core.closed:
+                if known[1] != database_url:
+                    raise ConfigurationError(
+                        f"the tenant {schema!r} is open with other credentials",
+                        hint="shut its runner down first",
+                    )
+                return known[0]  # type: ignore[return-value]
+            started = start_tenant(parent._core, parent.config, schema, database_url)
+            tenant = type(parent).__new__(type(parent))
+            tenant._begin(started)
+            self._tenants[schema] = (tenant, database_url)
+            return tenant  # type: ignore[return-value]
+
+    def _tenant_runners(self) -> list[DefaultRunner]:
+        """The runners of tenants that this one has made."""
+        return [tenant for tenant, _ in self._tenants.values()]

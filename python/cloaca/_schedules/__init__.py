@@ -1,0 +1,1 @@
+"""Schedules: cron expressions, triggers, and the methods of a runner for both."""

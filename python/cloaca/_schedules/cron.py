@@ -1,0 +1,220 @@
+"""Schedules as values, and a look ahead at when an expression fires."""
+
+from __future__ import annotations
+
+from cloaca import _core
+from cloaca._values.duration import instant_to_us, seconds_to_us, us_to_instant
+from cloaca._values.exceptions import ConfigurationError, ScheduleError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+    from typing import Any
+
+_MAX_PREVIEW = 100_000
+_CATCHUPS = ("skip", "latest", "all")
+_OVERLAPS = ("allow", "skip", "queue")
+
+
+class CronSchedule:
+    """A schedule to register by `DefaultRunner.add_cron_schedule`.
+
+    Attributes:
+        workflow_name: The workflow that it starts.
+        cron_expression: When, in 5 fields, or 6 with seconds first.
+        timezone: The IANA time zone of the expression.
+        enabled: Whether it fires.
+        context: What its executions start from.
+        max_missed_runs: How many missed ticks fire at most.
+        catch_up: What becomes of missed ticks: `"skip"`, `"latest"` or `"all"`; `True` means
+            `"all"`, `False` means `"skip"`.
+
+    Example:
+        >>> nightly = cloaca.CronSchedule(workflow_name="etl", cron_expression="0 2 * * *")
+        >>> runner.add_cron_schedule(nightly)
+
+    Since 0.1.
+    """
+
+    __slots__ = (
+        "catch_up",
+        "context",
+        "cron_expression",
+        "enabled",
+        "max_missed_runs",
+        "timezone",
+        "workflow_name",
+    )
+
+    def __init__(
+        self,
+        workflow_name: str,
+        cron_expression: str,
+        timezone: str = "UTC",
+        enabled: bool = True,
+        context: _core.Context | Mapping[str, Any] | None = None,
+        max_missed_runs: int | None = None,
+        catch_up: bool | str = False,
+    ) -> None:
+        """Make a schedule. It is checked here, and registered by `add_cron_schedule`.
+
+        Args:
+            workflow_name: The workflow that it starts.
+            cron_expression: When.
+            timezone: The IANA time zone of the expression.
+            enabled: Whether it fires.
+            context: What its executions start from.
+            max_missed_runs: How many missed ticks fire at most.
+            catch_up: What becomes of missed ticks.
+
+        Raises:
+            ScheduleError: The expression, the zone or the rule cannot be read. It is a
+                `ValueError`.
+        """
+        cron_preview(cron_expression, timezone, 1)
+        self.workflow_name = workflow_name
+        self.cron_expression = cron_expression
+        self.timezone = timezone
+        self.enabled = enabled
+        self.context = context
+        self.max_missed_runs = max_missed_runs
+        self.catch_up = catch_up
+        self._catchup_rule()
+
+    def _catchup_rule(self) -> str:
+        """The catch-up rule's word."""
+        if isinstance(self.catch_up, bool):
+            return "all" if self.catch_up else "skip"
+        return rule("catch_up", self.catch_up, _CATCHUPS)
+
+    def __repr__(self) -> str:
+        """Workflow, expression and zone."""
+        return (
+            f"CronSchedule(workflow_name={self.workflow_name!r}, "
+            f"cron_expression={self.cron_expression!r}, timezone={self.timezone!r})"
+        )
+
+
+def cron_preview(
+    expression: str, timezone: str = "UTC", n: int = 5, start: datetime | None = None
+) -> list[datetime]:
+    """The next times at which a cron expression fires.
+
+    Args:
+        expression: 5 fields, or 6 with seconds first.
+        timezone: An IANA time zone.
+        n: How many times, 0 to 100000.
+        start: Times after this one; a datetime with a time zone. Now where left out.
+
+    Returns:
+        Datetimes with the offset from UTC that the zone has at each of them.
+
+    Raises:
+        ScheduleError: The expression or the zone cannot be read, or the expression never fires. It
+            is a `ValueError`.
+        ConfigurationError: `n` or `start` makes no sense. It is a `ValueError`.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> start = datetime(2026, 3, 28, tzinfo=UTC)
+        >>> for time in cloaca.cron_preview("30 2 * * *", "Europe/Berlin", 2, start):
+        ...     print(time.isoformat())
+        2026-03-28T02:30:00+01:00
+        2026-03-29T03:00:00+02:00
+
+    Since 0.1.
+    """
+    check_text("the cron expression", expression)
+    check_text("the time zone", timezone)
+    if not is_count(n) or n > _MAX_PREVIEW:
+        raise ConfigurationError(f"n must be a whole number from 0 to {_MAX_PREVIEW}, not {n!r}")
+    start_us = _core.now_us() if start is None else instant_to_us("start", start)
+    return [
+        _local(at_us, offset)
+        for at_us, offset in _core.cron_preview(expression, timezone, n, start_us)
+    ]
+
+
+def _local(at_us: int, offset_seconds: int) -> datetime:
+    """A fire time with its offset alone.
+
+    Python holds a datetime of a zone to be unequal to all others while its clocks go back.
+    """
+    from datetime import timedelta, timezone
+
+    return us_to_instant(at_us).astimezone(timezone(timedelta(seconds=offset_seconds)))
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def check_text(what: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ScheduleError: It is not.
+    """
+    if not isinstance(value, str):
+        raise ScheduleError(f"{what} must be a string, not {type(value).__name__}")
+
+
+def rule(name: str, value: object, known: tuple[str, ...]) -> str:
+    """The word of a rule.
+
+    Raises:
+        ScheduleError: It is none of the known words.
+    """
+    if isinstance(value, str) and value in known:
+        return value
+    raise ScheduleError(
+        f"{name} must be one of {', '.join(known)}, not {value!r}",
+        hint=suggestion(value, known),
+    )
+
+
+def options(
+    *,
+    instance_name: str | None,
+    catchup: str,
+    max_catchup: int | None,
+    overlap: str,
+    start_at: datetime | None,
+    end_at: datetime | None,
+    jitter_seconds: float | timedelta,
+    enabled: bool,
+    input: _core.Context | Mapping[str, Any] | None,
+) -> tuple[Any, ...]:
+    """The options of a schedule as the engine takes them, after the zone.
+
+    Raises:
+        ScheduleError: One of them makes no sense.
+        ConfigurationError: A time or a span makes no sense.
+        TypeError: The input is no mapping, or a value in it is not JSON.
+    """
+    if instance_name is not None:
+        check_text("instance_name", instance_name)
+    if max_catchup is not None and not is_count(max_catchup):
+        raise ScheduleError(f"max_catchup must be a whole number from 0, not {max_catchup!r}")
+    if not isinstance(enabled, bool):
+        raise ScheduleError(f"enabled must be True or False, not {enabled!r}")
+    if input is not None and not isinstance(input, _core.Context):
+        input = _core.Context(input)
+    return (
+        instance_name,
+        input,
+        rule("catchup", catchup, _CATCHUPS),
+        None if max_catchup is None else min(max_catchup, 2**32 - 1),
+        rule("overlap", overlap, _OVERLAPS),
+        None if start_at is None else instant_to_us("start_at", start_at),
+        None if end_at is None else instant_to_us("end_at", end_at),
+        seconds_to_us("jitter_seconds", jitter_seconds, zero=True),
+        enabled,
+    )
+
+
+for _public in (CronSchedule, cron_preview):
+    _public.__module__ = "cloaca"

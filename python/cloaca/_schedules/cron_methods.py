@@ -1,0 +1,416 @@
+"""What a runner does with schedules."""
+
+from __future__ import annotations
+
+from cloaca import _core
+from cloaca._schedules.cron import check_text, is_count, options
+from cloaca._values.duration import rfc3339
+from cloaca._values.exceptions import ConfigurationError, ScheduleError
+from cloaca._workflows.registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime, timedelta
+    from typing import Any
+
+    from cloaca._schedules.cron import CronSchedule
+    from cloaca._workflows.workflow import Workflow
+
+# More rows than any database holds.
+_ALL = 2**62
+
+
+class ScheduleMethods:
+    """The part of `DefaultRunner` that deals with schedules. Private."""
+
+    _schedules: _core.Schedules
+
+    if TYPE_CHECKING:
+
+        def _catch_up(self, *, quietly: bool = False) -> None: ...
+
+    def register_cron_workflow(
+        self,
+        workflow_name: str | Workflow,
+        cron_expression: str,
+        timezone: str = "UTC",
+        *,
+        instance_name: str | None = None,
+        input: _core.Context | Mapping[str, Any] | None = None,
+        catchup: str = "skip",
+        max_catchup: int | None = None,
+        overlap: str = "allow",
+        start_at: datetime | None = None,
+        end_at: datetime | None = None,
+        jitter_seconds: float | timedelta = 0,
+        enabled: bool = True,
+    ) -> str:
+        """Start a workflow at the times of a cron expression.
+
+        Every runner on the database fires it, and each tick once. Registering the same workflow,
+        expression, zone and instance name again, e.g. at every start of a program, gives the same
+        schedule with these options; whether it is enabled stays as it is.
+
+        Args:
+            workflow_name: The workflow. It need not be known yet: a worker elsewhere may have it.
+            cron_expression: 5 fields, or 6 with seconds first: lists, ranges, steps, names, `L` for
+                the last day of the month, `MON#1` for its first Monday, or `@hourly` and the like.
+            timezone: The IANA time zone of the expression.
+            instance_name: Tells schedules apart that have all of these in common.
+            input: What its executions start from, beside `scheduled_time`, `schedule_id`,
+                `schedule_timezone` and `schedule_expression`.
+            catchup: What becomes of ticks that were due while no runner was there: `"skip"` records
+                them as missed, `"latest"` fires the last one, `"all"` fires them, oldest first.
+            max_catchup: How many missed ticks fire at most; the setting
+                `cron_max_catchup_executions` where left out.
+            overlap: What becomes of a tick while an execution of the schedule is open: `"allow"`
+                fires it, `"skip"` records it as overlapped, `"queue"` fires it afterwards.
+            start_at: No tick before; a datetime with a time zone.
+            end_at: No tick after.
+            jitter_seconds: Ticks fire up to so many seconds later, each by another amount.
+            enabled: Whether a new schedule fires.
+
+        Returns:
+            The schedule's id.
+
+        Raises:
+            ScheduleError: The expression, the zone or an option cannot be read, or the expression
+                never fires. It is a `ValueError`.
+            ConfigurationError: A time or a span makes no sense. It is a `ValueError`.
+            TypeError: The input holds what is not JSON.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> runner.register_cron_workflow("etl", "30 2 * * *", "Europe/Berlin")
+
+        Since 0.1.
+        """
+        name: Any = getattr(workflow_name, "name", workflow_name)
+        check_text("workflow_name", name)
+        check_text("the cron expression", cron_expression)
+        check_text("the time zone", timezone)
+        given = options(
+            instance_name=instance_name,
+            input=input,
+            catchup=catchup,
+            max_catchup=max_catchup,
+            overlap=overlap,
+            start_at=start_at,
+            end_at=end_at,
+            jitter_seconds=jitter_seconds,
+            enabled=enabled,
+        )
+        self._catch_up()
+        id = self._schedules.register(name, cron_expression, timezone, *given)
+        if not (registry.has_workflow(name) or self._schedules.is_workflow_stored(name)):
+            from cloaca._observe.logger import logger
+
+            logger().warning(
+                "schedule %s is registered, but its workflow '%s' is not known in this database; "
+                "its ticks are recorded as skipped until a program that defines it runs here",
+                id,
+                name,
+            )
+        return id
+
+    def add_cron_schedule(self, schedule: CronSchedule) -> str:
+        """Register a schedule: see `register_cron_workflow`.
+
+        Args:
+            schedule: The schedule.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ScheduleError: It cannot be registered. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        return self.register_cron_workflow(
+            schedule.workflow_name,
+            schedule.cron_expression,
+            schedule.timezone,
+            input=schedule.context,
+            catchup=schedule._catchup_rule(),
+            max_catchup=schedule.max_missed_runs,
+            enabled=schedule.enabled,
+        )
+
+    def list_cron_schedules(
+        self,
+        enabled_only: bool | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Schedules, oldest first.
+
+        Args:
+            enabled_only: Whether to leave out those that are switched off.
+            limit: How many at most.
+            offset: How many of the oldest to leave out.
+
+        Returns:
+            Dicts as `get_cron_schedule` gives them.
+
+        Since 0.1.
+        """
+        rows = self._schedules.list(bool(enabled_only), *window(limit, offset))
+        return [told_schedule(row) for row in rows]
+
+    def get_cron_schedule(self, id: str) -> dict[str, Any]:
+        """A schedule.
+
+        Args:
+            id: Its id.
+
+        Returns:
+            A dict with `id`, `workflow_name`, `cron_expression`, `timezone`, `instance_name`,
+            `enabled`, `catchup_policy`, `max_catchup`, `overlap_policy`, `jitter_seconds`, `input`,
+            and times as RFC 3339 text or `None`: `next_run_at`, `last_run_at` (its last tick that
+            fired), `start_at`, `end_at`, `created_at`, `updated_at`.
+
+        Raises:
+            ScheduleError: There is no such schedule. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        with Failing("Failed to get cron schedule"):
+            return told_schedule(self._schedules.get(_id(id)))
+
+    def update_cron_schedule(
+        self, id: str, cron_expression: str | None = None, timezone: str | None = None
+    ) -> None:
+        """Give a schedule another expression or zone. Its next tick is that of the new one.
+
+        Args:
+            id: Its id.
+            cron_expression: The new expression; the old one where left out.
+            timezone: The new time zone; the old one where left out.
+
+        Raises:
+            ScheduleError: There is no such schedule, the new values cannot be read, or another
+                schedule has them already. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        with Failing("Failed to update cron schedule"):
+            for what, value in (
+                ("the cron expression", cron_expression),
+                ("the time zone", timezone),
+            ):
+                if value is not None:
+                    check_text(what, value)
+            self._schedules.update(_id(id), cron_expression, timezone)
+
+    def set_cron_schedule_enabled(self, id: str, enabled: bool) -> None:
+        """Switch a schedule on or off. What was due while it was off is not caught up.
+
+        Args:
+            id: Its id.
+            enabled: Whether it fires.
+
+        Raises:
+            ScheduleError: There is no such schedule. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        with Failing("Failed to update cron schedule"):
+            self._schedules.set_enabled(_id(id), bool(enabled))
+
+    def delete_cron_schedule(self, id: str) -> None:
+        """Delete a schedule. Its history stays readable until it is pruned.
+
+        Args:
+            id: Its id.
+
+        Raises:
+            ScheduleError: There is no such schedule. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        with Failing("Failed to delete cron schedule"):
+            self._schedules.delete(_id(id))
+
+    def run_cron_schedule_now(self, id: str) -> str:
+        """Start a schedule's workflow once, now, whatever its rules say. Its next tick stays.
+
+        Args:
+            id: Its id.
+
+        Returns:
+            The execution's id.
+
+        Raises:
+            ScheduleError: There is no such schedule. It is a `ValueError`.
+            WorkflowNotFoundError: No program has stored a definition of its workflow.
+
+        Since 0.1.
+        """
+        with Failing("Failed to run cron schedule"):
+            return self._schedules.run_now(_id(id))
+
+    def get_cron_execution_history(
+        self, id: str, limit: int | None = None, offset: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What became of the ticks of a schedule, newest first; also of a deleted one.
+
+        Args:
+            id: Its id.
+            limit: How many at most.
+            offset: How many of the newest to leave out.
+
+        Returns:
+            Dicts with `id`, `schedule_id`, `scheduled_time`, `claimed_at`, `outcome` (`fired`,
+            `missed`, `skipped`: its workflow was not known, `overlapped`, `queued`), `detail`,
+            `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
+
+        Raises:
+            ScheduleError: There never was such a schedule. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        with Failing("Failed to get cron schedule"):
+            rows = self._schedules.history(_id(id), *window(limit, offset))
+        return [tick(row) for row in rows]
+
+    def get_cron_execution_stats(self, since: str | datetime) -> dict[str, Any]:
+        """How many ticks started an execution, since a time.
+
+        Args:
+            since: RFC 3339 text or a datetime, with a time zone.
+
+        Returns:
+            A dict with `total_executions` (ticks that were to start one), `successful_executions`
+            (that did), `lost_executions` (that were missed, or whose workflow was not known) and
+            `success_rate` (0 to 1; 0 where there was none), and beside these `missed_executions`,
+            `skipped_executions`, `overlapped_executions`, `queued_executions`.
+
+        Raises:
+            ScheduleError: The time cannot be read. It is a `ValueError`.
+
+        Since 0.1.
+        """
+        fired, missed, skipped, overlapped, queued = self._schedules.counts(_since(since))
+        total = fired + missed + skipped
+        return {
+            "total_executions": total,
+            "successful_executions": fired,
+            "lost_executions": missed + skipped,
+            "success_rate": fired / total if total else 0.0,
+            "missed_executions": missed,
+            "skipped_executions": skipped,
+            "overlapped_executions": overlapped,
+            "queued_executions": queued,
+        }
+
+
+def window(limit: int | None, offset: int | None) -> tuple[int, int]:
+    """How many rows, and from where on.
+
+    Raises:
+        ConfigurationError: One of them is no whole number, or negative.
+    """
+    for name, value in (("limit", limit), ("offset", offset)):
+        if value is not None and not is_count(value):
+            raise ConfigurationError(f"{name} must be a whole number from 0, not {value!r}")
+    return (_ALL if limit is None else min(limit, _ALL), min(offset or 0, _ALL))
+
+
+class Failing:
+    """Says what could not be done, where the engine only knows why."""
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, ScheduleError) and not error.message.startswith("Invalid schedule ID"):
+            raise type(error)(
+                f"{self._what}: {error.message}", code=error.code, hint=error.hint
+            ) from None
+
+
+def tick(row: tuple[str, int, str, str | None, int, int, str | None]) -> dict[str, Any]:
+    """A row of a history."""
+    schedule, due, outcome, execution, created, updated, detail = row
+    due_at = rfc3339(due)
+    return {
+        "id": f"{schedule}/{due_at}",
+        "schedule_id": schedule,
+        "scheduled_time": due_at,
+        "claimed_at": rfc3339(created),
+        "outcome": outcome,
+        "detail": detail,
+        "workflow_execution_id": execution,
+        "pipeline_execution_id": execution,
+        "created_at": rfc3339(created),
+        "updated_at": rfc3339(updated),
+    }
+
+
+def when(value: int | None) -> str | None:
+    """A time as text."""
+    return None if value is None else rfc3339(value)
+
+
+def _id(id: object) -> str:
+    if not isinstance(id, str):
+        raise ScheduleError(f"Invalid schedule ID {id!r}: it must be a string")
+    return id
+
+
+def told_schedule(row: dict[str, Any]) -> dict[str, Any]:
+    """A schedule, as `get_cron_schedule` gives it."""
+    return {
+        "id": row["id"],
+        "workflow_name": row["workflow"],
+        "cron_expression": row["expression"],
+        "timezone": row["timezone"],
+        "instance_name": row["instance"] or None,
+        "enabled": row["enabled"],
+        "catchup_policy": row["catchup"],
+        "max_catchup": row["max_catchup"],
+        "overlap_policy": row["overlap"],
+        "jitter_seconds": row["jitter_us"] / 1_000_000,
+        "input": row["input"].to_dict(),
+        "start_at": when(row["start_us"]),
+        "end_at": when(row["end_us"]),
+        "next_run_at": when(row["next_us"]),
+        "last_run_at": when(row["fired_us"]),
+        "created_at": when(row["created_us"]),
+        "updated_at": when(row["updated_us"]),
+    }
+
+
+def _since(since: str | datetime) -> int:
+    from datetime import datetime
+
+    from cloaca._values.duration import instant_to_us
+
+    if isinstance(since, str):
+        text = since
+        try:
+            since = datetime.fromisoformat(text)
+        except ValueError:
+            raise ScheduleError(
+                f"Invalid datetime format: {text[:80]!r}",
+                hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
+            ) from None
+    given: object = since
+    if not isinstance(given, datetime):
+        raise ScheduleError(
+            f"Invalid datetime format: expected text or a datetime, not {given!r}",
+            hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
+        )
+    if given.tzinfo is None:
+        raise ScheduleError(
+            f"Invalid datetime format: {given.isoformat()} has no time zone",
+            hint="use RFC 3339, like '2026-01-31T00:00:00Z'",
+        )
+    return instant_to_us("since", given)

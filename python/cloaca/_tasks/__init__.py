@@ -1,0 +1,1 @@
+"""A task's definition: its options, rules, signature and fingerprint."""

@@ -1,0 +1,101 @@
+"""What a task raises to steer its own execution: try again, give up, or come back later."""
+
+from __future__ import annotations
+
+from cloaca._values.duration import seconds_to_us
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class TaskControl(Exception):
+    """The base of the exceptions that steer a task. Private."""
+
+    code: str = "task_control"
+    hint: str | None = None
+
+
+class Retry(TaskControl):
+    """Raised by a task that wants another attempt. It counts as an attempt.
+
+    The policy's `max_attempts` still holds; its condition and its types do not.
+
+    Example:
+        >>> raise cloaca.Retry(after=30, reason="rate limit")
+
+    Since 0.1.
+    """
+
+    code = "task_retry"
+
+    def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
+        """Ask for another attempt.
+
+        Args:
+            after: Seconds until it may start; `None` leaves the delay to the policy.
+            reason: For the history.
+
+        Raises:
+            ConfigurationError: `after` is negative.
+        """
+        self._after_us = None if after is None else seconds_to_us("after", after, zero=True)
+        self.reason = reason
+        super().__init__(after, reason)
+
+    def __str__(self) -> str:
+        """The reason."""
+        return self.reason or "the task asked for another attempt"
+
+
+class Abort(TaskControl):
+    """Raised by a task that failed and must not be tried again.
+
+    Example:
+        >>> raise cloaca.Abort("the customer does not exist")
+
+    Since 0.1.
+    """
+
+    code = "task_abort"
+
+    def __init__(self, reason: str = "the task gave up") -> None:
+        """Fail for good.
+
+        Args:
+            reason: Becomes the error's message.
+        """
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Snooze(TaskControl):
+    """Raised by a task that wants to run later. It does not count as an attempt.
+
+    Example:
+        >>> raise cloaca.Snooze(60)
+
+    Since 0.1.
+    """
+
+    code = "task_snooze"
+
+    def __init__(self, seconds: float | timedelta) -> None:
+        """Come back later.
+
+        Args:
+            seconds: How much later, in seconds.
+
+        Raises:
+            ConfigurationError: `seconds` is negative.
+        """
+        self._after_us = seconds_to_us("seconds", seconds, zero=True)
+        super().__init__(seconds)
+
+    def __str__(self) -> str:
+        """When it comes back."""
+        return f"snoozed for {self._after_us / 1_000_000:g} s"
+
+
+for _public in (Retry, Abort, Snooze):
+    _public.__module__ = "cloaca"

@@ -1,0 +1,179 @@
+"""One task as this process knows it: what the engine stores of it, and its function."""
+
+from __future__ import annotations
+
+from cloaca._tasks.signature import name_of
+from cloaca._values.exceptions import TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from cloaca._retry.policy import RetryPolicy
+    from cloaca._tasks.rules import TriggerRule
+    from cloaca._tasks.signature import Call
+
+# Where a function keeps the tasks that were made of it.
+_ATTRIBUTE = "__cloaca_tasks__"
+
+
+class TaskOptions:
+    """What `task` and `external_task` take beside id and dependencies, validated."""
+
+    __slots__ = (
+        "max_context_bytes",
+        "on_failure",
+        "on_success",
+        "policy",
+        "priority",
+        "rule",
+        "timeout_us",
+    )
+
+    def __init__(
+        self,
+        *,
+        policy: RetryPolicy,
+        rule: TriggerRule | None,
+        timeout_us: int | None,
+        priority: int | None,
+        max_context_bytes: int | None,
+        on_success: Callable[..., object] | None,
+        on_failure: Callable[..., object] | None,
+    ) -> None:
+        self.policy = policy
+        self.rule = rule
+        self.timeout_us = timeout_us
+        self.priority = priority
+        self.max_context_bytes = max_context_bytes
+        self.on_success = on_success
+        self.on_failure = on_failure
+
+
+class TaskDefinition:
+    """A task. `function` and `call` are `None` where another program runs it."""
+
+    __slots__ = ("_fingerprint", "call", "dependencies", "function", "handler", "id", "options")
+
+    def __init__(
+        self,
+        id: str,
+        dependencies: tuple[str, ...],
+        options: TaskOptions,
+        function: Callable[..., Any] | None = None,
+        call: Call | None = None,
+    ) -> None:
+        self.id = id
+        self.dependencies = dependencies
+        self.options = options
+        self.function = function
+        self.call = call
+        #: The number under which the engine knows the function; given at registration.
+        self.handler: int | None = None
+        self._fingerprint: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Who executes it, as the engine says it."""
+        if self.call is None:
+            return "external"
+        return "async" if self.call.is_async else "sync"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the function's code; computed when it is first asked for."""
+        if self.function is None:
+            return ""
+        if self._fingerprint is None:
+            from cloaca._tasks.fingerprint import fingerprint
+
+            self._fingerprint = fingerprint(self.function)
+        return self._fingerprint
+
+    def handler_parts(self) -> tuple[str, int, bool, bool] | None:
+        """Who runs the task here, as the engine reads it; `None` where nobody does."""
+        if self.handler is None:
+            return None
+        return (
+            "loop" if self.kind == "async" else "threads",
+            self.handler,
+            self.options.on_success is not None,
+            self.options.on_failure is not None,
+        )
+
+    def to_definition(self) -> dict[str, Any]:
+        """The task as the engine reads it."""
+        options = self.options
+        data: dict[str, Any] = {
+            "id": self.id,
+            "dependencies": list(self.dependencies),
+            "retry": options.policy._to_definition(),
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+        }
+        if options.rule is not None:
+            data["rule"] = options.rule._to_definition()
+        if options.timeout_us is not None:
+            data["timeout"] = options.timeout_us
+        if options.priority is not None:
+            data["priority"] = options.priority
+        if options.max_context_bytes is not None:
+            data["max_context_bytes"] = options.max_context_bytes
+        return data
+
+
+def remember(function: Callable[..., object], task: TaskDefinition) -> None:
+    """Notes on a function that a task was made of it, so that it can stand for the task's id.
+
+    A later task of the same id takes the place of an earlier one.
+    """
+    try:
+        owner, tasks = function.__dict__.get(_ATTRIBUTE, (None, {}))
+        if owner is not function:
+            # Nothing yet, or what `functools.wraps` copied from another function.
+            tasks = {}
+            function.__dict__[_ATTRIBUTE] = (function, tasks)
+    except (AttributeError, TypeError):
+        # Built-in functions and bound methods cannot be written on: their ids must be used.
+        return
+    tasks.pop(task.id, None)
+    tasks[task.id] = task
+
+
+def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
+    """The tasks that were made of a function, oldest first."""
+    found = getattr(function, _ATTRIBUTE, None)
+    return tuple(found[1].values()) if isinstance(found, tuple) else ()
+
+
+def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | None = None) -> str:
+    """The id that a reference to a task means.
+
+    Args:
+        what: What the reference is, for messages.
+        reference: An id, or a function that `task` decorated.
+        among: Tasks to look at first, where a function was decorated several times.
+
+    Raises:
+        TaskValidationError: It is neither, or the function is several tasks.
+    """
+    if isinstance(reference, str):
+        return reference
+    tasks = tasks_of(reference)
+    if not tasks:
+        if callable(reference):
+            raise TaskValidationError(
+                f"{what}: {name_of(reference)} is not a task",
+                hint="decorate it with @cloaca.task, or use the id of a task",
+            )
+        raise TaskValidationError(
+            f"{what} must be the id or the function of a task, not {type(reference).__name__}"
+        )
+    here = [task.id for task in tasks if among is not None and among.get(task.id) is task]
+    ids = list(dict.fromkeys(here or [tasks[-1].id]))
+    if len(ids) > 1:
+        raise TaskValidationError(
+            f"{what}: {name_of(reference)} is several tasks: {', '.join(ids)}", hint="use the id"
+        )
+    return ids[0]

@@ -1,0 +1,256 @@
+"""A hash of a function that changes with its code, and not with the release of Python (A4).
+
+Hashed are the syntax tree of the function's source and the values of its defaults. Left out are
+decorators, annotations, docstrings, comments, positions, and whatever fields of the tree are empty,
+because new releases add such fields. Two ways to write the same tree (quotes, parentheses, line
+breaks) give the same hash. Where there is no source (a REPL without history, `exec`), the compiled
+code is hashed, which differs between releases of Python.
+
+The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the
+first 16 hex characters of BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of
+what it wraps, and of their defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from _thread import allocate_lock
+from types import CodeType, FunctionType
+
+from cloaca._tasks.signature import call_method
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ast
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_IGNORED_FIELDS = frozenset(
+    {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
+)
+# Cuts that do not parse before the rest of the file is taken whole.
+_MAX_TRIES = 32
+
+_sources: dict[CodeType, str] = {}
+# Some releases of Python count the depth of a tree per process: threads that parse at the same
+# time disturb each other ("AST constructor recursion depth mismatch").
+_parsing = allocate_lock()
+
+
+def _after_fork() -> None:
+    global _parsing
+    _parsing = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def fingerprint(function: Callable[..., object]) -> str:
+    """Sixteen hex characters over a function's code, constants and defaults.
+
+    Args:
+        function: A function, method, partial or callable object.
+    """
+    from hashlib import blake2b
+
+    digest = blake2b(b"cloaca-fingerprint-1", digest_size=8)
+    for part in _parts(function):
+        digest.update(b"\0")
+        digest.update(part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _parts(function: Any) -> Iterator[str]:
+    """The texts that make up a callable, through partials, methods, objects and wrappers."""
+    for _ in range(32):
+        if type(function) is FunctionType:
+            yield _code_text(function)
+            yield _value_text((function.__defaults__, function.__kwdefaults__))
+            function = getattr(function, "__wrapped__", None)
+            if function is None:
+                return
+        elif hasattr(function, "func") and hasattr(function, "keywords"):
+            yield f"partial {_value_text((function.args, function.keywords))}"
+            function = function.func
+        elif hasattr(function, "__func__"):
+            function = function.__func__
+        elif type(call_method(type(function))) is FunctionType:
+            function = call_method(type(function))
+        else:
+            yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+            return
+
+
+def _value_text(value: object) -> str:
+    """A value without what differs from process to process.
+
+    Objects other than plain ones count by their type.
+    """
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return f"{type(value).__name__}:{value!r}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_value_text, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{_value_text(key)}={_value_text(part)}" for key, part in value.items())
+        return f"{{{','.join(sorted(pairs))}}}"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{','.join(sorted(map(_value_text, value)))}}}"
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _code_text(function: FunctionType) -> str:
+    code = function.__code__
+    text = _sources.get(code)
+    if text is None:
+        out: list[str] = []
+        try:
+            with _parsing:
+                _write(_find(code, function.__globals__), out)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            out = []
+        text = _sources[code] = "".join(out) or _compiled_text(code)
+    return text
+
+
+def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
+    """The function's part of its source's syntax tree.
+
+    Raises:
+        ValueError: It is not there.
+        SyntaxError: The source is not Python.
+    """
+    import linecache
+
+    lines = linecache.getlines(code.co_filename, module)
+    first = code.co_firstlineno - 1
+    if not 0 <= first < len(lines):
+        raise ValueError("no source")
+    if code.co_name == "<lambda>":
+        return _find_lambda(lines, code.co_firstlineno)
+    return _find_def(lines, first, code.co_name)
+
+
+def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
+    """Cuts the function out by its indentation.
+
+    A cut inside brackets or a string does not parse: then further down.
+    """
+    import ast
+
+    start = re.compile(rf"(\s*)(async\s+)?def\s+{re.escape(name)}\b")
+    for top in range(first, len(lines)):
+        found = start.match(lines[top])
+        if found:
+            break
+    else:
+        raise ValueError("no definition")
+    indent = len(found[1].expandtabs())
+    tries = 0
+    for end in range(top + 1, len(lines) + 1):
+        if end < len(lines) and not _ends_block(lines[end], indent):
+            continue
+        tries += 1
+        bottom = end if tries < _MAX_TRIES else len(lines)
+        # The `if` takes up the indentation; taking it off would change strings of several lines.
+        text = "".join(lines[top:bottom])
+        try:
+            tree = _parse(f"if 1:\n{text}" if indent else text)
+        except SyntaxError:
+            if bottom == len(lines):
+                raise
+            continue
+        holder = tree.body[0]
+        return holder.body[0] if isinstance(holder, ast.If) else holder
+    raise ValueError("no definition")
+
+
+def _parse(text: str) -> ast.Module:
+    import ast
+
+    for _ in range(100):
+        try:
+            return ast.parse(text)
+        except SystemError:
+            continue  # a thread of the program parses something at this moment
+    raise ValueError("cannot be parsed now")
+
+
+def _ends_block(line: str, indent: int) -> bool:
+    stripped = line.strip()
+    if not stripped or stripped.startswith("#"):
+        return False
+    expanded = line.expandtabs()
+    return len(expanded) - len(expanded.lstrip()) <= indent
+
+
+def _find_lambda(lines: list[str], line: int) -> ast.AST:
+    """The only lambda that begins on the line."""
+    import ast
+
+    tree = _parse("".join(lines))
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == line]
+    if len(found) != 1:
+        raise ValueError("several lambdas on one line")
+    return found[0]
+
+
+def _write(value: Any, out: list[str]) -> None:
+    """Appends the canonical text of a part of a tree."""
+    if isinstance(value, list):
+        for part in value:
+            _write(part, out)
+            out.append(",")
+    elif not hasattr(value, "_fields"):
+        out.append(_constant_text(value))
+    else:
+        out.append(f"({type(value).__name__}")
+        for field in sorted(value._fields):
+            part = getattr(value, field, None)
+            # `Constant` without a value is None itself.
+            if field in _IGNORED_FIELDS or part is None or part == []:
+                continue
+            if field == "body" and isinstance(part, list):
+                part = _without_docstring(value, part)
+            elif type(value).__name__ == "JoinedStr":
+                part = _joined(part)
+            out.append(f" {field}=")
+            _write(part, out)
+        out.append(")")
+
+
+def _constant_text(value: object) -> str:
+    if isinstance(value, (tuple, frozenset)):
+        parts = list(map(_constant_text, value))
+        if isinstance(value, frozenset):
+            parts.sort()
+        return f"{type(value).__name__}({','.join(parts)})"
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
+    if type(holder).__name__ not in {"FunctionDef", "AsyncFunctionDef", "ClassDef"}:
+        return body
+    first = getattr(body[0], "value", None) if type(body[0]).__name__ == "Expr" else None
+    return body[1:] if isinstance(getattr(first, "value", None), str) else body
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    """The parts of an f-string, texts side by side as one: releases differ in where they cut."""
+    joined: list[Any] = []
+    for part in parts:
+        text = part.value if type(part).__name__ == "Constant" else part
+        if isinstance(text, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += text
+        elif text != "":
+            joined.append(text)
+    return joined
+
+
+def _compiled_text(code: CodeType) -> str:
+    """What is hashed where there is no source."""
+    constants = [
+        _compiled_text(part) if isinstance(part, CodeType) else _constant_text(part)
+        for part in code.co_consts
+    ]
+    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames} {code.co_freevars}"

@@ -1,0 +1,109 @@
+"""The options of a task beside id and dependencies, checked one by one (semantics A2)."""
+
+from __future__ import annotations
+
+from cloaca._retry.options import policy_of
+from cloaca._tasks.definition import TaskOptions
+from cloaca._tasks.rules import as_rule
+from cloaca._values.duration import seconds_to_us
+from cloaca._values.exceptions import CloacaException, TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca._tasks.rules import TriggerRule
+
+PRIORITIES = range(-32768, 32768)
+
+
+def read_options(
+    task: str,
+    *,
+    timeout: Any = None,
+    timeout_seconds: Any = None,
+    trigger_rule: Any = None,
+    trigger_rules: Any = None,
+    priority: Any = None,
+    max_context_bytes: Any = None,
+    on_success: Any = None,
+    on_failure: Any = None,
+    **retry: Any,
+) -> TaskOptions:
+    """Validates options; `None` stands for one that was left out.
+
+    Args:
+        task: What begins the messages, e.g. `task 'load'`.
+        timeout: Seconds that one attempt may take.
+        timeout_seconds: The same.
+        trigger_rule: A rule, or the name of one.
+        trigger_rules: The same.
+        priority: The place among claims.
+        max_context_bytes: What the task may write.
+        on_success: Called after it completed.
+        on_failure: Called after it failed.
+        **retry: `retry`, `retry_policy`, `never_on` and every `retry_*`.
+
+    Raises:
+        TaskValidationError: An option is not valid, or two exclude each other.
+    """
+    try:
+        return TaskOptions(
+            policy=policy_of(retry),
+            rule=_rule(trigger_rule, trigger_rules),
+            timeout_us=_timeout(timeout, timeout_seconds),
+            priority=None if priority is None else check_priority(priority),
+            max_context_bytes=_bytes(max_context_bytes),
+            on_success=_callback("on_success", on_success),
+            on_failure=_callback("on_failure", on_failure),
+        )
+    except CloacaException as error:
+        raise TaskValidationError(f"{task}: {error.message}", hint=error.hint) from None
+
+
+def check_priority(value: object) -> int:
+    """A priority in its range.
+
+    Raises:
+        TaskValidationError: It is no whole number from -32768 to 32767.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value not in PRIORITIES:
+        raise TaskValidationError(
+            f"priority must be a whole number from -32768 to 32767, not {value!r}",
+            hint="higher runs first; the default is 0",
+        )
+    return value
+
+
+def _rule(trigger_rule: object, trigger_rules: object) -> TriggerRule | None:
+    if trigger_rule is not None and trigger_rules is not None:
+        raise TaskValidationError(
+            "trigger_rule and trigger_rules exclude each other",
+            hint="join conditions with cloaca.all_of(...) or cloaca.any_of(...)",
+        )
+    if trigger_rule is not None:
+        return as_rule("trigger_rule", trigger_rule)
+    return None if trigger_rules is None else as_rule("trigger_rules", trigger_rules)
+
+
+def _timeout(timeout: Any, timeout_seconds: Any) -> int | None:
+    if timeout is not None and timeout_seconds is not None:
+        raise TaskValidationError("timeout and timeout_seconds are the same option: give one")
+    value = timeout if timeout is not None else timeout_seconds
+    return None if value is None else seconds_to_us("timeout", value)
+
+
+def _bytes(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**63:
+        raise TaskValidationError(
+            f"max_context_bytes must be a whole number greater than zero, not {value!r}"
+        )
+    return value
+
+
+def _callback(option: str, value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    raise TaskValidationError(f"{option} must be a function, not {type(value).__name__}")

@@ -1,0 +1,201 @@
+"""How a task's function is called: what of context and handle it takes (semantics A2)."""
+
+from __future__ import annotations
+
+from cloaca._values.exceptions import TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+HANDLE_NAMES = frozenset({"handle", "task_handle"})
+
+_COROUTINE = 0x80
+_GENERATOR = 0x20
+_ASYNC_GENERATOR = 0x200
+_VARIADIC = 0x04
+
+_HINT = (
+    "a task takes the context, and a parameter named 'handle' or 'task_handle'; "
+    "give others a default"
+)
+
+
+class Call:
+    """How to call a function: `positional` and `named` say which argument goes where."""
+
+    __slots__ = ("is_async", "named", "positional")
+
+    def __init__(
+        self, positional: tuple[str, ...], named: tuple[tuple[str, str], ...], is_async: bool
+    ) -> None:
+        #: `"context"` or `"handle"` for each positional argument.
+        self.positional = positional
+        #: Parameter and `"context"` or `"handle"` for each argument by name.
+        self.named = named
+        #: Whether the call gives a coroutine.
+        self.is_async = is_async
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the context is the only argument."""
+        return self.positional == ("context",) and not self.named
+
+    @property
+    def wants_handle(self) -> bool:
+        """Whether the handle is among the arguments."""
+        return "handle" in self.positional or any(what == "handle" for _, what in self.named)
+
+
+def read_call(function: Callable[..., object], task_id: str) -> Call:
+    """How to call a task's function.
+
+    Args:
+        function: The function.
+        task_id: Its task, for messages.
+
+    Raises:
+        TaskValidationError: It cannot be called with a context and a handle, or it is a generator.
+    """
+    if not callable(function):
+        raise TaskValidationError(
+            f"task '{task_id}' must be a function, not {type(function).__name__}"
+        )
+    flags = _flags(function)
+    if flags & (_GENERATOR | _ASYNC_GENERATOR):
+        raise TaskValidationError(
+            f"task '{task_id}': {name_of(function)} is a generator function",
+            hint="a task returns None, its context or a mapping; it cannot yield",
+        )
+    is_async = bool(flags & _COROUTINE)
+    simple = _simple_parameters(function)
+    if simple is not None:
+        return _arrange(task_id, function, simple, is_async)
+    return _arrange(task_id, function, _inspected_parameters(task_id, function), is_async)
+
+
+def is_coroutine_function(function: Callable[..., object]) -> bool:
+    """Whether a call gives a coroutine."""
+    return bool(_flags(function) & _COROUTINE)
+
+
+def name_of(function: object) -> str:
+    """A function's name for messages."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return f"{name}()" if isinstance(name, str) else repr(function)
+
+
+def _flags(function: Any) -> int:
+    """The flags of the code that a call runs, through partials, methods and callable objects.
+
+    0 without code.
+    """
+    for _ in range(32):
+        if hasattr(function, "func") and not hasattr(function, "__code__"):
+            function = function.func
+            continue
+        function = getattr(function, "__func__", function)
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            flags: int = code.co_flags
+            # What `inspect.markcoroutinefunction` leaves behind.
+            return flags | (_COROUTINE if hasattr(function, "_is_coroutine_mark") else 0)
+        call = call_method(type(function))
+        if isinstance(function, type) or not hasattr(call, "__code__"):
+            return 0
+        function = call
+    return 0
+
+
+def call_method(kind: type) -> Any:
+    """What an object of a class runs when it is called."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+
+
+# A parameter: its name, its kind as `inspect` counts kinds, and whether it has a default.
+_Parameter = tuple[str, int, bool]
+_POSITIONAL_ONLY, _POSITIONAL, _VAR_POSITIONAL, _KEYWORD_ONLY, _VAR_KEYWORD = range(5)
+
+
+def _simple_parameters(function: Any) -> list[_Parameter] | None:
+    """The parameters of a plain function, read from its code; `None` where only `inspect` knows."""
+    code = getattr(function, "__code__", None)
+    if (
+        type(function).__name__ != "function"
+        or code is None
+        or hasattr(function, "__wrapped__")
+        or hasattr(function, "__signature__")
+        or code.co_flags & _VARIADIC
+    ):
+        return None
+    count = code.co_argcount
+    without_default = count - len(function.__defaults__ or ())
+    found: list[_Parameter] = [
+        (
+            name,
+            _POSITIONAL_ONLY if index < code.co_posonlyargcount else _POSITIONAL,
+            index >= without_default,
+        )
+        for index, name in enumerate(code.co_varnames[:count])
+    ]
+    keyword_defaults = function.__kwdefaults__ or {}
+    keyword_only = code.co_varnames[count : count + code.co_kwonlyargcount]
+    found += [(name, _KEYWORD_ONLY, name in keyword_defaults) for name in keyword_only]
+    return found
+
+
+def _inspected_parameters(task_id: str, function: Callable[..., object]) -> list[_Parameter]:
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise TaskValidationError(
+            f"task '{task_id}': the parameters of {name_of(function)} cannot be read",
+            hint="wrap it in a function that takes the context",
+        ) from None
+    return [
+        (parameter.name, int(parameter.kind), parameter.default is not parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+
+
+def _arrange(
+    task_id: str, function: Callable[..., object], parameters: list[_Parameter], is_async: bool
+) -> Call:
+    """Gives each parameter its argument.
+
+    The handle by its name, the context to the first other one.
+    """
+    positional: list[str] = []
+    named: list[tuple[str, str]] = []
+    has_context = False
+    skipped = False  # a positional parameter kept its default: what follows goes by name
+    for name, kind, has_default in parameters:
+        if kind == _VAR_KEYWORD or (kind == _VAR_POSITIONAL and (has_context or skipped)):
+            continue
+        if name in HANDLE_NAMES and kind != _VAR_POSITIONAL:
+            what = "handle"
+        elif not has_context and (kind != _KEYWORD_ONLY or name == "context"):
+            what, has_context = "context", True
+        elif has_default:
+            skipped = skipped or kind in {_POSITIONAL_ONLY, _POSITIONAL}
+            continue
+        else:
+            raise TaskValidationError(
+                f"task '{task_id}': {name_of(function)} needs a parameter '{name}' "
+                "that a task does not get",
+                hint=_HINT,
+            )
+        if kind == _KEYWORD_ONLY or (skipped and kind == _POSITIONAL):
+            named.append((name, what))
+        elif skipped:
+            raise TaskValidationError(
+                f"task '{task_id}': {name_of(function)} takes '{name}' only by position, "
+                "behind a parameter that a task does not get",
+                hint=_HINT,
+            )
+        else:
+            positional.append(what)
+    return Call(tuple(positional), tuple(named), is_async)

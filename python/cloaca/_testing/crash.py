@@ -1,0 +1,229 @@
+"""Killing a runner at every transaction of a workflow, and looking at what comes of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from cloaca import _core
+from cloaca._testing.runner import VirtualRunner
+from cloaca._values.exceptions import CloacaException
+from cloaca._workers import event_loop, pool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from cloaca._core import Context, Outcome, Runner, Work
+    from cloaca._executions.result import WorkflowResult
+    from cloaca._workers.attempt_scope import AttemptScope
+    from cloaca._workflows.workflow import Workflow
+
+_KEY = "crash_everywhere"
+# A workflow with more transactions than this is not what it seems.
+_MOST_POINTS = 10_000
+
+
+class CrashReport:
+    """What `crash_everywhere` saw. Since 0.1."""
+
+    def __init__(self) -> None:
+        #: The points at which the runner was killed, in words.
+        self.points: list[str] = []
+        #: By task: the points after which it ran more than once.
+        self.ran_twice: dict[str, list[str]] = {}
+
+    def __str__(self) -> str:
+        """All of it, for people."""
+        lines = [f"killed at {len(self.points)} points, the end was always the same"]
+        for task, points in self.ran_twice.items():
+            lines.append(f"  '{task}' ran twice after a crash {', '.join(points)}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """The numbers."""
+        return f"<CrashReport points={len(self.points)} ran_twice={sorted(self.ran_twice)}>"
+
+
+class _End:
+    """How one life of an execution ended."""
+
+    def __init__(self) -> None:
+        self.crashed = False
+        self.runs: Counter[str] = Counter()
+        self.views: dict[str, dict[str, Any]] = {}
+        self.result: WorkflowResult | None = None
+        self.observed: Any = None
+
+    def states(self) -> dict[str, str]:
+        assert self.result is not None
+        return {id: str(task.status) for id, task in self.result.tasks.items()}
+
+
+class _Watch:
+    """Counts what runs, and what each task leaves in its context."""
+
+    def __init__(self, end: _End) -> None:
+        self._end = end
+        self._lock = threading.Lock()
+        self._attempt, self._outcome_of = pool.attempt, event_loop._outcome_of
+
+    def __enter__(self) -> None:
+        pool.attempt = self._run
+        event_loop._outcome_of = self._run_async
+
+    def __exit__(self, *_: object) -> None:
+        pool.attempt = self._attempt
+        event_loop._outcome_of = self._outcome_of
+
+    def _run(self, work: Work, scope: AttemptScope) -> Outcome:
+        self._begin(work)
+        outcome = self._attempt(work, scope)
+        self._note(work)
+        return outcome
+
+    async def _run_async(self, work: Work, core: Runner) -> Outcome:
+        self._begin(work)
+        outcome = await self._outcome_of(work, core)
+        self._note(work)
+        return outcome
+
+    def _begin(self, work: Work) -> None:
+        with self._lock:
+            self._end.runs[work.task_id] += 1
+
+    def _note(self, work: Work) -> None:
+        with self._lock:
+            self._end.views[work.task_id] = work.context.to_dict()
+
+
+def crash_everywhere(
+    workflow: str | Workflow,
+    context: Context | Mapping[str, Any] | None = None,
+    *,
+    setup: Callable[[], object] | None = None,
+    observe: Callable[[], object] | None = None,
+) -> CrashReport:
+    """Run a workflow once per transaction, kill the runner there, restart, and compare the ends.
+
+    Each run has a database in memory of its own and takes no real time: sleeps, delays and the
+    lease of the killed runner pass on a virtual clock. A runner is killed before a transaction is
+    applied, and once more after it was applied and before the runner heard of it.
+
+    Args:
+        workflow: The workflow.
+        context: What its tasks see at first.
+        setup: Called before each run: put back what tasks change outside of the context.
+        observe: Called after each run: what it returns must be the same after every crash, too.
+
+    Returns:
+        Where the runner was killed, and which tasks ran twice.
+
+    Raises:
+        AssertionError: The end was another one. It names the point and the task that is not
+            idempotent.
+        WorkflowNotFoundError: There is no such workflow.
+
+    Example:
+        >>> report = crash_everywhere("etl", {"day": "2026-01-01"})
+        >>> assert "charge" not in report.ran_twice
+
+    Since 0.1.
+    """
+    expected = _live(workflow, context, None, False, setup, observe)
+    report = CrashReport()
+    for number in range(1, _MOST_POINTS):
+        for applied in (False, True):
+            end = _live(workflow, context, number, applied, setup, observe)
+            if not end.crashed:
+                return report
+            moment = "after" if applied else "before"
+            point = f"{moment} transaction {number}"
+            report.points.append(point)
+            twice = [id for id in end.runs if end.runs[id] > expected.runs[id]]
+            for id in twice:
+                report.ran_twice.setdefault(id, []).append(point)
+            _compare(expected, end, point, twice)
+    raise AssertionError(f"the workflow has more than {_MOST_POINTS} transactions")
+
+
+def _live(
+    workflow: str | Workflow,
+    context: Context | Mapping[str, Any] | None,
+    crash_at: int | None,
+    applied: bool,
+    setup: Callable[[], object] | None,
+    observe: Callable[[], object] | None,
+) -> _End:
+    if setup is not None:
+        setup()
+    end = _End()
+    bench = _core.Bench()
+    with _Watch(end):
+        with VirtualRunner(
+            _bench=bench, _crash_at=crash_at, _applied=applied, _alone=False
+        ) as runner:
+            end.result = _until_crash(runner, workflow, context)
+            end.crashed = runner._bench_runner.crashed
+        if end.crashed:
+            with VirtualRunner(_bench=bench, _alone=False) as runner:
+                end.result = runner.submit(workflow, context, key=_KEY).result()
+    if observe is not None:
+        end.observed = observe()
+    return end
+
+
+def _until_crash(
+    runner: VirtualRunner, workflow: str | Workflow, context: Any
+) -> WorkflowResult | None:
+    try:
+        handle = runner.submit(workflow, context, key=_KEY)
+    except CloacaException:
+        if runner._bench_runner.crashed:
+            return None
+        raise
+    while not runner._bench_runner.crashed:
+        try:
+            return handle.result(timeout=1)
+        except TimeoutError:
+            continue
+    return None
+
+
+def _compare(expected: _End, end: _End, point: str, twice: list[str]) -> None:
+    assert expected.result is not None
+    assert end.result is not None
+    differences = []
+    if end.result.status != expected.result.status:
+        differences.append(f"it is {end.result.status} instead of {expected.result.status}")
+    before, after = expected.result.final_context.to_dict(), end.result.final_context.to_dict()
+    for key in {**before, **after}:
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT):
+            old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
+            differences.append(f"context[{key!r}] is {new!r} instead of {old!r}")
+    if end.observed != expected.observed:
+        differences.append(f"observe() gives {end.observed!r} instead of {expected.observed!r}")
+    for id, state in expected.states().items():
+        if end.states()[id] != state:
+            differences.append(f"task '{id}' is {end.states()[id]} instead of {state}")
+    if not differences:
+        return
+    # In the order of the workflow the first one that left something else behind is the cause.
+    order = [id for id in expected.result.tasks if id in expected.views]
+    order.sort(key=list(expected.views).index)
+    others = [id for id in order if end.views.get(id) != expected.views[id]]
+    suspects = [id for id in others if id in twice][:1] or twice or others[:1]
+    names = ", ".join(f"'{id}' (ran {end.runs[id]} times)" for id in suspects)
+    raise AssertionError(
+        f"after a crash {point} the end differs: {'; '.join(differences)}. "
+        f"Not idempotent: {names or 'nothing that ran twice; does setup put everything back?'}"
+    )
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+_ABSENT = _Absent()

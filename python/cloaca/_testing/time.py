@@ -1,0 +1,193 @@
+"""Virtual time for Python's side of a runner: sleeps on worker threads, timers of event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+from cloaca._workers.event_loop import LoopThread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca._core import Bench, Runner
+
+_real_sleep = time.sleep
+# A sleeper looks up so often in real time: an interrupt must reach it.
+_SLICE = 0.01
+
+
+class VirtualTime:
+    """The clock of one bench, and who sleeps by it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._changed = threading.Condition()
+        self._sleepers: dict[int, int] = {}
+        self._loops: list[VirtualLoop] = []
+        self._ended = False
+
+    @property
+    def now_us(self) -> int:
+        """The virtual time in microseconds since the epoch."""
+        return self._bench.now_us
+
+    def move_to(self, now_us: int) -> None:
+        """Moves the time on, and wakes who slept until then."""
+        self._bench.move_to(now_us)
+        with self._changed:
+            for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
+                del self._sleepers[thread]  # awake from here on, though it has not run yet
+            self._changed.notify_all()
+            loops = list(self._loops)
+        for loop in loops:
+            loop.nudge()
+
+    def end(self) -> None:
+        """Nobody sleeps any more: the runner is being shut down."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def sleep(self, seconds: float) -> None:
+        """What `time.sleep` does on a worker thread."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        thread = threading.get_ident()
+        due = self.now_us + round(seconds * 1_000_000)
+        with self._changed:
+            self._sleepers[thread] = due
+        try:
+            while True:
+                with self._changed:
+                    if self._ended or self.now_us >= due:
+                        return
+                    self._changed.wait(_SLICE)
+        finally:
+            with self._changed:
+                self._sleepers.pop(thread, None)
+
+    def add_loop(self, loop: VirtualLoop) -> None:
+        """Has a loop nudged when the time moves."""
+        with self._changed:
+            self._loops.append(loop)
+
+    def sleepers(self) -> list[int]:
+        """When the sleeping threads want to be woken."""
+        with self._changed:
+            return list(self._sleepers.values())
+
+    def timers(self) -> list[int]:
+        """When the timers of resting loops are due; they are settled first."""
+        with self._changed:
+            loops = list(self._loops)
+        found: list[int] = []
+        for loop in loops:
+            found += loop.settled_timers()
+        return found
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers go by the virtual time."""
+
+    def __init__(self, virtual: VirtualTime) -> None:
+        self._virtual = virtual
+        # Small numbers: beside the seconds since the epoch asyncio's clock resolution is lost.
+        self._start_us = virtual.now_us
+        super().__init__()
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return (self._virtual.now_us - self._start_us) / 1_000_000
+
+    def nudge(self) -> None:
+        """Has the loop look at its timers again."""
+        try:
+            self.call_soon_threadsafe(lambda: None)
+        except RuntimeError:
+            return  # closed
+
+    def settled_timers(self) -> list[int]:
+        """When its timers are due, once nothing is left that it could do now."""
+        answer: list[int] = []
+        done = threading.Event()
+
+        def look() -> None:
+            # Private to asyncio, and the same in every version: ready and scheduled handles.
+            loop: Any = self
+            timers = [handle for handle in loop._scheduled if not handle._cancelled]
+            if loop._ready or any(handle._when < self.time() for handle in timers):
+                self.call_soon(look)
+                return
+            due = (round(handle._when * 1_000_000) + 1 for handle in timers)
+            answer.extend(self._start_us + span for span in due)
+            done.set()
+
+        try:
+            self.call_soon_threadsafe(look)
+        except RuntimeError:
+            return []
+        while not done.wait(0.05):
+            if self.is_closed() or not self.is_running():
+                return []
+        return answer
+
+
+def _method(function: Any) -> Any:
+    """A function that a class binds to its objects, around one that is bound already."""
+
+    def method(thread: LoopThread) -> Any:
+        return function(thread)
+
+    return method
+
+
+class Patched:
+    """`time.sleep` and the engine's event loops, by the virtual times of the runners that live."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: dict[int, VirtualTime] = {}
+
+    def add(self, core: Runner, virtual: VirtualTime) -> None:
+        """From here on the worker threads of a runner sleep by a virtual time."""
+        with self._lock:
+            if not self._times:
+                sleep: Any = self._sleep
+                time.sleep = sleep
+                LoopThread.make_loop = _method(self._make_loop)  # type: ignore[method-assign]
+            self._times[id(core)] = virtual
+
+    def remove(self, core: Runner) -> None:
+        """The opposite."""
+        with self._lock:
+            self._times.pop(id(core), None)
+            if not self._times:
+                time.sleep = _real_sleep
+                LoopThread.make_loop = _real_make_loop  # type: ignore[method-assign]
+
+    def _of_thread(self) -> VirtualTime | None:
+        core = getattr(threading.current_thread(), "cloaca_core", None)
+        return self._times.get(id(core))
+
+    def _sleep(self, seconds: float, /) -> None:
+        virtual = self._of_thread()
+        if virtual is None:
+            _real_sleep(seconds)
+        else:
+            virtual.sleep(seconds)
+
+    def _make_loop(self, thread: LoopThread) -> asyncio.AbstractEventLoop:
+        virtual = self._times.get(id(thread.core))
+        if virtual is None:
+            own: asyncio.AbstractEventLoop = _real_make_loop(thread)
+            return own
+        loop = VirtualLoop(virtual)
+        virtual.add_loop(loop)
+        return loop
+
+
+_real_make_loop: Any = LoopThread.make_loop
+patched = Patched()

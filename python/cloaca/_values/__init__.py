@@ -1,0 +1,1 @@
+"""Values and texts that every other package uses: exceptions, time spans, JSON, hints."""

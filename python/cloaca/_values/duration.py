@@ -1,0 +1,71 @@
+"""Spans and instants as the engine counts them: whole microseconds."""
+
+from __future__ import annotations
+
+from cloaca._values.exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+#: The longest span: about 30,000 years, far inside 64 bits.
+MAX_US = 10**18
+
+
+def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) -> int:
+    """Whole microseconds of a span.
+
+    Args:
+        name: What the span is, for the message.
+        value: Seconds, or a timedelta.
+        zero: Whether a span of zero makes sense.
+
+    Raises:
+        ConfigurationError: The span is negative, not finite, zero without leave, or no number.
+    """
+    seconds = getattr(value, "total_seconds", None)
+    if seconds is not None:
+        value = seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(
+            f"{name} must be a number of seconds or a timedelta, not {type(value).__name__}"
+        )
+    # NaN fails every comparison.
+    if not (0 <= value * 1_000_000 <= MAX_US) or (value == 0 and not zero):
+        rule = "must not be negative" if zero else "must be greater than zero"
+        raise ConfigurationError(f"{name} {rule} and must be finite, in seconds: {value!r}")
+    return max(round(value * 1_000_000), 0 if zero else 1)
+
+
+def instant_to_us(name: str, value: datetime) -> int:
+    """Microseconds since 1970 of an instant.
+
+    Args:
+        name: What the instant is, for the message.
+        value: A datetime with a time zone.
+
+    Raises:
+        ConfigurationError: It is no datetime, or has no time zone.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name} must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise ConfigurationError(
+            f"{name} must have a time zone: {value!r}",
+            hint="use datetime.now(UTC), or .astimezone() for local time",
+        )
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def us_to_instant(value: int) -> datetime:
+    """The instant, in UTC, of microseconds since 1970."""
+    from datetime import UTC, datetime, timedelta
+
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+
+
+def rfc3339(value: int) -> str:
+    """RFC 3339 text, in UTC with microseconds, of microseconds since 1970."""
+    return us_to_instant(value).isoformat(timespec="microseconds").replace("+00:00", "Z")

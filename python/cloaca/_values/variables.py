@@ -1,0 +1,69 @@
+"""Settings of a deployment that tasks read from the environment."""
+
+from __future__ import annotations
+
+import os
+
+from cloaca._values.exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    D = TypeVar("D")
+
+_PREFIX = "CLOACINA_VAR_"
+
+
+def var(name: str) -> str:
+    """The value of the environment variable `CLOACINA_VAR_<name>`.
+
+    Args:
+        name: The part behind the prefix; capital letters matter.
+
+    Returns:
+        Its text.
+
+    Raises:
+        ConfigurationError: It is not set.
+
+    Example:
+        >>> cloaca.var("API_URL")  # CLOACINA_VAR_API_URL
+
+    Since 0.1.
+    """
+    value = os.environ.get(_PREFIX + name)
+    if value is None:
+        raise ConfigurationError(
+            f"the variable {name!r} is not set",
+            hint=f"set {_PREFIX}{name} in the environment, or use cloaca.var_or()",
+        )
+    return value
+
+
+def var_or(name: str, default: D) -> str | D:
+    """The value of the environment variable `CLOACINA_VAR_<name>`, or a default.
+
+    Args:
+        name: The part behind the prefix; capital letters matter.
+        default: What to return where it is not set.
+
+    Returns:
+        Its text, or the default.
+
+    Since 0.1.
+    """
+    return os.environ.get(_PREFIX + name, default)
+
+
+def get_backend() -> str:
+    """The kind of database that this program uses: `"sqlite"` or `"postgresql"`.
+
+    It is that of the runner that started last, else that of `CLOACA_DATABASE_URL`, else `"sqlite"`.
+
+    Since 0.1.
+    """
+    from cloaca._runner.exit_and_fork import latest_location
+
+    location = latest_location() or os.environ.get("CLOACA_DATABASE_URL", "")
+    return "postgresql" if location.startswith(("postgres:", "postgresql:")) else "sqlite"

@@ -1,0 +1,229 @@
+"""Which attempt this thread or coroutine runs: for log records, captured lines and traces.
+
+Outside tasks nothing happens here. Inside one, setting a context variable is all that a task pays.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+
+from cloaca._values.database_text import storable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from logging import LogRecord
+    from typing import Any
+
+    from cloaca._core import Outcome, Runner, Work
+    from cloaca._observe.tracing import Tracing
+
+#: Looked at for each attempt: no tracing is set up in a program that has not loaded it.
+TRACING = "opentelemetry.trace"
+modules = sys.modules
+
+#: What runs here: the work, or the capture that has it.
+current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", default=None)
+
+# Of each attempt so much is kept.
+_MAX_LINES = 500
+_MAX_BYTES = 256 * 1024
+_MAX_LINE = 16 * 1024
+_MAX_LEVEL = 2**31 - 1
+# Lines wait until there are so many, or until the attempt ends.
+_BATCH = 50
+
+_NAMES = ("execution_id", "task_id", "attempt", "workflow")
+
+
+class LogCapture:
+    """Keeps what an attempt logs with its execution."""
+
+    __slots__ = ("_bytes", "_core", "_count", "_lines", "work")
+
+    def __init__(self, work: Work, core: Runner) -> None:
+        self.work = work
+        self._core = core
+        self._lines: list[tuple[int, int, str, str]] = []
+        self._count = 0
+        self._bytes = 0
+
+    def add(self, record: LogRecord) -> None:
+        """Takes a record. What is beyond the bounds is counted only.
+
+        `logging.makeLogRecord` fills a record only after this: such a one is not kept.
+        """
+        level: Any = record.levelno
+        name: Any = record.name
+        if not (isinstance(level, int) and isinstance(name, str)):
+            return
+        self._count += 1
+        if self._count > _MAX_LINES or self._bytes > _MAX_BYTES:
+            return
+        try:
+            message = record.getMessage()
+            if record.exc_info:
+                import traceback
+
+                message += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        except Exception as error:
+            # A log call with wrong arguments: logging itself reports it where it writes.
+            message = f"{record.msg!r} (cannot be shown: {error})"
+        message = storable(message)
+        if len(message) > _MAX_LINE:
+            message = f"{message[:_MAX_LINE]} …"
+        self._bytes += len(message)
+        time_us = round(record.created * 1_000_000)
+        level = min(max(level, 0), _MAX_LEVEL)
+        self._lines.append((time_us, level, storable(name), message))
+        if len(self._lines) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hands the lines over; they are durable before the attempt's end is."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            try:
+                self._core.note_logs(self.work, lines)
+            except Exception as error:
+                # A record of the program's own class holds a number that no database keeps.
+                told = f"{len(lines)} lines could not be kept: {error}"
+                self._lines.append((lines[0][0], 30, "cloaca", told))
+
+    def close(self) -> None:
+        """The attempt has ended."""
+        dropped = self._count - _MAX_LINES
+        if dropped > 0 or self._bytes > _MAX_BYTES:
+            from cloaca._core import now_us
+
+            told = f"{dropped} more lines were" if dropped > 0 else "more was"
+            self._lines.append((now_us(), 30, "cloaca", f"{told} logged, and not kept"))
+        self.flush()
+
+
+class AttemptScope:
+    """How a runner's workers run an attempt: plainly, or with what watches it."""
+
+    __slots__ = ("capture_logs", "core", "tracing")
+
+    def __init__(self, core: Runner, tracing: Tracing, capture_logs: bool) -> None:
+        self.core = core
+        self.tracing = tracing
+        self.capture_logs = capture_logs
+
+    def watch(self, work: Work) -> Watch:
+        """What watches an attempt: a context manager around it."""
+        return Watch(self, work)
+
+
+class Watch:
+    """Around one attempt: its span, and the capture of its log lines."""
+
+    __slots__ = ("_capture", "_span")
+
+    def __init__(self, scope: AttemptScope, work: Work) -> None:
+        from cloaca._observe.tracing import AttemptSpan, tracer
+
+        found = tracer()
+        self._span = None if found is None else AttemptSpan(found, scope.tracing, work)
+        self._capture = LogCapture(work, scope.core) if scope.capture_logs else None
+
+    def __enter__(self) -> Watch:
+        if self._capture is not None:
+            current.set(self._capture)
+        if self._span is not None:
+            self._span.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._span is not None:
+            self._span.__exit__()
+        if self._capture is not None:
+            current.set(None)
+            self._capture.close()
+
+    def note(self, outcome: Outcome) -> None:
+        """How the attempt ended."""
+        if self._span is not None:
+            self._span.note(outcome)
+
+
+def install() -> None:
+    """Has log records made inside tasks say which attempt they are from.
+
+    Python asks one factory for all records: ours asks the one before it. Where the program has not
+    loaded `logging` there is nothing to do yet.
+    """
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    factory = logging.getLogRecordFactory()
+    if getattr(factory, "is_cloacas", False):
+        return
+    logging.setLogRecordFactory(_factory(factory))
+
+
+def _factory(before: Callable[..., LogRecord]) -> Callable[..., LogRecord]:
+    def make(*args: Any, **kwargs: Any) -> LogRecord:
+        record = before(*args, **kwargs)
+        scope = current.get()
+        if scope is None:
+            return record
+        if isinstance(scope, LogCapture):
+            scope.add(record)
+            scope = scope.work
+        record.__class__ = _class_of(type(record))
+        record._cloaca_work = scope
+        return record
+
+    make.is_cloacas = True  # type: ignore[attr-defined]
+    return make
+
+
+class _OfTask:
+    """The part of a log record that knows its attempt.
+
+    The values come late, and only where the caller's `extra` has none of that name: `logging`
+    refuses an `extra` whose name the record has already.
+    """
+
+    def getMessage(self) -> str:
+        """The message. Every formatter asks for it before it looks at the attributes."""
+        self._tell()
+        return super().getMessage()  # type: ignore[misc,no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _NAMES and "_cloaca_work" in self.__dict__:
+            self._tell()
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _tell(self) -> None:
+        work = self.__dict__.pop("_cloaca_work", None)
+        if work is None:
+            return
+        told = self.__dict__
+        told.setdefault("execution_id", work.execution_id)
+        told.setdefault("task_id", work.task_id)
+        told.setdefault("attempt", work.attempt)
+        told.setdefault("workflow", work.workflow_name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets a plain record with the values."""
+        import logging
+
+        self._tell()
+        return logging.makeLogRecord, (dict(self.__dict__),)
+
+
+_classes: dict[type, type] = {}
+
+
+def _class_of(kind: type) -> type:
+    known = _classes.get(kind)
+    if known is None:
+        if issubclass(kind, _OfTask):
+            return kind
+        known = _classes[kind] = type(kind.__name__, (_OfTask, kind), {})
+    return known

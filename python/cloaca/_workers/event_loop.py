@@ -1,0 +1,237 @@
+"""The thread that runs `async def` tasks on an event loop, many at a time."""
+
+from __future__ import annotations
+
+import threading
+
+from cloaca._workers.attempt_scope import TRACING, current, modules
+from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return
+from cloaca._workers.pool import invoke, log_callback, start_callback
+from cloaca._workflows.registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from cloaca._core import Outcome, Runner, Work
+    from cloaca._workers.attempt_scope import AttemptScope
+
+# What is taken from the engine before the loop gets a turn.
+_BATCH = 256
+# Seconds between two tries to make a loop.
+_FIRST_PAUSE = 0.05
+_LAST_PAUSE = 1.0
+
+
+class LoopThread:
+    """One event loop on a thread of its own. It takes tasks when the engine's port is readable."""
+
+    def __init__(self, core: Runner, scope: AttemptScope) -> None:
+        self._core = core
+        self._scope = scope
+        self._port = core.loop_port
+        self._loop: AbstractEventLoop | None = None
+        self._running: dict[int, tuple[Work, Task[None]]] = {}
+        self._callbacks: set[Task[None]] = set()
+        self._started = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
+
+    @property
+    def core(self) -> Runner:
+        """The engine that it works for."""
+        return self._core
+
+    def make_loop(self) -> AbstractEventLoop:
+        """The loop to run on; tests put one with a clock of their own here."""
+        import asyncio
+
+        return asyncio.new_event_loop()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Cancels what still runs and ends the thread, waiting at most so many seconds."""
+        self._closing.set()
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        except RuntimeError:
+            return  # it was closed in between
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a coroutine on the loop, for a thread that waits for its result."""
+        import asyncio
+
+        self._started.wait()
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._closing.is_set():
+            try:
+                self._serve()
+                pause = _FIRST_PAUSE
+            except BaseException as error:
+                # For one, the process has no descriptor left for a loop.
+                if pause == _FIRST_PAUSE:
+                    _warn("the event loop failed (%s) and is replaced", error)
+                self._closing.wait(pause)
+                pause = min(2 * pause, _LAST_PAUSE)
+
+    def _serve(self) -> None:
+        """Runs one loop until the runner ends, or until a task breaks the loop."""
+        import asyncio
+
+        loop = self.make_loop()
+        try:
+            asyncio.set_event_loop(loop)
+            loop.add_reader(self._port.fileno(), self._on_readable)
+            # What arrived before the reader was there.
+            loop.call_soon(self._on_readable)
+            self._loop = loop
+            self._started.set()
+            while not self._closing.is_set():
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # One that a task's child or callback raised. The other tasks are still there.
+                    _warn("a coroutine ended the event loop (%s), which goes on", error)
+        finally:
+            self._end(loop)
+
+    def _end(self, loop: AbstractEventLoop) -> None:
+        """Ends a loop. What it still ran fails."""
+        try:
+            if self._closing.is_set():
+                loop.run_until_complete(_cancel_all(loop, self._port.fileno()))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+        except BaseException as error:
+            _warn("the event loop did not end in order (%s)", error)
+        left, self._running = self._running, {}
+        for work, _ in left.values():
+            self._core.finish_async(work, of_exception(RuntimeError("the event loop has ended")))
+        self._callbacks.clear()
+        loop.close()
+
+    def _on_readable(self) -> None:
+        core = self._core
+        self._port.completed()  # makes it unreadable
+        while batch := core.take_async(_BATCH):
+            for work in batch:
+                self._begin(work)
+        for _, token in core.async_notices():
+            if token in self._running:
+                work, running = self._running[token]
+                # One that is cancelled before its first step never gets to its own report.
+                running.add_done_callback(self._report_cancelled(work))
+                running.cancel()
+
+    def _begin(self, work: Work) -> None:
+        assert self._loop is not None
+        if work.callback:
+            callback = self._loop.create_task(_call_back(work))
+            self._callbacks.add(callback)
+            callback.add_done_callback(self._callbacks.discard)
+            return
+        self._running[work.token] = (work, self._loop.create_task(self._attempt(work)))
+
+    def _report_cancelled(self, work: Work) -> Callable[[object], None]:
+        from asyncio import CancelledError
+
+        return lambda _: self._report(work, of_exception(CancelledError()))
+
+    async def _attempt(self, work: Work) -> None:
+        try:
+            outcome = await _attempt(work, self._scope)
+        except BaseException as error:
+            outcome = of_exception(error)
+        self._report(work, outcome)
+
+    def _report(self, work: Work, outcome: Outcome) -> None:
+        """Reports how a task ended, once."""
+        if self._running.pop(work.token, None) is None:
+            return
+        try:
+            self._core.finish_async(work, outcome)
+        except BaseException as error:
+            self._core.finish_async(work, of_exception(error))
+
+
+async def _cancel_all(loop: AbstractEventLoop, port: int) -> None:
+    """Cancels all tasks of a loop that takes no more."""
+    import asyncio
+
+    loop.remove_reader(port)
+    left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in left:
+        task.cancel()
+    if left:
+        # A coroutine that swallows its cancellation must not hold up the end.
+        await asyncio.wait(left, timeout=1)
+
+
+def _warn(message: str, error: BaseException) -> None:
+    try:
+        from cloaca._observe.logger import logger
+
+        logger().warning(message, f"{type(error).__name__}: {message_of(error)}")
+    except BaseException:
+        return  # a log handler that raises
+
+
+async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
+    """Runs a coroutine in the context of its own asyncio task."""
+    current.set(work)
+    if not scope.capture_logs and TRACING not in modules:
+        return await _outcome_of(work, scope.core)
+    with scope.watch(work) as watch:
+        outcome = await _outcome_of(work, scope.core)
+        watch.note(outcome)
+    return outcome
+
+
+async def _outcome_of(work: Work, core: Runner) -> Outcome:
+    """Runs a coroutine to its outcome.
+
+    A cancelled one fails; the engine knows whether it asked for that.
+    """
+    try:
+        task = registry.task(work.handler)
+        context = work.context
+        call, function = task.call, task.function
+        assert call is not None
+        assert function is not None
+        returned = await invoke(function, call, work, context, core)
+        if returned is None or returned is context:
+            return COMPLETED
+        return of_return(context, returned)
+    except BaseException as error:
+        return of_exception(error)
+
+
+async def _call_back(work: Work) -> None:
+    """Makes a callback.
+
+    A coroutine function on the loop, any other on a thread, so that it cannot block the loop.
+    """
+    import asyncio
+
+    from cloaca._tasks.signature import is_coroutine_function
+
+    task = registry.task(work.handler)
+    function: Any = task.options.on_success if work.error is None else task.options.on_failure
+    try:
+        if function is not None and is_coroutine_function(function):
+            await start_callback(task, work)
+        else:
+            await asyncio.to_thread(start_callback, task, work)
+    except BaseException as error:
+        log_callback(task, work, error)

@@ -1,0 +1,119 @@
+"""The thread that does for the engine what only Python can.
+
+Start workers and the loop, interrupt, log.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from cloaca._workers.attempt_scope import AttemptScope, install
+from cloaca._workers.event_loop import LoopThread
+from cloaca._workers.pool import WorkerPool
+from cloaca._workers.trigger_calls import start_poll
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca._core import Runner
+    from cloaca._observe.tracing import Tracing
+
+_INFO = 20
+# What starts a thread: tried again until the system gives one.
+_STARTS = frozenset({"worker_wanted", "loop_wanted", "poll"})
+# Microseconds between two tries.
+_FIRST_PAUSE_US = 20_000
+_LAST_PAUSE_US = 1_000_000
+
+
+class Crew:
+    """The Python threads of one runner.
+
+    They hold the engine, but not the `DefaultRunner`, which may go away.
+    """
+
+    is_guest = False
+
+    def __init__(
+        self, core: Runner, log_level: int, tracing: Tracing, *, capture_logs: bool = False
+    ) -> None:
+        self._core = core
+        self._log_level = log_level
+        self._tracing = tracing
+        self._scope = AttemptScope(core, tracing, capture_logs)
+        self._workers = WorkerPool(core, self._scope)
+        self._loop: LoopThread | None = None
+        self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
+        # INFO comes in any case, so that a level that is lowered later is noticed.
+        core.set_log_level(min(log_level, _INFO))
+
+    def start(self) -> None:
+        """Starts the supervisor; it starts the others when they are wanted."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Ends the threads of a stopped engine, waiting at most so many seconds in all."""
+        from time import monotonic
+
+        until = monotonic() + timeout
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        if self._loop is not None:
+            self._loop.close(max(until - monotonic(), 0))
+        self._workers.join(max(until - monotonic(), 0))
+        self._tracing.close()
+
+    def _run(self) -> None:
+        later: list[tuple[Any, ...]] = []
+        pause_us = _FIRST_PAUSE_US
+        while events := self._core.supervise(pause_us if later else None):
+            pending, later = [*later, *events], []
+            for event in pending:
+                try:
+                    self._handle(*event)
+                except BaseException as error:
+                    # The process may have no thread or descriptor left for now.
+                    if event[0] in _STARTS:
+                        later.append(event)
+                    if pause_us == _FIRST_PAUSE_US or event in events:
+                        _report(event, error)
+            pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
+
+    def _handle(self, what: str, *details: Any) -> None:
+        if what == "worker_wanted":
+            # The program may have loaded logging since the runner started.
+            install()
+            self._workers.start_worker()
+        elif what == "interrupt":
+            self._workers.interrupt(details[0])
+        elif what == "loop_wanted":
+            if self._loop is None:
+                loop = LoopThread(self._core, self._scope)
+                loop.start()
+                self._loop = loop
+        elif what == "poll":
+            start_poll(details[0], lambda: self._loop)
+        elif what == "log":
+            self._log(*details)
+        elif what == "ended":
+            self._tracing.ended(*details)
+
+    def _log(self, level: int, target: str, message: str, fields: dict[str, Any]) -> None:
+        from cloaca._observe.logger import logger, write
+
+        write(level, target, message, fields)
+        wanted = logger().getEffectiveLevel()
+        if wanted != self._log_level:
+            self._log_level = wanted
+            self._core.set_log_level(min(wanted, _INFO))
+
+
+def _report(event: tuple[Any, ...], error: BaseException) -> None:
+    """Logs a thread that cannot be started or a log handler that raises. The supervisor goes on."""
+    try:
+        from cloaca._observe.logger import logger
+
+        logger().error("the supervisor could not handle %r: %s", event[0], error, exc_info=error)
+    except BaseException:
+        return

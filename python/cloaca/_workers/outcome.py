@@ -1,0 +1,116 @@
+"""How an attempt ended, as data: what a function returned or raised (semantics B5, D1, D2)."""
+
+from __future__ import annotations
+
+from cloaca._core import Context
+from cloaca._tasks.control import Abort, Retry, Snooze
+from cloaca._values.exceptions import TaskTimeoutError
+from cloaca._values.type_name import lineage, type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cloaca._core import Outcome
+
+COMPLETED: Outcome = ("completed",)
+
+# The folder of this package.
+_PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
+# Bytes of a traceback's text that are kept, from its end: the last frames tell most.
+_MAX_TRACEBACK = 64 * 1024
+# Characters of a message that are kept.
+_MAX_MESSAGE = 64 * 1024
+
+
+def of_return(context: Context, returned: object) -> Outcome:
+    """The outcome of a function that returned.
+
+    Args:
+        context: What it was given.
+        returned: What it returned. `None` or the context: its writes count. Another context: it
+            replaces the view. A mapping: it is merged in. Anything else: the task fails.
+    """
+    from collections.abc import Mapping
+
+    try:
+        if isinstance(returned, Context):
+            context._replace_with(returned)
+        elif isinstance(returned, Mapping):
+            context.update_from_dict(returned)
+        else:
+            kind = type(returned).__qualname__
+            _close(returned)
+            raise TypeError(
+                f"the task returned a value of type '{kind}'; "
+                "it may return None, its context, another Context or a mapping"
+            )
+    except (TypeError, ValueError) as error:
+        return (
+            "failed",
+            type_name(type(error)),
+            message_of(error),
+            None,
+            lineage(type(error)),
+            False,
+        )
+    return COMPLETED
+
+
+def of_exception(error: BaseException) -> Outcome:
+    """The outcome of a function that raised, whatever the exception's own methods do."""
+    try:
+        return _outcome_of(error)
+    except BaseException as broken:
+        told = f"<the exception cannot be read: {type(broken).__name__}>"
+        return ("failed", type_name(type(error)), told, None, lineage(type(error)), True)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, Snooze):
+        return ("snooze", error._after_us)
+    kind = type(error)
+    told = (type_name(kind), message_of(error), _traceback(error))
+    if isinstance(error, Retry):
+        return ("retry", error._after_us, *told)
+    return ("failed", *told, lineage(kind), not isinstance(error, Abort))
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, whatever its `__str__` does: its first 64 Ki characters."""
+    try:
+        text = str(error)
+        return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
+    except BaseException as broken:
+        return f"<the message cannot be read: {type(broken).__name__} in __str__>"
+
+
+def _traceback(error: BaseException) -> str | None:
+    """The traceback's text, without this package's own frames at its top.
+
+    None of a timeout: its result is dropped, and the interrupt that follows a timeout must not
+    hit while a source file is open.
+    """
+    if isinstance(error, TaskTimeoutError):
+        return None
+    try:
+        import traceback
+
+        frames = _without_own(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except BaseException:
+        return None
+    return text if len(text) <= _MAX_TRACEBACK else f"…\n{text[-_MAX_TRACEBACK:]}"
+
+
+def _without_own(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        frames = frames.tb_next
+    return frames
+
+
+def _close(returned: object) -> None:
+    """A coroutine that nobody awaits would warn about it later."""
+    close = getattr(returned, "close", None)
+    if close is not None and hasattr(returned, "cr_code"):
+        close()

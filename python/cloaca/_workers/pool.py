@@ -1,0 +1,238 @@
+"""The threads that run functions.
+
+Each pulls a task, runs it, and hands its outcome back (design §6).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from cloaca._values.exceptions import ForkedProcessError, TaskTimeoutError
+from cloaca._workers.attempt_scope import TRACING, current, modules
+from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return
+from cloaca._workflows.registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from cloaca._core import Context, Outcome, Runner, Work
+    from cloaca._tasks.definition import TaskDefinition
+    from cloaca._tasks.signature import Call
+    from cloaca._workers.attempt_scope import AttemptScope
+
+
+class WorkerPool:
+    """The worker threads of a runner."""
+
+    def __init__(self, core: Runner, scope: AttemptScope) -> None:
+        self._core = core
+        self._scope = scope
+        self._lock = threading.Lock()
+        self._workers: dict[int, _Worker] = {}
+        self._last = 0
+
+    def start_worker(self) -> None:
+        """Starts a thread."""
+        with self._lock:
+            self._last += 1
+            worker = _Worker(self._core, self._scope, self._last, self._forget)
+            worker.start()
+            self._workers[worker.number] = worker
+
+    def interrupt(self, number: int) -> None:
+        """Raises `TaskTimeoutError` in the function that a worker runs, as far as Python can.
+
+        The engine has given the worker's place to another one: it ends after this task. So the
+        exception, however late it comes, cannot hit another task.
+        """
+        with self._lock:
+            worker = self._workers.get(number)
+        if worker is not None:
+            worker.interrupt()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the threads to end, at most so many seconds in all."""
+        from time import monotonic
+
+        until = monotonic() + timeout
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            if worker.thread is not threading.current_thread():
+                worker.thread.join(max(until - monotonic(), 0))
+
+    def _forget(self, worker: _Worker) -> None:
+        with self._lock:
+            self._workers.pop(worker.number, None)
+
+
+class _Worker:
+    """One thread."""
+
+    def __init__(
+        self,
+        core: Runner,
+        scope: AttemptScope,
+        number: int,
+        forget: Callable[[_Worker], None],
+    ) -> None:
+        self.number = number
+        self._core = core
+        self._scope = scope
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._ended = False
+        self.thread = threading.Thread(
+            target=self._run, name=f"cloaca-worker-{number}", daemon=True
+        )
+        # Whose worker it is: `cloaca.testing` gives its runners' workers a clock of their own.
+        self.thread.cloaca_core = core  # type: ignore[attr-defined]
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def interrupt(self) -> None:
+        from ctypes import c_ulong, py_object, pythonapi
+
+        # Under the lock the thread cannot end: its number could be another one's by then.
+        with self._lock:
+            if not self._ended and self.thread.ident is not None:
+                pythonapi.PyThreadState_SetAsyncExc(
+                    c_ulong(self.thread.ident), py_object(TaskTimeoutError)
+                )
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except TaskTimeoutError:
+            pass  # an interrupt that came after its function had returned
+        finally:
+            self._end()
+
+    def _work(self) -> None:
+        core, scope, number = self._core, self._scope, self.number
+        work = core.next_work(number)
+        while work is not None:
+            try:
+                while work is not None:
+                    if work.callback:
+                        call_back(work)
+                        work = core.next_work(number)
+                    else:
+                        work = core.finish_and_next(number, work, attempt(work, scope))
+            except (TaskTimeoutError, ForkedProcessError):
+                raise
+            except BaseException as error:
+                # The function has set a trace function that raises, or its outcome cannot be read.
+                assert work is not None
+                work = core.finish_and_next(number, work, of_exception(error))
+
+    def _end(self) -> None:
+        # A late interrupt may still hit here: then once more.
+        for _ in range(2):
+            try:
+                with self._lock:
+                    self._ended = True
+                self._forget(self)
+            except TaskTimeoutError:
+                continue
+            return
+
+
+def attempt(work: Work, scope: AttemptScope) -> Outcome:
+    """Runs a task's function to its outcome."""
+    # The thread's own context: the next attempt's value replaces this one.
+    current.set(work)
+    if not scope.capture_logs and TRACING not in modules:
+        return outcome_of(work, scope.core)
+    with scope.watch(work) as watch:
+        outcome = outcome_of(work, scope.core)
+        watch.note(outcome)
+    return outcome
+
+
+def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
+    """Runs a task's function, and nothing around it."""
+    try:
+        task = registry.task(work.handler)
+        context = work.context
+        call, function = task.call, task.function
+        assert call is not None
+        assert function is not None
+        if call.is_plain:
+            returned = function(context)
+        else:
+            returned = invoke(function, call, work, context, core)
+        if returned is None or returned is context:
+            return COMPLETED
+        return of_return(context, returned)
+    except BaseException as error:
+        return of_exception(error)
+
+
+def invoke(
+    function: Callable[..., Any],
+    call: Call,
+    work: Work,
+    context: Context,
+    core: Runner | None = None,
+) -> Any:
+    """Calls a function with what it takes of context and handle."""
+    given: dict[str, Any] = {"context": context}
+    if call.wants_handle:
+        from cloaca._workers.task_handle import TaskHandle
+
+        given["handle"] = TaskHandle(work, call.is_async, core)
+    positional = [given[what] for what in call.positional]
+    return function(*positional, **{name: given[what] for name, what in call.named})
+
+
+def call_back(work: Work) -> None:
+    """Makes a callback on a thread; what it raises is logged."""
+    task = registry.task(work.handler)
+    current.set(work)
+    try:
+        called = start_callback(task, work)
+        if hasattr(called, "__await__"):
+            import asyncio
+
+            asyncio.run(_awaited(called))
+    except BaseException as error:
+        log_callback(task, work, error)
+
+
+def start_callback(task: TaskDefinition, work: Work) -> Any:
+    """Calls `on_success` or `on_failure`."""
+    error = work.error
+    if error is None:
+        function = task.options.on_success
+        return None if function is None else function(work.task_id, work.context)
+    function = task.options.on_failure
+    return None if function is None else function(work.task_id, error, work.context)
+
+
+def log_callback(task: TaskDefinition, work: Work, error: BaseException) -> None:
+    """Logs what a callback raised."""
+    from cloaca._observe.logger import logger
+
+    name = "on_success" if work.error is None else "on_failure"
+    logger().error(
+        "%s of task '%s' raised %s: %s",
+        name,
+        task.id,
+        type(error).__name__,
+        message_of(error),
+        exc_info=error,
+        extra={
+            "workflow": work.workflow_name,
+            "task": task.id,
+            "task_id": task.id,
+            "execution_id": work.execution_id,
+        },
+    )
+
+
+async def _awaited(called: Any) -> None:
+    await called

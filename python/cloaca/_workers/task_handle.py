@@ -1,0 +1,242 @@
+"""What a task's function can ask and say about its own attempt."""
+
+from __future__ import annotations
+
+from cloaca._tasks.control import Abort
+from cloaca._values.exceptions import TaskTimeoutError, TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+    from typing import Any
+
+    from cloaca._core import Runner, Work
+
+# Seconds between two looks at whether the execution was cancelled.
+_LOOK = 0.1
+
+
+class TaskHandle:
+    """A task's own attempt.
+
+    A parameter named `handle` or `task_handle` of the task's function receives it.
+
+    Example:
+        >>> @cloaca.task
+        ... def copy(context, handle):
+        ...     for number, name in enumerate(context["files"]):
+        ...         if handle.is_cancelled():
+        ...             return
+        ...         handle.set_progress(number, len(context["files"]), name)
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_work")
+
+    def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
+        """Private: the engine makes it."""
+        from time import monotonic
+
+        self._work = work
+        self._core = core
+        self._is_async = is_async
+        self._defers = False
+        timeout_us = work.timeout_us
+        self._deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
+
+    @property
+    def task_id(self) -> str:
+        """The task's id. Since 0.1."""
+        return self._work.task_id
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id. Since 0.1."""
+        return self._work.execution_id
+
+    @property
+    def workflow_name(self) -> str:
+        """The workflow's name. Since 0.1."""
+        return self._work.workflow_name
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is; the first is 1. Since 0.1."""
+        return self._work.attempt
+
+    def is_cancelled(self) -> bool:
+        """Whether the execution was cancelled meanwhile: then what the function returns is dropped.
+
+        Since 0.1.
+        """
+        self._work.beat()
+        return self._work.is_cancelled()
+
+    def is_slot_held(self) -> bool:
+        """Whether the task occupies a worker: not while it waits in `defer_until`. Since 0.1."""
+        return not self._defers
+
+    def heartbeat(self, progress: float | None = None) -> None:
+        """Tell that the function is alive, and learn whether it should go on.
+
+        The runner itself keeps the claim alive; a function need not call this.
+
+        Args:
+            progress: How far it is, 0 to 1; what is more than 1 is taken for a percentage.
+
+        Raises:
+            TaskTimeoutError: The attempt overran its timeout.
+            Abort: The execution was cancelled. Its result is dropped in any case.
+
+        Since 0.1.
+        """
+        if progress is not None:
+            self.set_progress(progress, 1 if progress <= 1 else 100)
+        self._check()
+
+    def set_progress(self, done: float, total: float, message: str | None = None) -> None:
+        """Say how far the task is: `WorkflowHandle.progress`, `cloaca watch` and bars show it.
+
+        Call it as often as you like: it is written a few times a second at most, and other
+        processes see it then.
+
+        Args:
+            done: What is done.
+            total: What is to do in all.
+            message: A few words, e.g. about the present step.
+
+        Raises:
+            TaskValidationError: A number is negative, or `done` is more than `total`.
+            ForkedProcessError: This is a forked child: the task's own process alone can tell.
+
+        Since 0.1.
+        """
+        if not 0 <= done <= total:
+            raise TaskValidationError(
+                f"task '{self.task_id}': progress must be 0 <= done <= total, "
+                f"not {done!r} of {total!r}"
+            )
+        self._work.beat()
+        if self._core is not None:
+            from cloaca._values.database_text import storable
+
+            words = None if message is None else storable(str(message))
+            self._core.note_progress(self._work, done, total, words)
+
+    def defer_until(
+        self,
+        condition: Callable[[], bool | Awaitable[bool]],
+        poll_interval_ms: float = 1000,
+    ) -> Awaitable[None]:
+        """Wait until a condition holds, and lend the worker's place to other tasks meanwhile.
+
+        In a function it blocks; in an `async def` task it must be awaited. A function goes on once
+        a place is free again. The wait counts for the task's timeout. At most 256 functions of a
+        runner lend their places at once; further ones keep theirs.
+
+        Args:
+            condition: Called at once and then after every interval; in an `async def` task it may
+                be a coroutine function.
+            poll_interval_ms: Time between two calls, in milliseconds.
+
+        Returns:
+            Something to await, in an `async def` task.
+
+        Raises:
+            TaskTimeoutError: The attempt overran its timeout.
+            Abort: The execution was cancelled.
+            TaskValidationError: The interval is not greater than zero.
+
+        Example:
+            >>> handle.defer_until(lambda: path.exists(), poll_interval_ms=500)
+
+        Since 0.1.
+        """
+        if not 0 < poll_interval_ms < 1e12:
+            raise TaskValidationError(
+                f"task '{self.task_id}': poll_interval_ms must be greater than zero, "
+                f"not {poll_interval_ms!r}"
+            )
+        seconds = poll_interval_ms / 1000
+        if self._is_async:
+            return self._defer_async(condition, seconds)
+        self._defer(condition, seconds)
+        return _Done()
+
+    def _defer(self, condition: Callable[[], Any], seconds: float) -> None:
+        from time import monotonic, sleep
+
+        if condition():
+            return
+        lent = self._lend()
+        try:
+            while True:
+                until = monotonic() + seconds
+                while (left := until - monotonic()) > 0:
+                    self._check()
+                    sleep(min(left, _LOOK, self._left()))
+                self._check()
+                if condition():
+                    return
+        finally:
+            self._take_back(lent)
+
+    async def _defer_async(self, condition: Callable[[], Any], seconds: float) -> None:
+        from asyncio import sleep
+        from inspect import isawaitable
+
+        # Timeout and cancel come as the coroutine's cancellation.
+        lent = False
+        try:
+            while True:
+                holds = condition()
+                if isawaitable(holds):
+                    holds = await holds
+                if holds:
+                    return
+                lent = lent or self._lend()
+                self._work.beat()
+                await sleep(seconds)
+        finally:
+            self._take_back(lent)
+
+    def _lend(self) -> bool:
+        """Lends the worker's place. Of several waits at once, the first one does."""
+        if self._defers or not self._work.begin_deferral():
+            return False
+        self._defers = True
+        return True
+
+    def _take_back(self, lent: bool) -> None:
+        if lent:
+            self._work.end_deferral()
+            self._defers = False
+
+    def _left(self) -> float:
+        """Seconds until the attempt's deadline."""
+        from time import monotonic
+
+        return _LOOK if self._deadline is None else max(self._deadline - monotonic(), 0)
+
+    def _check(self) -> None:
+        from time import monotonic
+
+        if self.is_cancelled():
+            raise Abort("the execution was cancelled")
+        if self._deadline is not None and monotonic() >= self._deadline:
+            raise TaskTimeoutError(f"task '{self.task_id}' overran its timeout")
+
+    def __repr__(self) -> str:
+        """Task, execution and attempt."""
+        return f"<TaskHandle {self.task_id!r} of {self.execution_id} attempt={self.attempt}>"
+
+
+class _Done:
+    """Something to await that is done."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield

@@ -1,0 +1,1 @@
+"""Workflows: the builder, the decorators that add tasks, and the registry of a process."""

@@ -1,0 +1,182 @@
+"""What this process has defined.
+
+Workflows by name, tasks outside of any workflow, and the runners to be told.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from contextvars import ContextVar
+from weakref import WeakSet
+
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from cloaca._runner.runner import DefaultRunner
+    from cloaca._schedules.trigger import TriggerDefinition
+    from cloaca._tasks.definition import TaskDefinition
+    from cloaca._workflows.builder import WorkflowBuilder
+    from cloaca._workflows.workflow import Workflow
+
+_builder: ContextVar[WorkflowBuilder | None] = ContextVar("cloaca_builder", default=None)
+
+
+class WorkflowRegistry:
+    """The definitions of a process. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._workflows: dict[str, tuple[int, Workflow]] = {}
+        self._loose: dict[str, TaskDefinition] = {}
+        # Tasks of workflows that other programs define, by workflow and id.
+        self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
+        self._runners: WeakSet[DefaultRunner] = WeakSet()
+        # Every function that was ever registered: work that is queued may still name a replaced
+        # one.
+        self._handlers: list[TaskDefinition] = []
+        self._triggers: list[TriggerDefinition] = []
+        self._trigger_revisions: dict[str, tuple[int, int]] = {}
+        self._revision = 0
+
+    @property
+    def revision(self) -> int:
+        """Grows with every definition: a runner that has seen it has nothing to catch up on."""
+        return self._revision
+
+    def current_builder(self) -> WorkflowBuilder | None:
+        """The builder whose `with` block the caller is in."""
+        return _builder.get()
+
+    def enter(self, builder: WorkflowBuilder) -> Token[WorkflowBuilder | None]:
+        """Begins a builder's `with` block."""
+        return _builder.set(builder)
+
+    def leave(self, token: Token[WorkflowBuilder | None]) -> None:
+        """Ends a builder's `with` block."""
+        try:
+            _builder.reset(token)
+        except ValueError:
+            # The block was left in another context than it was entered in, as some fixtures do.
+            _builder.set(None)
+
+    def add_loose_task(self, task: TaskDefinition) -> None:
+        """Keeps a task until a builder adds it. A later one of the same id replaces it."""
+        with self._lock:
+            self._loose[task.id] = task
+
+    def loose_task(self, id: str) -> TaskDefinition | None:
+        """The task of an id that was defined outside of any workflow."""
+        return self._loose.get(id)
+
+    def suggest_task(self, id: str) -> str | None:
+        """A hint for an id that is not known."""
+        return suggestion(id, list(self._loose))
+
+    def add_workflow(self, workflow: Workflow) -> None:
+        """Keeps a workflow, in place of an earlier one of its name.
+
+        And tells the live runners (semantics A3).
+        """
+        with self._lock:
+            for task in workflow._definitions.values():
+                self._give_handler(task)
+            self._revision += 1
+            self._workflows[workflow.name] = (self._revision, workflow)
+            runners = list(self._runners)
+        for runner in runners:
+            runner._catch_up(quietly=True)
+
+    def serve(self, workflow: str, task: TaskDefinition) -> None:
+        """Keeps a task of a workflow that another program defines, in place of one of its id.
+
+        And tells the live runners.
+        """
+        with self._lock:
+            self._give_handler(task)
+            self._revision += 1
+            self._served[workflow, task.id] = (self._revision, task)
+            runners = list(self._runners)
+        for runner in runners:
+            runner._catch_up(quietly=True)
+
+    def _give_handler(self, task: TaskDefinition) -> None:
+        if task.function is not None and task.handler is None:
+            task.handler = len(self._handlers)
+            self._handlers.append(task)
+
+    def workflows_since(self, revision: int) -> tuple[int, list[Workflow]]:
+        """The workflows that were defined after a revision, oldest first, and the revision now."""
+        with self._lock:
+            found = sorted(
+                (entry for entry in self._workflows.values() if entry[0] > revision),
+                key=lambda entry: entry[0],
+            )
+            return self._revision, [workflow for _, workflow in found]
+
+    def served_since(self, revision: int) -> list[tuple[str, TaskDefinition]]:
+        """The tasks for workflows of other programs that were defined after a revision."""
+        with self._lock:
+            return [
+                (workflow, task)
+                for (workflow, _), (defined, task) in self._served.items()
+                if defined > revision
+            ]
+
+    def has_workflow(self, name: str) -> bool:
+        """Whether this process has defined a workflow."""
+        return name in self._workflows
+
+    def add_trigger(self, trigger: TriggerDefinition) -> None:
+        """Keeps a trigger, in place of an earlier one of its name, and tells the live runners."""
+        with self._lock:
+            self._triggers.append(trigger)
+            self._revision += 1
+            self._trigger_revisions[trigger.name] = (self._revision, len(self._triggers) - 1)
+            runners = list(self._runners)
+        for runner in runners:
+            runner._catch_up(quietly=True)
+
+    def triggers_since(self, revision: int) -> list[tuple[int, TriggerDefinition]]:
+        """The triggers that were defined after a revision, with the numbers of their functions."""
+        with self._lock:
+            found = sorted(
+                entry for entry in self._trigger_revisions.values() if entry[0] > revision
+            )
+            return [(handler, self._triggers[handler]) for _, handler in found]
+
+    def trigger(self, handler: int) -> TriggerDefinition:
+        """The trigger of a function's number."""
+        return self._triggers[handler]
+
+    def task(self, handler: int) -> TaskDefinition:
+        """The task of a handler's number."""
+        return self._handlers[handler]
+
+    def add_runner(self, runner: DefaultRunner) -> None:
+        """Has a runner told of workflows that are defined from now on."""
+        with self._lock:
+            self._runners.add(runner)
+
+    def remove_runner(self, runner: DefaultRunner) -> None:
+        """The opposite."""
+        with self._lock:
+            self._runners.discard(runner)
+
+    def runners(self) -> list[DefaultRunner]:
+        """The live runners."""
+        with self._lock:
+            return list(self._runners)
+
+    def after_fork(self) -> None:
+        """In a forked child.
+
+        Forgets the runners, which stayed behind, and a lock that another thread may hold.
+        """
+        self._lock = allocate_lock()
+        self._runners = WeakSet()
+
+
+registry = WorkflowRegistry()

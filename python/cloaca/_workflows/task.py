@@ -1,0 +1,331 @@
+"""The `task` decorator, and `external_task` for what another program runs."""
+
+from __future__ import annotations
+
+from cloaca._tasks.definition import TaskDefinition, TaskOptions, remember, task_id
+from cloaca._tasks.options import read_options
+from cloaca._tasks.signature import read_call
+from cloaca._values.exceptions import TaskValidationError
+from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
+from cloaca._workflows.registry import registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
+    from typing import Any, ParamSpec, TypeVar, overload
+
+    from cloaca._core import Context
+    from cloaca._retry.policy import RetryPolicy
+    from cloaca._tasks.rules import TriggerRule
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    # A task's id, or the function that `task` decorated.
+    TaskReference = str | Callable[..., object]
+    ExceptionTypes = Iterable[type[BaseException] | str] | type[BaseException] | str
+
+
+# `typing` would double the time of the package's import: at run time there are no overloads.
+if TYPE_CHECKING:
+
+    @overload
+    def task(function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def task(
+        *,
+        id: str | None = None,
+        dependencies: Iterable[TaskReference] | None = None,
+        retry: RetryPolicy | None = None,
+        retry_attempts: int | None = None,
+        retry_backoff: str | None = None,
+        retry_delay_ms: float | None = None,
+        retry_max_delay_ms: float | None = None,
+        retry_condition: str | Iterable[str] | None = None,
+        retry_jitter: bool | None = None,
+        retry_on: ExceptionTypes | None = None,
+        never_on: ExceptionTypes | None = None,
+        retry_policy: Mapping[str, Any] | None = None,
+        on_success: Callable[[str, Context], object] | None = None,
+        on_failure: Callable[[str, str, Context], object] | None = None,
+        trigger_rule: str | TriggerRule | None = None,
+        trigger_rules: str | TriggerRule | None = None,
+        timeout: float | timedelta | None = None,
+        timeout_seconds: float | timedelta | None = None,
+        priority: int | None = None,
+        max_context_bytes: int | None = None,
+        workflow: str | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def task(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    id: str | None = None,
+    dependencies: Iterable[TaskReference] | None = None,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: float | None = None,
+    retry_max_delay_ms: float | None = None,
+    retry_condition: str | Iterable[str] | None = None,
+    retry_jitter: bool | None = None,
+    retry_on: ExceptionTypes | None = None,
+    never_on: ExceptionTypes | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    on_success: Callable[[str, Context], object] | None = None,
+    on_failure: Callable[[str, str, Context], object] | None = None,
+    trigger_rule: str | TriggerRule | None = None,
+    trigger_rules: str | TriggerRule | None = None,
+    timeout: float | timedelta | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    priority: int | None = None,
+    max_context_bytes: int | None = None,
+    workflow: str | None = None,
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a task of a function, which stays as it is: callable and testable.
+
+    Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
+    `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a
+    parameter named `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async
+    def` functions run on an event loop. What it returns is `None` or the context it got, another
+    `Context` (which replaces it), or a mapping (which is merged into it).
+
+    Args:
+        function: The function, where the decorator stands without brackets.
+        id: The task's id, unique in its workflow. Defaults to the function's name.
+        dependencies: Tasks that must have ended before, by id or by function.
+        retry: A whole retry policy; excludes every `retry_*`.
+        retry_attempts: All tries together (default 3); 0 and 1 both mean one.
+        retry_backoff: `"fixed"`, `"linear"` or `"exponential"` (the default).
+        retry_delay_ms: The first delay, in milliseconds (default 1000).
+        retry_max_delay_ms: No delay is longer, in milliseconds (default 60000).
+        retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of texts to look
+            for in the error.
+        retry_jitter: Whether a delay varies by a quarter up or down (default true).
+        retry_on: Exception types that are retried, with their subclasses; others are not.
+        never_on: Exception types that are never retried, with their subclasses.
+        retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
+            `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`, or the names of
+            the options above; excludes every other `retry_*`.
+        on_success: Called with `(task_id, context)` once the task's completion is durable. What it
+            raises is logged.
+        on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable.
+        trigger_rule: When the task starts, once its dependencies have ended: a name such as
+            `"one_failed"`, or a rule.
+        trigger_rules: The same.
+        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` where left
+            out.
+        timeout_seconds: The same.
+        priority: The place among what waits for a worker, -32768 to 32767; higher first.
+        max_context_bytes: How much the task may write to the context, in bytes.
+        workflow: The name of a workflow that another program defines, in Python or in Rust, and
+            that names this task as external. The runners of this process then run it, whoever
+            submitted the execution. The other program's definition governs the task: the id is all
+            that has to be said here, and what is declared beyond it must be what the definition
+            says. A contradiction is refused where the runner starts or submits; if the definition
+            comes later, the task is left alone and the log says why.
+
+    Returns:
+        The function itself.
+
+    Raises:
+        TaskValidationError: An option is not valid, or the function cannot be called as a task. It
+            is a `ValueError`.
+        WorkflowValidationError: The workflow has a task with this id already.
+
+    Example:
+        >>> @cloaca.task(dependencies=[extract], retry_attempts=5, timeout=30)
+        ... def total(context):
+        ...     context["total"] = sum(context["rows"])
+
+    Since 0.1.
+    """
+    if function is not None and not callable(function):
+        raise TaskValidationError(
+            f"@task decorates functions, not {type(function).__name__}",
+            hint="an id goes into id=...: @cloaca.task(id='load')",
+        )
+    options = read_options(
+        "task" if id is None else f"task {id!r}",
+        retry=retry,
+        retry_attempts=retry_attempts,
+        retry_backoff=retry_backoff,
+        retry_delay_ms=retry_delay_ms,
+        retry_max_delay_ms=retry_max_delay_ms,
+        retry_condition=retry_condition,
+        retry_jitter=retry_jitter,
+        retry_on=retry_on,
+        never_on=never_on,
+        retry_policy=retry_policy,
+        on_success=on_success,
+        on_failure=on_failure,
+        trigger_rule=trigger_rule,
+        trigger_rules=trigger_rules,
+        timeout=timeout,
+        timeout_seconds=timeout_seconds,
+        priority=priority,
+        max_context_bytes=max_context_bytes,
+    )
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        name = _id_of(function) if id is None else id
+        call = read_call(function, name)
+        defined = _define(
+            name, dependencies, options, workflow=workflow, function=function, call=call
+        )
+        remember(function, defined)
+        return function
+
+    return decorate if function is None else decorate(function)
+
+
+def external_task(
+    id: str,
+    dependencies: Iterable[TaskReference] | None = None,
+    *,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: float | None = None,
+    retry_max_delay_ms: float | None = None,
+    retry_condition: str | Iterable[str] | None = None,
+    retry_jitter: bool | None = None,
+    retry_on: ExceptionTypes | None = None,
+    never_on: ExceptionTypes | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    trigger_rule: str | TriggerRule | None = None,
+    trigger_rules: str | TriggerRule | None = None,
+    timeout: float | timedelta | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    priority: int | None = None,
+    max_context_bytes: int | None = None,
+) -> str:
+    """Name a task that another program runs, e.g. a worker written in Rust.
+
+    Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for
+    `WorkflowBuilder.add_task`. It runs as soon as a program that has a task of this workflow and id
+    works on the same database; until then it waits. The options given here govern it; they are
+    those of `task`.
+
+    Args:
+        id: The task's id.
+        dependencies: Tasks that must have ended before, by id or by function.
+        retry: See `task`, as for all that follow.
+        retry_attempts: All tries together.
+        retry_backoff: How the delay grows.
+        retry_delay_ms: The first delay, in milliseconds.
+        retry_max_delay_ms: The longest delay, in milliseconds.
+        retry_condition: Which failures are retried.
+        retry_jitter: Whether delays vary.
+        retry_on: Names of the only error types that are retried.
+        never_on: Names of the error types that are never retried.
+        retry_policy: The dict form of a policy.
+        trigger_rule: When it starts.
+        trigger_rules: The same.
+        timeout: Seconds that one attempt may take.
+        timeout_seconds: The same.
+        priority: The place among what waits for a worker.
+        max_context_bytes: How much it may write to the context.
+
+    Returns:
+        The id, to be named among the dependencies of other tasks.
+
+    Raises:
+        TaskValidationError: An option is not valid.
+        WorkflowValidationError: The workflow has a task with this id already.
+
+    Example:
+        >>> resize = cloaca.external_task("resize", dependencies=["load"], timeout=60)
+
+    Since 0.1.
+    """
+    options = read_options(
+        f"task {id!r}",
+        retry=retry,
+        retry_attempts=retry_attempts,
+        retry_backoff=retry_backoff,
+        retry_delay_ms=retry_delay_ms,
+        retry_max_delay_ms=retry_max_delay_ms,
+        retry_condition=retry_condition,
+        retry_jitter=retry_jitter,
+        retry_on=retry_on,
+        never_on=never_on,
+        retry_policy=retry_policy,
+        trigger_rule=trigger_rule,
+        trigger_rules=trigger_rules,
+        timeout=timeout,
+        timeout_seconds=timeout_seconds,
+        priority=priority,
+        max_context_bytes=max_context_bytes,
+    )
+    return _define(id, dependencies, options).id
+
+
+def _define(
+    id: str,
+    dependencies: Iterable[TaskReference] | None,
+    options: TaskOptions,
+    workflow: str | None = None,
+    **handler: Any,
+) -> TaskDefinition:
+    """Makes a task and gives it to the builder whose block we are in, or to the loose ones.
+
+    One for a workflow of another program goes to the runners.
+    """
+    if not isinstance(id, str):
+        raise TaskValidationError(f"a task's id must be a string, not {type(id).__name__}")
+    builder = registry.current_builder()
+    if workflow is not None:
+        if not is_workflow_name(workflow):
+            raise TaskValidationError(
+                f"task {id!r}: workflow must be the name of one, not {workflow!r}", hint=NAME_HINT
+            )
+        if builder is None:
+            served = TaskDefinition(id, _ids(id, dependencies, None), options, **handler)
+            registry.serve(workflow, served)
+            return served
+        if builder.name != workflow:
+            raise TaskValidationError(
+                f"task {id!r} is for the workflow {workflow!r}, "
+                f"but stands in the block of {builder.name!r}",
+                hint="define it outside of the block",
+            )
+    siblings = None if builder is None else builder._definitions
+    found = TaskDefinition(id, _ids(id, dependencies, siblings), options, **handler)
+    if builder is None:
+        registry.add_loose_task(found)
+    else:
+        builder._add_definition(found)
+    return found
+
+
+def _ids(
+    id: str,
+    dependencies: Iterable[TaskReference] | None,
+    siblings: dict[str, TaskDefinition] | None,
+) -> tuple[str, ...]:
+    if dependencies is None:
+        return ()
+    if isinstance(dependencies, str) or callable(dependencies):
+        raise TaskValidationError(
+            f"task {id!r}: dependencies must be a list, not {dependencies!r}",
+            hint="write dependencies=[...]",
+        )
+    what = f"a dependency of task {id!r}"
+    return tuple(dict.fromkeys(task_id(what, reference, siblings) for reference in dependencies))
+
+
+def _id_of(function: object) -> str:
+    """A function's name; through partials, whose own type has none."""
+    for _ in range(32):
+        name = getattr(function, "__name__", None)
+        if isinstance(name, str) and name != "<lambda>":
+            return name
+        if not hasattr(function, "func"):
+            break
+        function = function.func
+    raise TaskValidationError(
+        f"{function!r} has no name that could be the task's id", hint="give it one: id='...'"
+    )

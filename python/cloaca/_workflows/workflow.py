@@ -1,0 +1,140 @@
+"""A valid workflow: what a builder makes, and what a runner runs."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca import _core
+    from cloaca._tasks.definition import TaskDefinition
+
+
+class Workflow:
+    """A valid workflow: tasks, their order, and a version that changes with what they do.
+
+    Made by `WorkflowBuilder.build`. Task ids may be given short (`load`) or full
+    (`public::embedded::etl::load`).
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     @cloaca.task
+        ...     def load(context):
+        ...         pass
+        ...
+        ...     @cloaca.task(dependencies=[load])
+        ...     def report(context):
+        ...         pass
+        >>> workflow = builder.build()
+        >>> workflow.tasks, workflow.can_run_parallel("load", "report")
+        (['load', 'report'], False)
+
+    Since 0.1.
+    """
+
+    __slots__ = ("_core", "_definitions")
+
+    def __init__(self, core: _core.Workflow, definitions: dict[str, TaskDefinition]) -> None:
+        """Private: use `WorkflowBuilder`."""
+        self._core = core
+        self._definitions = definitions
+
+    def _handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
+        """Who runs its tasks here, as the engine reads it."""
+        return {
+            task.id: parts
+            for task in self._definitions.values()
+            if (parts := task.handler_parts()) is not None
+        }
+
+    @property
+    def name(self) -> str:
+        """Its name. Since 0.1."""
+        return self._core.name
+
+    @property
+    def description(self) -> str:
+        """Its description. Since 0.1."""
+        return self._core.description
+
+    @property
+    def version(self) -> str:
+        """Sixteen hex characters over all that changes what it does: see "Versions" in the docs.
+
+        Since 0.1.
+        """
+        return self._core.version
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Its tags. Since 0.1."""
+        return self._core.tags
+
+    @property
+    def tasks(self) -> list[str]:
+        """The ids of its tasks, in the order of their declaration. Since 0.1."""
+        return self._core.tasks
+
+    @property
+    def dependencies(self) -> dict[str, list[str]]:
+        """For each task the ids of those that must have ended before. Since 0.1."""
+        return self._core.dependencies
+
+    def topological_sort(self) -> list[str]:
+        """The full names of the tasks, each after its dependencies; ties by declaration.
+
+        Since 0.1.
+        """
+        return self._core.topological_sort()
+
+    def get_execution_levels(self) -> list[list[str]]:
+        """The full names of the tasks by level: tasks of one level can run in parallel.
+
+        Since 0.1.
+        """
+        return self._core.get_execution_levels()
+
+    def get_roots(self) -> list[str]:
+        """The full names of the tasks without dependencies. Since 0.1."""
+        return self._core.get_roots()
+
+    def get_leaves(self) -> list[str]:
+        """The full names of the tasks that nothing depends on. Since 0.1."""
+        return self._core.get_leaves()
+
+    def can_run_parallel(self, a: str, b: str) -> bool:
+        """Whether neither of two tasks must wait for the other.
+
+        Args:
+            a: A task's id.
+            b: Another task's id.
+
+        Returns:
+            True where they may run at the same time.
+
+        Raises:
+            WorkflowValidationError: There is no such task.
+
+        Since 0.1.
+        """
+        return self._core.can_run_parallel(a, b)
+
+    def validate(self) -> None:
+        """Do nothing: an invalid workflow cannot be built. Since 0.1."""
+        self._core.validate()
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flow chart. Since 0.1."""
+        return self._core.to_mermaid()
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language. Since 0.1."""
+        return self._core.to_dot()
+
+    def _repr_html_(self) -> str:
+        """The graph as a drawing, for notebooks."""
+        from cloaca._workflows.drawing import draw
+
+        return draw(self)
+
+    def __repr__(self) -> str:
+        """Name, version and size."""
+        return f"<Workflow {self.name!r} version={self.version} tasks={len(self.tasks)}>"
