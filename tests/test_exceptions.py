@@ -8,7 +8,9 @@ import pickle
 import pytest
 
 import cloaca
+from cloaca._tasks.control import TaskControl
 from cloaca._values.exceptions import CLASS_BY_CODE
+from cloaca._values.type_name import lineage
 
 TREE = {
     "CloacaException": (Exception,),
@@ -55,6 +57,23 @@ def test_errors_survive_pickling(name):
     twin = pickle.loads(pickle.dumps(error))
     assert type(twin) is type(error)
     assert (str(twin), twin.code, twin.hint) == (str(error), "other", "hint")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*CLASS_BY_CODE.values(), TaskControl, cloaca.Retry, cloaca.Abort, cloaca.Snooze],
+    ids=lambda kind: kind.__name__,
+)
+def test_d1_stored_type_names_hold_no_private_module(kind):
+    assert all("." not in name for name in lineage(kind))
+    assert lineage(kind)[0] == kind.__name__
+
+
+def test_d1_stored_type_names_keep_the_module_of_a_program():
+    class Own(cloaca.TaskError):
+        pass
+
+    assert lineage(Own)[:2] == [f"{__name__}.{Own.__qualname__}", "TaskError"]
 
 
 def test_every_code_has_a_class_and_every_leaf_a_code():

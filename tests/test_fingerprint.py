@@ -88,6 +88,14 @@ def test_a4_values_of_defaults_matter():
     )
 
 
+def test_a4_a_default_of_this_package_counts_without_its_private_module():
+    code = "def f(context, x=value): pass"
+    same_name = type("RetryPolicy", (), {"__module__": "cloaca"})
+    assert fingerprint(function(code, value=cloaca.RetryPolicy.default())) == fingerprint(
+        function(code, value=same_name())
+    )
+
+
 def test_a4_several_functions_of_one_line_or_name_are_told_apart():
     two = "f, g = lambda c: 1, lambda c: 2"
     assert fingerprint(function(two)) != fingerprint(function(two, "g"))

@@ -19,6 +19,7 @@ from _thread import allocate_lock
 from types import CodeType, FunctionType
 
 from cloaca._tasks.signature import call_method
+from cloaca._values.type_name import public_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _value_text(value: object) -> str:
         return f"{{{','.join(sorted(pairs))}}}"
     if isinstance(value, (set, frozenset)):
         return f"{{{','.join(sorted(map(_value_text, value)))}}}"
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"{public_module(type(value))}.{type(value).__qualname__}"
 
 
 def _code_text(function: FunctionType) -> str:

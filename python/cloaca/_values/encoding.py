@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cloaca._values.type_name import type_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +88,7 @@ def plain(value: object, depth: int = 0) -> object:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(
-                    f"the key {key!r} of an object is of type '{_name(type(key))}', "
+                    f"the key {key!r} of an object is of type '{type_name(type(key))}', "
                     "but keys of JSON objects are strings"
                 )
         if _SCALARS.issuperset(map(type, value.values())):
@@ -123,7 +125,7 @@ def _simplify(value: object, depth: int) -> object:
     for kind, convert in _conversions():
         if isinstance(value, kind):
             return convert(value)
-    raise TypeError(f"a value of type '{_name(type(value))}' is not JSON{_advice(value)}")
+    raise TypeError(f"a value of type '{type_name(type(value))}' is not JSON{_advice(value)}")
 
 
 def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
@@ -131,7 +133,7 @@ def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
         return sorted(members)
     except TypeError:
         # Any order that does not depend on hashes: the text must be the same in every process.
-        return sorted(members, key=lambda member: (_name(type(member)), repr(member)))
+        return sorted(members, key=lambda member: (type_name(type(member)), repr(member)))
 
 
 def _fields(value: object) -> object | None:
@@ -189,11 +191,3 @@ def _advice(value: object) -> str:
     if callable(getattr(value, "to_dict", None)):
         return "; convert it with .to_dict()"
     return ""
-
-
-def _name(kind: type) -> str:
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )

@@ -1,10 +1,16 @@
-"""How an exception's type is named in stored failures and retry policies (semantics D1)."""
+"""The names of types in stored failures, retry policies (semantics D1) and fingerprints.
+
+They are stored, so they never contain the path of a private module: modules may move.
+"""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_SHORT = frozenset({"builtins", "cloaca"})
 
 
 def type_name(kind: type) -> str:
@@ -17,12 +23,17 @@ def type_name(kind: type) -> str:
         For example `ValueError`, `TaskTimeoutError` or `shop.errors.PaymentError`.
     """
     try:
-        if kind.__module__ in {"builtins", "cloaca"}:
-            return kind.__qualname__
-        return f"{kind.__module__}.{kind.__qualname__}"
+        module = public_module(kind)
+        return kind.__qualname__ if module in _SHORT else f"{module}.{kind.__qualname__}"
     except BaseException:
         # A class may have any object as `__module__`, and a metaclass that raises.
         return _own_name(kind)
+
+
+def public_module(kind: type) -> str:
+    """The module of a type; `cloaca` for a type that one of its private modules defines."""
+    module = kind.__module__
+    return "cloaca" if str(module).startswith("cloaca._") else module
 
 
 def lineage(kind: type) -> list[str]:
