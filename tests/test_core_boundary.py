@@ -285,7 +285,7 @@ def test_sqlite_has_no_schemas(url: str) -> None:
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ("", "cannot be read"),
+        ("", "cannot read"),
         ('{"name":"x","tasks":[]}', "empty"),
         ('{"name":"a b","tasks":[]}', "invalid"),
     ],

@@ -1,4 +1,4 @@
-//! `Context`: an ordered map from string keys to JSON values, with the protocol of a mutable mapping.
+//! `Context`: an ordered map from string keys to JSON values that behaves as a Python `MutableMapping`.
 #![expect(
     clippy::doc_markdown,
     reason = "the docstrings are read by Python's `help`"
@@ -17,18 +17,18 @@ use crate::decoding::decode;
 use crate::encoding::encode;
 use crate::errors::exception;
 
-/// The data that an execution starts from, that its tasks read and write, and that it ends with.
+/// The data of an execution: its input, what its tasks read and write, and its result.
 ///
-/// An ordered map from string keys to JSON values. A value is encoded when it is set, and `get` returns a fresh one:
-/// to change a list inside a context, set it again. Dataclass, attrs, pydantic and msgspec objects become objects,
+/// An ordered map from string keys to JSON values. A value is encoded when it is set, and each read returns a new
+/// object: to change a list inside a context, set it again. Dataclass, attrs, pydantic and msgspec objects become objects,
 /// `Enum` members their values, dates ISO 8601 text, `timedelta` seconds, `Decimal` and `UUID` text, tuples and sets
 /// arrays.
 ///
 /// Args:
-///     data: What it holds at first; a mapping with string keys.
+///     data: The initial keys and values: a mapping with string keys.
 ///
 /// Raises:
-///     TypeError: `data` is no mapping, a key is no string, or a value has no JSON form.
+///     TypeError: `data` is not a mapping, a key is not a string, or a value has no JSON form.
 ///     ValueError: A value holds NaN, an infinity, or itself.
 ///
 /// Example:
@@ -45,31 +45,31 @@ use crate::errors::exception;
 )]
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {
-    // Held only for moments in which no Python code can run.
+    // Never locked while Python code can run.
     content: Mutex<Overlay>,
 }
 
 impl Context {
-    /// What a task sees; its writes are its delta.
+    /// Returns the context that a task gets. It records writes as the task's delta.
     pub fn of_task(base: Arc<types::Context>) -> Self {
         Self {
             content: Mutex::new(Overlay::new(base, true)),
         }
     }
 
-    /// Values that nobody counts writes of.
+    /// Returns a context that does not record writes.
     pub fn plain(values: Arc<types::Context>) -> Self {
         Self {
             content: Mutex::new(Overlay::new(values, false)),
         }
     }
 
-    /// What was written.
+    /// Returns the recorded writes.
     pub fn delta(&self) -> Delta {
         self.content.lock().delta()
     }
 
-    /// Everything, as a value that later writes do not change.
+    /// Returns all keys and values; later writes do not change them.
     pub fn snapshot(&self) -> Arc<types::Context> {
         self.content.lock().snapshot()
     }
@@ -85,7 +85,7 @@ impl Context {
         Ok(())
     }
 
-    /// Sets all pairs of a mapping, or none when one of them has no JSON form.
+    /// Sets all pairs of a mapping, or none of them if one has no JSON form.
     fn put_all(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut pairs: Vec<(Arc<str>, Json)> = Vec::new();
         if let Ok(other) = data.cast::<Self>() {
@@ -251,11 +251,11 @@ impl Context {
         Ok(())
     }
 
-    /// The value of a key, or a default. A stored `None` is present.
+    /// Return the value of a key, or a default. A stored `None` counts as present.
     ///
     /// Args:
     ///     key: The key.
-    ///     default: What to return where there is no such key.
+    ///     default: The result if the key is missing.
     ///
     /// Since 0.1.
     #[pyo3(signature = (key, default=None))]
@@ -270,13 +270,13 @@ impl Context {
         }
     }
 
-    /// The value of a key that must be there.
+    /// Return the value of a key that must be present.
     ///
     /// Args:
     ///     key: The key.
     ///
     /// Raises:
-    ///     ContextError: There is no such key; the hint names the nearest.
+    ///     ContextError: The key is missing; the hint names the nearest key.
     ///
     /// Since 0.1.
     fn get_required<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -287,7 +287,7 @@ impl Context {
         }
     }
 
-    /// Sets a key, whether it is present or not: the same as `context[key] = value`.
+    /// Set a key, whether or not it is present: the same as `context[key] = value`.
     ///
     /// Args:
     ///     key: The key.
@@ -302,7 +302,7 @@ impl Context {
         self.put(key, value)
     }
 
-    /// Sets a new key.
+    /// Set a key that is not present yet.
     ///
     /// Args:
     ///     key: The key.
@@ -320,20 +320,20 @@ impl Context {
         if content.contains(name) {
             drop(content);
             return Err(PyValueError::new_err(format!(
-                "the context has the key '{name}' already; use set or update to change it"
+                "the context already has the key '{name}'; use set or update to change it"
             )));
         }
         content.set(name, json);
         Ok(())
     }
 
-    /// `update(key, value)` changes a key that is present; `KeyError` where it is not.
+    /// Change a key that is present: `update(key, value)`.
     ///
-    /// With anything else it is `dict.update`: `update(mapping)`, `update(pairs)`, `update(name=value)`.
+    /// With other arguments it works as `dict.update`: `update(mapping)`, `update(pairs)`, `update(name=value)`.
     ///
     /// Raises:
-    ///     KeyError: `update(key, value)` of a key that is not present.
-    ///     TypeError: A key is no string, or a value has no JSON form.
+    ///     KeyError: `update(key, value)` was called and the key is missing.
+    ///     TypeError: A key is not a string, or a value has no JSON form.
     ///     ValueError: A value holds NaN, an infinity, or itself.
     ///
     /// Since 0.1.
@@ -365,13 +365,13 @@ impl Context {
         kwargs.map_or(Ok(()), |named| self.put_all(named))
     }
 
-    /// Removes a key.
+    /// Remove a key.
     ///
     /// Args:
     ///     key: The key.
     ///
     /// Returns:
-    ///     Its value, or `None` where there is no such key.
+    ///     Its value, or `None` if the key is missing.
     ///
     /// Since 0.1.
     fn remove<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -379,27 +379,27 @@ impl Context {
         removed.map(|json| decode(key.py(), &json)).transpose()
     }
 
-    /// The same as `del context[key]`.
+    /// Remove a key that must be present: the same as `del context[key]`.
     ///
     /// Args:
     ///     key: The key.
     ///
     /// Raises:
-    ///     KeyError: There is no such key.
+    ///     KeyError: The key is missing.
     ///
     /// Since 0.1.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         self.__delitem__(key)
     }
 
-    /// Removes a key and returns its value.
+    /// Remove a key and return its value.
     ///
     /// Args:
     ///     key: The key.
-    ///     default: What to return where there is no such key.
+    ///     default: The result if the key is missing.
     ///
     /// Raises:
-    ///     KeyError: There is neither the key nor a default.
+    ///     KeyError: The key is missing and no default was given.
     ///
     /// Since 0.1.
     #[pyo3(signature = (key, *default), text_signature = "($self, key, default=<missing>, /)")]
@@ -421,7 +421,7 @@ impl Context {
         }
     }
 
-    /// Removes the last key and returns it with its value.
+    /// Remove the last key and return it with its value.
     ///
     /// Raises:
     ///     KeyError: The context is empty.
@@ -436,11 +436,11 @@ impl Context {
         Ok((key.as_ref().to_owned(), decode(py, &json)?))
     }
 
-    /// The value of a key, which is set first where it is not present.
+    /// Return the value of a key, and set it first if it is missing.
     ///
     /// Args:
     ///     key: The key.
-    ///     default: What to set.
+    ///     default: The value to set.
     ///
     /// Since 0.1.
     #[pyo3(signature = (key, default=None))]
@@ -459,33 +459,33 @@ impl Context {
         decode(py, &json)
     }
 
-    /// Removes every key. Since 0.1.
+    /// Remove all keys. Since 0.1.
     fn clear(&self) {
         self.content.lock().clear();
     }
 
-    /// A view of the keys. Since 0.1.
+    /// Return a view of the keys. Since 0.1.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "KeysView")?
             .call1((slf,))
     }
 
-    /// A view of the values. Since 0.1.
+    /// Return a view of the values. Since 0.1.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ValuesView")?
             .call1((slf,))
     }
 
-    /// A view of the keys with their values. Since 0.1.
+    /// Return a view of the pairs of keys and values. Since 0.1.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ItemsView")?
             .call1((slf,))
     }
 
-    /// All keys and values as a new dict. Since 0.1.
+    /// Return all keys and values as a new dict. Since 0.1.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = self.snapshot();
         let dict = PyDict::new(py);
@@ -495,19 +495,19 @@ impl Context {
         Ok(dict)
     }
 
-    /// The same as `to_dict()`. Since 0.1.
+    /// All keys and values as a new dict, like `to_dict()`. Since 0.1.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.to_dict(py)
     }
 
-    /// Sets all pairs of a mapping, or none when one of them has no JSON form.
+    /// Set all pairs of a mapping, or none of them if one has no JSON form.
     ///
     /// Args:
-    ///     data: The mapping; its keys are strings.
+    ///     data: A mapping with string keys.
     ///
     /// Raises:
-    ///     TypeError: A key is no string, or a value has no JSON form.
+    ///     TypeError: A key is not a string, or a value has no JSON form.
     ///     ValueError: A value holds NaN, an infinity, or itself.
     ///
     /// Since 0.1.
@@ -515,15 +515,15 @@ impl Context {
         self.put_all(data)
     }
 
-    /// The context as the compact text of a JSON object. Since 0.1.
+    /// Return the context as the compact text of a JSON object. Since 0.1.
     fn to_json(&self) -> String {
         self.snapshot().to_json()
     }
 
-    /// A context from the text of a JSON object.
+    /// Return a context with the keys and values of a JSON object.
     ///
     /// Args:
-    ///     text: The text.
+    ///     text: The text of a JSON object.
     ///
     /// Raises:
     ///     ValueError: It is not the text of a JSON object, or a value is nested deeper than 512 levels.
@@ -534,12 +534,12 @@ impl Context {
         parse(text).map(Self::plain)
     }
 
-    /// A context of its own with the same keys and values. Since 0.1.
+    /// Return a separate context with the same keys and values. Since 0.1.
     fn copy(&self) -> Self {
         Self::plain(self.snapshot())
     }
 
-    /// Becomes a copy of `other`; the difference counts as written.
+    /// Become a copy of `other`. The differences count as writes.
     #[pyo3(name = "_replace_with")]
     fn replace_with(&self, other: &Bound<'_, Self>) {
         if std::ptr::eq(self, other.get()) {
@@ -572,7 +572,7 @@ fn key_text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     }
 }
 
-/// The arguments of the established `update(key, value)`.
+/// Returns the arguments of a call `update(key, value)`, or `None` for a call in the style of `dict.update`.
 fn key_and_value<'py>(
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
@@ -596,7 +596,7 @@ fn key_and_value<'py>(
     Ok(key.zip(value))
 }
 
-/// The pairs of a mapping, or of an iterable of pairs, as a list that nobody else changes.
+/// Returns the pairs of a mapping, or of an iterable of pairs, as a new list.
 fn pairs_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     match data.cast_exact::<PyDict>() {
         Ok(dict) => Ok(dict.items()),
@@ -605,7 +605,7 @@ fn pairs_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 }
 
 fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    // `dict` would take a text for pairs, and say something about its first letter.
+    // `dict` takes a string for a sequence of pairs, and its error message is about the first letter.
     let is_text = data.is_instance_of::<PyString>() || data.is_instance_of::<PyBytes>();
     if is_text || (data.try_iter().is_err() && !data.hasattr("keys")?) {
         return Err(PyTypeError::new_err(format!(

@@ -1,8 +1,8 @@
-//! JSON text as fresh Python values.
+//! Decodes JSON text into new Python values.
 //!
-//! The text was validated when it was written, so that this reader is small: where it meets something that it does not
-//! read itself, it gives up, and Python's own `json` reads the value. On 100 KB of records it takes 0.4 ms where `json`
-//! takes 0.95, and 0.1 µs for `[1,2,3]` instead of 0.3: time that is spent with the interpreter held.
+//! The text was validated when it was written, so that this reader can be small: it leaves what it does not support to
+//! Python's `json`. It decodes 100 KB of records in 0.4 ms, `json` in 0.95 ms; `[1,2,3]` in 0.1 µs instead of 0.3 µs. The
+//! thread holds the interpreter during that time.
 
 use cloacina::types::Json;
 use pyo3::prelude::*;
@@ -10,29 +10,29 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 use rustc_hash::FxHashMap;
 
-/// Deeper values are left to `json`, which minds the stack.
+/// Maximum nesting that this reader decodes. `json` decodes deeper values, since it checks the stack.
 const MAX_DEPTH: usize = 150;
-/// Shorter texts of digits fit into 64 bits.
+/// Maximum length of a number's text that certainly fits into 64 bits.
 const SMALL_INTEGER: usize = 18;
-/// Longer keys are hardly ever repeated.
+/// Maximum length of a cached key. Longer keys are rarely repeated.
 const LONG_KEY: usize = 40;
 
-/// A fresh Python value.
+/// Decodes a value.
 pub fn decode<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
     let text = json.as_str();
     let mut reader = Reader {
         py,
         text,
-        place: 0,
+        position: 0,
         keys: FxHashMap::default(),
     };
     match reader.value(0) {
-        Some(value) if reader.place == text.len() => Ok(value),
+        Some(value) if reader.position == text.len() => Ok(value),
         _ => scan(py, text),
     }
 }
 
-/// Python's own reader, without the white space that it would look for around the text.
+/// Decodes a value by Python's `json`, without its search for white space around the text.
 fn scan<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     static SCAN_ONCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let scan_once = SCAN_ONCE.get_or_try_init(py, || {
@@ -45,8 +45,8 @@ fn scan<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
 struct Reader<'a, 'py> {
     py: Python<'py>,
     text: &'a str,
-    place: usize,
-    /// Keys of objects, each made once.
+    position: usize,
+    /// The keys of objects that were decoded, each as one string object.
     keys: FxHashMap<&'a str, Bound<'py, PyString>>,
 }
 
@@ -71,7 +71,7 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn object(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
-        self.place += 1;
+        self.position += 1;
         if self.take(b'}') {
             return Some(dict.into_any());
         }
@@ -89,7 +89,7 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn array(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let mut items = Vec::new();
-        self.place += 1;
+        self.position += 1;
         if !self.take(b']') {
             loop {
                 items.push(self.value(depth + 1)?);
@@ -103,7 +103,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn number(&mut self) -> Option<Bound<'py, PyAny>> {
-        let rest = &self.text[self.place..];
+        let rest = &self.text[self.position..];
         let mut is_integer = true;
         let mut inside = |byte: &u8| {
             is_integer &= !matches!(byte, b'.' | b'e' | b'E');
@@ -115,7 +115,7 @@ impl<'a, 'py> Reader<'a, 'py> {
             .take_while(|byte| inside(byte))
             .count();
         let text = &rest[..length];
-        self.place += length;
+        self.position += length;
         if !is_integer {
             return text
                 .parse()
@@ -145,7 +145,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn string(&mut self) -> Option<Bound<'py, PyAny>> {
-        self.place += 1;
+        self.position += 1;
         let (raw, is_plain) = self.raw_string()?;
         self.python_string(raw, is_plain).map(Bound::into_any)
     }
@@ -158,45 +158,45 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
     }
 
-    /// What stands between the quotes, and whether it has no escape; the first quote was read.
+    /// Reads up to the closing quote. Returns the text and whether it is free of escapes.
     fn raw_string(&mut self) -> Option<(&'a str, bool)> {
-        let start = self.place;
+        let start = self.position;
         let bytes = self.text.as_bytes();
         let mut is_plain = true;
         loop {
-            match *bytes.get(self.place)? {
+            match *bytes.get(self.position)? {
                 b'"' => break,
                 b'\\' => {
                     is_plain = false;
-                    self.place += 2;
+                    self.position += 2;
                 }
-                _ => self.place += 1,
+                _ => self.position += 1,
             }
         }
-        let raw = self.text.get(start..self.place)?;
-        self.place += 1;
+        let raw = self.text.get(start..self.position)?;
+        self.position += 1;
         Some((raw, is_plain))
     }
 
     fn word(&mut self, word: &str) -> Option<()> {
         self.text
-            .get(self.place..)?
+            .get(self.position..)?
             .starts_with(word)
-            .then(|| self.place += word.len())
+            .then(|| self.position += word.len())
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.place).copied()
+        self.text.as_bytes().get(self.position).copied()
     }
 
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
-        self.place += usize::from(found);
+        self.position += usize::from(found);
         found
     }
 }
 
-/// Text with its escapes replaced; `None` for a surrogate without its half, which no Rust string can hold.
+/// Replaces the escapes of a string. Returns `None` for a lone surrogate, which a Rust string cannot hold.
 fn unescape(raw: &str) -> Option<String> {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;

@@ -1,7 +1,7 @@
-//! Values of Python as JSON text.
+//! Encodes Python values as JSON text.
 //!
-//! Plain values are written here. Whatever is not plain, or has no JSON form, goes to the package's encoder, which
-//! converts it or says why not: its messages are the only ones.
+//! This module encodes plain values. All others go to the package's encoder, which converts them or raises an error, so
+//! that error messages have one source.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -12,20 +12,20 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-/// Deeper values go to the package's encoder, which minds the stack and refuses what is too deep.
+/// Maximum nesting that this module encodes. Deeper values go to the package's encoder, which refuses what is too deep.
 const MAX_PLAIN_DEPTH: usize = 100;
 
-/// `encode(key, value) -> str`; the package sets it while it is imported.
+/// The package's `encode(key, value) -> str`, set on import.
 static ENCODER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
-/// Sets `encode(key, value) -> str` for values that are not plain; it raises `TypeError` or `ValueError`.
+/// Sets the function `encode(key, value) -> str` for values that are not plain. It raises `TypeError` or `ValueError`.
 #[pyfunction]
 pub fn set_encoder(encode: Bound<'_, PyAny>) {
     let former = ENCODER.lock().replace(encode.unbind());
     drop(former);
 }
 
-/// The JSON of a value; errors name the context's key.
+/// Encodes a value. Errors name the context's key.
 pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let mut text = String::new();
     if write(&mut text, value, 0) {
@@ -52,7 +52,7 @@ fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     })
 }
 
-/// Appends a plain value; `false` when it is not plain, and what was written is of no use.
+/// Appends a plain value. Returns `false` if the value is not plain; the text is then incomplete.
 fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
     if value.is_exact_instance_of::<PyString>() {
         let text = value
@@ -87,12 +87,12 @@ fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     if let Ok(small) = value.extract::<i64>() {
         return write!(out, "{small}").is_ok();
     }
-    // Python's own text, for any size.
+    // Python writes integers of any size.
     let Ok(text) = value.str() else { return false };
     text.to_str().map(|text| out.push_str(text)).is_ok()
 }
 
-/// The shortest text that reads back as the same number. It never looks like an integer.
+/// Appends the shortest text that decodes to the same number. It never looks like an integer.
 fn write_float(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     match value.extract::<f64>() {
         Ok(number) if number.is_finite() => write!(out, "{number:?}").is_ok(),
@@ -121,9 +121,9 @@ fn write_array<'py>(
 fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> bool {
     out.push('{');
     let start = out.len();
-    // The closure is an `Fn`, though it is never entered twice at once.
+    // The closure must be an `Fn`, although no two calls of it overlap.
     let target = RefCell::new(&mut *out);
-    // Under a lock where Python has no GIL: another thread may change the dict.
+    // Locks the dict on free-threaded Python, where another thread may change it.
     let whole = dict.locked_for_each(|key, value| {
         let mut target = target.borrow_mut();
         if target.len() > start {

@@ -1,4 +1,4 @@
-//! Errors of the engine as Python exceptions, by their code.
+//! Turns the engine's errors into the Python exceptions of their codes.
 
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ErrorCode};
@@ -6,12 +6,12 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// The exception classes by error code. The package sets them while it is imported.
+/// The exception classes by error code, set by the package on import.
 static CLASSES: Mutex<Option<Py<PyDict>>> = Mutex::new(None);
 
-/// Exception classes by error code; each takes `(message, *, code, hint)`.
+/// Sets the exception classes by error code. Each takes `(message, *, code, hint)`.
 ///
-/// Raises `ValueError` when a code has no class.
+/// Raises `ValueError` if a code has no class.
 #[pyfunction]
 pub fn set_exceptions(classes: &Bound<'_, PyDict>) -> PyResult<()> {
     for code in ErrorCode::ALL {
@@ -28,7 +28,7 @@ pub fn set_exceptions(classes: &Bound<'_, PyDict>) -> PyResult<()> {
     Ok(())
 }
 
-/// The exception of an error, to raise.
+/// Returns the exception for an error.
 pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     build(py, error).unwrap_or_else(|failure| failure)
 }
@@ -39,7 +39,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Some(classes) => classes.bind(py).get_item(error.code.name())?,
         None => None,
     };
-    // Only before the package has set its classes.
+    // The package has not set its classes yet.
     let Some(class) = class else {
         return Ok(PyRuntimeError::new_err(error.to_string()));
     };
@@ -51,9 +51,9 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     ))
 }
 
-/// Turns the engine's results into Python's.
+/// Converts the engine's results into those of PyO3.
 pub trait Raise<T> {
-    /// The value, or the exception.
+    /// Returns the value, or the exception for the error.
     fn raise(self, py: Python<'_>) -> PyResult<T>;
 }
 

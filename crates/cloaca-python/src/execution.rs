@@ -1,4 +1,4 @@
-//! `Execution`: what is known of an execution at one instant.
+//! `Execution`: a snapshot of an execution.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use pyo3::prelude::*;
 use crate::context::Context;
 use crate::inspector::Inspector;
 
-/// What is known of an execution at one instant; parts are decoded when they are read.
+/// A snapshot of an execution. Its parts are decoded when they are read.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Execution {
     inner: Arc<engine::Execution>,
-    /// Where a listed execution's context is read when it is wanted.
+    /// The database that a listed execution's context is read from on request.
     place: Option<Py<Inspector>>,
 }
 
@@ -30,15 +30,16 @@ type TaskParts<'a> = (
     Option<&'a str>,
 );
 
-/// Executions, and where the next part of a listing starts.
+/// Executions, and the cursor of the next page.
 pub type Part = (Vec<Execution>, Option<String>);
 
 impl Execution {
+    /// Returns a snapshot with its context.
     pub const fn new(inner: Arc<engine::Execution>) -> Self {
         Self { inner, place: None }
     }
 
-    /// A part of a listing.
+    /// Returns a page of a listing, whose executions have no context yet.
     pub fn page(py: Python<'_>, place: &Py<Inspector>, page: Page) -> Part {
         let item = |inner| Self {
             inner,
@@ -109,7 +110,7 @@ impl Execution {
         ))
     }
 
-    /// The input with what all completed tasks wrote; of a listed execution, what that is now.
+    /// Returns the input with the writes of all completed tasks. A listed execution reads it from the database.
     fn final_context(&self, py: Python<'_>) -> PyResult<Context> {
         let context = match &self.place {
             None => self.inner.final_context(),

@@ -1,7 +1,6 @@
 //! `Inspector`: a database to look at, and executions in it to control, without a runner.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use cloacina::runner::{self, Access, schema_versions};
@@ -9,10 +8,11 @@ use cloacina::runtime::Ended;
 use cloacina::types::{ExecutionId, ExecutionStatus, Micros, Offer, Timestamp};
 use pyo3::prelude::*;
 
+use crate::call;
 use crate::errors::Raise;
 use crate::execution::{Execution, Part};
-use crate::gate::{self, Birthplace};
-use crate::request;
+use crate::process_guard::{ProcessGuard, ProcessOwned};
+use crate::requests;
 use crate::workflow::Workflow;
 
 /// `time_us`, type, `execution_id`, `task_id`, attempt, `runner_id`, data.
@@ -35,24 +35,22 @@ type RunnerParts = (String, String, i64, i64, i64, i64, bool, Vec<String>);
 /// A database to look at.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Inspector {
-    inner: ManuallyDrop<runner::Inspector>,
-    birthplace: Birthplace,
+    inner: ProcessOwned<runner::Inspector>,
     /// Handlers of this process, where a runner of it is asked.
     own: Vec<Offer>,
 }
 
 impl Inspector {
     /// What a runner looks at its database with.
-    pub fn of_runner(inner: runner::Inspector, birthplace: Birthplace, own: Vec<Offer>) -> Self {
+    pub fn of_runner(inner: runner::Inspector, guard: ProcessGuard, own: Vec<Offer>) -> Self {
         Self {
-            inner: ManuallyDrop::new(inner),
-            birthplace,
+            inner: ProcessOwned::new(inner, guard),
             own,
         }
     }
 
-    pub const fn birthplace(&self) -> Birthplace {
-        self.birthplace
+    pub const fn guard(&self) -> ProcessGuard {
+        self.inner.guard()
     }
 
     pub fn inner(&self) -> &runner::Inspector {
@@ -61,20 +59,7 @@ impl Inspector {
 
     /// An execution with all that belongs to it.
     pub fn whole(&self, py: Python<'_>, id: ExecutionId) -> PyResult<Ended> {
-        gate::call(py, self.birthplace, || self.inner.execution(id))
-    }
-}
-
-impl Drop for Inspector {
-    fn drop(&mut self) {
-        // A forked child has no right to the connections: it leaves them alone.
-        if self.birthplace.is_here() {
-            // SAFETY: nothing uses the field after `drop`.
-            #[expect(unsafe_code, reason = "a field that is dropped in one of two cases")]
-            unsafe {
-                ManuallyDrop::drop(&mut self.inner);
-            }
-        }
+        call::detached(py, self.guard(), || self.inner.execution(id))
     }
 }
 
@@ -86,7 +71,7 @@ pub fn schema_state(
     database_url: &str,
     schema: Option<&str>,
 ) -> PyResult<(Option<String>, Vec<String>)> {
-    let versions = gate::call(py, Birthplace::here(), || {
+    let versions = call::detached(py, ProcessGuard::here(), || {
         schema_versions(database_url, schema)
     })?;
     Ok((versions.current, versions.pending))
@@ -102,16 +87,16 @@ impl Inspector {
         schema: Option<&str>,
         migrate: bool,
     ) -> PyResult<Self> {
-        let birthplace = Birthplace::here();
+        let guard = ProcessGuard::here();
         let access = if migrate {
             Access::Migrating
         } else {
             Access::Existing
         };
-        let inner = gate::call(py, birthplace, || {
+        let inner = call::detached(py, guard, || {
             runner::Inspector::open(database_url, schema, access)
         })?;
-        Ok(Self::of_runner(inner, birthplace, Vec::new()))
+        Ok(Self::of_runner(inner, guard, Vec::new()))
     }
 
     /// The database, without a password.
@@ -121,12 +106,12 @@ impl Inspector {
     }
 
     fn status(&self, py: Python<'_>, execution_id: &str) -> PyResult<&'static str> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        gate::call(py, self.birthplace, || self.inner.status(id)).map(ExecutionStatus::name)
+        let id = requests::execution_id(execution_id).raise(py)?;
+        call::detached(py, self.guard(), || self.inner.status(id)).map(ExecutionStatus::name)
     }
 
     fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
-        let id = request::execution_id(execution_id).raise(py)?;
+        let id = requests::execution_id(execution_id).raise(py)?;
         self.whole(py, id).map(Execution::new)
     }
 
@@ -146,17 +131,17 @@ impl Inspector {
         limit: usize,
         cursor: Option<&str>,
     ) -> PyResult<Part> {
-        let filter = request::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
+        let filter = requests::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
         let filter = filter.raise(py)?;
         let this = slf.get();
-        let page = gate::call(py, this.birthplace, || this.inner.list(&filter))?;
+        let page = call::detached(py, this.guard(), || this.inner.list(&filter))?;
         Ok(Execution::page(py, slf.as_unbound(), page))
     }
 
     /// The history of an execution, oldest first.
     fn events(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<EventParts>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let (execution, events) = gate::call(py, self.birthplace, || self.inner.history(id))?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let (execution, events) = call::detached(py, self.guard(), || self.inner.history(id))?;
         let parts = events.into_iter().map(|event| {
             (
                 event.time.0,
@@ -182,27 +167,27 @@ impl Inspector {
         action: &str,
         from_task: Option<String>,
     ) -> PyResult<&'static str> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let action = request::control(action, from_task).raise(py)?;
-        let status = gate::call(py, self.birthplace, || self.inner.control(id, &action))?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let action = requests::control(action, from_task).raise(py)?;
+        let status = call::detached(py, self.guard(), || self.inner.control(id, &action))?;
         Ok(status.name())
     }
 
     /// The trace context that an execution was submitted with, as JSON.
     fn trace(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<String>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        gate::call(py, self.birthplace, || self.inner.trace(id))
+        let id = requests::execution_id(execution_id).raise(py)?;
+        call::detached(py, self.guard(), || self.inner.trace(id))
     }
 
     /// Why an execution is where it is, or what a schedule waits for, in sentences.
     fn explain(&self, py: Python<'_>, id: &str) -> PyResult<Vec<String>> {
-        let id = request::execution_id(id).raise(py)?;
-        gate::call(py, self.birthplace, || self.inner.explain_id(id, &self.own))
+        let id = requests::execution_id(id).raise(py)?;
+        call::detached(py, self.guard(), || self.inner.explain_id(id, &self.own))
     }
 
     /// The runners that were not declared dead.
     fn runners(&self, py: Python<'_>) -> PyResult<Vec<RunnerParts>> {
-        let views = gate::call(py, self.birthplace, || self.inner.runners())?;
+        let views = call::detached(py, self.guard(), || self.inner.runners())?;
         let now = self.inner.now();
         let parts = views.into_iter().map(|view| {
             let alive = view.is_alive(now);
@@ -223,7 +208,7 @@ impl Inspector {
 
     /// Version number in the database and workflow, oldest first.
     fn workflows(&self, py: Python<'_>) -> PyResult<Vec<(i64, Workflow)>> {
-        let known = gate::call(py, self.birthplace, || self.inner.workflows())?;
+        let known = call::detached(py, self.guard(), || self.inner.workflows())?;
         let parts = known
             .into_iter()
             .map(|(stored, workflow)| (stored.id.0, Workflow::new(Arc::clone(&workflow))));
@@ -236,8 +221,8 @@ impl Inspector {
         py: Python<'_>,
         execution_id: &str,
     ) -> PyResult<(Execution, Vec<ProgressParts>)> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let (execution, said) = gate::call(py, self.birthplace, || self.inner.progress(id))?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let (execution, said) = call::detached(py, self.guard(), || self.inner.progress(id))?;
         let parts = said
             .into_iter()
             .map(|said| {
@@ -257,8 +242,8 @@ impl Inspector {
 
     /// The captured log lines of an execution.
     fn logs(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<LogParts>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let (execution, chunks) = gate::call(py, self.birthplace, || self.inner.logs(id))?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let (execution, chunks) = call::detached(py, self.guard(), || self.inner.logs(id))?;
         let mut parts = Vec::new();
         for chunk in chunks {
             let task = execution.workflow().task(chunk.task).id.clone();
@@ -279,12 +264,12 @@ impl Inspector {
     /// Deletes at most `limit` executions that ended longer ago than this; how many it deleted.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         let before = Timestamp(self.inner.now().0.saturating_sub(older_than_us));
-        gate::call(py, self.birthplace, || self.inner.prune(before, limit))
+        call::detached(py, self.guard(), || self.inner.prune(before, limit))
     }
 
     /// Problems, bytes on disk, bytes of them that hold nothing, and advice.
     fn check(&self, py: Python<'_>) -> PyResult<(Vec<String>, u64, u64, Vec<String>)> {
-        let health = gate::call(py, self.birthplace, || self.inner.check())?;
+        let health = call::detached(py, self.guard(), || self.inner.check())?;
         Ok((health.problems, health.size, health.free, health.advice))
     }
 }

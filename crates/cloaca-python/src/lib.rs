@@ -1,38 +1,40 @@
-//! The Python module `cloaca._core`: it converts values, maps errors and hands tasks over. No policy lives here.
+//! The Python module `cloaca._core`: it converts values, maps errors and passes tasks to Python. It makes no decisions.
 
+mod call;
 mod context;
 mod decoding;
 mod encoding;
 mod errors;
+mod events;
 mod execution;
-mod gate;
-mod handover;
-mod insight;
 mod inspector;
+mod log_record;
 mod logs;
+mod loop_waker;
 mod poll;
-mod port;
-mod request;
+mod process_guard;
+mod reports;
+mod requests;
 mod runner;
 mod schedules;
 mod settings;
-mod supervision;
 mod tenants;
 mod testing;
 mod waiting;
 mod work;
+mod worker;
 mod workflow;
 
 use cloacina::types::{self, Clock, SystemClock};
 use pyo3::prelude::*;
 
-/// The time in microseconds since the Unix epoch.
+/// Returns the time in microseconds since the Unix epoch.
 #[pyfunction]
 fn now_us() -> i64 {
     SystemClock.now().0
 }
 
-/// The known word nearest to what was typed, when it is near enough to be meant.
+/// Returns the known word that is most similar to a typed one, or `None` if no word is similar.
 #[pyfunction]
 #[expect(
     clippy::needless_pass_by_value,
@@ -53,11 +55,11 @@ mod _core {
         encoding::set_encoder,
         errors::set_exceptions,
         execution::Execution,
-        gate::after_fork_child,
         inspector::{Inspector, schema_state},
+        loop_waker::LoopWaker,
         nearest, now_us,
         poll::Poll,
-        port::Port,
+        process_guard::after_fork_child,
         runner::Runner,
         schedules::Schedules,
         schedules::cron_preview,

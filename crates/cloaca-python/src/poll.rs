@@ -1,4 +1,4 @@
-//! `Poll`: a trigger's function to call, on its way through Python.
+//! `Poll`: a trigger's function that Python calls.
 
 use cloacina::engine::trigger::PollOutcome;
 use cloacina::runtime::{self, PollEnds};
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::context::Context;
 
-/// A trigger's function to call.
+/// One call of a trigger's function.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Poll {
     poll: runtime::Poll,
@@ -15,6 +15,7 @@ pub struct Poll {
 }
 
 impl Poll {
+    /// Returns a poll whose result goes to `ends`.
     pub const fn new(poll: runtime::Poll, ends: PollEnds) -> Self {
         Self { poll, ends }
     }
@@ -32,7 +33,7 @@ impl Poll {
         self.poll.handler
     }
 
-    /// Says how it ended: `skip`, `fire` with a context, or `failed` with a text.
+    /// Reports the result of the call: `skip`, `fire` with a context, or `failed` with an error text.
     #[pyo3(signature = (kind, context=None, error=None))]
     fn end(
         &self,
@@ -48,7 +49,7 @@ impl Poll {
             "failed" => PollOutcome::Failed(error.unwrap_or_default()),
             other => {
                 return Err(PyValueError::new_err(format!(
-                    "'{other}' is no end of a poll"
+                    "'{other}' is not a result of a poll"
                 )));
             }
         };

@@ -1,7 +1,6 @@
-//! `Runner`: the engine on one database, as Python drives it.
+//! `Runner`: the engine on one database.
 
 use std::collections::BTreeMap;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,46 +11,33 @@ use cloacina::types::{Error, ExecutionStatus, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::call;
 use crate::errors::Raise;
+use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::execution::{Execution, Part};
-use crate::gate::{self, Birthplace};
-use crate::handover::{self, PythonWorkerHost};
-use crate::insight;
 use crate::inspector::{EventParts, Inspector};
 use crate::logs::{self, LogQueue, Threshold};
-use crate::port::Port;
-use crate::request::{self, HandlerParts, SubmitParts};
+use crate::loop_waker::LoopWaker;
+use crate::process_guard::{ProcessGuard, ProcessOwned};
+use crate::reports;
+use crate::requests::{self, HandlerParts, SubmitParts};
 use crate::settings::RunnerSettings;
-use crate::supervision::{Event, Supervision};
 use crate::waiting::{self, Subscriptions};
 use crate::work::Work;
+use crate::worker::{self, PythonWorkerHost};
 use crate::workflow::Workflow;
 
-/// The engine on one database, with its threads. Starts at once.
+/// The engine on one database, with its threads. It starts on construction.
 ///
-/// The coordinator's thread never needs the interpreter, so that dropping a runner may wait for it while attached.
+/// The coordinator's thread never attaches to the interpreter, so dropping a runner may wait for it while attached.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Runner {
-    engine: ManuallyDrop<EngineHandle>,
-    birthplace: Birthplace,
-    supervision: Arc<Supervision>,
+    engine: ProcessOwned<EngineHandle>,
+    supervisor: Arc<SupervisorQueue>,
     threshold: Threshold,
-    loop_port: Py<Port>,
+    loop_waker: Py<LoopWaker>,
     loop_wanted: AtomicBool,
     subscriptions: Subscriptions,
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        // A forked child has neither the threads nor a right to the connections: it leaves both alone.
-        if self.birthplace.is_here() {
-            // SAFETY: nothing uses the field after `drop`.
-            #[expect(unsafe_code, reason = "a field that is dropped in one of two cases")]
-            unsafe {
-                ManuallyDrop::drop(&mut self.engine);
-            }
-        }
-    }
 }
 
 impl Runner {
@@ -61,14 +47,14 @@ impl Runner {
     }
 
     /// The process that the runner is of.
-    pub const fn birthplace(&self) -> Birthplace {
-        self.birthplace
+    pub const fn guard(&self) -> ProcessGuard {
+        self.engine.guard()
     }
 
     /// Asks for the event loop's thread, once.
     pub fn want_loop(&self) {
         if !self.loop_wanted.swap(true, Ordering::AcqRel) {
-            self.supervision.push(Event::LoopWanted);
+            self.supervisor.push(SupervisorEvent::LoopWanted);
         }
     }
 
@@ -78,29 +64,28 @@ impl Runner {
         config: &str,
         open: impl FnOnce(OpenOptions) -> Result<EngineHandle, Error> + Send,
     ) -> PyResult<Self> {
-        let birthplace = Birthplace::here();
+        let guard = ProcessGuard::here();
         let settings = RunnerSettings::parse(config).raise(py)?;
-        let port = Port::new()?;
-        let bell = port.bell();
-        let supervision = Arc::new(Supervision::default());
+        let waker = LoopWaker::new()?;
+        let handle = waker.handle();
+        let supervisor = Arc::new(SupervisorQueue::default());
         let threshold = Threshold::info();
         let options = OpenOptions {
             config: settings.config(),
             dispatch: Some(logs::dispatch(LogQueue::new(
-                Arc::clone(&supervision),
+                Arc::clone(&supervisor),
                 threshold.clone(),
             ))),
             auto_migrate: settings.auto_migrate(),
         };
-        let engine = gate::call(py, birthplace, || open(options))?;
-        handover::connect(&engine, &supervision, bell);
-        handover::connect_polls(&engine, &supervision);
+        let engine = call::detached(py, guard, || open(options))?;
+        worker::connect(&engine, &supervisor, handle);
+        worker::connect_polls(&engine, &supervisor);
         Ok(Self {
-            engine: ManuallyDrop::new(engine),
-            birthplace,
-            supervision,
+            engine: ProcessOwned::new(engine, guard),
+            supervisor,
             threshold,
-            loop_port: Py::new(py, port)?,
+            loop_waker: Py::new(py, waker)?,
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
         })
@@ -125,20 +110,19 @@ impl Runner {
     /// A runner for a tenant's schema, which shares this one's workers and connections.
     #[pyo3(signature = (schema, database_url=None))]
     fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
-        let supervision = Arc::clone(&self.supervision);
-        let bell = self.loop_port.get().bell();
-        let engine = gate::call(py, self.birthplace, || {
+        let supervisor = Arc::clone(&self.supervisor);
+        let waker = self.loop_waker.get().handle();
+        let engine = call::detached(py, self.guard(), || {
             self.engine.open_tenant(schema, database_url, || {
-                Some(Arc::new(PythonWorkerHost::new(supervision, bell)))
+                Some(Arc::new(PythonWorkerHost::new(supervisor, waker)))
             })
         })?;
-        handover::connect_polls(&engine, &self.supervision);
+        worker::connect_polls(&engine, &self.supervisor);
         Ok(Self {
-            engine: ManuallyDrop::new(engine),
-            birthplace: self.birthplace,
-            supervision: Arc::clone(&self.supervision),
+            engine: ProcessOwned::new(engine, self.guard()),
+            supervisor: Arc::clone(&self.supervisor),
             threshold: self.threshold.clone(),
-            loop_port: self.loop_port.clone_ref(py),
+            loop_waker: self.loop_waker.clone_ref(py),
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
         })
@@ -168,8 +152,8 @@ impl Runner {
         handlers: BTreeMap<String, HandlerParts>,
     ) -> PyResult<()> {
         let workflow = workflow.get().inner();
-        let (registration, wants_loop) = request::registration(workflow, handlers).raise(py)?;
-        gate::answer(py, self.birthplace, || {
+        let (registration, wants_loop) = requests::registration(workflow, handlers).raise(py)?;
+        call::answer(py, self.guard(), || {
             self.engine.begin_register(registration)
         })?;
         if wants_loop {
@@ -186,8 +170,8 @@ impl Runner {
         definition: &str,
         handler: HandlerParts,
     ) -> PyResult<()> {
-        let (service, wants_loop) = request::service(workflow, definition, handler).raise(py)?;
-        gate::answer(py, self.birthplace, || self.engine.begin_serve(service))?;
+        let (service, wants_loop) = requests::service(workflow, definition, handler).raise(py)?;
+        call::answer(py, self.guard(), || self.engine.begin_serve(service))?;
         if wants_loop {
             self.want_loop();
         }
@@ -206,13 +190,13 @@ impl Runner {
         let mut traces = traces.into_iter().flatten();
         let requests = requests.into_iter().map(|parts| {
             let trace = traces.next().flatten();
-            request::submit_request(parts, now, trace.as_deref())
+            requests::submit_request(parts, now, trace.as_deref())
         });
         let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
-        let ids = if gate::may_be_main() {
-            gate::answer(py, self.birthplace, || self.engine.begin_submit(requests))
+        let ids = if call::may_be_main() {
+            call::answer(py, self.guard(), || self.engine.begin_submit(requests))
         } else {
-            gate::answer_leading(py, self.birthplace, || self.engine.submit_leading(requests))
+            call::answer_inline(py, self.guard(), || self.engine.submit_leading(requests))
         }?;
         Ok(ids.iter().map(ToString::to_string).collect())
     }
@@ -225,20 +209,20 @@ impl Runner {
         request: SubmitParts<'_>,
         trace: Option<&str>,
     ) -> PyResult<Execution> {
-        self.birthplace.check(py)?;
-        let request = request::submit_request(request, self.engine.now(), trace).raise(py)?;
+        self.guard().check(py)?;
+        let request = requests::submit_request(request, self.engine.now(), trace).raise(py)?;
         waiting::execute(py, &self.engine, request).map(Execution::new)
     }
 
     /// What looks at the runner's database.
     fn inspector(&self) -> Inspector {
         let own = self.engine.own_offers();
-        Inspector::of_runner(self.engine.inspector().clone(), self.birthplace, own)
+        Inspector::of_runner(self.engine.inspector().clone(), self.guard(), own)
     }
 
     /// The counters in the text format of Prometheus.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
-        gate::call(py, self.birthplace, || Ok(self.engine.metrics_text()))
+        call::detached(py, self.guard(), || Ok(self.engine.metrics_text()))
     }
 
     /// Takes note of how far an attempt is.
@@ -250,8 +234,8 @@ impl Runner {
         total: f64,
         message: Option<String>,
     ) -> PyResult<()> {
-        self.birthplace.check(py)?;
-        insight::note_progress(&self.engine, work.get(), done, total, message);
+        self.guard().check(py)?;
+        reports::note_progress(&self.engine, work.get(), done, total, message);
         Ok(())
     }
 
@@ -262,17 +246,17 @@ impl Runner {
         work: &Bound<'_, Work>,
         lines: Vec<(i64, i64, String, String)>,
     ) -> PyResult<()> {
-        self.birthplace.check(py)?;
-        insight::note_logs(&self.engine, work.get(), lines);
+        self.guard().check(py)?;
+        reports::note_logs(&self.engine, work.get(), lines);
         Ok(())
     }
 
     /// Has the supervisor thread told of the end of an execution.
     fn announce_end(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let supervision = Arc::clone(&self.supervision);
-        gate::call(py, self.birthplace, || {
-            insight::announce_end(&self.engine, id, supervision)
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let supervisor = Arc::clone(&self.supervisor);
+        call::detached(py, self.guard(), || {
+            reports::announce_end(&self.engine, id, supervisor)
         })
     }
 
@@ -283,8 +267,8 @@ impl Runner {
         execution_id: &str,
         timeout_us: Option<Micros>,
     ) -> PyResult<Option<Execution>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let ended = waiting::wait(py, &self.engine, self.birthplace, id, timeout_us)?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let ended = waiting::wait(py, &self.engine, self.guard(), id, timeout_us)?;
         Ok(ended.map(Execution::new))
     }
 
@@ -292,30 +276,30 @@ impl Runner {
     fn subscribe(
         &self,
         py: Python<'_>,
-        port: &Bound<'_, Port>,
+        port: &Bound<'_, LoopWaker>,
         execution_id: &str,
     ) -> PyResult<u64> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let bell = port.get().bell();
-        gate::call(py, self.birthplace, || {
-            self.subscriptions.open(&self.engine, bell, id)
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let waker = port.get().handle();
+        call::detached(py, self.guard(), || {
+            self.subscriptions.open(&self.engine, waker, id)
         })
     }
 
     fn unsubscribe(&self, py: Python<'_>, token: u64) -> PyResult<()> {
-        self.birthplace.check(py)?;
+        self.guard().check(py)?;
         self.subscriptions.close(&self.engine, token);
         Ok(())
     }
 
     fn status(&self, py: Python<'_>, execution_id: &str) -> PyResult<&'static str> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        gate::call(py, self.birthplace, || self.engine.status(id)).map(ExecutionStatus::name)
+        let id = requests::execution_id(execution_id).raise(py)?;
+        call::detached(py, self.guard(), || self.engine.status(id)).map(ExecutionStatus::name)
     }
 
     fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        gate::call(py, self.birthplace, || self.engine.execution(id)).map(Execution::new)
+        let id = requests::execution_id(execution_id).raise(py)?;
+        call::detached(py, self.guard(), || self.engine.execution(id)).map(Execution::new)
     }
 
     /// Executions, newest first, and where the next part starts.
@@ -334,21 +318,21 @@ impl Runner {
         limit: usize,
         cursor: Option<&str>,
     ) -> PyResult<Part> {
-        let filter = request::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
+        let filter = requests::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
         let filter = filter.raise(py)?;
-        let page = gate::call(py, self.birthplace, || self.engine.list(&filter))?;
+        let page = call::detached(py, self.guard(), || self.engine.list(&filter))?;
         let inspector = self.engine.inspector().clone();
         let place = Py::new(
             py,
-            Inspector::of_runner(inspector, self.birthplace, Vec::new()),
+            Inspector::of_runner(inspector, self.guard(), Vec::new()),
         )?;
         Ok(Execution::page(py, &place, page))
     }
 
     /// The history of an execution, oldest first.
     fn events(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<EventParts>> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let (execution, events) = gate::call(py, self.birthplace, || self.engine.history(id))?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let (execution, events) = call::detached(py, self.guard(), || self.engine.history(id))?;
         let parts = events.into_iter().map(|event| {
             (
                 event.time.0,
@@ -374,11 +358,9 @@ impl Runner {
         action: &str,
         from_task: Option<String>,
     ) -> PyResult<&'static str> {
-        let id = request::execution_id(execution_id).raise(py)?;
-        let action = request::control(action, from_task).raise(py)?;
-        let status = gate::answer(py, self.birthplace, || {
-            self.engine.begin_control(id, action)
-        })?;
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let action = requests::control(action, from_task).raise(py)?;
+        let status = call::answer(py, self.guard(), || self.engine.begin_control(id, action))?;
         Ok(status.name())
     }
 
@@ -392,8 +374,8 @@ impl Runner {
 
     /// Waits for work; `None` means: end this thread.
     fn next_work(&self, py: Python<'_>, worker: u64) -> PyResult<Option<Work>> {
-        self.birthplace.check_fast(py)?;
-        Ok(handover::next(py, &self.engine, &self.supervision, worker))
+        self.guard().check_fast(py)?;
+        Ok(worker::next(py, &self.engine, &self.supervisor, worker))
     }
 
     /// Reports and takes the next work; detaches only when none waits. `None` means: end this thread.
@@ -404,17 +386,12 @@ impl Runner {
         work: &Bound<'_, Work>,
         outcome: &Bound<'_, PyTuple>,
     ) -> PyResult<Option<Work>> {
-        self.birthplace.check_fast(py)?;
+        self.guard().check_fast(py)?;
         let work = work.get();
         let outcome = work.outcome(outcome)?;
-        let (engine, supervision) = (&self.engine, &self.supervision);
-        Ok(handover::finish_and_next(
-            py,
-            engine,
-            supervision,
-            worker,
-            work,
-            outcome,
+        let (engine, supervisor) = (&self.engine, &self.supervisor);
+        Ok(worker::finish_and_next(
+            py, engine, supervisor, worker, work, outcome,
         ))
     }
 
@@ -425,11 +402,11 @@ impl Runner {
         py: Python<'py>,
         timeout_us: Option<u64>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        self.birthplace.check_fast(py)?;
+        self.guard().check_fast(py)?;
         let end = timeout_us.map(|timeout| Instant::now() + Duration::from_micros(timeout));
-        let events = gate::wait(py, end, |patience| self.supervision.wait(patience))?;
+        let events = call::wait(py, end, |patience| self.supervisor.wait(patience))?;
         events
-            .unwrap_or_else(|| vec![Event::Timeout])
+            .unwrap_or_else(|| vec![SupervisorEvent::Timeout])
             .into_iter()
             .map(|event| event.into_tuple(py))
             .collect()
@@ -442,19 +419,19 @@ impl Runner {
 
     /// Readable when there is something for `take_async` or `async_notices`.
     #[getter]
-    fn loop_port(&self, py: Python<'_>) -> Py<Port> {
-        self.loop_port.clone_ref(py)
+    fn loop_port(&self, py: Python<'_>) -> Py<LoopWaker> {
+        self.loop_waker.clone_ref(py)
     }
 
     fn take_async(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Work>> {
-        self.birthplace.check_fast(py)?;
-        Ok(handover::take_for_loop(&self.engine, limit))
+        self.guard().check_fast(py)?;
+        Ok(worker::take_for_loop(&self.engine, limit))
     }
 
     /// ("overrun" | "cancelled", token) for coroutines to cancel.
     fn async_notices(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
-        self.birthplace.check_fast(py)?;
-        Ok(handover::loop_notices(&self.engine))
+        self.guard().check_fast(py)?;
+        Ok(worker::loop_notices(&self.engine))
     }
 
     fn finish_async(
@@ -463,19 +440,19 @@ impl Runner {
         work: &Bound<'_, Work>,
         outcome: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        self.birthplace.check_fast(py)?;
+        self.guard().check_fast(py)?;
         let work = work.get();
-        handover::finish_async(&self.engine, work, work.outcome(outcome)?);
+        worker::finish_async(&self.engine, work, work.outcome(outcome)?);
         Ok(())
     }
 
     /// Graceful shutdown; waits. A second call with a shorter grace shortens the first.
     fn stop(&self, py: Python<'_>, grace_us: Micros) -> PyResult<()> {
-        self.birthplace.check(py)?;
+        self.guard().check(py)?;
         let grace = Duration::from_micros(u64::try_from(grace_us).unwrap_or(0));
         let answer = self.engine.begin_stop(grace);
         // A refusal means that the coordinator has ended already.
-        let _ = gate::wait(py, None, |patience| answer.wait(patience))?;
+        let _ = call::wait(py, None, |patience| answer.wait(patience))?;
         py.detach(|| self.engine.end_stop());
         Ok(())
     }

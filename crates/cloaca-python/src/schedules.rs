@@ -11,10 +11,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::call;
 use crate::context::Context;
 use crate::errors::Raise;
-use crate::gate::{self, Birthplace};
 use crate::inspector::Inspector;
+use crate::process_guard::ProcessGuard;
 use crate::runner::Runner;
 
 /// `schedule_id`, `due_us`, outcome, `execution_id`, `created_us`, `updated_us`, detail.
@@ -75,7 +76,7 @@ fn word<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Err
     text.parse().map_err(|()| {
         Error::new(
             ErrorCode::ScheduleInvalid,
-            format!("'{text}' is no {what} rule"),
+            format!("'{text}' is not a {what} rule"),
         )
     })
 }
@@ -123,10 +124,10 @@ fn tick_parts(tick: TickRecord) -> TickParts {
 }
 
 impl Schedules {
-    fn birthplace(&self) -> Birthplace {
+    fn guard(&self) -> ProcessGuard {
         match &self.place {
-            Place::Runner(runner) => runner.get().birthplace(),
-            Place::Database(inspector) => inspector.get().birthplace(),
+            Place::Runner(runner) => runner.get().guard(),
+            Place::Database(inspector) => inspector.get().guard(),
         }
     }
 
@@ -139,7 +140,7 @@ impl Schedules {
             Place::Runner(runner) => runner.get().engine().inspector(),
             Place::Database(inspector) => inspector.get().inner(),
         };
-        gate::call(py, self.birthplace(), || work(inspector))
+        call::detached(py, self.guard(), || work(inspector))
     }
 
     fn change<'py>(
@@ -151,7 +152,7 @@ impl Schedules {
         let changed = match &self.place {
             Place::Runner(runner) => {
                 let engine = runner.get().engine();
-                gate::call(py, self.birthplace(), || by_runner(engine))
+                call::detached(py, self.guard(), || by_runner(engine))
             }
             Place::Database(_) => self.read(py, in_database),
         };
@@ -205,7 +206,7 @@ impl Schedules {
             ..NewSchedule::new(workflow, expression, timezone)
         };
         let engine = self.runner()?.engine();
-        let record = gate::call(py, self.birthplace(), || engine.register_schedule(&new))?;
+        let record = call::detached(py, self.guard(), || engine.register_schedule(&new))?;
         Ok(record.id.to_string())
     }
 
@@ -278,7 +279,7 @@ impl Schedules {
     fn run_now(&self, py: Python<'_>, id: &str) -> PyResult<String> {
         let id = schedule_id(id).raise(py)?;
         let execution = match &self.place {
-            Place::Runner(runner) => gate::answer(py, self.birthplace(), || {
+            Place::Runner(runner) => call::answer(py, self.guard(), || {
                 runner.get().engine().begin_run_schedule_now(id)
             }),
             Place::Database(_) => self.read(py, |database| database.run_schedule_now(id)),
@@ -339,7 +340,7 @@ impl Schedules {
             timezone,
             allow_concurrent,
         };
-        let id = gate::answer(py, runner.birthplace(), || {
+        let id = call::answer(py, runner.guard(), || {
             runner.engine().begin_register_trigger(trigger, handler)
         })?;
         Ok(id.to_string())

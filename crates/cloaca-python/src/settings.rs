@@ -1,4 +1,4 @@
-//! The settings of a runner as Python hands them over: one JSON object, every member named, spans in microseconds.
+//! The settings of a runner as Python passes them: one JSON object, durations in microseconds.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::types::{Error, ErrorCode};
 use serde::Deserialize;
 
-/// What `Runner(database_url, config)` takes as `config`. Nothing is optional: the defaults are Python's to show.
+/// The argument `config` of `Runner(database_url, config)`. No member is optional: the package sets the defaults.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunnerSettings {
@@ -35,22 +35,22 @@ pub struct RunnerSettings {
 }
 
 impl RunnerSettings {
-    /// Reads the JSON text. The values themselves are judged when the runner opens.
+    /// Parses the JSON text. Opening the runner validates the values.
     pub fn parse(text: &str) -> Result<Self, Error> {
         serde_json::from_str(text).map_err(|error| {
             Error::new(
                 ErrorCode::Configuration,
-                format!("the runner's settings cannot be read: {error}"),
+                format!("cannot read the runner's settings: {error}"),
             )
         })
     }
 
-    /// Whether opening the database migrates it.
+    /// Returns whether opening the database migrates it.
     pub const fn auto_migrate(&self) -> bool {
         self.auto_migrate
     }
 
-    /// The settings as the engine takes them.
+    /// Returns the settings as the engine's type.
     pub fn config(&self) -> RunnerConfig {
         RunnerConfig {
             max_concurrent_tasks: self.max_concurrent_tasks,

@@ -3,13 +3,14 @@
 use cloacina::{DatabaseAdmin as Admin, TenantConfig};
 use pyo3::prelude::*;
 
+use crate::call;
 use crate::errors::Raise;
-use crate::gate::{self, Birthplace};
+use crate::process_guard::ProcessGuard;
 
 /// `username`, `password`, `schema_name`, `connection_string`.
 type CredentialParts = (String, String, String, String);
 
-/// Makes, lists, migrates and removes tenants. Holds no connection.
+/// Creates, lists, migrates and removes tenants. It holds no open connection.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct DatabaseAdmin {
     admin: Admin,
@@ -42,7 +43,9 @@ impl DatabaseAdmin {
             username,
             password,
         };
-        let made = gate::call(py, Birthplace::here(), || self.admin.create_tenant(&config))?;
+        let made = call::detached(py, ProcessGuard::here(), || {
+            self.admin.create_tenant(&config)
+        })?;
         Ok((
             made.username,
             made.password,
@@ -58,14 +61,14 @@ impl DatabaseAdmin {
         username: &str,
         force: bool,
     ) -> PyResult<()> {
-        gate::call(py, Birthplace::here(), || {
+        call::detached(py, ProcessGuard::here(), || {
             self.admin.remove_tenant(schema_name, username, force)
         })
     }
 
-    /// Schemas, and the role that was made for each.
+    /// Returns the schemas of tenants, each with the role that was created for it.
     fn list_tenants(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>)>> {
-        let tenants = gate::call(py, Birthplace::here(), || self.admin.list_tenants())?;
+        let tenants = call::detached(py, ProcessGuard::here(), || self.admin.list_tenants())?;
         let parts = tenants
             .into_iter()
             .map(|tenant| (tenant.schema_name, tenant.username));
@@ -73,13 +76,13 @@ impl DatabaseAdmin {
     }
 
     fn migrate_tenant(&self, py: Python<'_>, schema_name: &str) -> PyResult<()> {
-        gate::call(py, Birthplace::here(), || {
+        call::detached(py, ProcessGuard::here(), || {
             self.admin.migrate_tenant(schema_name)
         })
     }
 }
 
-/// Checks what a tenant is to be, without a database.
+/// Validates the settings of a tenant without connecting to the database.
 #[pyfunction]
 #[pyo3(signature = (schema_name, username, password=None))]
 pub fn check_tenant(

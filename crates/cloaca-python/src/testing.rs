@@ -1,4 +1,4 @@
-//! `Bench`: a database in memory and a clock that only moves when it is told, for `cloaca.testing`.
+//! `Bench`: an in-memory database with a virtual clock, for `cloaca.testing`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -16,18 +16,19 @@ use pyo3::prelude::*;
 use crate::errors::Raise;
 use crate::runner::Runner;
 
-/// A coordinator that waits for something later than now sleeps so long, or until it is woken.
-const LONG: Duration = Duration::from_hours(1);
-/// How often a waiting thread looks whether the coordinator has ended.
-const LOOK: Duration = Duration::from_millis(5);
-/// A coordinator that does not come to rest within this real time never will.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a coordinator sleeps in real time, unless it is woken, while its next due time is in the virtual future.
+const SLEEP: Duration = Duration::from_hours(1);
+/// Interval at which a waiting thread checks whether the coordinator has ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// Maximum real time for a coordinator to become idle.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One runner's view of the virtual time, which also tells when its coordinator sleeps.
+/// One runner's view of the virtual time. It also tells when the runner's coordinator sleeps.
 struct RunnerClock {
     now: Arc<AtomicI64>,
-    /// Once its end is wanted, time runs away under it.
+    /// Whether the runner stops at once: then each sleep of its coordinator moves its time to the next due time.
     hurries: AtomicBool,
+    /// How far this runner's time is ahead of the bench's, in microseconds.
     ahead: AtomicI64,
     sleep: Mutex<Sleep>,
     slept: Condvar,
@@ -35,8 +36,9 @@ struct RunnerClock {
 
 #[derive(Default)]
 struct Sleep {
-    /// How often the coordinator has asked how long to sleep.
+    /// Number of times that the coordinator has asked how long to sleep.
     times: u64,
+    /// The time at which it wants to wake up.
     due: Monotonic,
 }
 
@@ -57,12 +59,12 @@ impl Clock for RunnerClock {
         drop(sleep);
         self.slept.notify_all();
         let left = due.since(self.monotonic());
-        // What is due must be said to be due: a coordinator that is only told to sleep makes no step.
+        // A coordinator that is told to sleep runs no step, so due work needs a zero duration.
         if left > 0 && self.hurries.load(Ordering::Acquire) {
             self.ahead.fetch_add(left.min(60_000_000), Ordering::AcqRel);
-            return Duration::from_millis(1); // worker threads are not hurried
+            return Duration::from_millis(1); // worker threads run in real time
         }
-        if left <= 0 { Duration::ZERO } else { LONG }
+        if left <= 0 { Duration::ZERO } else { SLEEP }
     }
 
     fn is_watched(&self) -> bool {
@@ -70,11 +72,11 @@ impl Clock for RunnerClock {
     }
 }
 
-/// Ends a runner's life at one of its transactions.
+/// Simulates a crash of a runner at one of its transactions.
 #[derive(Default)]
 struct Crash {
     commits: AtomicU64,
-    /// The transaction, counted from 1, and whether it is still applied.
+    /// The number of the transaction, from 1, and whether it is applied before the crash.
     planned: Mutex<Option<(u64, bool)>>,
     happened: AtomicBool,
 }
@@ -101,14 +103,14 @@ impl Failpoints for Crash {
     }
 }
 
-/// A database in memory, its time, and what may befall its runners.
+/// An in-memory database with a virtual clock, on which runners can crash as planned.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Bench {
     store: SqliteStore,
     now: Arc<AtomicI64>,
 }
 
-/// One runner on a bench, as its tester sees it.
+/// A runner on a bench, with control over its time and its crash.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct BenchRunner {
     core: Py<Runner>,
@@ -118,7 +120,7 @@ pub struct BenchRunner {
 
 #[pymethods]
 impl Bench {
-    /// An empty database. Its time begins now.
+    /// Creates an empty database. The virtual clock starts at the current time.
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
         let store = SqliteStore::open(&SqliteOptions::memory());
@@ -128,18 +130,18 @@ impl Bench {
         })
     }
 
-    /// The virtual time.
+    /// The virtual time in microseconds since 1970.
     #[getter]
     fn now_us(&self) -> i64 {
         self.now.load(Ordering::Acquire)
     }
 
-    /// Moves the time on; it never goes back. Runners notice when they are settled.
+    /// Moves the virtual clock forward, never back. Runners notice it in `settle`.
     fn move_to(&self, now_us: i64) {
         self.now.fetch_max(now_us, Ordering::AcqRel);
     }
 
-    /// Starts a runner.
+    /// Starts a runner on the bench.
     fn open(&self, py: Python<'_>, config: &str) -> PyResult<BenchRunner> {
         let clock = Arc::new(RunnerClock {
             now: Arc::clone(&self.now),
@@ -171,42 +173,42 @@ impl BenchRunner {
         self.core.clone_ref(py)
     }
 
-    /// Has the runner die at its nth transaction from now: before it is applied, or after.
+    /// Plans a crash at the nth transaction from now, before or after it is applied.
     fn crash_at(&self, number: u64, applied: bool) {
         let begun = self.crash.commits.load(Ordering::Acquire);
         *self.crash.planned.lock() = Some((begun + number, applied));
     }
 
-    /// Transactions that were begun.
+    /// The number of transactions that the runner has begun.
     #[getter]
     fn commits(&self) -> u64 {
         self.crash.commits.load(Ordering::Acquire)
     }
 
-    /// Whether it died as planned.
+    /// Whether the planned crash has happened.
     #[getter]
     fn crashed(&self) -> bool {
         self.crash.happened.load(Ordering::Acquire)
     }
 
-    /// Waits until the coordinator has done all that it can do now; when it wants to be woken next.
+    /// Waits until the coordinator has done everything that is due; returns the time of its next wake-up.
     fn settle(&self, py: Python<'_>) -> i64 {
         let engine = self.core.get().engine();
         py.detach(|| {
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + SETTLE_TIMEOUT;
             loop {
-                // One message may fall into a step under way: after the second everything sent before is done.
+                // A running step may miss the first message; the second one proves that all earlier messages are done.
                 self.nudge(engine, end);
                 let due = self.nudge(engine, end);
-                let rests = due > self.clock.monotonic() || engine.is_closed();
-                if rests || Instant::now() >= end {
+                let is_idle = due > self.clock.monotonic() || engine.is_closed();
+                if is_idle || Instant::now() >= end {
                     return due.0;
                 }
             }
         })
     }
 
-    /// Tasks and callbacks that run or wait for a worker: of threads, of the event loop.
+    /// Returns the running and waiting tasks and callbacks of the threads, and those of the event loop.
     fn work(&self) -> ((usize, usize), (usize, usize)) {
         let queues = self.core.get().engine().queues();
         (
@@ -215,19 +217,19 @@ impl BenchRunner {
         )
     }
 
-    /// Claimed tasks whose end the coordinator has not heard of: more than `work` tells while a worker reports one.
+    /// The number of claimed tasks whose end the coordinator has not processed. It exceeds `work` while a worker reports.
     #[getter]
     fn in_flight(&self) -> usize {
         self.core.get().engine().in_flight()
     }
 
-    /// Begins to stop, and then lets the time run away under this runner alone, so that its end needs no real time.
+    /// Begins to stop, and then moves the time of this runner alone, so that its grace period takes no real time.
     fn hurry(&self, py: Python<'_>, grace_us: u64) {
         let engine = self.core.get().engine();
         drop(engine.begin_stop(Duration::from_micros(grace_us)));
         py.detach(|| {
-            // Only a runner that stops may be hurried: any other would do now what is due later.
-            let end = Instant::now() + PATIENCE;
+            // Only a stopping runner may skip time: any other one would run work early that is due later.
+            let end = Instant::now() + SETTLE_TIMEOUT;
             self.nudge(engine, end);
             self.nudge(engine, end);
         });
@@ -244,12 +246,12 @@ impl BenchRunner {
         loop {
             let mut sleep = self.clock.sleep.lock();
             if sleep.times == before {
-                self.clock.slept.wait_for(&mut sleep, LOOK);
+                self.clock.slept.wait_for(&mut sleep, CHECK_INTERVAL);
             }
             let (slept, due) = (sleep.times != before, sleep.due);
-            // The coordinator asks this clock while it holds its mailbox: never look at that with the clock in hand.
+            // The coordinator calls this clock while it holds its mailbox: unlock the clock before using the mailbox.
             drop(sleep);
-            // One that has stopped does not sleep any more.
+            // A stopped coordinator does not sleep again.
             if slept || engine.is_closed() || Instant::now() >= end {
                 return due;
             }

@@ -1,4 +1,4 @@
-//! Waiting for the end of executions: blocking, and through a port.
+//! Waiting for the end of executions: blocking, or through an event loop's waker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,17 +11,18 @@ use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
+use crate::call;
 use crate::errors::Raise;
-use crate::gate::{self, Birthplace};
-use crate::port::Bell;
+use crate::loop_waker::WakeHandle;
+use crate::process_guard::ProcessGuard;
 
-/// Takes a subscription back when nobody waits any more.
-struct Subscribed<'a> {
+/// Cancels a subscription when the waiting call returns.
+struct SubscriptionGuard<'a> {
     engine: &'a EngineHandle,
     subscription: Subscription,
 }
 
-impl Drop for Subscribed<'_> {
+impl Drop for SubscriptionGuard<'_> {
     fn drop(&mut self) {
         self.engine.forget(self.subscription);
     }
@@ -34,28 +35,28 @@ fn subscribe(engine: &EngineHandle, id: ExecutionId, end: &End) -> Result<Subscr
     engine.when_ended(id, move |ended| end.set(ended))
 }
 
-/// Submits and waits for the end.
+/// Submits an execution and waits for its end.
 pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) -> PyResult<Ended> {
     let id = request.id;
     let end = End::default();
-    let told = end.clone();
-    let subscription = engine.when_new_ended(id, move |ended| told.set(ended));
-    let _own = Subscribed {
+    let reply = end.clone();
+    let subscription = engine.when_new_ended(id, move |ended| reply.set(ended));
+    let _guard = SubscriptionGuard {
         engine,
         subscription,
     };
-    // The main thread asks at once and waits; another one asks detached, since it may make the step itself.
-    let mut asking = Some(vec![request]);
+    // The main thread sends the request and waits. Any other thread sends it detached, since it may run the step inline.
+    let mut unsent = Some(vec![request]);
     let mut answer = None;
-    if gate::may_be_main() {
-        answer = asking.take().map(|requests| engine.begin_submit(requests));
+    if call::may_be_main() {
+        answer = unsent.take().map(|requests| engine.begin_submit(requests));
     }
     let mut is_durable = false;
-    // The key may name an earlier execution: then it is that one's end.
-    let mut earlier: Option<Subscribed<'_>> = None;
-    // One wait for both answers, so that the thread does not attach in between.
-    let ended = gate::wait(py, None, |patience| {
-        if let Some(requests) = asking.take() {
+    // The key may name an earlier execution, whose end is then the one to wait for.
+    let mut earlier: Option<SubscriptionGuard<'_>> = None;
+    // One wait for both answers, so that the thread does not attach between them.
+    let ended = call::wait(py, None, |patience| {
+        if let Some(requests) = unsent.take() {
             answer = Some(engine.submit_leading(requests));
         }
         if !is_durable {
@@ -64,7 +65,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
                     for stored in ids.into_iter().filter(|stored| *stored != id) {
                         match subscribe(engine, stored, &end) {
                             Ok(subscription) => {
-                                earlier = Some(Subscribed {
+                                earlier = Some(SubscriptionGuard {
                                     engine,
                                     subscription,
                                 });
@@ -81,54 +82,59 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
     })?;
     drop(earlier);
     ended
-        .unwrap_or_else(|| Err(cloacina::types::Error::runner_closed()))
+        .unwrap_or_else(|| Err(Error::runner_closed()))
         .raise(py)
 }
 
-/// Waits for the end of an execution; `None` when the time is over.
+/// Waits for the end of an execution; returns `None` after the timeout, which is in microseconds.
 pub fn wait(
     py: Python<'_>,
     engine: &EngineHandle,
-    birthplace: Birthplace,
+    guard: ProcessGuard,
     id: ExecutionId,
     timeout: Option<Micros>,
 ) -> PyResult<Option<Ended>> {
     let patience = timeout.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
     let until = patience.and_then(|patience| Instant::now().checked_add(patience));
     let end = End::default();
-    let subscription = gate::call(py, birthplace, || subscribe(engine, id, &end))?;
-    let _own = Subscribed {
+    let subscription = call::detached(py, guard, || subscribe(engine, id, &end))?;
+    let _guard = SubscriptionGuard {
         engine,
         subscription,
     };
-    gate::wait(py, until, |patience| end.wait(patience))?
+    call::wait(py, until, |patience| end.wait(patience))?
         .transpose()
         .raise(py)
 }
 
-/// Who waits through a port.
+/// The subscriptions of a runner that event loops wait for.
 #[derive(Default)]
 pub struct Subscriptions {
     last: AtomicU64,
-    /// By token; `None` for the moment in which the engine has not answered.
+    /// By token. `None` until the engine has answered.
     open: Arc<Mutex<FxHashMap<u64, Option<Subscription>>>>,
 }
 
 impl Subscriptions {
-    /// Has a port told of an execution's end, at once if it has ended.
-    pub fn open(&self, engine: &EngineHandle, bell: Bell, id: ExecutionId) -> Result<u64, Error> {
+    /// Wakes a loop when an execution ends, at once if it has ended already; returns the token of the subscription.
+    pub fn open(
+        &self,
+        engine: &EngineHandle,
+        waker: WakeHandle,
+        id: ExecutionId,
+    ) -> Result<u64, Error> {
         let token = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.lock().insert(token, None);
         let open = Arc::clone(&self.open);
         let subscribed = engine.when_ended(id, move |ended| {
             open.lock().remove(&token);
-            bell.ended(token, ended.ok());
+            waker.ended(token, ended.ok());
         });
         let mut open = self.open.lock();
         match subscribed {
             Ok(subscription) => {
-                if let Some(place) = open.get_mut(&token) {
-                    *place = Some(subscription);
+                if let Some(entry) = open.get_mut(&token) {
+                    *entry = Some(subscription);
                 }
                 Ok(token)
             }
@@ -139,7 +145,7 @@ impl Subscriptions {
         }
     }
 
-    /// Takes a subscription back.
+    /// Cancels a subscription.
     pub fn close(&self, engine: &EngineHandle, token: u64) {
         let closed = self.open.lock().remove(&token);
         if let Some(Some(subscription)) = closed {

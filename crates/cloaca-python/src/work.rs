@@ -1,4 +1,4 @@
-//! `Work`: a claimed task or a callback on its way through Python, and how its outcome comes back.
+//! `Work`: a claimed task or a callback that Python runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,19 +18,19 @@ enum Item {
     Callback(Callback),
 }
 
-/// A claimed task, or a callback to make.
+/// A claimed task to run, or a callback to call.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Work {
     item: Item,
     entered: Monotonic,
     deferrals: Deferrals,
-    /// The runner that it belongs to, if several runners share the workers.
+    /// The slot of the work's runner, if several runners share the workers.
     slot: Option<Arc<RunnerSlot>>,
     context: PyOnceLock<Py<Context>>,
 }
 
 impl Work {
-    /// The token of a task, `None` of a callback.
+    /// Returns the token of a task's attempt, or `None` for a callback.
     pub const fn task_token(&self) -> Option<u64> {
         match &self.item {
             Item::Task(token, _) => Some(*token),
@@ -38,7 +38,7 @@ impl Work {
         }
     }
 
-    /// What is to be run; `None` of a callback.
+    /// Returns the assignment of a task, or `None` for a callback.
     pub const fn assignment(&self) -> Option<&Assignment> {
         match &self.item {
             Item::Task(_, assignment) => Some(assignment),
@@ -46,7 +46,7 @@ impl Work {
         }
     }
 
-    /// Reads the tuple by which Python says how the attempt ended.
+    /// Reads the tuple that describes how the attempt ended.
     pub fn outcome(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<Outcome> {
         let py = outcome.py();
         let kind = outcome.get_borrowed_item(0)?;
@@ -83,13 +83,15 @@ impl Work {
             "snooze" => Ok(Outcome::Snooze {
                 after: part(1)?.extract()?,
             }),
-            other => Err(PyValueError::new_err(format!("'{other}' is no outcome"))),
+            other => Err(PyValueError::new_err(format!(
+                "'{other}' is not an outcome"
+            ))),
         }
     }
 }
 
 impl Work {
-    /// Work that a thread begins at `entered`, holding the interpreter.
+    /// Returns work that a thread begins at `entered`, attached to the interpreter.
     pub fn new(
         work: runtime::Work,
         entered: Monotonic,
@@ -109,18 +111,18 @@ impl Work {
         }
     }
 
-    /// The runner that it belongs to, if several runners share the workers.
+    /// Returns the slot of the work's runner, if several runners share the workers.
     pub const fn slot(&self) -> Option<&Arc<RunnerSlot>> {
         self.slot.as_ref()
     }
 
-    /// When the thread had the interpreter: the time before is not part of how long the task ran.
+    /// Returns when the thread was attached to the interpreter. Time before that does not count as the task's duration.
     pub const fn entered(&self) -> Monotonic {
         self.entered
     }
 }
 
-/// Text from a user's exception; what is no Unicode in it must not lose the outcome.
+/// Returns the text of a user's exception. Lone surrogates are replaced, so that they cannot lose the outcome.
 fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(value.cast::<PyString>()?.to_string_lossy().into_owned())
 }
@@ -148,7 +150,7 @@ impl Work {
         matches!(self.item, Item::Callback(_))
     }
 
-    /// Of a callback: the error's text; `None` means success.
+    /// The text of the error that a callback is told; `None` means success.
     #[getter]
     fn error(&self) -> Option<&str> {
         match &self.item {
@@ -157,7 +159,7 @@ impl Work {
         }
     }
 
-    /// What the task sees; always the same object.
+    /// The context that the function gets; always the same object.
     #[getter]
     fn context(&self, py: Python<'_>) -> PyResult<Py<Context>> {
         let context = self.context.get_or_try_init(py, || {
@@ -194,7 +196,7 @@ impl Work {
         }
     }
 
-    /// 1-based; 0 of a callback.
+    /// The number of the attempt, from 1; 0 for a callback.
     #[getter]
     fn attempt(&self) -> u32 {
         match &self.item {
@@ -203,7 +205,7 @@ impl Work {
         }
     }
 
-    /// Names the running attempt in events; 0 of a callback.
+    /// The number that identifies the running attempt in events; 0 for a callback.
     #[getter]
     fn token(&self) -> u64 {
         self.task_token().unwrap_or(0)
@@ -217,27 +219,27 @@ impl Work {
         }
     }
 
-    /// Lends the worker's slot to others while the task waits; `False` if that is not possible.
+    /// Releases the worker's slot while the task waits; returns `False` if that is not possible.
     fn begin_deferral(&self, py: Python<'_>) -> bool {
         let token = self.task_token();
         py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
     }
 
-    /// Takes the slot back; a thread waits for a free one.
+    /// Reacquires a slot; a thread waits for a free one.
     fn end_deferral(&self, py: Python<'_>) {
         if let Some(token) = self.task_token() {
             py.detach(|| self.deferrals.end(token));
         }
     }
 
-    /// The function says that it goes on: it does not stall.
+    /// Records that the function makes progress, so that it does not count as stalled.
     fn beat(&self) {
         if let Item::Task(_, assignment) = &self.item {
             assignment.pulse.beat();
         }
     }
 
-    /// Whether the execution was cancelled since.
+    /// Returns whether the execution was cancelled.
     fn is_cancelled(&self) -> bool {
         match &self.item {
             Item::Task(_, assignment) => assignment.cancelled.load(Ordering::Acquire),

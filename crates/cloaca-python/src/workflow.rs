@@ -1,4 +1,4 @@
-//! `Workflow`: a valid definition, to look at and to register.
+//! `Workflow`: a valid workflow definition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// A workflow of the engine.
+    /// Wraps a workflow of the engine.
     pub const fn new(inner: Arc<workflow::Workflow>) -> Self {
         Self { inner }
     }
 
-    /// The engine's value.
+    /// Returns the engine's workflow.
     pub const fn inner(&self) -> &Arc<workflow::Workflow> {
         &self.inner
     }
@@ -59,7 +59,7 @@ impl Workflow {
         })
     }
 
-    /// What a task waits for, in the order of its declaration; tasks that its rule names come last.
+    /// Returns the dependencies of a task in the order of their declaration, then tasks that only its trigger rule names.
     fn dependencies_of(&self, task: Ordinal) -> Vec<&str> {
         let declared = &self.inner.task(task).dependencies;
         let mut ids: Vec<&str> = declared.iter().map(String::as_str).collect();
@@ -77,7 +77,7 @@ fn build(definition: &str) -> Result<workflow::Workflow, Error> {
     let definition: WorkflowDefinition = serde_json::from_str(definition).map_err(|error| {
         Error::new(
             ErrorCode::WorkflowInvalid,
-            format!("the workflow definition cannot be read: {error}"),
+            format!("cannot read the workflow definition: {error}"),
         )
     })?;
     workflow::Workflow::new(definition)
@@ -113,7 +113,7 @@ impl Workflow {
         self.inner.definition().tags.clone()
     }
 
-    /// Short ids, in the order of their declaration.
+    /// The short ids of the tasks, in the order of their declaration.
     #[getter]
     fn tasks(&self) -> Vec<&str> {
         self.inner
@@ -124,7 +124,7 @@ impl Workflow {
             .collect()
     }
 
-    /// Per task, by short id: the short ids of what it waits for.
+    /// The short ids of each task's dependencies, by its short id.
     #[getter]
     fn dependencies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = PyDict::new(py);
@@ -134,12 +134,12 @@ impl Workflow {
         Ok(all)
     }
 
-    /// Full names in an order in which no task comes before what it waits for.
+    /// Returns the full names of the tasks, each after its dependencies.
     fn topological_sort(&self) -> Vec<String> {
         self.full_names(self.inner.graph().order().iter().copied())
     }
 
-    /// Full names, grouped by the longest path from a root.
+    /// Returns the full names of the tasks, grouped by the longest path from a root.
     fn get_execution_levels(&self) -> Vec<Vec<String>> {
         let graph = self.inner.graph();
         let mut levels: Vec<Vec<String>> = Vec::new();
@@ -153,24 +153,24 @@ impl Workflow {
         levels
     }
 
-    /// Full names of the tasks that wait for nothing.
+    /// Returns the full names of the tasks without dependencies.
     fn get_roots(&self) -> Vec<String> {
         self.full_names(self.inner.graph().roots())
     }
 
-    /// Full names of the tasks that nothing waits for.
+    /// Returns the full names of the tasks that no task depends on.
     fn get_leaves(&self) -> Vec<String> {
         self.full_names(self.inner.graph().leaves())
     }
 
-    /// Whether neither of two tasks waits for the other, directly or not. Takes short ids and full names.
+    /// Returns whether neither of two tasks depends on the other, directly or not. Takes short ids and full names.
     fn can_run_parallel(&self, py: Python<'_>, a: &str, b: &str) -> PyResult<bool> {
         let (a, b) = (self.ordinal(a).raise(py)?, self.ordinal(b).raise(py)?);
         let graph = self.inner.graph();
         Ok(a != b && !graph.is_ancestor(a, b) && !graph.is_ancestor(b, a))
     }
 
-    /// Does nothing: a workflow that could be built is valid.
+    /// Does nothing: every `Workflow` is valid.
     #[expect(clippy::unused_self, reason = "a method of the established interface")]
     const fn validate(&self) {}
 

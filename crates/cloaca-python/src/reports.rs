@@ -1,4 +1,4 @@
-//! What tasks say of themselves, and what is told of executions, on the way between Python and the engine.
+//! Reports of running tasks (progress and log lines), and announcements of executions' ends.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use cloacina::runner::EngineHandle;
 use cloacina::runtime::Message;
 use cloacina::types::{Error, ExecutionId, LogChunk, LogLine, Progress, Timestamp};
 
-use crate::supervision::{Event, Supervision};
+use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::work::Work;
 
-/// Takes note of how far an attempt is. A callback has none.
+/// Stores the progress of an attempt. Does nothing for a callback.
 pub fn note_progress(
     engine: &EngineHandle,
     work: &Work,
@@ -24,7 +24,7 @@ pub fn note_progress(
             attempt: assignment.claim.attempt,
             done,
             total,
-            // PostgreSQL keeps no NUL character in a text.
+            // PostgreSQL refuses NUL characters in text.
             message: message.map(|message| message.replace('\0', "\u{fffd}")),
             time: engine.now(),
         });
@@ -32,7 +32,7 @@ pub fn note_progress(
     }
 }
 
-/// Takes log lines of an attempt.
+/// Stores log lines of an attempt. Does nothing for a callback.
 pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, String, String)>) {
     if let Some(assignment) = work.assignment() {
         let lines = lines
@@ -53,7 +53,7 @@ pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, Strin
     }
 }
 
-/// Tells the coordinator of the runner whose work it is that something waits to be written.
+/// Wakes the coordinator of the work's runner when the progress buffer was empty.
 fn poke(engine: &EngineHandle, work: &Work, first: bool) {
     if first {
         match work.slot() {
@@ -63,17 +63,17 @@ fn poke(engine: &EngineHandle, work: &Work, first: bool) {
     }
 }
 
-/// Has the supervisor thread told of the end of an execution.
+/// Sends the supervisor thread an event when an execution ends.
 pub fn announce_end(
     engine: &EngineHandle,
     id: ExecutionId,
-    supervision: Arc<Supervision>,
+    supervisor: Arc<SupervisorQueue>,
 ) -> Result<(), Error> {
     engine.when_ended(id, move |ended| {
-        // A runner that is gone tells nothing more.
+        // An error means that the runner has shut down.
         if let Ok(execution) = ended {
             let record = execution.record();
-            supervision.push(Event::Ended {
+            supervisor.push(SupervisorEvent::Ended {
                 execution: id.to_string(),
                 status: record.status.name(),
                 ended_at_us: record.ended_at.map(|at| at.0),

@@ -1,4 +1,4 @@
-//! What callers pass to a runner, as the engine takes it.
+//! Converts what Python passes to a runner into the engine's requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub type SubmitParts<'py> = (
 /// Executor, handler number, `on_success`, `on_failure`.
 pub type HandlerParts = (String, u64, bool, bool);
 
-/// A submission under a fresh id.
+/// Returns a submission with a new execution id.
 pub fn submit_request(
     parts: SubmitParts<'_>,
     now: Timestamp,
@@ -49,7 +49,7 @@ pub fn submit_request(
     })
 }
 
-/// A workflow with this program's handlers; also whether one of them runs on the event loop.
+/// Returns a workflow with this program's handlers, and whether one of them runs on the event loop.
 pub fn registration(
     workflow: &Arc<Workflow>,
     handlers: BTreeMap<String, HandlerParts>,
@@ -61,7 +61,7 @@ pub fn registration(
             let name = workflow.name();
             return Err(Error::new(
                 ErrorCode::TaskInvalid,
-                format!("a handler is for task '{task}', which workflow '{name}' does not have"),
+                format!("cannot register a handler: workflow '{name}' has no task '{task}'"),
             ));
         };
         let handler = handler(parts)?;
@@ -77,7 +77,8 @@ pub fn registration(
     ))
 }
 
-/// A handler for an external task of a workflow that another program defines; also whether it runs on the event loop.
+/// Returns a handler for an external task of a workflow that another program defines, and whether it runs on the event
+/// loop.
 pub fn service(
     workflow: String,
     definition: &str,
@@ -86,7 +87,7 @@ pub fn service(
     let task: TaskDefinition = serde_json::from_str(definition).map_err(|error| {
         Error::new(
             ErrorCode::TaskInvalid,
-            format!("the definition of a task for workflow '{workflow}' cannot be read: {error}"),
+            format!("cannot read a task definition for workflow '{workflow}': {error}"),
         )
     })?;
     let handler = handler(parts)?;
@@ -101,7 +102,7 @@ fn handler((executor, token, on_success, on_failure): HandlerParts) -> Result<Ha
     let executor = match executor.as_str() {
         "threads" => Executor::Threads,
         "loop" => Executor::Loop,
-        other => return Err(invalid(format!("'{other}' is no executor of Python"))),
+        other => return Err(invalid(format!("'{other}' is not a Python executor"))),
     };
     Ok(Handler {
         executor,
@@ -111,7 +112,7 @@ fn handler((executor, token, on_success, on_failure): HandlerParts) -> Result<Ha
     })
 }
 
-/// An execution's id from its text.
+/// Parses the id of an execution.
 pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().take(80).collect();
@@ -123,7 +124,7 @@ pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
     })
 }
 
-/// The execution after which a listing goes on.
+/// Parses a listing's cursor: the id of the last execution of the previous page.
 fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
     execution_id(text).map_err(|error| Error {
         code: ErrorCode::Configuration,
@@ -131,18 +132,18 @@ fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
     })
 }
 
-/// What to do to an execution.
+/// Parses the name of a control action.
 pub fn control(action: &str, from_task: Option<String>) -> Result<Control, Error> {
     match action {
         "cancel" => Ok(Control::Cancel),
         "pause" => Ok(Control::Pause),
         "resume" => Ok(Control::Resume),
         "retry" => Ok(Control::Retry { from_task }),
-        other => Err(invalid(format!("'{other}' is no control action"))),
+        other => Err(invalid(format!("'{other}' is not a control action"))),
     }
 }
 
-/// Which executions to list.
+/// Returns the filter of a listing.
 pub fn list_filter(
     workflow: Option<String>,
     statuses: &[String],
@@ -167,7 +168,7 @@ pub fn list_filter(
 fn status(name: &str) -> Result<ExecutionStatus, Error> {
     name.parse().map_err(|()| {
         let names = ExecutionStatus::ALL.iter().map(|status| status.name());
-        let error = invalid(format!("'{name}' is no status of an execution"));
+        let error = invalid(format!("'{name}' is not an execution status"));
         let known = names.clone().collect::<Vec<_>>().join(", ");
         error.with_hint(match nearest(name, names) {
             Some(near) => format!("did you mean '{near}'? It takes one of {known}"),

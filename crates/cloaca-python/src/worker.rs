@@ -1,4 +1,4 @@
-//! Work between the engine's queues and Python's threads.
+//! Hands work from the engine's queues to Python's worker threads and event loop, and their outcomes back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,61 +11,61 @@ use cloacina::runtime::{
 };
 use pyo3::prelude::*;
 
-use crate::port::Bell;
-use crate::supervision::{Event, Supervision};
+use crate::events::{SupervisorEvent, SupervisorQueue};
+use crate::loop_waker::WakeHandle;
 use crate::work::Work;
 
-/// The event loop takes as this worker.
+/// The worker number of the event loop.
 const LOOP_WORKER: u64 = 0;
-/// A worker waits for ever; this long at a time.
+/// Length of one wait for work. Workers repeat it until the queue closes.
 const PATIENCE: Duration = Duration::from_hours(1);
 
-/// Whether a worker goes on after its task.
+/// Whether a worker takes further work after its task.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
+enum WorkerState {
     /// It takes the next work.
-    Kept,
-    /// Another worker has its place.
-    Lost,
+    Current,
+    /// Another worker has taken its place after a timeout: its thread ends.
+    Replaced,
 }
 
-/// Connects the queues of worker threads and of the event loop with those who wake for them.
-pub fn connect(engine: &EngineHandle, supervision: &Arc<Supervision>, bell: Bell) {
+/// Wakes the supervisor thread and the event loop when work arrives in their queues.
+pub fn connect(engine: &EngineHandle, supervisor: &Arc<SupervisorQueue>, waker: WakeHandle) {
     let threads = engine.queues().of(Executor::Threads);
-    let (queue, told) = (Arc::downgrade(threads), Arc::clone(supervision));
+    let (queue, supervisor) = (Arc::downgrade(threads), Arc::clone(supervisor));
     threads.on_arrival(Arc::new(move || {
         if let Some(queue) = queue.upgrade() {
-            told.collect(&queue);
+            supervisor.collect(&queue);
         }
     }));
     threads.allow_workers(engine.config().max_concurrent_tasks);
     engine
         .queues()
         .of(Executor::Loop)
-        .on_arrival(Arc::new(move || bell.ring()));
+        .on_arrival(Arc::new(move || waker.wake()));
 }
 
-/// Has the supervisor thread told of the polls of a runner's triggers.
-pub fn connect_polls(engine: &EngineHandle, supervision: &Arc<Supervision>) {
+/// Sends the supervisor thread an event for each poll of a runner's triggers.
+pub fn connect_polls(engine: &EngineHandle, supervisor: &Arc<SupervisorQueue>) {
     let polls = engine.queues().polls();
-    let (queue, told) = (Arc::downgrade(polls), Arc::clone(supervision));
+    let (queue, supervisor) = (Arc::downgrade(polls), Arc::clone(supervisor));
     let ends = engine.poll_ends();
     polls.on_arrival(Arc::new(move || {
         for poll in queue.upgrade().iter().flat_map(|queue| queue.take()) {
-            told.push(Event::Poll(poll, ends.clone()));
+            supervisor.push(SupervisorEvent::Poll(poll, ends.clone()));
         }
     }));
 }
 
-/// Ends an attempt on this side. What the coordinator must hear of it, and whether the worker goes on.
+/// Ends an attempt in its queue. Returns whether the worker takes further work, and the message for the coordinator.
 fn ended(
     engine: &EngineHandle,
     executor: Executor,
     work: &Work,
     outcome: Outcome,
-) -> (Slot, Option<Message>) {
+) -> (WorkerState, Option<Message>) {
     let Some(token) = work.task_token() else {
-        return (Slot::Kept, None); // nobody waits for a callback
+        return (WorkerState::Current, None); // no one waits for the end of a callback
     };
     let slot = work.slot();
     let queue = slot.map_or_else(|| engine.queues().of(executor), |slot| slot.queue(executor));
@@ -84,14 +84,14 @@ fn ended(
                 executor,
                 ran: ran.max(0),
             };
-            (Slot::Kept, Some(message))
+            (WorkerState::Current, Some(message))
         }
-        Completion::Dropped => (Slot::Kept, None),
-        Completion::Replaced => (Slot::Lost, None),
+        Completion::Dropped => (WorkerState::Current, None),
+        Completion::Replaced => (WorkerState::Replaced, None),
     }
 }
 
-/// Reports the end of what the event loop ran.
+/// Reports the end of a task that the event loop ran.
 pub fn finish_async(engine: &EngineHandle, work: &Work, outcome: Outcome) {
     let (_, message) = ended(engine, Executor::Loop, work, outcome);
     report(engine, work.slot(), message);
@@ -102,7 +102,7 @@ pub fn finish_async(engine: &EngineHandle, work: &Work, outcome: Outcome) {
     }
 }
 
-/// Tells the coordinator of the runner whose work it was.
+/// Sends a message to the coordinator of the work's runner.
 fn report(engine: &EngineHandle, slot: Option<&Arc<RunnerSlot>>, message: Option<Message>) {
     match (slot, message) {
         (_, None) => {}
@@ -111,42 +111,42 @@ fn report(engine: &EngineHandle, slot: Option<&Arc<RunnerSlot>>, message: Option
     }
 }
 
-/// Reports the end of what a thread ran, and takes its next work. `None`: there will be none for it.
+/// Reports the end of a thread's task and takes its next work; `None` ends the thread.
 pub fn finish_and_next(
     py: Python<'_>,
     engine: &EngineHandle,
-    supervision: &Supervision,
+    supervisor: &SupervisorQueue,
     worker: u64,
     work: &Work,
     outcome: Outcome,
 ) -> Option<Work> {
-    let (slot, message) = ended(engine, Executor::Threads, work, outcome);
-    if slot == Slot::Lost {
+    let (state, message) = ended(engine, Executor::Threads, work, outcome);
+    if state == WorkerState::Replaced {
         return None;
     }
     if work.slot().is_some() {
         report(engine, work.slot(), message);
-        return next_after(py, engine, supervision, worker, None);
+        return next_after(py, engine, supervisor, worker, None);
     }
-    next_after(py, engine, supervision, worker, message)
+    next_after(py, engine, supervisor, worker, message)
 }
 
-/// The next work of a thread. `None`: there will be none.
+/// Waits for a thread's next work; `None` ends the thread.
 pub fn next(
     py: Python<'_>,
     engine: &EngineHandle,
-    supervision: &Supervision,
+    supervisor: &SupervisorQueue,
     worker: u64,
 ) -> Option<Work> {
-    next_after(py, engine, supervision, worker, None)
+    next_after(py, engine, supervisor, worker, None)
 }
 
-/// Detaches only when no work waits; then this thread makes the step that its message asks for, since it would wait for
-/// what comes of it anyway.
+/// Takes the next work after reporting `message`. Detaches only when no work is queued; then this thread runs the
+/// coordinator's step inline, because it would wait for the result anyway.
 fn next_after(
     py: Python<'_>,
     engine: &EngineHandle,
-    supervision: &Supervision,
+    supervisor: &SupervisorQueue,
     worker: u64,
     message: Option<Message>,
 ) -> Option<Work> {
@@ -159,7 +159,7 @@ fn next_after(
         if let Some(message) = message {
             engine.report(message);
         }
-        supervision.collect(queue);
+        supervisor.collect(queue);
         return None;
     }
     let taken = if let Some(taken) = queue.try_take(worker, engine.clock()) {
@@ -177,13 +177,13 @@ fn next_after(
         });
         match (taken, engine.shared_workers()) {
             (Some(taken), _) => taken,
-            // The first tenant came while this worker waited.
+            // The first tenant was added while this worker waited.
             (None, Some(shared)) => return next_shared(py, engine, shared, worker),
             (None, None) => return None,
         }
     };
-    // Taking may have found that more workers are wanted.
-    supervision.collect(queue);
+    // Taking may have found that more workers are needed.
+    supervisor.collect(queue);
     Some(accept(engine, Executor::Threads, None, taken))
 }
 
@@ -197,14 +197,14 @@ fn wait(engine: &EngineHandle, queue: &WorkQueue, worker: u64) -> Option<Dispatc
             if engine.shared_workers().is_some() {
                 return None;
             }
-            // The thread that shares it is about to say so.
+            // The thread that shares the queue sets `shared_workers` next.
             std::thread::yield_now();
         }
     }
 }
 
-/// The next work of a thread that serves a runner and its tenants. It makes no coordinator's step: another tenant's work
-/// may come while that one waits for its turn at the database.
+/// Waits for the next work of a thread that serves a runner and its tenants. It never runs a coordinator's step inline:
+/// another tenant's work may arrive while the step waits for the database.
 fn next_shared(
     py: Python<'_>,
     engine: &EngineHandle,
@@ -225,7 +225,7 @@ fn next_shared(
     Some(accept(engine, Executor::Threads, Some(slot), taken))
 }
 
-/// What waits for the event loop, at most `limit`.
+/// Takes the event loop's queued work, at most `limit` items.
 pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     if let Some(shared) = engine.shared_workers() {
         let taken = shared.take_async(LOOP_WORKER, limit).into_iter();
@@ -241,7 +241,7 @@ pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
         .collect()
 }
 
-/// Coroutines that the event loop must cancel, and why.
+/// Returns the tokens of coroutines that the event loop must cancel, each with its reason.
 pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
     let notices = match engine.shared_workers() {
         Some(shared) => shared.async_notices(),
@@ -255,6 +255,7 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
     named.collect()
 }
 
+/// Reports the start of a task and wraps it for Python.
 fn accept(
     engine: &EngineHandle,
     executor: Executor,
@@ -279,32 +280,34 @@ fn accept(
     Work::new(taken.work, entered, slot, engine.deferrals(executor))
 }
 
-/// The Python side of workers that several runners share.
+/// The worker host of a tenant group: Python threads that several runners share.
 pub struct PythonWorkerHost {
-    supervision: Arc<Supervision>,
-    bell: Bell,
+    supervisor: Arc<SupervisorQueue>,
+    waker: WakeHandle,
 }
 
 impl PythonWorkerHost {
-    pub const fn new(supervision: Arc<Supervision>, bell: Bell) -> Self {
-        Self { supervision, bell }
+    /// Returns a host whose requests go to a supervisor thread and to an event loop.
+    pub const fn new(supervisor: Arc<SupervisorQueue>, waker: WakeHandle) -> Self {
+        Self { supervisor, waker }
     }
 }
 
 impl WorkerHost for PythonWorkerHost {
     fn worker_wanted(&self) {
-        self.supervision.push(Event::WorkerWanted);
+        self.supervisor.push(SupervisorEvent::WorkerWanted);
     }
 
     fn interrupt(&self, worker: u64, token: u64) {
-        self.supervision.push(Event::Interrupt { worker, token });
+        self.supervisor
+            .push(SupervisorEvent::Interrupt { worker, token });
     }
 
     fn loop_ready(&self) {
-        self.bell.ring();
+        self.waker.wake();
     }
 
     fn ended(&self) {
-        self.supervision.end();
+        self.supervisor.end();
     }
 }

@@ -1,0 +1,159 @@
+//! Events for a runner's supervisor thread: workers to start or to interrupt, polls of triggers, and log records.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
+use cloacina::types::sync::{Condvar, Mutex};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::log_record::{LogRecord, Value};
+use crate::poll;
+
+/// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
+const LOG_CAPACITY: usize = 10_000;
+
+/// Something for the supervisor thread to do.
+pub enum SupervisorEvent {
+    /// Start another worker thread.
+    WorkerWanted,
+    /// Interrupt a worker whose task overran its timeout.
+    Interrupt {
+        /// The worker's number.
+        worker: u64,
+        /// The token of the attempt that it runs.
+        token: u64,
+    },
+    /// Start the event loop's thread.
+    LoopWanted,
+    /// Call a trigger's function.
+    Poll(Poll, PollEnds),
+    /// The time that the supervisor thread was willing to wait is over.
+    Timeout,
+    /// Write a record to the log.
+    Log(LogRecord),
+    /// An execution ended whose end `announce_end` asked for.
+    Ended {
+        /// The execution's id.
+        execution: String,
+        /// The name of its final state.
+        status: &'static str,
+        /// The time of its end, in microseconds since 1970.
+        ended_at_us: Option<i64>,
+        /// The type and message of its failure.
+        error: Option<String>,
+    },
+}
+
+impl SupervisorEvent {
+    /// Returns the tuple that Python gets.
+    pub fn into_tuple(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let tuple = match self {
+            Self::WorkerWanted => ("worker_wanted",).into_pyobject(py)?,
+            Self::Interrupt { worker, token } => ("interrupt", worker, token).into_pyobject(py)?,
+            Self::Ended {
+                execution,
+                status,
+                ended_at_us,
+                error,
+            } => ("ended", execution, status, ended_at_us, error).into_pyobject(py)?,
+            Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
+            Self::Timeout => ("timeout",).into_pyobject(py)?,
+            Self::Poll(poll, ends) => ("poll", poll::Poll::new(poll, ends)).into_pyobject(py)?,
+            Self::Log(record) => {
+                let fields = PyDict::new(py);
+                for (name, value) in record.fields {
+                    match value {
+                        Value::Text(text) => fields.set_item(name, text)?,
+                        Value::Integer(number) => fields.set_item(name, number)?,
+                        Value::Float(number) => fields.set_item(name, number)?,
+                        Value::Bool(flag) => fields.set_item(name, flag)?,
+                    }
+                }
+                ("log", record.level, record.target, record.message, fields).into_pyobject(py)?
+            }
+        };
+        Ok(tuple.into_any())
+    }
+}
+
+#[derive(Default)]
+struct QueueState {
+    events: VecDeque<SupervisorEvent>,
+    logs: VecDeque<LogRecord>,
+    lost_logs: u64,
+    closed: bool,
+}
+
+/// The queue between Rust threads and the supervisor thread.
+#[derive(Default)]
+pub struct SupervisorQueue {
+    state: Mutex<QueueState>,
+    arrived: Condvar,
+}
+
+impl SupervisorQueue {
+    /// Queues an event and wakes the supervisor thread.
+    pub fn push(&self, event: SupervisorEvent) {
+        let mut state = self.state.lock();
+        match event {
+            SupervisorEvent::Log(record) => {
+                if state.logs.len() == LOG_CAPACITY {
+                    state.logs.pop_front();
+                    state.lost_logs += 1;
+                }
+                state.logs.push_back(record);
+            }
+            other => state.events.push_back(other),
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Passes on the notices of the worker threads' queue, and its end.
+    pub fn collect(&self, threads: &WorkQueue) {
+        // The worker host of a shared queue collects them.
+        if threads.is_shared() {
+            return;
+        }
+        for notice in threads.notices(Duration::ZERO) {
+            match notice {
+                Notice::WorkerWanted => self.push(SupervisorEvent::WorkerWanted),
+                Notice::Overrun { worker, token } => {
+                    self.push(SupervisorEvent::Interrupt { worker, token });
+                }
+                // A function asks `Work.is_cancelled`.
+                Notice::Cancelled { .. } => {}
+            }
+        }
+        if threads.is_closed() {
+            self.end();
+        }
+    }
+
+    /// Ends the queue: no further event will come.
+    pub fn end(&self) {
+        self.state.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Returns all waiting events as soon as there is one, an empty list once the queue has ended, or `None` after
+    /// `patience`.
+    pub fn wait(&self, patience: Duration) -> Option<Vec<SupervisorEvent>> {
+        let until = Instant::now().checked_add(patience);
+        let mut state = self.state.lock();
+        while state.events.is_empty() && state.logs.is_empty() && !state.closed {
+            match until {
+                Some(until) if self.arrived.wait_until(&mut state, until).timed_out() => break,
+                Some(_) => {}
+                None => self.arrived.wait(&mut state),
+            }
+        }
+        let mut events: Vec<SupervisorEvent> = state.events.drain(..).collect();
+        let lost = std::mem::take(&mut state.lost_logs);
+        events.extend((lost > 0).then(|| SupervisorEvent::Log(LogRecord::of_lost(lost))));
+        events.extend(state.logs.drain(..).map(SupervisorEvent::Log));
+        (state.closed || !events.is_empty()).then_some(events)
+    }
+}

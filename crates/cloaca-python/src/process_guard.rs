@@ -1,0 +1,121 @@
+//! Fork detection: threads and database connections belong to the process that opened them.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cloacina::types::{Error, ErrorCode};
+use pyo3::prelude::*;
+
+use crate::errors::exception;
+
+/// The number of forks between the first process and this one. An object of an ancestor carries a lower number.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Marks this process as a forked child: every engine object that its parent made raises `ForkedProcessError`.
+#[pyfunction]
+pub fn after_fork_child() {
+    GENERATION.fetch_add(1, Ordering::AcqRel);
+}
+
+/// The process in which an object was made.
+#[derive(Clone, Copy)]
+pub struct ProcessGuard {
+    generation: u32,
+    process: u32,
+}
+
+impl ProcessGuard {
+    /// Returns the guard of the current process.
+    pub fn here() -> Self {
+        Self {
+            generation: GENERATION.load(Ordering::Acquire),
+            process: std::process::id(),
+        }
+    }
+
+    /// Returns whether the current process is the guarded one.
+    fn is_here(self) -> bool {
+        self.is_same_generation() && self.process == std::process::id()
+    }
+
+    /// Does the same without a system call, and misses forks that bypass Python's `os.fork`.
+    fn is_same_generation(self) -> bool {
+        self.generation == GENERATION.load(Ordering::Acquire)
+    }
+
+    /// Raises `ForkedProcessError` in a forked child.
+    pub fn check(self, py: Python<'_>) -> PyResult<()> {
+        if self.is_here() {
+            Ok(())
+        } else {
+            Err(forked(py))
+        }
+    }
+
+    /// Does the same on the hot path, without a system call.
+    pub fn check_fast(self, py: Python<'_>) -> PyResult<()> {
+        if self.is_same_generation() {
+            Ok(())
+        } else {
+            Err(forked(py))
+        }
+    }
+}
+
+#[cold]
+fn forked(py: Python<'_>) -> PyErr {
+    let error = Error::new(
+        ErrorCode::Forked,
+        "this process was forked after the runner had started, and a fork inherits neither its threads nor its \
+         connections",
+    );
+    exception(
+        py,
+        &error.with_hint(
+            "start the process with 'spawn' instead of 'fork', or open a runner in the child; on the same SQLite file \
+             only after the parent has shut its own down before the fork",
+        ),
+    )
+}
+
+/// A value with threads or connections. A forked child leaks it instead of dropping it: neither belongs to the child.
+pub struct ProcessOwned<T> {
+    value: ManuallyDrop<T>,
+    guard: ProcessGuard,
+}
+
+impl<T> ProcessOwned<T> {
+    /// Wraps a value that the process of `guard` opened.
+    pub const fn new(value: T, guard: ProcessGuard) -> Self {
+        Self {
+            value: ManuallyDrop::new(value),
+            guard,
+        }
+    }
+
+    /// Returns the guard of the process that opened the value.
+    pub const fn guard(&self) -> ProcessGuard {
+        self.guard
+    }
+}
+
+impl<T> Deref for ProcessOwned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Drop for ProcessOwned<T> {
+    fn drop(&mut self) {
+        if self.guard.is_here() {
+            // SAFETY: nothing uses the field after `drop`.
+            #[expect(unsafe_code, reason = "a forked child must not drop the field")]
+            unsafe {
+                ManuallyDrop::drop(&mut self.value);
+            }
+        }
+    }
+}
