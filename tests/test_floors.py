@@ -177,7 +177,7 @@ MAX_LINES = 500
 
 # The order of the rooms of `runtime`, from the top: a room imports only rooms that stand after it.
 RUNTIME_ORDER = (
-    "driver.rs",
+    "coordinator_thread.rs",
     "coordinator.rs",
     "turn.rs",
     "shutdown.rs",

@@ -170,7 +170,7 @@ fn next_after(
     } else {
         let taken = py.detach(|| {
             if let Some(message) = message {
-                let _coming = queue.coming();
+                let _incoming = queue.incoming();
                 engine.report_leading(message);
             }
             wait(engine, queue, worker)

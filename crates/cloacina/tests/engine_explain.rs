@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloacina::engine::{Execution, NewExecution, Reason, Surroundings, explain};
+use cloacina::engine::{DiagnosisInput, Execution, NewExecution, Reason, explain};
 use cloacina::types::{
     Context, DefinitionId, ExecutionId, ExecutionStatus, Offer, Presence, RunnerId, TaskStatus,
     Timestamp,
@@ -62,12 +62,12 @@ fn offer(runner: RunnerId, tasks: &[&str], seen_at: Timestamp) -> Offer {
 }
 
 fn sentences(execution: &Execution, runners: &[Presence], offers: &[Offer]) -> Vec<String> {
-    let surroundings = Surroundings {
+    let input = DiagnosisInput {
         runners,
         offers,
         now: NOW,
     };
-    let reasons = explain(execution, &surroundings);
+    let reasons = explain(execution, &input);
     reasons.iter().map(|reason| reason.sentence(NOW)).collect()
 }
 
@@ -191,12 +191,12 @@ fn many_dependencies_and_many_tasks_are_counted() {
     let ends: Vec<String> = (0..30).map(|number| format!("end{number}")).collect();
     tasks.extend(ends.iter().map(|id| (id.as_str(), ["last"].as_slice())));
     let execution = execution(&tasks, None);
-    let surroundings = Surroundings {
+    let input = DiagnosisInput {
         runners: &[],
         offers: &[],
         now: NOW,
     };
-    let reasons = explain(&execution, &surroundings);
+    let reasons = explain(&execution, &input);
     let waits = reasons.iter().find_map(|reason| match reason {
         Reason::Dependencies { task, open, more } if task == "last" => Some((open.len(), *more)),
         _ => None,

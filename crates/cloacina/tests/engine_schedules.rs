@@ -3,8 +3,8 @@
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::{
-    HANDOVER, LATE, MAX_TICKS, NewSchedule, Situation, Tick, Verdict, changed, cron_of, deleted,
-    input, look, registered_again, switched,
+    Decision, MAX_LATENESS, MAX_TICKS, NewSchedule, ScheduleInputs, TAKEOVER_DELAY, Tick, changed,
+    cron_of, deleted, evaluate, input, registered_again, switched,
 };
 use cloacina::engine::trigger::{self, NewTrigger, PollOutcome};
 use cloacina::types::{
@@ -29,8 +29,8 @@ fn every_ten(change: impl FnOnce(&mut NewSchedule)) -> ScheduleRecord {
     new.record(id(), NOON).unwrap()
 }
 
-fn at(now: Timestamp) -> Situation {
-    Situation {
+fn at(now: Timestamp) -> ScheduleInputs {
+    ScheduleInputs {
         now,
         online_since: NOON,
         others_since: None,
@@ -45,27 +45,27 @@ fn seconds(after: Timestamp) -> i64 {
 
 fn looked(
     record: &ScheduleRecord,
-    situation: Situation,
+    inputs: ScheduleInputs,
 ) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
-    let (record, ticks) = change(record, situation);
+    let (record, ticks) = change(record, inputs);
     let told = ticks
         .iter()
         .map(|tick| (seconds(tick.due_at), tick.outcome));
     (record, told.collect())
 }
 
-fn change(record: &ScheduleRecord, situation: Situation) -> (ScheduleRecord, Vec<Tick>) {
-    match look(record, &cron_of(record).unwrap(), situation) {
-        Verdict::Change(record, ticks) => (*record, ticks),
-        Verdict::Leave(until) => panic!("left until {until}"),
+fn change(record: &ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
+    match evaluate(record, &cron_of(record).unwrap(), inputs) {
+        Decision::Change(record, ticks) => (*record, ticks),
+        Decision::Leave(until) => panic!("left until {until}"),
     }
 }
 
 /// Looks until nothing is due any more.
-fn settled(mut record: ScheduleRecord, situation: Situation) -> (ScheduleRecord, Vec<Tick>) {
+fn settled(mut record: ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
     let mut all = Vec::new();
-    while record.wake_at.is_some_and(|at| at <= situation.now) {
-        let (after, ticks) = change(&record, situation);
+    while record.wake_at.is_some_and(|at| at <= inputs.now) {
+        let (after, ticks) = change(&record, inputs);
         assert!(ticks.len() <= MAX_TICKS);
         all.extend(ticks);
         record = after;
@@ -95,7 +95,7 @@ fn a_runner_that_was_there_may_be_late() {
     let (_, ticks) = looked(&record, at(NOON + 35 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
     // Too late for that: the machine slept.
-    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + LATE + 15 * SECOND));
+    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + MAX_LATENESS + 15 * SECOND));
     assert_eq!(ticks[..3], [(10, Missed), (20, Missed), (30, Fired)]);
     assert_eq!(record.next_due.map(seconds), Some(90));
 }
@@ -103,11 +103,11 @@ fn a_runner_that_was_there_may_be_late() {
 /// A runner that starts 45 seconds after noon, when nobody was there before.
 fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
     let now = NOON + 45 * SECOND;
-    let situation = Situation {
+    let inputs = ScheduleInputs {
         online_since: now,
         ..at(now)
     };
-    looked(record, situation)
+    looked(record, inputs)
 }
 
 #[test]
@@ -151,11 +151,11 @@ fn f4_a_year_of_missed_seconds_is_bounded() {
         new.catchup = catchup;
         let record = new.record(id(), NOON).unwrap();
         let now = NOON + 365 * 24 * HOUR;
-        let situation = Situation {
+        let inputs = ScheduleInputs {
             online_since: now,
             ..at(now)
         };
-        let (record, ticks) = settled(record, situation);
+        let (record, ticks) = settled(record, inputs);
         assert_eq!(record.next_due, Some(now + SECOND));
         assert!(ticks.len() <= 1_002, "{}", ticks.len());
         let fired: Vec<Timestamp> = ticks
@@ -183,20 +183,20 @@ fn a19_a_long_catch_up_goes_on_in_bounded_steps() {
     new.max_catchup = Some(1_200);
     let record = new.record(id(), NOON).unwrap();
     let now = NOON + 200_000 * SECOND;
-    let situation = Situation {
+    let inputs = ScheduleInputs {
         online_since: now,
         ..at(now)
     };
-    let (record, mut ticks) = change(&record, situation);
+    let (record, mut ticks) = change(&record, inputs);
     assert_eq!(ticks.len(), MAX_TICKS);
     assert_eq!(record.wake_at, record.next_due, "it is due at once");
     // The next look may be another runner's, after another downtime: what was on time at the first look still counts as missed.
     let later = now + HOUR;
-    let situation = Situation {
+    let inputs = ScheduleInputs {
         online_since: later,
         ..at(later)
     };
-    let (record, rest) = settled(record, situation);
+    let (record, rest) = settled(record, inputs);
     ticks.extend(rest);
     assert_eq!(record.next_due, Some(later + SECOND));
     assert_eq!(record.state.catching_up, None);
@@ -215,7 +215,7 @@ fn a19_a_long_catch_up_goes_on_in_bounded_steps() {
 fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
     let record = every_ten(|_| {});
     let now = NOON + 10 * SECOND + 500_000;
-    let situation = |now| Situation {
+    let inputs = |now| ScheduleInputs {
         online_since: NOON + 10 * SECOND + 400_000,
         others_since: Some(NOON),
         ..at(now)
@@ -223,16 +223,16 @@ fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
     let cron = cron_of(&record).unwrap();
     let due = NOON + 10 * SECOND;
     assert_eq!(
-        look(&record, &cron, situation(now)),
-        Verdict::Leave(due + HANDOVER)
+        evaluate(&record, &cron, inputs(now)),
+        Decision::Leave(due + TAKEOVER_DELAY)
     );
     // It did not fire it: then this one does.
-    let (_, ticks) = looked(&record, situation(due + HANDOVER));
+    let (_, ticks) = looked(&record, inputs(due + TAKEOVER_DELAY));
     assert_eq!(ticks, [(10, Fired)]);
     // One that started after the tick is not responsible for it.
-    let younger = Situation {
+    let younger = ScheduleInputs {
         others_since: Some(due + 1),
-        ..situation(now)
+        ..inputs(now)
     };
     assert_eq!(looked(&record, younger).1, [(10, Missed)]);
 }
@@ -240,7 +240,7 @@ fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
 #[test]
 fn f4_overlap_skip_leaves_ticks_out_while_an_execution_is_open() {
     let record = every_ten(|new| new.overlap = Overlap::Skip);
-    let open = Situation {
+    let open = ScheduleInputs {
         is_open: true,
         ..at(NOON + 10 * SECOND)
     };
@@ -254,7 +254,7 @@ fn f4_overlap_skip_leaves_ticks_out_while_an_execution_is_open() {
 #[test]
 fn f4_overlap_queue_fires_in_order_as_executions_end() {
     let record = every_ten(|new| new.overlap = Overlap::Queue);
-    let open = |now| Situation {
+    let open = |now| ScheduleInputs {
         is_open: true,
         ..at(now)
     };
@@ -420,8 +420,8 @@ proptest! {
         let mut seen: Vec<i64> = Vec::new();
         for step in steps {
             now = now + step * SECOND;
-            let situation = Situation { online_since: NOON.min(now), ..at(now) };
-            if let Verdict::Change(after, ticks) = look(&record, &cron, situation) {
+            let inputs = ScheduleInputs { online_since: NOON.min(now), ..at(now) };
+            if let Decision::Change(after, ticks) = evaluate(&record, &cron, inputs) {
                 seen.extend(ticks.iter().map(|tick| seconds(tick.due_at)));
                 record = *after;
             }
@@ -468,9 +468,9 @@ fn poller(change: impl FnOnce(&mut NewTrigger)) -> Result<ScheduleRecord, cloaci
 fn g1_a_trigger_is_polled_at_its_interval_by_one_at_a_time() {
     let record = poller(|_| {}).unwrap();
     assert_eq!(record.wake_at, Some(NOON));
-    let taken = trigger::taken(&record, NOON, 15 * SECOND);
+    let taken = trigger::lease_taken(&record, NOON, 15 * SECOND);
     assert_eq!(taken.wake_at.map(seconds), Some(15));
-    let held = trigger::held(&taken, NOON + 8 * SECOND, 15 * SECOND);
+    let held = trigger::lease_extended(&taken, NOON + 8 * SECOND, 15 * SECOND);
     assert_eq!(held.wake_at.map(seconds), Some(23));
     let (after, tick) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
     assert_eq!((after.wake_at.map(seconds), tick), (Some(10), None));
@@ -484,7 +484,7 @@ fn g1_a_trigger_is_polled_at_its_interval_by_one_at_a_time() {
 
 #[test]
 fn g1_what_a_poll_leads_to() {
-    let taken = trigger::taken(&poller(|_| {}).unwrap(), NOON, SECOND);
+    let taken = trigger::lease_taken(&poller(|_| {}).unwrap(), NOON, SECOND);
     let fire = PollOutcome::Fire(Context::new());
     let told = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
         trigger::polled(record, outcome, open, NOON).1
@@ -517,7 +517,7 @@ fn g1_a_trigger_needs_one_way_to_say_when() {
 
 mod explained {
     use super::*;
-    use cloacina::engine::{ScheduleReason, ScheduleSurroundings, explain_schedule};
+    use cloacina::engine::{ScheduleDiagnosisInput, ScheduleReason, explain_schedule};
     use cloacina::types::{Presence, RunnerId};
 
     fn runner(lease_until: Timestamp) -> Presence {
@@ -534,12 +534,12 @@ mod explained {
 
     fn sentences(record: &ScheduleRecord, is_workflow_known: bool, alive: bool) -> Vec<String> {
         let lease_until = NOON + if alive { HOUR } else { -HOUR };
-        let surroundings = ScheduleSurroundings {
+        let input = ScheduleDiagnosisInput {
             is_workflow_known,
             runners: &[runner(lease_until)],
             now: NOON,
         };
-        let reasons: Vec<ScheduleReason> = explain_schedule(record, &surroundings);
+        let reasons: Vec<ScheduleReason> = explain_schedule(record, &input);
         reasons.iter().map(|reason| reason.sentence(NOON)).collect()
     }
 

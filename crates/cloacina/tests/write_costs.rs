@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cloacina::engine::{Finish, Outcome};
 use cloacina::runtime::{
     Answer, Completion, Coordinator, Executor, Handler, Message, Registration, RunnerConfig,
-    SubmitRequest, Waiters, Work, WorkQueues,
+    SubmitRequest, Subscriptions, Work, WorkQueues,
 };
 use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
@@ -68,7 +68,7 @@ impl Runner {
             Arc::clone(&clock) as Arc<dyn Clock>,
             RunnerConfig::default(),
             queues.clone(),
-            Arc::new(Waiters::default()),
+            Arc::new(Subscriptions::default()),
             1,
         );
         Self {

@@ -25,7 +25,7 @@ pub struct Changes {
 
 impl Changes {
     /// Adds another decision's changes on the same execution.
-    pub fn absorb(&mut self, later: Self) {
+    pub fn merge(&mut self, later: Self) {
         self.tasks.extend(later.tasks);
         self.ready.extend(later.ready);
         self.history.extend(later.history);

@@ -138,10 +138,10 @@ impl Execution {
         };
         self.record.deadline = self.record.deadline.map(|deadline| deadline + held);
         let start_at = self.record.start_at;
-        let mut unjudged = Vec::new();
+        let mut undecided = Vec::new();
         for ordinal in self.ordinals_in(TaskStatus::Pending) {
             let Some(ready_at) = self.task(ordinal).ready_at else {
-                unjudged.push(ordinal);
+                undecided.push(ordinal);
                 continue;
             };
             let task = self.task_mut(ordinal);
@@ -157,8 +157,8 @@ impl Execution {
             changes.ready.push(ordinal);
         }
         changes.record(now, HistoryKind::Resumed, None, None);
-        unjudged.reverse();
-        self.settle(unjudged, now, &mut changes);
+        undecided.reverse();
+        self.propagate(undecided, now, &mut changes);
         Ok(changes)
     }
 
@@ -261,7 +261,7 @@ impl Execution {
             .copied()
             .filter(|task| again[*task as usize])
             .collect();
-        self.settle(candidates, now, &mut changes);
+        self.propagate(candidates, now, &mut changes);
         Ok(changes)
     }
 

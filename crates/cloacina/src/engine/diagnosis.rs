@@ -13,7 +13,7 @@ const TOLD_DEPENDENCIES: usize = 5;
 
 /// What an explanation looks at besides the execution.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct DiagnosisInput<'a> {
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
     /// Handlers for tasks of the execution's workflow, of runners that are there and of some that were.
@@ -24,7 +24,7 @@ pub struct Surroundings<'a> {
 
 /// A runner, and when it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenRunner {
     /// Which.
     pub runner: RunnerId,
     /// The machine's name.
@@ -35,9 +35,9 @@ pub struct Seen {
     pub at: Timestamp,
 }
 
-impl Seen {
-    fn of_offer(offer: &Offer, surroundings: &Surroundings<'_>) -> Self {
-        let beat = surroundings
+impl SeenRunner {
+    fn of_offer(offer: &Offer, input: &DiagnosisInput<'_>) -> Self {
+        let beat = input
             .runners
             .iter()
             .find(|runner| runner.id == offer.runner)
@@ -94,7 +94,7 @@ pub enum Reason {
         /// The workflow.
         workflow: String,
         /// Who had it last.
-        last: Option<Seen>,
+        last: Option<SeenRunner>,
     },
     /// A task waits for others.
     Dependencies {
@@ -137,7 +137,7 @@ pub enum Reason {
         /// The workflow.
         workflow: String,
         /// Who had it last.
-        last: Option<Seen>,
+        last: Option<SeenRunner>,
     },
     /// A task could run, and the runners that have it have not taken it yet.
     Queued {
@@ -146,7 +146,7 @@ pub enum Reason {
         /// How many live runners have it.
         runners: usize,
         /// One of them.
-        runner: Seen,
+        runner: SeenRunner,
     },
     /// A live runner runs a task.
     HeldByLive {
@@ -155,7 +155,7 @@ pub enum Reason {
         /// Which attempt.
         attempt: u32,
         /// By whom.
-        runner: Seen,
+        runner: SeenRunner,
         /// Since when.
         since: Option<Timestamp>,
         /// Until when, unless it is extended.
@@ -168,7 +168,7 @@ pub enum Reason {
         /// Which attempt.
         attempt: u32,
         /// Whose.
-        runner: Seen,
+        runner: SeenRunner,
         /// When its lease ends.
         until: Timestamp,
         /// Whether a live runner is there to take it back.
@@ -196,7 +196,7 @@ pub enum Reason {
 
 /// What an execution waits for, the whole first and then task by task.
 #[must_use]
-pub fn explain(execution: &Execution, surroundings: &Surroundings<'_>) -> Vec<Reason> {
+pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason> {
     let record = execution.record();
     if record.status.is_terminal() {
         let error = record
@@ -219,17 +219,17 @@ pub fn explain(execution: &Execution, surroundings: &Surroundings<'_>) -> Vec<Re
     }
     let delay = record
         .start_at
-        .filter(|until| *until > surroundings.now && record.status != ExecutionStatus::Paused);
+        .filter(|until| *until > input.now && record.status != ExecutionStatus::Paused);
     reasons.extend(delay.map(|until| Reason::Delay { until }));
     let mut tasks = Vec::new();
     let (mut ready, mut waiting) = (false, 0);
     for (ordinal, task) in (0..).zip(&record.tasks) {
         match task.status {
-            TaskStatus::Running => tasks.push(held(execution, ordinal, task, surroundings)),
+            TaskStatus::Running => tasks.push(held(execution, ordinal, task, input)),
             TaskStatus::Ready if record.status != ExecutionStatus::Paused => {
                 let is_delayed = delay.is_some() && task.ready_at == delay;
                 if !is_delayed {
-                    let reason = ready_task(execution, ordinal, task, surroundings);
+                    let reason = ready_task(execution, ordinal, task, input);
                     ready |= matches!(reason, Reason::NoHandler { .. });
                     tasks.push(reason);
                 }
@@ -243,12 +243,12 @@ pub fn explain(execution: &Execution, surroundings: &Surroundings<'_>) -> Vec<Re
             _ => {}
         }
     }
-    let knows = |offer: &Offer| is_live(offer, surroundings);
-    if ready && !surroundings.offers.iter().any(knows) {
-        let last = surroundings
+    let knows = |offer: &Offer| is_live(offer, input);
+    if ready && !input.offers.iter().any(knows) {
+        let last = input
             .offers
             .iter()
-            .map(|offer| Seen::of_offer(offer, surroundings))
+            .map(|offer| SeenRunner::of_offer(offer, input))
             .max_by_key(|seen| seen.at);
         reasons.push(Reason::WorkflowUnknown {
             workflow: execution.workflow().name().to_owned(),
@@ -268,11 +268,11 @@ fn id(execution: &Execution, task: Ordinal) -> String {
     execution.workflow().task(task).id.clone()
 }
 
-fn is_live(offer: &Offer, surroundings: &Surroundings<'_>) -> bool {
-    surroundings
+fn is_live(offer: &Offer, input: &DiagnosisInput<'_>) -> bool {
+    input
         .runners
         .iter()
-        .any(|runner| runner.id == offer.runner && runner.is_alive(surroundings.now))
+        .any(|runner| runner.id == offer.runner && runner.is_alive(input.now))
 }
 
 fn dependencies(execution: &Execution, task: Ordinal) -> Option<Reason> {
@@ -299,10 +299,10 @@ fn ready_task(
     execution: &Execution,
     ordinal: Ordinal,
     task: &TaskRecord,
-    surroundings: &Surroundings<'_>,
+    input: &DiagnosisInput<'_>,
 ) -> Reason {
     let name = id(execution, ordinal);
-    if let Some(until) = task.ready_at.filter(|until| *until > surroundings.now) {
+    if let Some(until) = task.ready_at.filter(|until| *until > input.now) {
         let counted = task.attempt.saturating_sub(task.uncounted);
         // A snooze does not count as an attempt, and leaves no failure behind.
         if counted == 0 {
@@ -317,20 +317,20 @@ fn ready_task(
         };
     }
     let has_it = |offer: &&Offer| offer.tasks.contains(&name);
-    let offers = surroundings.offers.iter().filter(has_it);
+    let offers = input.offers.iter().filter(has_it);
     let live: Vec<&Offer> = offers
         .clone()
-        .filter(|offer| is_live(offer, surroundings))
+        .filter(|offer| is_live(offer, input))
         .collect();
     if let Some(first) = live.first() {
         return Reason::Queued {
             task: name,
             runners: live.len(),
-            runner: Seen::of_offer(first, surroundings),
+            runner: SeenRunner::of_offer(first, input),
         };
     }
     let last = offers
-        .map(|offer| Seen::of_offer(offer, surroundings))
+        .map(|offer| SeenRunner::of_offer(offer, input))
         .max_by_key(|seen| seen.at);
     Reason::NoHandler {
         task: name,
@@ -343,30 +343,30 @@ fn held(
     execution: &Execution,
     ordinal: Ordinal,
     task: &TaskRecord,
-    surroundings: &Surroundings<'_>,
+    input: &DiagnosisInput<'_>,
 ) -> Reason {
     let name = id(execution, ordinal);
     let attempt = task.attempt;
-    let rescuer = surroundings
+    let rescuer = input
         .runners
         .iter()
-        .any(|runner| Some(runner.id) != task.runner && runner.is_alive(surroundings.now));
-    let holder = surroundings
+        .any(|runner| Some(runner.id) != task.runner && runner.is_alive(input.now));
+    let holder = input
         .runners
         .iter()
         .find(|runner| Some(runner.id) == task.runner);
     match holder {
-        Some(runner) if runner.is_alive(surroundings.now) => Reason::HeldByLive {
+        Some(runner) if runner.is_alive(input.now) => Reason::HeldByLive {
             task: name,
             attempt,
-            runner: Seen::of_presence(runner),
+            runner: SeenRunner::of_presence(runner),
             since: task.started_at,
             until: runner.lease_until,
         },
         Some(runner) => Reason::HeldByDead {
             task: name,
             attempt,
-            runner: Seen::of_presence(runner),
+            runner: SeenRunner::of_presence(runner),
             until: runner.lease_until,
             rescuer,
         },

@@ -164,7 +164,7 @@ impl Execution {
         let mut execution = Self::load(workflow, record);
         let mut changes = Changes::default();
         let roots: Vec<Ordinal> = execution.workflow.graph().roots().collect();
-        execution.settle(roots, now, &mut changes);
+        execution.propagate(roots, now, &mut changes);
         (execution, changes)
     }
 

@@ -163,7 +163,7 @@ impl Execution {
         task.delta = Some(delta);
         task.error = None;
         changes.ended_tasks.push(ordinal);
-        self.settle_dependents(ordinal, now, changes);
+        self.propagate_end(ordinal, now, changes);
     }
 
     /// B7 and D1: another attempt after `delay`, or the task's end.
@@ -210,7 +210,7 @@ impl Execution {
         task.error = Some(failure);
         changes.touch(ordinal);
         changes.ended_tasks.push(ordinal);
-        self.settle_dependents(ordinal, now, changes);
+        self.propagate_end(ordinal, now, changes);
     }
 
     /// Ready again after `delay`; while paused the remaining time is kept and starts to run at `resume` (D7).

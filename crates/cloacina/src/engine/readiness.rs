@@ -9,7 +9,7 @@ use crate::workflow::{Operator, TriggerRule};
 
 impl Execution {
     /// Judges the given waiting tasks, and whatever their end decides in turn; ends the execution when nothing is open.
-    pub(super) fn settle(
+    pub(super) fn propagate(
         &mut self,
         candidates: Vec<Ordinal>,
         now: Timestamp,
@@ -25,7 +25,7 @@ impl Execution {
             if self.record.status == ExecutionStatus::Paused {
                 continue; // resume judges it
             }
-            self.judge(ordinal, now, changes);
+            self.apply_rule(ordinal, now, changes);
             if self.task(ordinal).status.is_terminal() {
                 self.close_dependency(ordinal, &mut worklist);
             }
@@ -36,16 +36,11 @@ impl Execution {
     }
 
     /// Marks an ended task as such for its dependents and judges them.
-    pub(super) fn settle_dependents(
-        &mut self,
-        ended: Ordinal,
-        now: Timestamp,
-        changes: &mut Changes,
-    ) {
+    pub(super) fn propagate_end(&mut self, ended: Ordinal, now: Timestamp, changes: &mut Changes) {
         let mut worklist = Vec::new();
         self.close_dependency(ended, &mut worklist);
         worklist.reverse();
-        self.settle(worklist, now, changes);
+        self.propagate(worklist, now, changes);
     }
 
     fn close_dependency(&mut self, ended: Ordinal, worklist: &mut Vec<Ordinal>) {
@@ -60,7 +55,7 @@ impl Execution {
     }
 
     /// C1: ready when the rule holds, skipped with the reason when it cannot, failed when it cannot be told.
-    fn judge(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+    fn apply_rule(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let rule = &self.workflow.task(ordinal).rule;
         let view = rule
             .reads_context()

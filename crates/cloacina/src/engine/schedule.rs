@@ -8,13 +8,13 @@ use crate::types::{
 
 /// A runner that was there when a tick was due may be so late with it. What is older was missed: the machine slept, the
 /// clock was moved, or the database was away.
-pub const LATE: Micros = 60_000_000;
+pub const MAX_LATENESS: Micros = 60_000_000;
 
 /// A tick from before a runner's start is another one's who was there then; after so long it is taken over.
-pub const HANDOVER: Micros = 2_000_000;
+pub const TAKEOVER_DELAY: Micros = 2_000_000;
 
 /// A schedule with ticks that wait for an execution is looked at so often, beside the moments at which one ends.
-const QUEUE_LOOK: Micros = 5_000_000;
+const QUEUE_INTERVAL: Micros = 5_000_000;
 
 /// Maximum number of ticks that one look deals with. The next look goes on from there, so that no transaction grows with the
 /// length of a downtime.
@@ -118,7 +118,7 @@ impl NewSchedule {
             updated_at: now,
             deleted_at: None,
         };
-        aim(&mut record, &cron, now);
+        schedule_next(&mut record, &cron, now);
         Ok(record)
     }
 
@@ -189,7 +189,7 @@ pub fn registered_again(
         ..known.clone()
     };
     if moved && record.enabled {
-        aim(&mut record, cron, now);
+        schedule_next(&mut record, cron, now);
     }
     Some(record)
 }
@@ -221,7 +221,7 @@ pub fn changed(
     let cron = cron_of(&record)?;
     record.identity = identity(&record.workflow, &record.spec);
     record.updated_at = now;
-    aim(&mut record, &cron, now);
+    schedule_next(&mut record, &cron, now);
     Ok(record)
 }
 
@@ -240,9 +240,9 @@ pub fn switched(
         ..known.clone()
     };
     if known.kind == ScheduleKind::Trigger {
-        super::trigger::aim(&mut record, now);
+        super::trigger::schedule_next(&mut record, now);
     } else {
-        aim(&mut record, &cron_of(known)?, now);
+        schedule_next(&mut record, &cron_of(known)?, now);
     }
     Ok(record)
 }
@@ -270,7 +270,7 @@ pub fn cron_of(record: &ScheduleRecord) -> Result<Cron, Error> {
 }
 
 /// Sets the first tick after `now`.
-fn aim(record: &mut ScheduleRecord, cron: &Cron, now: Timestamp) {
+fn schedule_next(record: &mut ScheduleRecord, cron: &Cron, now: Timestamp) {
     let from = match record.spec.start_at {
         Some(start) if start > now => start - 1,
         _ => now,
@@ -289,7 +289,7 @@ fn next_tick(record: &ScheduleRecord, cron: &Cron, after: Timestamp) -> Option<T
 /// Sets when to look at the schedule next.
 fn wake(record: &mut ScheduleRecord, now: Timestamp) {
     let tick = record.next_due.map(|due| due + jitter_of(record, due));
-    let queue = (record.enabled && !record.state.queued.is_empty()).then_some(now + QUEUE_LOOK);
+    let queue = (record.enabled && !record.state.queued.is_empty()).then_some(now + QUEUE_INTERVAL);
     record.wake_at = tick.into_iter().chain(queue).min();
 }
 
@@ -315,7 +315,7 @@ const fn mix(value: u64) -> u64 {
 
 /// What a runner knows when it looks at a schedule.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation {
+pub struct ScheduleInputs {
     /// The time.
     pub now: Timestamp,
     /// Since when this runner fires ticks.
@@ -341,7 +341,7 @@ pub struct Tick {
 
 /// What a look at a schedule leads to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum Decision {
     /// Nothing before this instant: another runner is to deal with it.
     Leave(Timestamp),
     /// The schedule's new state, and at most [`MAX_TICKS`] ticks in order. Those that fired still need an execution. Where
@@ -351,11 +351,11 @@ pub enum Verdict {
 
 /// F4, F6: which ticks fire, are missed, overlap or wait.
 #[must_use]
-pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdict {
-    let now = situation.now;
+pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> Decision {
+    let now = inputs.now;
     let mut record = known.clone();
     let mut ticks = Ticks {
-        is_open: situation.is_open,
+        is_open: inputs.is_open,
         overlap: known.spec.overlap,
         list: Vec::new(),
     };
@@ -371,9 +371,9 @@ pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdic
         if record.state.catching_up.is_none() {
             let present = match present {
                 Some(known) => known,
-                None => match present_since(&record, due, situation) {
+                None => match present_since(&record, due, inputs) {
                     Ok(found) => *present.insert(found),
-                    Err(until) => return Verdict::Leave(until),
+                    Err(until) => return Decision::Leave(until),
                 },
             };
             let missed = CatchingUp {
@@ -383,7 +383,7 @@ pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdic
             record.state.catching_up = (due < present).then_some(missed);
         }
         let last = if record.state.catching_up.is_some() {
-            catch_up(&mut record, cron, due, situation.max_catchup, &mut ticks)
+            catch_up(&mut record, cron, due, inputs.max_catchup, &mut ticks)
         } else {
             ticks.fire(&mut record.state, due);
             due
@@ -402,24 +402,24 @@ pub fn look(known: &ScheduleRecord, cron: &Cron, situation: Situation) -> Verdic
     {
         record.state.last_fired_at = record.state.last_fired_at.max(Some(last.due_at));
     }
-    Verdict::Change(Box::new(record), ticks.list)
+    Decision::Change(Box::new(record), ticks.list)
 }
 
 /// The instant from which on ticks are on time. `Err`: another runner is to deal with the first one, until then.
 fn present_since(
     record: &ScheduleRecord,
     first: Timestamp,
-    situation: Situation,
+    inputs: ScheduleInputs,
 ) -> Result<Timestamp, Timestamp> {
-    let oldest = situation.now - LATE - record.spec.jitter;
+    let oldest = inputs.now - MAX_LATENESS - record.spec.jitter;
     // Before this instant nobody was there, or it is too long ago.
-    let present = situation.online_since.max(oldest);
-    let others_were_there = situation.others_since.is_some_and(|since| since <= first);
+    let present = inputs.online_since.max(oldest);
+    let others_were_there = inputs.others_since.is_some_and(|since| since <= first);
     if first >= present || first < oldest || !others_were_there {
         return Ok(present);
     }
-    if situation.now < first + HANDOVER {
-        return Err(first + HANDOVER);
+    if inputs.now < first + TAKEOVER_DELAY {
+        return Err(first + TAKEOVER_DELAY);
     }
     Ok(first)
 }

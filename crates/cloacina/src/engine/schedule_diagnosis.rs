@@ -13,7 +13,7 @@ pub enum Subject {
 
 /// What an explanation looks at besides the row.
 #[derive(Clone, Copy, Debug)]
-pub struct ScheduleSurroundings<'a> {
+pub struct ScheduleDiagnosisInput<'a> {
     /// Whether a definition of its workflow is known.
     pub is_workflow_known: bool,
     /// The runners that were not declared dead.
@@ -82,7 +82,7 @@ pub enum ScheduleReason {
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,
-    surroundings: &ScheduleSurroundings<'_>,
+    input: &ScheduleDiagnosisInput<'_>,
 ) -> Vec<ScheduleReason> {
     let what = match record.kind {
         ScheduleKind::Cron => Subject::Schedule(record.id),
@@ -93,7 +93,7 @@ pub fn explain_schedule(
         return vec![ScheduleReason::Deleted { what, at }];
     }
     let mut reasons = Vec::new();
-    if !surroundings.is_workflow_known {
+    if !input.is_workflow_known {
         reasons.push(ScheduleReason::WorkflowUnknown {
             what: what.clone(),
             workflow: workflow.clone(),
@@ -103,8 +103,8 @@ pub fn explain_schedule(
         reasons.insert(0, ScheduleReason::Disabled { what, workflow });
         return reasons;
     }
-    let is_alive = |runner: &Presence| runner.is_alive(surroundings.now);
-    if !surroundings.runners.iter().any(is_alive) {
+    let is_alive = |runner: &Presence| runner.is_alive(input.now);
+    if !input.runners.iter().any(is_alive) {
         reasons.push(ScheduleReason::NoRunner);
     }
     if !record.state.queued.is_empty() {

@@ -81,7 +81,7 @@ impl NewTrigger {
             updated_at: now,
             deleted_at: None,
         };
-        aim(&mut record, now);
+        schedule_next(&mut record, now);
         Ok(record)
     }
 }
@@ -103,13 +103,13 @@ pub fn registered_again(
         ..known.clone()
     };
     if !record.state.polled {
-        aim(&mut record, now);
+        schedule_next(&mut record, now);
     }
     Some(record)
 }
 
 /// Sets the next poll of a trigger that nobody polls.
-pub fn aim(record: &mut ScheduleRecord, now: Timestamp) {
+pub fn schedule_next(record: &mut ScheduleRecord, now: Timestamp) {
     record.state.polled = false;
     record.next_due = next_poll(record, now);
     record.wake_at = record.next_due;
@@ -133,7 +133,7 @@ fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
 
 /// The trigger taken for a poll: others leave it alone until the lease ends.
 #[must_use]
-pub fn taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
+pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
     let mut record = known.clone();
     record.state.polled = true;
     record.last_due = Some(now);
@@ -143,7 +143,7 @@ pub fn taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleR
 
 /// The same with a longer lease.
 #[must_use]
-pub fn held(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
+pub fn lease_extended(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
     ScheduleRecord {
         wake_at: Some(now + lease),
         ..known.clone()
@@ -185,6 +185,6 @@ pub fn polled(
     if tick == Some(TickOutcome::Fired) {
         record.state.last_fired_at = record.last_due;
     }
-    aim(&mut record, now);
+    schedule_next(&mut record, now);
     (record, tick)
 }

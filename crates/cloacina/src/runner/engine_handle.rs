@@ -13,9 +13,9 @@ use super::listing::{ListFilter, Page};
 use super::open::{Opened, StoreOptions, open_store};
 use super::tenant_group::TenantGroup;
 use crate::runtime::{
-    Answer, Control, Coordinator, Deferrals, Driver, Ended, Executor, Mailbox, Message, Metrics,
-    Parts, PollEnds, Registration, Reply, RunnerConfig, Service, Stepper, SubmitRequest,
-    TokioExecutor, Waiters, WorkQueue, WorkQueues,
+    Answer, Control, Coordinator, CoordinatorThread, Deferrals, Ended, Executor, Mailbox, Message,
+    Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, Service,
+    SharedCoordinator, SubmitRequest, Subscriptions, TokioExecutor, WorkQueue, WorkQueues,
 };
 use crate::store::Store;
 #[cfg(feature = "postgres")]
@@ -39,10 +39,10 @@ pub struct OpenOptions {
 /// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
 pub struct EngineHandle {
     pub(super) store: Arc<dyn Store>,
-    parts: Parts,
+    channels: RunnerChannels,
     config: RunnerConfig,
-    driver: Mutex<Driver>,
-    stepper: Arc<Stepper>,
+    thread: Mutex<CoordinatorThread>,
+    coordinator: Arc<SharedCoordinator>,
     tasks: TokioExecutor,
     inspector: Inspector,
     pub(super) metrics: Arc<Metrics>,
@@ -132,47 +132,48 @@ impl EngineHandle {
             let limit = options.config.max_concurrent_async_tasks;
             queues.of(executor).limit(limit);
         }
-        let parts = Parts {
+        let channels = RunnerChannels {
             mailbox: Arc::new(Mailbox::default()),
             queues,
-            waiters: Arc::new(Waiters::default()),
+            subscriptions: Arc::new(Subscriptions::default()),
             clock,
         };
         let coordinator = Coordinator::start(
             Arc::clone(&store),
-            Arc::clone(&parts.clock),
+            Arc::clone(&channels.clock),
             options.config.clone(),
-            parts.queues.clone(),
-            Arc::clone(&parts.waiters),
+            channels.queues.clone(),
+            Arc::clone(&channels.subscriptions),
             // The operating system's randomness: a generator's state would be the same in a forked child.
             RunnerId::generate().uuid().as_u64_pair().1,
         )?;
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();
-        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&parts.clock));
-        let started_at = parts.clock.now();
-        let mailbox = Arc::clone(&parts.mailbox);
+        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock));
+        let started_at = channels.clock.now();
+        let mailbox = Arc::clone(&channels.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
         let tasks = tasks(
-            Arc::clone(parts.queues.of(Executor::Futures)),
-            Arc::clone(&parts.mailbox),
-            Arc::clone(&parts.clock),
+            Arc::clone(channels.queues.of(Executor::Futures)),
+            Arc::clone(&channels.mailbox),
+            Arc::clone(&channels.clock),
         );
-        let driver = Driver::start(coordinator, parts.clone(), options.dispatch.clone())?;
+        let thread =
+            CoordinatorThread::start(coordinator, channels.clone(), options.dispatch.clone())?;
         if tasks_may_lead {
-            let stepper = Arc::downgrade(driver.stepper());
-            tasks.lead_with(Box::new(move |message| {
-                if let Some(stepper) = stepper.upgrade() {
-                    stepper.lead(message);
+            let coordinator = Arc::downgrade(thread.coordinator());
+            tasks.run_inline_with(Box::new(move |message| {
+                if let Some(coordinator) = coordinator.upgrade() {
+                    coordinator.run_inline(message);
                 }
             }));
         }
         Ok(Self {
             store,
-            parts,
+            channels,
             config: options.config,
-            stepper: Arc::clone(driver.stepper()),
-            driver: Mutex::new(driver),
+            coordinator: Arc::clone(thread.coordinator()),
+            thread: Mutex::new(thread),
             tasks,
             inspector,
             metrics,
@@ -207,7 +208,7 @@ impl EngineHandle {
 
     /// Whether the runner was stopped, or its coordinator has ended: nothing will come of it any more.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire) || self.parts.mailbox.is_closed()
+        self.closed.load(Ordering::Acquire) || self.channels.mailbox.is_closed()
     }
 
     /// The settings.
@@ -217,18 +218,18 @@ impl EngineHandle {
 
     /// The queues from which workers take.
     pub const fn queues(&self) -> &WorkQueues {
-        &self.parts.queues
+        &self.channels.queues
     }
 
     /// The way to say how polls of this runner's triggers ended.
     pub fn poll_ends(&self) -> PollEnds {
-        PollEnds::new(Arc::clone(&self.parts.mailbox))
+        PollEnds::new(Arc::clone(&self.channels.mailbox))
     }
 
     /// How tasks of an executor lend their slots while they wait (semantics G2).
     pub fn deferrals(&self, executor: Executor) -> Deferrals {
-        let queue = Arc::clone(self.parts.queues.of(executor));
-        Deferrals::new(executor, queue, Arc::clone(&self.parts.mailbox))
+        let queue = Arc::clone(self.channels.queues.of(executor));
+        Deferrals::new(executor, queue, Arc::clone(&self.channels.mailbox))
     }
 
     /// The executor of Rust tasks.
@@ -246,29 +247,29 @@ impl EngineHandle {
         }
     }
 
-    pub(super) const fn parts(&self) -> &Parts {
-        &self.parts
+    pub(super) const fn channels(&self) -> &RunnerChannels {
+        &self.channels
     }
 
     /// The clocks of the runner.
     pub fn clock(&self) -> &dyn Clock {
-        &*self.parts.clock
+        &*self.channels.clock
     }
 
     /// The time as the runner sees it.
     pub fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        self.channels.clock.now()
     }
 
     /// Tells the coordinator what a worker did. A closed runner hears nothing: the result is dropped.
     pub fn report(&self, message: Message) {
-        drop(self.parts.mailbox.send(message));
+        drop(self.channels.mailbox.send(message));
     }
 
     /// The same for a thread with nothing else to do than to wait for what follows: it may make the coordinator's step
-    /// itself, for which see [`Stepper::lead`].
+    /// itself, for which see [`SharedCoordinator::run_inline`].
     pub fn report_leading(&self, message: Message) {
-        self.stepper.lead(message);
+        self.coordinator.run_inline(message);
     }
 
     /// Makes a workflow known, durably, with this program's handlers.
@@ -317,14 +318,14 @@ impl EngineHandle {
         })
     }
 
-    /// [`begin_submit`](Self::begin_submit) for a thread that will wait for the answer: see [`Stepper::lead`].
+    /// [`begin_submit`](Self::begin_submit) for a thread that will wait for the answer: see [`SharedCoordinator::run_inline`].
     pub fn submit_leading(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
             return Answer::ready(Ok(Vec::new()));
         }
         let give_up = self.give_up();
         let (answer, reply) = Answer::new();
-        self.stepper.lead(Message::Submit {
+        self.coordinator.run_inline(Message::Submit {
             requests,
             give_up,
             reply,
@@ -424,14 +425,14 @@ impl EngineHandle {
 
     /// Ends the threads of a coordinator that has stopped.
     pub fn end_stop(&self) {
-        self.driver.lock().join();
+        self.thread.lock().join();
         self.closed.store(true, Ordering::Release);
         self.tasks.shutdown();
         self.store.close();
     }
 
     pub(super) fn give_up(&self) -> Monotonic {
-        self.parts.clock.monotonic() + micros(self.config.db_timeout)
+        self.channels.clock.monotonic() + micros(self.config.db_timeout)
     }
 
     pub(super) fn ask<T: Send + 'static>(
@@ -440,7 +441,7 @@ impl EngineHandle {
     ) -> Answer<T> {
         let (answer, reply) = Answer::new();
         // Nobody reads a message that came too late: dropping it answers.
-        drop(self.parts.mailbox.send(message(reply)));
+        drop(self.channels.mailbox.send(message(reply)));
         answer
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::engine::{Reason, ScheduleReason, Seen, Subject};
+use crate::engine::{Reason, ScheduleReason, SeenRunner, Subject};
 use crate::types::{ExecutionStatus, Failure, Micros, TaskStatus, Timestamp};
 
 impl Reason {
@@ -246,11 +246,11 @@ const fn told_rescue(rescuer: bool) -> &'static str {
     }
 }
 
-fn told_runner(seen: &Seen) -> String {
+fn told_runner(seen: &SeenRunner) -> String {
     format!("{} (host {}, pid {})", seen.runner, seen.host, seen.pid)
 }
 
-fn told_last(last: Option<&Seen>, now: Timestamp) -> String {
+fn told_last(last: Option<&SeenRunner>, now: Timestamp) -> String {
     last.map_or_else(
         || "never seen".to_owned(),
         |seen| {

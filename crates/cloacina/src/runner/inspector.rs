@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::listing::{ListFilter, Page};
 use super::open::{StoreOptions, open_store};
-use crate::engine::{Execution, Reason, Surroundings, explain, history_of};
+use crate::engine::{DiagnosisInput, Execution, Reason, explain, history_of};
 use crate::runtime::{Control, Ended, control_directly, process};
 use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;
@@ -208,12 +208,12 @@ impl Inspector {
                 .cloned(),
         );
         let presences: Vec<Presence> = runners.into_iter().map(|view| view.presence).collect();
-        let surroundings = Surroundings {
+        let input = DiagnosisInput {
             runners: &presences,
             offers: &offers,
             now: self.now(),
         };
-        let mut reasons = explain(&execution, &surroundings);
+        let mut reasons = explain(&execution, &input);
         reasons.extend(self.schedule_off(&execution)?);
         Ok(reasons)
     }

@@ -2,7 +2,7 @@
 
 use super::Inspector;
 use crate::engine::schedule;
-use crate::engine::{ScheduleReason, ScheduleSurroundings, explain_schedule};
+use crate::engine::{ScheduleDiagnosisInput, ScheduleReason, explain_schedule};
 use crate::runtime::{run_schedule_directly, schedule_rows};
 use crate::store::{ScheduleQuery, Store, StoredDefinition};
 use crate::types::{
@@ -33,7 +33,7 @@ impl Inspector {
     /// # Errors
     /// `ScheduleNotFound` for an unknown or a deleted one, or a database in trouble.
     pub fn schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
-        schedule_rows::living(&*self.store, ScheduleKind::Cron, id)
+        schedule_rows::existing(&*self.store, ScheduleKind::Cron, id)
     }
 
     /// Schedules or triggers, oldest first, without deleted ones.
@@ -125,7 +125,7 @@ impl Inspector {
         id: ScheduleId,
         change: impl Fn(&ScheduleRecord) -> Result<ScheduleRecord, Error>,
     ) -> Result<ScheduleRecord, Error> {
-        let find = |store: &dyn Store| schedule_rows::living(store, ScheduleKind::Cron, id);
+        let find = |store: &dyn Store| schedule_rows::existing(store, ScheduleKind::Cron, id);
         let changed = schedule_rows::change(&*self.store, find, change)?;
         self.tell_others();
         Ok(changed)
@@ -181,7 +181,7 @@ impl Inspector {
     ) -> Result<Vec<TickRecord>, Error> {
         let ticks = self.store.ticks(id, limit, offset)?;
         if ticks.is_empty() && self.store.schedule(id)?.is_none() {
-            schedule_rows::living(&*self.store, ScheduleKind::Cron, id)?;
+            schedule_rows::existing(&*self.store, ScheduleKind::Cron, id)?;
         }
         Ok(ticks)
     }
@@ -226,11 +226,11 @@ impl Inspector {
             .into_iter()
             .map(|view| view.presence)
             .collect();
-        let surroundings = ScheduleSurroundings {
+        let input = ScheduleDiagnosisInput {
             is_workflow_known: is_known,
             runners: &runners,
             now: self.now(),
         };
-        Ok(Some(explain_schedule(&record, &surroundings)))
+        Ok(Some(explain_schedule(&record, &input)))
     }
 }

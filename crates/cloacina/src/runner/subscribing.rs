@@ -16,22 +16,22 @@ impl EngineHandle {
         id: ExecutionId,
         callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
     ) -> Result<Subscription, Error> {
-        let subscription = self.parts().waiters.subscribe(id, callback);
+        let subscription = self.channels().subscriptions.subscribe(id, callback);
         // Subscribed first, looked at second: an end in between is not missed.
-        if let Some(ended) = self.parts().waiters.recent(id) {
-            self.parts().waiters.resolve(subscription, ended);
+        if let Some(ended) = self.channels().subscriptions.recent(id) {
+            self.channels().subscriptions.resolve(subscription, ended);
             return Ok(subscription);
         }
         match self.look_for_end(id) {
-            Ok(Some(ended)) => self.parts().waiters.resolve(subscription, ended),
+            Ok(Some(ended)) => self.channels().subscriptions.resolve(subscription, ended),
             Ok(None) => {}
             Err(error) => {
-                self.parts().waiters.unsubscribe(subscription);
+                self.channels().subscriptions.unsubscribe(subscription);
                 return Err(error);
             }
         }
         if self.is_closed() {
-            self.parts().waiters.unsubscribe(subscription);
+            self.channels().subscriptions.unsubscribe(subscription);
             return Err(Error::runner_closed());
         }
         Ok(subscription)
@@ -40,8 +40,8 @@ impl EngineHandle {
     /// The end of an execution, if the database has it. Of executions that end elsewhere, those that were submitted here
     /// after it are read too, so that a caller that asks for many in turn does not need a query for each.
     fn look_for_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
-        let look = self.parts().waiters.look(id);
-        let states = match self.store.statuses(&look.ids) {
+        let read = self.channels().subscriptions.read_ahead(id);
+        let states = match self.store.statuses(&read.ids) {
             Ok(states) => states,
             Err(error) => {
                 // The coordinator looks again once the database answers.
@@ -61,7 +61,7 @@ impl EngineHandle {
             // One of the others may be what cannot be read.
             return self.execution(id).map(Some);
         };
-        self.parts().waiters.found(&look, &ended);
+        self.channels().subscriptions.note_read(&read, &ended);
         let asked = ended.iter().find(|ended| ended.record().id == id);
         asked.map(Arc::clone).map_or_else(
             || Err(Error::unknown_execution(id)),
@@ -75,11 +75,11 @@ impl EngineHandle {
         id: ExecutionId,
         callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
     ) -> Subscription {
-        self.parts().waiters.subscribe(id, callback)
+        self.channels().subscriptions.subscribe(id, callback)
     }
 
     /// Takes a subscription back.
     pub fn forget(&self, subscription: Subscription) {
-        self.parts().waiters.unsubscribe(subscription);
+        self.channels().subscriptions.unsubscribe(subscription);
     }
 }

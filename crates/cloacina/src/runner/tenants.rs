@@ -72,17 +72,17 @@ impl EngineHandle {
         let (number, queues) = workers.queues();
         let tenant = Self::launch(
             opened,
-            Arc::clone(&self.parts().clock),
+            Arc::clone(&self.channels().clock),
             self.tenant_options(),
             queues,
             |queue, mailbox, clock| self.tasks().beside(queue, mailbox, clock),
         )?;
-        let parts = tenant.parts();
+        let channels = tenant.channels();
         let slot = workers.join(
             number,
-            parts.queues.clone(),
-            Arc::clone(&parts.mailbox),
-            Arc::clone(&parts.clock),
+            channels.queues.clone(),
+            Arc::clone(&channels.mailbox),
+            Arc::clone(&channels.clock),
         );
         // Nobody else has set it.
         let _ = (tenant.tenant_group).set(TenantGroup::new(workers, slot, false));
@@ -111,12 +111,12 @@ impl EngineHandle {
                 config.max_concurrent_async_tasks,
                 host(),
             );
-            let parts = self.parts();
+            let channels = self.channels();
             let slot = workers.join(
                 0,
-                parts.queues.clone(),
-                Arc::clone(&parts.mailbox),
-                Arc::clone(&parts.clock),
+                channels.queues.clone(),
+                Arc::clone(&channels.mailbox),
+                Arc::clone(&channels.clock),
             );
             TenantGroup::new(workers, slot, true)
         });

@@ -1,4 +1,5 @@
-//! What the coordinator, the queues and the workers exchange: claimed tasks, running attempts, notices, trigger polls.
+//! The values that the coordinator, the queues and the workers exchange: claimed tasks, running attempts, notices, trigger
+//! polls.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,12 +9,12 @@ use super::pulse::Pulse;
 use crate::types::{Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 
-/// Where the tasks of a kind run in this process.
+/// The part of this process that runs the tasks of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Executor {
-    /// Worker threads that pull (Python's).
+    /// Python's worker threads, which pull their work.
     Threads,
-    /// An event loop that pulls (Python's).
+    /// Python's event loop, which pulls its work.
     Loop,
     /// Futures on the tokio runtime (Rust's).
     Futures,
@@ -41,27 +42,27 @@ pub struct Assignment {
     pub workflow: Arc<Workflow>,
     /// The task.
     pub task: Ordinal,
-    /// The fence.
+    /// The claim under which the attempt runs: the fence of its result.
     pub claim: Claim,
     /// The context that the task sees.
     pub context: Arc<Context>,
     /// The handler of the executor that runs it.
     pub handler: u64,
-    /// Limit of the attempt.
+    /// Maximum run time of the attempt, in microseconds.
     pub timeout: Option<Micros>,
-    /// Whether the coordinator wants to hear of the start, for the execution's deadline.
+    /// Whether the worker must report the start: it sets the execution's deadline.
     pub reports_start: bool,
     /// Its priority among ready tasks.
     pub priority: i16,
-    /// Takes its progress and log lines.
+    /// The buffer for its progress and log lines.
     pub insight: Arc<ProgressBuffer>,
     /// Set when the execution is cancelled.
     pub cancelled: Arc<AtomicBool>,
-    /// Records the signs of life of the function.
+    /// The heartbeats of the function.
     pub pulse: Arc<Pulse>,
 }
 
-/// A call that follows a durable outcome.
+/// A call of `on_success` or `on_failure`, made after the task's end is durable.
 #[derive(Clone, Debug)]
 pub struct Callback {
     /// The handler of the task that ended.
@@ -78,23 +79,23 @@ pub struct Callback {
     pub context: Arc<Context>,
 }
 
-/// Something for a worker to do.
+/// A piece of work for a worker.
 #[derive(Debug)]
 pub enum Work {
-    /// Run a task and report its end under the token.
+    /// A task to run. The worker reports its end under the token.
     Task(WorkToken, Assignment),
-    /// Call back; nothing is reported.
+    /// A callback to call. The worker reports nothing.
     Callback(Callback),
 }
 
 /// The queue's answer to a worker whose task returned.
 #[derive(Debug)]
 pub enum Completion {
-    /// The result counts, as far as this process knows.
+    /// The result goes to the coordinator.
     Accepted(Running),
     /// The attempt was taken away: the result is dropped.
     Dropped,
-    /// The same, and the worker's slot went to another: it must end.
+    /// The attempt was taken away and another worker has the slot: this worker must end.
     Replaced,
 }
 
@@ -105,10 +106,10 @@ pub type WorkerId = u64;
 /// Identifies a trigger poll inside its runner.
 pub type PollToken = u64;
 
-/// A trigger's function to call; [`Message::Polled`](super::Message::Polled) reports its end.
+/// A trigger's function to call. [`Message::Polled`](super::Message::Polled) reports its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// The token to report the end with.
+    /// The token under which the end is reported.
     pub token: PollToken,
     /// The trigger's name.
     pub name: String,
@@ -116,26 +117,26 @@ pub struct Poll {
     pub handler: u64,
 }
 
-/// A request to the executor's side, outside a worker.
+/// A request to the program that owns the workers of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The worker overran a timeout: interrupt it. Another worker gets its slot.
+    /// Interrupt a worker whose attempt overran its timeout. Another worker gets its slot.
     Overrun {
         /// The worker.
         worker: WorkerId,
         /// The attempt that it runs.
         token: WorkToken,
     },
-    /// The attempt was cancelled: stop it if that is possible.
+    /// Stop an attempt that was cancelled, if that is possible.
     Cancelled {
         /// The worker.
         worker: WorkerId,
         /// The attempt that it runs.
         token: WorkToken,
-        /// Its slot went to another worker: it ends after this attempt.
+        /// Another worker has its slot: it ends after this attempt.
         replaced: bool,
     },
-    /// Work is ready, no worker is free, and the limit allows another one: start it.
+    /// Start a worker: work is ready, no worker is free, and the limit allows another one.
     WorkerWanted,
 }
 
@@ -146,19 +147,19 @@ pub struct Running {
     pub execution: ExecutionId,
     /// The task.
     pub task: Ordinal,
-    /// The fence.
+    /// The claim under which it runs: the fence of its result.
     pub claim: Claim,
     /// The workflow, for names in messages.
     pub workflow: Arc<Workflow>,
-    /// When it started, for the history.
+    /// The wall-clock time of its start, for the history.
     pub started_at: Timestamp,
-    /// When it started, for measuring.
+    /// The monotonic time of its start, from which its run time is measured.
     pub started: Monotonic,
-    /// When it times out.
+    /// The instant at which it times out.
     pub deadline: Option<Monotonic>,
     /// The worker that runs it.
     pub worker: WorkerId,
-    /// It has released its slot while it waits.
+    /// The attempt is deferred: it has released its slot.
     pub(super) deferred: bool,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) pulse: Arc<Pulse>,

@@ -1,4 +1,4 @@
-//! The write batch of a step: what its decisions change, collected over all messages and written in one transaction.
+//! The write batch of a step: the changes decided for all its messages, written in one transaction.
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
@@ -24,15 +24,15 @@ pub(super) struct PendingControl {
 #[derive(Default)]
 pub(super) struct PendingChange {
     pub(super) changes: Changes,
-    /// The revision that the decisions were made on; `None`: the execution is new.
+    /// The revision that the decisions are based on. `None`: the execution is new.
     pub(super) expected: Option<i64>,
     /// The claims of its tasks as the database has them.
     pub(super) fences: Vec<(Ordinal, Claim)>,
-    /// What to decide again should the change not be written.
+    /// The messages to decide again if the change is not written.
     pub(super) messages: Vec<Message>,
     /// The callers that asked for it.
     pub(super) controls: Vec<PendingControl>,
-    /// Claims of a dead runner were taken back.
+    /// The change takes claims back from a dead runner.
     pub(super) is_rescue: bool,
 }
 
@@ -45,7 +45,7 @@ impl PendingChange {
         }
     }
 
-    /// Whether there is nothing to write: what was asked for was refused.
+    /// Whether there is nothing to write, because the request was refused.
     fn is_empty(&self) -> bool {
         self.expected.is_some()
             && self.changes == Changes::default()
@@ -64,23 +64,23 @@ pub(super) struct Submission {
 /// The change of one schedule.
 pub(super) struct ScheduleChange {
     pub(super) record: ScheduleRecord,
-    /// The revision that the decision was made on.
+    /// The revision that the decision is based on.
     pub(super) expected: i64,
     pub(super) ticks: Vec<TickWrite>,
     pub(super) purpose: Purpose,
 }
 
-/// Why a schedule is changed, and so what follows once that is durable.
+/// The purpose of a schedule's change, which determines what follows once the change is durable.
 pub(super) enum Purpose {
-    /// Its ticks fire, or are skipped.
+    /// Fire or skip ticks.
     Tick,
-    /// A trigger's lease is taken, to poll it.
+    /// Take a trigger's lease, to poll it.
     TakeLease,
-    /// The lease of a poll that still runs is extended.
+    /// Extend the lease of a poll that still runs.
     ExtendLease(PollToken),
-    /// A poll has ended.
+    /// Record the end of a poll.
     Polled(PollToken, PollOutcome),
-    /// A caller starts its workflow by hand.
+    /// Start the workflow once, for a caller.
     RunNow(ExecutionId, Monotonic, Reply<ExecutionId>),
 }
 
@@ -97,7 +97,7 @@ impl ScheduleChange {
         }
     }
 
-    /// The message that leads to the same change, should this one not be written.
+    /// The message that leads to the same change again, for a change that was not written.
     pub(super) fn into_message(self) -> Option<Message> {
         match self.purpose {
             Purpose::Polled(token, outcome) => Some(Message::Polled { token, outcome }),
@@ -111,7 +111,7 @@ impl ScheduleChange {
     }
 }
 
-/// See the module.
+/// The changes of one step.
 #[derive(Default)]
 pub(super) struct WriteBatch {
     pub(super) submissions: Vec<Submission>,
@@ -122,7 +122,7 @@ pub(super) struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// The change of an execution; `execution` as it is before the change to come.
+    /// The change of an execution, added if there is none yet. `execution` must not have been changed by the decision to come.
     pub(super) fn change(&mut self, execution: &Execution) -> &mut PendingChange {
         let record = execution.record();
         self.executions
@@ -137,7 +137,7 @@ impl WriteBatch {
             })
     }
 
-    /// Takes a change out again if nothing came of it: a refused request leaves no empty write behind.
+    /// Removes a change without effect, so that a refused request causes no write.
     pub(super) fn drop_if_empty(&mut self, id: ExecutionId) {
         if self
             .executions
@@ -148,7 +148,7 @@ impl WriteBatch {
         }
     }
 
-    /// Whether a schedule is changed already: it can be changed once in a step.
+    /// Whether a schedule is changed already. A step can change it once only.
     pub(super) fn has_schedule(&self, id: ScheduleId) -> bool {
         self.schedules.iter().any(|change| change.record.id == id)
     }
@@ -195,7 +195,7 @@ impl WriteBatch {
 fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> {
     let writes = change.changes.tasks.iter().filter_map(|ordinal| {
         let task = execution.task(*ordinal);
-        // A pending task has no row unless something of it must be kept.
+        // A pending task has no row, unless it has a due time to keep.
         if task.status == TaskStatus::Pending && !task.stored && task.ready_at.is_none() {
             return None;
         }

@@ -1,25 +1,26 @@
-//! How much work this process can take: the prefetch of each executor, the work queues, and the next timer in the database.
+//! The capacity of this process for work: the prefetch of each executor, the work queues, and the next timer in the
+//! database.
 
 use super::assignment::Executor;
 use super::executors::WorkQueues;
-use super::prefetch::{Place, Prefetch};
+use super::prefetch::{ClaimKey, Prefetch};
 use super::{Message, RunnerConfig};
 use crate::engine::{Finish, Outcome};
 use crate::store::{ClaimClass, ClaimRequest};
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
-/// How long a task that is expected to be short may run before waiting tasks are offered to another worker.
+/// How long a task that is expected to be short may run before waiting tasks are offered to another worker, in microseconds.
 const SHORT_TASK_LIMIT: Micros = 1_000;
 
-/// See the module.
+/// The claims and work queues of all executors.
 pub(super) struct Capacity {
     prefetch: [Prefetch; 3],
     queues: WorkQueues,
-    /// When the next task that waits in the database becomes due, as far as is known.
+    /// The earliest known due time of a task that waits in the database.
     next_due: Option<Timestamp>,
-    /// When to check whether tasks that are expected to be short are short.
+    /// The time of the next check whether tasks that are expected to be short are short.
     check_short_tasks_at: Option<Monotonic>,
-    /// No task is claimed.
+    /// No task may be claimed.
     is_paused: bool,
 }
 
@@ -47,22 +48,22 @@ impl Capacity {
         self.is_paused = paused;
     }
 
-    /// A slot is free again: its attempt ended or is deferred.
+    /// Notes that a slot is free: its attempt ended or is deferred.
     pub(super) const fn freed(&mut self, executor: Executor) {
         self.prefetch[executor.index()].freed();
     }
 
-    /// A slot is taken by a claim.
+    /// Notes that a claim takes a slot.
     pub(super) const fn taken(&mut self, executor: Executor) {
         self.prefetch[executor.index()].taken();
     }
 
-    /// Learns from an attempt that ended.
+    /// Adds the run time of an attempt to the averages.
     pub(super) fn ran(&mut self, executor: Executor, micros: Micros) {
         self.prefetch[executor.index()].ran(micros);
     }
 
-    /// Learns how many bytes an execution takes whose task was claimed.
+    /// Adds the size of an execution whose task was claimed to the averages.
     pub(super) fn weighed(&mut self, executor: Executor, bytes: usize) {
         self.prefetch[executor.index()].weighed(bytes);
     }
@@ -74,12 +75,12 @@ impl Capacity {
         }
     }
 
-    /// Whether no other runner lives, as far as is known.
+    /// Whether this is the sole runner, as far as is known.
     pub(super) fn is_sole(&self) -> bool {
         self.prefetch.iter().all(Prefetch::is_sole)
     }
 
-    /// Notes whether peers live. Returns messages that return the claims that they could run sooner.
+    /// Notes whether this is the sole runner. Returns messages that return the claims which peers could run sooner.
     pub(super) fn rebalance(&mut self, sole: bool, monotonic: Monotonic) -> Vec<Message> {
         let mut returned = Vec::new();
         for executor in Executor::ALL {
@@ -96,28 +97,28 @@ impl Capacity {
         returned
     }
 
-    /// By executor, the lowest priority of the claimed tasks that no worker has taken.
+    /// The lowest priority of the claimed tasks that no worker has taken, by executor.
     pub(super) fn lowest_waiting(&self) -> [Option<i16>; 3] {
         Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
     }
 
-    /// Whether a task that becomes ready in this step may be claimed in it. If not, it is left in the database.
+    /// Whether a task that becomes ready in this step may be claimed in it. If not, it stays in the database.
     pub(super) fn allows_direct(
         &mut self,
         executor: Executor,
-        place: Place,
+        key: ClaimKey,
         lowest: &[Option<i16>; 3],
     ) -> bool {
         let index = executor.index();
         let prefetch = &mut self.prefetch[index];
-        let allowed = !self.is_paused && prefetch.allows_direct(&place, lowest[index]);
+        let allowed = !self.is_paused && prefetch.allows_direct(&key, lowest[index]);
         if !allowed {
-            prefetch.left(place);
+            prefetch.left(key);
         }
         allowed
     }
 
-    /// What to claim from the database, with the executor of each class.
+    /// The claim to make in the database, with the executor of each class.
     pub(super) fn claim_request(&self, classes: &[ClaimClass; 3]) -> (Vec<Executor>, ClaimRequest) {
         let mut executors = Vec::new();
         let mut request = ClaimRequest::default();
@@ -138,8 +139,8 @@ impl Capacity {
         (executors, request)
     }
 
-    /// Notes the result of a claim. `more`: tasks are left; `last`: the last place that it took.
-    pub(super) fn claimed(&mut self, executor: Executor, more: bool, last: Option<Place>) {
+    /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
+    pub(super) fn claimed(&mut self, executor: Executor, more: bool, last: Option<ClaimKey>) {
         self.prefetch[executor.index()].claimed(more, last);
     }
 
@@ -148,17 +149,17 @@ impl Capacity {
         self.prefetch[executor.index()].expects_short()
     }
 
-    /// Notes that a task in the database becomes due then.
+    /// Notes that a task in the database becomes due at this time.
     pub(super) fn note_due(&mut self, at: Timestamp) {
         self.next_due = Some(self.next_due.map_or(at, |known| known.min(at)));
     }
 
-    /// When the next task in the database becomes due, as far as is known.
+    /// The earliest known due time of a task that waits in the database.
     pub(super) const fn next_due(&self) -> Option<Timestamp> {
         self.next_due
     }
 
-    /// Claims what has become due in the database.
+    /// Allows a claim once a task in the database is due.
     pub(super) fn check_due(&mut self, now: Timestamp) {
         if self.next_due.is_some_and(|due| due <= now) {
             self.next_due = None;
@@ -166,25 +167,25 @@ impl Capacity {
         }
     }
 
-    /// Offers waiting tasks to another worker where a task that was expected to be short is not.
+    /// Offers waiting tasks to another worker if a task that was expected to be short is not.
     pub(super) fn check_short_tasks(&mut self, monotonic: Monotonic) {
         if self.check_short_tasks_at.is_some_and(|at| at <= monotonic) {
             self.check_short_tasks_at = None;
-            self.queues.of(Executor::Threads).attend();
+            self.queues.of(Executor::Threads).check_short_tasks();
         }
     }
 
-    /// When [`check_short_tasks`](Self::check_short_tasks) is due.
+    /// The time at which [`check_short_tasks`](Self::check_short_tasks) is due.
     pub(super) fn next_check(&mut self, monotonic: Monotonic) -> Option<Monotonic> {
         if self.check_short_tasks_at.is_none()
-            && self.queues.of(Executor::Threads).needs_attention()
+            && self.queues.of(Executor::Threads).must_check_short_tasks()
         {
             self.check_short_tasks_at = Some(monotonic + SHORT_TASK_LIMIT);
         }
         self.check_short_tasks_at
     }
 
-    /// The earliest deadline among the attempts that run.
+    /// The earliest deadline of a running attempt.
     pub(super) fn first_deadline(&self) -> Option<Monotonic> {
         let deadlines = Executor::ALL
             .iter()
@@ -200,7 +201,7 @@ impl Capacity {
     }
 }
 
-/// A message that returns a claim: no worker here runs it to its end.
+/// The message that returns a claim whose task did not run to its end here.
 pub(super) fn released(
     execution: ExecutionId,
     task: Ordinal,

@@ -1,4 +1,4 @@
-//! The transaction of a turn, and what follows once it is durable: claims, dispatch, answers.
+//! The transaction of a turn, and its effects once it is durable: claims, dispatch, answers.
 
 use std::cmp::Reverse;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
 use super::decide::trace_of;
 use super::dispatch::Dispatch;
 use super::message::{Message, SubmitRequest};
-use super::prefetch::Place;
+use super::prefetch::ClaimKey;
 use super::step::{Signal, Step};
 use crate::store::{Batch, Claimed, Committed, StoreError, SubmitVerdict};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
@@ -18,13 +18,13 @@ use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 /// A batch that was not written.
 pub(super) struct Refused {
     pub(super) error: StoreError,
-    /// The messages whose decisions were in it.
+    /// The messages whose decisions it held.
     pub(super) messages: Vec<Message>,
-    /// The executions whose claims of a dead runner it took back.
+    /// The executions whose claims it took back from a dead runner.
     pub(super) rescued: Vec<ExecutionId>,
-    /// The schedules that it changed on their own account.
+    /// The schedules that it changed without a message.
     pub(super) schedules: Vec<ScheduleId>,
-    /// Whether it claimed tasks too.
+    /// Whether it also claimed tasks.
     pub(super) has_claim: bool,
 }
 
@@ -33,7 +33,7 @@ impl Refused {
         self.messages.len() + self.rescued.len() + self.schedules.len()
     }
 
-    /// Whether it held one item: that is the one that the database refuses.
+    /// Whether it held a single item, which then is the one that the database refuses.
     pub(super) const fn is_single(&self) -> bool {
         self.items() == 1 && !self.has_claim
     }
@@ -44,14 +44,14 @@ impl Refused {
     }
 }
 
-/// What became of the schedules in a batch that was written: each with whether its change was applied.
-pub(super) type SettledSchedules = Vec<(ScheduleChange, bool)>;
+/// The schedule changes of a batch that was written, each with whether it was applied.
+pub(super) type ScheduleResults = Vec<(ScheduleChange, bool)>;
 
 impl Step {
-    /// Finish-and-continue: claims what becomes ready in this turn, where no task left in the database precedes it and a
-    /// worker has room.
+    /// Finish-and-continue: claims the tasks that become ready in this turn, if no task left in the database precedes them
+    /// and a worker has room.
     pub(super) fn claim_direct(&mut self) {
-        let mut candidates: Vec<(Place, Executor)> = Vec::new();
+        let mut candidates: Vec<(ClaimKey, Executor)> = Vec::new();
         for (id, change) in &self.batch.executions {
             let Some(execution) = self.ledger.get(*id) else {
                 continue;
@@ -71,21 +71,21 @@ impl Step {
                     self.capacity.note_due(ready_at);
                     continue;
                 }
-                let place = (Reverse(execution.priority(*ordinal)), *id, *ordinal);
-                candidates.push((place, handler.executor));
+                let key = (Reverse(execution.priority(*ordinal)), *id, *ordinal);
+                candidates.push((key, handler.executor));
             }
         }
         if candidates.is_empty() {
             return;
         }
-        candidates.sort_unstable_by_key(|(place, _)| *place);
-        candidates.dedup_by_key(|(place, _)| *place);
+        candidates.sort_unstable_by_key(|(key, _)| *key);
+        candidates.dedup_by_key(|(key, _)| *key);
         let lowest = self.capacity.lowest_waiting();
-        for (place, executor) in candidates {
-            if self.is_stopping || !self.capacity.allows_direct(executor, place, &lowest) {
+        for (key, executor) in candidates {
+            if self.is_stopping || !self.capacity.allows_direct(executor, key, &lowest) {
                 continue;
             }
-            let (_, id, ordinal) = place;
+            let (_, id, ordinal) = key;
             let (Some(change), Some(execution)) =
                 (self.batch.executions.get_mut(&id), self.ledger.get_mut(id))
             else {
@@ -100,8 +100,8 @@ impl Step {
         }
     }
 
-    /// Writes the batch in one transaction, claims in it what workers have room for, then answers and dispatches.
-    pub(super) fn commit(&mut self) -> Result<SettledSchedules, Refused> {
+    /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
+    pub(super) fn commit(&mut self) -> Result<ScheduleResults, Refused> {
         let pending = std::mem::take(&mut self.batch);
         for (id, change) in &pending.executions {
             if let (Some(execution), Some(expected)) = (self.ledger.get_mut(*id), change.expected) {
@@ -141,7 +141,7 @@ impl Step {
                 if has_claim {
                     self.claims_resume_at = None;
                 }
-                Ok(self.settle(pending, &committed, &executors))
+                Ok(self.apply_commit(pending, &committed, &executors))
             }
             Err(error) => Err(Refused {
                 has_claim,
@@ -150,7 +150,7 @@ impl Step {
         }
     }
 
-    /// Forgets the decisions of a batch that is not known to be written.
+    /// Reverts the decisions of a batch that is not known to be written.
     fn undo(&mut self, batch: WriteBatch, error: StoreError) -> Refused {
         let mut refused = Refused {
             error,
@@ -193,7 +193,7 @@ impl Step {
         refused
     }
 
-    /// The messages that decide an execution's change anew.
+    /// Adds the messages that lead to an execution's change again.
     fn decide_again(
         &mut self,
         id: ExecutionId,
@@ -231,13 +231,13 @@ impl Step {
         })
     }
 
-    /// Follows a batch that is durable.
-    fn settle(
+    /// Applies the effects of a batch that is durable.
+    fn apply_commit(
         &mut self,
         mut batch: WriteBatch,
         committed: &Committed,
         executors: &[Executor],
-    ) -> SettledSchedules {
+    ) -> ScheduleResults {
         let (mut submits, mut advances) = (committed.submits.iter(), committed.advances.iter());
         let mut duplicates = FxHashMap::default();
         let mut not_applied = FxHashSet::default();
@@ -283,21 +283,21 @@ impl Step {
             if let Some(suspect) = self.quarantine.started(id) {
                 self.assign_now(id, suspect.task, suspect.claim, &mut dispatch);
             }
-            self.settle_change(id, change, &mut dispatch);
+            self.apply_change(id, change, &mut dispatch);
         }
         self.quarantine.put_back();
         self.take_claimed(committed, executors, &mut dispatch);
         self.dispatch(dispatch);
         if !self.capacity.is_sole() {
-            self.subscriptions.expect(&accepted);
+            self.subscriptions.note_submitted(&accepted);
         }
         answer(batch.submissions, &duplicates);
         let applied = committed.schedules.iter().copied();
         batch.schedules.into_iter().zip(applied).collect()
     }
 
-    /// Follows a durable change of an execution: interrupts, callbacks, waiting callers.
-    fn settle_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
+    /// Applies the effects of an execution's durable change: interrupts, callbacks, answers.
+    fn apply_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
@@ -320,7 +320,7 @@ impl Step {
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
-            // No task of it can run here: nothing of it is worth its memory.
+            // None of its tasks can run here, so caching it is no use.
             self.ledger.remove(id);
         } else {
             self.ledger.note_use(id);
@@ -330,7 +330,7 @@ impl Step {
         }
     }
 
-    /// Follows the claims that the store made.
+    /// Dispatches the tasks that the store claimed in the commit.
     fn take_claimed(
         &mut self,
         committed: &Committed,
@@ -342,12 +342,12 @@ impl Step {
         }
         let missing = self.follow_claims(&committed.claimed);
         if let Err(error) = self.load(&missing) {
-            // The claims are ours and durable: they are adopted once the database answers.
-            tracing::warn!(%error, "claimed executions cannot be read now");
+            // The claims are durable, so the reconciler takes them over once the database answers.
+            tracing::warn!(%error, "cannot read executions whose tasks were claimed; they are read when the database answers again");
             self.signals.raise(Signal::Reconcile);
             return;
         }
-        let mut last: [Option<Place>; 3] = [None; 3];
+        let mut last: [Option<ClaimKey>; 3] = [None; 3];
         for claimed in &committed.claimed {
             let (id, ordinal) = (claimed.execution, claimed.ordinal);
             let Some(execution) = self.ledger.get(id) else {
@@ -367,9 +367,9 @@ impl Step {
                 self.release(id, ordinal, claim, Executor::Threads);
                 continue;
             };
-            let place = (Reverse(execution.priority(ordinal)), id, ordinal);
+            let key = (Reverse(execution.priority(ordinal)), id, ordinal);
             let slot = &mut last[handler.executor.index()];
-            *slot = Some(slot.map_or(place, |known| known.max(place)));
+            *slot = Some(slot.map_or(key, |known| known.max(key)));
             if execution.holds(ordinal, claim) {
                 self.note_claim(id, ordinal, claim, handler.executor);
                 self.capacity
@@ -383,7 +383,7 @@ impl Step {
         }
     }
 
-    /// Applies the store's claims to the executions in the ledger. Returns those that must be read.
+    /// Applies the store's claims to the executions in the ledger. Returns the executions that must be read.
     fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
         let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
         for claimed in claims {
@@ -413,7 +413,7 @@ impl Step {
     }
 }
 
-/// Answers the callers of `submit`; `duplicates`: the ids that stand for others.
+/// Answers the callers of `submit`. `duplicates` maps the ids of duplicates to those of the existing executions.
 fn answer(submissions: Vec<Submission>, duplicates: &FxHashMap<ExecutionId, ExecutionId>) {
     for mut submission in submissions {
         if !duplicates.is_empty() {

@@ -4,44 +4,44 @@ use std::time::Duration;
 
 use crate::types::{Error, ErrorCode};
 
-/// Settings of a runner. `Default` gives the documented defaults; [`RunnerConfig::validate`] refuses what makes no sense.
+/// Settings of a runner. `Default` gives the documented defaults; [`RunnerConfig::validate`] refuses invalid values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunnerConfig {
-    /// Sync tasks at once.
+    /// Maximum number of sync tasks that run at once.
     pub max_concurrent_tasks: usize,
-    /// Coroutines and futures at once.
+    /// Maximum number of coroutines, and of futures, that run at once.
     pub max_concurrent_async_tasks: usize,
-    /// How often other processes' work is looked for where nothing wakes this one.
+    /// Time between two polls for changes of other processes, when no notification arrives.
     pub poll_interval: Duration,
-    /// Limit of one attempt, where the task names none. `None`: no limit.
+    /// Maximum run time of an attempt whose task sets none. `None`: no limit.
     pub task_timeout: Option<Duration>,
-    /// Limit of an execution, where the submission names none. `None`: no limit.
+    /// Maximum run time of an execution whose submission sets none. `None`: no limit.
     pub workflow_timeout: Option<Duration>,
-    /// Whether to take work back from dead runners.
+    /// Whether this runner rescues tasks of dead runners.
     pub enable_recovery: bool,
-    /// How often the lease is extended.
+    /// Time between two heartbeats, each of which extends the lease.
     pub heartbeat_interval: Duration,
-    /// How long a claim lives without a heartbeat.
+    /// Time after the last heartbeat for which claims stay valid.
     pub lease_ttl: Duration,
-    /// After so long without a sign of life, a running task is named in the log, once. `None`: twice the lease.
+    /// Time without a sign of life after which a running task is logged, once. `None`: twice `lease_ttl`.
     pub stall_threshold: Option<Duration>,
-    /// How often one task may be taken back before it fails.
+    /// Maximum number of rescues of a task. It fails when it loses its runner once more.
     pub max_rescues: u32,
-    /// Bytes that one task may write to the context.
+    /// Maximum number of bytes that a task may write to the context.
     pub max_context_bytes: u64,
-    /// The number of bytes up to which executions without work in this process are kept in memory.
+    /// Maximum number of bytes of cached executions without work in this process.
     pub cache_bytes: usize,
-    /// How long running tasks may take at shutdown.
+    /// Maximum time that a shutdown waits for running tasks.
     pub shutdown_timeout: Duration,
-    /// How long a caller waits for a database that does not answer.
+    /// Maximum time that a caller waits for a database that does not answer.
     pub db_timeout: Duration,
-    /// Connections to the database.
+    /// Maximum number of connections to the database.
     pub db_pool_size: usize,
-    /// Ended executions older than this are deleted, and ticks. `None` keeps all.
+    /// Age at which ended executions and ticks are deleted. `None`: never.
     pub retention: Option<Duration>,
     /// Whether this runner fires schedules.
     pub enable_cron: bool,
-    /// Missed ticks that are made up for at most, where a schedule does not say.
+    /// Maximum number of missed ticks that fire late, for schedules that do not set it.
     pub max_catchup: u32,
 }
 
@@ -79,7 +79,7 @@ impl RunnerConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// With the setting, its value and the rule.
+    /// For the first invalid value. The message names the setting, its value and the valid range.
     pub fn validate(&self) -> Result<(), Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
         let counts = [

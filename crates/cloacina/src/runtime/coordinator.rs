@@ -8,36 +8,36 @@ use super::metrics::Metrics;
 use super::outage::Outage;
 use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
+use super::subscriptions::Subscriptions;
 use super::turn::{Failed, Turn};
-use super::waiters::Waiters;
 use super::{Message, Reply, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::types::{Clock, Error, Monotonic, RunnerId};
 
-/// The logic of a runner, without threads: `step` it with messages, and at the latest when it asked to be woken.
+/// The logic of a runner, without threads. Call `step` with messages, and at the latest at the time that it returned.
 pub struct Coordinator {
     clock: Arc<dyn Clock>,
     turn: Turn,
     outage: Option<Outage>,
-    /// The reply channels of the callers that waited for the shutdown, once it has ended.
+    /// Reply channels of the callers waiting for the shutdown, once it has ended.
     stop_replies: Option<Vec<Reply<()>>>,
 }
 
 impl Coordinator {
-    /// A coordinator with a fresh runner id, registered in the database. Its ids and its jitter come from `seed`, which
-    /// no other runner of the database may have.
+    /// Returns a coordinator with a fresh runner id, registered in the database. `seed` seeds its ids and its jitter, and must
+    /// differ from that of all other runners of the database.
     ///
     /// # Errors
-    /// When the database does not take the runner's row.
+    /// When the runner's row cannot be written.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         config: RunnerConfig,
         queues: WorkQueues,
-        waiters: Arc<Waiters>,
+        subscriptions: Arc<Subscriptions>,
         seed: u64,
     ) -> Result<Self, Error> {
-        let step = Step::new(store, &*clock, config, queues, waiters, seed);
+        let step = Step::new(store, &*clock, config, queues, subscriptions, seed);
         let mut turn = Turn::new(step);
         turn.duties.heartbeat.duty.register(&mut turn.step)?;
         turn.step.read_definitions()?;
@@ -49,22 +49,22 @@ impl Coordinator {
         })
     }
 
-    /// Whether a shutdown was carried out: there is nothing more to step.
+    /// Whether the shutdown has ended: no further step is needed.
     pub const fn is_finished(&self) -> bool {
         self.stop_replies.is_some()
     }
 
-    /// Whether the database answers, as far as is known.
-    pub const fn is_calm(&self) -> bool {
+    /// Whether the database takes writes, as far as is known.
+    pub const fn is_database_up(&self) -> bool {
         self.outage.is_none()
     }
 
-    /// This runner's present id. It changes when the runner was declared dead and went on.
+    /// This runner's present id. It changes when the runner finds that it was declared dead.
     pub const fn runner(&self) -> RunnerId {
         self.turn.step.runner
     }
 
-    /// The bytes of the cached executions without work in this process, estimated.
+    /// An estimate of the bytes of cached executions without work in this process.
     pub const fn idle_bytes(&self) -> usize {
         self.turn.step.ledger.idle_bytes()
     }
@@ -74,12 +74,12 @@ impl Coordinator {
         Arc::clone(&self.turn.step.metrics)
     }
 
-    /// The reply channels of the callers that waited for the shutdown: to be answered when no message is taken any more.
+    /// Takes the reply channels of the callers waiting for the shutdown. They are answered once the mailbox is closed.
     pub(super) fn take_stop_replies(&mut self) -> Vec<Reply<()>> {
         self.stop_replies.take().unwrap_or_default()
     }
 
-    /// Takes messages and does what is due. Returns when it wants to be stepped again at the latest.
+    /// Handles messages and due duties. Returns the time at which the next step is due at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Monotonic {
         let step = &mut self.turn.step;
         step.begin(&*self.clock);
@@ -89,7 +89,7 @@ impl Coordinator {
         messages.extend(inbox);
         let outage = self.outage.as_ref();
         if outage.is_some_and(|outage| outage.blocks(asked, step.monotonic)) {
-            self.keep(messages);
+            self.retry_later(messages);
         } else {
             let in_outage = outage.is_some();
             match self.turn.run(messages, in_outage) {
@@ -111,25 +111,27 @@ impl Coordinator {
         self.next_wake()
     }
 
-    /// The database does not answer, or refuses to write: keeps what must not be lost, and tries again later.
+    /// Enters or continues an outage: the database does not answer, or refuses to write. Messages go to the retry queue.
     fn enter_outage(&mut self, (error, messages): Failed) {
         if error == StoreError::RunnerLost {
             self.turn.step.retry.extend(messages);
             return self.start_again();
         }
-        // The call that failed may have waited for long: who gives up is told now, not after the next try.
+        // The failed call may have taken long. With the clock read again, callers whose time is up get their error now, not
+        // after the next try.
         self.turn.step.begin(&*self.clock);
         let step = &self.turn.step;
         if self.outage.is_none() {
             step.metrics.note_outage(true);
-            tracing::warn!(database = %step.store.location(), %error, "the database does not take writes; running tasks go on, results are kept until it does");
+            tracing::warn!(database = %step.store.location(), %error, "the database does not take writes; running tasks go on, and their results are kept until it does");
         }
         self.outage = Some(Outage::enter(self.outage.as_ref(), error, step.monotonic));
-        self.keep(messages);
+        self.retry_later(messages);
     }
 
-    /// Keeps messages for the next try. A shutdown must not wait for a database that may never answer.
-    fn keep(&mut self, messages: Vec<Message>) {
+    /// Puts messages into the retry queue, except requests to stop: a shutdown must not wait for a database that may never
+    /// answer.
+    fn retry_later(&mut self, messages: Vec<Message>) {
         let Turn { step, shutdown, .. } = &mut self.turn;
         let mut others = Vec::with_capacity(messages.len());
         for message in messages {
@@ -139,7 +141,7 @@ impl Coordinator {
             }
         }
         let kept = match &self.outage {
-            Some(outage) => outage.keep(others, step.monotonic),
+            Some(outage) => outage.refuse_expired(others, step.monotonic),
             None => others,
         };
         step.retry.extend(kept);
@@ -154,13 +156,13 @@ impl Coordinator {
         }
     }
 
-    /// E4: this runner was declared dead while it was paused. The results of what runs here are dropped; it goes on under a
-    /// new id.
+    /// E4: continues under a new id after peers declared this runner dead, for example because its process was suspended. The
+    /// results of running attempts are dropped.
     fn start_again(&mut self) {
         let Turn { step, duties, .. } = &mut self.turn;
         let old = step.runner;
         step.runner = step.fresh_runner();
-        tracing::warn!(old_runner_id = %old, runner_id = %step.runner, "this runner was taken for dead while it was paused; its results are dropped, it goes on under a new id");
+        tracing::warn!(old_runner_id = %old, runner_id = %step.runner, "this runner was declared dead, probably because its process was suspended; the results of its running tasks are dropped, and it goes on under a new id");
         for executor in Executor::ALL {
             let queue = Arc::clone(step.capacity.queues().of(executor));
             drop(queue.take_waiting());

@@ -1,11 +1,11 @@
-//! Stored versions of workflows: which are read into memory, and what becomes of a submission whose version was pruned.
+//! Stored versions of workflows: reads those that this program needs into memory, and restores versions that were pruned.
 
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::DefinitionId;
 
 impl Step {
-    /// Takes note of the versions that other programs have stored, and reads those that this program has handlers for.
+    /// Notes the versions that other programs have stored, and reads those that this program has handlers for.
     pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
         let versions = self.store.versions(self.registry.last_definition())?;
         for id in self.registry.note_stored(versions) {
@@ -14,7 +14,7 @@ impl Step {
         Ok(())
     }
 
-    /// Reads the versions of a workflow that did not matter before this program had handlers for it.
+    /// Reads the versions of a workflow that were left unread while this program had no handlers for it.
     pub(super) fn read_unread(&mut self, workflow: &str) -> Result<(), StoreError> {
         for id in self.registry.take_unread(workflow) {
             self.read_definition(id)?;
@@ -26,12 +26,12 @@ impl Step {
         if let Some(stored) = self.store.definition(id)?
             && let Err(error) = self.registry.add_stored(&stored)
         {
-            tracing::warn!(workflow = %stored.workflow, %error, "a stored workflow definition is left alone");
+            tracing::warn!(workflow = %stored.workflow, %error, "cannot read a stored workflow definition; it is ignored");
         }
         Ok(())
     }
 
-    /// The version of a workflow that a submission runs, read into memory. `None`: no version is known.
+    /// The version of a workflow that a submission runs, read into memory. `None`: no version is stored.
     pub(super) fn latest_definition(
         &mut self,
         workflow: &str,
@@ -46,13 +46,13 @@ impl Step {
             if self.registry.definition(id).is_some() {
                 return Ok(Some(id));
             }
-            // Pruned since: then there is a newer version.
+            // It was pruned, so there is a newer version.
             self.read_definitions()?;
         }
         Ok(None)
     }
 
-    /// Stores this program's definitions again, since one of them was pruned, and learns the others anew.
+    /// Stores this program's definitions again after one of them was pruned, and reads the others again.
     pub(super) fn restore_definitions(&mut self) -> Result<(), StoreError> {
         for registration in self.registry.forget_stored() {
             let id = self

@@ -1,5 +1,5 @@
-//! What a process that runs nothing may do: control an execution, start a schedule's workflow. Decided here, written at
-//! once, without a runner.
+//! Changes that a process makes without a runner: controls an execution, starts a schedule's workflow. They are decided on
+//! the calling thread and written at once.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Another writer may be first so often before it is taken for trouble.
-const TRIES: u32 = 100;
+/// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
+const MAX_TRIES: u32 = 100;
 
-/// Does what is asked of an execution, and gives its state, durable. Live runners hear of it and follow.
+/// Cancels, pauses, resumes or retries an execution, and returns its status once that is durable. Live runners are notified.
 ///
-/// `workflow_of` gives the workflow of a loaded record.
+/// `workflow_of` returns the workflow of a loaded record.
 ///
 /// # Errors
-/// For an unknown id, a state that does not allow it, or a database in trouble.
+/// For an unknown id, a status that does not allow the action, or a failure of the database.
 pub fn control_directly(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -33,7 +33,7 @@ pub fn control_directly(
     action: &Control,
     workflow_of: impl Fn(&crate::types::ExecutionRecord) -> Result<Arc<Workflow>, Error>,
 ) -> Result<ExecutionStatus, Error> {
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         let record = store
             .load(&[id])?
             .pop()
@@ -49,39 +49,41 @@ pub fn control_directly(
             return Ok(status);
         }
         if let Some(change) = batch.executions.get_mut(&id) {
-            change.changes.absorb(changes);
-            // The revision alone tells whether a claim has moved: its holder raises it with every write. A fence would ask
-            // for a living runner.
+            change.changes.merge(changes);
+            // The expected revision is enough, since every change of a claim raises it. A fence would need a live runner.
             change.fences.clear();
         }
         execution.set_revision(expected + 1);
         let committed = commit(store, &batch, execution, now)?;
         if committed.advances.first() == Some(&true) {
-            tell_others(store);
+            notify_runners(store);
             return Ok(status);
         }
     }
     Err(Error::new(
         ErrorCode::Database,
-        format!("execution {id} changed {TRIES} times while it was to be changed"),
+        format!(
+            "cannot change execution {id}: other writers changed it {MAX_TRIES} times in between"
+        ),
     )
     .with_hint("try again"))
 }
 
-/// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays. Gives the execution, durable.
+/// Starts a schedule's workflow once, now, regardless of its rules, and returns the execution once it is durable. The
+/// schedule's next tick does not change.
 ///
-/// `latest` gives the latest definition of a workflow, if any is stored.
+/// `latest` returns the latest stored definition of a workflow, if there is one.
 ///
 /// # Errors
-/// `ScheduleNotFound`, `WorkflowNotFound`, or a database in trouble.
+/// `ScheduleNotFound`, `WorkflowNotFound`, or a failure of the database.
 pub fn run_schedule_directly(
     store: &dyn Store,
     clock: &dyn Clock,
     id: ScheduleId,
     latest: impl Fn(&str) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error>,
 ) -> Result<ExecutionId, Error> {
-    for _ in 0..TRIES {
-        let record = schedule_rows::living(store, ScheduleKind::Cron, id)?;
+    for _ in 0..MAX_TRIES {
+        let record = schedule_rows::existing(store, ScheduleKind::Cron, id)?;
         let (definition, workflow) =
             latest(&record.workflow)?.ok_or_else(|| unknown_workflow(&record.workflow))?;
         let now = clock.now();
@@ -104,18 +106,18 @@ pub fn run_schedule_directly(
         batch.schedules.push(change);
         let committed = commit(store, &batch, execution, now)?;
         if committed.schedules.first() == Some(&true) {
-            tell_others(store);
+            notify_runners(store);
             return Ok(execution_id);
         }
     }
     Err(Error::new(
         ErrorCode::Database,
-        format!("schedule {id} changed {TRIES} times while it was to be run"),
+        format!("cannot run schedule {id}: other writers changed it {MAX_TRIES} times in between"),
     )
     .with_hint("try again"))
 }
 
-/// Writes the batch, which is about one execution.
+/// Writes a batch that concerns one execution.
 fn commit(
     store: &dyn Store,
     batch: &WriteBatch,
@@ -125,7 +127,7 @@ fn commit(
     let ledger = Ledger::of(execution);
     let (submits, advances) = batch.rows(&ledger);
     let committed = store.commit(&Batch {
-        // Never registered: what claims nothing needs no lease.
+        // This id is never registered: a batch without claims needs no lease.
         runner: RunnerId::generate(),
         now,
         submits,
@@ -136,10 +138,10 @@ fn commit(
     Ok(committed)
 }
 
-/// It is written: that others hear of it late is no reason to say it was not.
-fn tell_others(store: &dyn Store) {
+/// Notifies the runners of a change. It is durable already, so a failure only delays them.
+fn notify_runners(store: &dyn Store) {
     if let Err(error) = store.tell_others() {
-        tracing::debug!(%error, "other runners notice the change late");
+        tracing::debug!(%error, "cannot notify other runners; they find the change at their next poll");
     }
 }
 

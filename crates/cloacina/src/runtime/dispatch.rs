@@ -1,4 +1,4 @@
-//! Hands claimed tasks to the work queues, and callbacks of tasks that ended.
+//! Puts claimed tasks, and callbacks of tasks that ended, into the work queues.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +8,7 @@ use super::quarantine::Suspect;
 use super::step::Step;
 use crate::types::{Claim, ExecutionId, Ordinal, TaskStatus, micros};
 
-/// What a turn dispatches, by executor.
+/// The work that a turn dispatches, with the tasks by executor.
 #[derive(Default)]
 pub(super) struct Dispatch {
     pub(super) assignments: [Vec<Assignment>; 3],
@@ -16,7 +16,7 @@ pub(super) struct Dispatch {
 }
 
 impl Step {
-    /// Prepares a claimed task for its executor's queue. A suspect goes into quarantine instead.
+    /// Prepares a claimed task for its executor's queue, or puts a suspect into quarantine.
     pub(super) fn assign(
         &mut self,
         id: ExecutionId,
@@ -46,7 +46,7 @@ impl Step {
         self.assign_now(id, ordinal, claim, dispatch);
     }
 
-    /// As `assign`, for a suspect whose turn it is too.
+    /// Prepares a claimed task for its executor's queue, including a suspect that may start now.
     pub(super) fn assign_now(
         &mut self,
         id: ExecutionId,
@@ -84,10 +84,10 @@ impl Step {
         });
     }
 
-    /// Puts what is to be dispatched into the queues.
+    /// Puts prepared tasks and callbacks into the queues.
     pub(super) fn dispatch(&self, mut dispatch: Dispatch) {
         for executor in Executor::ALL {
-            // Callbacks are called by worker threads.
+            // Worker threads call the callbacks.
             let callbacks = if executor == Executor::Threads {
                 std::mem::take(&mut dispatch.callbacks)
             } else {
@@ -101,8 +101,8 @@ impl Step {
         }
     }
 
-    /// Takes over the claims of an execution that the database says are ours and this process does not hold. The attempts
-    /// whose ends wait to be decided have run already. A runner that stops returns the claims.
+    /// Takes over the claims of an execution that this runner has in the database but this process does not hold, except
+    /// those of attempts that have ended and wait in the retry queue. A stopping runner returns the claims instead.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
@@ -144,7 +144,7 @@ impl Step {
             return;
         };
         let queue = Arc::clone(self.capacity.queues().of(held.executor));
-        // A retry in the same step may have claimed the task anew: then only the attempt that runs is stopped.
+        // A retry in the same step may have claimed the task again. Then only the running attempt is stopped.
         let is_waiting = held.claim == claim
             && (self.quarantine.withdraw(id, ordinal) || queue.withdraw(id, ordinal, priority));
         if is_waiting {
@@ -163,7 +163,7 @@ impl Step {
         let failed = match execution.task(ordinal).status {
             TaskStatus::Failed if handler.on_failure => true,
             TaskStatus::Completed if handler.on_success => false,
-            // No callback, or a retry in the same step has overtaken the end.
+            // The task has no callback, or a retry in the same step has reset it.
             _ => return None,
         };
         let mut context = execution.view(ordinal);

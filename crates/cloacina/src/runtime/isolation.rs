@@ -1,4 +1,4 @@
-//! Starts each suspect alone: keeps it back until nothing else runs here, and records its start before it is dispatched.
+//! Starts each suspect alone: holds it back until nothing else runs here, and records its start before it is dispatched.
 
 use super::dispatch::Dispatch;
 use super::quarantine::Suspect;
@@ -6,11 +6,11 @@ use super::step::Step;
 use crate::store::StoreError;
 
 impl Step {
-    /// Keeps a claimed suspect until it can be started alone.
+    /// Holds a claimed suspect back until it can be started alone.
     pub(super) fn isolate(&mut self, suspect: Suspect) {
         tracing::warn!(
             execution_id = %suspect.execution,
-            "a task of execution {} lost its runner more than once; it is started alone, because it may be what ends the process",
+            "a task of execution {} lost its runner more than once; it is started alone, because it may be crashing the process",
             suspect.execution
         );
         self.quarantine.waits_since.get_or_insert(self.monotonic);
@@ -18,7 +18,7 @@ impl Step {
         self.capacity.set_paused(true);
     }
 
-    /// Puts the start of the next suspect into the batch, once nothing else runs here.
+    /// Adds the start of the next suspect to the batch, once nothing else runs here.
     pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
         let is_held = |step: &Self, suspect: &Suspect| {
             let held = step.ledger.held(suspect.execution, suspect.task);
@@ -53,7 +53,7 @@ impl Step {
             };
             if !holds(self) {
                 if self.batch.executions.contains_key(&next.execution) {
-                    return Ok(()); // a change of this turn takes the claim; it is withdrawn once that is durable
+                    return Ok(()); // this turn takes the claim away, and withdraws the suspect once that is durable
                 }
                 // Its claim is gone, or it cannot be read.
                 self.quarantine.waiting.pop_front();
@@ -70,15 +70,13 @@ impl Step {
                 ..next
             });
             if next.rescues.is_some_and(|before| rescues > before) {
-                // An earlier try was written, although its answer got lost.
+                // An earlier commit of the start succeeded, although its answer got lost.
                 let mut dispatch = Dispatch::default();
                 self.assign_now(next.execution, next.task, next.claim, &mut dispatch);
                 self.dispatch(dispatch);
             } else {
                 let change = self.batch.change(execution);
-                change
-                    .changes
-                    .absorb(execution.probe(next.task, next.claim));
+                change.changes.merge(execution.probe(next.task, next.claim));
                 self.quarantine.is_starting = true;
             }
             return Ok(());

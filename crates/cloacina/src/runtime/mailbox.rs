@@ -10,68 +10,69 @@ use super::message::{TURN_BYTES, TURN_MESSAGES};
 use super::{Message, Reply};
 use crate::types::{Clock, Error, Monotonic};
 
-/// The queue of messages of a coordinator. The thread that takes them makes the step.
+/// The queue of messages to a coordinator. The thread that takes them also runs the step.
 ///
-/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for the effect of its message may
-/// `lead`: it runs one step inline, which saves two wake-ups. One step runs at a time, and the thread that ends a step checks
-/// for messages that arrived meanwhile, so that no message is left behind.
+/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for the effect of its message may call
+/// `begin_inline` and run one step itself, which saves two wake-ups. One step runs at a time, and the thread that ends a step
+/// checks for messages that arrived in the meantime, so that no message is left behind.
 #[derive(Default)]
 pub struct Mailbox {
-    inner: Mutex<Inner>,
-    /// For the coordinator's own thread.
+    state: Mutex<MailboxState>,
+    /// Wakes the coordinator's own thread.
     arrived: Condvar,
 }
 
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own: no two of them exclude each other"
+    reason = "all combinations of them occur"
 )]
-struct Inner {
+struct MailboxState {
     messages: Vec<Message>,
-    /// The number of messages whose callers wait for an answer.
+    /// The number of queued messages whose callers wait for an answer.
     asking: usize,
-    /// The number of callers that the last steps answered, and that may be about to ask again.
+    /// The number of callers that recent steps answered, and that are likely to send the next message soon.
     answered: usize,
-    /// A thread runs a step.
-    stepping: bool,
-    /// When the next step is due at the latest.
+    /// A thread is running a step.
+    is_stepping: bool,
+    /// The latest time of the next step.
     due: Monotonic,
     /// The time until which the coordinator's thread sleeps, if it does.
     sleeps_until: Option<Monotonic>,
-    /// The database answers: a step takes no longer than a commit.
-    calm: bool,
-    /// There will be no further step.
+    /// Other threads may run steps inline: the database takes writes, so that a step takes no longer than a commit.
+    allows_inline: bool,
+    /// The last step has ended.
     ended: bool,
+    /// Messages are refused.
     closed: bool,
 }
 
-impl Default for Inner {
+impl Default for MailboxState {
     fn default() -> Self {
         Self {
             messages: Vec::new(),
             asking: 0,
             answered: 0,
-            stepping: false,
+            is_stepping: false,
             due: Monotonic(0),
             sleeps_until: None,
-            calm: false,
+            allows_inline: false,
             ended: false,
             closed: false,
         }
     }
 }
 
-/// How long a step waits for more callers. Callers that one commit answered tend to ask again within microseconds, one after
-/// the other because of the interpreter lock. The wait is shorter than the commit that they then share.
-const GATHER: Duration = Duration::from_micros(200);
+/// Maximum time that a step waits for more callers. Callers that one commit answered tend to send their next message within
+/// microseconds, one after the other because of the interpreter lock. The wait is shorter than the commit that they then share.
+const COALESCE_WINDOW: Duration = Duration::from_micros(200);
 
-impl Inner {
+impl MailboxState {
     fn push(&mut self, message: Message) {
         self.asking += usize::from(message.is_of_caller());
         self.messages.push(message);
     }
 
-    /// The messages of a turn: those of all callers, and as many others as a short commit can carry, within its bytes.
+    /// Takes the messages of a turn: those of all callers and up to `TURN_MESSAGES` others, within `TURN_BYTES`.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
@@ -98,147 +99,152 @@ impl Inner {
         taken
     }
 
-    /// Whether some of the callers that were answered together have asked again, and not all.
-    const fn is_gathering(&self) -> bool {
+    /// Whether some, but not all, of the callers that were answered together have sent their next message.
+    const fn is_coalescing(&self) -> bool {
         self.asking > 0 && self.asking < self.answered
     }
 }
 
 impl Mailbox {
-    /// Puts a message in, for the coordinator's thread.
+    /// Queues a message for the coordinator's thread.
     ///
     /// # Errors
-    /// Returns the message if no step will ever read it.
+    /// Returns the message if the mailbox is closed.
     #[expect(
         clippy::result_large_err,
-        reason = "the message goes on or back, never up"
+        reason = "the error is the message itself, which the caller gets back"
     )]
     pub fn send(&self, message: Message) -> Result<(), Message> {
-        let mut inner = self.inner.lock();
-        if inner.closed {
+        let mut state = self.state.lock();
+        if state.closed {
             return Err(message);
         }
-        inner.push(message);
-        // The thread that runs a step checks again when it ends.
-        if !inner.stepping && inner.sleeps_until.take().is_some() {
-            drop(inner);
+        state.push(message);
+        // A thread that is running a step checks for messages when it ends it.
+        if !state.is_stepping && state.sleeps_until.take().is_some() {
+            drop(state);
             self.arrived.notify_one();
         }
         Ok(())
     }
 
-    /// Puts a message in. Returns all messages if no step runs and the caller may run one: it must do so, and say that it
-    /// [`stepped`](Self::stepped).
+    /// Queues a message. If no step is running and inline steps are allowed, it begins one and returns its messages: the
+    /// caller must run it and then call [`end_step`](Self::end_step).
     ///
     /// # Errors
-    /// Returns the message if no step will ever read it.
+    /// Returns the message if the mailbox is closed.
     #[expect(
         clippy::result_large_err,
-        reason = "the message goes on or back, never up"
+        reason = "the error is the message itself, which the caller gets back"
     )]
-    pub(super) fn lead(&self, message: Message) -> Result<Option<Vec<Message>>, Message> {
-        let mut inner = self.inner.lock();
-        if inner.closed {
+    pub(super) fn begin_inline(&self, message: Message) -> Result<Option<Vec<Message>>, Message> {
+        let mut state = self.state.lock();
+        if state.closed {
             return Err(message);
         }
-        inner.push(message);
-        if inner.stepping {
+        state.push(message);
+        if state.is_stepping {
             return Ok(None);
         }
-        if inner.calm {
-            inner.stepping = true;
-            return Ok(Some(self.gather(inner).take()));
+        if state.allows_inline {
+            state.is_stepping = true;
+            return Ok(Some(self.coalesce(state).take()));
         }
-        if inner.sleeps_until.take().is_some() {
-            drop(inner);
+        if state.sleeps_until.take().is_some() {
+            drop(state);
             self.arrived.notify_one();
         }
         Ok(None)
     }
 
-    /// All messages for the next step, once there are some or it is due. `None`: there will be no further step.
+    /// Waits for messages, or until the next step is due, and begins the step. `None`: the last step has ended.
     pub(super) fn receive(&self, clock: &dyn Clock) -> Option<Vec<Message>> {
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         loop {
-            if inner.ended {
+            if state.ended {
                 return None;
             }
-            if inner.stepping {
-                inner.sleeps_until = Some(Monotonic::NEVER);
-                self.arrived.wait(&mut inner);
+            if state.is_stepping {
+                state.sleeps_until = Some(Monotonic::NEVER);
+                self.arrived.wait(&mut state);
             } else {
-                let patience = clock.until(inner.due);
-                if !inner.messages.is_empty() || patience.is_zero() {
-                    inner.sleeps_until = None;
-                    inner.stepping = true;
-                    return Some(self.gather(inner).take());
+                let patience = clock.until(state.due);
+                if !state.messages.is_empty() || patience.is_zero() {
+                    state.sleeps_until = None;
+                    state.is_stepping = true;
+                    return Some(self.coalesce(state).take());
                 }
-                inner.sleeps_until = Some(inner.due);
-                self.arrived.wait_for(&mut inner, patience);
+                state.sleeps_until = Some(state.due);
+                self.arrived.wait_for(&mut state, patience);
             }
         }
     }
 
-    /// Waits a moment for callers that are about to ask. The step is the caller's already.
-    fn gather<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        if inner.is_gathering() {
+    /// Waits up to `COALESCE_WINDOW` for callers that are about to send a message. The step has begun already.
+    fn coalesce<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, MailboxState>,
+    ) -> MutexGuard<'a, MailboxState> {
+        if state.is_coalescing() {
             let start = Instant::now();
-            while inner.is_gathering() && start.elapsed() < GATHER {
-                drop(inner);
+            while state.is_coalescing() && start.elapsed() < COALESCE_WINDOW {
+                drop(state);
                 thread::yield_now();
-                inner = self.inner.lock();
+                state = self.state.lock();
             }
         }
-        inner
+        state
     }
 
-    /// A step was made: the next one is due then, or there will be none.
-    pub(super) fn stepped(&self, next: &Next) {
-        let mut inner = self.inner.lock();
-        inner.stepping = false;
+    /// Ends a step.
+    pub(super) fn end_step(&self, next: &NextStep) {
+        let mut state = self.state.lock();
+        state.is_stepping = false;
         match next {
-            Next::At { due, calm } => (inner.due, inner.calm) = (*due, *calm),
-            Next::Never => inner.ended = true,
+            NextStep::At { due, allows_inline } => {
+                (state.due, state.allows_inline) = (*due, *allows_inline)
+            }
+            NextStep::Never => state.ended = true,
         }
-        let wanted = inner.ended || !inner.messages.is_empty();
-        let due = inner.due;
-        if inner
+        let wanted = state.ended || !state.messages.is_empty();
+        let due = state.due;
+        if state
             .sleeps_until
             .take_if(|until| wanted || due < *until)
             .is_some()
         {
-            drop(inner);
+            drop(state);
             self.arrived.notify_one();
         }
     }
 
     /// Whether messages are refused.
     pub fn is_closed(&self) -> bool {
-        self.inner.lock().closed
+        self.state.lock().closed
     }
 
-    /// Refuses messages from now on and returns those not read.
+    /// Refuses messages from now on, and returns the queued ones.
     pub(super) fn close(&self) -> Vec<Message> {
-        let mut inner = self.inner.lock();
-        inner.closed = true;
-        std::mem::take(&mut inner.messages)
+        let mut state = self.state.lock();
+        state.closed = true;
+        std::mem::take(&mut state.messages)
     }
 }
 
-/// When the next step is due.
-pub(super) enum Next {
-    /// It is due then at the latest.
+/// The step that follows the one that ends.
+pub(super) enum NextStep {
+    /// The next step is due at a time at the latest.
     At {
-        /// The time at which it is due at the latest.
+        /// The latest time of the step.
         due: Monotonic,
-        /// Whether the database answers.
-        calm: bool,
+        /// Whether other threads may run it inline.
+        allows_inline: bool,
     },
-    /// There is none.
+    /// No step follows.
     Never,
 }
 
-/// A value that arrives once, for a thread that waits for it.
+/// A value that one thread sets and another one waits for, once.
 pub struct OneShot<T> {
     slot: Arc<(Mutex<Option<T>>, Condvar)>,
 }
@@ -283,25 +289,25 @@ impl<T> OneShot<T> {
     }
 }
 
-/// An answer on its way to a caller. If the giver is dropped without giving it, the answer is an error.
+/// The receiving end of a [`Reply`]. If the reply is dropped without being called, the answer is an error.
 pub struct Answer<T> {
     slot: OneShot<Result<T, Error>>,
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// An answer and the way to give it.
+    /// Returns an answer and the reply that delivers it.
     pub fn new() -> (Self, Reply<T>) {
         let slot = OneShot::default();
         let promise = Promise {
             slot: slot.clone(),
-            kept: false,
+            is_kept: false,
         };
         (Self { slot }, Box::new(move |result| promise.keep(result)))
     }
 }
 
 impl<T> Answer<T> {
-    /// An answer that is there already.
+    /// Returns an answer that has arrived already.
     pub fn ready(result: Result<T, Error>) -> Self {
         let slot = OneShot::default();
         slot.set(result);
@@ -314,22 +320,22 @@ impl<T> Answer<T> {
     }
 }
 
-/// The giver's half of an [`Answer`].
+/// The sending end of an [`Answer`].
 struct Promise<T> {
     slot: OneShot<Result<T, Error>>,
-    kept: bool,
+    is_kept: bool,
 }
 
 impl<T> Promise<T> {
     fn keep(mut self, result: Result<T, Error>) {
-        self.kept = true;
+        self.is_kept = true;
         self.slot.set(result);
     }
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.is_kept {
             self.slot.set(Err(Error::runner_closed()));
         }
     }

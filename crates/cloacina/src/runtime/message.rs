@@ -1,4 +1,4 @@
-//! What callers, workers and timers tell the coordinator.
+//! The messages of callers, workers and timers to the coordinator.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::types::{
     Timestamp,
 };
 
-/// What callers, workers and timers tell the coordinator.
+/// A message of a caller, a worker or a timer to the coordinator.
 pub enum Message {
-    /// Start executions; answered once they are durable.
+    /// A caller submits executions.
     Submit {
-        /// All or none.
+        /// The executions: all of them are stored, or none.
         requests: Vec<SubmitRequest>,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
-        /// Receives the ids. The id of a duplicate is that of the existing execution.
+        /// Receives the ids once the executions are durable. The id of a duplicate is that of the existing execution.
         reply: Reply<Vec<ExecutionId>>,
     },
-    /// A worker entered a task whose execution's deadline is not set.
+    /// A worker started a task whose execution has no deadline yet.
     Started {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// Under which claim.
+        /// The claim under which it runs.
         claim: Claim,
         /// The start of the attempt.
         at: Timestamp,
@@ -44,15 +44,15 @@ pub enum Message {
         /// The run time of the function, for the prefetch.
         ran: Micros,
     },
-    /// An attempt overran its timeout; its worker was told.
+    /// An attempt overran its timeout, and its worker was told.
     Overdue {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// Under which claim it ran.
+        /// The claim under which it ran.
         claim: Claim,
-        /// The limit that it overran.
+        /// The timeout that it overran.
         timeout: Micros,
     },
     /// An execution may have overrun its timeout.
@@ -60,87 +60,87 @@ pub enum Message {
         /// The execution.
         execution: ExecutionId,
     },
-    /// A caller wants something of an execution.
+    /// A caller controls an execution.
     Control {
         /// The execution.
         execution: ExecutionId,
-        /// The change that the caller asks for.
+        /// The requested action.
         action: Control,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
-        /// The state after it is durable.
+        /// Receives the status once the change is durable.
         reply: Reply<ExecutionStatus>,
     },
-    /// The program has a workflow and handlers for its tasks.
+    /// The program registers a workflow with handlers for its tasks.
     Register {
-        /// What it has.
+        /// The workflow and the handlers.
         registration: Registration,
         /// Answered once the definition is stored.
         reply: Reply<()>,
     },
-    /// The program has handlers for external tasks of a workflow that another program defines.
+    /// The program registers handlers for external tasks of a workflow that another program defines.
     Serve {
-        /// What it has.
+        /// The handlers.
         service: Service,
-        /// Answered once the handlers were held against the stored definition, where there is one.
+        /// Answered once the handlers were checked against the stored definition, if there is one.
         reply: Reply<()>,
     },
-    /// The program has a trigger's function.
+    /// The program registers a trigger.
     RegisterTrigger {
-        /// What the trigger is to do.
+        /// The trigger.
         trigger: NewTrigger,
         /// The program's number of the function.
         handler: u64,
         /// Answered once the trigger is stored.
         reply: Reply<ScheduleId>,
     },
-    /// A trigger's function has ended.
+    /// A trigger's function returned or raised.
     Polled {
         /// The poll.
         token: PollToken,
         /// The result of the function.
         outcome: PollOutcome,
     },
-    /// A task lends its worker's slot while it waits, or has it back.
+    /// A deferred task released its worker's slot, or reacquired one.
     Deferred {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// Under which claim.
+        /// The claim under which it runs.
         claim: Claim,
-        /// Lent, or back.
-        lent: bool,
+        /// `true`: it released its slot; `false`: it reacquired one.
+        released: bool,
     },
-    /// Fire a schedule once, now.
+    /// A caller starts a schedule's workflow once, now.
     RunNow {
         /// The schedule.
         schedule: ScheduleId,
         /// When the caller stops waiting for the database.
         give_up: Monotonic,
-        /// The execution, once it is durable.
+        /// Receives the execution once it is durable.
         reply: Reply<ExecutionId>,
     },
     /// This process changed schedules.
     Rescheduled,
     /// A caller waits for an execution that may end in another process.
     Watch,
-    /// Look at the timers again: one moved closer.
+    /// A timer was added or moved to an earlier time: the next step must compute its due time again.
     Poke,
-    /// Stop claiming, let tasks end for a while, give the rest back.
+    /// The program shuts the runner down: it stops claiming, waits for running tasks, and returns the other claims.
     Stop {
-        /// The time that running tasks may take.
+        /// Maximum time to wait for running tasks.
         grace: Micros,
-        /// Answered when nothing runs any more.
+        /// Answered once the shutdown has ended.
         reply: Reply<()>,
     },
 }
 
-/// The number of bytes that a message takes beside what it carries.
+/// An estimate of the bytes of a message without its payload.
 const MESSAGE_BYTES: usize = 256;
 
 impl Message {
-    /// Whether a caller waits for the answer.
+    /// Whether a caller waits for an answer to the message.
     pub(super) const fn is_of_caller(&self) -> bool {
         matches!(
             self,
@@ -154,7 +154,7 @@ impl Message {
         )
     }
 
-    /// An estimate of the bytes that the message makes a transaction write.
+    /// An estimate of the bytes that the transaction writes for the message.
     pub(super) fn weight(&self) -> usize {
         let carried = match self {
             Self::Submit { requests, .. } => requests
@@ -214,29 +214,29 @@ impl Message {
     }
 }
 
-/// What a caller can ask of an execution.
+/// An action of a caller on an execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// End it.
+    /// Ends it as cancelled.
     Cancel,
-    /// Start nothing new.
+    /// Starts none of its tasks until it is resumed.
     Pause,
-    /// Go on.
+    /// Ends a pause.
     Resume,
-    /// Run failed tasks again.
+    /// Runs failed tasks again.
     Retry {
-        /// Run this task and its descendants again too.
+        /// Runs this task and its descendants again too.
         from_task: Option<String>,
     },
 }
 
-/// How an answer gets back to the caller; called once, after the transaction is durable.
+/// Delivers an answer to a caller. Called once, after the transaction is durable.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-/// The largest number of bytes that the messages of one turn may make it write, unless one message alone is larger.
+/// Maximum number of bytes that one turn writes for its messages, unless a single message is larger.
 pub(super) const TURN_BYTES: usize = 32 << 20;
-/// The largest number of messages of a turn that do not come from callers: a caller that asks meanwhile waits for no longer
-/// commit than theirs.
+/// Maximum number of messages of a turn that do not come from callers. It bounds the commit for which a caller that arrives
+/// meanwhile must wait.
 pub(super) const TURN_MESSAGES: usize = 512;
 
 /// The number of messages at the front that fit into one turn.
@@ -251,23 +251,23 @@ pub(super) fn fitting(messages: &[Message]) -> usize {
     count.unwrap_or(most).max(most.min(1))
 }
 
-/// One execution to start.
+/// An execution to submit.
 #[derive(Clone, Debug)]
 pub struct SubmitRequest {
     /// A fresh id.
     pub id: ExecutionId,
     /// The workflow's name.
     pub workflow: String,
-    /// What the tasks start from.
+    /// The initial context.
     pub input: Arc<Context>,
-    /// Idempotency key (semantics C7).
+    /// The idempotency key (semantics C7).
     pub key: Option<String>,
-    /// Claims go to higher ones first.
+    /// The priority: tasks of executions with a higher one are claimed first.
     pub priority: i16,
-    /// Not to start before.
+    /// The time before which no task starts.
     pub start_at: Option<Timestamp>,
-    /// Limit from the first start.
+    /// Maximum run time from the first start, in microseconds.
     pub timeout: Option<Micros>,
-    /// The submitter's trace context as JSON, kept in the history for the runner of the tasks.
+    /// The submitter's trace context as JSON, stored in the history for the runner that runs the tasks.
     pub trace: Option<Arc<str>>,
 }

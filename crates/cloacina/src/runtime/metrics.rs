@@ -1,6 +1,6 @@
-//! Counters of a runner: what it did, how long it took, how it writes.
+//! The counters of a runner: tasks, executions, their run times, and commits.
 //!
-//! The coordinator counts as it decides, under a lock that nobody else holds for longer than a copy takes.
+//! The coordinator counts while it decides, under a lock that readers hold only while they copy the counters.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Atomic};
 
@@ -12,7 +12,7 @@ use crate::types::sync::Mutex;
 use crate::types::{ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
 use crate::workflow::Workflow;
 
-/// Upper bounds of the buckets of times, in microseconds.
+/// Upper bounds of the buckets for times, in microseconds.
 pub const TIME_BOUNDS: [i64; 15] = [
     500,
     1_000,
@@ -30,19 +30,20 @@ pub const TIME_BOUNDS: [i64; 15] = [
     1_800_000_000,
     7_200_000_000,
 ];
-/// Upper bounds of the buckets of batch sizes.
+/// Upper bounds of the buckets for batch sizes.
 pub const SIZE_BOUNDS: [i64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000];
-/// The tasks of a larger workflow are counted together: a series for each would choke who scrapes them.
+/// Maximum number of tasks of a workflow that are counted one by one. The tasks of a larger workflow are counted together, to
+/// bound the number of time series.
 const MAX_TASKS: usize = 500;
 
-/// Counts values by size.
+/// Counts of values, by size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram<const N: usize> {
-    /// How many were at most the bound of the same index, and above the one before.
+    /// The number of values in each bucket: at most its bound, and above the bound before.
     pub buckets: [u64; N],
-    /// How many there were in all.
+    /// The number of all values.
     pub count: u64,
-    /// Their sum.
+    /// The sum of all values.
     pub sum: i64,
 }
 
@@ -65,7 +66,7 @@ impl<const N: usize> Histogram<N> {
         self.sum = self.sum.saturating_add(value);
     }
 
-    /// Adds another one's counts.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             *mine += theirs;
@@ -75,12 +76,12 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// Counts times.
+/// Counts of times, in microseconds.
 pub type Times = Histogram<{ TIME_BOUNDS.len() }>;
-/// Counts batch sizes.
+/// Counts of batch sizes.
 pub type Sizes = Histogram<{ SIZE_BOUNDS.len() }>;
 
-/// What is counted of a task.
+/// The counters of a task.
 #[derive(Clone, Debug, Default)]
 pub struct TaskCounters {
     /// Attempts that were claimed for this runner.
@@ -89,27 +90,27 @@ pub struct TaskCounters {
     pub completed: u64,
     /// Attempts that failed the task for good.
     pub failed: u64,
-    /// Attempts that failed and are followed by another.
+    /// Attempts that failed and are followed by another one.
     pub retried: u64,
-    /// How long the attempts ran.
+    /// Run times of the attempts.
     pub duration: Times,
-    /// How long first attempts waited from being ready to their start.
+    /// Times from ready to started, of first attempts.
     pub wait: Times,
 }
 
 /// Counters by name.
 pub type Named<T> = IndexMap<String, T, FxBuildHasher>;
 
-/// What is counted of a workflow, over all its versions.
+/// The counters of a workflow, over all its versions.
 #[derive(Clone, Debug, Default)]
 pub struct WorkflowCounters {
     /// Executions submitted through this runner.
     pub submitted: u64,
     /// Executions that this runner ended: completed, failed, cancelled.
     pub ended: [u64; 3],
-    /// From the first start to the end.
+    /// Times from the first start to the end.
     pub duration: Times,
-    /// By task; under `*` for all where there are too many.
+    /// Counters by task. `*` counts all tasks beyond the maximum.
     pub tasks: Named<TaskCounters>,
 }
 
@@ -126,7 +127,7 @@ impl WorkflowCounters {
     }
 }
 
-/// The counters of a name.
+/// The counters of a name, added if there are none yet.
 fn entry<'a, T: Default>(counters: &'a mut Named<T>, name: &str) -> &'a mut T {
     let index = counters
         .get_index_of(name)
@@ -137,13 +138,13 @@ fn entry<'a, T: Default>(counters: &'a mut Named<T>, name: &str) -> &'a mut T {
 /// All counters of a runner.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// By name.
+    /// Counters by workflow name.
     pub workflows: Named<WorkflowCounters>,
     /// Executions per commit.
     pub batch: Sizes,
-    /// How long a commit took.
+    /// Durations of commits.
     pub commit: Times,
-    /// Tasks taken back from dead runners.
+    /// Tasks rescued from dead runners.
     pub rescued: u64,
     /// Results dropped because their claim was lost.
     pub dropped: u64,
@@ -155,7 +156,7 @@ impl Counters {
     }
 }
 
-/// The counters of a running runner.
+/// The live counters of a runner.
 #[derive(Debug, Default)]
 pub struct Metrics {
     counters: Mutex<Counters>,
@@ -164,17 +165,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The counters as they are now.
+    /// Returns a copy of the counters.
     pub fn snapshot(&self) -> Counters {
         self.counters.lock().clone()
     }
 
-    /// Whether the database takes writes, as far as known.
+    /// Whether the database takes writes, as far as is known.
     pub fn is_database_up(&self) -> bool {
         !self.outage.load(Atomic::Relaxed)
     }
 
-    /// Claimed tasks whose end the coordinator has not heard of.
+    /// The number of claimed tasks whose end the coordinator has not processed.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Atomic::Acquire)
     }
@@ -195,7 +196,7 @@ impl Metrics {
             .started += 1;
     }
 
-    /// An attempt ended; `execution` is as it is after that.
+    /// Counts an attempt that ended. `execution` is its state afterwards.
     pub(super) fn finished(
         &self,
         execution: &Execution,
@@ -260,11 +261,11 @@ impl Metrics {
     }
 }
 
-/// What an attempt's outcome means for the counters.
+/// Whether an attempt's outcome counts.
 pub(super) enum OutcomeKind {
-    /// It ran to an end.
+    /// The function ran to its end.
     Ran,
-    /// It was put off or given back.
+    /// The attempt was snoozed or returned, which is not counted.
     Other,
 }
 
@@ -277,7 +278,7 @@ impl OutcomeKind {
     }
 }
 
-/// Since when a task's first attempt could have started.
+/// The earliest time at which a task's first attempt could have started.
 fn ready_since(execution: &Execution, task: Ordinal) -> Timestamp {
     let record = execution.record();
     let submitted = record

@@ -1,16 +1,16 @@
-//! Runs executions: turns what callers, workers and timers say into state changes, writes them in batches, and dispatches
-//! ready tasks.
+//! Runs executions: turns messages of callers, workers and timers into state changes, writes them in batches, and
+//! dispatches ready tasks.
 //!
-//! One coordinator per runner decides. It is plain logic without threads, so that a simulation can drive it with a virtual
-//! clock; `driver` is the thread around it. The rooms, each of which imports only rooms below it:
+//! One coordinator per runner makes all decisions. It is plain logic without threads, so that a simulation can step it with
+//! a virtual clock; `coordinator_thread` is the thread around it. The rooms, each of which imports only rooms below it:
 //!
-//! - `coordinator`: the loop. It receives messages, runs a turn, and says when it wants to be woken.
+//! - `coordinator`: the loop. It receives messages, runs a turn, and reports when its next step is due.
 //! - `turn`: decides messages and duties, commits, and splits a batch that the database refuses.
-//! - `duties`: what a runner does at its own times, such as heartbeats, rescue, cron and pruning.
-//! - `decide`, `commit`, `isolation`, `dispatch`: what a message means, the transaction, and what follows it.
-//! - `step`: what one turn may touch.
-//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `batch`: what the runner knows.
-//! - `executors`, `mailbox`, `message`: the ways in and out.
+//! - `duties`: the periodic work of a runner, such as heartbeats, rescue, cron and pruning.
+//! - `decide`, `commit`, `isolation`, `dispatch`: the decision for each message, the transaction, and its effects.
+//! - `step`: the state that one turn may read and change.
+//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `batch`: the state of the runner.
+//! - `executors`, `mailbox`, `message`, `subscriptions`: the ways in and out.
 
 mod assignment;
 mod batch;
@@ -18,11 +18,11 @@ mod capacity;
 mod commit;
 mod config;
 mod coordinator;
+mod coordinator_thread;
 mod decide;
 mod definitions;
 mod direct;
 mod dispatch;
-mod driver;
 mod duties;
 mod executors;
 mod isolation;
@@ -41,9 +41,9 @@ mod registry;
 pub mod schedule_rows;
 mod shutdown;
 mod step;
+mod subscriptions;
 mod timeline;
 mod turn;
-mod waiters;
 
 pub use assignment::{
     Assignment, Callback, Completion, Executor, Notice, Poll, PollToken, Running, Work, WorkToken,
@@ -51,8 +51,8 @@ pub use assignment::{
 };
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
+pub use coordinator_thread::{CoordinatorThread, RunnerChannels, SharedCoordinator};
 pub use direct::{control_directly, run_schedule_directly};
-pub use driver::{Driver, Parts, Stepper};
 pub use executors::{
     Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
     SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,
@@ -66,4 +66,4 @@ pub use metrics::{
 pub use progress_buffer::ProgressBuffer;
 pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
-pub use waiters::{Ended, Subscription, Waiters};
+pub use subscriptions::{Ended, Subscription, Subscriptions};

@@ -1,15 +1,16 @@
-//! An outage: the database does not answer, or refuses to write. Nothing that must not be lost is lost, and callers whose
-//! patience is over get the error.
+//! Outages: the database does not answer, or refuses to write. Messages wait in the retry queue, and callers whose time is up
+//! get the error.
 
 use super::Message;
 use crate::store::StoreError;
 use crate::types::{Error, Micros, Monotonic};
 
-/// The pause before the first try in microseconds. It doubles up to `LONGEST_PAUSE`.
+/// The pause before the first retry, in microseconds. It doubles up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Micros = 20_000;
+/// Maximum pause between two retries, in microseconds.
 const LONGEST_PAUSE: Micros = 1_000_000;
 
-/// See the module.
+/// An outage under way.
 pub(super) struct Outage {
     next_try: Monotonic,
     pause: Micros,
@@ -17,7 +18,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// An outage that begins, or goes on after another try.
+    /// Returns an outage that begins, or that continues after another failed try.
     pub(super) fn enter(before: Option<&Self>, error: StoreError, monotonic: Monotonic) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(LONGEST_PAUSE));
         Self {
@@ -31,22 +32,26 @@ impl Outage {
         self.next_try
     }
 
-    /// Whether the error passes by itself.
-    const fn passes(&self) -> bool {
+    /// Whether the error is expected to pass by itself.
+    const fn is_transient(&self) -> bool {
         matches!(self.error, StoreError::Unavailable(_))
     }
 
-    /// Whether to wait before the database is asked again. Where the error does not pass by itself a caller is not kept
-    /// waiting: each asks the database anew. `asked`: a caller waits for an answer.
-    pub(super) fn blocks(&self, asked: bool, monotonic: Monotonic) -> bool {
-        (self.passes() || !asked) && monotonic < self.next_try
+    /// Whether to wait before the database is tried again. If the error is not transient, a caller does not have to wait: its
+    /// message causes a try of its own. `has_caller`: a caller waits for an answer.
+    pub(super) fn blocks(&self, has_caller: bool, monotonic: Monotonic) -> bool {
+        (self.is_transient() || !has_caller) && monotonic < self.next_try
     }
 
-    /// The messages to keep for the next try. Callers that cannot or will not wait that long get the error.
-    pub(super) fn keep(&self, messages: Vec<Message>, monotonic: Monotonic) -> Vec<Message> {
+    /// Refuses the messages of callers whose time is up, or of all callers if the error is not transient. Returns the others.
+    pub(super) fn refuse_expired(
+        &self,
+        messages: Vec<Message>,
+        monotonic: Monotonic,
+    ) -> Vec<Message> {
         let is_over = |message: &Message| {
             message.is_of_caller()
-                && (!self.passes() || message.give_up().is_some_and(|at| at <= monotonic))
+                && (!self.is_transient() || message.give_up().is_some_and(|at| at <= monotonic))
         };
         let (refused, kept): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_over);
         if !refused.is_empty() {

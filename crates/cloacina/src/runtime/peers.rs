@@ -1,4 +1,4 @@
-//! Judges whether the other runners live, from their rows as this runner sees them over time (semantics E2, E3).
+//! The liveness of the other runners, judged from how their rows change over time (semantics E2, E3).
 
 use rustc_hash::FxHashMap;
 
@@ -6,17 +6,17 @@ use super::process;
 use crate::store::RunnerRow;
 use crate::types::{Micros, Monotonic, RunnerId, Timestamp};
 
-/// The time between two heartbeats in microseconds while they alone prove that a runner lives.
+/// Time between two heartbeats, in microseconds, while peers cannot see this runner's session and could declare it dead.
 pub(super) const PROOF_INTERVAL: Micros = 400_000;
 
-/// Why a runner is taken for dead.
+/// The reason to declare a runner dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
     /// Its process does not exist any more.
     ProcessGone,
     /// The database reports that its session has ended.
     SessionGone,
-    /// It has not sent a heartbeat for as long as its lease lasts.
+    /// It has sent no heartbeat for the length of its lease.
     LeaseExpired,
 }
 
@@ -36,22 +36,22 @@ struct Observed {
     since: Monotonic,
 }
 
-/// What this runner knows of the others.
+/// The observed leases of the other runners.
 ///
-/// A lease is not judged by comparing wall clocks of two machines, nor of one machine at two times: a step of either would
-/// make a living runner look dead. A runner is dead when its row has not changed for as long as its lease lasts, measured on
-/// this process's monotonic clock. Where the wall clock says that the lease has expired too, two thirds of that are enough.
+/// Wall clocks are not compared, neither those of two machines nor one at two times: a clock step would make a live runner
+/// look dead. A runner is dead if its row has not changed for the length of its lease, measured on this process's monotonic
+/// clock. If the lease has expired by the wall clock too, two thirds of that time are enough.
 #[derive(Default)]
 pub(super) struct Peers {
     observed: FxHashMap<RunnerId, Observed>,
-    /// Runners whose session has ended, says the database.
+    /// Runners whose session has ended, according to the database.
     suspects: Vec<RunnerId>,
-    /// The machine's name, once it was read.
+    /// The identity of this machine, read once.
     host: Option<String>,
 }
 
 impl Peers {
-    /// Notes the rows as they are now. `rows` are those of all runners.
+    /// Notes the present rows of all runners.
     pub(super) fn observe(&mut self, rows: &[RunnerRow], monotonic: Monotonic) {
         let mut observed = std::mem::take(&mut self.observed);
         for row in rows {
@@ -66,7 +66,7 @@ impl Peers {
         }
     }
 
-    /// Notes runners whose session has ended, says the database.
+    /// Notes runners whose session has ended, according to the database.
     pub(super) fn suspect(&mut self, runners: Vec<RunnerId>) {
         self.suspects.extend(runners);
     }
@@ -75,7 +75,7 @@ impl Peers {
         self.suspects.clear();
     }
 
-    /// Why a runner is dead, if it is.
+    /// The reason to declare a runner dead, or `None` if it is alive.
     pub(super) fn death(
         &mut self,
         row: &RunnerRow,
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_a_clock_set_forward_kills_nobody_who_sends_heartbeats() {
+    fn b1_runner_with_heartbeats_survives_a_clock_set_forward() {
         let mut peers = Peers::default();
         for beat in 0..4 {
             let at = Monotonic(beat * 5 * SECOND);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_a_clock_set_back_does_not_keep_a_dead_runner_alive() {
+    fn b1_dead_runner_is_found_although_the_clock_was_set_back() {
         let mut peers = Peers::default();
         let row = row(NOW);
         peers.observe(std::slice::from_ref(&row), Monotonic(0));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn e2_an_expired_lease_of_an_unchanged_row_is_noticed_sooner() {
+    fn e2_wall_clock_expiry_shortens_the_wait_for_an_unchanged_row() {
         let mut peers = Peers::default();
         let row = row(NOW);
         peers.observe(std::slice::from_ref(&row), Monotonic(0));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn b23_what_is_known_of_a_runner_goes_with_its_row() {
+    fn b23_observations_of_a_runner_are_dropped_with_its_row() {
         let mut peers = Peers::default();
         peers.observe(&[row(NOW)], Monotonic(0));
         peers.observe(&[], Monotonic(1));

@@ -1,48 +1,49 @@
-//! How many tasks one executor of this process claims: as many as it has slots, and a prefetch window beyond (semantics C5, C6).
+//! The number of tasks that one executor of this process claims: its slots and a prefetch window (semantics C5, C6).
 
 use std::cmp::Reverse;
 
 use crate::types::{ExecutionId, Micros, Ordinal};
 
-/// The order in which tasks are claimed: higher priority first, then the older execution (semantics C6).
-pub(super) type Place = (Reverse<i16>, ExecutionId, Ordinal);
+/// The sort key of claims: higher priority first, then the older execution (semantics C6).
+pub(super) type ClaimKey = (Reverse<i16>, ExecutionId, Ordinal);
 
-/// The prefetch window in microseconds of work per slot: enough to bridge one commit.
+/// Prefetch window, in microseconds of work per slot: enough to keep workers busy during one commit.
 const WINDOW: f64 = 3_000.0;
-/// The largest prefetch window in tasks while peers live, so that one runner does not starve the others.
+/// Maximum prefetch window, in tasks, while peers are live, so that one runner does not starve the others.
 const LARGEST_WINDOW: f64 = 384.0;
-/// The largest prefetch window in tasks of a sole runner: a task that is claimed as it is written needs no claim later.
+/// Maximum prefetch window, in tasks, of a sole runner. A larger one saves it claims: a task claimed in the transaction that
+/// makes it ready needs no claim later.
 const LARGEST_SOLE_WINDOW: f64 = 4_096.0;
-/// The number of tasks that may be claimed beyond the window because they precede tasks that are claimed already.
+/// Maximum number of tasks claimed beyond the window because they precede claimed tasks that wait for a worker.
 const OVERTAKING: usize = 1_000;
-/// The bytes of executions that a prefetch window may hold.
+/// Maximum bytes of the executions in a prefetch window.
 const WINDOW_BYTES: f64 = 128.0 * 1024.0 * 1024.0;
-/// The weight of the last task in the averages.
+/// The weight of the latest value in the moving averages.
 const WEIGHT: f64 = 0.05;
-/// The longest run of a task in microseconds that ends before another worker has woken up.
+/// Run time below which a task is short, in microseconds: it ends before another worker would have woken up.
 const SHORT: Micros = 50;
-/// Tasks are expected to be short while no larger share of them than this was longer.
+/// The share of long tasks below which the next tasks are expected to be short.
 const LONG_SHARE: f64 = 0.2;
 
-/// The claims of one executor, and what is known of the tasks that are left in the database.
+/// The claims of one executor, and a lower bound for the tasks left in the database.
 #[derive(Debug)]
 pub(super) struct Prefetch {
     slots: usize,
     in_flight: usize,
     average_run: f64,
-    /// The run time of the longest attempt that runs now, while peers live. It bounds the window until the attempt has ended.
+    /// The run time so far of the oldest running attempt, while peers are live. It shrinks the window until the attempt ends.
     longest_run: f64,
     /// The average number of bytes of an execution.
     average_bytes: f64,
     /// The share of tasks that were not short.
     long_share: f64,
-    /// No ready task that is left in the database precedes this place; `None`: no ready task is left there.
-    floor: Option<Place>,
-    /// A task is left at the floor itself, as far as is known.
+    /// No ready task left in the database precedes this key. `None`: no ready task is left there.
+    lower_bound: Option<ClaimKey>,
+    /// The lower bound is the key of a task that is left, as far as is known.
     is_exact: bool,
     /// The database may hold ready tasks that this process does not know of.
     is_stale: bool,
-    /// No other runner lives, as far as is known.
+    /// This is the sole runner, as far as is known.
     is_sole: bool,
 }
 
@@ -55,7 +56,7 @@ impl Prefetch {
             longest_run: 0.0,
             average_bytes: 1_024.0,
             long_share: 1.0,
-            floor: None,
+            lower_bound: None,
             is_exact: false,
             is_stale: true,
             is_sole: false,
@@ -67,7 +68,8 @@ impl Prefetch {
         self.wanted().saturating_sub(self.in_flight)
     }
 
-    /// The number of claims to return because peers could run them sooner: an attempt has been running for `longest_run`.
+    /// The number of claims to return because peers could run them sooner. `longest_run`: the time for which the oldest
+    /// attempt has been running.
     #[expect(
         clippy::cast_precision_loss,
         reason = "run times are far below 2^53 microseconds"
@@ -77,7 +79,7 @@ impl Prefetch {
             self.longest_run = 0.0;
             return 0;
         }
-        // It holds until the next look, so that what is returned is not claimed again at once.
+        // It is kept until the next call, so that returned tasks are not claimed again at once.
         self.longest_run = longest_run.max(0) as f64;
         self.in_flight.saturating_sub(self.wanted())
     }
@@ -120,7 +122,7 @@ impl Prefetch {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Learns from an attempt that ended.
+    /// Adds the run time of an attempt to the averages.
     #[expect(
         clippy::cast_precision_loss,
         reason = "run times are far below 2^53 microseconds"
@@ -131,7 +133,8 @@ impl Prefetch {
         self.long_share += WEIGHT * (long - self.long_share);
     }
 
-    /// Learns from an execution that was read or submitted. Growth counts at once: a window of large ones must not be claimed first.
+    /// Adds the size of an execution to the average. A larger one weighs more, so that the window shrinks before it is full of
+    /// large executions.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(super) fn weighed(&mut self, bytes: usize) {
         let bytes = (bytes as f64).max(1_024.0);
@@ -148,27 +151,34 @@ impl Prefetch {
         self.long_share < LONG_SHARE
     }
 
-    /// Whether a task may be claimed without asking the database: no task that is left there precedes it.
+    /// Whether a task may be claimed without a query: there is room, and no task left in the database precedes it.
     ///
     /// `lowest`: the lowest priority of the claimed tasks that wait for a worker.
-    pub(super) fn allows_direct(&self, place: &Place, lowest: Option<i16>) -> bool {
+    pub(super) fn allows_direct(&self, key: &ClaimKey, lowest: Option<i16>) -> bool {
         !self.is_stale
-            && (self.room() > 0 || self.overtakes(place, lowest))
-            && self.floor.as_ref().is_none_or(|floor| place < floor)
+            && (self.room() > 0 || self.overtakes(key, lowest))
+            && self
+                .lower_bound
+                .as_ref()
+                .is_none_or(|lower_bound| key < lower_bound)
     }
 
-    /// Whether a task precedes a claimed one that waits for a worker: claimed later, it would run after it. Only for a sole
-    /// runner. With peers, an urgent task waits in the database for whichever runner has a free worker first.
-    fn overtakes(&self, (Reverse(priority), ..): &Place, lowest: Option<i16>) -> bool {
+    /// Whether a task of a sole runner may exceed the window because it precedes a claimed task that waits for a worker, and
+    /// would otherwise run after it. With peers, it stays in the database for the first runner with a free worker.
+    fn overtakes(&self, (Reverse(priority), ..): &ClaimKey, lowest: Option<i16>) -> bool {
         self.is_sole
             && lowest.is_some_and(|lowest| *priority > lowest)
             && self.in_flight < self.wanted().saturating_add(OVERTAKING)
     }
 
-    /// Notes that a ready task stays in the database.
-    pub(super) fn left(&mut self, place: Place) {
-        if self.floor.as_ref().is_none_or(|floor| place < *floor) {
-            self.floor = Some(place);
+    /// Notes that a ready task is left in the database.
+    pub(super) fn left(&mut self, key: ClaimKey) {
+        if self
+            .lower_bound
+            .as_ref()
+            .is_none_or(|lower_bound| key < *lower_bound)
+        {
+            self.lower_bound = Some(key);
             self.is_exact = true;
         }
     }
@@ -178,26 +188,33 @@ impl Prefetch {
         self.is_stale = true;
     }
 
-    /// Whether a claim is worth its query. It is not while less than a quarter of the prefetch window is free.
+    /// Whether a claim is worth its query: at least a quarter of the prefetch window is free.
     fn wants_claim(&self) -> bool {
         let worthwhile = (self.window() / 4).max(1);
-        (self.is_stale || self.floor.is_some()) && self.room() >= worthwhile
+        (self.is_stale || self.lower_bound.is_some()) && self.room() >= worthwhile
     }
 
-    /// The number of tasks that a claim should take; 0: no claim is to be made. `lowest` as above.
+    /// The number of tasks to claim, or 0 for no claim. `lowest`: the lowest priority of the claimed tasks that wait for a
+    /// worker.
     pub(super) fn claims(&self, lowest: Option<i16>) -> usize {
-        match &self.floor {
+        match &self.lower_bound {
             _ if self.wants_claim() => self.room(),
-            // Where the first task in the database is not known, a claim might bring one that is not urgent.
-            Some(floor) if self.is_exact && self.overtakes(floor, lowest) => self.room().max(1),
+            // Without the exact key of the first task left in the database, a claim might bring one that is not urgent.
+            Some(lower_bound) if self.is_exact && self.overtakes(lower_bound, lowest) => {
+                self.room().max(1)
+            }
             _ => 0,
         }
     }
 
-    /// Notes the result of a claim. `more`: tasks are left; `last`: the last place that it took.
-    pub(super) fn claimed(&mut self, more: bool, last: Option<Place>) {
+    /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
+    pub(super) fn claimed(&mut self, more: bool, last: Option<ClaimKey>) {
         self.is_stale = false;
-        self.floor = if more { last.or(self.floor) } else { None };
+        self.lower_bound = if more {
+            last.or(self.lower_bound)
+        } else {
+            None
+        };
         self.is_exact = false;
     }
 }
@@ -232,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_made_once_a_quarter_of_the_window_is_free() {
+    fn c5_claim_waits_until_a_quarter_of_the_window_is_free() {
         let mut prefetch = with_short_tasks(false);
         for _ in 0..4 + 384 - 95 {
             prefetch.taken();
@@ -243,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_slot_is_claimed_for_where_tasks_are_long() {
+    fn c5_one_free_slot_is_enough_for_a_claim_of_long_tasks() {
         let mut prefetch = Prefetch::new(40);
         for _ in 0..1_000 {
             prefetch.ran(1_000_000);
@@ -256,7 +273,7 @@ mod tests {
 
     #[test]
     fn c6_sole_runner_keeps_claim_order_in_its_prefetch() {
-        let place = |priority| {
+        let key = |priority| {
             let id = ExecutionId::from_bytes([0; 16]);
             (Reverse(priority), id, 0)
         };
@@ -270,24 +287,24 @@ mod tests {
             while prefetch.room() > 0 {
                 prefetch.taken();
             }
-            assert_eq!(prefetch.allows_direct(&place(5), Some(0)), sole);
-            assert!(!prefetch.allows_direct(&place(5), Some(5)));
-            assert!(!prefetch.allows_direct(&place(5), None));
+            assert_eq!(prefetch.allows_direct(&key(5), Some(0)), sole);
+            assert!(!prefetch.allows_direct(&key(5), Some(5)));
+            assert!(!prefetch.allows_direct(&key(5), None));
         }
-        assert_eq!(prefetch.claims(Some(0)), 0, "nothing is left there");
-        prefetch.left(place(5));
+        assert_eq!(prefetch.claims(Some(0)), 0, "no task is left");
+        prefetch.left(key(5));
         assert_eq!(prefetch.claims(Some(0)), 1);
         assert_eq!(prefetch.claims(Some(5)), 0);
-        prefetch.claimed(true, Some(place(5)));
+        prefetch.claimed(true, Some(key(5)));
         assert_eq!(
             prefetch.claims(Some(0)),
             0,
-            "what is left may be no more urgent"
+            "the tasks that are left may not be urgent"
         );
     }
 
     #[test]
-    fn the_surplus_depends_on_the_longest_attempt_that_runs() {
+    fn c5_surplus_depends_on_the_oldest_running_attempt() {
         let mut prefetch = with_short_tasks(true);
         for _ in 0..1_000 {
             prefetch.taken();
@@ -303,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn b18_one_long_attempt_starts_no_loop_of_returns_and_claims() {
+    fn b18_long_attempt_causes_no_loop_of_returns_and_claims() {
         let mut prefetch = with_short_tasks(false);
         for _ in 0..388 {
             prefetch.taken();
@@ -315,7 +332,7 @@ mod tests {
             for _ in 0..surplus {
                 prefetch.freed();
             }
-            // Short tasks go on beside the long one, and their slots are claimed for again.
+            // Short tasks run beside the long one, and their slots are claimed for again.
             for _ in 0..300 {
                 prefetch.freed();
                 prefetch.ran(1);
@@ -330,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a25_large_executions_make_the_window_small() {
+    fn a25_large_executions_shrink_the_window() {
         let mut prefetch = with_short_tasks(true);
         for _ in 0..20 {
             prefetch.weighed(10 << 20);

@@ -1,13 +1,13 @@
-//! Which process a runner lives in, and whether another one is still alive (semantics E3).
+//! The identity of this process, and whether another process is still alive (semantics E3).
 
 use std::fs;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Names this machine and this boot of it: only within both does a process id mean something.
+/// The identity of this machine, its boot and its process id namespace. Process ids can be compared only within all three.
 pub fn host() -> String {
     let name = read("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".to_owned());
     match read("/proc/sys/kernel/random/boot_id") {
-        // Containers share a boot id but not process ids: their namespace tells them apart.
+        // Containers of one machine share its boot id but not its process ids, so their namespace is part of the identity.
         Some(boot) => {
             let namespace =
                 fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
@@ -17,16 +17,17 @@ pub fn host() -> String {
     }
 }
 
-/// The machine's name in what [`host`] says.
+/// The machine's name in the result of [`host`].
 pub fn name_of(host: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
-/// What was read of this process, so that it is read once. No lock: a child may be forked while one is held, and its id differs.
+/// The cached id of this process. It is not behind a lock, because a child could be forked while another thread holds it.
 static PID: AtomicI64 = AtomicI64::new(0);
+/// The cached start time of the process with the id `PID`.
 static STARTED: AtomicI64 = AtomicI64::new(0);
 
-/// This process's id and start time.
+/// The id and start time of this process.
 pub fn current() -> (i64, i64) {
     let pid = i64::from(std::process::id());
     if PID.load(Ordering::Acquire) != pid {
@@ -36,7 +37,7 @@ pub fn current() -> (i64, i64) {
     (pid, STARTED.load(Ordering::Acquire))
 }
 
-/// Whether a process of this host is certainly gone. Unsure means no.
+/// Whether a process of this host has certainly ended. `false` if that cannot be determined.
 pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     if (pid, pid_started) == current() || pid_started == 0 {
         return false;
@@ -48,8 +49,8 @@ pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     }
 }
 
-/// Whether the kernel says that there is no such process. A file of `/proc` that cannot be read does not say it: it may be
-/// hidden (`hidepid`, systemd's `ProtectProc`), or this process may have no descriptor left.
+/// Whether the kernel reports that there is no such process. An unreadable file in `/proc` is no proof: the process may be
+/// hidden (`hidepid`, systemd's `ProtectProc`), or this process may have no file descriptor left.
 #[cfg(unix)]
 fn is_absent(pid: i64) -> bool {
     use rustix::process::{Pid, test_kill_process};
@@ -62,7 +63,7 @@ const fn is_absent(_: i64) -> bool {
     false
 }
 
-/// When a process started, in the kernel's ticks since boot; `None` where it cannot be told.
+/// The start time of a process, in the kernel's ticks since boot. `None` if it is unknown.
 fn started(pid: i64) -> Option<i64> {
     match stat(pid)? {
         Stat::Started(at) => Some(at),
@@ -71,19 +72,19 @@ fn started(pid: i64) -> Option<i64> {
 }
 
 enum Stat {
-    /// It is a zombie.
+    /// The process is a zombie.
     Ended,
-    /// When it started, in the kernel's ticks since boot.
+    /// The start time of a live process, in the kernel's ticks since boot.
     Started(i64),
 }
 
 fn stat(pid: i64) -> Option<Stat> {
     let stat = read(&format!("/proc/{pid}/stat"))?;
-    // The command's name in parentheses may hold spaces: fields count from its end.
+    // The command's name in parentheses may hold spaces, so fields are counted from its end.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let threads: i64 = fields.nth(16)?.parse().ok()?;
-    // A process whose first thread has ended while others run looks like a zombie too.
+    // A process whose first thread has ended while others run has the state of a zombie too.
     if matches!(state, "Z" | "X") && threads <= 1 {
         return Some(Stat::Ended);
     }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn e3_this_process_lives_and_a_reused_pid_is_not_it() {
+    fn e3_process_with_a_reused_pid_is_another_one() {
         let (pid, pid_started) = current();
         assert!(pid_started > 0);
         assert!(!is_dead(pid, pid_started));
@@ -111,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn e3_a_process_is_dead_once_it_is_killed() {
+    fn e3_killed_process_is_dead_before_and_after_it_is_reaped() {
         let mut child = sleeper();
         let (pid, pid_started) = identity(&child);
         assert!(!is_dead(pid, pid_started));
         child.kill().unwrap();
-        // A zombie: nobody has waited for it.
+        // It is a zombie until its parent waits for it.
         while !is_dead(pid, pid_started) {
             std::thread::yield_now();
         }
@@ -125,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn a7_a_process_without_descriptors_does_not_take_a_living_one_for_dead() {
+    fn a7_process_without_free_descriptors_sees_a_live_process() {
         let with_few = ["-c", "ulimit -n 40; exec \"$@\"", "sh"];
-        assert_looks("sh", &with_few);
+        assert_sees_living_and_dead("sh", &with_few);
     }
 
-    /// Needs the right to mount, as root has it in most containers; without it nothing is tested.
+    /// Needs the right to mount, which root has in most containers. Without it nothing is tested.
     #[test]
-    fn a7_a_hidden_process_is_not_taken_for_dead() {
+    fn a7_hidden_process_is_not_dead() {
         let hidden = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
         let arguments = ["-m", "sh", "-c", hidden, "sh"];
         let may_hide = Command::new("unshare")
@@ -141,22 +142,22 @@ mod tests {
             .stderr(Stdio::null())
             .status();
         if may_hide.is_ok_and(|status| status.success()) {
-            assert_looks("unshare", &arguments);
+            assert_sees_living_and_dead("unshare", &arguments);
         }
     }
 
-    /// Runs `look` behind a command: it sees that the first of two processes lives and that the second does not.
-    fn assert_looks(command: &str, arguments: &[&str]) {
+    /// Runs `report_dead` under a command, for a live process and a killed one, and checks its report.
+    fn assert_sees_living_and_dead(command: &str, arguments: &[&str]) {
         let (mut living, mut killed) = (sleeper(), sleeper());
         let pairs = [identity(&living), identity(&killed)];
         killed.kill().unwrap();
         killed.wait().unwrap();
-        let looked = Command::new(command)
+        let report = Command::new(command)
             .args(arguments)
             .arg(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "runtime::process::tests::look",
+                "runtime::process::tests::report_dead",
                 "--ignored",
                 "--nocapture",
             ])
@@ -165,27 +166,27 @@ mod tests {
             .unwrap();
         living.kill().unwrap();
         living.wait().unwrap();
-        let said = String::from_utf8_lossy(&looked.stdout);
-        assert!(said.contains("dead: [false, true]"), "{looked:?}");
+        let printed = String::from_utf8_lossy(&report.stdout);
+        assert!(printed.contains("dead: [false, true]"), "{report:?}");
     }
 
     #[test]
-    #[ignore = "is run in a process of its own, by others"]
-    fn look() {
-        let said = std::env::var("PROCESSES").unwrap();
-        let pairs: Vec<i64> = said
+    #[ignore = "other tests run it in a process of its own"]
+    fn report_dead() {
+        let processes = std::env::var("PROCESSES").unwrap();
+        let pairs: Vec<i64> = processes
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|number| number.parse().ok())
             .collect();
-        // Takes every descriptor where the limit is low, and none where it is not.
-        let mut hoard = Vec::new();
-        while hoard.len() < 1000
+        // Takes every file descriptor if their limit is low.
+        let mut files = Vec::new();
+        while files.len() < 1000
             && let Ok(file) = fs::File::open("/dev/null")
         {
-            hoard.push(file);
+            files.push(file);
         }
-        if hoard.len() == 1000 {
-            hoard.clear();
+        if files.len() == 1000 {
+            files.clear();
         }
         let dead: Vec<bool> = pairs
             .chunks(2)

@@ -1,4 +1,4 @@
-//! The progress and the log lines of running tasks, on their way to the database.
+//! A buffer for the progress and the log lines of running tasks that wait to be written.
 
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, LogChunk, Ordinal, Progress};
 
-/// The largest number of bytes of log lines that wait for a database that does not answer.
+/// Maximum number of bytes of buffered log lines. More are dropped, which happens only while the database does not answer.
 const LOG_BYTES: usize = 16 << 20;
 
-/// What waits to be written. Only the last progress of an attempt counts.
+/// Progress and log lines that wait to be written, with only the last progress of each attempt.
 #[derive(Debug, Default)]
 pub struct ProgressBuffer {
     has_some: AtomicBool,
@@ -24,7 +24,7 @@ struct Buffered {
 }
 
 impl ProgressBuffer {
-    /// Notes how far an attempt is. `true`: the buffer was empty, and the coordinator is to be told.
+    /// Adds the progress of an attempt. Returns `true` if the buffer was empty: then the caller must wake the coordinator.
     pub fn note_progress(&self, progress: Progress) -> bool {
         let mut buffered = self.buffered.lock();
         buffered
@@ -33,7 +33,7 @@ impl ProgressBuffer {
         !self.has_some.swap(true, Atomic::AcqRel)
     }
 
-    /// Notes log lines. `true`: the buffer was empty, and the coordinator is to be told.
+    /// Adds log lines. Returns `true` if the buffer was empty: then the caller must wake the coordinator.
     pub fn note_logs(&self, chunk: LogChunk) -> bool {
         let (bytes, execution) = (size(&chunk), chunk.execution);
         let mut buffered = self.buffered.lock();
@@ -66,12 +66,12 @@ impl ProgressBuffer {
         )
     }
 
-    /// Puts back what was taken and not written, before what has come since.
+    /// Puts back items that were taken and not written, before those added since.
     pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
         let mut buffered = self.buffered.lock();
         for earlier in progress {
-            let place = (earlier.execution, earlier.task);
-            buffered.progress.entry(place).or_insert(earlier);
+            let key = (earlier.execution, earlier.task);
+            buffered.progress.entry(key).or_insert(earlier);
         }
         buffered.log_bytes += logs.iter().map(size).sum::<usize>();
         logs.append(&mut buffered.logs);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn b17_log_lines_keep_their_order_when_a_write_fails() {
+    fn b17_log_lines_keep_their_order_after_a_failed_write() {
         let buffer = ProgressBuffer::default();
         buffer.note_logs(chunk("first"));
         let (progress, logs) = buffer.take();

@@ -1,4 +1,4 @@
-//! Signs of life of a running attempt.
+//! The heartbeats of a running attempt.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -8,18 +8,18 @@ use crate::types::{Micros, Monotonic};
 #[derive(Debug, Default)]
 pub struct Pulse {
     beaten: AtomicBool,
-    /// The time of the check that last found a beat; zero if none did.
+    /// The time of the last check that found a heartbeat, or zero.
     heard_at: AtomicI64,
     reported: AtomicBool,
 }
 
 impl Pulse {
-    /// Records a sign of life.
+    /// Records a heartbeat.
     pub fn beat(&self) {
         self.beaten.store(true, Ordering::Release);
     }
 
-    /// Returns how long the attempt has been silent, once it exceeds the threshold. Later calls return nothing.
+    /// Returns the time without a heartbeat in microseconds, once it reaches the threshold. Later calls return `None`.
     pub(super) fn silence(
         &self,
         started: Monotonic,
@@ -43,7 +43,7 @@ mod tests {
     const START: Monotonic = Monotonic(100 * SECOND);
 
     #[test]
-    fn a_silent_attempt_is_reported_once() {
+    fn silent_attempt_is_reported_once() {
         let pulse = Pulse::default();
         let silence = |seconds| pulse.silence(START, 3 * SECOND, START + seconds * SECOND);
         assert_eq!(silence(2), None);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_restarts_the_threshold() {
+    fn heartbeat_restarts_the_threshold() {
         let pulse = Pulse::default();
         pulse.beat();
         let silence = |seconds| pulse.silence(START, 3 * SECOND, START + seconds * SECOND);

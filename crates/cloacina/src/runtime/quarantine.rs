@@ -1,14 +1,15 @@
-//! The suspects of a runner: tasks whose runner died more than once while it held them (semantics E2).
+//! The suspects of a runner: tasks that lost their runner more than once (semantics E2).
 //!
-//! A task that ends its process takes harmless tasks with it, and which of them did it cannot be seen from outside. So what
-//! died twice with its runner is started only while nothing else runs here. If the process dies again, the suspect did it.
+//! A task that crashes its process takes other tasks with it, and nothing shows which of them was the cause. So a task that
+//! lost its runner twice is started only while nothing else runs here. If the process dies again, the suspect is the cause.
 
 use std::collections::VecDeque;
 
 use super::assignment::Executor;
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
 
-/// How long a suspect waits for other attempts to end. After that it is started beside them; nothing else starts meanwhile.
+/// Maximum time that a suspect waits for other attempts to end, in microseconds. After that it is started beside them. No
+/// other task is claimed meanwhile.
 const DRAIN: Micros = 10_000_000;
 
 /// A claimed task that has to be started alone.
@@ -18,23 +19,24 @@ pub(super) struct Suspect {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
-    /// Its lost runners before its start was to be counted, where it is not known whether that was written.
+    /// The number of lost runners before a start whose commit is not known to be written.
     pub(super) rescues: Option<u32>,
 }
 
-/// The suspects of this runner. While there is one, the runner claims nothing else.
+/// The suspects of this runner. While there is one, the runner claims no other task.
 #[derive(Default)]
 pub(super) struct Quarantine {
     pub(super) waiting: VecDeque<Suspect>,
-    /// The one whose turn it is.
+    /// The suspect that runs, or starts in this turn.
     pub(super) current: Option<Suspect>,
-    /// Its start is recorded in the batch of this turn, and follows once that is durable.
+    /// The batch of this turn records the start of the current suspect, which is dispatched once that is durable.
     pub(super) is_starting: bool,
+    /// The time from which the next suspect waits for other attempts to end.
     pub(super) waits_since: Option<Monotonic>,
 }
 
 impl Quarantine {
-    /// When a suspect is started although other attempts still run.
+    /// The time at which the next suspect is started although other attempts still run.
     pub(super) fn next_wake(&self) -> Option<Monotonic> {
         let waits = self.current.is_none() && !self.waiting.is_empty();
         self.waits_since
@@ -42,13 +44,13 @@ impl Quarantine {
             .map(|since| since + DRAIN)
     }
 
-    /// The suspects that have not been started.
+    /// Takes the suspects that have not been started.
     pub(super) fn take_waiting(&mut self) -> Vec<Suspect> {
         self.waits_since = None;
         std::mem::take(&mut self.waiting).into()
     }
 
-    /// Drops a suspect that has not been started. `true` if there was one.
+    /// Drops a suspect that has not been started. Returns whether there was one.
     pub(super) fn withdraw(&mut self, execution: ExecutionId, task: Ordinal) -> bool {
         let before = self.waiting.len();
         self.waiting
@@ -56,7 +58,7 @@ impl Quarantine {
         self.waiting.len() < before
     }
 
-    /// The suspect to start now that the record of its start is durable.
+    /// Returns the suspect of an execution whose start is durable now, for dispatch.
     pub(super) fn started(&mut self, execution: ExecutionId) -> Option<Suspect> {
         let current = self.current.filter(|_| self.is_starting);
         let started = current.filter(|suspect| suspect.execution == execution);
@@ -64,7 +66,7 @@ impl Quarantine {
         started
     }
 
-    /// The record of the start was not written: the suspect waits again.
+    /// Returns the current suspect to the queue if its start was not written.
     pub(super) fn put_back(&mut self) {
         if std::mem::take(&mut self.is_starting)
             && let Some(suspect) = self.current.take()

@@ -1,28 +1,28 @@
-//! Rows of schedules, changed by whoever asks: optimistically, again when somebody else was faster.
+//! Changes of schedules' rows on the calling thread: optimistic, and repeated if another writer was first.
 
 use crate::store::{Put, Store};
 use crate::types::{Error, ErrorCode, ScheduleId, ScheduleKind, ScheduleRecord};
 
-/// Somebody else changes the same row at the same moment: more often than this is no coincidence.
-const TRIES: usize = 20;
+/// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
+const MAX_TRIES: usize = 20;
 
-/// F5: adds a schedule, or has the known one of its identity changed by `again`, where it asks for a change.
+/// F5: adds a schedule, or updates the stored one with its identity if `update` returns a changed record.
 ///
 /// # Errors
-/// When the database is in trouble, or the row changes all the time.
+/// When the database fails, or other writers keep changing the row.
 pub fn register(
     store: &dyn Store,
     new: &ScheduleRecord,
-    again: impl Fn(&ScheduleRecord) -> Option<ScheduleRecord>,
+    update: impl Fn(&ScheduleRecord) -> Option<ScheduleRecord>,
 ) -> Result<ScheduleRecord, Error> {
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         let Some(known) = store.schedule_of(new.kind, &new.identity)? else {
             if store.put_schedule(new, None)? == Put::Written {
                 return Ok(new.clone());
             }
             continue;
         };
-        let Some(mut record) = again(&known) else {
+        let Some(mut record) = update(&known) else {
             return Ok(known);
         };
         record.revision = known.revision + 1;
@@ -36,14 +36,15 @@ pub fn register(
 /// Changes a schedule that is not deleted.
 ///
 /// # Errors
-/// `ScheduleNotFound`; what `change` refuses; `ScheduleInvalid` when another one has the new identity; the database's trouble.
+/// `ScheduleNotFound`; an error of `change`; `ScheduleInvalid` if another schedule has the new identity; a failure of the
+/// database.
 pub fn change(
     store: &dyn Store,
     find: impl Fn(&dyn Store) -> Result<ScheduleRecord, Error>,
     change: impl Fn(&ScheduleRecord) -> Result<ScheduleRecord, Error>,
 ) -> Result<ScheduleRecord, Error> {
     let mut identity = String::new();
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         let known = find(store)?;
         let mut record = change(&known)?;
         record.revision = known.revision + 1;
@@ -66,11 +67,11 @@ pub fn change(
     Err(busy(&identity))
 }
 
-/// A schedule that is not deleted, by its id.
+/// Returns a schedule that is not deleted, by its id.
 ///
 /// # Errors
-/// `ScheduleNotFound`, or the database's trouble.
-pub fn living(
+/// `ScheduleNotFound`, or a failure of the database.
+pub fn existing(
     store: &dyn Store,
     kind: ScheduleKind,
     id: ScheduleId,
@@ -81,7 +82,7 @@ pub fn living(
             ErrorCode::ScheduleNotFound,
             format!("there is no schedule {id}"),
         )
-        .with_hint("list_cron_schedules() shows those of this database")),
+        .with_hint("list_cron_schedules() lists the schedules of this database")),
         Some(record) if record.deleted_at.is_some() => Err(Error::new(
             ErrorCode::ScheduleNotFound,
             format!("schedule {id} is deleted"),
@@ -94,7 +95,7 @@ pub fn living(
 fn busy(identity: &str) -> Error {
     Error::new(
         ErrorCode::Database,
-        format!("the schedule {identity} is changed by others all the time"),
+        format!("cannot change schedule {identity}: other writers changed it {MAX_TRIES} times in between"),
     )
     .with_hint("try again")
 }

@@ -1,4 +1,4 @@
-//! Graceful shutdown (semantics D8): stop claiming, let running tasks end, give the rest back.
+//! Graceful shutdown (semantics D8): stops claiming, waits for running tasks, and returns the other claims.
 
 use super::Reply;
 use super::assignment::Executor;
@@ -7,21 +7,21 @@ use super::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic};
 
-/// The time between two looks whether running tasks have ended, where no message tells of it, in microseconds.
+/// Time between two checks whether the shutdown can end, in microseconds.
 const INTERVAL: Micros = 20_000;
-/// How long the database may take for what is given back, in microseconds.
+/// Maximum time that the database may take to write the returned claims, in microseconds.
 const LAST_WRITES: Micros = 5_000_000;
 
 /// A shutdown under way.
 pub(super) struct Shutdown {
     deadline: Monotonic,
-    /// The reply channels of the callers that wait for its end.
+    /// Reply channels of the callers waiting for its end.
     replies: Vec<Reply<()>>,
     is_abandoned: bool,
 }
 
 impl Shutdown {
-    /// Begins a shutdown, or shortens the grace of the one under way.
+    /// Begins a shutdown, or shortens the grace period of the one under way.
     pub(super) fn begin(
         current: &mut Option<Self>,
         step: &mut Step,
@@ -58,7 +58,7 @@ impl Shutdown {
         self.deadline.max(monotonic).min(monotonic + INTERVAL)
     }
 
-    /// Goes on with the shutdown. Its reply channels once it has ended.
+    /// Continues the shutdown. Returns its reply channels once it has ended.
     pub(super) fn advance(
         current: &mut Option<Self>,
         step: &mut Step,
@@ -89,17 +89,17 @@ impl Shutdown {
 fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
     if is_given_up {
         tracing::warn!(
-            "shut down without the database: another runner takes the open tasks when the lease ends"
+            "shut down without the database; another runner rescues the open tasks when the lease ends"
         );
         return;
     }
     duties.triggers.duty.give_up(step);
     if let Err(error) = remove_row(step, duties) {
-        tracing::warn!(%error, "the runner's row could not be removed; it ends with its lease");
+        tracing::warn!(%error, "cannot remove the runner's row; peers remove it when its lease ends");
     }
 }
 
-/// Removes the runner's row. If it still has claims, others are told to take them at once.
+/// Removes the runner's row. If it still has claims, it is declared dead instead, so that peers rescue them at once.
 fn remove_row(step: &mut Step, duties: &mut Duties) -> Result<(), StoreError> {
     step.signals.take(Signal::Register);
     duties.announcer.duty.withdraw(step)?;

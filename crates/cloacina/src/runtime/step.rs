@@ -1,7 +1,7 @@
-//! What one turn of the coordinator may touch.
+//! The state that one turn of the coordinator may read and change.
 //!
 //! A turn receives messages, decides them over the ledger, commits the write batch, and dispatches work. Decisions and
-//! duties see the rooms of the runner through a `Step` alone.
+//! duties access the state of the runner through a `Step` alone.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use super::assignment::Executor;
 use super::batch::WriteBatch;
 use super::capacity::{Capacity, released};
 use super::executors::WorkQueues;
-use super::ledger::{Held, Ledger};
+use super::ledger::{HeldClaim, Ledger};
 use super::message::fitting;
 use super::metrics::Metrics;
 use super::peers::Peers;
 use super::progress_buffer::ProgressBuffer;
 use super::quarantine::Quarantine;
 use super::registry::Registry;
+use super::subscriptions::Subscriptions;
 use super::timeline::Timeline;
-use super::waiters::Waiters;
 use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
 use crate::store::{Store, StoreError};
@@ -27,34 +27,34 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// What a turn asks of a duty that would otherwise wait for its timer.
+/// A request to a duty to run in this turn, before its timer is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Poll for changes of other processes.
     PollChanges,
-    /// Look for dead runners.
+    /// Search for dead runners.
     Rescue,
     /// Compare the claims of this process with the database.
     Reconcile,
-    /// Tell the database which workflows this runner has: they changed.
+    /// Announce the workflows of this runner, which have changed, in the database.
     Announce,
     /// Register the runner's row.
     Register,
-    /// Send a heartbeat soon, so that peers do not take this runner for dead.
+    /// Send a heartbeat soon, so that peers do not declare this runner dead.
     ProveLife,
-    /// An attempt ended, or the runner stops: log lines are to be written before.
+    /// Write buffered log lines, because attempts ended or the runner stops.
     AttemptsEnded,
-    /// Cron schedules have changed.
+    /// Query cron schedules, because this process changed some.
     CronChanged,
-    /// Other processes have written: there may be new cron schedules.
-    CronNews,
-    /// Triggers have changed.
+    /// Query cron schedules soon, because other processes have written and may have changed some.
+    CronMaybeChanged,
+    /// Query triggers, because this process changed some.
     TriggersChanged,
-    /// Other processes have written: there may be new triggers.
-    TriggerNews,
+    /// Query triggers soon, because other processes have written and may have changed some.
+    TriggersMaybeChanged,
 }
 
-/// The signals that no duty has taken yet.
+/// The raised signals that no duty has taken yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Signals(u16);
 
@@ -67,31 +67,31 @@ impl Signals {
         self.0 & (1 << signal as u16) != 0
     }
 
-    /// Whether the signal was raised; it is not any more.
+    /// Clears a signal. Returns whether it was raised.
     pub(super) const fn take(&mut self, signal: Signal) -> bool {
         let raised = self.is_raised(signal);
         self.0 &= !(1 << signal as u16);
         raised
     }
 
-    /// Schedules of any kind have changed.
+    /// Raises the signals for changed schedules and triggers.
     pub(super) const fn raise_schedules(&mut self) {
         self.raise(Signal::CronChanged);
         self.raise(Signal::TriggersChanged);
     }
 
-    /// Other processes have written.
-    pub(super) const fn raise_news(&mut self) {
-        self.raise(Signal::CronNews);
-        self.raise(Signal::TriggerNews);
+    /// Raises the signals for schedules and triggers that other processes may have changed.
+    pub(super) const fn raise_maybe_changed(&mut self) {
+        self.raise(Signal::CronMaybeChanged);
+        self.raise(Signal::TriggersMaybeChanged);
     }
 }
 
-/// See the module.
+/// The state of a runner, as its decisions and duties access it.
 pub(super) struct Step {
-    /// The wall clock at the beginning of the turn.
+    /// The wall-clock time at the beginning of the turn.
     pub(super) now: Timestamp,
-    /// The monotonic clock at the beginning of the turn.
+    /// The monotonic time at the beginning of the turn.
     pub(super) monotonic: Monotonic,
     pub(super) config: RunnerConfig,
     pub(super) runner: RunnerId,
@@ -100,20 +100,20 @@ pub(super) struct Step {
     pub(super) capacity: Capacity,
     pub(super) registry: Registry,
     pub(super) quarantine: Quarantine,
-    pub(super) subscriptions: Arc<Waiters>,
+    pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) progress: Arc<ProgressBuffer>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) peers: Peers,
     pub(super) timeline: Timeline,
     pub(super) signals: Signals,
     pub(super) batch: WriteBatch,
-    /// The runner stops: it claims nothing, and fires nothing.
+    /// The runner stops: it claims no tasks and fires no schedules.
     pub(super) is_stopping: bool,
-    /// A batch with a claim was refused: nothing is claimed before this instant, so that what is refused shows by itself.
+    /// After a batch with a claim was refused: the time before which no task is claimed, so that the cause can be isolated.
     pub(super) claims_resume_at: Option<Monotonic>,
-    /// Messages to decide in the next turn.
+    /// The retry queue: messages to decide in the next turn.
     pub(super) retry: Vec<Message>,
-    /// The ends of attempts among the messages of this turn and of later ones, where claims are to be reconciled.
+    /// The attempts whose ends are among the messages of this turn or the retry queue. Set when claims are to be reconciled.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }
@@ -124,7 +124,7 @@ impl Step {
         clock: &dyn Clock,
         config: RunnerConfig,
         queues: WorkQueues,
-        subscriptions: Arc<Waiters>,
+        subscriptions: Arc<Subscriptions>,
         seed: u64,
     ) -> Self {
         let (now, monotonic) = (clock.now(), clock.monotonic());
@@ -155,12 +155,12 @@ impl Step {
         step
     }
 
-    /// Begins a turn.
+    /// Begins a turn: reads the clock.
     pub(super) fn begin(&mut self, clock: &dyn Clock) {
         (self.now, self.monotonic) = (clock.now(), clock.monotonic());
     }
 
-    /// The monotonic instant at which the wall clock shows `at`, unless it is set meanwhile.
+    /// The monotonic instant at which the wall clock will show `at`, unless it is set before.
     pub(super) fn instant_of(&self, at: Timestamp) -> Monotonic {
         self.monotonic + at.since(self.now)
     }
@@ -180,12 +180,12 @@ impl Step {
         self.random.f64()
     }
 
-    /// A fresh id out of injected time and randomness, so that a simulation replays exactly.
+    /// Returns a fresh id. It is made from injected time and randomness, so that a simulation replays exactly.
     pub(super) fn fresh_runner(&mut self) -> RunnerId {
         RunnerId::from_parts(self.now, self.random_bits())
     }
 
-    /// As `fresh_runner`, for an execution.
+    /// Returns a fresh id of an execution, like `fresh_runner`.
     pub(super) fn fresh_execution(&mut self) -> ExecutionId {
         ExecutionId::from_parts(self.now, self.random_bits())
     }
@@ -196,7 +196,7 @@ impl Step {
         bits
     }
 
-    /// Reads executions into the ledger. One that cannot be read stays out of it, is reported once, and harms no other.
+    /// Reads executions into the ledger. An unreadable one is skipped and reported once.
     pub(super) fn load(&mut self, ids: &[ExecutionId]) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
@@ -219,7 +219,7 @@ impl Step {
         Ok(())
     }
 
-    /// Reads executions of which one at least holds what cannot be read.
+    /// Reads executions in halves, because at least one of them is unreadable.
     fn load_apart(&mut self, ids: &[ExecutionId], reason: &str) -> Result<(), StoreError> {
         if let [id] = ids {
             self.set_unreadable(*id, reason);
@@ -230,7 +230,7 @@ impl Step {
         self.load(second)
     }
 
-    /// The workflow of a definition, or why it cannot be read.
+    /// Returns the workflow of a definition, or the reason why it cannot be read.
     fn workflow_of(
         &mut self,
         id: DefinitionId,
@@ -247,7 +247,7 @@ impl Step {
 
     fn admit(&mut self, execution: Execution) {
         let record = execution.record();
-        // While an execution is paused its deadline is held; resuming sets it anew.
+        // The deadline of a paused execution is suspended until it is resumed.
         if record.status == ExecutionStatus::Running
             && let Some(deadline) = self.deadline_of(&execution)
         {
@@ -259,19 +259,19 @@ impl Step {
     pub(super) fn set_unreadable(&mut self, id: ExecutionId, reason: &str) {
         self.ledger.remove(id);
         if self.ledger.note_unreadable(id) {
-            tracing::error!(execution_id = %id, "execution {id} cannot be read and is left alone: {reason}");
+            tracing::error!(execution_id = %id, "cannot read execution {id}; it is ignored: {reason}");
         }
     }
 
-    /// When an execution's timeout passes. It began to run while the wall clock showed `deadline - timeout`, whatever the
-    /// clock has been set to since (semantics D5).
+    /// The instant at which an execution's timeout passes: `timeout` after the instant at which the wall clock showed
+    /// `deadline - timeout`, regardless of later steps of the wall clock (semantics D5).
     pub(super) fn deadline_of(&self, execution: &Execution) -> Option<Monotonic> {
         let record = execution.record();
         let (deadline, timeout) = (record.deadline?, record.timeout?);
         Some(self.timeline.instant_of(deadline + -timeout) + timeout)
     }
 
-    /// Watches over the deadline of an execution in the ledger, if it has one.
+    /// Sets the timer for the deadline of an execution in the ledger, if it has one.
     pub(super) fn watch_deadline(&mut self, id: ExecutionId) {
         let deadline = self
             .ledger
@@ -300,7 +300,7 @@ impl Step {
         }
     }
 
-    /// Forgets a claim of this process. `false`: it is not the claim that is held.
+    /// Drops a claim of this process. Returns `false` if this is not the claim that it holds.
     pub(super) fn drop_claim(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> bool {
         let dropped = self.ledger.drop_claim(id, task, claim);
         if let Some(held) = dropped {
@@ -309,8 +309,8 @@ impl Step {
         dropped.is_some()
     }
 
-    /// A deferred attempt has released its slot already.
-    fn free_slot(&mut self, held: Held) {
+    /// Frees the slot of a dropped claim, unless its attempt is deferred and has released it already.
+    fn free_slot(&mut self, held: HeldClaim) {
         if !held.is_deferred {
             self.capacity.freed(held.executor);
         }
@@ -327,7 +327,7 @@ impl Step {
         self.retry.push(released(id, task, claim, executor));
     }
 
-    /// Notes that an attempt has released its slot, or has it again.
+    /// Notes that an attempt has released its slot, or has reacquired one.
     pub(super) fn note_deferral(
         &mut self,
         id: ExecutionId,
@@ -344,14 +344,14 @@ impl Step {
         }
     }
 
-    /// The messages to decide again in this turn. Those that would make its transaction too large wait for the next one.
+    /// Takes messages from the retry queue, as many as fit into the transaction of one turn.
     pub(super) fn take_retry(&mut self) -> Vec<Message> {
         let end = fitting(&self.retry);
         let rest = self.retry.split_off(end);
         std::mem::replace(&mut self.retry, rest)
     }
 
-    /// Notes which attempts ended among the messages of a turn.
+    /// Notes the ends of attempts among the messages of a turn.
     pub(super) fn note_ends(&mut self, messages: &[Message]) {
         self.ended.clear();
         self.signals.take(Signal::AttemptsEnded);
@@ -383,14 +383,14 @@ impl Step {
         }
     }
 
-    /// Reads what must be known to decide the messages.
+    /// Reads the executions that are needed to decide the messages.
     pub(super) fn load_for(&mut self, messages: &[Message]) -> Result<(), StoreError> {
         let mut missing = Vec::new();
         for message in messages {
             let Some(id) = message.execution() else {
                 continue;
             };
-            // What a caller asks for is judged by the present state: others may have ended the execution, or gone on with it.
+            // A caller's action is decided on the stored state, because peers may have ended or continued the execution.
             if matches!(message, Message::Control { .. })
                 && !self.batch.executions.contains_key(&id)
             {
@@ -405,7 +405,7 @@ impl Step {
         self.load(&missing)
     }
 
-    /// Forgets everything that belongs to the runner's former id.
+    /// Drops all state that belongs to the runner's former id.
     pub(super) fn forget_all(&mut self) {
         for (_, held) in self.ledger.clear() {
             self.free_slot(held);

@@ -1,28 +1,28 @@
 //! Maps wall-clock instants of the past to the monotonic clock, across steps of the wall clock.
 //!
-//! The database keeps wall-clock times. A timer that follows from one, such as the timeout of an execution, must neither
-//! fire early nor late because somebody set the clock. So each step of the wall clock is noted, and an instant is mapped
-//! with the offset that was in force when it passed.
+//! The database stores wall-clock times. A timer that depends on one, such as the timeout of an execution, must not fire
+//! early or late because the clock was set. So each step of the wall clock is noted, and an instant is mapped with the offset
+//! that was in force at that instant.
 
 use crate::types::{Micros, Monotonic, Timestamp};
 
 /// The smallest difference between the two clocks that counts as a step. Smaller ones are drift.
 const STEP: Micros = 1_000_000;
-/// The number of steps that are remembered.
+/// Maximum number of steps that are remembered.
 const REMEMBERED: usize = 32;
 
-/// A stretch of time in which the wall clock did not step.
+/// A period in which the wall clock did not step.
 struct Segment {
     from: Monotonic,
     /// Wall clock minus monotonic clock.
     offset: Micros,
 }
 
-/// The recent history of the wall clock, as this process saw it.
+/// The recent history of the wall clock, as observed by this process.
 pub(super) struct Timeline {
     /// Oldest first, never empty.
     segments: Vec<Segment>,
-    /// The last instant at which both clocks were compared.
+    /// The instant of the last comparison of both clocks.
     latest: Monotonic,
 }
 
@@ -38,7 +38,7 @@ impl Timeline {
         }
     }
 
-    /// Compares both clocks. Returns how far the wall clock stepped since the last call, if it did.
+    /// Compares both clocks. Returns by how much the wall clock stepped since the last call, if it did.
     pub(super) fn note(&mut self, now: Timestamp, monotonic: Monotonic) -> Option<Micros> {
         self.latest = monotonic;
         let offset = now.0.saturating_sub(monotonic.0);
@@ -58,15 +58,14 @@ impl Timeline {
         Some(stepped)
     }
 
-    /// Whether this process has watched the clock since an instant. If not, it does not know of steps in between.
+    /// Whether this process has observed the clock since an instant, so that it knows all steps since.
     pub(super) fn covers(&self, instant: Monotonic) -> bool {
         self.segments
             .first()
             .is_some_and(|segment| segment.from <= instant)
     }
 
-    /// The monotonic instant of a wall-clock instant that has passed. Where a step back made the clock show it twice, the
-    /// later one.
+    /// The monotonic instant of a past wall-clock time. If a step back made the clock show the time twice, it is the later one.
     pub(super) fn instant_of(&self, past: Timestamp) -> Monotonic {
         let mut end = self.latest;
         let mut nearest = None;
@@ -75,7 +74,7 @@ impl Timeline {
             if candidate >= segment.from && candidate <= end {
                 return candidate;
             }
-            // An instant that no segment holds was skipped by a step, or lies outside all of them.
+            // A time outside all segments was skipped by a step, or precedes the first or follows the last segment.
             if candidate >= segment.from && nearest.is_none() && end < self.latest {
                 nearest = Some(end);
             }
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_an_instant_keeps_its_place_when_the_clock_is_set_forward_and_back() {
+    fn b1_instant_is_unchanged_after_steps_forward_and_back() {
         let mut machine = Machine::new();
         let (began, began_monotonic) = (machine.wall, machine.monotonic);
         machine.pass(10 * SECOND);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_an_instant_that_the_clock_skipped_is_that_of_the_step() {
+    fn b1_skipped_time_maps_to_the_instant_of_the_step() {
         let mut machine = Machine::new();
         machine.pass(SECOND);
         let (wall, at_step) = (machine.wall, machine.monotonic);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_drift_is_followed_and_is_not_a_step() {
+    fn b1_drift_is_not_a_step() {
         let mut machine = Machine::new();
         for _ in 0..100 {
             machine.wall = machine.wall + SECOND / 10;

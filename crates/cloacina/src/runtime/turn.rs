@@ -9,26 +9,26 @@ use crate::engine::Outcome;
 use crate::store::StoreError;
 use crate::types::{Error, Failure, FailureKind, Micros};
 
-/// A turn that failed: why, and the messages to decide again.
+/// The error of a failed turn, and the messages to decide again.
 pub(super) type Failed = (StoreError, Vec<Message>);
 
-/// The beginning of the text of a failure that stands for a result which the database refuses.
+/// Start of the message of the failure that replaces a result which the database refuses.
 const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
 
-/// How long nothing is claimed after a batch with a claim was refused, in microseconds.
+/// Time for which no task is claimed after a batch with a claim was refused, in microseconds.
 const CLAIM_PAUSE: Micros = 1_000_000;
 
-/// How often a turn is decided anew because a version was pruned meanwhile.
+/// Maximum number of times that a turn is decided again because a version was pruned in between.
 const MAX_RESTORES: u32 = 100;
 
-/// See the module.
+/// A turn of the coordinator, with the state that it works on.
 pub(super) struct Turn {
     pub(super) step: Step,
     pub(super) duties: Duties,
     pub(super) shutdown: Option<Shutdown>,
-    /// How often this turn was decided anew because a version was pruned meanwhile.
+    /// The number of times that this turn was decided again because a version was pruned in between.
     restores: u32,
-    /// Whether it was logged that the database refuses claims.
+    /// The refusal of claims was logged.
     is_claim_reported: bool,
 }
 
@@ -43,7 +43,7 @@ impl Turn {
         }
     }
 
-    /// Decides messages and what is due.
+    /// Runs one turn: decides messages and due duties, and commits them.
     pub(super) fn run(
         &mut self,
         mut messages: Vec<Message>,
@@ -58,7 +58,7 @@ impl Turn {
             return Err((error, messages));
         }
         if in_outage {
-            // A submission that got no answer may have been stored all the same.
+            // A submission without an answer may have been stored nevertheless.
             let submitted = submitted(&messages);
             if let Err(error) = self.step.load(&submitted) {
                 return Err((error, messages));
@@ -67,7 +67,7 @@ impl Turn {
         self.decide(messages, true)
     }
 
-    /// Decides messages, with the duties' own decisions or without, and writes them.
+    /// Decides messages, and the decisions of duties if `with_duties` is set, and commits them.
     fn decide(&mut self, messages: Vec<Message>, with_duties: bool) -> Result<(), Failed> {
         if let Err(error) = self.step.load_for(&messages) {
             return Err((error, messages));
@@ -82,16 +82,17 @@ impl Turn {
         decided = self.step.advance_quarantine().and(decided);
         self.step.claim_direct();
         match self.step.commit() {
-            Ok(schedules) => self.duties.settle(&mut self.step, schedules),
+            Ok(schedules) => self.duties.apply_results(&mut self.step, schedules),
             Err(refused) => self.split(refused)?,
         }
         decided.map_err(|error| (error, Vec::new()))
     }
 
-    /// A batch was refused. Where one item is the cause, the others are written without it, and it fails alone.
+    /// Splits a refused batch in halves until the item that causes the refusal is alone. That one fails, and the others are
+    /// written.
     fn split(&mut self, refused: Refused) -> Result<(), Failed> {
         if matches!(refused.error, StoreError::DefinitionGone(_)) && self.restores < MAX_RESTORES {
-            return self.submit_anew(refused);
+            return self.decide_with_restored_versions(refused);
         }
         if !refused.error.is_of_item() {
             return Err((refused.error, refused.messages));
@@ -117,7 +118,7 @@ impl Turn {
         self.decide(messages, false)
     }
 
-    /// A refused batch is tried again without its claim: the claim may be what the database refuses.
+    /// Holds claims back after a batch with one was refused, because the claim may be the cause.
     fn hold_claims(&mut self, refused: &Refused) {
         if !refused.has_claim {
             return;
@@ -125,13 +126,14 @@ impl Turn {
         let step = &mut self.step;
         self.is_claim_reported &= step.claims_resume_at.is_some();
         if refused.is_claim() && !std::mem::replace(&mut self.is_claim_reported, true) {
-            tracing::error!(error = %refused.error, "the database refuses to give tasks to this runner; it is tried again every second");
+            tracing::error!(error = %refused.error, "the database refuses the claims of this runner; the claim is tried again every second");
         }
         step.claims_resume_at = Some(step.monotonic + CLAIM_PAUSE);
     }
 
-    /// B7: a version that a submission runs was pruned. Decides everything again, with versions that are stored.
-    fn submit_anew(&mut self, refused: Refused) -> Result<(), Failed> {
+    /// B7: decides the messages of a refused batch again after restoring versions, because a version of a submission was
+    /// pruned.
+    fn decide_with_restored_versions(&mut self, refused: Refused) -> Result<(), Failed> {
         self.restores += 1;
         if let Err(error) = self.step.restore_definitions() {
             return Err((error, refused.messages));
@@ -139,9 +141,9 @@ impl Turn {
         self.decide(refused.messages, false)
     }
 
-    /// Fails the one item that the database refuses. A result becomes a failure of its attempt.
+    /// Fails the single item that the database refuses. A refused result becomes a failure of its attempt.
     fn fail_item(&mut self, message: Message, error: StoreError) -> Result<(), Failed> {
-        // It was this item, not a claim.
+        // The cause was this item, not a claim.
         self.step.claims_resume_at = None;
         let Message::Finished {
             execution,
@@ -150,7 +152,7 @@ impl Turn {
             ran,
         } = message
         else {
-            tracing::error!(%error, "the database refuses a change; it is dropped");
+            tracing::error!(%error, "the database refuses a change, which is dropped");
             message.refuse(&Error::from(error));
             return Ok(());
         };
@@ -239,9 +241,9 @@ impl Turn {
                 execution,
                 task,
                 claim,
-                lent,
+                released,
             } => {
-                step.note_deferral(execution, task, claim, lent);
+                step.note_deferral(execution, task, claim, released);
             }
             Message::Rescheduled => step.signals.raise_schedules(),
             Message::Watch => step.signals.raise(Signal::PollChanges),
@@ -254,7 +256,7 @@ impl Turn {
     }
 }
 
-/// The executions that calls of `submit` ask for.
+/// The executions of calls of `submit`.
 fn submitted(messages: &[Message]) -> Vec<crate::types::ExecutionId> {
     let requests = messages.iter().filter_map(|message| match message {
         Message::Submit { requests, .. } => Some(requests),

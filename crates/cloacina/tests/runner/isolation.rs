@@ -61,7 +61,10 @@ fn b3_a_result_that_the_database_refuses_fails_alone() {
     }
     assert_eq!(messages.len(), 64);
     runner.coordinator.step(messages);
-    assert!(runner.coordinator.is_calm(), "one bad item is no outage");
+    assert!(
+        runner.coordinator.is_database_up(),
+        "one bad item is no outage"
+    );
     let poisoned = poisoned.unwrap();
     for id in ids {
         if id != poisoned {
@@ -87,7 +90,10 @@ fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
     let mut runner = next;
     for _ in 0..40 {
         runner.pass(SECOND / 2);
-        assert!(runner.coordinator.is_calm(), "one bad row is no outage");
+        assert!(
+            runner.coordinator.is_database_up(),
+            "one bad row is no outage"
+        );
     }
     while let Some(entered) = runner.enter() {
         runner.finish(entered, done());
@@ -114,7 +120,9 @@ fn b3_a_caller_of_an_execution_that_ended_unreadable_is_answered() {
     let entered = other.enter().unwrap();
     let answered = OneShot::default();
     let answer = answered.clone();
-    runner.waiters.subscribe(id, move |ended| answer.set(ended));
+    runner
+        .subscriptions
+        .subscribe(id, move |ended| answer.set(ended));
     *runner.picky.unreadable.lock() = Some(id);
     other.finish(entered, done());
     runner.pass(50 * MILLISECOND);
@@ -142,7 +150,7 @@ fn b3_work_goes_on_while_progress_cannot_be_written() {
         runner.pass(SECOND);
         runner.finish(entered, done());
         assert_eq!(runner.status(id), ExecutionStatus::Completed);
-        assert!(runner.coordinator.is_calm());
+        assert!(runner.coordinator.is_database_up());
     }
 }
 
@@ -164,7 +172,7 @@ fn b3_a_claim_that_the_database_refuses_fails_no_result() {
         runner.pass(SECOND);
     }
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
-    assert!(runner.coordinator.is_calm());
+    assert!(runner.coordinator.is_database_up());
 }
 
 #[test]

@@ -66,10 +66,16 @@ fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
         0,
         "it will be back before another one is there"
     );
-    assert!(queue.needs_attention());
-    assert!(queue.attend(), "something was taken since the last look");
+    assert!(queue.must_check_short_tasks());
+    assert!(
+        queue.check_short_tasks(),
+        "something was taken since the last look"
+    );
     assert_eq!(wanted(&queue), 0);
-    assert!(!queue.attend(), "nothing was: the task is not short");
+    assert!(
+        !queue.check_short_tasks(),
+        "nothing was: the task is not short"
+    );
     assert_eq!(wanted(&queue), 1);
 }
 
@@ -77,10 +83,10 @@ fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
 fn nobody_is_woken_for_work_that_a_worker_comes_for() {
     let queue = WorkQueue::default();
     queue.allow_workers(2);
-    let coming = queue.coming();
+    let incoming = queue.incoming();
     queue.push(vec![assignment(), assignment()], Vec::new(), false);
     assert_eq!(queue.notices(Duration::ZERO), []);
-    drop(coming);
+    drop(incoming);
     queue.try_take(1, &SystemClock).expect("work waits");
     assert_eq!(
         queue.notices(Duration::ZERO),

@@ -124,5 +124,5 @@ fn b3_the_end_of_a_poll_whose_trigger_cannot_be_read_is_no_outage() {
     for _ in 0..3 {
         runner.pass(SECOND);
     }
-    assert!(runner.coordinator.is_calm());
+    assert!(runner.coordinator.is_database_up());
 }

@@ -9,7 +9,7 @@ use cloacina::engine::{Finish, Outcome};
 use cloacina::runner::Inspector;
 use cloacina::runtime::{
     Answer, Assignment, Control, Coordinator, Executor, Handler, Message, Registration,
-    RunnerConfig, SubmitRequest, Waiters, Work, WorkQueues, WorkToken,
+    RunnerConfig, SubmitRequest, Subscriptions, Work, WorkQueues, WorkToken,
 };
 use cloacina::store::failpoint::{Failpoint, FailpointStore, Failpoints, Moment, Verb};
 use cloacina::store::sqlite::SqliteStore;
@@ -104,7 +104,7 @@ impl Failpoints for Trap {
 pub struct Stepped {
     pub coordinator: Coordinator,
     pub queues: WorkQueues,
-    pub waiters: Arc<Waiters>,
+    pub subscriptions: Arc<Subscriptions>,
     pub clock: Arc<HandClock>,
     trap: Arc<Trap>,
     pub picky: Arc<Picky>,
@@ -128,7 +128,7 @@ impl Stepped {
 
     fn on(store: Arc<SqliteStore>, clock: Arc<HandClock>, config: RunnerConfig, seed: u64) -> Self {
         let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
-        let waiters = Arc::new(Waiters::default());
+        let subscriptions = Arc::new(Subscriptions::default());
         let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
         // A handle of its own, as another process has: it tells of the writes of the others.
         let picky = Arc::new(Picky {
@@ -145,7 +145,7 @@ impl Stepped {
             Arc::clone(&clock) as Arc<dyn Clock>,
             config,
             queues.clone(),
-            Arc::clone(&waiters),
+            Arc::clone(&subscriptions),
             seed,
         )
         .unwrap();
@@ -156,7 +156,7 @@ impl Stepped {
         let mut stepped = Self {
             coordinator,
             queues,
-            waiters,
+            subscriptions,
             clock,
             trap,
             picky,

@@ -107,7 +107,7 @@ fn d6_the_end_by_a_cancel_is_told_although_the_same_step_looks_at_a_dead_runner(
     let told = Arc::new(AtomicBool::new(false));
     let tell = Arc::clone(&told);
     runner
-        .waiters
+        .subscriptions
         .subscribe(id, move |_| tell.store(true, Ordering::SeqCst));
     runner.control(id, Control::Cancel);
     // At once: the next look at the database might be far away.

@@ -11,8 +11,8 @@ use super::scenario::{ActionPlan, SECOND};
 use super::timeline::Event;
 use super::world::World;
 
-/// What a caller was told.
-pub struct Told {
+/// What a caller was acknowledgements.
+pub struct Acknowledgement {
     runner: usize,
     alive: Arc<AtomicBool>,
     ids: Vec<ExecutionId>,
@@ -21,10 +21,10 @@ pub struct Told {
 impl World {
     pub(super) fn submit(&self, number: usize) {
         let plan = self.scenario.submissions[number].clone();
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         let now = self.now();
-        let Some(process) = &inner.processes[plan.runner] else {
-            inner.schedule(now + SECOND, None, Event::Submit(number));
+        let Some(process) = &state.processes[plan.runner] else {
+            state.schedule(now + SECOND, None, Event::Submit(number));
             return;
         };
         let alive = Arc::clone(&process.alive);
@@ -32,7 +32,7 @@ impl World {
         let skew = self.clocks[plan.runner].skew();
         let requests: Vec<SubmitRequest> = (0..plan.count)
             .map(|_| SubmitRequest {
-                id: inner.execution_id(now),
+                id: state.execution_id(now),
                 workflow: workflow.clone(),
                 input: Arc::new(Context::new()),
                 key: plan.key.clone(),
@@ -43,7 +43,11 @@ impl World {
             })
             .collect();
         let single = requests.len() == 1;
-        let (oracle, told, key) = (Arc::clone(&self.oracle), Arc::clone(&self.told), plan.key);
+        let (oracle, acknowledgements, key) = (
+            Arc::clone(&self.oracle),
+            Arc::clone(&self.acknowledgements),
+            plan.key,
+        );
         let runner = plan.runner;
         let reply = move |answer: Result<Vec<ExecutionId>, Error>| {
             if !alive.load(Ordering::Relaxed) {
@@ -52,7 +56,9 @@ impl World {
             if let Ok(ids) = answer {
                 let key = key.as_deref().filter(|_| single);
                 oracle.lock().acknowledge(&ids, &workflow, key);
-                told.lock().push(Told { runner, alive, ids });
+                acknowledgements
+                    .lock()
+                    .push(Acknowledgement { runner, alive, ids });
             }
         };
         let message = Message::Submit {
@@ -60,8 +66,8 @@ impl World {
             give_up: Monotonic(now + 5 * SECOND),
             reply: Box::new(reply),
         };
-        inner.send(runner, message);
-        drop(inner);
+        state.send(runner, message);
+        drop(state);
         self.wake(runner);
     }
 
@@ -69,9 +75,9 @@ impl World {
         let plan = &self.scenario.controls[number];
         let runner = plan.runner % self.scenario.runners.len();
         let target = {
-            let inner = self.inner.lock();
-            let known = inner.acknowledged.len();
-            (known > 0).then(|| inner.acknowledged[plan.target % known])
+            let state = self.state.lock();
+            let known = state.acknowledged.len();
+            (known > 0).then(|| state.acknowledged[plan.target % known])
         };
         let Some(id) = target else { return };
         let action = match plan.action {
@@ -87,8 +93,8 @@ impl World {
     }
 
     pub(super) fn ask(&self, runner: usize, id: ExecutionId, action: Control) {
-        let mut inner = self.inner.lock();
-        let Some(process) = &inner.processes[runner] else {
+        let mut state = self.state.lock();
+        let Some(process) = &state.processes[runner] else {
             return;
         };
         let alive = Arc::clone(&process.alive);
@@ -104,25 +110,27 @@ impl World {
                 }
             }),
         };
-        inner.send(runner, message);
-        drop(inner);
+        state.send(runner, message);
+        drop(state);
         self.wake(runner);
     }
 
-    /// What callers do with what they were told: they wait for the end.
-    pub(super) fn hear(&self) {
-        let told = std::mem::take(&mut *self.told.lock());
-        for Told { runner, alive, ids } in told {
-            let waiters = {
-                let mut inner = self.inner.lock();
-                inner.acknowledged.extend(&ids);
-                let process = inner.processes[runner].as_ref();
-                process.map(|process| Arc::clone(&process.waiters))
+    /// What callers do with what they were acknowledgements: they wait for the end.
+    pub(super) fn await_acknowledged(&self) {
+        let acknowledgements = std::mem::take(&mut *self.acknowledgements.lock());
+        for Acknowledgement { runner, alive, ids } in acknowledgements {
+            let subscriptions = {
+                let mut state = self.state.lock();
+                state.acknowledged.extend(&ids);
+                let process = state.processes[runner].as_ref();
+                process.map(|process| Arc::clone(&process.subscriptions))
             };
-            let Some(waiters) = waiters else { continue };
+            let Some(subscriptions) = subscriptions else {
+                continue;
+            };
             for id in ids {
                 let ends = Arc::clone(&self.ends);
-                let subscription = waiters.subscribe(id, move |ended| {
+                let subscription = subscriptions.subscribe(id, move |ended| {
                     if ended.is_ok() {
                         ends.lock().insert((runner, id));
                     }
@@ -133,7 +141,7 @@ impl World {
                     .statuses(&[id])
                     .is_ok_and(|states| states.iter().any(|(_, status)| status.is_terminal()));
                 if ended {
-                    waiters.unsubscribe(subscription);
+                    subscriptions.unsubscribe(subscription);
                 } else {
                     self.awaited.lock().push((runner, Arc::clone(&alive), id));
                 }

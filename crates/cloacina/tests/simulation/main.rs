@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use observed::Mutant;
-use oracle::Sight;
+use oracle::Coverage;
 use world::World;
 
 /// So many seeds are run where nothing else is said: what an unoptimised build does in seconds. `make simulate` runs
@@ -40,20 +40,20 @@ fn from_environment(name: &str) -> Option<u64> {
 fn explore(
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
-) -> (Option<(u64, String)>, BTreeMap<Sight, u64>) {
+) -> (Option<(u64, String)>, BTreeMap<Coverage, u64>) {
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
     let work = || {
-        let mut sights: BTreeMap<Sight, u64> = BTreeMap::new();
+        let mut coverage: BTreeMap<Coverage, u64> = BTreeMap::new();
         let mut broken = None;
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
-                return (broken, sights);
+                return (broken, coverage);
             }
             let report = World::run(seed, mutant, false);
-            for (sight, times) in report.sights {
-                *sights.entry(sight).or_default() += times;
+            for (covered, times) in report.coverage {
+                *coverage.entry(covered).or_default() += times;
             }
             if let Some(what) = report.broken {
                 end.fetch_min(seed, Ordering::Relaxed);
@@ -69,31 +69,31 @@ fn explore(
             .map(|handle| handle.join().expect("a world does not panic"))
             .collect()
     });
-    let mut sights: BTreeMap<Sight, u64> = BTreeMap::new();
+    let mut coverage: BTreeMap<Coverage, u64> = BTreeMap::new();
     let mut broken = Vec::new();
     for (part, seen) in parts {
         broken.extend(part);
-        for (sight, times) in seen {
-            *sights.entry(sight).or_default() += times;
+        for (covered, times) in seen {
+            *coverage.entry(covered).or_default() += times;
         }
     }
-    (broken.into_iter().min(), sights)
+    (broken.into_iter().min(), coverage)
 }
 
 #[test]
 fn every_seed_keeps_every_promise() {
     let count = from_environment("CLOACINA_SEEDS").unwrap_or(SEEDS);
     let first = from_environment("CLOACINA_FIRST_SEED").unwrap_or(0);
-    let (broken, sights) = explore(first..first + count, None);
-    println!("{count} seeds from {first}: {sights:?}");
+    let (broken, coverage) = explore(first..first + count, None);
+    println!("{count} seeds from {first}: {coverage:?}");
     if let Some((seed, what)) = broken {
         panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
     }
     // A simulation in which nothing happens proves nothing.
     if count >= MANY_SEEDS {
-        let absent: Vec<Sight> = Sight::ALL
+        let absent: Vec<Coverage> = Coverage::ALL
             .into_iter()
-            .filter(|sight| !sights.contains_key(sight))
+            .filter(|covered| !coverage.contains_key(covered))
             .collect();
         assert!(absent.is_empty(), "never seen: {absent:?}");
     }
@@ -107,7 +107,7 @@ fn a_seed_replays_exactly() {
             first.trace == second.trace,
             "seed {seed} took another course"
         );
-        assert_eq!(first.sights, second.sights, "seed {seed}");
+        assert_eq!(first.coverage, second.coverage, "seed {seed}");
     }
 }
 

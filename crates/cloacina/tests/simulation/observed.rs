@@ -15,7 +15,7 @@ use cloacina::types::{
 };
 use cloacina::workflow::Workflow;
 
-use super::oracle::{Oracle, Sight};
+use super::oracle::{Coverage, Oracle};
 
 /// A way to break the engine, to see that the oracle notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +150,10 @@ impl ObservedStore {
         }
         let duplicates = committed.submits.iter();
         for _ in duplicates.filter(|verdict| matches!(verdict, SubmitVerdict::Duplicate(_))) {
-            oracle.saw(Sight::Duplicate);
+            oracle.cover(Coverage::Duplicate);
         }
         for _ in committed.advances.iter().filter(|applied| !**applied) {
-            oracle.saw(Sight::Conflict);
+            oracle.cover(Coverage::Conflict);
         }
         let mut has_ticked = false;
         for (write, applied) in batch.schedules.iter().zip(&committed.schedules) {
@@ -370,7 +370,7 @@ impl ObservedStore {
         let message = "a value cannot be stored".to_owned();
         match self.mutant {
             _ if !is_refused => Ok(()),
-            // Told as an error of the database, not of an item.
+            // Acknowledgement as an error of the database, not of an item.
             Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message)),
             _ => Err(StoreError::Refused(message)),
         }
@@ -405,7 +405,7 @@ impl ObservedStore {
                 oracle.check(error == StoreError::RunnerLost, || {
                     format!("a batch was refused: {error}")
                 });
-                oracle.saw(Sight::LostRunner);
+                oracle.cover(Coverage::LostRunner);
                 return Err(error);
             }
         };

@@ -13,11 +13,11 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TriggerRule, Workflow};
 
-type Place = (ExecutionId, Ordinal);
+type TaskKey = (ExecutionId, Ordinal);
 
 /// How often something worth testing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Sight {
+pub enum Coverage {
     Claimed,
     Completed,
     RetriedTask,
@@ -51,7 +51,7 @@ pub enum Sight {
     RefusedResult,
 }
 
-impl Sight {
+impl Coverage {
     pub const ALL: [Self; 31] = [
         Self::Claimed,
         Self::Completed,
@@ -87,9 +87,9 @@ impl Sight {
     ];
 }
 
-/// What the books say of one task.
+/// What the tallies say of one task.
 #[derive(Default)]
-struct Book {
+struct TaskTally {
     /// Attempts that failed, since the last `retry_execution`.
     failures: u32,
     ready_since: Option<Timestamp>,
@@ -99,7 +99,7 @@ struct Book {
 pub struct Oracle {
     pub workflows: HashMap<DefinitionId, Arc<Workflow>>,
     pub mirror: BTreeMap<ExecutionId, ExecutionRecord>,
-    pub sights: BTreeMap<Sight, u64>,
+    pub coverage: BTreeMap<Coverage, u64>,
     pub broken: Option<String>,
     pub acknowledged: BTreeSet<ExecutionId>,
     keys: HashMap<(String, String), ExecutionId>,
@@ -109,15 +109,15 @@ pub struct Oracle {
     started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
     /// What functions returned that were still thought to have their claim.
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
-    books: HashMap<Place, Book>,
+    tallies: HashMap<TaskKey, TaskTally>,
     /// What runners have claimed and not ended, with its priority.
     held: HashMap<RunnerId, HashMap<(ExecutionId, Ordinal), i16>>,
     /// Ticks that started an execution.
     fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
     max_rescues: u32,
-    /// Most claims of one runner, and the longest wait of a due task; where troubles do not blur them.
+    /// Most claims of one runner, and the longest wait of a due task; where faults do not blur them.
     pub claim_limit: Option<usize>,
-    pub patience: Option<Micros>,
+    pub max_wait: Option<Micros>,
     /// The shortest timeout of a task that names none.
     pub task_timeout: Option<Micros>,
     /// The task whose results the database refuses.
@@ -125,7 +125,7 @@ pub struct Oracle {
     /// Clocks differ by up to so much.
     pub skew: Micros,
     /// What happened to executions, if that is wanted.
-    pub diary: Option<Vec<String>>,
+    pub log: Option<Vec<String>>,
 }
 
 impl Oracle {
@@ -133,34 +133,34 @@ impl Oracle {
         Self {
             workflows: HashMap::new(),
             mirror: BTreeMap::new(),
-            sights: BTreeMap::new(),
+            coverage: BTreeMap::new(),
             broken: None,
             acknowledged: BTreeSet::new(),
             keys: HashMap::new(),
             claims: HashSet::new(),
             started: HashMap::new(),
             returned: HashMap::new(),
-            books: HashMap::new(),
+            tallies: HashMap::new(),
             held: HashMap::new(),
             fired: BTreeMap::new(),
             max_rescues: RunnerConfig::default().max_rescues,
             claim_limit: None,
-            patience: None,
+            max_wait: None,
             task_timeout: None,
             unstorable: None,
             skew,
-            diary: None,
+            log: None,
         }
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some(diary) = &mut self.diary {
-            diary.push(line());
+        if let Some(log) = &mut self.log {
+            log.push(line());
         }
     }
 
-    pub fn saw(&mut self, sight: Sight) {
-        *self.sights.entry(sight).or_default() += 1;
+    pub fn cover(&mut self, covered: Coverage) {
+        *self.coverage.entry(covered).or_default() += 1;
     }
 
     pub fn check(&mut self, fact: bool, otherwise: impl FnOnce() -> String) {
@@ -257,7 +257,7 @@ impl Oracle {
             // Its last attempt may have failed in the very step of the retry.
             let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
             if retried && reset && task.uncounted == old.attempt {
-                self.books.insert((id, ordinal), Book::default());
+                self.tallies.insert((id, ordinal), TaskTally::default());
             }
             self.count(id, ordinal, &workflow, (old, task), &events, now);
             if old.claim() != task.claim() {
@@ -277,7 +277,7 @@ impl Oracle {
             }
             self.note_wait(id, ordinal, task, now);
             if task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped {
-                self.saw(Sight::SkippedTask);
+                self.cover(Coverage::SkippedTask);
                 let ended = task
                     .skip
                     .as_ref()
@@ -300,26 +300,26 @@ impl Oracle {
             )
         });
         if after.status.is_terminal() {
-            self.judge_end(&workflow, &after);
+            self.check_end(&workflow, &after);
         }
         self.mirror.insert(id, after);
     }
 
     fn note_actions(&mut self, history: &[HistoryEvent]) {
         for event in history {
-            let sight = match event.kind.as_str() {
-                "cancelled" => Sight::CancelledExecution,
-                "paused" => Sight::PausedExecution,
-                "resumed" => Sight::ResumedExecution,
-                "retried" => Sight::RetriedExecution,
-                "timed_out" => Sight::TimedOutExecution,
-                "task_retrying" => Sight::RetriedTask,
-                "task_snoozed" => Sight::Snoozed,
-                "task_released" => Sight::Released,
-                "task_rescued" => Sight::Rescued,
+            let covered = match event.kind.as_str() {
+                "cancelled" => Coverage::CancelledExecution,
+                "paused" => Coverage::PausedExecution,
+                "resumed" => Coverage::ResumedExecution,
+                "retried" => Coverage::RetriedExecution,
+                "timed_out" => Coverage::TimedOutExecution,
+                "task_retrying" => Coverage::RetriedTask,
+                "task_snoozed" => Coverage::Snoozed,
+                "task_released" => Coverage::Released,
+                "task_rescued" => Coverage::Rescued,
                 _ => continue,
             };
-            self.saw(sight);
+            self.cover(covered);
         }
     }
 
@@ -338,7 +338,7 @@ impl Oracle {
         let mut failed = u32::try_from(times("task_retrying")).expect("few");
         let ended = task.status == TaskStatus::Failed && old.status != TaskStatus::Failed;
         if ended {
-            self.saw(Sight::FailedTask);
+            self.cover(Coverage::FailedTask);
             failed += u32::from(rescued == 0 && old.status == TaskStatus::Running);
         }
         let timed_out = task
@@ -350,22 +350,22 @@ impl Oracle {
             .as_ref()
             .is_some_and(|error| error.kind == "ContextError");
         if failed > 0 && timed_out {
-            self.saw(Sight::TimedOutTask);
+            self.cover(Coverage::TimedOutTask);
             self.check_timeout(id, ordinal, workflow, old, now);
         }
         if failed > 0 && refused {
-            self.saw(Sight::RefusedResult);
+            self.cover(Coverage::RefusedResult);
             let expected = self.unstorable.as_ref() == Some(&(workflow.name().to_owned(), ordinal));
             self.check(expected, || {
                 format!("task {ordinal} of {id} failed for the result of another one")
             });
         }
         if rescued > 0 && ended {
-            self.saw(Sight::RescuedTooOften);
+            self.cover(Coverage::RescuedTooOften);
         }
-        let book = self.books.entry((id, ordinal)).or_default();
-        book.failures += failed;
-        let failures = book.failures;
+        let tally = self.tallies.entry((id, ordinal)).or_default();
+        tally.failures += failed;
+        let failures = tally.failures;
         let limit = workflow.task(ordinal).retry.max_attempts;
         self.check(failures <= limit, || {
             format!("task {ordinal} of {id} failed {failures} times, max_attempts is {limit}")
@@ -428,7 +428,7 @@ impl Oracle {
         if task.status != TaskStatus::Completed {
             return;
         }
-        self.saw(Sight::Completed);
+        self.cover(Coverage::Completed);
         self.check(writer == claim.runner, || {
             format!("task {ordinal} of {id} ran under {claim:?} and was recorded by {writer}")
         });
@@ -460,7 +460,7 @@ impl Oracle {
         let Some(claim) = after.tasks[ordinal as usize].claim() else {
             return;
         };
-        self.saw(Sight::Claimed);
+        self.cover(Coverage::Claimed);
         self.check(claim.runner == writer, || {
             format!("task {ordinal} of {id} was claimed for {claim:?} by {writer}")
         });
@@ -484,9 +484,9 @@ impl Oracle {
             format!("task {ordinal} of {id} was claimed before its rule held: {statuses:?}")
         });
         if let Some(since) = self
-            .books
+            .tallies
             .get(&(id, ordinal))
-            .and_then(|book| book.ready_since)
+            .and_then(|tally| tally.ready_since)
         {
             self.check(since <= now + skew, || {
                 format!(
@@ -495,7 +495,7 @@ impl Oracle {
                 )
             });
             let waited = now.since(since);
-            let late = self.patience.is_some_and(|patience| waited > patience);
+            let late = self.max_wait.is_some_and(|max_wait| waited > max_wait);
             self.check(!late, || {
                 format!("task {ordinal} of {id} was due and waited {waited} us for nothing")
             });
@@ -515,17 +515,17 @@ impl Oracle {
     }
 
     fn note_wait(&mut self, id: ExecutionId, ordinal: Ordinal, task: &TaskRecord, now: Timestamp) {
-        let book = self.books.entry((id, ordinal)).or_default();
+        let tally = self.tallies.entry((id, ordinal)).or_default();
         if task.status == TaskStatus::Ready {
             let due = task.ready_at.unwrap_or(now);
-            book.ready_since.get_or_insert(due);
+            tally.ready_since.get_or_insert(due);
         } else {
-            book.ready_since = None;
+            tally.ready_since = None;
         }
     }
 
     /// C3, judged anew.
-    fn judge_end(&mut self, workflow: &Workflow, record: &ExecutionRecord) {
+    fn check_end(&mut self, workflow: &Workflow, record: &ExecutionRecord) {
         let id = record.id;
         let open = record
             .tasks
@@ -555,11 +555,11 @@ impl Oracle {
     /// A schedule's row was changed by a transaction that recorded these ticks.
     pub fn ticked(&mut self, schedule: ScheduleId, ticks: &[TickWrite]) {
         for tick in ticks {
-            self.saw(match tick.outcome {
-                TickOutcome::Fired => Sight::TickFired,
-                TickOutcome::Missed => Sight::TickMissed,
-                TickOutcome::Overlapped => Sight::TickOverlapped,
-                TickOutcome::Queued => Sight::TickQueued,
+            self.cover(match tick.outcome {
+                TickOutcome::Fired => Coverage::TickFired,
+                TickOutcome::Missed => Coverage::TickMissed,
+                TickOutcome::Overlapped => Coverage::TickOverlapped,
+                TickOutcome::Queued => Coverage::TickQueued,
                 TickOutcome::Skipped | TickOutcome::Failed => continue,
             });
             let Some(execution) = tick.execution else {
@@ -578,7 +578,7 @@ impl Oracle {
     }
 
     /// At rest: what a schedule's history must hold, by its expression.
-    pub fn judge_ticks(&mut self, schedule: &ScheduleRecord, ticks: &[TickRecord]) {
+    pub fn check_ticks(&mut self, schedule: &ScheduleRecord, ticks: &[TickRecord]) {
         let id = schedule.id;
         let cron = cron_of(schedule).expect("it was read before");
         let end = schedule.spec.end_at.expect("every schedule ends");
@@ -615,7 +615,7 @@ impl Oracle {
         });
     }
 
-    pub fn judge_rest(&mut self) {
+    pub fn check_at_rest(&mut self) {
         let acknowledged: Vec<ExecutionId> = self.acknowledged.iter().copied().collect();
         for id in acknowledged {
             let status = self.mirror.get(&id).map(|record| record.status);

@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use cloacina::store::StoreError;
 use cloacina::store::failpoint::{Failpoint, Failpoints, Moment, Verb};
 
-use super::oracle::Sight;
+use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
 use super::world::World;
 
 /// How deep runners may work in the middle of each other's verbs.
-const MOST_DEPTH: u8 = 2;
+const MAX_DEPTH: u8 = 2;
 
 /// The points of one runner's store.
 pub struct Points {
@@ -38,28 +38,28 @@ impl World {
         if !alive.load(Ordering::Relaxed) {
             return Err(gone("the process is dead"));
         }
-        let troubles = &self.scenario.troubles;
-        let mut inner = self.inner.lock();
-        let mut sights = Vec::new();
-        let verdict = if inner.healed {
+        let faults = &self.scenario.faults;
+        let mut state = self.state.lock();
+        let mut coverage = Vec::new();
+        let verdict = if state.healed {
             Ok(())
         } else {
-            let (fails, sight) = match point.moment {
-                Moment::Before => (troubles.fails_before, Sight::FailedBefore),
-                Moment::After => (troubles.fails_after, Sight::FailedAfter),
+            let (fails, covered) = match point.moment {
+                Moment::Before => (faults.fails_before, Coverage::FailedBefore),
+                Moment::After => (faults.fails_after, Coverage::FailedAfter),
             };
-            let outage = inner.outage;
+            let outage = state.outage;
             match outage {
                 Some(true) if point.verb == Verb::Commit && point.moment == Moment::Before => {
                     Err(StoreError::Failed("database or disk is full".to_owned()))
                 }
                 Some(false) => Err(gone("the database is gone")),
-                _ if inner.rng.f64() < troubles.crashes => {
-                    inner.crash(runner);
+                _ if state.rng.f64() < faults.crashes => {
+                    state.crash(runner);
                     Err(gone("the process dies here"))
                 }
-                _ if inner.rng.f64() < fails => {
-                    sights.push(sight);
+                _ if state.rng.f64() < fails => {
+                    coverage.push(covered);
                     Err(gone("the connection broke"))
                 }
                 _ => Ok(()),
@@ -70,35 +70,35 @@ impl World {
             point.verb,
             Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead
         );
-        let nests = delicate && inner.depth < MOST_DEPTH && inner.rng.f64() < troubles.interleaves;
-        let stands_still =
-            nests && !inner.healed && !troubles.is_calm() && inner.rng.u8(0..60) == 0;
-        let other = inner.rng.usize(0..self.scenario.runners.len());
-        let span = inner.rng.i64(1..30) * SECOND;
-        drop(inner);
-        self.copy_diary();
-        let mut inner = self.inner.lock();
-        if inner.trace.is_some() {
-            let line = format!("  {runner} {point} {verdict:?} nests={nests} still={stands_still}");
-            inner.note(line);
+        let nests = delicate && state.depth < MAX_DEPTH && state.rng.f64() < faults.interleaves;
+        let is_suspended =
+            nests && !state.healed && !faults.is_fault_free() && state.rng.u8(0..60) == 0;
+        let other = state.rng.usize(0..self.scenario.runners.len());
+        let span = state.rng.i64(1..30) * SECOND;
+        drop(state);
+        self.copy_oracle_log();
+        let mut state = self.state.lock();
+        if state.trace.is_some() {
+            let line = format!("  {runner} {point} {verdict:?} nests={nests} still={is_suspended}");
+            state.note(line);
         }
-        inner.depth += u8::from(nests);
-        drop(inner);
-        for sight in sights {
-            self.oracle.lock().saw(sight);
+        state.depth += u8::from(nests);
+        drop(state);
+        for covered in coverage {
+            self.oracle.lock().cover(covered);
         }
-        if stands_still {
+        if is_suspended {
             // The process is stopped in the middle of a verb, and the world goes on without it.
-            self.oracle.lock().saw(Sight::StoppedInTheMiddle);
-            self.live_until(self.now() + span);
+            self.oracle.lock().cover(Coverage::StoppedInTheMiddle);
+            self.run_until(self.now() + span);
         } else if nests {
             if other != runner {
-                self.oracle.lock().saw(Sight::Interleaved);
+                self.oracle.lock().cover(Coverage::Interleaved);
                 self.step(other);
             }
-            self.live_until(self.now() + MILLISECOND);
+            self.run_until(self.now() + MILLISECOND);
         }
-        self.inner.lock().depth -= u8::from(nests);
+        self.state.lock().depth -= u8::from(nests);
         if verdict.is_ok() && !alive.load(Ordering::Relaxed) {
             return Err(gone("the process was killed meanwhile"));
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use cloacina::runtime::{
-    Control, Coordinator, Executor, Handler, Message, Registration, RunnerConfig, Waiters,
+    Control, Coordinator, Executor, Handler, Message, Registration, RunnerConfig, Subscriptions,
     WorkQueues,
 };
 use cloacina::store::failpoint::FailpointStore;
@@ -13,25 +13,25 @@ use cloacina::types::{ExecutionId, ExecutionStatus};
 use cloacina::workflow::{TaskKind, TriggerRule, Workflow};
 
 use super::observed::Mutant;
-use super::oracle::Sight;
+use super::oracle::Coverage;
 use super::points::Points;
 use super::scenario::{MILLISECOND, SECOND};
-use super::timeline::{Event, Inner, Process};
+use super::timeline::{Event, Process, WorldState};
 use super::world::World;
 
 impl World {
     pub(super) fn start(&self, runner: usize) {
-        let mut inner = self.inner.lock();
-        if inner.processes[runner].is_some() {
+        let mut state = self.state.lock();
+        if state.processes[runner].is_some() {
             return;
         }
-        inner.incarnations[runner] += 1;
-        inner.crashing[runner] = false;
-        inner.deferred[runner].clear();
-        let (queues, waiters) = (WorkQueues::default(), Arc::new(Waiters::default()));
+        state.incarnations[runner] += 1;
+        state.crashing[runner] = false;
+        state.deferred[runner].clear();
+        let (queues, subscriptions) = (WorkQueues::default(), Arc::new(Subscriptions::default()));
         let alive = Arc::new(AtomicBool::new(true));
-        let seed = inner.rng.u64(..);
-        drop(inner);
+        let seed = state.rng.u64(..);
+        drop(state);
         let points = Points {
             world: Weak::clone(&self.me),
             runner,
@@ -46,16 +46,16 @@ impl World {
             Arc::new(self.clocks[runner].clone()),
             self.config(runner),
             queues.clone(),
-            Arc::clone(&waiters),
+            Arc::clone(&subscriptions),
             seed,
         );
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         let Ok(coordinator) = started else {
             let again = self.now() + SECOND;
-            inner.schedule(again, None, Event::Start(runner));
+            state.schedule(again, None, Event::Start(runner));
             return;
         };
-        let healed = inner.healed;
+        let healed = state.healed;
         let knows = plan.knows.iter().map(|knows| *knows || healed);
         let inbox = self
             .scenario
@@ -66,16 +66,16 @@ impl World {
         let inbox = inbox
             .map(|(workflow, _)| self.registration(workflow))
             .collect();
-        inner.processes[runner] = Some(Process {
+        state.processes[runner] = Some(Process {
             queues,
-            waiters,
+            subscriptions,
             inbox,
             functions: BTreeMap::new(),
             next_wake: 0,
             alive,
         });
         *self.coordinators[runner].lock() = Some(coordinator);
-        drop(inner);
+        drop(state);
         self.wake(runner);
     }
 
@@ -135,67 +135,67 @@ impl World {
     pub(super) fn kill(&self, runner: usize) {
         // A process in the middle of a step dies when it gets out of it.
         let busy = self.coordinators[runner].lock().take().is_none();
-        let mut inner = self.inner.lock();
-        if busy && inner.processes[runner].is_some() {
-            inner.crash(runner);
+        let mut state = self.state.lock();
+        if busy && state.processes[runner].is_some() {
+            state.crash(runner);
             return;
         }
-        inner.bury(runner);
-        let again = self.now() + inner.rng.i64(0..20_000) * MILLISECOND;
-        inner.schedule(again, None, Event::Start(runner));
+        state.remove_process(runner);
+        let again = self.now() + state.rng.i64(0..20_000) * MILLISECOND;
+        state.schedule(again, None, Event::Start(runner));
     }
 
     pub(super) fn stop(&self, runner: usize) {
-        let mut inner = self.inner.lock();
-        let grace = inner.rng.i64(0..10) * SECOND;
-        if let Some(process) = &mut inner.processes[runner] {
+        let mut state = self.state.lock();
+        let grace = state.rng.i64(0..10) * SECOND;
+        if let Some(process) = &mut state.processes[runner] {
             process.inbox.push(Message::Stop {
                 grace,
                 reply: Box::new(|_| {}),
             });
-            drop(inner);
-            self.oracle.lock().saw(Sight::Stopped);
+            drop(state);
+            self.oracle.lock().cover(Coverage::Stopped);
             self.wake(runner);
         }
     }
 
     pub(super) fn pause(&self, runner: usize, paused: bool) {
-        let mut inner = self.inner.lock();
-        inner.paused[runner] = paused;
+        let mut state = self.state.lock();
+        state.paused[runner] = paused;
         if !paused {
-            self.undefer(&mut inner, runner);
+            self.reschedule_deferred(&mut state, runner);
         }
     }
 
-    pub(super) fn undefer(&self, inner: &mut Inner, runner: usize) {
-        for (incarnation, event) in std::mem::take(&mut inner.deferred[runner]) {
-            inner.schedule(self.now(), incarnation, event);
+    pub(super) fn reschedule_deferred(&self, state: &mut WorldState, runner: usize) {
+        for (incarnation, event) in std::mem::take(&mut state.deferred[runner]) {
+            state.schedule(self.now(), incarnation, event);
         }
     }
 
     pub(super) fn heal(&self) {
-        let mut inner = self.inner.lock();
-        inner.healed = true;
-        inner.outage = None;
+        let mut state = self.state.lock();
+        state.healed = true;
+        state.outage = None;
         let now = self.now();
-        for runner in 0..inner.paused.len() {
-            inner.paused[runner] = false;
-            self.undefer(&mut inner, runner);
-            match &mut inner.processes[runner] {
+        for runner in 0..state.paused.len() {
+            state.paused[runner] = false;
+            self.reschedule_deferred(&mut state, runner);
+            match &mut state.processes[runner] {
                 Some(process) => {
                     let workflows = &self.scenario.workflows;
                     process
                         .inbox
                         .extend(workflows.iter().map(|workflow| self.registration(workflow)));
-                    inner.wake(runner, now);
+                    state.wake(runner, now);
                 }
-                None => inner.schedule(now, None, Event::Start(runner)),
+                None => state.schedule(now, None, Event::Start(runner)),
             }
         }
-        inner.schedule(now + 30 * SECOND, None, Event::ResumeAll);
-        drop(inner);
+        state.schedule(now + 30 * SECOND, None, Event::ResumeAll);
+        drop(state);
         // From here on nothing may wait for nothing, once leases and rescues are through.
-        if self.scenario.troubles.is_calm() {
+        if self.scenario.faults.is_fault_free() {
             let polls = self
                 .scenario
                 .runners
@@ -218,7 +218,7 @@ impl World {
                     >= most
             });
             if roomy && self.mutant != Some(Mutant::TakeTooMuch) {
-                self.oracle.lock().patience =
+                self.oracle.lock().max_wait =
                     Some(i64::try_from(poll.as_micros()).expect("short") + 100 * MILLISECOND);
             }
         }
@@ -234,11 +234,11 @@ impl World {
                 .map(|record| record.id)
                 .collect()
         };
-        let runner = self.inner.lock().rng.usize(0..self.scenario.runners.len());
+        let runner = self.state.lock().rng.usize(0..self.scenario.runners.len());
         for id in paused {
             self.ask(runner, id, Control::Resume);
         }
         let again = self.now() + 30 * SECOND;
-        self.inner.lock().schedule(again, None, Event::ResumeAll);
+        self.state.lock().schedule(again, None, Event::ResumeAll);
     }
 }

@@ -1,4 +1,4 @@
-//! What a seed means: random workflows, runners, callers and troubles.
+//! What a seed means: random workflows, runners, callers and faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ pub struct Scenario {
     pub runners: Vec<RunnerPlan>,
     pub submissions: Vec<SubmissionPlan>,
     pub controls: Vec<ControlPlan>,
-    pub troubles: Troubles,
-    /// Schedules that are there from the start and end a little after the troubles.
+    pub faults: Faults,
+    /// Schedules that are there from the start and end a little after the faults.
     pub schedules: Vec<ScheduleRecord>,
     /// A task that ends every process that runs it, by its workflow and number.
     pub poison: Option<(usize, usize)>,
     /// A task whose results the database refuses, by its workflow and number.
     pub unstorable: Option<(usize, usize)>,
-    /// When the troubles end: from then on everything must come to its end.
+    /// When the faults end: from then on everything must come to its end.
     pub heals_at: Micros,
 }
 
@@ -41,7 +41,7 @@ pub struct RunnerPlan {
     pub config: RunnerConfig,
     /// Its clock is off by so much.
     pub skew: Micros,
-    /// Which workflows it has from its start; after the troubles it has all.
+    /// Which workflows it has from its start; after the faults it has all.
     pub knows: Vec<bool>,
 }
 
@@ -77,7 +77,7 @@ pub struct ControlPlan {
 
 /// Probabilities per store verb, and times of what happens to whole runners.
 #[derive(Default)]
-pub struct Troubles {
+pub struct Faults {
     /// A verb fails and nothing was applied.
     pub fails_before: f64,
     /// A verb fails and was applied.
@@ -101,8 +101,8 @@ pub struct Troubles {
     pub clock_steps: Vec<(Micros, usize, Micros)>,
 }
 
-impl Troubles {
-    pub fn is_calm(&self) -> bool {
+impl Faults {
+    pub fn is_fault_free(&self) -> bool {
         self.fails_before + self.fails_after + self.crashes + self.loses_wake_ups == 0.0
             && self.outages.is_empty()
             && self.pauses.is_empty()
@@ -155,13 +155,13 @@ impl Scenario {
                 },
             })
             .collect();
-        let mut troubles = if calm {
-            Troubles {
+        let mut faults = if calm {
+            Faults {
                 interleaves: 0.05,
-                ..Troubles::default()
+                ..Faults::default()
             }
         } else {
-            troubles(&mut rng, count, heals_at)
+            faults(&mut rng, count, heals_at)
         };
         let poison = (!calm && rng.u8(0..10) == 0).then(|| {
             let workflow = rng.usize(0..workflows.len());
@@ -177,7 +177,7 @@ impl Scenario {
         });
         if !calm && rng.u8(0..4) == 0 {
             let steps = 0..rng.usize(1..3);
-            troubles.clock_steps = steps
+            faults.clock_steps = steps
                 .map(|_| clock_step(&mut rng, count, heals_at))
                 .collect();
         }
@@ -190,7 +190,7 @@ impl Scenario {
             runners,
             submissions,
             controls,
-            troubles,
+            faults,
             schedules,
             poison,
             unstorable,
@@ -356,7 +356,7 @@ fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize
     (rng.i64(0..heals_at), rng.usize(0..runners), by)
 }
 
-fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {
+fn faults(rng: &mut Rng, runners: usize, heals_at: Micros) -> Faults {
     let mut rate = |share: u8, most: f64| {
         if rng.u8(0..100) < share {
             rng.f64() * most
@@ -364,14 +364,14 @@ fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {
             0.0
         }
     };
-    let mut troubles = Troubles {
+    let mut faults = Faults {
         fails_before: rate(40, 0.05),
         fails_after: rate(50, 0.05),
         crashes: rate(40, 0.01),
         interleaves: rate(70, 0.2),
         loses_wake_ups: rate(50, 1.0),
         repeats_wake_ups: rate(50, 0.5),
-        ..Troubles::default()
+        ..Faults::default()
     };
     let mut times = |most: usize| -> Vec<Micros> {
         let count = rng.usize(0..=most);
@@ -380,17 +380,17 @@ fn troubles(rng: &mut Rng, runners: usize, heals_at: Micros) -> Troubles {
     let (outages, pauses, kills, stops) = (times(1), times(2), times(2), times(1));
     for from in outages {
         let until = from + rng.i64(100..15_000) * MILLISECOND;
-        troubles.outages.push((from, until, rng.u8(0..4) == 0));
+        faults.outages.push((from, until, rng.u8(0..4) == 0));
     }
     for from in pauses {
         let until = from + rng.i64(1..45) * SECOND;
-        troubles.pauses.push((from, until, rng.usize(0..runners)));
+        faults.pauses.push((from, until, rng.usize(0..runners)));
     }
     for at in kills {
-        troubles.kills.push((at, rng.usize(0..runners)));
+        faults.kills.push((at, rng.usize(0..runners)));
     }
     for at in stops {
-        troubles.stops.push((at, rng.usize(0..runners)));
+        faults.stops.push((at, rng.usize(0..runners)));
     }
-    troubles
+    faults
 }

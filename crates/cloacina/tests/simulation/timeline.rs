@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::{Executor, Message, Waiters, WorkQueues};
+use cloacina::runtime::{Executor, Message, Subscriptions, WorkQueues};
 use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
 use fastrand::Rng;
 
@@ -73,7 +73,7 @@ pub struct Running {
 /// What a process has beside its coordinator.
 pub struct Process {
     pub queues: WorkQueues,
-    pub waiters: Arc<Waiters>,
+    pub subscriptions: Arc<Subscriptions>,
     pub inbox: Vec<Message>,
     pub functions: BTreeMap<(usize, u64), Running>,
     pub next_wake: Micros,
@@ -84,7 +84,7 @@ pub struct Process {
 /// An event, and the start of the process that it is for.
 pub type Planned = (Option<u64>, Event);
 
-pub struct Inner {
+pub struct WorldState {
     pub rng: Rng,
     pub events: BTreeMap<(Micros, u64), Planned>,
     pub sequence: u64,
@@ -106,7 +106,7 @@ pub struct Inner {
     pub trace: Option<Vec<String>>,
 }
 
-impl Inner {
+impl WorldState {
     pub fn new(rng: Rng, runners: usize, traced: bool) -> Self {
         Self {
             rng,
@@ -163,7 +163,7 @@ impl Inner {
     }
 
     /// The process is gone.
-    pub fn bury(&mut self, runner: usize) {
+    pub fn remove_process(&mut self, runner: usize) {
         self.crash(runner);
         self.processes[runner] = None;
         self.deferred[runner].clear();

@@ -7,9 +7,9 @@ use cloacina::runtime::{Assignment, Completion, Executor, Message, Notice, Work,
 use cloacina::types::{Clock, Delta, Failure, Json, Timestamp};
 
 use super::observed::{Mutant, UNSTORABLE};
-use super::oracle::Sight;
+use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
-use super::timeline::{Event, Inner, Running};
+use super::timeline::{Event, Running, WorldState};
 use super::world::World;
 
 const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
@@ -17,7 +17,7 @@ const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 impl World {
     /// Lets free workers take what waits, and hears whom to interrupt.
     pub(super) fn feed_workers(&self, runner: usize) {
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         let plan = &self.scenario.runners[runner];
         let limits = [
             plan.config.max_concurrent_tasks,
@@ -26,35 +26,35 @@ impl World {
         let clock = &self.clocks[runner];
         let now = clock.now();
         for (index, executor) in EXECUTORS.into_iter().enumerate() {
-            let Some(process) = &inner.processes[runner] else {
+            let Some(process) = &state.processes[runner] else {
                 return;
             };
             let queue = Arc::clone(process.queues.of(executor));
             for notice in queue.notices(std::time::Duration::ZERO) {
                 if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {
                     let overrun = matches!(notice, Notice::Overrun { .. });
-                    self.interrupt(&mut inner, runner, index, token, overrun, now, &queue);
+                    self.interrupt(&mut state, runner, index, token, overrun, now, &queue);
                 }
             }
-            while inner.busy(runner, index) < limits[index] {
+            while state.busy(runner, index) < limits[index] {
                 let Some(taken) = queue.try_take(1, clock) else {
                     break;
                 };
                 if taken.poke {
-                    inner.send(runner, Message::Poke);
+                    state.send(runner, Message::Poke);
                 }
                 if let Work::Task(token, assignment) = taken.work {
-                    self.enter(&mut inner, runner, index, token, &assignment, now);
+                    self.enter(&mut state, runner, index, token, &assignment, now);
                 }
             }
         }
-        drop(inner);
+        drop(state);
         self.wake(runner);
     }
 
     pub(super) fn enter(
         &self,
-        inner: &mut Inner,
+        state: &mut WorldState,
         runner: usize,
         index: usize,
         token: u64,
@@ -66,7 +66,7 @@ impl World {
             .lock()
             .start(execution, task, claim, Timestamp(self.now()));
         if assignment.reports_start {
-            inner.send(
+            state.send(
                 runner,
                 Message::Started {
                     execution,
@@ -76,17 +76,17 @@ impl World {
                 },
             );
         }
-        let stuck = assignment.timeout.is_some() && inner.rng.u8(0..40) == 0;
-        let span = match inner.rng.u8(0..20) {
+        let stuck = assignment.timeout.is_some() && state.rng.u8(0..40) == 0;
+        let span = match state.rng.u8(0..20) {
             _ if stuck => 100_000 * SECOND,
-            0 => inner.rng.i64(10..40) * SECOND,
-            1..=5 => inner.rng.i64(100..4_000) * MILLISECOND,
-            _ => inner.rng.i64(1..100) * MILLISECOND,
+            0 => state.rng.i64(10..40) * SECOND,
+            1..=5 => state.rng.i64(100..4_000) * MILLISECOND,
+            _ => state.rng.i64(1..100) * MILLISECOND,
         };
-        let outcome = self.outcome(inner, assignment);
+        let outcome = self.outcome(state, assignment);
         let at = self.now() + span;
-        inner.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
-        if let Some(process) = &mut inner.processes[runner] {
+        state.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
+        if let Some(process) = &mut state.processes[runner] {
             let running = Running {
                 outcome,
                 holds_slot: true,
@@ -97,9 +97,9 @@ impl World {
     }
 
     /// What the function will have done. `None`: it ends its process.
-    fn outcome(&self, inner: &mut Inner, assignment: &Assignment) -> Option<Outcome> {
-        let troubles = &self.scenario.troubles;
-        if !inner.healed && troubles.crashes > 0.0 && inner.rng.u8(0..50) == 0 {
+    fn outcome(&self, state: &mut WorldState, assignment: &Assignment) -> Option<Outcome> {
+        let faults = &self.scenario.faults;
+        if !state.healed && faults.crashes > 0.0 && state.rng.u8(0..50) == 0 {
             return None;
         }
         if let Some((workflow, task)) = self.scenario.poison
@@ -109,7 +109,7 @@ impl World {
             return None;
         }
         let failure = Failure {
-            kind: if inner.rng.bool() {
+            kind: if state.rng.bool() {
                 "ValueError"
             } else {
                 "ConnectionError"
@@ -117,20 +117,20 @@ impl World {
             .into(),
             message: "it did not work".into(),
             traceback: None,
-            retryable: inner.rng.u8(0..10) > 0,
+            retryable: state.rng.u8(0..10) > 0,
             lineage: Vec::new(),
         };
-        let after = inner.rng.i64(0..3) * SECOND;
-        Some(match inner.rng.u8(0..20) {
+        let after = state.rng.i64(0..3) * SECOND;
+        Some(match state.rng.u8(0..20) {
             0..=4 => Outcome::Failed(failure),
             5 => Outcome::Retry {
-                after: inner.rng.bool().then_some(after),
+                after: state.rng.bool().then_some(after),
                 failure,
             },
             6 => Outcome::Snooze { after },
             _ => {
-                inner.marks += 1;
-                let mark = Json::parse(&inner.marks.to_string()).expect("a number is JSON");
+                state.marks += 1;
+                let mark = Json::parse(&state.marks.to_string()).expect("a number is JSON");
                 let mut delta = Delta::default();
                 delta
                     .set
@@ -150,8 +150,8 @@ impl World {
     pub(super) fn function_returns(&self, runner: usize, executor: Executor, token: u64) {
         let index = usize::from(executor == Executor::Loop);
         let now = self.clocks[runner].now();
-        let mut inner = self.inner.lock();
-        let Some(process) = &mut inner.processes[runner] else {
+        let mut state = self.state.lock();
+        let Some(process) = &mut state.processes[runner] else {
             return;
         };
         let queue = Arc::clone(process.queues.of(executor));
@@ -159,19 +159,19 @@ impl World {
             return; // a coroutine that was cancelled
         };
         let Some(outcome) = running.outcome else {
-            drop(inner);
-            self.oracle.lock().saw(Sight::Crashed);
+            drop(state);
+            self.oracle.lock().cover(Coverage::Crashed);
             return self.kill(runner);
         };
-        self.report(&mut inner, runner, executor, token, outcome, now, &queue);
-        drop(inner);
+        self.report(&mut state, runner, executor, token, outcome, now, &queue);
+        drop(state);
         self.feed_workers(runner);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call of a worker")]
     fn report(
         &self,
-        inner: &mut Inner,
+        state: &mut WorldState,
         runner: usize,
         executor: Executor,
         token: u64,
@@ -180,7 +180,7 @@ impl World {
         queue: &WorkQueue,
     ) {
         let Completion::Accepted(running) = queue.complete(token) else {
-            self.oracle.lock().saw(Sight::LateResult);
+            self.oracle.lock().cover(Coverage::LateResult);
             return;
         };
         let (execution, task, claim) = (running.execution, running.task, running.claim);
@@ -193,7 +193,7 @@ impl World {
             let mark = mark.unwrap_or_default();
             self.oracle.lock().returned(execution, task, claim, mark);
         }
-        if self.mutant == Some(Mutant::LoseResult) && inner.rng.u8(0..10) == 0 {
+        if self.mutant == Some(Mutant::LoseResult) && state.rng.u8(0..10) == 0 {
             return;
         }
         let finish = Finish {
@@ -208,14 +208,14 @@ impl World {
             executor,
             ran: now.since(running.started_at).max(0),
         };
-        inner.send(runner, message);
+        state.send(runner, message);
     }
 
     /// A coroutine is cancelled; a thread's function goes on, without its slot when it overran.
     #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
     fn interrupt(
         &self,
-        inner: &mut Inner,
+        state: &mut WorldState,
         runner: usize,
         index: usize,
         token: u64,
@@ -223,7 +223,7 @@ impl World {
         now: Timestamp,
         queue: &WorkQueue,
     ) {
-        let Some(process) = &mut inner.processes[runner] else {
+        let Some(process) = &mut state.processes[runner] else {
             return;
         };
         if index == 1 {
@@ -236,7 +236,7 @@ impl World {
                     lineage: Vec::new(),
                 };
                 let outcome = Outcome::Failed(failure);
-                self.report(inner, runner, EXECUTORS[index], token, outcome, now, queue);
+                self.report(state, runner, EXECUTORS[index], token, outcome, now, queue);
             }
         } else if let Some(running) = process.functions.get_mut(&(index, token)) {
             let (execution, task, claim) = running.claim;

@@ -10,18 +10,18 @@ use cloacina::types::sync::Mutex;
 use cloacina::types::{Clock, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use fastrand::Rng;
 
-use super::callers::Told;
+use super::callers::Acknowledgement;
 use super::observed::{Mutant, ObservedStore};
-use super::oracle::{Oracle, Sight};
+use super::oracle::{Coverage, Oracle};
 use super::scenario::{MILLISECOND, SECOND, Scenario};
-use super::timeline::{Event, Inner};
+use super::timeline::{Event, WorldState};
 
 /// The world begins at this instant.
 pub const EPOCH: Micros = 1_800_000_000 * SECOND;
-/// After the troubles everything must have ended within so long.
-const REST: Micros = 3 * 3600 * SECOND;
+/// After the faults everything must have ended within so long.
+const MAX_RECOVERY: Micros = 3 * 3600 * SECOND;
 /// More events than this are no life any more.
-const MOST_EVENTS: u64 = 300_000;
+const MAX_EVENTS: u64 = 300_000;
 
 /// The clocks of a runner's machine.
 #[derive(Clone)]
@@ -71,9 +71,9 @@ pub struct World {
     pub oracle: Arc<Mutex<Oracle>>,
     /// Empty while it is in a step: others may work meanwhile.
     pub coordinators: Vec<Mutex<Option<Coordinator>>>,
-    pub inner: Mutex<Inner>,
-    /// What callers were told; looked at after each step.
-    pub told: Arc<Mutex<Vec<Told>>>,
+    pub state: Mutex<WorldState>,
+    /// What callers were acknowledgements; looked at after each step.
+    pub acknowledgements: Arc<Mutex<Vec<Acknowledgement>>>,
     pub ends: Arc<Mutex<BTreeSet<(usize, ExecutionId)>>>,
     pub awaited: Mutex<Vec<(usize, Arc<AtomicBool>, ExecutionId)>>,
     pub me: Weak<World>,
@@ -82,7 +82,7 @@ pub struct World {
 /// How a world ended.
 pub struct Report {
     pub broken: Option<String>,
-    pub sights: BTreeMap<Sight, u64>,
+    pub coverage: BTreeMap<Coverage, u64>,
     /// All that happened, if it was asked for: equal seeds give equal ones.
     pub trace: Vec<String>,
 }
@@ -90,20 +90,20 @@ pub struct Report {
 impl World {
     pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Report {
         let world = Self::new(Scenario::of_seed(seed), mutant, traced);
-        world.live();
-        let mut inner = world.inner.lock();
+        world.run_to_rest();
+        let mut state = world.state.lock();
         let mut oracle = world.oracle.lock();
         Report {
             broken: oracle.broken.take(),
-            sights: std::mem::take(&mut oracle.sights),
-            trace: inner.trace.take().unwrap_or_default(),
+            coverage: std::mem::take(&mut oracle.coverage),
+            trace: state.trace.take().unwrap_or_default(),
         }
     }
 
     fn new(scenario: Scenario, mutant: Option<Mutant>, traced: bool) -> Arc<Self> {
         let count = scenario.runners.len();
         let skews = scenario.runners.iter().map(|plan| plan.skew.abs());
-        let steps = &scenario.troubles.clock_steps;
+        let steps = &scenario.faults.clock_steps;
         let steps: Micros = steps.iter().map(|(_, _, by)| by.abs()).sum();
         let mut oracle = Oracle::new(skews.max().unwrap_or(0) + steps + SECOND / 10);
         let timeouts = scenario.runners.iter();
@@ -115,14 +115,14 @@ impl World {
             let name = scenario.workflows[workflow].name().to_owned();
             (name, Ordinal::try_from(task).expect("few tasks"))
         });
-        if scenario.troubles.is_calm() {
+        if scenario.faults.is_fault_free() {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
             });
             // Four times as many at most while functions take a millisecond or longer.
             oracle.claim_limit = limits.max().map(|limit| limit * 4);
         }
-        oracle.diary = traced.then(Vec::new);
+        oracle.log = traced.then(Vec::new);
         let clock = Arc::new(AtomicI64::new(EPOCH));
         let clocks = scenario.runners.iter().map(|plan| VirtualClock {
             now: Arc::clone(&clock),
@@ -142,8 +142,8 @@ impl World {
             store: Arc::new(store),
             oracle,
             coordinators: (0..count).map(|_| Mutex::new(None)).collect(),
-            inner: Mutex::new(Inner::new(rng, count, traced)),
-            told: Arc::default(),
+            state: Mutex::new(WorldState::new(rng, count, traced)),
+            acknowledgements: Arc::default(),
             ends: Arc::default(),
             awaited: Mutex::default(),
             me: Weak::clone(me),
@@ -154,40 +154,40 @@ impl World {
         self.clock.load(Ordering::Relaxed)
     }
 
-    fn live(&self) {
+    fn run_to_rest(&self) {
         self.plan();
-        let end = EPOCH + self.scenario.heals_at + REST;
+        let end = EPOCH + self.scenario.heals_at + MAX_RECOVERY;
         while !self.is_over() && self.handle_next(end) {}
-        let tired = self.inner.lock().handled >= MOST_EVENTS;
+        let tired = self.state.lock().handled >= MAX_EVENTS;
         self.oracle
             .lock()
-            .check(!tired, || format!("{MOST_EVENTS} events and no rest"));
-        self.oracle.lock().judge_rest();
-        self.judge_ticks();
-        self.judge_waits();
+            .check(!tired, || format!("{MAX_EVENTS} events and no rest"));
+        self.oracle.lock().check_at_rest();
+        self.check_ticks();
+        self.check_waits();
     }
 
     /// Lets the world go on while one of its runners is in the middle of a step.
-    pub fn live_until(&self, end: Micros) {
+    pub fn run_until(&self, end: Micros) {
         while self.handle_next(end) {}
         self.clock.fetch_max(end, Ordering::Relaxed);
     }
 
     /// At rest: everything has ended and every caller knows, or something is broken.
     fn is_over(&self) -> bool {
-        let inner = self.inner.lock();
-        if inner.handled >= MOST_EVENTS {
+        let state = self.state.lock();
+        if state.handled >= MAX_EVENTS {
             return true;
         }
-        if !inner.handled.is_multiple_of(32) {
+        if !state.handled.is_multiple_of(32) {
             return false;
         }
         let oracle = self.oracle.lock();
         if oracle.broken.is_some() {
             return true;
         }
-        inner.healed
-            && !inner
+        state.healed
+            && !state
                 .events
                 .values()
                 .any(|(_, event)| matches!(event, Event::Submit(_) | Event::Control(_)))
@@ -208,12 +208,12 @@ impl World {
     }
 
     /// Every tick of every schedule is in its history, once, and those that fired have the executions that there are.
-    fn judge_ticks(&self) {
+    fn check_ticks(&self) {
         let mut oracle = self.oracle.lock();
         for plan in &self.scenario.schedules {
             let ticks = self.store.ticks(plan.id, usize::MAX, 0);
             let ticks = ticks.expect("the store is calm");
-            oracle.judge_ticks(plan, &ticks);
+            oracle.check_ticks(plan, &ticks);
         }
     }
 
@@ -226,7 +226,7 @@ impl World {
         missing.map(|(runner, _, id)| (*runner, *id)).collect()
     }
 
-    fn judge_waits(&self) {
+    fn check_waits(&self) {
         let missing = self.missing_waits();
         self.oracle.lock().check(missing.is_empty(), || {
             format!("callers wait for executions that ended: {missing:?}")
@@ -239,8 +239,8 @@ impl World {
             let put = self.store.put_schedule(record, None);
             assert_eq!(put, Ok(Put::Written), "the store is empty and calm");
         }
-        let mut inner = self.inner.lock();
-        let mut at = |time: Micros, event: Event| inner.schedule(EPOCH + time, None, event);
+        let mut state = self.state.lock();
+        let mut at = |time: Micros, event: Event| state.schedule(EPOCH + time, None, event);
         for runner in 0..plan.runners.len() {
             at(0, Event::Start(runner));
         }
@@ -250,21 +250,21 @@ impl World {
         for (number, control) in plan.controls.iter().enumerate() {
             at(control.at, Event::Control(number));
         }
-        for (from, until, full) in &plan.troubles.outages {
+        for (from, until, full) in &plan.faults.outages {
             at(*from, Event::Outage(Some(*full)));
             at(*until, Event::Outage(None));
         }
-        for (from, until, runner) in &plan.troubles.pauses {
+        for (from, until, runner) in &plan.faults.pauses {
             at(*from, Event::Pause(*runner, true));
             at(*until, Event::Pause(*runner, false));
         }
-        for (time, runner) in &plan.troubles.kills {
+        for (time, runner) in &plan.faults.kills {
             at(*time, Event::Kill(*runner));
         }
-        for (time, runner) in &plan.troubles.stops {
+        for (time, runner) in &plan.faults.stops {
             at(*time, Event::Stop(*runner));
         }
-        for (time, runner, by) in &plan.troubles.clock_steps {
+        for (time, runner, by) in &plan.faults.clock_steps {
             at(*time, Event::ClockStep(*runner, *by));
         }
         at(plan.heals_at, Event::Heal);
@@ -272,8 +272,8 @@ impl World {
 
     /// Lets the next thing happen; `false` when nothing is left until `end`.
     fn handle_next(&self, end: Micros) -> bool {
-        let mut inner = self.inner.lock();
-        let Some(entry) = inner
+        let mut state = self.state.lock();
+        let Some(entry) = state
             .events
             .first_entry()
             .filter(|entry| entry.key().0 <= end)
@@ -282,37 +282,37 @@ impl World {
         };
         let ((time, _), (incarnation, event)) = entry.remove_entry();
         self.clock.fetch_max(time, Ordering::Relaxed);
-        inner.handled += 1;
+        state.handled += 1;
         if let Some(runner) = event.process() {
-            if incarnation.is_some_and(|born| inner.incarnations[runner] != born) {
+            if incarnation.is_some_and(|born| state.incarnations[runner] != born) {
                 return true;
             }
-            let exists = inner.processes[runner].is_some();
+            let exists = state.processes[runner].is_some();
             let busy = exists && self.coordinators[runner].lock().is_none();
-            if inner.paused[runner] || busy {
-                inner.deferred[runner].push((incarnation, event));
+            if state.paused[runner] || busy {
+                state.deferred[runner].push((incarnation, event));
                 return true;
             }
         }
-        if inner.trace.is_some() {
+        if state.trace.is_some() {
             let line = format!("{} {}", time - EPOCH, event.describe());
-            inner.note(line);
+            state.note(line);
         }
-        drop(inner);
+        drop(state);
         self.handle(event);
-        self.copy_diary();
+        self.copy_oracle_log();
         true
     }
 
     /// Puts what the oracle saw between the events.
-    pub fn copy_diary(&self) {
-        let lines = match &mut self.oracle.lock().diary {
-            Some(diary) => std::mem::take(diary),
+    pub fn copy_oracle_log(&self) {
+        let lines = match &mut self.oracle.lock().log {
+            Some(log) => std::mem::take(log),
             None => return,
         };
-        let mut inner = self.inner.lock();
+        let mut state = self.state.lock();
         for line in lines {
-            inner.note(line);
+            state.note(line);
         }
     }
 
@@ -320,7 +320,7 @@ impl World {
         match event {
             Event::Step(runner) => self.step_if_due(runner),
             Event::Message(runner, message) => {
-                if let Some(process) = &mut self.inner.lock().processes[runner] {
+                if let Some(process) = &mut self.state.lock().processes[runner] {
                     process.inbox.push(message);
                 }
                 self.step(runner);
@@ -335,10 +335,10 @@ impl World {
             Event::Start(runner) => self.start(runner),
             Event::Stop(runner) => self.stop(runner),
             Event::Pause(runner, paused) => self.pause(runner, paused),
-            Event::Outage(outage) => self.inner.lock().outage = outage,
+            Event::Outage(outage) => self.state.lock().outage = outage,
             Event::ClockStep(runner, by) => {
                 self.clocks[runner].step(by);
-                self.oracle.lock().saw(Sight::ClockStepped);
+                self.oracle.lock().cover(Coverage::ClockStepped);
             }
             Event::Heal => self.heal(),
             Event::ResumeAll => self.resume_all(),
@@ -347,13 +347,13 @@ impl World {
 
     pub fn wake(&self, runner: usize) {
         let now = self.now();
-        self.inner.lock().wake(runner, now);
+        self.state.lock().wake(runner, now);
     }
 
     fn step_if_due(&self, runner: usize) {
         let due = {
-            let inner = self.inner.lock();
-            let process = inner.processes[runner].as_ref();
+            let state = self.state.lock();
+            let process = state.processes[runner].as_ref();
             process
                 .is_some_and(|process| !process.inbox.is_empty() || process.next_wake <= self.now())
         };
@@ -368,8 +368,8 @@ impl World {
             return;
         };
         let inbox = {
-            let mut inner = self.inner.lock();
-            let Some(process) = &mut inner.processes[runner] else {
+            let mut state = self.state.lock();
+            let Some(process) = &mut state.processes[runner] else {
                 return;
             };
             std::mem::take(&mut process.inbox)
@@ -382,56 +382,56 @@ impl World {
         self.oracle.lock().check(idle <= limit, || {
             format!("runner {runner} keeps {idle} bytes of idle executions, more than {limit}")
         });
-        let mut inner = self.inner.lock();
-        if inner.crashing[runner] {
-            self.oracle.lock().saw(Sight::Crashed);
-            inner.bury(runner);
-            let again = self.now() + inner.rng.i64(0..20_000) * MILLISECOND;
-            inner.schedule(again, None, Event::Start(runner));
+        let mut state = self.state.lock();
+        if state.crashing[runner] {
+            self.oracle.lock().cover(Coverage::Crashed);
+            state.remove_process(runner);
+            let again = self.now() + state.rng.i64(0..20_000) * MILLISECOND;
+            state.schedule(again, None, Event::Start(runner));
             return;
         }
         if coordinator.is_finished() {
-            inner.bury(runner);
-            let again = self.now() + inner.rng.i64(0..5_000) * MILLISECOND;
-            inner.schedule(again, None, Event::Start(runner));
-            drop(inner);
-            return self.hear();
+            state.remove_process(runner);
+            let again = self.now() + state.rng.i64(0..5_000) * MILLISECOND;
+            state.schedule(again, None, Event::Start(runner));
+            drop(state);
+            return self.await_acknowledged();
         }
         *self.coordinators[runner].lock() = Some(coordinator);
         let due = if self.mutant == Some(Mutant::ForgetTimers) {
-            EPOCH + 100 * REST
+            EPOCH + 100 * MAX_RECOVERY
         } else {
             due.max(self.now())
         };
-        if let Some(process) = &mut inner.processes[runner] {
+        if let Some(process) = &mut state.processes[runner] {
             process.next_wake = due;
         }
         // A thread wakes up a little after it wanted.
-        let late = inner.rng.i64(0..MILLISECOND);
-        inner.schedule_for(runner, due + late, Event::Step(runner));
-        self.undefer(&mut inner, runner);
-        drop(inner);
+        let late = state.rng.i64(0..MILLISECOND);
+        state.schedule_for(runner, due + late, Event::Step(runner));
+        self.reschedule_deferred(&mut state, runner);
+        drop(state);
         self.feed_workers(runner);
-        self.spread_wake_ups(runner);
-        self.hear();
+        self.wake_others(runner);
+        self.await_acknowledged();
     }
 
     /// Tells the other runners that something changed; some of it gets lost, some comes twice.
-    fn spread_wake_ups(&self, runner: usize) {
+    fn wake_others(&self, runner: usize) {
         let changes = self.store.changes.load(Ordering::Relaxed);
-        let mut inner = self.inner.lock();
-        if std::mem::replace(&mut inner.last_changes, changes) == changes {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.last_changes, changes) == changes {
             return;
         }
-        let troubles = &self.scenario.troubles;
-        for other in (0..inner.processes.len()).filter(|other| *other != runner) {
-            if !inner.healed && inner.rng.f64() < troubles.loses_wake_ups {
+        let faults = &self.scenario.faults;
+        for other in (0..state.processes.len()).filter(|other| *other != runner) {
+            if !state.healed && state.rng.f64() < faults.loses_wake_ups {
                 continue;
             }
-            let times = 1 + u8::from(inner.rng.f64() < troubles.repeats_wake_ups);
+            let times = 1 + u8::from(state.rng.f64() < faults.repeats_wake_ups);
             for _ in 0..times {
-                let at = self.now() + inner.rng.i64(0..10 * MILLISECOND);
-                inner.schedule_for(other, at, Event::Message(other, Message::Watch));
+                let at = self.now() + state.rng.i64(0..10 * MILLISECOND);
+                state.schedule_for(other, at, Event::Message(other, Message::Watch));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What callers ask of executions: cancel, pause, resume, retry.
+//! Actions of callers on executions: cancel, pause, resume, retry.
 
 use crate::engine::ControlError;
 use crate::runtime::batch::PendingControl;
@@ -8,6 +8,7 @@ use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, ne
 use crate::workflow::Workflow;
 
 impl Step {
+    /// Decides an action of a caller.
     pub(in crate::runtime) fn control(
         &mut self,
         id: ExecutionId,
@@ -44,7 +45,7 @@ impl Step {
         };
         match decided {
             Ok(changes) => {
-                change.changes.absorb(changes);
+                change.changes.merge(changes);
                 change.controls.push(PendingControl {
                     reply,
                     action,
@@ -61,9 +62,11 @@ impl Step {
 pub(in crate::runtime) fn unreadable_execution(id: ExecutionId) -> Error {
     Error::new(
         ErrorCode::Database,
-        format!("execution {id} cannot be read by this program"),
+        format!("this program cannot read execution {id}"),
     )
-    .with_hint("the log of the runner says why; a newer release may have written it")
+    .with_hint(
+        "see the runner's log for the reason; a newer release may have written the execution",
+    )
 }
 
 pub(in crate::runtime) fn unknown_task(workflow: &Workflow, task: &str) -> Error {

@@ -1,4 +1,4 @@
-//! What each message means: the engine's decision over the ledger, put into the write batch.
+//! The decision for each message: applies the engine to the ledger and adds the changes to the write batch.
 
 mod control;
 mod outcome;

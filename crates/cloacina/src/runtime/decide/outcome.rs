@@ -1,4 +1,4 @@
-//! Attempts: when one starts, ends or overruns its timeout, and when an execution overruns its own (semantics D).
+//! Decisions about attempts that start, end or overrun their timeout, and executions that overrun theirs (semantics D).
 
 use crate::engine::{Finish, Outcome};
 use crate::runtime::Message;
@@ -10,6 +10,7 @@ use crate::types::{
 };
 
 impl Step {
+    /// Decides the end of an attempt.
     pub(in crate::runtime) fn finish(
         &mut self,
         id: ExecutionId,
@@ -27,12 +28,12 @@ impl Step {
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
-        // A runner that was declared dead and goes on under a new id drops what the old one ran (E4).
+        // After a runner was declared dead, it drops the results of attempts that it claimed under its old id (E4).
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
             self.metrics.dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
-            // What took the claim in this very turn may turn out not to be written: then the result counts.
+            // If the change that took the claim in this turn is not written, the result is decided again and may count.
             if claim.runner == self.runner
                 && let Some(change) = self.batch.executions.get_mut(&id)
             {
@@ -52,8 +53,8 @@ impl Step {
             _ => 0,
         };
         if let Ok(changes) = execution.finish(finish, limits, self.now, random) {
-            change.changes.absorb(changes);
-            // A result that is decided anew was counted the first time.
+            change.changes.merge(changes);
+            // A result that is decided again was counted the first time.
             if was_mine {
                 let kind = OutcomeKind::of(&again.outcome);
                 self.metrics
@@ -69,7 +70,7 @@ impl Step {
         }
     }
 
-    /// A worker entered a task whose execution has a timeout and no deadline yet.
+    /// Sets the deadline of an execution with a timeout when a worker starts its first task.
     pub(in crate::runtime) fn note_start(
         &mut self,
         id: ExecutionId,
@@ -85,7 +86,7 @@ impl Step {
             return;
         }
         let change = self.batch.change(execution);
-        change.changes.absorb(execution.start(task, claim, at));
+        change.changes.merge(execution.start(task, claim, at));
         change.messages.push(Message::Started {
             execution: id,
             task,
@@ -95,6 +96,7 @@ impl Step {
         self.watch_deadline(id);
     }
 
+    /// Decides an attempt that overran its timeout.
     pub(in crate::runtime) fn overdue(
         &mut self,
         id: ExecutionId,
@@ -116,7 +118,7 @@ impl Step {
             timeout,
         };
         if !execution.holds(task, claim) {
-            // As for a result: what took the claim in this very turn may turn out not to be written.
+            // As for a result: the change that took the claim in this turn may not be written.
             if let Some(change) = self.batch.executions.get_mut(&id) {
                 change.messages.push(again);
             }
@@ -126,18 +128,18 @@ impl Step {
         if let Some(mut changes) =
             execution.time_out_task(task, claim, timeout, limits, self.now, random)
         {
-            changes.interrupted.clear(); // the queue has told the worker already
-            change.changes.absorb(changes);
+            changes.interrupted.clear(); // the queue has interrupted the worker already
+            change.changes.merge(changes);
             change.messages.push(again);
         }
     }
 
-    /// The deadline of an execution may have passed.
+    /// Times an execution out if its deadline has passed.
     pub(in crate::runtime) fn deadline(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
         };
-        // While paused the deadline is held; resuming sets it anew.
+        // The deadline of a paused execution is suspended until it is resumed.
         if execution.record().status != ExecutionStatus::Running {
             return;
         }
@@ -147,7 +149,8 @@ impl Step {
         if at > self.monotonic {
             return self.ledger.watch_deadline(id, at);
         }
-        // A peer that runs a task of it has watched the clock for longer, and ends it in time. If the peer dies, its claim goes.
+        // This process has not observed the clock since the execution started, so a clock step could make its deadline wrong.
+        // A peer that runs one of its tasks has, and times it out. If that peer dies, its claim is taken back.
         let record = execution.record();
         let is_of_peer = |claim: Claim| claim.runner != self.runner;
         let began = Monotonic(at.0.saturating_sub(record.timeout.unwrap_or(0)));
@@ -163,17 +166,17 @@ impl Step {
         }
         if let Some(execution) = self.ledger.get_mut(id) {
             let change = self.batch.change(execution);
-            // The wall clock may have been set back: the deadline has passed all the same.
+            // The deadline has passed, even if the wall clock was set back and shows an earlier time.
             let ended_at = execution
                 .record()
                 .deadline
                 .map_or(self.now, |at| at.max(self.now));
-            change.changes.absorb(execution.time_out(ended_at));
+            change.changes.merge(execution.time_out(ended_at));
             change.messages.push(Message::Deadline { execution: id });
         }
     }
 
-    /// The attempts and executions whose timeout has passed, as messages (semantics D4, D5).
+    /// Returns messages for the attempts and executions whose timeout has passed (semantics D4, D5).
     pub(in crate::runtime) fn overdue_messages(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         for executor in Executor::ALL {
@@ -184,7 +187,7 @@ impl Step {
                 .take_overdue(self.monotonic);
             for attempt in overdue {
                 let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);
-                // The slot is free from here on: the queue has given it to another worker.
+                // The queue has given the slot to another worker already.
                 self.drop_claim(execution, task, claim);
                 messages.push(Message::Overdue {
                     execution,

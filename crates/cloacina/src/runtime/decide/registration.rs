@@ -1,14 +1,14 @@
-//! Workflows and handlers of this program.
+//! Registration of this program's workflows and handlers.
 
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Registration, Reply, Service};
 use crate::store::StoreError;
 
 impl Step {
-    /// Stores the definition of a workflow and takes this program's handlers for it.
+    /// Stores the definition of a workflow and registers this program's handlers for it.
     ///
     /// # Errors
-    /// When the database does not answer; the message is decided again.
+    /// When the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn register(
         &mut self,
         registration: Registration,
@@ -34,10 +34,10 @@ impl Step {
         Ok(())
     }
 
-    /// Takes handlers for external tasks, unless they contradict the definition that governs them.
+    /// Registers handlers for external tasks, unless they contradict the latest definition of the workflow.
     ///
     /// # Errors
-    /// When the database does not answer; the message is decided again.
+    /// When the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn serve(
         &mut self,
         service: Service,
@@ -56,15 +56,15 @@ impl Step {
                 return Ok(());
             }
         }
-        let agreed = self.registry.serve(service);
-        if agreed.is_ok() {
+        let served = self.registry.serve(service);
+        if served.is_ok() {
             self.note_handlers();
         }
-        reply(agreed);
+        reply(served);
         Ok(())
     }
 
-    /// More can be claimed than before, and others are to be told.
+    /// Allows claims for new handlers, and has them announced.
     fn note_handlers(&mut self) {
         self.capacity.set_stale();
         self.signals.raise(Signal::Announce);

@@ -1,4 +1,4 @@
-//! New executions.
+//! Submission of new executions.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Step {
     /// Decides a call of `submit`: all of its executions are stored, or none.
     ///
     /// # Errors
-    /// When the database does not answer; the message is decided again.
+    /// When the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn submit(
         &mut self,
         requests: Vec<SubmitRequest>,
@@ -43,7 +43,7 @@ impl Step {
         for request in requests {
             ids.push(request.id);
             if self.ledger.contains(request.id) {
-                continue; // stored by an earlier try whose answer got lost
+                continue; // an earlier commit stored it, although its answer got lost
             }
             self.start(request);
         }
@@ -55,7 +55,7 @@ impl Step {
         Ok(())
     }
 
-    /// Why a call of `submit` is refused, if it is. Afterwards the versions that it runs are in memory.
+    /// Returns the error of a call of `submit` that is refused. Otherwise the versions that it runs are in memory afterwards.
     fn refusal(&mut self, requests: &[SubmitRequest]) -> Result<Option<Error>, StoreError> {
         if self.is_stopping {
             return Ok(Some(Error::runner_closed()));
@@ -68,7 +68,7 @@ impl Step {
         Ok(requests.iter().find_map(|request| self.too_large(request)))
     }
 
-    /// Puts a new execution into the batch. `false`: its workflow is not known.
+    /// Adds a new execution to the batch. Returns `false` if its workflow is not known.
     pub(in crate::runtime) fn start(&mut self, request: SubmitRequest) -> bool {
         let default_timeout = self.config.workflow_timeout.map(micros);
         let latest = self.registry.latest(&request.workflow);
@@ -97,7 +97,7 @@ impl Step {
         true
     }
 
-    /// B6: an input is bounded as what one task writes is.
+    /// B6: returns an error if the input is larger than what a task may write.
     fn too_large(&self, request: &SubmitRequest) -> Option<Error> {
         let (size, limit) = (request.input.size() as u64, self.config.max_context_bytes);
         (size > limit).then(|| {
@@ -131,7 +131,7 @@ impl Step {
     }
 }
 
-/// The event that keeps a trace context. A text that is not JSON is not a trace context.
+/// Returns the event that stores a trace context, or `None` if the text is not JSON.
 fn traced(trace: &str, now: Timestamp) -> Option<HistoryEvent> {
     Some(HistoryEvent {
         time: now,
@@ -143,7 +143,7 @@ fn traced(trace: &str, now: Timestamp) -> Option<HistoryEvent> {
     })
 }
 
-/// The trace context among an execution's history.
+/// Returns the trace context in an execution's history.
 pub(in crate::runtime) fn trace_of(history: &[HistoryEvent]) -> Option<Arc<str>> {
     let traced = HistoryKind::Traced.name();
     let event = history.iter().find(|event| event.kind == traced)?;

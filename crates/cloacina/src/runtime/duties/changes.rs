@@ -12,7 +12,7 @@ const BUSY: Micros = 1_000_000;
 const BUSY_INTERVAL: Micros = 5_000;
 
 #[derive(Default)]
-pub(in crate::runtime) struct Changes {
+pub(in crate::runtime) struct ChangePoller {
     next: Monotonic,
     busy_until: Monotonic,
     /// The change marker whose changes were all dealt with.
@@ -21,7 +21,7 @@ pub(in crate::runtime) struct Changes {
     revivals: Option<u64>,
 }
 
-impl Changes {
+impl ChangePoller {
     fn follow(&mut self, step: &mut Step, revivals: Option<u64>) -> Result<(), StoreError> {
         if revivals.is_none() || revivals != self.revivals {
             self.revivals = revivals;
@@ -29,7 +29,7 @@ impl Changes {
         }
         step.capacity.set_stale();
         step.read_definitions()?;
-        step.signals.raise_news();
+        step.signals.raise_maybe_changed();
         for id in step.store.overdue(step.now)?.executions {
             if step.ledger.contains(id) {
                 step.watch_deadline(id);
@@ -41,7 +41,7 @@ impl Changes {
     }
 }
 
-impl Duty for Changes {
+impl Duty for ChangePoller {
     const ACTION: &'static str = "look for changes of other processes";
     const IS_ESSENTIAL: bool = true;
 

@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::duty::Duty;
 use super::schedules::{by_hand, trim_open, unknown, unknown_workflow};
 use crate::engine::cron::Cron;
-use crate::engine::schedule::{self, Situation, Verdict};
+use crate::engine::schedule::{self, Decision, ScheduleInputs};
 use crate::runtime::batch::{Purpose, ScheduleChange};
 use crate::runtime::commit::Refused;
 use crate::runtime::step::{Signal, Step};
@@ -27,9 +27,9 @@ const SCHEDULES: usize = 200;
 /// The number of ticks after which a turn looks at no further schedule, so that its transaction stays small.
 const TICKS: usize = 2_000;
 /// The shortest time between two looks for new schedules while other runners write all the time, in microseconds.
-pub(super) const NEWS: Micros = 250_000;
+pub(super) const RECHECK_INTERVAL: Micros = 250_000;
 /// How long a schedule that cannot be read or written is left alone, in microseconds.
-pub(super) const BROKEN: Micros = 60_000_000;
+pub(super) const BROKEN_PAUSE: Micros = 60_000_000;
 /// The number of parsed expressions that are kept.
 const EXPRESSIONS: usize = 20_000;
 /// The number of executions whose end schedules wait for that are remembered.
@@ -39,13 +39,13 @@ const MAX_AWAITED: usize = 1_000;
 pub(in crate::runtime) struct CronDuty {
     online_since: Timestamp,
     next: Monotonic,
-    looked_at: Monotonic,
+    queried_at: Monotonic,
     expressions: FxHashMap<(String, String), Arc<Cron>>,
     /// Schedules whose queued ticks may fire: an execution that they wait for has ended.
     ended: Arc<Mutex<Vec<ScheduleId>>>,
     awaited: FxHashSet<ExecutionId>,
     /// Schedules that are left to another runner or cannot be read, and until when.
-    left: FxHashMap<ScheduleId, Monotonic>,
+    skipped_until: FxHashMap<ScheduleId, Monotonic>,
     /// The number of schedules to change in one turn: less while the database refuses a batch.
     batch: usize,
 }
@@ -55,11 +55,11 @@ impl CronDuty {
         Self {
             online_since: now,
             next: Monotonic::default(),
-            looked_at: Monotonic::default(),
+            queried_at: Monotonic::default(),
             expressions: FxHashMap::default(),
             ended: Arc::default(),
             awaited: FxHashSet::default(),
-            left: FxHashMap::default(),
+            skipped_until: FxHashMap::default(),
             batch: SCHEDULES,
         }
     }
@@ -68,7 +68,8 @@ impl CronDuty {
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}; it does not fire now");
-            self.left.insert(*id, step.monotonic + BROKEN);
+            self.skipped_until
+                .insert(*id, step.monotonic + BROKEN_PAUSE);
         }
         if !refused.schedules.is_empty() {
             self.batch = (refused.schedules.len() / 2).max(1);
@@ -81,11 +82,11 @@ impl CronDuty {
             return Monotonic::NEVER;
         }
         let changed = step.signals.is_raised(Signal::CronChanged);
-        let others_wrote = step.signals.is_raised(Signal::CronNews);
+        let maybe_changed = step.signals.is_raised(Signal::CronMaybeChanged);
         let sooner = [
             changed.then_some(step.monotonic),
-            others_wrote.then_some(self.looked_at + NEWS),
-            self.left.values().min().copied(),
+            maybe_changed.then_some(self.queried_at + RECHECK_INTERVAL),
+            self.skipped_until.values().min().copied(),
         ];
         sooner.into_iter().flatten().fold(self.next, Monotonic::min)
     }
@@ -118,24 +119,25 @@ impl CronDuty {
             }
         }
         if step.config.enable_cron && step.monotonic >= self.next {
-            self.left.retain(|_, until| *until > step.monotonic);
+            self.skipped_until
+                .retain(|_, until| *until > step.monotonic);
             // Those that are left alone may be found before others: they must not take their places.
             let query = DueQuery {
                 cron: true,
                 triggers: Vec::new(),
-                limit: self.batch + self.left.len(),
+                limit: self.batch + self.skipped_until.len(),
             };
             let mut found = step.store.due_schedules(&query, step.now)?;
-            self.looked_at = step.monotonic;
+            self.queried_at = step.monotonic;
             for (id, reason) in found.unreadable {
-                if !self.left.contains_key(&id) {
+                if !self.skipped_until.contains_key(&id) {
                     tracing::error!(schedule_id = %id, "schedule {id} cannot be read and does not fire: {reason}");
-                    self.left.insert(id, step.monotonic + BROKEN);
+                    self.skipped_until.insert(id, step.monotonic + BROKEN_PAUSE);
                 }
             }
             found
                 .due
-                .retain(|record| !self.left.contains_key(&record.id));
+                .retain(|record| !self.skipped_until.contains_key(&record.id));
             self.next = match found.next {
                 _ if found.due.len() >= self.batch => step.monotonic,
                 Some(next) => step.instant_of(next),
@@ -146,7 +148,7 @@ impl CronDuty {
         }
         let mut seen = FxHashSet::default();
         due.retain(|record| {
-            !self.left.contains_key(&record.id)
+            !self.skipped_until.contains_key(&record.id)
                 && seen.insert(record.id)
                 && !step.batch.has_schedule(record.id)
         });
@@ -166,7 +168,8 @@ impl CronDuty {
                 Ok(cron) => cron,
                 Err(error) => {
                     tracing::error!(schedule_id = %record.id, %error, "a stored schedule cannot be read and does not fire");
-                    self.left.insert(record.id, step.monotonic + BROKEN);
+                    self.skipped_until
+                        .insert(record.id, step.monotonic + BROKEN_PAUSE);
                     continue;
                 }
             };
@@ -174,18 +177,18 @@ impl CronDuty {
             if is_older && others_since.is_none() {
                 others_since = Some(peers_since(step)?);
             }
-            let situation = Situation {
+            let inputs = ScheduleInputs {
                 now: step.now,
                 online_since: self.online_since,
                 others_since: others_since.flatten(),
                 is_open: !record.state.open.is_empty(),
                 max_catchup: step.config.max_catchup,
             };
-            match schedule::look(&record, &cron, situation) {
-                Verdict::Leave(until) => {
-                    self.left.insert(record.id, step.instant_of(until));
+            match schedule::evaluate(&record, &cron, inputs) {
+                Decision::Leave(until) => {
+                    self.skipped_until.insert(record.id, step.instant_of(until));
                 }
-                Verdict::Change(changed, ticks) => {
+                Decision::Change(changed, ticks) => {
                     count += ticks.len();
                     self.fire_ticks(step, *changed, ticks);
                 }
@@ -234,7 +237,7 @@ impl CronDuty {
     }
 
     /// Follows a change of a schedule that was written, or not applied because another runner was first.
-    pub(in crate::runtime) fn settle(
+    pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
         change: ScheduleChange,
@@ -290,7 +293,7 @@ impl Duty for CronDuty {
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         self.next = self.next_look(step);
         step.signals.take(Signal::CronChanged);
-        step.signals.take(Signal::CronNews);
+        step.signals.take(Signal::CronMaybeChanged);
         // A clock that was set back must not make ticks of the time to come look like those of another age.
         self.online_since = self.online_since.min(step.now);
         let mut due = self.due(step)?;
@@ -304,7 +307,7 @@ impl Duty for CronDuty {
             self.next = step.monotonic;
         } else if is_full && step.batch.schedules.len() == before {
             // All of them are left alone for now: the same would be found at once.
-            self.next = step.monotonic + NEWS;
+            self.next = step.monotonic + RECHECK_INTERVAL;
         }
         fired
     }
@@ -324,7 +327,7 @@ pub(in crate::runtime) fn run_now(
             reply,
         });
     }
-    let record = match schedule_rows::living(&*step.store, ScheduleKind::Cron, id) {
+    let record = match schedule_rows::existing(&*step.store, ScheduleKind::Cron, id) {
         Ok(record) => record,
         Err(error) => return reply(Err(error)),
     };

@@ -29,14 +29,14 @@ pub(in crate::runtime) trait Duty {
 
 /// A duty with what is known of its failures.
 #[derive(Default)]
-pub(in crate::runtime) struct OnDuty<D> {
+pub(in crate::runtime) struct Supervised<D> {
     pub(in crate::runtime) duty: D,
     /// Not before, because it failed.
     resumes_at: Option<Monotonic>,
     pause: Micros,
 }
 
-impl<D: Duty> OnDuty<D> {
+impl<D: Duty> Supervised<D> {
     pub(in crate::runtime) fn new(duty: D) -> Self {
         Self {
             duty,

@@ -21,53 +21,53 @@ pub(super) use cron::run_now;
 pub(super) use schedules::{by_hand, unknown_workflow};
 
 use announcer::Announcer;
-use changes::Changes;
+use changes::ChangePoller;
 use clock::ClockWatch;
 use cron::CronDuty;
-use duty::OnDuty;
+use duty::Supervised;
 use heartbeat::Heartbeat;
-use progress::Progress;
+use progress::ProgressWriter;
 use pruner::Pruner;
 use reconciler::Reconciler;
 use rescuer::Rescuer;
-use stall::Stall;
-use triggers::Triggers;
+use stall::StallDetector;
+use triggers::TriggerDuty;
 
 use super::batch::Purpose;
-use super::commit::{Refused, SettledSchedules};
+use super::commit::{Refused, ScheduleResults};
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
 
 /// The duties of a runner.
 pub(super) struct Duties {
-    clock: OnDuty<ClockWatch>,
-    pub(super) heartbeat: OnDuty<Heartbeat>,
-    pub(super) announcer: OnDuty<Announcer>,
-    reconciler: OnDuty<Reconciler>,
-    changes: OnDuty<Changes>,
-    pruner: OnDuty<Pruner>,
-    progress: OnDuty<Progress>,
-    stall: OnDuty<Stall>,
-    rescuer: OnDuty<Rescuer>,
-    cron: OnDuty<CronDuty>,
-    pub(super) triggers: OnDuty<Triggers>,
+    clock: Supervised<ClockWatch>,
+    pub(super) heartbeat: Supervised<Heartbeat>,
+    pub(super) announcer: Supervised<Announcer>,
+    reconciler: Supervised<Reconciler>,
+    changes: Supervised<ChangePoller>,
+    pruner: Supervised<Pruner>,
+    progress: Supervised<ProgressWriter>,
+    stall: Supervised<StallDetector>,
+    rescuer: Supervised<Rescuer>,
+    cron: Supervised<CronDuty>,
+    pub(super) triggers: Supervised<TriggerDuty>,
 }
 
 impl Duties {
     pub(super) fn new(step: &Step) -> Self {
         Self {
-            clock: OnDuty::default(),
-            heartbeat: OnDuty::default(),
-            announcer: OnDuty::default(),
-            reconciler: OnDuty::default(),
-            changes: OnDuty::default(),
-            pruner: OnDuty::default(),
-            progress: OnDuty::default(),
-            stall: OnDuty::default(),
-            rescuer: OnDuty::default(),
-            cron: OnDuty::new(CronDuty::new(step.now)),
-            triggers: OnDuty::default(),
+            clock: Supervised::default(),
+            heartbeat: Supervised::default(),
+            announcer: Supervised::default(),
+            reconciler: Supervised::default(),
+            changes: Supervised::default(),
+            pruner: Supervised::default(),
+            progress: Supervised::default(),
+            stall: Supervised::default(),
+            rescuer: Supervised::default(),
+            cron: Supervised::new(CronDuty::new(step.now)),
+            triggers: Supervised::default(),
         }
     }
 
@@ -101,14 +101,14 @@ impl Duties {
     }
 
     /// Follows the changes of schedules in a batch that was written.
-    pub(super) fn settle(&mut self, step: &mut Step, schedules: SettledSchedules) {
+    pub(super) fn apply_results(&mut self, step: &mut Step, schedules: ScheduleResults) {
         for (change, applied) in schedules {
             match change.purpose {
                 Purpose::Tick | Purpose::RunNow(..) => {
-                    self.cron.duty.settle(step, change, applied);
+                    self.cron.duty.apply_result(step, change, applied);
                 }
                 Purpose::TakeLease | Purpose::ExtendLease(_) | Purpose::Polled(..) => {
-                    self.triggers.duty.settle(step, change, applied);
+                    self.triggers.duty.apply_result(step, change, applied);
                 }
             }
         }
@@ -123,10 +123,10 @@ impl Duties {
 
     /// The runner goes on under a new id: what the old one knew does not count.
     pub(super) fn start_again(&mut self) {
-        self.heartbeat = OnDuty::default();
-        self.announcer = OnDuty::default();
-        self.changes = OnDuty::default();
-        self.rescuer = OnDuty::default();
+        self.heartbeat = Supervised::default();
+        self.announcer = Supervised::default();
+        self.changes = Supervised::default();
+        self.rescuer = Supervised::default();
     }
 
     pub(super) fn next_wake(&self, step: &Step) -> Monotonic {

@@ -3,17 +3,17 @@
 use super::duty::Duty;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
-use crate::types::{self, LogChunk, Micros, Monotonic};
+use crate::types::{LogChunk, Micros, Monotonic, Progress};
 
 /// The time between two writes in microseconds.
 const INTERVAL: Micros = 250_000;
 
 #[derive(Default)]
-pub(in crate::runtime) struct Progress {
+pub(in crate::runtime) struct ProgressWriter {
     next: Monotonic,
 }
 
-impl Duty for Progress {
+impl Duty for ProgressWriter {
     const ACTION: &'static str = "write the progress and the log lines of tasks";
 
     fn next_wake(&self, step: &Step) -> Monotonic {
@@ -44,7 +44,7 @@ impl Duty for Progress {
 /// Writes each item alone. One that the database refuses is dropped with a log line, so that the others are written.
 fn write_apart(
     step: &Step,
-    progress: Vec<types::Progress>,
+    progress: Vec<Progress>,
     logs: Vec<LogChunk>,
 ) -> Result<(), StoreError> {
     let mut left = (progress.into_iter(), logs.into_iter());

@@ -101,7 +101,7 @@ impl Rescuer {
             let change = step.batch.change(execution);
             let recovery = execution.rescue(dead, limits, step.now);
             rescued += recovery.rescued;
-            change.changes.absorb(recovery.changes);
+            change.changes.merge(recovery.changes);
             change.is_rescue = true;
         }
         if rescued == 0 {

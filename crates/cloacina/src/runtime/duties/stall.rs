@@ -15,11 +15,11 @@ const INTERVAL: Micros = 1_000_000;
 const NAMED: usize = 8;
 
 #[derive(Default)]
-pub(in crate::runtime) struct Stall {
+pub(in crate::runtime) struct StallDetector {
     next: Monotonic,
 }
 
-impl Duty for Stall {
+impl Duty for StallDetector {
     const ACTION: &'static str = "look for stalled tasks";
 
     /// Never wakes the coordinator: a heartbeat does, often enough.

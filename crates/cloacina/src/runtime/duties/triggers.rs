@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::cron::{BROKEN, NEWS};
+use super::cron::{BROKEN_PAUSE, RECHECK_INTERVAL};
 use super::duty::Duty;
 use super::schedules::unknown;
 use crate::engine::schedule;
@@ -24,7 +24,7 @@ use crate::types::{Monotonic, ScheduleId, ScheduleRecord, TickOutcome};
 const TRIGGERS: usize = 200;
 
 /// A poll whose function runs.
-struct Polling {
+struct RunningPoll {
     record: ScheduleRecord,
     /// When the lease has to be extended.
     renew_at: Monotonic,
@@ -34,18 +34,18 @@ struct Polling {
 
 /// See the module.
 #[derive(Default)]
-pub(in crate::runtime) struct Triggers {
+pub(in crate::runtime) struct TriggerDuty {
     next: Monotonic,
-    looked_at: Monotonic,
+    queried_at: Monotonic,
     /// The names of the triggers that this program has, with its numbers of their functions.
     handlers: BTreeMap<String, u64>,
-    polls: FxHashMap<PollToken, Polling>,
+    polls: FxHashMap<PollToken, RunningPoll>,
     last_token: PollToken,
-    /// Triggers that cannot be read or written, and until when they are left alone.
-    left: FxHashMap<ScheduleId, Monotonic>,
+    /// TriggerDuty that cannot be read or written, and until when they are left alone.
+    skipped_until: FxHashMap<ScheduleId, Monotonic>,
 }
 
-impl Triggers {
+impl TriggerDuty {
     pub(in crate::runtime) fn register(
         &mut self,
         step: &mut Step,
@@ -187,7 +187,7 @@ impl Triggers {
             }
             poll.renew_at = step.monotonic + lease / 2;
             if !poll.is_stale && !step.batch.has_schedule(poll.record.id) {
-                let held = trigger::held(&poll.record, step.now, lease);
+                let held = trigger::lease_extended(&poll.record, step.now, lease);
                 let purpose = Purpose::ExtendLease(*token);
                 let change = ScheduleChange::new(held, Vec::new(), purpose);
                 step.batch.schedules.push(change);
@@ -203,21 +203,26 @@ impl Triggers {
             limit: TRIGGERS,
         };
         let mut found = step.store.due_schedules(&query, step.now)?;
-        self.looked_at = step.monotonic;
+        self.queried_at = step.monotonic;
         self.next = match found.next {
-            _ if found.due.len() >= TRIGGERS => step.monotonic + NEWS,
+            _ if found.due.len() >= TRIGGERS => step.monotonic + RECHECK_INTERVAL,
             Some(next) => step.instant_of(next),
             None => Monotonic::NEVER,
         };
-        self.left.retain(|_, until| *until > step.monotonic);
+        self.skipped_until
+            .retain(|_, until| *until > step.monotonic);
         for (id, reason) in std::mem::take(&mut found.unreadable) {
-            if self.left.insert(id, step.monotonic + BROKEN).is_none() {
+            if self
+                .skipped_until
+                .insert(id, step.monotonic + BROKEN_PAUSE)
+                .is_none()
+            {
                 tracing::error!(schedule_id = %id, "trigger {id} cannot be read and is not polled: {reason}");
             }
         }
         found
             .due
-            .retain(|record| !self.left.contains_key(&record.id));
+            .retain(|record| !self.skipped_until.contains_key(&record.id));
         if let Err(error) = step.forget_ended(&mut found.due) {
             self.next = step.monotonic;
             return Err(error);
@@ -225,7 +230,7 @@ impl Triggers {
         for record in found.due {
             let is_polling = self.polls.values().any(|poll| poll.record.id == record.id);
             if !is_polling && !step.batch.has_schedule(record.id) {
-                let taken = trigger::taken(&record, step.now, step.lease());
+                let taken = trigger::lease_taken(&record, step.now, step.lease());
                 let change = ScheduleChange::new(taken, Vec::new(), Purpose::TakeLease);
                 step.batch.schedules.push(change);
             }
@@ -234,7 +239,7 @@ impl Triggers {
     }
 
     /// Follows a change of a trigger that was written, or not applied because another writer was first.
-    pub(in crate::runtime) fn settle(
+    pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
         change: ScheduleChange,
@@ -274,7 +279,7 @@ impl Triggers {
         self.last_token += 1;
         let token = self.last_token;
         let name = record.identity.clone();
-        let polling = Polling {
+        let polling = RunningPoll {
             renew_at: step.monotonic + step.lease() / 2,
             record,
             is_stale: false,
@@ -290,7 +295,8 @@ impl Triggers {
     /// The database refused a batch with one change alone: that trigger is left for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
-            self.left.insert(*id, step.monotonic + BROKEN);
+            self.skipped_until
+                .insert(*id, step.monotonic + BROKEN_PAUSE);
             self.polls.retain(|_, poll| poll.record.id != *id);
         }
     }
@@ -299,7 +305,7 @@ impl Triggers {
     pub(in crate::runtime) fn give_up(&mut self, step: &Step) {
         for (_, poll) in std::mem::take(&mut self.polls) {
             let mut record = poll.record.clone();
-            trigger::aim(&mut record, step.now);
+            trigger::schedule_next(&mut record, step.now);
             record.revision += 1;
             if let Err(error) = step.store.put_schedule(&record, Some(poll.record.revision)) {
                 tracing::debug!(trigger = %record.identity, %error, "the trigger is free when its lease ends");
@@ -308,7 +314,7 @@ impl Triggers {
     }
 }
 
-impl Duty for Triggers {
+impl Duty for TriggerDuty {
     const ACTION: &'static str = "poll triggers";
 
     fn next_wake(&self, step: &Step) -> Monotonic {
@@ -316,10 +322,10 @@ impl Duty for Triggers {
             return Monotonic::NEVER;
         }
         let changed = step.signals.is_raised(Signal::TriggersChanged);
-        let others_wrote = step.signals.is_raised(Signal::TriggerNews);
+        let maybe_changed = step.signals.is_raised(Signal::TriggersMaybeChanged);
         let sooner = [
             changed.then_some(step.monotonic),
-            others_wrote.then_some(self.looked_at + NEWS),
+            maybe_changed.then_some(self.queried_at + RECHECK_INTERVAL),
             self.polls.values().map(|poll| poll.renew_at).min(),
         ];
         sooner.into_iter().flatten().fold(self.next, Monotonic::min)
@@ -327,9 +333,9 @@ impl Duty for Triggers {
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let changed = step.signals.take(Signal::TriggersChanged);
-        let others_wrote = step.signals.take(Signal::TriggerNews);
+        let maybe_changed = step.signals.take(Signal::TriggersMaybeChanged);
         self.extend_leases(step);
-        if changed || others_wrote || self.next <= step.monotonic {
+        if changed || maybe_changed || self.next <= step.monotonic {
             // It stays due until the database has told what there is.
             self.next = step.monotonic;
             self.take_leases(step)?;

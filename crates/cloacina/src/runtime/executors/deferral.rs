@@ -53,12 +53,12 @@ impl Deferrals {
         self.report(attempt, false);
     }
 
-    fn report(&self, (execution, task, claim): (ExecutionId, Ordinal, Claim), lent: bool) {
+    fn report(&self, (execution, task, claim): (ExecutionId, Ordinal, Claim), released: bool) {
         drop(self.mailbox.send(Message::Deferred {
             execution,
             task,
             claim,
-            lent,
+            released,
         }));
     }
 }

@@ -176,25 +176,25 @@ impl SharedWorkers {
             mailbox,
             clock,
         });
-        let hook = |attend: fn(&Self, &Arc<RunnerSlot>)| -> Arc<dyn Fn() + Send + Sync> {
+        let hook = |serve: fn(&Self, &Arc<RunnerSlot>)| -> Arc<dyn Fn() + Send + Sync> {
             let (shared, slot) = (Arc::downgrade(self), Arc::downgrade(&slot));
             Arc::new(move || {
                 if let Some((shared, slot)) = Weak::upgrade(&shared).zip(Weak::upgrade(&slot)) {
-                    attend(&shared, &slot);
+                    serve(&shared, &slot);
                 }
             })
         };
         (self.threads.lock().runners).insert(number, Arc::clone(&slot));
         let queue = slot.queue(Executor::Threads);
-        queue.on_arrival(hook(Self::attend_threads));
+        queue.on_arrival(hook(Self::serve_threads));
         queue.share(&mut self.threads.lock().workers);
         let queue = slot.queue(Executor::Loop);
-        queue.on_arrival(hook(Self::attend_loop));
+        queue.on_arrival(hook(Self::serve_loop));
         // The event loop is not one of the workers.
         queue.share(&mut WorkerSlots::default());
         // Work may have come before the hooks were set.
-        self.attend_threads(&slot);
-        self.attend_loop(&slot);
+        self.serve_threads(&slot);
+        self.serve_loop(&slot);
         slot
     }
 
@@ -277,7 +277,7 @@ impl SharedWorkers {
     }
 
     /// Handles work, notices and the end of a runner's thread queue.
-    fn attend_threads(&self, slot: &Arc<RunnerSlot>) {
+    fn serve_threads(&self, slot: &Arc<RunnerSlot>) {
         let queue = slot.queue(Executor::Threads);
         let notices = queue.notices(Duration::ZERO);
         let mut threads = self.threads.lock();
@@ -316,7 +316,7 @@ impl SharedWorkers {
         }
     }
 
-    fn attend_loop(&self, slot: &Arc<RunnerSlot>) {
+    fn serve_loop(&self, slot: &Arc<RunnerSlot>) {
         let mut event_loop = self.event_loop.lock();
         event_loop.noticed.insert(slot.number, Arc::clone(slot));
         if slot.has_work(Executor::Loop) {

@@ -89,7 +89,7 @@ impl TokioExecutor {
     }
 
     /// Sets how a thread that ran a task runs the coordinator's step.
-    pub fn lead_with(&self, run_inline: RunInline) {
+    pub fn run_inline_with(&self, run_inline: RunInline) {
         // It is set once, before the first task.
         drop(self.tasks.run_inline.set(run_inline));
     }

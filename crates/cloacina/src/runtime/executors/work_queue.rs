@@ -17,7 +17,7 @@ use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 const MAX_RELEASED: usize = 256;
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     ready: ReadyQueue,
     running: RunningSet,
     slots: WorkerSlots,
@@ -33,7 +33,7 @@ struct State {
     closed: bool,
 }
 
-impl State {
+impl QueueState {
     fn is_full(&self) -> bool {
         let busy = self.running.busy();
         self.capacity.is_some_and(|most| busy >= most) || !self.slots.has_room(busy)
@@ -42,7 +42,7 @@ impl State {
 
 /// The queue between the coordinator and the workers of one executor.
 pub struct WorkQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     work_ready: Condvar,
     noticed: Condvar,
     /// Notified when a slot is free for a worker whose deferred task goes on, or when its attempt was taken away.
@@ -119,7 +119,7 @@ impl WorkQueue {
     /// Adds work and wakes one idle worker; each worker that takes work wakes the next one while more is ready.
     ///
     /// `is_short`: the tasks take less time than a wake-up, as far as is known. Then a busy worker gets them without a
-    /// wake-up, and the coordinator must call [`attend`](Self::attend).
+    /// wake-up, and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
     pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
         if assignments.is_empty() && callbacks.is_empty() {
             return;
@@ -134,7 +134,7 @@ impl WorkQueue {
 
     /// Calls another worker if no ready task was taken since the last check: a task takes longer than expected. Returns
     /// whether to check again in a moment.
-    pub fn attend(&self) -> bool {
+    pub fn check_short_tasks(&self) -> bool {
         let mut state = self.state.lock();
         if !state.slots.take_postponed() {
             return false;
@@ -149,13 +149,13 @@ impl WorkQueue {
         state.slots.has_postponed()
     }
 
-    /// Whether [`attend`](Self::attend) has something to check.
-    pub fn needs_attention(&self) -> bool {
+    /// Whether [`check_short_tasks`](Self::check_short_tasks) has something to check.
+    pub fn must_check_short_tasks(&self) -> bool {
         self.state.lock().slots.has_postponed()
     }
 
     /// Announces that the calling worker will take work in a moment, until the guard is dropped: no other one is woken.
-    pub fn coming(&self) -> IncomingWorker<'_> {
+    pub fn incoming(&self) -> IncomingWorker<'_> {
         self.state.lock().slots.transition(SlotEvent::Approaches);
         IncomingWorker(self)
     }
@@ -192,7 +192,7 @@ impl WorkQueue {
 
     fn take(
         &self,
-        state: &mut State,
+        state: &mut QueueState,
         worker: WorkerId,
         clock: &dyn Clock,
     ) -> Option<DispatchedWork> {
@@ -231,7 +231,7 @@ impl WorkQueue {
         })
     }
 
-    fn call_worker(&self, state: &mut State) {
+    fn call_worker(&self, state: &mut QueueState) {
         if state.shared || state.ready.is_empty() {
             return;
         }
@@ -317,7 +317,7 @@ impl WorkQueue {
     /// Frees the slots of attempts that were taken away, and tells their workers.
     fn vacate(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, QueueState>,
         evicted: Vec<(WorkToken, Running)>,
         notice: impl Fn(WorkerId, WorkToken) -> Notice,
     ) -> Vec<Running> {
@@ -429,7 +429,7 @@ impl WorkQueue {
         executor: Executor,
         patience: Duration,
     ) -> Reacquired {
-        let must_wait = |state: &State| {
+        let must_wait = |state: &QueueState| {
             // A coroutine does not occupy a worker: it goes on at once.
             executor == Executor::Threads
                 && state.running.contains(token)
@@ -474,7 +474,7 @@ impl WorkQueue {
     }
 }
 
-/// A worker that is about to take work: see [`WorkQueue::coming`].
+/// A worker that is about to take work: see [`WorkQueue::incoming`].
 pub struct IncomingWorker<'a>(&'a WorkQueue);
 
 impl Drop for IncomingWorker<'_> {

@@ -21,7 +21,7 @@ const UNREADABLE: usize = 10_000;
 
 /// A claim of this process whose attempt has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldClaim {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
@@ -33,7 +33,7 @@ pub(super) struct Held {
 pub(super) struct Ledger {
     cache: Cache,
     /// By execution: few tasks of one run at a time, and all of them are asked for together.
-    held: FxHashMap<ExecutionId, Vec<Held>>,
+    held: FxHashMap<ExecutionId, Vec<HeldClaim>>,
     count: usize,
     deadlines: BTreeSet<(Monotonic, ExecutionId)>,
     /// The deadline of each execution among them. The same one is computed a little differently as the clocks drift.
@@ -110,8 +110,8 @@ impl Ledger {
         task: Ordinal,
         claim: Claim,
         executor: Executor,
-    ) -> Option<Held> {
-        let new = Held {
+    ) -> Option<HeldClaim> {
+        let new = HeldClaim {
             task,
             claim,
             executor,
@@ -130,12 +130,12 @@ impl Ledger {
     }
 
     /// The claim that this process holds on a task.
-    pub(super) fn held(&self, id: ExecutionId, task: Ordinal) -> Option<Held> {
+    pub(super) fn held(&self, id: ExecutionId, task: Ordinal) -> Option<HeldClaim> {
         self.claims_of(id).find(|held| held.task == task)
     }
 
     /// The claims that this process holds on tasks of an execution.
-    pub(super) fn claims_of(&self, id: ExecutionId) -> impl Iterator<Item = Held> {
+    pub(super) fn claims_of(&self, id: ExecutionId) -> impl Iterator<Item = HeldClaim> {
         self.held.get(&id).into_iter().flatten().copied()
     }
 
@@ -145,7 +145,7 @@ impl Ledger {
         id: ExecutionId,
         task: Ordinal,
         claim: Claim,
-    ) -> Option<Held> {
+    ) -> Option<HeldClaim> {
         let claims = self.held.get_mut(&id)?;
         let place = claims
             .iter()
@@ -166,7 +166,7 @@ impl Ledger {
         task: Ordinal,
         claim: Claim,
         deferred: bool,
-    ) -> Option<Held> {
+    ) -> Option<HeldClaim> {
         let held = self
             .held
             .get_mut(&id)?
@@ -239,7 +239,7 @@ impl Ledger {
     }
 
     /// Drops everything. Returns the claims that were in flight.
-    pub(super) fn clear(&mut self) -> Vec<(ExecutionId, Held)> {
+    pub(super) fn clear(&mut self) -> Vec<(ExecutionId, HeldClaim)> {
         self.cache.clear();
         self.deadlines.clear();
         self.deadline_of.clear();

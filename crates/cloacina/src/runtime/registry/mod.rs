@@ -47,7 +47,7 @@ pub struct Service {
 }
 
 /// A version of a workflow, with this program's handlers by ordinal.
-struct Known {
+struct LoadedVersion {
     workflow: Arc<Workflow>,
     handlers: Vec<Option<Handler>>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Registry {
     registrations: FxHashMap<String, (DefinitionId, Registration)>,
     served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
     /// The versions in memory: this program's own, the newest ones that it needed, and those of executions that it holds.
-    definitions: FxHashMap<DefinitionId, Known>,
+    definitions: FxHashMap<DefinitionId, LoadedVersion>,
     sweep_at: usize,
     /// The newest version in the database, by workflow.
     newest: FxHashMap<String, DefinitionId>,
@@ -115,7 +115,7 @@ impl Registry {
         self.sweep();
         self.excluded.remove(name);
         self.queues.remove(name);
-        let of_name = |(_, known): &(&DefinitionId, &Known)| known.workflow.name() == name;
+        let of_name = |(_, known): &(&DefinitionId, &LoadedVersion)| known.workflow.name() == name;
         let found: Vec<(DefinitionId, Arc<Workflow>)> = (self.definitions.iter().filter(of_name))
             .map(|(id, known)| (*id, Arc::clone(&known.workflow)))
             .collect();
@@ -149,7 +149,8 @@ impl Registry {
                 }
             }
         }
-        self.definitions.insert(id, Known { workflow, handlers });
+        self.definitions
+            .insert(id, LoadedVersion { workflow, handlers });
         self.classes = None;
     }
 

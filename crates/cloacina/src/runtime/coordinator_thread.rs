@@ -1,4 +1,4 @@
-//! The thread that steps a coordinator, and the way for others to step it.
+//! The thread that steps a coordinator, and inline steps on other threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,56 +8,56 @@ use std::thread::{self, JoinHandle};
 use tracing::Dispatch;
 
 use super::assignment::Executor;
-use super::mailbox::Next;
-use super::{Coordinator, Mailbox, Message, Waiters, WorkQueues};
+use super::mailbox::NextStep;
+use super::{Coordinator, Mailbox, Message, Subscriptions, WorkQueues};
 use crate::types::sync::Mutex;
 use crate::types::{Clock, Error, ErrorCode};
 
-/// The parts that a coordinator's thread shares with callers and workers.
+/// The channels between a coordinator and its callers and workers.
 #[derive(Clone)]
-pub struct Parts {
-    /// The way in.
+pub struct RunnerChannels {
+    /// Messages to the coordinator.
     pub mailbox: Arc<Mailbox>,
-    /// The way out for work.
+    /// Work for the executors.
     pub queues: WorkQueues,
-    /// The way out for ends.
-    pub waiters: Arc<Waiters>,
-    /// The time.
+    /// Callers waiting for ends of executions.
+    pub subscriptions: Arc<Subscriptions>,
+    /// The clock of the runner.
     pub clock: Arc<dyn Clock>,
 }
 
-/// A running coordinator.
-pub struct Driver {
-    stepper: Arc<Stepper>,
+/// The thread of a running coordinator.
+pub struct CoordinatorThread {
+    shared: Arc<SharedCoordinator>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A coordinator that is stepped by its own thread, and by threads that run a step inline.
-pub struct Stepper {
-    /// Held by the thread that runs a step. The mailbox lets one thread at a time, so no thread waits for it.
+/// A coordinator that its own thread steps, and other threads step inline.
+pub struct SharedCoordinator {
+    /// Locked by the thread that runs a step. The mailbox admits one thread at a time, so no thread waits for the lock.
     coordinator: Mutex<Coordinator>,
-    parts: Parts,
+    channels: RunnerChannels,
     dispatch: Option<Dispatch>,
     failed: AtomicBool,
 }
 
-impl Driver {
+impl CoordinatorThread {
     /// Starts the thread. The coordinator's log events go to `dispatch` when one is given.
     ///
     /// # Errors
     /// If the operating system cannot start the thread.
     pub fn start(
         coordinator: Coordinator,
-        parts: Parts,
+        channels: RunnerChannels,
         dispatch: Option<Dispatch>,
     ) -> Result<Self, Error> {
-        let stepper = Arc::new(Stepper {
+        let shared = Arc::new(SharedCoordinator {
             coordinator: Mutex::new(coordinator),
-            parts,
+            channels,
             dispatch,
             failed: AtomicBool::new(false),
         });
-        let driven = Arc::clone(&stepper);
+        let driven = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("cloacina".to_owned())
             .spawn(move || driven.drive())
@@ -68,42 +68,42 @@ impl Driver {
                 )
             })?;
         Ok(Self {
-            stepper,
+            shared,
             thread: Some(thread),
         })
     }
 
-    /// The coordinator, for threads that lead.
-    pub const fn stepper(&self) -> &Arc<Stepper> {
-        &self.stepper
+    /// The coordinator, for threads that run steps inline.
+    pub const fn coordinator(&self) -> &Arc<SharedCoordinator> {
+        &self.shared
     }
 
-    /// Waits for the thread's end, once it was told to stop.
+    /// Waits for the thread's end, after the coordinator was asked to stop.
     pub fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A panic was caught and logged inside.
+            // The thread catches and logs panics itself.
             drop(thread.join());
         }
     }
 }
 
-impl Stepper {
-    /// Gives a message to the coordinator, and runs the step inline if no other thread runs one.
+impl SharedCoordinator {
+    /// Sends a message to the coordinator, and runs the step inline if no other thread runs one.
     ///
-    /// For a thread that would otherwise wait for the effect of the message. It may block for a commit, so it must not hold a
-    /// lock or the interpreter lock, must not be the thread that handles signals, and must not drive the caller's futures.
-    pub fn lead(&self, message: Message) {
-        if self.parts.clock.is_watched() {
-            return drop(self.parts.mailbox.send(message));
+    /// Only for a thread that would otherwise wait for the effect of the message. The step may block for a commit, so the
+    /// thread must not hold a lock or the interpreter lock, must not handle signals, and must not drive the caller's futures.
+    pub fn run_inline(&self, message: Message) {
+        if self.channels.clock.is_watched() {
+            return drop(self.channels.mailbox.send(message));
         }
-        // A closed mailbox drops the message, and dropping it answers.
-        if let Ok(Some(messages)) = self.parts.mailbox.lead(message) {
+        // A closed mailbox drops the message, which answers its caller.
+        if let Ok(Some(messages)) = self.channels.mailbox.begin_inline(message) {
             self.step(messages);
         }
     }
 
     fn drive(&self) {
-        while let Some(messages) = self.parts.mailbox.receive(&*self.parts.clock) {
+        while let Some(messages) = self.channels.mailbox.receive(&*self.channels.clock) {
             self.step(messages);
         }
         self.end();
@@ -118,27 +118,27 @@ impl Stepper {
             None => coordinator.step(messages),
         }));
         let next = match stepped {
-            Ok(due) if !coordinator.is_finished() => Next::At {
+            Ok(due) if !coordinator.is_finished() => NextStep::At {
                 due,
-                calm: coordinator.is_calm(),
+                allows_inline: coordinator.is_database_up(),
             },
-            Ok(_) => Next::Never,
+            Ok(_) => NextStep::Never,
             Err(_) => {
                 self.failed.store(true, Ordering::Release);
-                Next::Never
+                NextStep::Never
             }
         };
         drop(coordinator);
-        self.parts.mailbox.stepped(&next);
+        self.channels.mailbox.end_step(&next);
     }
 
-    /// Answers all callers that still wait: no step will follow.
+    /// Answers all waiting callers after the last step.
     fn end(&self) {
-        let parts = &self.parts;
+        let channels = &self.channels;
         let error = if self.failed.load(Ordering::Acquire) {
             let report = || {
                 tracing::error!(
-                    "the coordinator failed; the runner is closed. What is in the database is safe"
+                    "the coordinator failed and the runner is closed; everything in the database is safe"
                 );
             };
             match &self.dispatch {
@@ -146,20 +146,20 @@ impl Stepper {
                 None => report(),
             }
             Error::new(ErrorCode::RunnerClosed, "the runner failed and is closed").with_hint(
-                "start a new DefaultRunner: it takes up what is in the database; please report the log",
+                "start a new DefaultRunner, which continues from the database, and report the logged panic",
             )
         } else {
             Error::runner_closed()
         };
-        for message in parts.mailbox.close() {
+        for message in channels.mailbox.close() {
             match message {
                 Message::Stop { reply, .. } => reply(Ok(())),
                 other => other.refuse(&error),
             }
         }
-        parts.waiters.give_up(&error);
+        channels.subscriptions.close(&error);
         for executor in Executor::ALL {
-            parts.queues.of(executor).close();
+            channels.queues.of(executor).close();
         }
         for reply in self.coordinator.lock().take_stop_replies() {
             reply(Ok(()));
