@@ -16,7 +16,6 @@ from pathlib import Path
 from limits_plot import limits_plot
 
 import cloaca
-from cloaca._workflows.drawing import draw
 from cloaca._workflows.registry import registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +41,7 @@ def workflow(example: str, name: str) -> cloaca.Workflow:
 
 def dag(found: cloaca.Workflow) -> str:
     """The drawing that a notebook shows, without the caption above it."""
-    drawn = draw(found)
+    drawn = found._repr_html_()
     return drawn[drawn.index("<svg") : drawn.index("</svg>") + len("</svg>")] + "\n"
 
 

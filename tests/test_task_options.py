@@ -9,7 +9,7 @@ import json
 import pytest
 
 import cloaca
-from cloaca._tasks.definition import tasks_of
+from cloaca._tasks.references import tasks_of
 
 
 def nothing(context):

@@ -17,6 +17,7 @@ from cloaca import _core_setup as _core_setup
 from cloaca._core import Context, __version__
 from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.history import Event, Page
+from cloaca._executions.log_line import LogLine
 from cloaca._executions.progress import ExecutionProgress, TaskProgress
 from cloaca._executions.result import ErrorInfo, TaskResult, WorkflowResult
 from cloaca._executions.status import TaskStatus, WorkflowStatus
@@ -24,7 +25,6 @@ from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
 from cloaca._runner.config import DefaultRunnerConfig
 from cloaca._runner.database_admin import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
-from cloaca._runner.inspection_methods import LogLine
 from cloaca._runner.runner import DefaultRunner
 from cloaca._schedules.cron import CronSchedule, cron_preview
 from cloaca._schedules.trigger import TriggerResult, trigger

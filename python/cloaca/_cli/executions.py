@@ -176,7 +176,7 @@ def events(database: Database, as_json: bool, id: str) -> None:
 @database_options
 def logs(database: Database, as_json: bool, id: str) -> None:
     """Show what the tasks of an execution logged, where their runners capture it."""
-    from cloaca._runner.inspection_methods import LogLine
+    from cloaca._executions.log_line import LogLine
 
     lines = [LogLine(*row) for row in database.inspect().logs(id)]
     if as_json:

@@ -12,11 +12,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
     from datetime import timedelta
-    from typing import Any
+    from typing import Any, Protocol
 
+    from cloaca import _core
     from cloaca._executions.history import Event
-    from cloaca._runner.inspection_methods import LogLine
-    from cloaca._runner.runner import DefaultRunner
+    from cloaca._executions.log_line import LogLine
+
+    class AsyncWaiters(Protocol):
+        """Waits for ends of executions on an event loop."""
+
+        async def wait(self, execution_id: str) -> _core.Execution: ...
+
+    class HandleRunner(Protocol):
+        """What a handle asks of its runner, which is a `DefaultRunner`."""
+
+        _core: _core.Runner
+
+        @property
+        def _waiters(self) -> AsyncWaiters: ...
+        def _check_open(self) -> None: ...
+        def get_execution_status(self, execution_id: str) -> WorkflowStatus: ...
+        def get_execution(self, execution_id: str) -> WorkflowResult: ...
+        def cancel_execution(self, execution_id: str) -> WorkflowStatus: ...
+        def pause_execution(self, execution_id: str) -> WorkflowStatus: ...
+        def resume_execution(self, execution_id: str) -> WorkflowStatus: ...
+        def retry_execution(
+            self, execution_id: str, from_task: str | None = None
+        ) -> WorkflowStatus: ...
+        def events(self, execution_id: str) -> list[Event]: ...
+        def explain(self, execution_id: str) -> list[str]: ...
+        def logs(self, execution_id: str) -> list[LogLine]: ...
 
 
 class WorkflowHandle:
@@ -36,7 +61,7 @@ class WorkflowHandle:
 
     __slots__ = ("_id", "_runner")
 
-    def __init__(self, runner: DefaultRunner, execution_id: str) -> None:
+    def __init__(self, runner: HandleRunner, execution_id: str) -> None:
         """Private: made by `submit` and `get_handle`."""
         self._runner = runner
         self._id = execution_id
@@ -140,9 +165,7 @@ class WorkflowHandle:
 
     def _repr_html_(self) -> str:
         """The execution as it is now, for notebooks."""
-        from cloaca._executions.notebook import show_result
-
-        return show_result(self._runner.get_execution(self._id))
+        return self._runner.get_execution(self._id)._repr_html_()
 
     def __eq__(self, other: object) -> bool:
         """Whether both are of the same execution."""

@@ -104,9 +104,22 @@ class Page:
 
     def _repr_html_(self) -> str:
         """The executions as a table, for notebooks."""
-        from cloaca._executions.notebook import show_page
+        from cloaca._values.html import MAX_ROWS, escape, seconds_text, status_text, table
 
-        return show_page(self)
+        rows = [
+            [
+                f"<code>{result.execution_id}</code>",
+                escape(result.workflow_name),
+                status_text(result.status),
+                escape(result.created_at.isoformat(timespec="seconds")),
+                seconds_text(result.duration),
+                escape(result.error_message or ""),
+            ]
+            for result in self.items[:MAX_ROWS]
+        ]
+        head = ["execution", "workflow", "status", "submitted", "duration", "error"]
+        more = "<br>there are more" if self.next_cursor or len(self) > MAX_ROWS else ""
+        return f"<div>{table(head, rows)}{more}</div>"
 
     def __repr__(self) -> str:
         """How many, and whether there are more."""

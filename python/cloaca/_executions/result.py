@@ -282,9 +282,26 @@ class WorkflowResult:
 
     def _repr_html_(self) -> str:
         """The execution and its tasks as a table, for notebooks."""
-        from cloaca._executions.notebook import show_result
+        from cloaca._values.html import MAX_ROWS, escape, seconds_text, status_text, table
 
-        return show_result(self)
+        tasks = list(self.tasks.values())
+        rows = [
+            [
+                escape(task.task_id),
+                status_text(task.status),
+                str(task.attempts),
+                seconds_text(task.duration),
+                escape(str(task.error or task.skip_reason or "")),
+            ]
+            for task in tasks[:MAX_ROWS]
+        ]
+        more = f"<br>and {len(tasks) - MAX_ROWS} more tasks" if len(tasks) > MAX_ROWS else ""
+        error = f"<br>{escape(self.error_message)}" if self.error_message else ""
+        return (
+            f"<div><b>{escape(self.workflow_name)}</b> <code>{self.execution_id}</code> "
+            f"{status_text(self.status)} {seconds_text(self.duration)}{error}"
+            f"{table(['task', 'status', 'attempts', 'duration', 'note'], rows)}{more}</div>"
+        )
 
     def __repr__(self) -> str:
         """Workflow, id, state and error."""

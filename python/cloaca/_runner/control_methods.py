@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.history import Event, Page
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
@@ -27,26 +26,6 @@ class ControlMethods:
     """The part of `DefaultRunner` that looks at executions and controls them. Private."""
 
     _core: _core.Runner
-
-    def get_handle(self, execution_id: str) -> WorkflowHandle:
-        """The handle of an execution that exists, e.g. one that another process submitted.
-
-        Args:
-            execution_id: Its id.
-
-        Returns:
-            A handle like the one that `submit` returned.
-
-        Raises:
-            WorkflowNotFoundError: No execution has this id.
-
-        Since 0.1.
-        """
-        from cloaca._runner.runner import DefaultRunner
-
-        assert isinstance(self, DefaultRunner)
-        self._core.status(execution_id)
-        return WorkflowHandle(self, execution_id)
 
     def get_execution_status(self, execution_id: str) -> WorkflowStatus:
         """The state of an execution.

@@ -12,18 +12,6 @@ from cloaca._workflows.registry import registry
 # the next start.
 _EXIT_GRACE = 5.0
 
-_latest: list[str] = []
-
-
-def latest_location() -> str | None:
-    """The database of the runner that started last."""
-    return _latest[0] if _latest else None
-
-
-def note_location(location: str) -> None:
-    """Keeps the database of a runner that starts."""
-    _latest[:] = [location]
-
 
 def install() -> None:
     """Asks Python to be told of the end and of forks."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from cloaca._values.duration import seconds_to_us, us_to_instant
+from cloaca._executions.log_line import LogLine
+from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from typing import Any
 
     from cloaca import _core
@@ -20,57 +21,7 @@ if TYPE_CHECKING:
 _PRUNE_BATCH = 500
 
 
-class LogLine:
-    """A captured log line of a task.
-
-    Attributes:
-        task_id: The task.
-        attempt: The attempt.
-        level: As `logging` numbers it.
-        logger: The logger's name.
-        message: What was logged, with the traceback where there was one.
-
-    Since 0.1.
-    """
-
-    __slots__ = ("_time_us", "attempt", "level", "logger", "message", "task_id")
-
-    def __init__(
-        self, task_id: str, attempt: int, time_us: int, level: int, logger: str, message: str
-    ) -> None:
-        """Private: made by `logs`."""
-        self.task_id = task_id
-        self.attempt = attempt
-        self._time_us = time_us
-        self.level = level
-        self.logger = logger
-        self.message = message
-
-    @property
-    def time(self) -> datetime:
-        """When it was logged. Since 0.1."""
-        return us_to_instant(self._time_us)
-
-    @property
-    def level_name(self) -> str:
-        """The level's name. Since 0.1."""
-        import logging
-
-        return logging.getLevelName(self.level)
-
-    def __str__(self) -> str:
-        """The line as people read it."""
-        return (
-            f"{self.time.isoformat(timespec='milliseconds')} {self.level_name} {self.task_id}"
-            f"[{self.attempt}] {self.logger}: {self.message}"
-        )
-
-    def __repr__(self) -> str:
-        """The line."""
-        return f"<LogLine {self}>"
-
-
-class InsightMethods:
+class InspectionMethods:
     """The part of `DefaultRunner` that explains, counts and cleans up. Private."""
 
     _core: _core.Runner

@@ -6,7 +6,7 @@ from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.submission import request, request_of
 from cloaca._runner.control_methods import ControlMethods
-from cloaca._runner.inspection_methods import InsightMethods
+from cloaca._runner.inspection_methods import InspectionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _JOIN = 2.0
 
 
-class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMethods, TriggerMethods):
+class DefaultRunner(
+    ControlMethods, InspectionMethods, ScheduleMethods, TenantMethods, TriggerMethods
+):
     """The engine on one database.
 
     It starts when it is made, and runs every workflow that this process defines.
@@ -302,6 +304,23 @@ class DefaultRunner(ControlMethods, InsightMethods, ScheduleMethods, TenantMetho
         Since 0.1.
         """
         return self._submit([request_of(entry) for entry in submissions])
+
+    def get_handle(self, execution_id: str) -> WorkflowHandle:
+        """The handle of an execution that exists, e.g. one that another process submitted.
+
+        Args:
+            execution_id: Its id.
+
+        Returns:
+            A handle like the one that `submit` returned.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 0.1.
+        """
+        self._core.status(execution_id)
+        return WorkflowHandle(self, execution_id)
 
     def run_forever(self) -> None:
         """Work until SIGTERM or SIGINT, then shut down: running tasks end, the rest is given back.

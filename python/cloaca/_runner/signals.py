@@ -9,13 +9,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Protocol
 
-    from cloaca._runner.runner import DefaultRunner
+    from cloaca._runner.shutdown import Closing
+
+    class ServingRunner(Protocol):
+        """The parts of a `DefaultRunner` that serving needs."""
+
+        _closing: Closing
+
+        def shutdown(self, *, timeout: float | None = None) -> None: ...
+
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> None:
+def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> None:
     """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts that short.
 
     On another thread than the main one Python gets no signals: then it waits for `shutdown`.
@@ -50,7 +59,7 @@ def serve(runner: DefaultRunner, begun: Callable[[], None] | None = None) -> Non
         raise SystemExit(128 + received[1])
 
 
-def _check(runner: DefaultRunner) -> None:
+def _check(runner: ServingRunner) -> None:
     """Refuses to go on, or to end as if all were well, with a runner that has failed."""
     if runner._closing.failed:
         from cloaca._values.exceptions import RunnerClosedError
@@ -61,7 +70,7 @@ def _check(runner: DefaultRunner) -> None:
         )
 
 
-def _stop(runner: DefaultRunner, received: list[int]) -> None:
+def _stop(runner: ServingRunner, received: list[int]) -> None:
     """Shuts down on another thread, so that this one stays free for a second signal."""
     stopping = threading.Thread(target=runner.shutdown, name="cloaca-shutdown", daemon=True)
     stopping.start()

@@ -11,9 +11,9 @@ from cloaca._observe.logger import prepare
 from cloaca._observe.tracing import Tracing
 from cloaca._runner.async_waiting import Waiters
 from cloaca._runner.config import DefaultRunnerConfig
-from cloaca._runner.exit_and_fork import note_location
 from cloaca._runner.shutdown import Closing
 from cloaca._values.exceptions import CloacaException, ConfigurationError, ForkedProcessError
+from cloaca._values.variables import note_location
 from cloaca._workers.attempt_scope import install
 from cloaca._workers.host import Crew
 

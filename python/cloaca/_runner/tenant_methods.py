@@ -10,15 +10,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from cloaca._runner.runner import DefaultRunner
+    from cloaca import _core
+    from cloaca._runner.config import DefaultRunnerConfig
+    from cloaca._runner.start import Started
 
 
 class TenantMethods:
-    """What a `DefaultRunner` does for tenants."""
+    """The part of `DefaultRunner` that makes runners of tenants. Private."""
+
+    _core: _core.Runner
+    _config: DefaultRunnerConfig
+
+    if TYPE_CHECKING:
+
+        def _begin(self, started: Started) -> None: ...
 
     def __init__(self) -> None:
         # With the URL by which each was opened.
-        self._tenants: dict[str, tuple[DefaultRunner, str | None]] = {}
+        self._tenants: dict[str, tuple[Self, str | None]] = {}
         self._opening = allocate_lock()
 
     def tenant(self, schema: str, database_url: str | None = None) -> Self:
@@ -53,7 +62,6 @@ class TenantMethods:
         """
         from cloaca._runner.start import start_tenant
 
-        parent: DefaultRunner = self  # type: ignore[assignment]
         with self._opening:
             known = self._tenants.get(str(schema))
             if known is not None and not known[0]._core.closed:
@@ -62,13 +70,13 @@ class TenantMethods:
                         f"the tenant {schema!r} is open with other credentials",
                         hint="shut its runner down first",
                     )
-                return known[0]  # type: ignore[return-value]
-            started = start_tenant(parent._core, parent.config, schema, database_url)
-            tenant = type(parent).__new__(type(parent))
+                return known[0]
+            started = start_tenant(self._core, self._config, schema, database_url)
+            tenant = type(self).__new__(type(self))
             tenant._begin(started)
             self._tenants[schema] = (tenant, database_url)
-            return tenant  # type: ignore[return-value]
+            return tenant
 
-    def _tenant_runners(self) -> list[DefaultRunner]:
+    def _tenant_runners(self) -> list[Self]:
         """The runners of tenants that this one has made."""
         return [tenant for tenant, _ in self._tenants.values()]

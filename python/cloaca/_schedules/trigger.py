@@ -81,41 +81,6 @@ class TriggerResult:
         return f"TriggerResult.fire({self._context!r})" if self._fires else "TriggerResult.skip()"
 
 
-class TriggerDefinition:
-    """A trigger as this process knows it. Private."""
-
-    __slots__ = (
-        "allow_concurrent",
-        "expression",
-        "function",
-        "interval_us",
-        "is_async",
-        "name",
-        "timezone",
-        "workflow",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        workflow: str,
-        interval_us: int | None,
-        expression: str | None,
-        timezone: str,
-        allow_concurrent: bool,
-        function: Callable[..., object],
-        is_async: bool,
-    ) -> None:
-        self.name = name
-        self.workflow = workflow
-        self.interval_us = interval_us
-        self.expression = expression
-        self.timezone = timezone
-        self.allow_concurrent = allow_concurrent
-        self.function = function
-        self.is_async = is_async
-
-
 def trigger(
     *,
     name: str | None = None,
@@ -185,6 +150,7 @@ def trigger(
     def decorate(function: F) -> F:
         from cloaca._tasks.signature import is_coroutine_function
         from cloaca._workflows.registry import registry
+        from cloaca._workflows.trigger_definition import TriggerDefinition
 
         if not callable(function):
             raise ScheduleError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._retry.options import policy_of
 from cloaca._tasks.definition import TaskOptions
-from cloaca._tasks.rules import as_rule
+from cloaca._tasks.trigger_rule import as_rule
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 
@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cloaca._tasks.rules import TriggerRule
+    from cloaca._tasks.trigger_rule import TriggerRule
 
 PRIORITIES = range(-32768, 32768)
 

@@ -1,29 +1,15 @@
-"""Trigger rules.
-
-The condition under which a task starts once its dependencies have ended (semantics C2).
-"""
+"""The functions that make trigger rules: `always`, `all_of`, `task_failed` and the others."""
 
 from __future__ import annotations
 
+from cloaca._tasks.references import task_id
+from cloaca._tasks.trigger_rule import TriggerRule, as_rule
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import TaskValidationError
-from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-#: The names that `trigger_rule=` takes.
-NAMES = (
-    "all_success",
-    "all_failed",
-    "all_done",
-    "one_success",
-    "one_failed",
-    "none_failed",
-    "always",
-)
 
 # The spellings of an operator, without `_` and spaces, in small letters.
 _OPERATORS = {
@@ -48,35 +34,6 @@ _OPERATORS = {
 _OPERATOR_BY_SPELLING = {
     spelling: name for name, spellings in _OPERATORS.items() for spelling in spellings
 }
-
-
-class TriggerRule:
-    """A condition.
-
-    Made by `always`, `all_of`, `task_failed` and the like; compared by value. Private.
-    """
-
-    __slots__ = ("_data", "_text")
-
-    def __init__(self, data: str | dict[str, Any], text: str) -> None:
-        self._data = data
-        self._text = text
-
-    def _to_definition(self) -> str | dict[str, Any]:
-        """The rule as the engine reads it."""
-        return self._data
-
-    def __repr__(self) -> str:
-        """The call that makes it."""
-        return self._text
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both say the same."""
-        return self._data == other._data if isinstance(other, TriggerRule) else NotImplemented
-
-    def __hash__(self) -> int:
-        """By value."""
-        return hash(self._text)
 
 
 def always() -> TriggerRule:
@@ -234,35 +191,6 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
     )
 
 
-def named(name: str) -> TriggerRule:
-    """The rule of a name.
-
-    Raises:
-        TaskValidationError: There is no such name; the hint has the nearest.
-    """
-    if name not in NAMES:
-        raise TaskValidationError(
-            f"unknown trigger_rule {name!r}", hint=suggestion(name, NAMES, listing=True)
-        )
-    return TriggerRule(name, repr(name))
-
-
-def as_rule(option: str, value: object) -> TriggerRule:
-    """What an option gives: a rule, or the name of one.
-
-    Raises:
-        TaskValidationError: It is neither.
-    """
-    if isinstance(value, TriggerRule):
-        return value
-    if isinstance(value, str):
-        return named(value)
-    raise TaskValidationError(
-        f"{option} must be a rule or the name of one, not {type(value).__name__}",
-        hint="use cloaca.all_of(...), cloaca.task_failed(...) or a name such as 'one_failed'",
-    )
-
-
 def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
     if not conditions:
         raise TaskValidationError(
@@ -276,7 +204,5 @@ def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
 
 
 def _about_task(name: str, task: str | Callable[..., object]) -> TriggerRule:
-    from cloaca._tasks.definition import task_id
-
     found = task_id(name, task)
     return TriggerRule({name: {"task": found}}, f"{name}({found!r})")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _PREFIX = "CLOACINA_VAR_"
 
+# The database of the runner that started last.
+_latest_location: list[str] = []
+
 
 def var(name: str) -> str:
     """The value of the environment variable `CLOACINA_VAR_<name>`.
@@ -63,7 +66,12 @@ def get_backend() -> str:
 
     Since 0.1.
     """
-    from cloaca._runner.exit_and_fork import latest_location
-
-    location = latest_location() or os.environ.get("CLOACA_DATABASE_URL", "")
+    location = os.environ.get("CLOACA_DATABASE_URL", "")
+    if _latest_location:
+        location = _latest_location[0]
     return "postgresql" if location.startswith(("postgres:", "postgresql:")) else "sqlite"
+
+
+def note_location(location: str) -> None:
+    """Keeps the database of a runner that starts, for `get_backend`."""
+    _latest_location[:] = [location]

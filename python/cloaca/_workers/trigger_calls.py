@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._core import Context, Poll
-    from cloaca._schedules.trigger import TriggerDefinition
     from cloaca._workers.event_loop import LoopThread
+    from cloaca._workflows.trigger_definition import TriggerDefinition
 
 _MAX_ERROR = 4096
 

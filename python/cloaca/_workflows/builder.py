@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloaca._core import Workflow as CoreWorkflow
-from cloaca._tasks.definition import tasks_of
+from cloaca._tasks.references import tasks_of
 from cloaca._values.exceptions import WorkflowValidationError
 from cloaca._workflows.registry import registry
 from cloaca._workflows.workflow import Workflow
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from cloaca._tasks.definition import TaskDefinition
+    from cloaca._workflows.registry import OpenBuilder
 
 
 class WorkflowBuilder:
@@ -71,7 +72,7 @@ class WorkflowBuilder:
         self._description = ""
         self._tags: dict[str, str] = {}
         self._definitions: dict[str, TaskDefinition] = {}
-        self._tokens: list[Token[WorkflowBuilder | None]] = []
+        self._tokens: list[Token[OpenBuilder | None]] = []
 
     @property
     def name(self) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cloaca._executions.notebook import escape
+from cloaca._values.html import escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloaca._workflows.workflow import Workflow
+    from collections.abc import Collection, Mapping, Sequence
 
 # All in CSS pixels.
 _HEIGHT = 34
@@ -19,23 +19,31 @@ _MAX_TASKS = 200
 _MAX_LETTERS = 32
 
 
-def draw(workflow: Workflow) -> str:
-    """The graph from left to right, one column for each level.
+def draw(
+    caption: str,
+    levels: Sequence[Sequence[str]],
+    dependencies: Mapping[str, Sequence[str]],
+    external: Collection[str],
+) -> str:
+    """Draws the graph from left to right, one column for each level.
 
     Args:
-        workflow: What to draw.
+        caption: HTML that stands above the graph.
+        levels: The task ids of each level.
+        dependencies: The ids that each task depends on.
+        external: The tasks that another program runs; their boxes are dashed.
     """
-    title = f"<b>{escape(workflow.name)}</b> <code>{workflow.version}</code>"
-    described = f"<br>{escape(workflow.description)}" if workflow.description else ""
-    if len(workflow.tasks) > _MAX_TASKS:
-        return f"<div>{title}{described}<br>{len(workflow.tasks)} tasks</div>"
-    return f"<div>{title}{described}<br>{_svg(workflow)}</div>"
+    count = sum(map(len, levels))
+    if count > _MAX_TASKS:
+        return f"<div>{caption}<br>{count} tasks</div>"
+    return f"<div>{caption}<br>{_svg(levels, dependencies, external)}</div>"
 
 
-def _svg(workflow: Workflow) -> str:
-    columns = [
-        [name.rpartition("::")[2] for name in level] for level in workflow.get_execution_levels()
-    ]
+def _svg(
+    columns: Sequence[Sequence[str]],
+    dependencies: Mapping[str, Sequence[str]],
+    external: Collection[str],
+) -> str:
     rows = max(len(column) for column in columns)
     height = rows * (_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _MARGIN
     boxes: dict[str, tuple[float, float, float]] = {}
@@ -48,13 +56,10 @@ def _svg(workflow: Workflow) -> str:
         x += width + _GAP_X
     parts = [
         _edge(boxes[before], boxes[task])
-        for task, befores in workflow.dependencies.items()
+        for task, befores in dependencies.items()
         for before in befores
     ]
-    parts += [
-        _box(task, *place, is_external=workflow._definitions[task].function is None)
-        for task, place in boxes.items()
-    ]
+    parts += [_box(task, *corner, is_external=task in external) for task, corner in boxes.items()]
     width = x - _GAP_X + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '

@@ -14,14 +14,29 @@ from cloaca._values.suggestion import suggestion
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Token
+    from typing import Protocol
 
-    from cloaca._runner.runner import DefaultRunner
-    from cloaca._schedules.trigger import TriggerDefinition
     from cloaca._tasks.definition import TaskDefinition
-    from cloaca._workflows.builder import WorkflowBuilder
+    from cloaca._workflows.trigger_definition import TriggerDefinition
     from cloaca._workflows.workflow import Workflow
 
-_builder: ContextVar[WorkflowBuilder | None] = ContextVar("cloaca_builder", default=None)
+    class OpenBuilder(Protocol):
+        """The parts of a `WorkflowBuilder` that tasks of its block need."""
+
+        _definitions: dict[str, TaskDefinition]
+
+        @property
+        def name(self) -> str: ...
+        def _add_definition(self, task: TaskDefinition) -> None: ...
+
+    class LiveRunner(Protocol):
+        """The parts of a `DefaultRunner` that the registry and the end of the process need."""
+
+        def _catch_up(self, *, quietly: bool = False) -> None: ...
+        def _close_at_exit(self, grace: float) -> None: ...
+
+
+_builder: ContextVar[OpenBuilder | None] = ContextVar("cloaca_builder", default=None)
 
 
 class WorkflowRegistry:
@@ -33,7 +48,7 @@ class WorkflowRegistry:
         self._loose: dict[str, TaskDefinition] = {}
         # Tasks of workflows that other programs define, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
-        self._runners: WeakSet[DefaultRunner] = WeakSet()
+        self._runners: WeakSet[LiveRunner] = WeakSet()
         # Every function that was ever registered: work that is queued may still name a replaced
         # one.
         self._handlers: list[TaskDefinition] = []
@@ -46,15 +61,15 @@ class WorkflowRegistry:
         """Grows with every definition: a runner that has seen it has nothing to catch up on."""
         return self._revision
 
-    def current_builder(self) -> WorkflowBuilder | None:
+    def current_builder(self) -> OpenBuilder | None:
         """The builder whose `with` block the caller is in."""
         return _builder.get()
 
-    def enter(self, builder: WorkflowBuilder) -> Token[WorkflowBuilder | None]:
+    def enter(self, builder: OpenBuilder) -> Token[OpenBuilder | None]:
         """Begins a builder's `with` block."""
         return _builder.set(builder)
 
-    def leave(self, token: Token[WorkflowBuilder | None]) -> None:
+    def leave(self, token: Token[OpenBuilder | None]) -> None:
         """Ends a builder's `with` block."""
         try:
             _builder.reset(token)
@@ -155,17 +170,17 @@ class WorkflowRegistry:
         """The task of a handler's number."""
         return self._handlers[handler]
 
-    def add_runner(self, runner: DefaultRunner) -> None:
+    def add_runner(self, runner: LiveRunner) -> None:
         """Has a runner told of workflows that are defined from now on."""
         with self._lock:
             self._runners.add(runner)
 
-    def remove_runner(self, runner: DefaultRunner) -> None:
+    def remove_runner(self, runner: LiveRunner) -> None:
         """The opposite."""
         with self._lock:
             self._runners.discard(runner)
 
-    def runners(self) -> list[DefaultRunner]:
+    def runners(self) -> list[LiveRunner]:
         """The live runners."""
         with self._lock:
             return list(self._runners)

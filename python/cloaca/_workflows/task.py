@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cloaca._tasks.definition import TaskDefinition, TaskOptions, remember, task_id
+from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
+from cloaca._tasks.references import remember, task_id
 from cloaca._tasks.signature import read_call
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from cloaca._core import Context
     from cloaca._retry.policy import RetryPolicy
-    from cloaca._tasks.rules import TriggerRule
+    from cloaca._tasks.trigger_rule import TriggerRule
 
     P = ParamSpec("P")
     R = TypeVar("R")

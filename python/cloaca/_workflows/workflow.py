@@ -131,9 +131,17 @@ class Workflow:
 
     def _repr_html_(self) -> str:
         """The graph as a drawing, for notebooks."""
+        from cloaca._values.html import escape
         from cloaca._workflows.drawing import draw
 
-        return draw(self)
+        caption = f"<b>{escape(self.name)}</b> <code>{self.version}</code>"
+        if self.description:
+            caption += f"<br>{escape(self.description)}"
+        levels = [
+            [name.rpartition("::")[2] for name in level] for level in self.get_execution_levels()
+        ]
+        external = {task.id for task in self._definitions.values() if task.function is None}
+        return draw(caption, levels, self.dependencies, external)
 
     def __repr__(self) -> str:
         """Name, version and size."""

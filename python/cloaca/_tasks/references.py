@@ -1,0 +1,71 @@
+"""References to tasks: a task's id, or the function that `task` decorated."""
+
+from __future__ import annotations
+
+from cloaca._tasks.signature import name_of
+from cloaca._values.exceptions import TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloaca._tasks.definition import TaskDefinition
+
+# Where a function keeps the tasks that were made of it.
+_ATTRIBUTE = "__cloaca_tasks__"
+
+
+def remember(function: Callable[..., object], task: TaskDefinition) -> None:
+    """Notes on a function that a task was made of it, so that it can stand for the task's id.
+
+    A later task of the same id takes the place of an earlier one.
+    """
+    try:
+        owner, tasks = function.__dict__.get(_ATTRIBUTE, (None, {}))
+        if owner is not function:
+            # Nothing yet, or what `functools.wraps` copied from another function.
+            tasks = {}
+            function.__dict__[_ATTRIBUTE] = (function, tasks)
+    except (AttributeError, TypeError):
+        # Built-in functions and bound methods cannot be written on: their ids must be used.
+        return
+    tasks.pop(task.id, None)
+    tasks[task.id] = task
+
+
+def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
+    """The tasks that were made of a function, oldest first."""
+    found = getattr(function, _ATTRIBUTE, None)
+    return tuple(found[1].values()) if isinstance(found, tuple) else ()
+
+
+def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | None = None) -> str:
+    """The id that a reference to a task means.
+
+    Args:
+        what: What the reference is, for messages.
+        reference: An id, or a function that `task` decorated.
+        among: Tasks to look at first, where a function was decorated several times.
+
+    Raises:
+        TaskValidationError: It is neither, or the function is several tasks.
+    """
+    if isinstance(reference, str):
+        return reference
+    tasks = tasks_of(reference)
+    if not tasks:
+        if callable(reference):
+            raise TaskValidationError(
+                f"{what}: {name_of(reference)} is not a task",
+                hint="decorate it with @cloaca.task, or use the id of a task",
+            )
+        raise TaskValidationError(
+            f"{what} must be the id or the function of a task, not {type(reference).__name__}"
+        )
+    here = [task.id for task in tasks if among is not None and among.get(task.id) is task]
+    ids = list(dict.fromkeys(here or [tasks[-1].id]))
+    if len(ids) > 1:
+        raise TaskValidationError(
+            f"{what}: {name_of(reference)} is several tasks: {', '.join(ids)}", hint="use the id"
+        )
+    return ids[0]

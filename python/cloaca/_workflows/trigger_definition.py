@@ -1,0 +1,42 @@
+"""A trigger as this process knows it: its workflow, when to poll, and its function."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TriggerDefinition:
+    """A trigger as this process knows it."""
+
+    __slots__ = (
+        "allow_concurrent",
+        "expression",
+        "function",
+        "interval_us",
+        "is_async",
+        "name",
+        "timezone",
+        "workflow",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        workflow: str,
+        interval_us: int | None,
+        expression: str | None,
+        timezone: str,
+        allow_concurrent: bool,
+        function: Callable[..., object],
+        is_async: bool,
+    ) -> None:
+        self.name = name
+        self.workflow = workflow
+        self.interval_us = interval_us
+        self.expression = expression
+        self.timezone = timezone
+        self.allow_concurrent = allow_concurrent
+        self.function = function
+        self.is_async = is_async
