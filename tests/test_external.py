@@ -105,7 +105,7 @@ def test_a_task_of_a_program_that_defines_the_workflow_too_runs_it(database, scr
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"id": "dobule"}, "has no task 'dobule' that could be run here"),
+        ({"id": "dobule"}, "has no external task 'dobule'"),
         ({"id": "own"}, "'own' of workflow 'refused' is not an external task"),
         ({"id": "double", "timeout": 5}, "has timeout .us. 60000000 .* declared with 5000000"),
         ({"id": "double", "dependencies": ["own"]}, "has dependencies .* declared with .own."),

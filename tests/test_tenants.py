@@ -364,7 +364,7 @@ def test_h1_keywords_and_mixed_case_are_names_like_others(admin, admin_url):
 def test_h3_on_sqlite_a_tenant_is_a_file(url):
     with pytest.raises(ConfigurationError, match="no schemas") as raised:
         DatabaseAdmin(url)
-    assert "a tenant is a file" in str(raised.value.hint)
+    assert "a file of its own" in str(raised.value.hint)
 
 
 # What the server is made to refuse, by the tag that its event trigger sees.

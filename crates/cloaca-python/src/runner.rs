@@ -196,7 +196,7 @@ impl Runner {
         let ids = if call::may_be_main() {
             call::answer(py, self.guard(), || self.engine.begin_submit(requests))
         } else {
-            call::answer_inline(py, self.guard(), || self.engine.submit_leading(requests))
+            call::answer_inline(py, self.guard(), || self.engine.submit_inline(requests))
         }?;
         Ok(ids.iter().map(ToString::to_string).collect())
     }

@@ -57,7 +57,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
     // One wait for both answers, so that the thread does not attach between them.
     let ended = call::wait(py, None, |patience| {
         if let Some(requests) = unsent.take() {
-            answer = Some(engine.submit_leading(requests));
+            answer = Some(engine.submit_inline(requests));
         }
         if !is_durable {
             match answer.as_ref()?.wait(patience)? {

@@ -171,7 +171,7 @@ fn next_after(
         let taken = py.detach(|| {
             if let Some(message) = message {
                 let _incoming = queue.incoming();
-                engine.report_leading(message);
+                engine.report_inline(message);
             }
             wait(engine, queue, worker)
         });

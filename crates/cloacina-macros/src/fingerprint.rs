@@ -1,7 +1,7 @@
-//! A function's fingerprint: what changes a workflow's version when the code of a task changes (semantics A4).
+//! The fingerprint of a task's function, which makes a change of its code change the workflow's version (semantics A4).
 //!
 //! It is the 128-bit FNV-1a hash, in 32 hex characters, of the tokens of the function's parameters, return type and body,
-//! each followed by a zero byte. Comments, attributes and layout do not change it, and neither does the compiler.
+//! each followed by a zero byte. Comments, attributes and layout do not change it, nor does the version of the compiler.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -12,16 +12,16 @@ const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
 pub fn fingerprint(function: &ItemFn) -> String {
     let mut hash = Hash(BASIS);
-    hash.tokens(function.sig.inputs.to_token_stream());
-    hash.tokens(function.sig.output.to_token_stream());
-    hash.tokens(function.block.to_token_stream());
+    hash.add_tokens(function.sig.inputs.to_token_stream());
+    hash.add_tokens(function.sig.output.to_token_stream());
+    hash.add_tokens(function.block.to_token_stream());
     format!("{:032x}", hash.0)
 }
 
 struct Hash(u128);
 
 impl Hash {
-    fn tokens(&mut self, tokens: TokenStream) {
+    fn add_tokens(&mut self, tokens: TokenStream) {
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
             match token {
@@ -32,12 +32,12 @@ impl Hash {
                         Delimiter::Bracket => ("[", "]"),
                         Delimiter::None => ("", ""),
                     };
-                    self.word(open);
-                    self.tokens(group.stream());
-                    self.word(close);
+                    self.add(open);
+                    self.add_tokens(group.stream());
+                    self.add(close);
                 }
                 TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                    // An attribute, a doc comment among them: `#[…]` or `#![…]`.
+                    // Skip attributes, `#[…]` or `#![…]`; doc comments are attributes too.
                     tokens.next_if(
                         |next| matches!(next, TokenTree::Punct(mark) if mark.as_char() == '!'),
                     );
@@ -45,12 +45,12 @@ impl Hash {
                         matches!(next, TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket)
                     });
                 }
-                other => self.word(&other.to_string()),
+                other => self.add(&other.to_string()),
             }
         }
     }
 
-    fn word(&mut self, text: &str) {
+    fn add(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a4_layout_comments_attributes_and_the_name_do_not_count() {
+    fn a4_layout_comments_attributes_and_name_do_not_change_the_hash() {
         let plain = of(
             "async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1)?; Ok(()) }",
         );
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a4_the_body_counts_and_the_hash_never_changes() {
+    fn a4_body_changes_the_hash_which_is_stable() {
         let one = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1) }");
         let two = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 2) }");
         assert_ne!(one, two);

@@ -1,23 +1,23 @@
-//! The macros of `cloacina`: they turn tokens into calls of its API, and refuse what they can while a program compiles.
+//! The macros of `cloacina`. They expand to calls of its API and report invalid tasks and workflows while a program compiles.
 //!
 //! Use them through `cloacina`, which re-exports them.
 
 mod fingerprint;
+mod keyword;
 mod literal;
 mod options;
-mod outline;
 mod rule;
 mod signature;
 mod task;
-mod word;
+mod task_names;
 mod workflow;
 
 use proc_macro::TokenStream;
 
-/// Makes a task of an `async fn`, which stays as it is: callable and testable.
+/// Turns an `async fn` into a task. The function itself is unchanged and can still be called, e.g. by tests.
 ///
-/// The function takes the context as `&mut Context`, if it likes a `&TaskHandle` after it, and returns
-/// `Result<(), TaskError>`. What it writes to the context counts when it returns `Ok`. Where a *type* is asked for, the
+/// The function takes the context as `&mut Context`, optionally a `&TaskHandle` after it, and returns
+/// `Result<(), TaskError>`. Its writes to the context are kept only if it returns `Ok`. Where a *type* is expected, the
 /// function's name means the task: in the list of [`workflow!`](macro@workflow), and in
 /// `DefaultRunner::register_external`.
 ///
@@ -25,31 +25,32 @@ use proc_macro::TokenStream;
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `id = "…"` | the task's id; the function's name where left out |
-/// | `dependencies = ["…", function]` | tasks that must have ended before, by id or by function |
-/// | `retry_attempts = 3` | all tries together; 0 and 1 both mean one |
-/// | `retry_backoff = "exponential"` | `fixed`, `linear` or `exponential` |
-/// | `retry_delay_ms = 1000` | the first delay in milliseconds |
-/// | `retry_max_delay_ms = 60000` | no delay is longer |
-/// | `retry_condition = "all"` | `never`, `transient` or `all`, or a list of texts to look for in the error |
-/// | `retry_jitter = true` | whether a delay varies by a quarter up or down |
-/// | `retry_on = ["…"]`, `never_on = ["…"]` | names of the error types that are, or are not, retried |
-/// | `trigger_rule = "none_failed"` | when it starts, once its dependencies have ended: a name |
-/// | `trigger_rules = all(…)` | the same as a condition, see below |
-/// | `timeout_ms = 30000` | limit of one attempt; the runner's `task_timeout` where left out |
-/// | `priority = 0` | the place among what waits for a worker, -32768 to 32767; higher first |
-/// | `max_context_bytes = 1000000` | how much it may write to the context |
+/// | `id = "…"` | the task's id (default: the function's name) |
+/// | `dependencies = ["…", function]` | tasks that must have ended before this one starts, by id or by function |
+/// | `retry_attempts = 3` | maximum number of attempts, the first one included; 0 means 1 |
+/// | `retry_backoff = "exponential"` | how the delay grows: `fixed`, `linear` or `exponential` |
+/// | `retry_delay_ms = 1000` | delay before the first retry, in milliseconds |
+/// | `retry_max_delay_ms = 60000` | maximum delay, in milliseconds |
+/// | `retry_condition = "all"` | the failures that are retried: `never`, `transient` or `all`, or a list of texts that the error contains |
+/// | `retry_jitter = true` | whether each delay varies at random by up to 25 % either way |
+/// | `retry_on = ["…"]`, `never_on = ["…"]` | names of the error types that are retried, or never retried |
+/// | `trigger_rule = "none_failed"` | the condition to start once its dependencies have ended, by name |
+/// | `trigger_rules = all(…)` | the same as an expression, see below |
+/// | `timeout_ms = 30000` | timeout of one attempt, in milliseconds (default: the runner's `task_timeout`) |
+/// | `priority = 0` | priority, -32768 to 32767: tasks with a higher one are claimed first |
+/// | `max_context_bytes = 1000000` | maximum size of what one attempt writes to the context |
 ///
-/// The values above are the defaults, where there is one.
+/// Where an option has a default, the table shows it, except for `max_context_bytes` and `timeout_ms`, whose defaults are the
+/// runner's settings.
 ///
 /// # Trigger rules
 ///
 /// The names `all_success`, `all_failed`, `all_done`, `one_success`, `one_failed`, `none_failed` and `always`; the
 /// conditions `task_success("a")`, `task_failed("a")`, `task_skipped("a")` and `context_value("key", operator, value)`;
-/// and `all(…)`, `any(…)` and `none(…)` around them, nested freely. The tasks that a rule names count as dependencies. An
-/// operator is one of `equals`, `not_equals`, `greater_than`, `greater_or_equal`, `less_than`, `less_or_equal`,
-/// `contains`, `not_contains`, `exists` and `not_exists`, or the sign for it (`==`, `>`, …); the last two take no value.
-/// A value is a literal, or a list of them.
+/// and `all(…)`, `any(…)` and `none(…)`, which combine conditions and can be nested. The tasks that a rule names count as
+/// dependencies. An operator is one of `equals`, `not_equals`, `greater_than`, `greater_or_equal`, `less_than`, `less_or_equal`,
+/// `contains`, `not_contains`, `exists` and `not_exists`, or its symbol (`==`, `>`, …); the last two take no value.
+/// A value is a literal or a list of literals.
 ///
 /// # Example
 ///
@@ -71,7 +72,7 @@ use proc_macro::TokenStream;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-/// // It is still a function.
+/// // The function can still be called.
 /// let mut context = Context::from_json(r#"{"level": 91}"#)?;
 /// warn(&mut context).await?;
 /// assert_eq!(context.get::<String>("warning")?, "the level is 91");
@@ -87,15 +88,15 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
         .into()
 }
 
-/// Makes a workflow of tasks and defines it in this process, so that every runner of the process runs it by its name. The
-/// value is a `cloacina::Workflow`.
+/// Creates a workflow and defines it in this process, so that every runner of the process can run it by its name. The value
+/// is a `cloacina::Workflow`.
 ///
-/// `name` and `tasks` must be given; `description`, `tags`, `tenant` and `package` may be. The tasks are functions with
-/// `#[task]`, by their paths, and `external_task(id = "…", …)` for what another program runs, with the options of
-/// `#[task]`. Duplicate ids, unknown dependencies, rules that name unknown tasks, and cycles are errors of the compiler
-/// that point at the task.
+/// `name` and `tasks` are required; `description`, `tags`, `tenant` and `package` are optional. A task is the path of a
+/// function with `#[task]`, or `external_task(id = "…", …)` for a task that another program runs, with the options of
+/// `#[task]`. Duplicate ids, unknown dependencies, trigger rules that name unknown tasks, and cycles are compile errors at
+/// the task.
 ///
-/// A workflow of the same name that was defined before is replaced.
+/// It replaces a workflow of the same name that was defined earlier.
 ///
 /// # Example
 ///
@@ -114,7 +115,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 ///     tags: { "team": "media" },
 ///     tasks: [
 ///         fetch,
-///         // A program in Python has this one.
+///         // A program in Python runs this task.
 ///         external_task(id = "resize", dependencies = [fetch], timeout_ms = 60_000),
 ///     ],
 /// };

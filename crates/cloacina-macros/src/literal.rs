@@ -1,10 +1,10 @@
-//! Literals of Rust as JSON text: what a trigger rule compares with.
+//! Rust literals as JSON text, for the values that trigger rules compare with.
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Lit, LitBool, Token, bracketed};
 
-/// A JSON value that was written as a literal, a list of literals, or `null`.
+/// A JSON value, written as a Rust literal or a list of literals.
 pub struct JsonLiteral(pub String);
 
 impl Parse for JsonLiteral {
@@ -31,15 +31,15 @@ impl Parse for JsonLiteral {
         Ok(Self(match &literal {
             Lit::Int(number) => format!("{sign}{}", number.base10_digits()),
             Lit::Float(number) => format!("{sign}{}", float(number.base10_digits())),
-            _ if !sign.is_empty() => return refused("such value: only numbers have a sign"),
+            _ if !sign.is_empty() => return refused("such value: only numbers can have a sign"),
             Lit::Str(text) => quoted(&text.value()),
             Lit::Bool(LitBool { value, .. }) => value.to_string(),
-            _ => return refused("bytes and characters: write a string"),
+            _ => return refused("bytes or characters: write a string"),
         }))
     }
 }
 
-/// `1.` is a number of Rust and not of JSON.
+/// Adds the digit that JSON requires after the point: Rust allows `1.`, JSON does not.
 fn float(digits: &str) -> String {
     match digits.split_once('.') {
         Some((whole, rest)) if !rest.starts_with(|c: char| c.is_ascii_digit()) => {

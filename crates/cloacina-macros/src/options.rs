@@ -1,4 +1,4 @@
-//! The options of a task, as `#[task(…)]` and `external_task(…)` take them.
+//! The options of `#[task(…)]` and `external_task(…)`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -8,8 +8,8 @@ use syn::{
     Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitBool, LitStr, Path, Token, UnOp, bracketed,
 };
 
+use crate::keyword::unknown;
 use crate::rule::Rule;
-use crate::word::unknown;
 
 const OPTIONS: &[&str] = &[
     "id",
@@ -29,7 +29,7 @@ const OPTIONS: &[&str] = &[
     "max_context_bytes",
 ];
 
-/// A task by its id, or by its function.
+/// A reference to a task, by its id or by its function.
 #[derive(Clone)]
 pub enum Reference {
     Id(LitStr),
@@ -37,7 +37,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// The id as an expression, also for constants.
+    /// The id as an expression, which can be used in constants.
     pub fn as_id(&self) -> TokenStream {
         match self {
             Self::Id(id) => id.to_token_stream(),
@@ -62,7 +62,7 @@ impl Parse for Reference {
     }
 }
 
-/// What was written, checked word by word. What was left out is the engine's default.
+/// The validated options. Options that were not given have the engine's defaults.
 #[derive(Default)]
 pub struct Options {
     pub id: Option<LitStr>,
@@ -78,7 +78,7 @@ impl Options {
         self.rule.as_ref().map_or(&[], |rule| &rule.tasks)
     }
 
-    /// The expression of the `TaskDefinition`.
+    /// The expression of the task's `TaskDefinition`.
     pub fn definition(&self, id: &LitStr, kind: &str, fingerprint: &str) -> TokenStream {
         let kind = Ident::new(kind, Span::call_site());
         let dependencies = self.dependencies.iter().map(Reference::as_id);
@@ -154,7 +154,10 @@ impl Options {
             }
             "trigger_rule" | "trigger_rules" => {
                 if self.rule.is_some() {
-                    return Err(Error::new(name.span(), "a task has one trigger rule"));
+                    return Err(Error::new(
+                        name.span(),
+                        "a task can have only one trigger rule",
+                    ));
                 }
                 self.rule = Some(value.parse()?);
             }
@@ -226,8 +229,8 @@ impl Parse for Options {
     }
 }
 
-/// A task refers to itself: the one cycle that can be seen without the workflow.
-pub fn check_own(id: &LitStr, options: &Options) -> Result<(), Error> {
+/// Refuses a task that refers to itself, the only cycle that can be found without the workflow.
+pub fn check_not_own(id: &LitStr, options: &Options) -> Result<(), Error> {
     for reference in options.dependencies.iter().chain(options.rule_tasks()) {
         if let Reference::Id(other) = reference
             && other.value() == id.value()
@@ -263,7 +266,7 @@ fn list<T>(
     item: impl Fn(ParseStream) -> Result<T, Error> + Copy,
 ) -> Result<Vec<T>, Error> {
     if !input.peek(syn::token::Bracket) {
-        return Err(input.error("a list is expected: [\"…\", …]"));
+        return Err(input.error("expected a list: [\"…\", …]"));
     }
     let content;
     bracketed!(content in input);
@@ -277,7 +280,7 @@ fn list<T>(
     Ok(items)
 }
 
-/// Milliseconds, as the microseconds that the engine counts in.
+/// Parses milliseconds and converts them to the engine's microseconds.
 fn micros(input: ParseStream, least: i64) -> Result<i64, Error> {
     whole(input, least, i64::MAX / 4_000_000).map(|milliseconds| milliseconds * 1000)
 }
@@ -303,23 +306,23 @@ fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         _ => {
             let message = if most > 1_000_000 {
-                format!("a whole number is expected, at least {least}")
+                format!("expected a whole number of at least {least}")
             } else {
-                format!("a whole number is expected, between {least} and {most}")
+                format!("expected a whole number between {least} and {most}")
             };
             Err(Error::new_spanned(&value, message))
         }
     }
 }
 
-/// Options that stand in brackets of their own.
+/// Parses options in parentheses.
 pub fn parse_arguments(input: ParseStream) -> Result<Options, Error> {
     let content;
     syn::parenthesized!(content in input);
     content.parse()
 }
 
-/// `[a, b]`, for other lists.
+/// Parses a list `[a, b]` of any items.
 pub fn parse_list<T: Parse>(input: ParseStream) -> Result<Punctuated<T, Token![,]>, Error> {
     let content;
     bracketed!(content in input);

@@ -1,4 +1,4 @@
-//! The mini-language of trigger rules (semantics C2).
+//! Parses trigger rules (semantics C2).
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -7,9 +7,9 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Ident, LitStr, Token, parenthesized};
 
+use crate::keyword::unknown;
 use crate::literal::JsonLiteral;
 use crate::options::Reference;
-use crate::word::unknown;
 
 const NAMES: [(&str, &str); 7] = [
     ("all_success", "AllSuccess"),
@@ -44,7 +44,7 @@ const OPERATORS: [(&str, &str); 10] = [
     ("not_exists", "NotExists"),
 ];
 
-/// Other spellings, all of which Python knows too.
+/// Other spellings of operators. Python accepts them too.
 const ALIASES: [(&str, &str); 12] = [
     ("eq", "Equals"),
     ("ne", "NotEquals"),
@@ -60,18 +60,18 @@ const ALIASES: [(&str, &str); 12] = [
     ("not_equal", "NotEquals"),
 ];
 
-/// A rule: the expression that makes it, and the tasks that it names.
+/// A trigger rule: the expression that creates it, and the tasks that it names.
 pub struct Rule {
     pub expression: TokenStream,
     pub tasks: Vec<Reference>,
 }
 
 impl Rule {
-    /// The rule of `trigger_rule = "name"`.
+    /// Parses the name in `trigger_rule = "name"`.
     pub fn named(name: &LitStr) -> Result<Self, Error> {
         let text = name.value();
-        let found = NAMES.iter().find(|(known, _)| *known == text);
-        let Some((_, variant)) = found else {
+        let rule = NAMES.iter().find(|(known, _)| *known == text);
+        let Some((_, variant)) = rule else {
             let known: Vec<&str> = NAMES.iter().map(|(known, _)| *known).collect();
             return Err(unknown(name.span(), "trigger_rule", &text, &known));
         };
@@ -86,7 +86,7 @@ impl Rule {
         }
     }
 
-    /// `task_success(…)` and its like.
+    /// Parses the arguments of `task_success(…)`, `task_failed(…)` or `task_skipped(…)`.
     fn about_task(variant: &str, content: ParseStream) -> Result<Self, Error> {
         let task: Reference = content.parse()?;
         let id = task.as_id();
@@ -176,7 +176,7 @@ impl Parse for Rule {
                 },
             };
             if !content.is_empty() {
-                let message = format!("`{text}` takes nothing more");
+                let message = format!("`{text}` takes no more arguments");
                 return Err(content.error(message));
             }
             return Ok(rule);
@@ -200,9 +200,9 @@ fn unknown_rule(name: &Ident) -> Error {
     unknown(name.span(), "trigger rule", &name.to_string(), &known)
 }
 
-/// The variant of an operator: a word, a sign, or a string with one of them.
+/// Parses an operator, which is a word, a symbol, or a string with one of them. Returns the name of the variant.
 fn operator(input: ParseStream) -> Result<&'static str, Error> {
-    let signs: [(bool, &'static str, usize); 6] = [
+    let symbols: [(bool, &'static str, usize); 6] = [
         (input.peek(Token![==]), "Equals", 2),
         (input.peek(Token![!=]), "NotEquals", 2),
         (input.peek(Token![>=]), "GreaterOrEqual", 2),
@@ -210,7 +210,7 @@ fn operator(input: ParseStream) -> Result<&'static str, Error> {
         (input.peek(Token![>]), "GreaterThan", 1),
         (input.peek(Token![<]), "LessThan", 1),
     ];
-    if let Some((_, variant, length)) = signs.iter().find(|(is_next, ..)| *is_next) {
+    if let Some((_, variant, length)) = symbols.iter().find(|(is_next, ..)| *is_next) {
         for _ in 0..*length {
             input.parse::<proc_macro2::Punct>()?;
         }
@@ -225,7 +225,7 @@ fn operator(input: ParseStream) -> Result<&'static str, Error> {
     let word = input.call(Ident::parse_any).map_err(|error| {
         Error::new(
             error.span(),
-            "an operator is a word like `greater_than`, or a sign like `>`",
+            "an operator is a word like `greater_than`, or a symbol like `>`",
         )
     })?;
     let text = word.to_string();

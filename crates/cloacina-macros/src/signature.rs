@@ -1,10 +1,10 @@
-//! What a task's function must look like.
+//! Validates the signature of a task's function.
 
 use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, ReturnType, Type};
 
-/// The parameters' types and the return type, for messages of the compiler that point at them.
+/// The types of the parameters and the return type. Their spans let the compiler's messages point at them.
 pub struct Signature<'a> {
     pub context: &'a Type,
     pub handle: Option<&'a Type>,
@@ -17,16 +17,16 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
     let signature = &function.sig;
     let refuse = |span: Span, message: &str| Err(Error::new(span, format!("{message}\n{FORM}")));
     if signature.asyncness.is_none() {
-        return refuse(signature.fn_token.span, "a task is an `async fn`");
+        return refuse(signature.fn_token.span, "a task must be an `async fn`");
     }
     if !signature.generics.params.is_empty() {
         return refuse(
             signature.generics.span(),
-            "a task has no generic parameters",
+            "a task cannot have generic parameters",
         );
     }
     if let Some(unsafety) = &signature.unsafety {
-        return refuse(unsafety.span, "a task is not `unsafe`");
+        return refuse(unsafety.span, "a task cannot be `unsafe`");
     }
     let mut parameters = Vec::new();
     for parameter in &signature.inputs {
@@ -35,7 +35,7 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
             FnArg::Receiver(receiver) => {
                 return refuse(
                     receiver.self_token.span,
-                    "a task is a function of its own, not a method",
+                    "a task must be a free function, not a method",
                 );
             }
         }
@@ -52,7 +52,7 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
         [_, _, third, ..] => {
             return refuse(
                 third.span(),
-                "a task takes its context and, if it likes, a `&TaskHandle`",
+                "a task takes its context and optionally a `&TaskHandle`",
             );
         }
     };

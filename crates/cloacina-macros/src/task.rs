@@ -1,4 +1,4 @@
-//! `#[task]`: the function as it is, and a type of its name that stands for the task.
+//! `#[task]`: expands to the unchanged function, and a type of the same name that implements `Task`.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -7,51 +7,51 @@ use syn::spanned::Spanned;
 use syn::{Error, ItemFn, LitStr};
 
 use crate::fingerprint::fingerprint;
-use crate::options::{Options, check_own};
-use crate::outline::outline;
+use crate::options::{Options, check_not_own};
 use crate::signature;
+use crate::task_names::task_names;
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Error> {
     let function: ItemFn = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
-            "`#[task]` stands on functions: async fn name(context: &mut Context) -> Result<(), TaskError>",
+            "`#[task]` applies only to functions: async fn name(context: &mut Context) -> Result<(), TaskError>",
         )
     })?;
-    // The function stays, so that a wrong option does not hide it from the rest of the program.
+    // Keep the function, so that an invalid option does not cause errors wherever the program calls it.
     match expand_task(options, &function) {
         Ok(task) => Ok(quote! {
-            #[allow(clippy::unused_async, reason = "a task is async, whether it waits or not")]
+            #[allow(clippy::unused_async, reason = "a task is async even if it does not wait")]
             #function
             #task
         }),
         Err(error) => {
             let error = error.into_compile_error();
             if function.sig.receiver().is_some() {
-                return Ok(quote!(#function #error)); // no type can stand in an `impl`
+                return Ok(quote!(#function #error)); // a type cannot be declared in an `impl`
             }
             let name = &function.sig.ident;
             let visibility = &function.vis;
-            let absent = absent(name);
+            let placeholder = placeholder(name);
             Ok(quote! {
                 #function
                 #error
                 #[doc(hidden)]
-                #[allow(non_camel_case_types, reason = "it stands beside the function of its name")]
+                #[allow(non_camel_case_types, reason = "the type has the name of the function")]
                 #visibility struct #name {}
-                #absent
+                #placeholder
             })
         }
     }
 }
 
-/// A task whose options were refused: a workflow that lists it has no complaint of its own.
-fn absent(name: &syn::Ident) -> TokenStream {
+/// Implements `Task` for a task with invalid options, so that a workflow that lists it does not cause a second error.
+fn placeholder(name: &syn::Ident) -> TokenStream {
     let id = LitStr::new(&name.unraw().to_string(), name.span());
     quote! {
         impl ::cloacina::macro_support::Task for #name {
-            const OUTLINE: ::cloacina::macro_support::TaskOutline =
-                ::cloacina::macro_support::TaskOutline { id: #id, dependencies: &[], rule_tasks: &[] };
+            const NAMES: ::cloacina::macro_support::TaskNames =
+                ::cloacina::macro_support::TaskNames { id: #id, dependencies: &[], rule_tasks: &[] };
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
                 ::std::default::Default::default()
             }
@@ -74,10 +74,10 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         let text = name.unraw().to_string();
         LitStr::new(&text, name.span())
     });
-    check_own(&id, &options)?;
-    let outline = outline(&id, &options);
+    check_not_own(&id, &options)?;
+    let names = task_names(&id, &options);
     let definition = options.definition(&id, "Async", &fingerprint(function));
-    // Each with the place of what it is about, so that an error of types points there.
+    // Each argument has the span of its parameter's type, so that a type error points there.
     let context = quote_spanned!(signature.context.span()=> context);
     let handle = signature
         .handle
@@ -88,13 +88,13 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
     };
     Ok(quote! {
         #[doc(hidden)]
-        #[allow(non_camel_case_types, reason = "it stands beside the function of its name")]
+        #[allow(non_camel_case_types, reason = "the type has the name of the function")]
         #visibility struct #name {}
 
         impl ::cloacina::macro_support::Task for #name {
-            const OUTLINE: ::cloacina::macro_support::TaskOutline = #outline;
+            const NAMES: ::cloacina::macro_support::TaskNames = #names;
 
-            #[allow(clippy::needless_update, reason = "what is left out is the engine's default")]
+            #[allow(clippy::needless_update, reason = "fields that are left out have the engine's defaults")]
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
                 #definition
             }

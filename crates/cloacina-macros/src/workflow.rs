@@ -1,4 +1,4 @@
-//! `workflow!`: checks that the compiler does, and the call that defines the workflow.
+//! `workflow!`: parses its input, and expands to the static check and the call that defines the workflow.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -6,13 +6,14 @@ use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, Ident, LitStr, Path, Token, braced};
 
-use crate::options::{Options, check_own, parse_arguments, parse_list};
-use crate::outline::outline;
-use crate::word::unknown;
+use crate::keyword::unknown;
+use crate::options::{Options, check_not_own, parse_arguments, parse_list};
+use crate::task_names::task_names;
 
-const PARTS: &[&str] = &["name", "description", "tags", "tenant", "package", "tasks"];
+const FIELDS: &[&str] = &["name", "description", "tags", "tenant", "package", "tasks"];
 
-struct Parts {
+/// The parsed input of `workflow!`.
+struct WorkflowInput {
     name: LitStr,
     description: Option<LitStr>,
     tags: Vec<(LitStr, LitStr)>,
@@ -27,7 +28,7 @@ enum Entry {
 }
 
 struct External {
-    word: Ident,
+    keyword: Ident,
     id: LitStr,
     options: Options,
 }
@@ -43,8 +44,8 @@ impl Parse for Entry {
         if !input.peek(syn::token::Paren) {
             return Ok(Self::Function(path));
         }
-        let word = match path.get_ident() {
-            Some(word) if word == "external_task" => word.clone(),
+        let keyword = match path.get_ident() {
+            Some(keyword) if keyword == "external_task" => keyword.clone(),
             _ => {
                 return Err(Error::new(
                     path.span(),
@@ -55,28 +56,35 @@ impl Parse for Entry {
         let options = parse_arguments(input)?;
         let Some(id) = options.id.clone() else {
             return Err(Error::new(
-                word.span(),
+                keyword.span(),
                 "an external task needs its id: external_task(id = \"…\")",
             ));
         };
-        check_own(&id, &options)?;
-        Ok(Self::External(Box::new(External { word, id, options })))
+        check_not_own(&id, &options)?;
+        Ok(Self::External(Box::new(External {
+            keyword,
+            id,
+            options,
+        })))
     }
 }
 
-impl Parse for Parts {
+impl Parse for WorkflowInput {
     fn parse(input: ParseStream) -> Result<Self, Error> {
         let mut seen: Vec<Ident> = Vec::new();
         let (mut name, mut description, mut tenant, mut package) = (None, None, None, None);
         let (mut tags, mut tasks) = (Vec::new(), None);
         while !input.is_empty() {
-            let part: Ident = input.parse()?;
-            let text = part.to_string();
-            if !PARTS.contains(&text.as_str()) {
-                return Err(unknown(part.span(), "part of a workflow", &text, PARTS));
+            let field: Ident = input.parse()?;
+            let text = field.to_string();
+            if !FIELDS.contains(&text.as_str()) {
+                return Err(unknown(field.span(), "workflow field", &text, FIELDS));
             }
-            if seen.contains(&part) {
-                return Err(Error::new(part.span(), format!("`{part}` is given twice")));
+            if seen.contains(&field) {
+                return Err(Error::new(
+                    field.span(),
+                    format!("`{field}` is given twice"),
+                ));
             }
             input.parse::<Token![:]>()?;
             match text.as_str() {
@@ -88,12 +96,12 @@ impl Parse for Parts {
                 _ => {
                     let entries = parse_list::<Entry>(input)?;
                     if entries.is_empty() {
-                        return Err(Error::new(part.span(), "Workflow cannot be empty"));
+                        return Err(Error::new(field.span(), "Workflow cannot be empty"));
                     }
                     tasks = Some(entries.into_iter().collect());
                 }
             }
-            seen.push(part);
+            seen.push(field);
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }
@@ -156,32 +164,32 @@ fn checked_name(what: &str, input: ParseStream) -> Result<LitStr, Error> {
 }
 
 pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
-    let parts: Parts = syn::parse2(input)?;
-    let name = &parts.name;
-    let count = parts.tasks.len();
-    let outlines = parts.tasks.iter().map(Entry::outline);
-    let definitions = parts.tasks.iter().map(Entry::definition);
-    let functions = parts.tasks.iter().filter_map(Entry::function);
-    let checks = parts.tasks.iter().enumerate().map(|(index, entry)| {
-        // The place of the entry is where the compiler reports what is wrong about it.
-        quote_spanned!(entry.span()=> const _: () = OUTLINE.check(#index);)
+    let input: WorkflowInput = syn::parse2(input)?;
+    let name = &input.name;
+    let count = input.tasks.len();
+    let task_names = input.tasks.iter().map(Entry::names);
+    let definitions = input.tasks.iter().map(Entry::definition);
+    let functions = input.tasks.iter().filter_map(Entry::function);
+    let checks = input.tasks.iter().enumerate().map(|(index, entry)| {
+        // The check has the span of the entry, so that the compiler reports its error there.
+        quote_spanned!(entry.span()=> const _: () = CHECK.check(#index);)
     });
     let text = |text: &Option<LitStr>, default: &str| {
         let text = text.clone();
         text.unwrap_or_else(|| LitStr::new(default, Span::call_site()))
     };
-    let description = text(&parts.description, "");
-    let tenant = text(&parts.tenant, "public");
-    let package = text(&parts.package, "embedded");
-    let tags = parts.tags.iter().map(|(key, value)| {
+    let description = text(&input.description, "");
+    let tenant = text(&input.tenant, "public");
+    let package = text(&input.package, "embedded");
+    let tags = input.tags.iter().map(|(key, value)| {
         quote!((::std::string::String::from(#key), ::std::string::String::from(#value)))
     });
     Ok(quote! {{
-        #[allow(long_running_const_eval, reason = "a large workflow takes its time to check")]
-        const OUTLINE: ::cloacina::macro_support::WorkflowOutline<#count> =
-            ::cloacina::macro_support::WorkflowOutline::new(#name, [#(#outlines),*]);
+        #[allow(long_running_const_eval, reason = "the check of a large workflow takes long")]
+        const CHECK: ::cloacina::macro_support::StaticCheck<#count> =
+            ::cloacina::macro_support::StaticCheck::new(#name, [#(#task_names),*]);
         #(#checks)*
-        #[allow(clippy::needless_update, reason = "what is left out is the engine's default")]
+        #[allow(clippy::needless_update, reason = "fields that are left out have the engine's defaults")]
         let definition = ::cloacina::macro_support::WorkflowDefinition {
             name: ::std::string::String::from(#name),
             tenant: ::std::string::String::from(#tenant),
@@ -199,21 +207,21 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
 impl Entry {
     fn span(&self) -> Span {
         match self {
-            // The name itself, of a path as `tasks::load`.
+            // Only the last segment of a path like `tasks::load`.
             Self::Function(path) => path
                 .segments
                 .last()
                 .map_or_else(|| path.span(), |last| last.ident.span()),
-            Self::External(external) => external.word.span(),
+            Self::External(external) => external.keyword.span(),
         }
     }
 
-    fn outline(&self) -> TokenStream {
+    fn names(&self) -> TokenStream {
         match self {
             Self::Function(path) => {
-                quote_spanned!(path.span()=> <#path as ::cloacina::macro_support::Task>::OUTLINE)
+                quote_spanned!(path.span()=> <#path as ::cloacina::macro_support::Task>::NAMES)
             }
-            Self::External(external) => outline(&external.id, &external.options),
+            Self::External(external) => task_names(&external.id, &external.options),
         }
     }
 
@@ -226,7 +234,7 @@ impl Entry {
         }
     }
 
-    /// The pair of id and function, for tasks that this program runs.
+    /// The pair of id and function; `None` for a task that another program runs.
     fn function(&self) -> Option<TokenStream> {
         match self {
             Self::Function(path) => Some(quote! {(

@@ -1,8 +1,8 @@
-//! What the compiler says about a wrong task or workflow: the message and the place.
+//! The compiler's errors for invalid tasks and workflows: their messages and locations.
 //!
-//! `TRYBUILD=overwrite cargo test -p cloacina-macros` writes them anew.
+//! `TRYBUILD=overwrite cargo test -p cloacina-macros` updates the expected messages.
 
 #[test]
-fn wrong_programs_are_refused_at_their_place() {
+fn invalid_programs_are_refused_at_the_fault() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }

@@ -1,10 +1,10 @@
-//! The workloads W1–W3 with tasks in Rust that do nothing, below the public API: what the engine alone costs.
+//! Measures the engine below the public API, with the workloads W1–W3 and Rust tasks that do nothing.
 //!
-//! `cargo run --release --example engine_timing -- DIRECTORY`, or a URL in place of the directory.
+//! `cargo run --release --example engine_timing -- DIRECTORY`, or a database URL instead of the directory.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a program for the terminal; a failure ends it"
+    reason = "a command-line program; a failure ends it"
 )]
 
 use std::collections::BTreeMap;

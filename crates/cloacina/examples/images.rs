@@ -1,8 +1,8 @@
-//! A workflow that this program defines, and one of whose tasks a program in Python runs.
+//! Defines a workflow with an external task, `label`, that a program in Python runs.
 //!
-//! `cargo run --example images -- URL`. It waits until the other side has served the task `label`, and prints the final
-//! context; started again after a crash, it goes on with the same execution.
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+//! `cargo run --example images -- URL` waits until the other program has run the task, and prints the final context.
+//! Started again after a crash, it continues the same execution.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use cloacina::{Context, DefaultRunner, Submission, TaskError, task, workflow};
 

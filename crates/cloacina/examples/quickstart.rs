@@ -1,4 +1,4 @@
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use cloacina::{Context, DefaultRunner, TaskError, task, workflow};
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tasks: [extract, total],
     };
 
-    // A file keeps the state: "sqlite:///etl.db". Or a database: "postgresql://user@host/name".
+    // To keep the state, use a file ("sqlite:///etl.db") or a server ("postgresql://user@host/name").
     let runner = DefaultRunner::new("sqlite://:memory:").await?;
     let mut input = Context::new();
     input.set("day", "2026-01-01")?;

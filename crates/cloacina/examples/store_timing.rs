@@ -1,13 +1,13 @@
-//! What the store alone costs per execution of one task: `cargo run --release -p cloacina --example store_timing`.
+//! Measures the store alone, per execution with one task: `cargo run --release -p cloacina --example store_timing`.
 //!
-//! Prints the fastest of several rounds, in microseconds per execution: on a machine that does other things too, the
-//! fastest is the one that says most about the code. The first argument picks one store, the second names a database file
-//! that each measurement starts from a copy of: one with many executions, or with another schema.
+//! Prints the fastest of several rounds, in microseconds per execution: on a busy machine the fastest round says most about
+//! the code. The first argument selects one store. The second names a database file, e.g. one with many executions or with
+//! another schema; each measurement starts from a copy of it.
 
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a program for people to run"
+    reason = "a command-line program; a failure ends it"
 )]
 
 use std::collections::HashMap;
@@ -29,8 +29,9 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(600);
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
-type Maker = Box<dyn Fn() -> Arc<dyn Store>>;
+type MakeStore = Box<dyn Fn() -> Arc<dyn Store>>;
 
+/// A store with a workflow and a runner.
 struct Bench {
     store: Arc<dyn Store>,
     runner: RunnerId,
@@ -178,7 +179,7 @@ impl Bench {
             .collect()
     }
 
-    /// Each commit submits a batch with its tasks claimed and finishes the one before.
+    /// Each commit submits a batch whose tasks are already claimed, and completes the previous batch.
     fn submit_claimed(&self) -> f64 {
         let mut previous: Vec<ExecutionRecord> = Vec::new();
         per_execution(|| {
@@ -189,7 +190,7 @@ impl Bench {
         })
     }
 
-    /// Each commit submits a batch, finishes what was claimed before, and claims; what was claimed is then loaded.
+    /// Each commit submits a batch, completes the previously claimed executions, and claims others, which are then loaded.
     fn submit_unclaimed(&self) -> f64 {
         let mut claimed: Vec<ExecutionRecord> = Vec::new();
         per_execution(|| {
@@ -200,8 +201,8 @@ impl Bench {
         })
     }
 
-    /// One execution alone: a commit to submit it with its claim, one to finish it.
-    fn alone(&self) -> f64 {
+    /// One execution at a time: a commit submits it with its claim, another completes it.
+    fn one_by_one(&self) -> f64 {
         per_execution(|| {
             let mut record = [self.new_record(true)];
             self.commit(&record, &[], 0);
@@ -210,7 +211,7 @@ impl Bench {
         }) * f64::from(u32::try_from(BATCH).unwrap())
     }
 
-    /// Looking for work where there is none.
+    /// Commits that try to claim work when there is none.
     fn idle_claim(&self) -> f64 {
         per_execution(|| {
             self.commit(&[], &[], BATCH);
@@ -218,7 +219,7 @@ impl Bench {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+#[expect(clippy::cast_precision_loss, reason = "the figures are rounded anyway")]
 fn per_execution(mut commit: impl FnMut()) -> f64 {
     for _ in 0..3 {
         commit();
@@ -238,7 +239,7 @@ fn main() {
     let only: Option<String> = std::env::args().nth(1);
     let template: Option<String> = std::env::args().nth(2);
     let folder = tempfile::tempdir_in(".").unwrap();
-    let mut makers: HashMap<&str, Maker> = HashMap::new();
+    let mut makers: HashMap<&str, MakeStore> = HashMap::new();
     makers.insert(
         "sqlite :memory:",
         Box::new(|| Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())),
@@ -267,7 +268,7 @@ fn main() {
     names.sort_unstable();
     println!(
         "{:<18}{:>16}{:>18}{:>10}{:>14}",
-        "µs per execution", "submit claimed", "submit, claim", "alone", "idle claim"
+        "µs per execution", "submit claimed", "submit, claim", "one by one", "idle claim"
     );
     for name in names
         .into_iter()
@@ -278,7 +279,7 @@ fn main() {
         let bench = Bench::new(makers[name]());
         println!(
             "{name:<18}{claimed:>16.1}{unclaimed:>18.1}{:>10.1}{:>14.1}",
-            bench.alone(),
+            bench.one_by_one(),
             bench.idle_claim()
         );
     }

@@ -1,13 +1,13 @@
-//! The workloads W1–W3 of `benchmarks/`, with tasks in Rust that do nothing: what a program in Rust sees of the engine.
+//! The workloads W1–W3 of `benchmarks/`, through the Rust API and with tasks that do nothing.
 //!
-//! `cargo run --release --example workloads -- URL [--quick]`. Prints one JSON object.
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+//! `cargo run --release --example workloads -- URL [--quick]` prints one JSON object.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::time::{Duration, Instant};
 
 use cloacina::{Context, DefaultRunner, Submission, TaskError, Workflow, task, workflow};
 
-type Failure = Box<dyn std::error::Error>;
+type AnyError = Box<dyn std::error::Error>;
 
 macro_rules! nothing {
     ($($name:ident $(after $($dependency:ident)+)?;)*) => {
@@ -34,12 +34,12 @@ nothing! {
     last after m0 m1 m2 m3 m4 m5 m6 m7;
 }
 
-/// W1: a chain of three, one execution at a time, from submit to result.
+/// W1: times of executions of a chain of three tasks, one at a time, from submission to result.
 async fn chain(
     runner: &DefaultRunner,
     workflow: &Workflow,
     count: usize,
-) -> Result<Vec<Duration>, Failure> {
+) -> Result<Vec<Duration>, AnyError> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let start = Instant::now();
@@ -53,8 +53,8 @@ async fn chain(
     Ok(times)
 }
 
-/// W2 and W3: many executions submitted at once, to the last result. Executions per second.
-async fn burst(runner: &DefaultRunner, workflow: &Workflow, count: u32) -> Result<f64, Failure> {
+/// W2 and W3: submits many executions at once and waits for all results. Returns executions per second.
+async fn burst(runner: &DefaultRunner, workflow: &Workflow, count: u32) -> Result<f64, AnyError> {
     let start = Instant::now();
     let many = (0..count).map(|_| Submission::new(workflow, Context::new()));
     for handle in runner.submit_many(many).await? {
@@ -64,7 +64,7 @@ async fn burst(runner: &DefaultRunner, workflow: &Workflow, count: u32) -> Resul
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> Result<(), AnyError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let url = arguments.first().ok_or("usage: workloads URL [--quick]")?;
     let quick = arguments.iter().any(|argument| argument == "--quick");

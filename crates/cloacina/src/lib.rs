@@ -1,27 +1,28 @@
 //! cloacina: a durable workflow engine that lives inside the program that uses it.
 //!
-//! You write plain `async` functions, join them into a DAG, and run it. There is no server and no broker: the state is in
-//! an SQLite file, or in PostgreSQL by a change of the URL, and a run that was interrupted continues from its finished
-//! tasks. Programs in Python (the package `cloaca`) share the database, and one workflow may hold tasks of both languages.
+//! You write plain `async` functions, connect them to a DAG, and run it. There is no server and no broker: the state is in
+//! an SQLite file, or in PostgreSQL if you change the URL, and an interrupted execution continues after its completed tasks.
+//! Programs in Python (the package `cloaca`) can share the database, and a workflow can have tasks in both languages.
 //!
 //! # Quick start
 //!
-//! This is the example `quickstart`: `cargo run --example quickstart`.
+//! This is the example `quickstart`; run it with `cargo run --example quickstart`.
 //!
 #![cfg_attr(feature = "sqlite", doc = "```")]
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 #![doc = include_str!("../examples/quickstart.rs")]
 //! ```
 //!
-//! # Where to go on
+//! # Next steps
 //!
-//! - [`task`](macro@task) and [`workflow!`] define; their options and rules are there.
-//! - [`DefaultRunner`] runs; [`WorkflowHandle`] follows and controls one execution; [`WorkflowResult`] tells how it went.
-//! - [`Context`] is what tasks read and write; [`TaskError`] is how they fail, retry and snooze.
+//! - [`task`](macro@task) and [`workflow!`] define tasks and workflows; their pages list the options and trigger rules.
+//! - [`DefaultRunner`] runs workflows. [`WorkflowHandle`] follows and controls one execution; [`WorkflowResult`] is its
+//!   state and outcome.
+//! - [`Context`] holds the values that tasks read and write; with a [`TaskError`] a task fails, retries or snoozes.
 //! - [`DefaultRunner::register_cron_workflow`] starts a workflow at the times of a cron expression; [`CronSchedule`] has
 //!   more options.
-//! - [`DefaultRunner::tenant`] serves many customers from one PostgreSQL database; [`DatabaseAdmin`] makes their schemas.
-//! - [`DefaultRunner::register_external`] runs a task of a workflow that another program defines, in Rust or in Python.
+//! - [`DefaultRunner::tenant`] serves many customers from one PostgreSQL database; [`DatabaseAdmin`] creates their schemas.
+//! - [`DefaultRunner::register_external`] runs a task of a workflow that another program, in Rust or Python, defines.
 //!
 //! # Features
 //!
@@ -29,10 +30,10 @@
 //! - `postgres` (default): PostgreSQL, without libpq or OpenSSL.
 //! - `macros` (default): [`task`](macro@task) and [`workflow!`].
 //!
-//! # What is stable
+//! # Stability
 //!
-//! What is listed on this page. The modules behind it are reachable for the Python package and for tests; they are hidden
-//! from these pages and may change with any release.
+//! The items listed on this page are stable. The modules behind them are public only for the Python package and for tests;
+//! they are hidden from this documentation and may change with any release.
 
 #![deny(missing_docs)]
 
@@ -65,13 +66,12 @@ pub use types::{
 #[cfg(feature = "macros")]
 pub use cloacina_macros::{task, workflow};
 
-/// What the macros expand to.
+/// The items that the expansion of the macros uses.
 #[doc(hidden)]
 #[cfg(feature = "macros")]
 pub mod macro_support {
     pub use crate::runner::{
-        Context, Task, TaskFuture, TaskHandle, TaskOutline, TaskOutput, TaskRun, WorkflowOutline,
-        define,
+        Context, StaticCheck, Task, TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun, define,
     };
     pub use crate::types::{Backoff, Json, RetryCondition, RetryPolicy};
     pub use crate::workflow::{

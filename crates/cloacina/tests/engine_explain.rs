@@ -72,7 +72,7 @@ fn sentences(execution: &Execution, runners: &[Presence], offers: &[Offer]) -> V
 }
 
 #[test]
-fn a_ready_task_whose_runner_is_busy_or_missing() {
+fn ready_task_waits_for_a_busy_or_missing_runner() {
     let execution = execution(&[("a", &[]), ("b", &["a"])], None);
     let (busy, gone) = (RunnerId::generate(), RunnerId::generate());
     let waits = "Task 'b' waits for its dependency 'a' (Ready).";
@@ -110,7 +110,7 @@ fn a_ready_task_whose_runner_is_busy_or_missing() {
 }
 
 #[test]
-fn a_task_held_by_the_living_the_dead_and_the_declared_dead() {
+fn running_task_is_explained_by_its_runners_liveness() {
     let mut execution = execution(&[("a", &[])], None);
     let (holder, other) = (RunnerId::generate(), RunnerId::generate());
     execution.note_claim(0, holder, NOW - 5 * SECOND);
@@ -154,13 +154,13 @@ fn a_task_held_by_the_living_the_dead_and_the_declared_dead() {
 }
 
 #[test]
-fn a_paused_execution_waits_for_nothing_else() {
+fn d7_paused_execution_has_the_pause_as_its_only_reason() {
     let mut execution = execution(&[("a", &[]), ("b", &["a"])], None);
     execution.pause(NOW).expect("it can be paused");
     assert_eq!(
         sentences(&execution, &[], &[]),
         [
-            "The execution is paused since 2025-06-15 15:06:40 UTC (in 0.0 s): what runs may end, nothing new starts until \
+            "The execution is paused since 2025-06-15 15:06:40 UTC (in 0.0 s): running tasks may finish, nothing new starts until \
           it is resumed."
         ]
     );
@@ -172,7 +172,7 @@ fn a_paused_execution_waits_for_nothing_else() {
 }
 
 #[test]
-fn a_delay_is_told_once_for_all_its_tasks() {
+fn delay_is_explained_once_for_all_tasks() {
     let execution = execution(&[("a", &[]), ("b", &[])], Some(NOW + 90_000 * SECOND));
     assert_eq!(
         sentences(&execution, &[], &[]),
@@ -183,7 +183,7 @@ fn a_delay_is_told_once_for_all_its_tasks() {
 }
 
 #[test]
-fn many_dependencies_and_many_tasks_are_counted() {
+fn long_lists_of_dependencies_and_tasks_end_with_a_count() {
     let names: Vec<String> = (0..40).map(|number| format!("t{number}")).collect();
     let ids: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut tasks: Vec<(&str, &[&str])> = ids.iter().map(|id| (*id, [].as_slice())).collect();
@@ -206,7 +206,7 @@ fn many_dependencies_and_many_tasks_are_counted() {
 }
 
 #[test]
-fn states_are_told_by_their_names() {
+fn states_display_as_their_names() {
     assert_eq!(TaskStatus::Ready.to_string(), "Ready");
     assert_eq!(ExecutionStatus::Cancelled.to_string(), "Cancelled");
 }

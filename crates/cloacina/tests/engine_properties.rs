@@ -315,7 +315,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn e2_only_a_task_that_was_started_alone_fails_for_a_lost_runner(
+    fn e2_only_a_task_started_alone_fails_for_a_lost_runner(
         fates in proptest::collection::vec(fate(), 1..200), max_rescues in 1_u32..5,
     ) {
         let limits = TaskLimits { max_rescues, ..LIMITS };
@@ -364,7 +364,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_execution_ends_and_its_status_follows_the_rules(plan in plan()) {
+    fn c3_every_execution_ends_with_the_status_of_the_rules(plan in plan()) {
         let mut run = Run::new(workflow(&plan));
         let mut picks = plan.picks.iter().cycle();
         let mut outcomes = plan.outcomes.iter().cycle();
@@ -398,7 +398,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cancelled_execution_stays_so(plan in plan(), steps in 0_usize..8) {
+    fn d6_cancelled_execution_stays_cancelled(plan in plan(), steps in 0_usize..8) {
         let mut run = Run::new(workflow(&plan));
         let mut picks = plan.picks.iter().cycle();
         for outcome in plan.outcomes.iter().take(steps) {
@@ -428,7 +428,7 @@ proptest! {
     }
 
     #[test]
-    fn pause_starts_nothing_and_resume_finishes(plan in plan(), steps in 0_usize..6) {
+    fn d7_pause_starts_nothing_and_resume_finishes(plan in plan(), steps in 0_usize..6) {
         let mut run = Run::new(workflow(&plan));
         let mut picks = plan.picks.iter().cycle();
         for outcome in plan.outcomes.iter().take(steps) {

@@ -138,7 +138,7 @@ fn task_failed(id: &str) -> TriggerRule {
 }
 
 #[test]
-fn b2_a_task_sees_all_its_ancestors_and_removed_keys_stay_removed() {
+fn b2_task_sees_writes_and_removals_of_all_ancestors() {
     let mut run = Run::with_timeout(
         vec![
             task("a", &[]),
@@ -161,7 +161,7 @@ fn b2_a_task_sees_all_its_ancestors_and_removed_keys_stay_removed() {
 }
 
 #[test]
-fn b3_unordered_writes_merge_and_a_write_beats_a_removal() {
+fn b3_unordered_writes_merge_and_win_over_removals() {
     let mut run = Run::with_timeout(
         vec![
             task("root", &[]),
@@ -188,7 +188,7 @@ fn b3_unordered_writes_merge_and_a_write_beats_a_removal() {
 }
 
 #[test]
-fn b6_too_large_a_delta_fails_for_good() {
+fn b6_oversized_delta_fails_without_retry() {
     let mut big = task("a", &[]);
     big.retry.max_attempts = 5;
     let mut run = Run::new(vec![big]);
@@ -200,7 +200,7 @@ fn b6_too_large_a_delta_fails_for_good() {
 }
 
 #[test]
-fn c1_a_failure_skips_dependents_and_leaves_other_branches_alone() {
+fn c1_failure_skips_dependents_but_no_other_branch() {
     let mut run = Run::new(vec![
         task("a", &[]),
         task("b", &["a"]),
@@ -218,7 +218,7 @@ fn c1_a_failure_skips_dependents_and_leaves_other_branches_alone() {
 }
 
 #[test]
-fn c1_a_skip_by_an_own_rule_does_not_block_dependents() {
+fn c1_skip_by_own_rule_does_not_block_dependents() {
     let never = TriggerRule::ContextValue {
         key: "go".into(),
         operator: Operator::Equals,
@@ -237,7 +237,7 @@ fn c1_a_skip_by_an_own_rule_does_not_block_dependents() {
 }
 
 #[test]
-fn c2_table_of_rules_by_name() {
+fn c2_named_rules_follow_the_outcomes_of_dependencies() {
     use TaskStatus::{Ready, Skipped};
     // Outcome of the two dependencies: c completed, f failed, s skipped by its own rule.
     let cases = [
@@ -276,7 +276,7 @@ fn c2_table_of_rules_by_name() {
 }
 
 #[test]
-fn c2_a_rule_that_errs_fails_its_task_and_does_not_loop() {
+fn c2_rule_that_cannot_be_evaluated_fails_its_task() {
     let odd = TriggerRule::ContextValue {
         key: "n".into(),
         operator: Operator::GreaterThan,
@@ -296,7 +296,7 @@ fn c2_a_rule_that_errs_fails_its_task_and_does_not_loop() {
 }
 
 #[test]
-fn c3_a_failure_is_handled_by_who_asks_for_it_and_not_by_cleanup() {
+fn c3_failure_is_handled_by_rules_that_test_for_it() {
     let cases = [
         (task_failed("a"), ExecutionStatus::Completed),
         (TriggerRule::OneFailed, ExecutionStatus::Completed),
@@ -313,7 +313,7 @@ fn c3_a_failure_is_handled_by_who_asks_for_it_and_not_by_cleanup() {
 }
 
 #[test]
-fn c4_the_first_unhandled_failure_is_the_error() {
+fn c4_first_unhandled_failure_is_the_error() {
     let mut run = Run::new(vec![task("late", &[]), task("early", &[])]);
     run.fail("early");
     run.fail("late");
@@ -324,7 +324,7 @@ fn c4_the_first_unhandled_failure_is_the_error() {
 }
 
 #[test]
-fn d2_snooze_and_release_do_not_count_but_retry_does() {
+fn d2_retry_counts_as_attempt_but_snooze_and_release_do_not() {
     let mut run = Run::new(vec![TaskDefinition {
         retry: RetryPolicy {
             max_attempts: 2,
@@ -360,7 +360,7 @@ fn d2_snooze_and_release_do_not_count_but_retry_does() {
 }
 
 #[test]
-fn d5_a_timeout_counts_from_the_first_start_and_leaves_nothing_open() {
+fn d5_timeout_counts_from_the_first_start_and_ends_all_tasks() {
     let mut run = Run::with_timeout(
         vec![task("a", &[]), task("b", &["a"]), task("c", &[])],
         "{}",
@@ -420,7 +420,7 @@ fn d7_timers_hold_while_paused() {
 }
 
 #[test]
-fn d7_retry_of_a_failed_diamond_runs_only_what_failed_and_was_skipped() {
+fn d7_retry_runs_only_failed_and_skipped_tasks() {
     let mut run = Run::new(vec![
         task("a", &[]),
         task("l", &["a"]),
@@ -481,7 +481,7 @@ fn die(run: &mut Run, limits: TaskLimits) -> Claim {
 }
 
 #[test]
-fn e2_a_rescued_task_runs_again_and_its_old_result_is_refused() {
+fn e2_rescued_task_runs_again_and_its_old_result_is_refused() {
     let mut run = Run::new(vec![task("a", &[])]);
     for _ in 0..LIMITS.max_rescues {
         let claim = die(&mut run, LIMITS);
@@ -501,7 +501,7 @@ fn e2_a_rescued_task_runs_again_and_its_old_result_is_refused() {
 }
 
 #[test]
-fn e2_a_task_fails_at_the_first_death_beyond_max_rescues() {
+fn e2_task_fails_at_the_first_death_beyond_max_rescues() {
     for max_rescues in 0..6 {
         let limits = TaskLimits {
             max_rescues,
@@ -518,7 +518,7 @@ fn e2_a_task_fails_at_the_first_death_beyond_max_rescues() {
 }
 
 #[test]
-fn a2_every_broken_definition_is_refused_with_the_culprit() {
+fn a2_invalid_definition_is_refused_with_the_task_named() {
     let cycle = vec![task("a", &["c"]), task("b", &["a"]), task("c", &["b"])];
     let cases: Vec<(Vec<TaskDefinition>, &str, &str)> = vec![
         (vec![], "Workflow cannot be empty", ""),
@@ -561,7 +561,7 @@ fn a2_every_broken_definition_is_refused_with_the_culprit() {
 }
 
 #[test]
-fn a2_a_definition_that_could_not_be_read_back_is_refused() {
+fn a2_definition_nested_too_deeply_to_be_read_back_is_refused() {
     let nested = |levels: usize, innermost: TriggerRule| {
         (0..levels).fold(innermost, |rule, _| TriggerRule::AllOf {
             conditions: vec![rule],
@@ -584,7 +584,7 @@ fn a2_a_definition_that_could_not_be_read_back_is_refused() {
 }
 
 #[test]
-fn a13_a_record_that_no_decision_leads_to_is_refused() {
+fn a13_inconsistent_record_is_refused() {
     type Change = fn(&mut ExecutionRecord);
     let mut run = Run::new(vec![task("a", &[]), task("b", &["a"])]);
     let mut ready = run.execution.record().clone();
@@ -630,7 +630,7 @@ fn a13_a_record_that_no_decision_leads_to_is_refused() {
 }
 
 #[test]
-fn a4_the_version_follows_what_runs_and_nothing_else() {
+fn a4_version_depends_only_on_what_affects_execution() {
     let version =
         |definition: WorkflowDefinition| Workflow::new(definition).unwrap().version().to_owned();
     let base = workflow(vec![task("a", &[]), task("b", &["a"])]);

@@ -76,7 +76,7 @@ fn settled(mut record: ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecor
 use TickOutcome::{Fired, Missed, Overlapped, Queued};
 
 #[test]
-fn a_tick_fires_at_its_time_and_the_next_one_follows() {
+fn tick_fires_at_its_time_and_the_next_one_is_scheduled() {
     let record = every_ten(|_| {});
     assert_eq!(record.next_due.map(seconds), Some(10));
     assert_eq!(record.wake_at, record.next_due);
@@ -90,7 +90,7 @@ fn a_tick_fires_at_its_time_and_the_next_one_follows() {
 }
 
 #[test]
-fn a_runner_that_was_there_may_be_late() {
+fn tick_up_to_the_grace_period_late_still_fires() {
     let record = every_ten(|_| {});
     let (_, ticks) = looked(&record, at(NOON + 35 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
@@ -111,7 +111,7 @@ fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOut
 }
 
 #[test]
-fn f4_skip_records_missed_ticks_and_the_next_one_is_on_time() {
+fn f4_skip_records_missed_ticks_and_fires_the_next_on_time() {
     let (record, ticks) = after_downtime(&every_ten(|_| {}));
     assert_eq!(
         ticks,
@@ -122,7 +122,7 @@ fn f4_skip_records_missed_ticks_and_the_next_one_is_on_time() {
 }
 
 #[test]
-fn f4_latest_fires_the_last_one() {
+fn f4_latest_fires_only_the_last_missed_tick() {
     let record = every_ten(|new| new.catchup = Catchup::Latest);
     let (_, ticks) = after_downtime(&record);
     assert_eq!(
@@ -132,7 +132,7 @@ fn f4_latest_fires_the_last_one() {
 }
 
 #[test]
-fn f4_all_fires_the_oldest_first_up_to_its_limit() {
+fn f4_all_fires_missed_ticks_oldest_first_up_to_its_limit() {
     let record = every_ten(|new| new.catchup = Catchup::All);
     let (_, ticks) = after_downtime(&record);
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired), (40, Fired)]);
@@ -145,7 +145,7 @@ fn f4_all_fires_the_oldest_first_up_to_its_limit() {
 }
 
 #[test]
-fn f4_a_year_of_missed_seconds_is_bounded() {
+fn f4_a_year_of_missed_seconds_makes_a_bounded_step() {
     for catchup in [Catchup::Skip, Catchup::Latest, Catchup::All] {
         let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
         new.catchup = catchup;
@@ -177,7 +177,7 @@ fn f4_a_year_of_missed_seconds_is_bounded() {
 }
 
 #[test]
-fn a19_a_long_catch_up_goes_on_in_bounded_steps() {
+fn a19_long_catch_up_proceeds_in_bounded_steps() {
     let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
     new.catchup = Catchup::All;
     new.max_catchup = Some(1_200);
@@ -212,7 +212,7 @@ fn a19_a_long_catch_up_goes_on_in_bounded_steps() {
 }
 
 #[test]
-fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
+fn tick_before_the_start_is_left_to_earlier_runners_at_first() {
     let record = every_ten(|_| {});
     let now = NOON + 10 * SECOND + 500_000;
     let inputs = |now| ScheduleInputs {
@@ -238,7 +238,7 @@ fn a_tick_from_before_the_start_is_another_runners_for_a_while() {
 }
 
 #[test]
-fn f4_overlap_skip_leaves_ticks_out_while_an_execution_is_open() {
+fn f4_overlap_skip_drops_ticks_while_an_execution_is_open() {
     let record = every_ten(|new| new.overlap = Overlap::Skip);
     let open = ScheduleInputs {
         is_open: true,
@@ -276,7 +276,7 @@ fn f4_overlap_queue_fires_in_order_as_executions_end() {
 }
 
 #[test]
-fn f6_the_time_of_being_off_is_not_caught_up() {
+fn f6_ticks_while_disabled_are_not_caught_up() {
     let record = every_ten(|new| new.catchup = Catchup::All);
     let off = switched(&record, false, NOON + 5 * SECOND).unwrap();
     assert_eq!((off.next_due, off.wake_at), (None, None));
@@ -318,7 +318,7 @@ fn f6_jitter_delays_by_the_same_amount_everywhere() {
 }
 
 #[test]
-fn f6_an_execution_is_told_of_its_tick() {
+fn f6_execution_input_has_its_tick() {
     let record = every_ten(|new| {
         new.input.set("day", Json::from_encoder("\"monday\""));
         new.input.set("schedule_id", Json::from_encoder("\"mine\""));
@@ -332,7 +332,7 @@ fn f6_an_execution_is_told_of_its_tick() {
 }
 
 #[test]
-fn f5_registering_again_changes_options_and_nothing_else() {
+fn f5_registering_again_changes_only_the_options() {
     let known = switched(&every_ten(|_| {}), false, NOON).unwrap();
     let cron = cron_of(&known).unwrap();
     let later = NOON + HOUR;
@@ -362,7 +362,7 @@ fn f5_registering_again_changes_options_and_nothing_else() {
 }
 
 #[test]
-fn another_expression_or_zone_gives_another_next_tick() {
+fn f6_changed_expression_or_zone_changes_the_next_tick() {
     let known = every_ten(|_| {});
     let record = changed(&known, Some("0 9 * * *"), Some("Europe/Berlin"), NOON).unwrap();
     // Nine o'clock in Berlin is seven in UTC.
@@ -375,7 +375,7 @@ fn another_expression_or_zone_gives_another_next_tick() {
 }
 
 #[test]
-fn a_deleted_schedule_fires_no_more() {
+fn f6_deleted_schedule_does_not_fire() {
     let record = deleted(&every_ten(|_| {}), NOON);
     assert_eq!(
         (record.next_due, record.wake_at, record.enabled),
@@ -385,7 +385,7 @@ fn a_deleted_schedule_fires_no_more() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn f1_invalid_options_are_refused() {
     let refused = |change: fn(&mut NewSchedule)| {
         let mut new = NewSchedule::new("etl", "* * * * *", "UTC");
         change(&mut new);
@@ -410,7 +410,7 @@ proptest! {
 
     /// Whatever the clock does, no tick is dealt with twice, and none is left out.
     #[test]
-    fn a_wandering_clock_neither_repeats_nor_loses_ticks(
+    fn clock_steps_neither_repeat_nor_lose_ticks(
         steps in proptest::collection::vec(-4_000_i64..4_000, 1..40),
         catchup in proptest::sample::select(Catchup::ALL),
     ) {
@@ -432,7 +432,7 @@ proptest! {
 
     /// The last tick of a span is the one that counting through it gives.
     #[test]
-    fn the_last_tick_is_found_without_counting(
+    fn last_tick_of_a_span_is_found_without_counting(
         expression in proptest::sample::select(vec![
             "* * * * * *", "*/7 * * * *", "0 9 * * MON-FRI", "0 0 L * *", "15 3 29 2 *",
         ]),
@@ -465,7 +465,7 @@ fn poller(change: impl FnOnce(&mut NewTrigger)) -> Result<ScheduleRecord, cloaci
 }
 
 #[test]
-fn g1_a_trigger_is_polled_at_its_interval_by_one_at_a_time() {
+fn g1_trigger_is_polled_at_its_interval_by_one_runner() {
     let record = poller(|_| {}).unwrap();
     assert_eq!(record.wake_at, Some(NOON));
     let taken = trigger::lease_taken(&record, NOON, 15 * SECOND);
@@ -483,7 +483,7 @@ fn g1_a_trigger_is_polled_at_its_interval_by_one_at_a_time() {
 }
 
 #[test]
-fn g1_what_a_poll_leads_to() {
+fn g1_poll_outcomes_start_executions_or_record_errors() {
     let taken = trigger::lease_taken(&poller(|_| {}).unwrap(), NOON, SECOND);
     let fire = PollOutcome::Fire(Context::new());
     let told = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
@@ -503,7 +503,7 @@ fn g1_what_a_poll_leads_to() {
 }
 
 #[test]
-fn g1_a_trigger_needs_one_way_to_say_when() {
+fn g1_trigger_needs_either_an_interval_or_an_expression() {
     assert!(poller(|new| new.interval = None).is_err());
     assert!(poller(|new| new.interval = Some(0)).is_err());
     assert!(poller(|new| new.expression = Some("* * * * *".to_owned())).is_err());
@@ -544,7 +544,7 @@ mod explained {
     }
 
     #[test]
-    fn each_reason_that_keeps_a_schedule_from_firing_is_told() {
+    fn each_reason_of_a_schedule_not_to_fire_is_explained() {
         let record = every_ten(|_| ());
         let told = sentences(&record, true, true);
         assert_eq!(told.len(), 1, "{told:?}");
@@ -573,7 +573,7 @@ mod explained {
     }
 
     #[test]
-    fn a_queue_and_an_end_are_told() {
+    fn queued_ticks_and_the_end_are_explained() {
         let mut record = every_ten(|new| new.overlap = Overlap::Queue);
         let open = ExecutionId::from_bytes([9; 16]);
         record.state.open.push(open);
@@ -594,7 +594,7 @@ mod explained {
     }
 
     #[test]
-    fn what_a_trigger_s_function_raised_is_told() {
+    fn error_of_a_trigger_function_is_explained() {
         let mut record = every_ten(|_| ());
         record.kind = cloacina::types::ScheduleKind::Trigger;
         record.identity = "new_file".to_owned();

@@ -23,7 +23,7 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
 }
 
 #[test]
-fn b13_identities_of_schedules_are_json() {
+fn b13_identity_of_a_schedule_is_json() {
     #[derive(Deserialize)]
     struct Vector {
         workflow: String,
@@ -41,7 +41,7 @@ fn b13_identities_of_schedules_are_json() {
 }
 
 #[test]
-fn b8_queues_keep_their_numbers() {
+fn b8_queue_numbers_never_change() {
     #[derive(Deserialize)]
     struct Vector {
         definition: WorkflowDefinition,
@@ -58,7 +58,7 @@ fn b8_queues_keep_their_numbers() {
 }
 
 #[test]
-fn b1_contexts_keep_their_text() {
+fn b1_context_keeps_the_exact_text() {
     #[derive(Deserialize)]
     struct Vector {
         text: String,
@@ -71,7 +71,7 @@ fn b1_contexts_keep_their_text() {
 }
 
 #[test]
-fn deltas_are_what_turns_one_context_into_another() {
+fn b2_delta_turns_one_context_into_another() {
     #[derive(Deserialize)]
     struct Vector {
         before: Context,
@@ -150,7 +150,7 @@ fn record(workflow: &Workflow, statuses: &BTreeMap<String, String>) -> Execution
 }
 
 #[test]
-fn c2_rules_are_judged_alike() {
+fn c2_rules_evaluate_the_same_in_both_languages() {
     let RuleFile {
         context,
         dependencies,
@@ -200,7 +200,7 @@ fn definition(tasks: Vec<TaskDefinition>) -> Workflow {
 }
 
 #[test]
-fn d1_delays_are_the_policy_s() {
+fn d1_delays_follow_the_policy() {
     #[derive(Deserialize)]
     struct Vector {
         policy: RetryPolicy,
@@ -222,7 +222,7 @@ fn d1_delays_are_the_policy_s() {
 }
 
 #[test]
-fn f_ticks_fall_on_the_same_instants() {
+fn f1_ticks_have_the_same_instants_in_both_languages() {
     #[derive(Deserialize)]
     struct Vector {
         expression: String,

@@ -43,7 +43,7 @@ impl Layer for Counted {
 }
 
 #[test]
-fn ten_thousand_schedules_cost_one_look_per_wake_up() {
+fn idle_schedules_cost_one_query_per_wake_up() {
     let store = Arc::new(Counted {
         store: SqliteStore::open(&SqliteOptions::memory()).unwrap(),
         looks: AtomicUsize::new(0),

@@ -1,4 +1,5 @@
-//! The engine behind a `DefaultRunner`: waits for answers without blocking, and registers what this process defines.
+//! The asynchronous side of a `DefaultRunner`: waits for answers without blocking a thread, and registers the workflows that
+//! this process defines.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,31 +14,31 @@ use super::{EngineHandle, Workflow};
 use crate::runtime::{Control, Ended, Executor, Handler, Message, Registration, Reply};
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 
-/// An engine whose every wait is asynchronous: all clones of a [`DefaultRunner`](super::DefaultRunner) share one.
+/// An [`EngineHandle`] whose waits are asynchronous. All clones of a [`DefaultRunner`](super::DefaultRunner) share one.
 pub(super) struct AsyncEngine {
     handle: Arc<EngineHandle>,
-    /// The revision of the process's definitions that the engine knows.
-    caught_up: tokio::sync::Mutex<u64>,
+    /// The revision of the process's definitions up to which workflows are registered.
+    registered_revision: tokio::sync::Mutex<u64>,
 }
 
 impl DefinitionListener for AsyncEngine {
-    // A runner that submits nothing hears of it too.
-    fn take_up(&self, workflow: &Workflow) {
+    // Registers at once, so that a runner that submits nothing can still run the workflow.
+    fn on_defined(&self, workflow: &Workflow) {
         let name = workflow.name().to_owned();
         match self.registration(workflow) {
             Ok(registration) => self.handle.report(Message::Register {
                 registration,
                 reply: Box::new(move |result| {
-                    // The next submission tries again, and tells its caller.
+                    // The next submission registers again, and returns an error to its caller.
                     if let Err(error) = result
                         && error.code != ErrorCode::RunnerClosed
                     {
-                        tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
+                        tracing::warn!(workflow = name, %error, "cannot register a workflow now; the next submission tries again");
                     }
                 }),
             }),
             Err(error) => {
-                tracing::warn!(workflow = name, %error, "a workflow could not be registered now");
+                tracing::warn!(workflow = name, %error, "cannot register a workflow now; the next submission tries again");
             }
         }
     }
@@ -48,12 +49,12 @@ impl AsyncEngine {
     pub(super) async fn start(handle: EngineHandle) -> Result<Arc<Self>, Error> {
         let engine = Arc::new(Self {
             handle: Arc::new(handle),
-            caught_up: tokio::sync::Mutex::new(0),
+            registered_revision: tokio::sync::Mutex::new(0),
         });
         let listener: Weak<Self> = Arc::downgrade(&engine);
         DEFINITIONS.add_runner(listener);
-        // The runner must not start to work on what is waiting before it has its handlers.
-        engine.catch_up().await?;
+        // The runner must have its handlers before it claims waiting tasks.
+        engine.register_new_definitions().await?;
         Ok(engine)
     }
 
@@ -61,7 +62,7 @@ impl AsyncEngine {
         &self.handle
     }
 
-    /// Reads from the database, on a thread that may block.
+    /// Runs a read from the database on a thread that may block.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EngineHandle) -> Result<T, Error> + Send + 'static,
@@ -89,13 +90,13 @@ impl AsyncEngine {
         .await
     }
 
-    /// Registers what was defined since the last time.
-    pub(super) async fn catch_up(&self) -> Result<(), Error> {
-        let mut caught_up = self.caught_up.lock().await;
-        if *caught_up == DEFINITIONS.revision() {
+    /// Registers the workflows that were defined since the last call.
+    pub(super) async fn register_new_definitions(&self) -> Result<(), Error> {
+        let mut registered_revision = self.registered_revision.lock().await;
+        if *registered_revision == DEFINITIONS.revision() {
             return Ok(());
         }
-        let (revision, workflows) = DEFINITIONS.since(*caught_up);
+        let (revision, workflows) = DEFINITIONS.since(*registered_revision);
         for workflow in workflows {
             let registration = self.registration(&workflow)?;
             self.ask(|reply| Message::Register {
@@ -104,7 +105,7 @@ impl AsyncEngine {
             })
             .await?;
         }
-        *caught_up = revision;
+        *registered_revision = revision;
         Ok(())
     }
 
@@ -134,7 +135,7 @@ impl AsyncEngine {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
-        // A caller that does not wait any more has dropped its half.
+        // The send fails when the caller has stopped waiting.
         self.handle
             .report(message(Box::new(move |result| drop(sender.send(result)))));
         answer.await.unwrap_or_else(|_| Err(Error::runner_closed()))
@@ -146,7 +147,7 @@ impl Drop for AsyncEngine {
         if self.handle.is_closed() {
             return;
         }
-        // Stopping waits for the coordinator's thread, which a thread of the caller's runtime must not.
+        // Stopping waits for the coordinator's thread; a thread of the caller's runtime must not block for that.
         let handle = Arc::clone(&self.handle);
         let end = std::thread::Builder::new().name("cloacina-end".to_owned());
         drop(end.spawn(move || handle.stop(Duration::ZERO)));
@@ -160,7 +161,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     let failed = |problem: &dyn fmt::Display| {
         Error::new(
             ErrorCode::Database,
-            format!("a call to the database did not run: {problem}"),
+            format!("cannot run a call to the database: {problem}"),
         )
     };
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -1,4 +1,4 @@
-//! Settings on their way to a runner.
+//! Builders of a runner and of its settings.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{DefaultRunner, OpenOptions};
 use crate::runtime::RunnerConfig;
 use crate::types::{Error, ErrorCode};
 
-/// Puts a [`DefaultRunner`] together.
+/// A builder of a [`DefaultRunner`].
 ///
 /// # Examples
 ///
@@ -47,25 +47,25 @@ impl Default for DefaultRunnerBuilder {
 }
 
 impl DefaultRunnerBuilder {
-    /// The database; the environment's `CLOACA_DATABASE_URL` where left out. Since 0.1.
+    /// The database URL. The default is the environment variable `CLOACA_DATABASE_URL`. Since 0.1.
     pub fn database_url(mut self, url: impl Into<String>) -> Self {
         self.database_url = Some(url.into());
         self
     }
 
-    /// The PostgreSQL schema to work in: one for each tenant. Since 0.1.
+    /// The PostgreSQL schema that the runner uses, one for each tenant. Since 0.1.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// The settings; the defaults where left out. Since 0.1.
+    /// The settings, instead of the defaults. Since 0.1.
     pub fn config(mut self, config: RunnerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Whether opening brings the database's tables up to date (the default), or refuses an old database. Since 0.1.
+    /// Whether opening migrates an old database (the default) or refuses it. Since 0.1.
     pub const fn auto_migrate(mut self, auto_migrate: bool) -> Self {
         self.auto_migrate = auto_migrate;
         self
@@ -74,8 +74,8 @@ impl DefaultRunnerBuilder {
     /// Opens the database and starts the runner.
     ///
     /// # Errors
-    /// `Configuration` without a URL, for a setting that makes no sense, or for a schema that cannot be one;
-    /// `UrlInvalid`; `Connection` or `Migration` for a database that cannot be opened.
+    /// `Configuration` when there is no URL, or a setting or the schema's name is invalid; `UrlInvalid`; `Connection` or
+    /// `Migration` when the database cannot be opened.
     ///
     /// Since 0.1.
     pub async fn build(self) -> Result<DefaultRunner, Error> {
@@ -83,7 +83,7 @@ impl DefaultRunnerBuilder {
         let Some(url) = self.database_url.or_else(from_environment) else {
             return Err(
                 Error::new(ErrorCode::Configuration, "there is no database URL")
-                    .with_hint("give one, e.g. \"sqlite:///app.db\", or set CLOACA_DATABASE_URL"),
+                    .with_hint("pass one, e.g. \"sqlite:///app.db\", or set CLOACA_DATABASE_URL"),
             );
         };
         if self.schema.as_deref() == Some("") {
@@ -100,24 +100,24 @@ impl DefaultRunnerBuilder {
 }
 
 impl DefaultRunner {
-    /// Opens a database and starts.
+    /// Opens a database and starts a runner on it, with the default settings.
     ///
     /// The URL is `sqlite:///relative.db`, `sqlite:////absolute.db`, `sqlite://:memory:`, a bare path, or a
     /// `postgresql://` URL.
     ///
     /// # Errors
-    /// `UrlInvalid` for a URL that cannot be read; `Connection` or `Migration` for a database that cannot be opened.
+    /// `UrlInvalid` for an invalid URL; `Connection` or `Migration` when the database cannot be opened.
     ///
     /// Since 0.1.
     pub async fn new(url: impl Into<String>) -> Result<Self, Error> {
         Self::builder().database_url(url).build().await
     }
 
-    /// The same in a PostgreSQL schema of its own, which is created where it does not exist.
+    /// Opens a PostgreSQL database and starts a runner in a schema, which is created if it does not exist.
     ///
     /// # Errors
-    /// As for [`new`](Self::new); `Configuration` for a schema that cannot be one, or on SQLite, where a tenant is a
-    /// file.
+    /// As for [`new`](Self::new); `Configuration` for an invalid schema name, or a SQLite URL: on SQLite each tenant has a
+    /// file of its own.
     ///
     /// Since 0.1.
     pub async fn with_schema(
@@ -128,14 +128,14 @@ impl DefaultRunner {
         builder.build().await
     }
 
-    /// A runner with settings. Since 0.1.
+    /// A builder, to open a runner with settings. Since 0.1.
     #[must_use]
     pub fn builder() -> DefaultRunnerBuilder {
         DefaultRunnerBuilder::default()
     }
 }
 
-/// Puts settings together, beginning with the defaults.
+/// A builder of settings. Settings that are not set keep their defaults.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +144,7 @@ pub struct ConfigBuilder {
 }
 
 impl RunnerConfig {
-    /// Settings that begin with the defaults. Since 0.1.
+    /// A builder of settings that starts from the defaults. Since 0.1.
     #[must_use]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
@@ -160,10 +160,10 @@ macro_rules! settings {
                 self
             })*
 
-            /// Checks every value.
+            /// Validates the settings and returns them.
             ///
             /// # Errors
-            /// `Configuration`, with the setting, its value and the rule.
+            /// `Configuration`; the message names the setting, its value and the rule that it breaks.
             ///
             /// Since 0.1.
             pub fn build(self) -> Result<RunnerConfig, Error> {
@@ -175,32 +175,33 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Tasks of Rust at once in this runner (default 1000). Since 0.1.
+    /// Maximum number of Rust tasks that run at the same time in this runner (default 1000). Since 0.1.
     max_concurrent_async_tasks: usize,
-    /// How often other processes' work is looked for where nothing wakes this one (default 100 ms). Since 0.1.
+    /// Interval at which the runner polls for changes by other processes when no notification arrives (default 100 ms).
+    /// Since 0.1.
     poll_interval: Duration,
-    /// Limit of one attempt, where the task names none (default 5 minutes); `None`: no limit. Since 0.1.
+    /// Timeout of one attempt of a task without its own (default 5 minutes); `None`: no timeout. Since 0.1.
     task_timeout: Option<Duration>,
-    /// Limit of an execution, where the submission names none (default none). Since 0.1.
+    /// Timeout of an execution that was submitted without one (default: no timeout). Since 0.1.
     workflow_timeout: Option<Duration>,
-    /// Whether to take work back from dead runners (default true). Since 0.1.
+    /// Whether this runner rescues tasks of dead runners (default true). Since 0.1.
     enable_recovery: bool,
-    /// How often the lease is extended (default 5 s). Since 0.1.
+    /// Interval at which the runner extends its lease (default 5 s). Since 0.1.
     heartbeat_interval: Duration,
-    /// How long a claim lives without a heartbeat (default 15 s). Since 0.1.
+    /// Time after the last heartbeat at which the lease on the runner's claims expires (default 15 s). Since 0.1.
     lease_ttl: Duration,
-    /// A task that has run for so long is named in the log, once (default: twice the lease). Since 0.1.
+    /// Running time after which a task is reported in the log, once (default: twice the lease). Since 0.1.
     stall_threshold: Option<Duration>,
-    /// How often one task may be taken back from a dead runner before it fails (default 3). Since 0.1.
+    /// Maximum number of times a task is rescued from a dead runner before it fails (default 3). Since 0.1.
     max_rescues: u32,
-    /// Bytes that one task may write to the context (default 16 MiB). Since 0.1.
+    /// Maximum size of what one attempt may write to the context, in bytes (default 16 MiB). Since 0.1.
     max_context_bytes: u64,
-    /// How long running tasks may take at shutdown (default 30 s). Since 0.1.
+    /// Maximum time that shutdown waits for running tasks (default 30 s). Since 0.1.
     shutdown_timeout: Duration,
-    /// How long a caller waits for a database that does not answer (default 30 s). Since 0.1.
+    /// Maximum time that a call waits for a database that does not answer (default 30 s). Since 0.1.
     db_timeout: Duration,
-    /// Connections to the database (default 10). Since 0.1.
+    /// Maximum number of connections to the database (default 10). Since 0.1.
     db_pool_size: usize,
-    /// Ended executions older than this are deleted (default 30 days); `None` keeps all. Since 0.1.
+    /// Age at which ended executions are deleted (default 30 days); `None` keeps all. Since 0.1.
     retention: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! The context as Rust tasks and callers use it.
+//! The context, as Rust tasks and callers use it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 use crate::types::{self, Delta, Error, ErrorCode, Json, JsonError, Overlay, nearest};
 
-/// An ordered map from string keys to JSON values: what an execution starts from, and what its tasks read and write.
+/// An ordered map from string keys to JSON values: the input of an execution, and what its tasks read and write.
 ///
-/// Values are encoded when they are set and decoded when they are read, so that a task pays only for the keys that it
-/// touches, and numbers keep their exact text. A stored `null` is present.
+/// Values are encoded when they are set and decoded when they are read. So a task pays only for the keys that it uses, and
+/// numbers keep their exact text. A key whose value is `null` is present.
 ///
 /// # Examples
 ///
@@ -36,16 +36,16 @@ pub struct Context {
 }
 
 impl Context {
-    /// An empty context. Since 0.1.
+    /// Creates an empty context. Since 0.1.
     #[must_use]
     pub fn new() -> Self {
         Self::from_values(Arc::default(), false)
     }
 
-    /// The context of a JSON object.
+    /// Parses a context from the text of a JSON object.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the text is not a JSON object, or a value is nested deeper than 512 levels.
+    /// `ContextInvalid` when the text is not a JSON object, or a value is nested deeper than 512 levels.
     ///
     /// Since 0.1.
     pub fn from_json(text: &str) -> Result<Self, Error> {
@@ -57,10 +57,12 @@ impl Context {
         Ok(Self::from_values(Arc::new(values), false))
     }
 
-    /// The context of a value that serializes into an object, like a struct or a map.
+    /// Encodes a value that serializes to a JSON object, like a struct or a map, as a context.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the value is no object, or holds something that is not JSON.
+    /// `ContextInvalid` when the value does not serialize to an object, or has a part that JSON cannot represent.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use cloacina::Context;
@@ -77,10 +79,10 @@ impl Context {
         Self::from_json(json.as_str())
     }
 
-    /// The whole context as a value, like a struct.
+    /// Decodes the whole context as a value, like a struct.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the value has another shape.
+    /// `ContextInvalid` when the context does not have the shape of `T`.
     ///
     /// Since 0.1.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
@@ -95,10 +97,10 @@ impl Context {
         values.snapshot().to_json()
     }
 
-    /// The value of a key.
+    /// Decodes the value of a key.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the key is absent or its value has another shape than `T`; both name the key.
+    /// `ContextInvalid` when the key is absent or its value does not have the shape of `T`. The message names the key.
     ///
     /// Since 0.1.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
@@ -108,10 +110,10 @@ impl Context {
         }
     }
 
-    /// The value of a key that may be absent.
+    /// Decodes the value of a key; `None` when the key is absent.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the key is present and its value has another shape than `T`.
+    /// `ContextInvalid` when the key is present and its value does not have the shape of `T`.
     ///
     /// Since 0.1.
     pub fn get_optional<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
@@ -119,16 +121,16 @@ impl Context {
         value.map(|value| decode(key, value)).transpose()
     }
 
-    /// The JSON text of a key's value. Since 0.1.
+    /// The JSON value of a key; `None` when the key is absent. Since 0.1.
     #[must_use]
     pub fn get_json(&self, key: &str) -> Option<&Json> {
         self.values.get(key)
     }
 
-    /// Sets a key; a new one goes to the end.
+    /// Sets a key. A new key is appended at the end.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the value is not JSON, like a NaN.
+    /// `ContextInvalid` when JSON cannot represent the value, e.g. a NaN.
     ///
     /// Since 0.1.
     pub fn set<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
@@ -136,24 +138,24 @@ impl Context {
         Ok(())
     }
 
-    /// Sets a key that is absent.
+    /// Adds a new key at the end.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the key is present or the value is not JSON.
+    /// `ContextInvalid` when the key is already present, or JSON cannot represent the value.
     ///
     /// Since 0.1.
     pub fn insert<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         if self.contains_key(key) {
-            return Err(invalid(format!("the context has a key '{key}' already"))
-                .with_hint("use `set` to write in either case, `update` to change"));
+            return Err(invalid(format!("the context already has a key '{key}'"))
+                .with_hint("use `set` to write whether or not the key is present, or `update` to change its value"));
         }
         self.set(key, value)
     }
 
-    /// Changes a key that is present.
+    /// Changes the value of an existing key.
     ///
     /// # Errors
-    /// `ContextInvalid`, when the key is absent or the value is not JSON.
+    /// `ContextInvalid` when the key is absent, or JSON cannot represent the value.
     ///
     /// Since 0.1.
     pub fn update<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
@@ -163,9 +165,9 @@ impl Context {
         self.set(key, value)
     }
 
-    /// Removes a key and returns what it had.
+    /// Removes a key and returns its value.
     ///
-    /// A task's removal counts as written: descendants do not see the key.
+    /// In a task the removal counts as a write: descendants of the task do not see the key.
     ///
     /// Since 0.1.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
@@ -184,18 +186,18 @@ impl Context {
         self.values.len()
     }
 
-    /// Whether there is no key. Since 0.1.
+    /// Whether the context has no keys. Since 0.1.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Keys and values in order. Since 0.1.
+    /// Keys and values, in insertion order. Since 0.1.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.values.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// A view of stored values; `is_task` keeps what is written apart from them.
+    /// Creates a context on top of stored values. With `is_task` it records the writes for [`delta`](Self::delta).
     pub(super) fn from_values(values: Arc<types::Context>, is_task: bool) -> Self {
         Self {
             values: Overlay::new(values, is_task),
@@ -206,7 +208,7 @@ impl Context {
         self.values.snapshot()
     }
 
-    /// What was written.
+    /// The writes since the context was created.
     pub(super) fn delta(&self) -> Delta {
         self.values.delta()
     }
@@ -227,7 +229,7 @@ impl Default for Context {
 }
 
 impl PartialEq for Context {
-    /// Equal keys and values, in any order.
+    /// Compares keys and values; the order does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
             && self
@@ -267,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b1_what_is_not_json_is_refused_with_its_key() {
+    fn b1_nan_is_refused_with_its_key() {
         let mut context = Context::new();
         let error = context.set("ratio", f64::NAN).unwrap_err();
         assert!(error.message.contains("'ratio'"), "{error}");
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn insert_and_update_tell_present_from_absent() {
+    fn insert_needs_an_absent_key_and_update_a_present_one() {
         let mut context = Context::from_json(r#"{"a":null}"#).unwrap();
         assert!(context.insert("a", 1).is_err());
         assert!(context.update("b", 1).is_err());
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn get_names_the_key_the_shape_and_the_nearest_key() {
+    fn get_errors_name_key_shape_and_similar_key() {
         let context = Context::from_json(r#"{"rows":"many"}"#).unwrap();
         let shape = context.get::<u32>("rows").unwrap_err();
         assert!(
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_beyond_64_bits_survive() {
+    fn b1_integers_beyond_64_bits_keep_all_digits() {
         let text = r#"{"n":123456789012345678901234567890}"#;
         assert_eq!(Context::from_json(text).unwrap().to_json(), text);
     }

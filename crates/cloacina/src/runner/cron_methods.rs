@@ -1,4 +1,4 @@
-//! What a [`DefaultRunner`] does with schedules.
+//! The methods of [`DefaultRunner`] for schedules.
 
 use super::DefaultRunner;
 use super::cron_schedule::{CronSchedule, CronScheduleInfo, CronStats, CronTick};
@@ -6,10 +6,11 @@ use crate::runtime::Message;
 use crate::types::{Error, ExecutionId, ScheduleId, ScheduleKind, Timestamp};
 
 impl DefaultRunner {
-    /// Starts a workflow at the times of a cron expression, with the defaults of [`CronSchedule`]; the schedule's id.
+    /// Starts a workflow at the times of a cron expression, with the defaults of [`CronSchedule`]. Returns the schedule's
+    /// id.
     ///
-    /// Every runner on the database fires it, and each tick once. Registering the same workflow, expression and zone
-    /// again, e.g. at every start of a program, gives the same schedule.
+    /// Every runner on the database can fire it; each tick fires once. Registering the same workflow, expression and time
+    /// zone again, e.g. at every start of a program, returns the same schedule.
     ///
     /// # Errors
     /// As for [`add_cron_schedule`](Self::add_cron_schedule).
@@ -39,49 +40,48 @@ impl DefaultRunner {
         self.add_cron_schedule(schedule).await
     }
 
-    /// Registers a schedule; its id. The same workflow, expression, zone and instance name give the same schedule again,
-    /// with these options; whether it is enabled stays as it is.
+    /// Registers a schedule and returns its id. Registering the same workflow, expression, time zone and instance name again
+    /// returns the same schedule and updates its options; it stays enabled or disabled as it was.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an expression, a zone or an option that cannot be read, or an expression that never fires;
-    /// a database in trouble; `RunnerClosed`.
+    /// `ScheduleInvalid` for an invalid expression, time zone or option, or an expression that never fires; `Database` or
+    /// `Connection`; `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn add_cron_schedule(&self, schedule: CronSchedule) -> Result<ScheduleId, Error> {
         let record = self
             .engine()
-            .read(move |engine| engine.register_schedule(schedule.inner()))
+            .read(move |engine| engine.register_schedule(schedule.options()))
             .await?;
         Ok(record.id)
     }
 
-    /// The schedules, oldest first.
+    /// Returns the schedules, oldest first; with `enabled_only`, without disabled ones.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn list_cron_schedules(
         &self,
         enabled_only: bool,
     ) -> Result<Vec<CronScheduleInfo>, Error> {
-        // More rows than any database holds.
-        let all = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
+        let no_limit = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
         let records = self
             .engine()
             .read(move |engine| {
                 engine
                     .inspector()
-                    .schedules(ScheduleKind::Cron, enabled_only, all, 0)
+                    .schedules(ScheduleKind::Cron, enabled_only, no_limit, 0)
             })
             .await?;
         Ok(records.into_iter().map(CronScheduleInfo::new).collect())
     }
 
-    /// A schedule.
+    /// Returns a schedule.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, or a database in trouble.
+    /// `ScheduleNotFound`; `Database` or `Connection`.
     ///
     /// Since 0.1.
     pub async fn get_cron_schedule(&self, id: ScheduleId) -> Result<CronScheduleInfo, Error> {
@@ -92,11 +92,11 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(record))
     }
 
-    /// Gives a schedule another expression or zone. Its next tick is that of the new one.
+    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is computed anew.
     ///
     /// # Errors
-    /// `ScheduleNotFound`; `ScheduleInvalid` for what cannot be read, or when another schedule has it already; a
-    /// database in trouble; `RunnerClosed`.
+    /// `ScheduleNotFound`; `ScheduleInvalid` for an invalid expression or time zone, or when another schedule already has
+    /// both; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn update_cron_schedule(
@@ -113,10 +113,10 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(self.engine().read(update).await?))
     }
 
-    /// Switches a schedule on or off. What was due while it was off is not caught up.
+    /// Enables or disables a schedule. Ticks that were due while it was disabled are not caught up.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, a database in trouble, or `RunnerClosed`.
+    /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn set_cron_schedule_enabled(
@@ -131,10 +131,10 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(record))
     }
 
-    /// Deletes a schedule. Its history stays readable until it is pruned.
+    /// Deletes a schedule. Its history can be read until it is pruned.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, a database in trouble, or `RunnerClosed`.
+    /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn delete_cron_schedule(&self, id: ScheduleId) -> Result<(), Error> {
@@ -143,11 +143,11 @@ impl DefaultRunner {
             .await
     }
 
-    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays.
+    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged.
     ///
     /// # Errors
-    /// `ScheduleNotFound`; `WorkflowNotFound`, when no program has stored a definition of its workflow; a database in
-    /// trouble; `RunnerClosed`.
+    /// `ScheduleNotFound`; `WorkflowNotFound` when no program has stored a definition of the workflow; `Database` or
+    /// `Connection`; `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn run_cron_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
@@ -161,16 +161,16 @@ impl DefaultRunner {
             .await
     }
 
-    /// What a schedule waits for, or why it fires no more: plain sentences, one for each reason.
+    /// Explains what a schedule waits for, or why it no longer fires: one sentence for each reason.
     ///
     /// # Errors
-    /// `ScheduleNotFound` for an id that never was one, or a database in trouble.
+    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
     ///
     /// Since 0.1.
     pub async fn explain_cron_schedule(&self, id: ScheduleId) -> Result<Vec<String>, Error> {
         self.engine()
             .read(move |engine| {
-                let own: Vec<String> = engine.own.lock().keys().cloned().collect();
+                let own: Vec<String> = engine.own_handlers.lock().keys().cloned().collect();
                 let inspector = engine.inspector();
                 match inspector.explain_schedule(id, &own)? {
                     Some(reasons) => {
@@ -183,10 +183,12 @@ impl DefaultRunner {
             .await
     }
 
-    /// What became of the last ticks of a schedule, newest first; also of a deleted one.
+    /// Returns the last ticks of a schedule with their outcomes, newest first. The schedule may be a deleted one.
+    ///
+    /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` for an id that never was one, or a database in trouble.
+    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
     ///
     /// Since 0.1.
     pub async fn get_cron_execution_history(
@@ -202,10 +204,10 @@ impl DefaultRunner {
         Ok(ticks.into_iter().map(CronTick::new).collect())
     }
 
-    /// What became of the ticks of all schedules since a time.
+    /// Counts the ticks of all schedules since a time, by outcome.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn get_cron_execution_stats(

@@ -1,4 +1,4 @@
-//! Schedules for programs in Rust: what they register, and what they get back.
+//! Schedules for programs in Rust: the options to register one, and what the database returns about it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,87 +28,89 @@ use crate::types::{
 /// Since 0.1.
 #[derive(Clone, Debug)]
 pub struct CronSchedule {
-    inner: NewSchedule,
+    options: NewSchedule,
 }
 
 impl CronSchedule {
     /// A schedule in UTC that does not catch up and allows overlaps.
     ///
-    /// The expression has 5 fields, or 6 with seconds first. The workflow need not be known yet: a program elsewhere may
-    /// have it. Since 0.1.
+    /// The expression has 5 fields, or 6 with seconds first. The workflow does not have to be defined in this program.
+    ///
+    /// Since 0.1.
     pub fn new(workflow: impl AsRef<str>, expression: impl Into<String>) -> Self {
         Self {
-            inner: NewSchedule::new(workflow.as_ref(), expression, "UTC"),
+            options: NewSchedule::new(workflow.as_ref(), expression, "UTC"),
         }
     }
 
     /// The IANA time zone of the expression. Since 0.1.
     pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
-        self.inner.timezone = timezone.into();
+        self.options.timezone = timezone.into();
         self
     }
 
-    /// Tells it from others with the same workflow, expression and zone. Since 0.1.
+    /// A name that distinguishes it from schedules with the same workflow, expression and time zone. Since 0.1.
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
-        self.inner.instance = Some(name.into());
+        self.options.instance = Some(name.into());
         self
     }
 
-    /// What its executions start from, beside `scheduled_time`, `schedule_id`, `schedule_timezone` and
-    /// `schedule_expression`. Since 0.1.
+    /// The input of its executions. The keys `scheduled_time`, `schedule_id`, `schedule_timezone` and
+    /// `schedule_expression` are added to it. Since 0.1.
     pub fn input(mut self, input: Context) -> Self {
-        self.inner.input = Arc::unwrap_or_clone(input.into_values());
+        self.options.input = Arc::unwrap_or_clone(input.into_values());
         self
     }
 
-    /// What becomes of ticks that were due while no runner was there (default: recorded as missed). Since 0.1.
+    /// The treatment of ticks that were due while no runner was live (default: they are recorded as missed). Since 0.1.
     pub const fn catchup(mut self, catchup: Catchup) -> Self {
-        self.inner.catchup = catchup;
+        self.options.catchup = catchup;
         self
     }
 
-    /// How many missed ticks fire at most (default: the runner's setting). Since 0.1.
+    /// Maximum number of missed ticks that fire (default: the runner's setting). Since 0.1.
     pub const fn max_catchup(mut self, ticks: u32) -> Self {
-        self.inner.max_catchup = Some(ticks);
+        self.options.max_catchup = Some(ticks);
         self
     }
 
-    /// What becomes of a tick while an execution of the schedule is open (default: it fires). Since 0.1.
+    /// The treatment of a tick that is due while an earlier execution has not ended (default: it fires). Since 0.1.
     pub const fn overlap(mut self, overlap: Overlap) -> Self {
-        self.inner.overlap = overlap;
+        self.options.overlap = overlap;
         self
     }
 
-    /// No tick before. Since 0.1.
+    /// The time before which no tick is due. Since 0.1.
     pub fn start_at(mut self, at: impl Into<Timestamp>) -> Self {
-        self.inner.start_at = Some(at.into());
+        self.options.start_at = Some(at.into());
         self
     }
 
-    /// No tick after. Since 0.1.
+    /// The time after which no tick is due. Since 0.1.
     pub fn end_at(mut self, at: impl Into<Timestamp>) -> Self {
-        self.inner.end_at = Some(at.into());
+        self.options.end_at = Some(at.into());
         self
     }
 
-    /// Ticks fire up to so much later, each by another amount. Since 0.1.
+    /// Maximum delay of a tick (default 0). Each tick gets its own random delay. Since 0.1.
     pub fn jitter(mut self, jitter: Duration) -> Self {
-        self.inner.jitter = Micros::try_from(jitter.as_micros()).unwrap_or(Micros::MAX / 2);
+        self.options.jitter = Micros::try_from(jitter.as_micros()).unwrap_or(Micros::MAX / 2);
         self
     }
 
-    /// Whether a new schedule fires (default true). One that is registered already stays as it is. Since 0.1.
+    /// Whether a new schedule is enabled (default true). Registering an existing schedule again does not change this.
+    /// Since 0.1.
     pub const fn enabled(mut self, enabled: bool) -> Self {
-        self.inner.enabled = enabled;
+        self.options.enabled = enabled;
         self
     }
 
-    pub(super) const fn inner(&self) -> &NewSchedule {
-        &self.inner
+    pub(super) const fn options(&self) -> &NewSchedule {
+        &self.options
     }
 }
 
-/// A schedule as the database has it.
+/// A schedule as stored in the database.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug)]
@@ -121,7 +123,7 @@ impl CronScheduleInfo {
         Self { record }
     }
 
-    /// Its id. Since 0.1.
+    /// The schedule's id. Since 0.1.
     #[must_use]
     pub const fn id(&self) -> ScheduleId {
         self.record.id
@@ -145,37 +147,38 @@ impl CronScheduleInfo {
         &self.record.spec.timezone
     }
 
-    /// What tells it from others of the same workflow, expression and zone; empty for nothing. Since 0.1.
+    /// The name that distinguishes it from schedules with the same workflow, expression and time zone; may be empty.
+    /// Since 0.1.
     #[must_use]
     pub fn instance_name(&self) -> &str {
         &self.record.spec.instance
     }
 
-    /// Whether it fires. Since 0.1.
+    /// Whether it is enabled. Since 0.1.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         self.record.enabled
     }
 
-    /// Its catch-up rule. Since 0.1.
+    /// The catch-up rule. Since 0.1.
     #[must_use]
     pub const fn catchup(&self) -> Catchup {
         self.record.spec.catchup
     }
 
-    /// Its overlap rule. Since 0.1.
+    /// The overlap rule. Since 0.1.
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         self.record.spec.overlap
     }
 
-    /// Its next tick, jitter not counted. Since 0.1.
+    /// The next tick, without jitter; `None` when there is none. Since 0.1.
     #[must_use]
     pub const fn next_run_at(&self) -> Option<Timestamp> {
         self.record.next_due
     }
 
-    /// Its last tick that fired. Since 0.1.
+    /// The last tick that fired. Since 0.1.
     #[must_use]
     pub const fn last_run_at(&self) -> Option<Timestamp> {
         self.record.state.last_fired_at
@@ -187,14 +190,14 @@ impl CronScheduleInfo {
         self.record.created_at
     }
 
-    /// When what it is to do changed last. Since 0.1.
+    /// When its options last changed. Since 0.1.
     #[must_use]
     pub const fn updated_at(&self) -> Timestamp {
         self.record.updated_at
     }
 }
 
-/// What became of one tick of a schedule.
+/// One tick of a schedule, with its outcome.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug)]
@@ -203,13 +206,13 @@ pub struct CronTick {
     pub schedule: ScheduleId,
     /// When it was due.
     pub scheduled_time: Timestamp,
-    /// What became of it.
+    /// The outcome.
     pub outcome: TickOutcome,
     /// The execution that it started.
     pub execution: Option<ExecutionId>,
-    /// When a runner dealt with it.
+    /// When a runner processed it.
     pub claimed_at: Timestamp,
-    /// More: why it was skipped.
+    /// The reason why it was skipped.
     pub detail: Option<String>,
 }
 
@@ -226,20 +229,20 @@ impl CronTick {
     }
 }
 
-/// How many ticks of all schedules started an execution since some time.
+/// The number of ticks of all schedules since a time, by outcome.
 ///
 /// Since 0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CronStats {
     /// Ticks that started an execution.
     pub fired: u64,
-    /// Ticks that were due while nobody was there, and that the catch-up rule left out.
+    /// Ticks that were due while no runner was live and that the catch-up rule did not make up for.
     pub missed: u64,
-    /// Ticks whose workflow was not known.
+    /// Ticks whose workflow no program had stored.
     pub skipped: u64,
-    /// Ticks that the overlap rule left out.
+    /// Ticks that the overlap rule skipped.
     pub overlapped: u64,
-    /// Ticks that wait for an execution's end.
+    /// Ticks that wait for the end of an execution.
     pub queued: u64,
 }
 
@@ -262,14 +265,14 @@ impl CronStats {
 pub struct CronTime {
     /// The instant.
     pub at: Timestamp,
-    /// The zone's offset from UTC at it, in seconds.
+    /// The time zone's offset from UTC at that instant, in seconds.
     pub offset_seconds: i32,
 }
 
-/// The next `count` times at which a cron expression fires after an instant.
+/// Returns the next `count` times at which a cron expression fires after an instant.
 ///
 /// # Errors
-/// `ScheduleInvalid` for an expression or a zone that cannot be read, or an expression that never fires.
+/// `ScheduleInvalid` for an invalid expression or time zone, or an expression that never fires.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Provisioning of tenants (semantics H2).
+//! Provisions tenants (semantics H2).
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use crate::store::postgres::{PostgresOptions, Secret, admin};
 use crate::types::ErrorCode;
 use crate::types::{Error, check_password, check_role_name, check_tenant_schema_name};
 
-/// What a tenant is to be. Since 0.1.
+/// The settings of a tenant to create. Since 0.1.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TenantConfig {
-    /// The schema: `[A-Za-z_][A-Za-z0-9_]{0,62}`, not reserved.
+    /// Name of the schema: `[A-Za-z_][A-Za-z0-9_]{0,62}`, not reserved.
     pub schema_name: String,
-    /// The role, under the same rule.
+    /// Name of the role, under the same rule.
     pub username: String,
-    /// Its password; none means a strong one is made.
+    /// Password of the role; `None` generates a strong one.
     pub password: Option<String>,
 }
 
 impl TenantConfig {
-    /// A tenant with a password that is made for it.
+    /// Settings for a tenant with a generated password. Since 0.1.
     pub fn new(schema_name: impl Into<String>, username: impl Into<String>) -> Self {
         Self {
             schema_name: schema_name.into(),
@@ -30,16 +30,18 @@ impl TenantConfig {
         }
     }
 
-    /// The same with a password of the caller's own.
+    /// Sets the password. Since 0.1.
     pub fn with_password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Checks the names and the password.
+    /// Validates the names and the password.
     ///
     /// # Errors
-    /// `Configuration`, with the rule that is broken; never with the password.
+    /// `Configuration`; the message names the broken rule and never contains the password.
+    ///
+    /// Since 0.1.
     pub fn validate(&self) -> Result<(), Error> {
         check_tenant_schema_name(&self.schema_name)?;
         check_role_name(&self.username)?;
@@ -56,17 +58,17 @@ impl fmt::Debug for TenantConfig {
     }
 }
 
-/// How a tenant reaches its schema. The password is nowhere else: keep it. Since 0.1.
+/// The credentials of a tenant. The password is not stored anywhere in plain text: keep it. Since 0.1.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TenantCredentials {
     /// The role.
     pub username: String,
-    /// Its password.
+    /// The role's password.
     pub password: String,
     /// The schema.
     pub schema_name: String,
-    /// A URL with the password, for the hosts and the database that the administrator's URL names. It needs no schema
-    /// beside it: the role's sessions begin in its own.
+    /// A URL with the password, for the hosts and the database of the administrator's URL. It does not have to be combined
+    /// with a schema: sessions of the role start in the tenant's schema.
     pub connection_string: String,
 }
 
@@ -79,16 +81,17 @@ impl fmt::Debug for TenantCredentials {
     }
 }
 
-/// A tenant that a database has. Since 0.1.
+/// A tenant of a database. Since 0.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// The schema.
     pub schema_name: String,
-    /// The role that was made for it, if one was.
+    /// The role that was created for it, if any.
     pub username: Option<String>,
 }
 
-/// Makes, lists, migrates and removes the tenants of a PostgreSQL database. Holds no connection. Since 0.1.
+/// Creates, lists, migrates and removes the tenants of a PostgreSQL database. Each call opens its own connection.
+/// Since 0.1.
 pub struct DatabaseAdmin {
     #[cfg(feature = "postgres")]
     options: PostgresOptions,
@@ -104,37 +107,41 @@ impl fmt::Debug for DatabaseAdmin {
 
 #[cfg(feature = "postgres")]
 impl DatabaseAdmin {
-    /// An administrator of the database of a URL, whose role may create roles, and schemas in that database.
+    /// Creates an administrator of a database. The URL's role must be allowed to create roles, and schemas in that database.
     ///
     /// # Errors
-    /// For a URL that cannot be read; `Configuration` for one of SQLite, where a tenant is a file.
+    /// `UrlInvalid` for an invalid URL; `Configuration` for a SQLite URL: on SQLite each tenant has a file of its own.
+    ///
+    /// Since 0.1.
     pub fn new(database_url: &str) -> Result<Self, Error> {
         match DatabaseUrl::parse(database_url)? {
             #[cfg(feature = "sqlite")]
-            DatabaseUrl::Sqlite(options) => Err(is_a_file(&options.location())),
+            DatabaseUrl::Sqlite(options) => Err(sqlite_has_no_tenants(&options.location())),
             DatabaseUrl::Postgres(url) => Ok(Self {
                 options: PostgresOptions::from_url(&url)?,
             }),
         }
     }
 
-    /// The database, without a password.
+    /// The database, without the password. Since 0.1.
     pub fn location(&self) -> String {
         self.options.place()
     }
 
-    /// Makes a tenant: a migrated schema, and a role that may read and write in it and nothing else. All or nothing.
+    /// Creates a tenant in one transaction: a migrated schema, and a role that can read and write only in it.
     ///
     /// # Errors
-    /// `Configuration` for a name or a password that cannot be, before anything is sent; `Database` when the schema or
-    /// the role exists already, or the administrator lacks a right; `Connection` when the database does not answer.
+    /// `Configuration` for an invalid name or password, before anything is sent; `Database` when the schema or the role
+    /// already exists, or the administrator lacks a privilege; `Connection` when the database does not answer.
+    ///
+    /// Since 0.1.
     pub fn create_tenant(&self, config: &TenantConfig) -> Result<TenantCredentials, Error> {
         config.validate()?;
         let password = match &config.password {
             Some(password) => Secret(password.clone()),
-            None => generate()?,
+            None => generate_password()?,
         };
-        let options = self.pinned(&config.schema_name)?;
+        let options = self.options_for(&config.schema_name)?;
         admin::create(&options, &config.username, &password)?;
         Ok(TenantCredentials {
             connection_string: options.url_for(&config.username, &password),
@@ -144,13 +151,15 @@ impl DatabaseAdmin {
         })
     }
 
-    /// Removes a tenant: its schema with everything in it, and its role. All or nothing.
+    /// Removes a tenant in one transaction: its schema with everything in it, and its role.
     ///
-    /// With `force`, also under live runners: their sessions are ended.
+    /// With `force` the tenant is removed even if runners use it: their sessions are terminated.
     ///
     /// # Errors
-    /// `Configuration` for a name that cannot be; `Database` when there is no such tenant, the role is not its own, or a
-    /// runner lives in it and `force` is not set.
+    /// `Configuration` for an invalid name; `Database` when the tenant does not exist, the role belongs to something else,
+    /// or a runner uses the tenant and `force` is not set; `Connection` when the database does not answer.
+    ///
+    /// Since 0.1.
     pub fn remove_tenant(
         &self,
         schema_name: &str,
@@ -159,13 +168,19 @@ impl DatabaseAdmin {
     ) -> Result<(), Error> {
         check_tenant_schema_name(schema_name)?;
         check_role_name(username)?;
-        Ok(admin::remove(&self.pinned(schema_name)?, username, force)?)
+        Ok(admin::remove(
+            &self.options_for(schema_name)?,
+            username,
+            force,
+        )?)
     }
 
-    /// The tenants of the database, by the names of their schemas.
+    /// Returns the tenants of the database, sorted by the name of the schema.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// `Database` or `Connection` when the database cannot be read.
+    ///
+    /// Since 0.1.
     pub fn list_tenants(&self) -> Result<Vec<Tenant>, Error> {
         let tenants = admin::list(&self.options)?;
         let named = tenants.into_iter().map(|tenant| Tenant {
@@ -175,31 +190,34 @@ impl DatabaseAdmin {
         Ok(named.collect())
     }
 
-    /// Brings a tenant's schema up to this program's version: the tenant's own role may not.
+    /// Migrates a tenant's schema to this program's version. The tenant's own role lacks the privileges to do that.
     ///
     /// # Errors
-    /// `Database` when there is no such tenant; `Migration` when its schema is newer than this program.
+    /// `Database` when the tenant does not exist; `Migration` when its schema is newer than this program; `Connection` when
+    /// the database does not answer.
+    ///
+    /// Since 0.1.
     pub fn migrate_tenant(&self, schema_name: &str) -> Result<(), Error> {
         check_tenant_schema_name(schema_name)?;
-        Ok(admin::migrate(&self.pinned(schema_name)?)?)
+        Ok(admin::migrate(&self.options_for(schema_name)?)?)
     }
 
-    fn pinned(&self, schema_name: &str) -> Result<PostgresOptions, Error> {
+    fn options_for(&self, schema_name: &str) -> Result<PostgresOptions, Error> {
         self.options.clone().with_schema(schema_name)
     }
 }
 
-/// 192 bits from the operating system, in characters that need no quoting anywhere.
+/// Generates a password: 192 random bits from the operating system, in characters that never need quoting.
 #[cfg(feature = "postgres")]
-fn generate() -> Result<Secret, Error> {
+fn generate_password() -> Result<Secret, Error> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::new(
             ErrorCode::Configuration,
-            format!("the operating system gives no random numbers for a password: {error}"),
+            format!("cannot get random numbers for a password from the operating system: {error}"),
         )
-        .with_hint("give the tenant a password of your own")
+        .with_hint("set the tenant's password yourself")
     })?;
     let characters = bytes
         .iter()
@@ -208,27 +226,27 @@ fn generate() -> Result<Secret, Error> {
 }
 
 #[cfg(feature = "sqlite")]
-fn is_a_file(location: &str) -> Error {
+fn sqlite_has_no_tenants(location: &str) -> Error {
     super::open::no_schemas(&format!("{location} cannot hold tenants"))
 }
 
 #[cfg(not(feature = "postgres"))]
 impl DatabaseAdmin {
-    /// Refuses: this build has no support for PostgreSQL.
+    /// Returns an error: this build does not support PostgreSQL.
     ///
     /// # Errors
     /// Always.
     pub fn new(database_url: &str) -> Result<Self, Error> {
         match DatabaseUrl::parse(database_url)? {
             #[cfg(feature = "sqlite")]
-            DatabaseUrl::Sqlite(options) => Err(is_a_file(&options.location())),
+            DatabaseUrl::Sqlite(options) => Err(sqlite_has_no_tenants(&options.location())),
             DatabaseUrl::Postgres(_) => Err(super::open::no_postgres()),
         }
     }
 
     #[expect(
         clippy::unused_self,
-        reason = "with PostgreSQL it tells where that is; without, no value of this type exists"
+        reason = "the method needs `self` when PostgreSQL is compiled in; without it no value of this type exists"
     )]
     fn location(&self) -> String {
         String::new()

@@ -1,15 +1,14 @@
 //! `DefaultRunner`: the engine on one database, for programs in Rust.
 //!
-//! Every method that has to wait is `async` and waits for an event. What asks the database runs on a thread for blocking
-//! work, and tasks run on threads of the runner's own. So no method ever blocks a thread of the caller's runtime, and no
-//! task keeps the caller's runtime from its own work, or the other way round.
+//! Every method that waits is `async`. Database queries run on a thread for blocking work, and tasks run on the runner's own
+//! threads. So no method blocks a thread of the caller's runtime, and tasks and the caller's futures do not delay each other.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::async_engine::{AsyncEngine, blocking};
-use super::workflow_handle::Following;
+use super::workflow_handle::EndSubscription;
 use super::{
     Context, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions, Submission, Task,
     WorkflowHandle, WorkflowResult,
@@ -17,15 +16,14 @@ use super::{
 use crate::runtime::{Message, RunnerConfig, Service, SubmitRequest};
 use crate::types::{Error, ExecutionId, RunnerId};
 
-/// The engine on one database: it starts when it is made, and runs every workflow that this process defines.
+/// A runner on one database. It starts when it is created, and runs every workflow that this process defines.
 ///
-/// A clone is another way to the same runner. End it with [`shutdown`](Self::shutdown); dropping the last clone without
-/// it ends the runner like a crash would: nothing is lost, and another runner takes over what ran.
+/// Clones share the same runner. Stop it with [`shutdown`](Self::shutdown). Dropping the last clone without a shutdown ends
+/// the runner as a crash would: nothing is lost, and another runner rescues its running tasks.
 ///
-/// It works inside any tokio runtime, also one with a single thread. Tasks run on threads of the runner's own, as many
-/// as there are processors, so that a task that computes for long keeps nothing waiting but other tasks: heartbeats are
-/// sent from elsewhere. A long computation still belongs into `tokio::task::spawn_blocking`, to leave those threads to
-/// the other tasks.
+/// It works in any tokio runtime, including one with a single thread. Tasks run on the runner's own threads, one for each
+/// processor. A task that computes for a long time delays only other tasks, not heartbeats, which are sent from another
+/// thread. Use `tokio::task::spawn_blocking` for long computations, to keep those threads free for other tasks.
 ///
 /// # Examples
 ///
@@ -78,17 +76,17 @@ impl DefaultRunner {
         Ok(Self { engine })
     }
 
-    /// A runner for a tenant's schema of the same PostgreSQL database, which is created where it does not exist and the
-    /// role may.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and
+    /// the role is allowed to.
     ///
-    /// It has the settings of this runner and shares its workers and connections: `db_pool_size` is for all of them
-    /// together, and they take turns. Everything else is its own. It stops with this one at the latest.
+    /// The new runner has this runner's settings and shares its workers and connections: `db_pool_size` is the limit for the
+    /// whole tenant group, whose runners take turns. It shares nothing else, and stops when this runner stops.
     ///
-    /// `database_url`: the tenant's own credentials, for the same database; those of this runner with `None`.
+    /// `database_url`: the tenant's own credentials for the same database; `None` means this runner's.
     ///
     /// # Errors
-    /// `Configuration` for a schema that cannot be one, another database, a runner that is a tenant's itself, or one on
-    /// SQLite, where a tenant is a file; otherwise as for [`new`](Self::new).
+    /// `Configuration` for an invalid schema name, a URL of another database, a runner that is itself a tenant's, or a
+    /// runner on SQLite, where each tenant has a file of its own; otherwise as for [`new`](Self::new).
     ///
     /// Since 0.1.
     #[cfg(feature = "postgres")]
@@ -107,12 +105,12 @@ impl DefaultRunner {
 
     /// Runs a workflow and waits for its end.
     ///
-    /// The result tells also of an execution that failed; [`WorkflowResult::into_completed`] makes that an error.
-    /// Dropping the future ends the waiting alone; the execution goes on.
+    /// A failed execution is not an error here; [`WorkflowResult::into_completed`] turns it into one. Dropping the future
+    /// only stops waiting; the execution continues.
     ///
     /// # Errors
-    /// `WorkflowNotFound`; `Database` or `Connection` when the database did not take the submission within
-    /// `db_timeout`; `RunnerClosed`.
+    /// `WorkflowNotFound`; `Database` or `Connection` when the submission could not be stored within `db_timeout`;
+    /// `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn execute(
@@ -123,7 +121,7 @@ impl DefaultRunner {
         self.submit(workflow, context).await?.result().await
     }
 
-    /// Starts a workflow without waiting for its end; the submission is durable when this returns.
+    /// Submits an execution without waiting for its end. The submission is durable when this returns.
     ///
     /// # Errors
     /// As for [`execute`](Self::execute).
@@ -138,10 +136,10 @@ impl DefaultRunner {
         self.submit_with(submission).await
     }
 
-    /// Starts a workflow with a key, a priority, a start time or a timeout.
+    /// Submits an execution with options: a key, a priority, a start time or a timeout.
     ///
     /// # Errors
-    /// As for [`execute`](Self::execute); `Configuration` for an argument that is not valid.
+    /// As for [`execute`](Self::execute); `Configuration` for an invalid option.
     ///
     /// Since 0.1.
     pub async fn submit_with(&self, submission: Submission) -> Result<WorkflowHandle, Error> {
@@ -149,7 +147,7 @@ impl DefaultRunner {
         handles.pop().ok_or_else(Error::runner_closed)
     }
 
-    /// Starts many executions in one commit: all or none. The handles come in the order of the submissions.
+    /// Submits many executions in one transaction. The handles are in the order of the submissions.
     ///
     /// # Errors
     /// As for [`submit_with`](Self::submit_with).
@@ -168,11 +166,11 @@ impl DefaultRunner {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        self.engine.catch_up().await?;
-        // Subscribed before they exist: no end is missed, and no result has to be asked for.
-        let mut following: Vec<Following> = requests
+        self.engine.register_new_definitions().await?;
+        // Subscribe before the executions exist, so that no end is missed and no result needs a query.
+        let mut subscriptions: Vec<EndSubscription> = requests
             .iter()
-            .map(|request| Following::new(Arc::clone(handle), request.id))
+            .map(|request| EndSubscription::new(Arc::clone(handle), request.id))
             .collect();
         let give_up = handle.give_up();
         let ids = self
@@ -183,38 +181,39 @@ impl DefaultRunner {
                 reply,
             })
             .await?;
-        let handles = ids.into_iter().zip(following.drain(..));
+        let handles = ids.into_iter().zip(subscriptions.drain(..));
         Ok(handles
-            .map(|(id, following)| {
-                // Another id is that of an execution with the same key.
-                let following = Some(following).filter(|following| following.execution() == id);
-                WorkflowHandle::new(Arc::clone(&self.engine), id, following)
+            .map(|(id, subscription)| {
+                // A different id belongs to an existing execution with the same key.
+                let subscription =
+                    Some(subscription).filter(|subscription| subscription.execution() == id);
+                WorkflowHandle::new(Arc::clone(&self.engine), id, subscription)
             })
             .collect())
     }
 
-    /// A way to follow and control an execution that was started elsewhere or earlier. An unknown id shows at its first
-    /// use. Since 0.1.
+    /// Returns a handle of an existing execution, whichever program submitted it. The id is not checked: an unknown id is an
+    /// error of the handle's methods. Since 0.1.
     #[must_use]
     pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
         WorkflowHandle::new(Arc::clone(&self.engine), execution, None)
     }
 
-    /// An execution as it is now.
+    /// Returns the current state of an execution.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `Database` when the database does not answer.
+    /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
-        let found = self.engine.execution(execution).await?;
-        Ok(WorkflowResult::new(found))
+        let state = self.engine.execution(execution).await?;
+        Ok(WorkflowResult::new(state))
     }
 
-    /// Why an execution is where it is: plain sentences, one for each reason.
+    /// Explains what an execution waits for or why it ended: one sentence for each reason.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `Database` when the database does not answer.
+    /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn explain(&self, execution: ExecutionId) -> Result<Vec<String>, Error> {
@@ -227,10 +226,10 @@ impl DefaultRunner {
             .await
     }
 
-    /// Executions, newest first, page by page.
+    /// Lists executions, newest first, page by page.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn list_executions(&self, filter: ExecutionFilter) -> Result<ExecutionPage, Error> {
@@ -242,20 +241,20 @@ impl DefaultRunner {
         Ok(ExecutionPage::new(page))
     }
 
-    /// Runs an external task of a workflow that another program defines, be it in Rust or in Python.
+    /// Registers this program's function for an external task of a workflow that another program, in Rust or Python,
+    /// defines.
     ///
-    /// The task is named as a type: `runner.register_external::<resize>("images")`. From now on this runner claims the
-    /// task `resize` in every execution of the workflow `images`, whoever submitted it.
+    /// The task is named as a type: `runner.register_external::<resize>("images")`. From then on this runner claims the
+    /// task `resize` in every execution of the workflow `images`, whichever program submitted it.
     ///
-    /// **The program that defines the workflow governs it.** The task's id is all that `#[task]` has to say here. What it
-    /// declares beyond that (dependencies, rules, retries, timeout, priority) must be what the definition says; a
-    /// contradiction is refused, here if the definition is known, else when it comes up: then this runner leaves the task
-    /// alone and logs why. The function's code is not part of the workflow's version, which belongs to the other program.
+    /// **The program that defines the workflow governs it.** `#[task]` needs to declare only the task's id here. Every other
+    /// option that it declares (dependencies, rules, retries, timeout, priority) must be equal to the definition's; a
+    /// contradiction is refused. If the definition is not stored yet, it is checked when it appears; on a contradiction this
+    /// runner then does not claim the task and logs the reason. The function's code is not part of the workflow's version.
     ///
     /// # Errors
-    /// `TaskInvalid`, when the latest version of the workflow has no such task, does not name it as external, or says
-    /// something else about it than `#[task]` does. A workflow that is not stored yet is no error: the task is held
-    /// against it when it comes.
+    /// `TaskInvalid` when the latest version of the workflow has no such task, does not declare it as external, or has
+    /// another value for an option that `#[task]` declares. It is not an error if the workflow is not stored yet.
     ///
     /// # Examples
     ///
@@ -289,21 +288,22 @@ impl DefaultRunner {
             .await
     }
 
-    /// Stops: no new task starts, running ones get `shutdown_timeout` to end, the rest is given back. Doing it twice is
-    /// harmless.
+    /// Stops the runner: it starts no more tasks, waits up to `shutdown_timeout` for running tasks, and returns the remaining
+    /// claims to the database. A second call has no effect.
     ///
     /// # Errors
-    /// None at present.
+    /// `Database` when the thread for the call cannot be started.
     ///
     /// Since 0.1.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.shutdown_within(self.config().shutdown_timeout).await
     }
 
-    /// Stops with another time for running tasks than the settings'. Runners of tenants that this one has made stop too.
+    /// Stops as [`shutdown`](Self::shutdown) does, but waits up to `grace` for running tasks. Runners of tenants that this
+    /// runner started stop too.
     ///
     /// # Errors
-    /// None at present.
+    /// `Database` when the thread for the call cannot be started.
     ///
     /// Since 0.1.
     pub async fn shutdown_within(&self, grace: Duration) -> Result<(), Error> {
@@ -311,19 +311,19 @@ impl DefaultRunner {
         blocking(move || engine.stop(grace)).await
     }
 
-    /// Whether the runner was shut down. Since 0.1.
+    /// Whether the runner has stopped. Since 0.1.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.engine.handle().is_closed()
     }
 
-    /// Where the data is, without a password. Since 0.1.
+    /// The location of the database, without the password. Since 0.1.
     #[must_use]
     pub fn location(&self) -> String {
         self.engine.handle().location()
     }
 
-    /// The id under which the runner started. Since 0.1.
+    /// The id of the runner. Since 0.1.
     #[must_use]
     pub fn runner_id(&self) -> RunnerId {
         self.engine.handle().runner_id()

@@ -1,4 +1,4 @@
-//! Workflows in Rust, and what this process has defined.
+//! Workflows in Rust, and the registry of those that this process has defined.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::types::sync::Mutex;
 use crate::workflow;
 use crate::workflow::WorkflowDefinition;
 
-/// A workflow that `workflow!` made. It is defined in this process: every runner of the process runs it, by its name.
+/// A workflow that `workflow!` created. It is defined in this process: every runner of the process can run it by its name.
 ///
 /// Since 0.1.
 #[derive(Clone)]
@@ -20,20 +20,21 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// Its name. Since 0.1.
+    /// The workflow's name. Since 0.1.
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.name()
     }
 
-    /// Its description. Since 0.1.
+    /// The description; may be empty. Since 0.1.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.inner.definition().description
     }
 
-    /// Sixteen hex characters over all that changes what it does: names, dependencies, rules, retry and timeout
-    /// settings, and the tokens of the functions. The description and the tags do not change it.
+    /// The version: sixteen hex characters that depend on everything that affects what the workflow does, which are names,
+    /// dependencies, rules, retry and timeout settings, and the tokens of the functions. The description and the tags do not
+    /// change it.
     ///
     /// Since 0.1.
     #[must_use]
@@ -41,19 +42,19 @@ impl Workflow {
         self.inner.version()
     }
 
-    /// Its tags. Since 0.1.
+    /// The tags. Since 0.1.
     #[must_use]
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.inner.definition().tags
     }
 
-    /// The ids of its tasks in the order of their declaration. Since 0.1.
+    /// The ids of the tasks, in declaration order. Since 0.1.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         let tasks = self.inner.definition().tasks.iter();
         tasks.map(|task| task.id.as_str())
     }
 
-    /// The ids of its tasks, each after its dependencies; ties by declaration. Since 0.1.
+    /// The ids of the tasks, each after its dependencies; ties are in declaration order. Since 0.1.
     pub fn topological_sort(&self) -> impl Iterator<Item = &str> {
         let order = self.inner.graph().order().iter();
         order.map(|task| self.inner.task(*task).id.as_str())
@@ -65,7 +66,7 @@ impl Workflow {
         describe::to_mermaid(&self.inner)
     }
 
-    /// The graph in Graphviz's language. Since 0.1.
+    /// The graph in Graphviz's DOT language. Since 0.1.
     #[must_use]
     pub fn to_dot(&self) -> String {
         describe::to_dot(&self.inner)
@@ -81,7 +82,7 @@ impl Workflow {
 }
 
 impl AsRef<str> for Workflow {
-    /// The name, so that a workflow can stand where its name is asked for.
+    /// The name, so that a workflow can be passed where a workflow's name is expected.
     fn as_ref(&self) -> &str {
         self.name()
     }
@@ -97,10 +98,11 @@ impl fmt::Debug for Workflow {
     }
 }
 
-/// Defines a workflow in this process: what `workflow!` expands to. One of the same name is replaced (semantics A3).
+/// Defines a workflow in this process; `workflow!` expands to a call of it. A workflow of the same name is replaced
+/// (semantics A3).
 ///
 /// # Panics
-/// For a definition that is not valid: the macro has checked it.
+/// If the definition is invalid, which the macro has ruled out.
 #[doc(hidden)]
 #[must_use]
 pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, TaskRun)>) -> Workflow {
@@ -116,10 +118,10 @@ pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, Task
     workflow
 }
 
-/// A runner that hears of each workflow that this process defines.
+/// A runner that is told of each workflow that this process defines.
 pub(super) trait DefinitionListener: Send + Sync {
     /// Registers a workflow that was just defined.
-    fn take_up(&self, workflow: &Workflow);
+    fn on_defined(&self, workflow: &Workflow);
 }
 
 /// The workflows that this process has defined.
@@ -127,12 +129,12 @@ pub(super) static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(Definitions
 
 #[derive(Default)]
 pub(super) struct Definitions {
-    inner: Mutex<State>,
+    state: Mutex<DefinitionState>,
 }
 
 #[derive(Default)]
-struct State {
-    /// Grows with every definition.
+struct DefinitionState {
+    /// Incremented by every definition.
     revision: u64,
     workflows: BTreeMap<String, (u64, Workflow)>,
     runners: Vec<Weak<dyn DefinitionListener>>,
@@ -140,34 +142,34 @@ struct State {
 
 impl Definitions {
     fn add(&self, workflow: &Workflow) {
-        let mut inner = self.inner.lock();
-        inner.revision += 1;
-        let entry = (inner.revision, workflow.clone());
-        inner.workflows.insert(workflow.name().to_owned(), entry);
-        inner.runners.retain(|runner| runner.strong_count() > 0);
-        let runners: Vec<_> = inner.runners.iter().filter_map(Weak::upgrade).collect();
-        drop(inner);
+        let mut state = self.state.lock();
+        state.revision += 1;
+        let entry = (state.revision, workflow.clone());
+        state.workflows.insert(workflow.name().to_owned(), entry);
+        state.runners.retain(|runner| runner.strong_count() > 0);
+        let runners: Vec<_> = state.runners.iter().filter_map(Weak::upgrade).collect();
+        drop(state);
         for runner in runners {
-            runner.take_up(workflow);
+            runner.on_defined(workflow);
         }
     }
 
-    /// Tells a runner of each workflow that is defined from now on.
+    /// Adds a runner that is told of each workflow defined from now on.
     pub(super) fn add_runner(&self, runner: Weak<dyn DefinitionListener>) {
-        self.inner.lock().runners.push(runner);
+        self.state.lock().runners.push(runner);
     }
 
     pub(super) fn revision(&self) -> u64 {
-        self.inner.lock().revision
+        self.state.lock().revision
     }
 
     /// Returns the current revision and the workflows that were defined after an earlier one, oldest first.
     pub(super) fn since(&self, revision: u64) -> (u64, Vec<Workflow>) {
-        let inner = self.inner.lock();
-        let entries = inner.workflows.values();
+        let state = self.state.lock();
+        let entries = state.workflows.values();
         let mut found: Vec<_> = entries.filter(|(at, _)| *at > revision).cloned().collect();
         found.sort_by_key(|(at, _)| *at);
         let workflows = found.into_iter().map(|(_, workflow)| workflow).collect();
-        (inner.revision, workflows)
+        (state.revision, workflows)
     }
 }

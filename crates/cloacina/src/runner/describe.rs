@@ -1,4 +1,4 @@
-//! A workflow as a picture: Mermaid and DOT text.
+//! Diagrams of a workflow, as Mermaid and DOT text.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ pub fn to_mermaid(workflow: &Workflow) -> String {
     out
 }
 
-/// The DAG in Graphviz's language.
+/// The DAG in Graphviz's DOT language.
 #[must_use]
 pub fn to_dot(workflow: &Workflow) -> String {
     let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));

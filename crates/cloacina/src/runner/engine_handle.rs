@@ -1,4 +1,4 @@
-//! One runner on one database: the object that both languages' `DefaultRunner` wrap.
+//! `EngineHandle`: one runner on one database. The `DefaultRunner` of both languages wraps it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
 use super::Inspector;
-use super::listing::{ListFilter, Page};
-use super::open::{Opened, StoreOptions, open_store};
+use super::listing::{ListFilter, ListPage};
+use super::open::{OpenedStore, StoreOptions, open_store};
 use super::tenant_group::TenantGroup;
 use crate::runtime::{
     Answer, Control, Coordinator, CoordinatorThread, Deferrals, Ended, Executor, Mailbox, Message,
@@ -25,18 +25,18 @@ use crate::types::{
     Timestamp, micros,
 };
 
-/// How to open a runner.
+/// The options to open a runner.
 #[derive(Default)]
 pub struct OpenOptions {
-    /// Settings.
+    /// The runner's settings.
     pub config: RunnerConfig,
-    /// Where the runner's own threads log; none means the program's default.
+    /// The `tracing` dispatcher of the runner's own threads; `None` means the program's default.
     pub dispatch: Option<Dispatch>,
     /// Whether opening migrates the database.
     pub auto_migrate: bool,
 }
 
-/// A started runner. Dropping it without `stop` ends it like a crash would: nothing is lost, others take over.
+/// A started runner. Dropping it without `stop` ends it as a crash would: nothing is lost, other runners rescue its tasks.
 pub struct EngineHandle {
     pub(super) store: Arc<dyn Store>,
     channels: RunnerChannels,
@@ -46,8 +46,8 @@ pub struct EngineHandle {
     tasks: TokioExecutor,
     inspector: Inspector,
     pub(super) metrics: Arc<Metrics>,
-    /// Tasks that this program has handlers for, by workflow.
-    pub(super) own: Mutex<FxHashMap<String, Vec<String>>>,
+    /// The tasks that this program has handlers for, by workflow.
+    pub(super) own_handlers: Mutex<FxHashMap<String, Vec<String>>>,
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
@@ -55,40 +55,40 @@ pub struct EngineHandle {
     dispatch: Option<Dispatch>,
     #[cfg(feature = "postgres")]
     auto_migrate: bool,
-    /// The store, where it is one whose connections can be shared.
+    /// The store, if its connections can be shared.
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<PostgresStore>>,
-    /// Set once there are tenants, and on tenants.
+    /// Set on the runners of a tenant group: on the parent when the first tenant starts, on tenants at their start.
     pub(super) tenant_group: OnceLock<TenantGroup>,
 }
 
 impl EngineHandle {
-    /// Opens the database of a URL and starts a runner on it.
+    /// Opens a database and starts a runner on it.
     ///
     /// # Errors
-    /// For a URL that cannot be read, a database that cannot be opened, or a setting that makes no sense.
+    /// `UrlInvalid`; `Connection` or `Migration` when the database cannot be opened; `Configuration` for an invalid setting.
     pub fn open(url: &str, options: OpenOptions) -> Result<Self, Error> {
         Self::open_in_schema(url, None, options)
     }
 
-    /// The same within a schema of a PostgreSQL database, which is created if it is missing.
+    /// Opens a database, in a PostgreSQL schema if one is given, and starts a runner on it. A missing schema is created.
     ///
     /// # Errors
-    /// As for [`Self::open`]; `Configuration` for a schema that cannot be one, or on SQLite.
+    /// As for [`Self::open`]; `Configuration` for an invalid schema name, or a schema on SQLite.
     pub fn open_in_schema(
         url: &str,
         schema: Option<&str>,
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        // So that a caller's second try ends little after its db_timeout, and a heartbeat comes in time.
+        // Short enough for a second try within a caller's `db_timeout`, and for a heartbeat before the lease expires.
         let patience = (options.config.db_timeout / 2).min(options.config.lease_ttl / 3);
         let how = StoreOptions {
             schema,
             auto_migrate: options.auto_migrate,
             create: true,
             connections: Some(options.config.db_pool_size),
-            // Two attempts fit into the time that a caller waits.
+            // Two attempts fit into a caller's `db_timeout`.
             busy_timeout: Some(options.config.db_timeout / 2),
             patience: Some(patience.max(Duration::from_secs(1))),
         };
@@ -101,7 +101,7 @@ impl EngineHandle {
     /// Starts a runner on an open store.
     ///
     /// # Errors
-    /// When the store does not take the runner.
+    /// When the runner cannot be registered in the store.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -109,24 +109,24 @@ impl EngineHandle {
     ) -> Result<Self, Error> {
         options.config.validate()?;
         let queues = WorkQueues::default();
-        let opened = Opened::alone(store);
+        let opened = OpenedStore::unshared(store);
         Self::launch(opened, clock, options, queues, TokioExecutor::new)
     }
 
-    /// Starts a runner with queues and an executor that may be others' too.
+    /// Starts a runner with queues and an executor that it may share with other runners.
     pub(super) fn launch(
-        opened: Opened,
+        opened: OpenedStore,
         clock: Arc<dyn Clock>,
         options: OpenOptions,
         queues: WorkQueues,
         tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
     ) -> Result<Self, Error> {
-        // A connection to PostgreSQL has a runtime of its own, which cannot run on a thread of the tasks' runtime: a step there
-        // would start a thread, which costs more than to wake the coordinator's.
+        // A PostgreSQL connection blocks on a tokio runtime of its own, which is not allowed on a thread of the tasks' runtime. A
+        // step there would have to start a thread, which costs more than waking the coordinator's.
         #[cfg(feature = "postgres")]
-        let tasks_may_lead = opened.postgres.is_none();
+        let may_run_inline = opened.postgres.is_none();
         #[cfg(not(feature = "postgres"))]
-        let tasks_may_lead = true;
+        let may_run_inline = true;
         let store = opened.store;
         for executor in [Executor::Loop, Executor::Futures] {
             let limit = options.config.max_concurrent_async_tasks;
@@ -144,7 +144,7 @@ impl EngineHandle {
             options.config.clone(),
             channels.queues.clone(),
             Arc::clone(&channels.subscriptions),
-            // The operating system's randomness: a generator's state would be the same in a forked child.
+            // Seeded by the operating system: the state of a generator in this process would be the same in a forked child.
             RunnerId::generate().uuid().as_u64_pair().1,
         )?;
         let runner = coordinator.runner();
@@ -160,7 +160,7 @@ impl EngineHandle {
         );
         let thread =
             CoordinatorThread::start(coordinator, channels.clone(), options.dispatch.clone())?;
-        if tasks_may_lead {
+        if may_run_inline {
             let coordinator = Arc::downgrade(thread.coordinator());
             tasks.run_inline_with(Box::new(move |message| {
                 if let Some(coordinator) = coordinator.upgrade() {
@@ -177,7 +177,7 @@ impl EngineHandle {
             tasks,
             inspector,
             metrics,
-            own: Mutex::default(),
+            own_handlers: Mutex::default(),
             started_at,
             runner,
             closed: AtomicBool::new(false),
@@ -191,7 +191,7 @@ impl EngineHandle {
         })
     }
 
-    /// Where the data is, without a password.
+    /// The location of the database, without the password.
     pub fn location(&self) -> String {
         self.store.location()
     }
@@ -201,12 +201,12 @@ impl EngineHandle {
         self.started_at
     }
 
-    /// The id under which the runner started.
+    /// The id with which the runner started.
     pub const fn runner_id(&self) -> RunnerId {
         self.runner
     }
 
-    /// Whether the runner was stopped, or its coordinator has ended: nothing will come of it any more.
+    /// Whether the runner has stopped or its coordinator has ended.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire) || self.channels.mailbox.is_closed()
     }
@@ -216,17 +216,17 @@ impl EngineHandle {
         &self.config
     }
 
-    /// The queues from which workers take.
+    /// The queues that workers take dispatched tasks from.
     pub const fn queues(&self) -> &WorkQueues {
         &self.channels.queues
     }
 
-    /// The way to say how polls of this runner's triggers ended.
+    /// Returns the channel by which the ends of this runner's trigger polls are reported.
     pub fn poll_ends(&self) -> PollEnds {
         PollEnds::new(Arc::clone(&self.channels.mailbox))
     }
 
-    /// How tasks of an executor lend their slots while they wait (semantics G2).
+    /// Returns the handle by which tasks of an executor release and reacquire their slots while deferred (semantics G2).
     pub fn deferrals(&self, executor: Executor) -> Deferrals {
         let queue = Arc::clone(self.channels.queues.of(executor));
         Deferrals::new(executor, queue, Arc::clone(&self.channels.mailbox))
@@ -237,7 +237,7 @@ impl EngineHandle {
         &self.tasks
     }
 
-    /// Settings for a tenant: this runner's.
+    /// The options for a tenant's runner: those of this runner.
     #[cfg(feature = "postgres")]
     pub(super) fn tenant_options(&self) -> OpenOptions {
         OpenOptions {
@@ -256,34 +256,35 @@ impl EngineHandle {
         &*self.channels.clock
     }
 
-    /// The time as the runner sees it.
+    /// The current time on the runner's clock.
     pub fn now(&self) -> Timestamp {
         self.channels.clock.now()
     }
 
-    /// Tells the coordinator what a worker did. A closed runner hears nothing: the result is dropped.
+    /// Sends a message to the coordinator. If the runner is closed, the message is dropped.
     pub fn report(&self, message: Message) {
         drop(self.channels.mailbox.send(message));
     }
 
-    /// The same for a thread with nothing else to do than to wait for what follows: it may make the coordinator's step
-    /// itself, for which see [`SharedCoordinator::run_inline`].
-    pub fn report_leading(&self, message: Message) {
+    /// As [`report`](Self::report), for a thread that would only wait for the consequences: it may run the coordinator's step
+    /// inline, see [`SharedCoordinator::run_inline`].
+    pub fn report_inline(&self, message: Message) {
         self.coordinator.run_inline(message);
     }
 
-    /// Makes a workflow known, durably, with this program's handlers.
+    /// Registers a workflow with this program's handlers. The definition is durable when this returns.
     ///
     /// # Errors
-    /// When the database does not take it, or the runner is closed.
+    /// `Database` or `Connection` when the definition cannot be stored; `RunnerClosed`.
     pub fn register(&self, registration: Registration) -> Result<(), Error> {
-        settled(&self.begin_register(registration))
+        wait_for(&self.begin_register(registration))
     }
 
-    /// [`register`](Self::register) for a caller that waits in its own way, as are the other `begin_` methods.
+    /// Starts [`register`](Self::register) and returns its pending answer. All `begin_` methods are for callers that wait for
+    /// the answer in their own way.
     pub fn begin_register(&self, registration: Registration) -> Answer<()> {
         let tasks = registration.handlers.keys().cloned().collect();
-        self.own
+        self.own_handlers
             .lock()
             .insert(registration.workflow.name().to_owned(), tasks);
         self.ask(|reply| Message::Register {
@@ -292,20 +293,21 @@ impl EngineHandle {
         })
     }
 
-    /// Takes handlers for external tasks of a workflow that another program defines; an error when they contradict it.
+    /// Starts to register handlers for external tasks of a workflow that another program defines. The answer is an error when
+    /// a declaration contradicts the definition.
     pub fn begin_serve(&self, service: Service) -> Answer<()> {
         self.ask(|reply| Message::Serve { service, reply })
     }
 
-    /// Starts executions, all or none; they are durable when this returns.
+    /// Submits executions, all or none. They are durable when this returns.
     ///
     /// # Errors
-    /// For an unknown workflow, a database in trouble longer than `db_timeout`, or a closed runner.
+    /// `WorkflowNotFound`; `Database` or `Connection` when they cannot be stored within `db_timeout`; `RunnerClosed`.
     pub fn submit(&self, requests: Vec<SubmitRequest>) -> Result<Vec<ExecutionId>, Error> {
-        settled(&self.begin_submit(requests))
+        wait_for(&self.begin_submit(requests))
     }
 
-    /// The beginning of [`submit`](Self::submit).
+    /// Starts [`submit`](Self::submit) and returns its pending answer.
     pub fn begin_submit(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
             return Answer::ready(Ok(Vec::new()));
@@ -318,8 +320,9 @@ impl EngineHandle {
         })
     }
 
-    /// [`begin_submit`](Self::begin_submit) for a thread that will wait for the answer: see [`SharedCoordinator::run_inline`].
-    pub fn submit_leading(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
+    /// As [`begin_submit`](Self::begin_submit), for a thread that will wait for the answer: it may run the coordinator's step
+    /// inline, see [`SharedCoordinator::run_inline`].
+    pub fn submit_inline(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
             return Answer::ready(Ok(Vec::new()));
         }
@@ -333,19 +336,20 @@ impl EngineHandle {
         answer
     }
 
-    /// Asks something of an execution; its state afterwards, durable.
+    /// Applies a control action to an execution and returns its new state, which is durable.
     ///
     /// # Errors
-    /// For an unknown id, a state that does not allow it, a database in trouble, or a closed runner.
+    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `Database` or `Connection`;
+    /// `RunnerClosed`.
     pub fn control(
         &self,
         execution: ExecutionId,
         action: Control,
     ) -> Result<ExecutionStatus, Error> {
-        settled(&self.begin_control(execution, action))
+        wait_for(&self.begin_control(execution, action))
     }
 
-    /// The beginning of [`control`](Self::control).
+    /// Starts [`control`](Self::control) and returns its pending answer.
     pub fn begin_control(
         &self,
         execution: ExecutionId,
@@ -360,7 +364,7 @@ impl EngineHandle {
         })
     }
 
-    /// What looks at the database: states, listings, histories, explanations.
+    /// The inspector of the runner's database, for states, listings, histories and explanations.
     pub const fn inspector(&self) -> &Inspector {
         &self.inspector
     }
@@ -368,53 +372,55 @@ impl EngineHandle {
     /// The state of an execution.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// As for [`Inspector::status`].
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
         self.inspector.status(id)
     }
 
-    /// An execution as it is now.
+    /// The current state of an execution with all its tasks.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// As for [`Inspector::execution`].
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
         self.inspector.execution(id)
     }
 
-    /// Executions, newest first, page by page: see [`Inspector::list`].
+    /// Lists executions: see [`Inspector::list`].
     ///
     /// # Errors
-    /// When the database is in trouble.
-    pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
+    /// As there.
+    pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
         self.inspector.list(filter)
     }
 
-    /// The same with inputs and what tasks wrote.
-    pub(super) fn list_whole(&self, filter: &ListFilter) -> Result<Page, Error> {
+    /// Lists executions like [`list`](Self::list), but with their inputs and the writes of their tasks.
+    pub(super) fn list_whole(&self, filter: &ListFilter) -> Result<ListPage, Error> {
         let page = self.list(filter)?;
         let ids: Vec<ExecutionId> = page.items.iter().map(|item| item.record().id).collect();
-        Ok(Page {
+        Ok(ListPage {
             items: self.inspector.executions(&ids)?,
             next: page.next,
         })
     }
 
-    /// The history of an execution, oldest first.
+    /// The history of an execution, oldest event first.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// As for [`Inspector::history`].
     pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
         self.inspector.history(id)
     }
 
-    /// Stops gracefully and waits for it: running tasks get `grace`, the rest is given back (semantics D8).
+    /// Stops the runner and waits until it has stopped: running tasks get up to `grace` to finish, the remaining claims are
+    /// returned (semantics D8).
     pub fn stop(&self, grace: Duration) {
-        // A refusal means that the coordinator has ended already.
-        drop(settled(&self.begin_stop(grace)));
+        // An error means that the coordinator has already ended.
+        drop(wait_for(&self.begin_stop(grace)));
         self.end_stop();
     }
 
-    /// The beginning of [`stop`](Self::stop); after its answer comes [`end_stop`](Self::end_stop). Tenants stop too.
+    /// Starts [`stop`](Self::stop) and returns its pending answer. Call [`end_stop`](Self::end_stop) after the answer. The
+    /// parent of a tenant group stops all its tenants too.
     pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
         let grace = micros(grace);
         match self.tenant_group.get() {
@@ -423,7 +429,7 @@ impl EngineHandle {
         }
     }
 
-    /// Ends the threads of a coordinator that has stopped.
+    /// Joins the threads of a stopped coordinator and closes the store.
     pub fn end_stop(&self) {
         self.thread.lock().join();
         self.closed.store(true, Ordering::Release);
@@ -440,7 +446,7 @@ impl EngineHandle {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Answer<T> {
         let (answer, reply) = Answer::new();
-        // Nobody reads a message that came too late: dropping it answers.
+        // If the coordinator has ended, the message is dropped, and its reply then answers `RunnerClosed`.
         drop(self.channels.mailbox.send(message(reply)));
         answer
     }
@@ -454,7 +460,8 @@ impl Drop for EngineHandle {
     }
 }
 
-pub(super) fn settled<T>(answer: &Answer<T>) -> Result<T, Error> {
+/// Waits for an answer without a time limit.
+pub(super) fn wait_for<T>(answer: &Answer<T>) -> Result<T, Error> {
     answer
         .wait(Duration::MAX)
         .unwrap_or_else(|| Err(Error::runner_closed()))

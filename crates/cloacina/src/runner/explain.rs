@@ -1,4 +1,4 @@
-//! The facts of a diagnosis in plain words: what `explain` says of executions, schedules and triggers.
+//! The sentences of `explain`: puts the diagnosis of an execution, a schedule or a trigger into words.
 
 use std::fmt::{self, Write};
 
@@ -6,15 +6,15 @@ use crate::engine::{Reason, ScheduleReason, SeenRunner, Subject};
 use crate::types::{ExecutionStatus, Failure, Micros, TaskStatus, Timestamp};
 
 impl Reason {
-    /// The reason in plain words; `now` is for how far away its times are.
+    /// The reason as a sentence. Times are shown relative to `now` too.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a sentence for each reason")]
     pub fn sentence(&self, now: Timestamp) -> String {
-        let at = |time: Timestamp| told_time(time, now);
+        let at = |time: Timestamp| format_time(time, now);
         match self {
             Self::Ended { status, at, error } => ended_sentence(*status, *at, error.as_ref(), now),
             Self::Paused { since } => format!(
-                "The execution is paused{}: what runs may end, nothing new starts until it is resumed.",
+                "The execution is paused{}: running tasks may finish, nothing new starts until it is resumed.",
                 since.map_or_else(String::new, |since| format!(" since {}", at(since)))
             ),
             Self::Deadline {
@@ -22,7 +22,7 @@ impl Reason {
                 at: strikes,
             } => format!(
                 "The execution has a timeout of {}: it fails at {} unless it has ended by then.",
-                told_span(*timeout),
+                format_span(*timeout),
                 at(*strikes)
             ),
             Self::Delay { until } => format!(
@@ -30,8 +30,8 @@ impl Reason {
                 at(*until)
             ),
             Self::WorkflowUnknown { workflow, last } => format!(
-                "No live runner knows workflow '{workflow}' ({}): its tasks wait, untouched, until one is started that does.",
-                told_last(last.as_ref(), now)
+                "No live runner knows workflow '{workflow}' ({}): its tasks wait until a runner that knows it is started.",
+                format_last(last.as_ref(), now)
             ),
             Self::Dependencies { task, open, more } => dependency_sentence(task, open, *more),
             Self::MoreTasks { count } => {
@@ -45,7 +45,7 @@ impl Reason {
                 error,
             } => {
                 let after = error.as_ref().map_or_else(String::new, |error| {
-                    format!(", after it failed with {}", told_failure(error))
+                    format!(", after it failed with {}", format_failure(error))
                 });
                 format!(
                     "Task '{task}' waits for its retry: attempt {attempt} of {max_attempts} is due at {}{after}.",
@@ -64,7 +64,7 @@ impl Reason {
                 last,
             } => format!(
                 "Task '{task}' is ready, but no live runner has task '{task}' of workflow '{workflow}' ({}).",
-                told_last(last.as_ref(), now)
+                format_last(last.as_ref(), now)
             ),
             Self::Queued {
                 task,
@@ -78,7 +78,7 @@ impl Reason {
                 };
                 format!(
                     "Task '{task}' is ready and waits for a free worker of runner {}{others}.",
-                    told_runner(runner)
+                    format_runner(runner)
                 )
             }
             Self::HeldByLive {
@@ -92,7 +92,7 @@ impl Reason {
                 format!(
                     "Task '{task}' (attempt {attempt}) is held by runner {} until {}: it is alive, extends its lease, and \
                      has run the task{since}.",
-                    told_runner(runner),
+                    format_runner(runner),
                     at(*until)
                 )
             }
@@ -103,7 +103,7 @@ impl Reason {
                 until,
                 rescuer,
             } => {
-                let then = told_rescue(*rescuer);
+                let then = format_rescue(*rescuer);
                 let lease = if *until >= now {
                     "until"
                 } else {
@@ -111,7 +111,7 @@ impl Reason {
                 };
                 format!(
                     "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}.",
-                    told_runner(runner),
+                    format_runner(runner),
                     at(*until)
                 )
             }
@@ -122,7 +122,7 @@ impl Reason {
                 rescuer,
             } => format!(
                 "Task '{task}' (attempt {attempt}) was held by runner {runner}, which was declared dead: {}.",
-                told_rescue(*rescuer)
+                format_rescue(*rescuer)
             ),
             Self::ScheduleOff { schedule, deleted } => {
                 let how = if *deleted {
@@ -148,10 +148,10 @@ impl fmt::Display for Subject {
 }
 
 impl ScheduleReason {
-    /// The reason in plain words.
+    /// The reason as a sentence. Times are shown relative to `now` too.
     #[must_use]
     pub fn sentence(&self, now: Timestamp) -> String {
-        let at = |time: Timestamp| told_time(time, now);
+        let at = |time: Timestamp| format_time(time, now);
         match self {
             Self::Deleted { what, at: deleted } => format!(
                 "{what} was deleted at {}: it fires no more, and its history stays.",
@@ -201,20 +201,20 @@ fn ended_sentence(
     error: Option<&(Option<String>, Failure)>,
     now: Timestamp,
 ) -> String {
-    let mut told = format!("The execution has ended already: {status}");
+    let mut sentence = format!("The execution has ended already: {status}");
     if let Some(at) = at {
         // Writing to a String cannot fail.
-        let _ = write!(told, " at {}", told_time(at, now));
+        let _ = write!(sentence, " at {}", format_time(at, now));
     }
     if let Some((task, failure)) = error {
-        let failure = told_failure(failure);
+        let failure = format_failure(failure);
         let _ = match task {
-            Some(task) => write!(told, ", because task '{task}' failed with {failure}"),
-            None => write!(told, ", because {failure}"),
+            Some(task) => write!(sentence, ", because task '{task}' failed with {failure}"),
+            None => write!(sentence, ", because {failure}"),
         };
     }
-    told.push('.');
-    told
+    sentence.push('.');
+    sentence
 }
 
 fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -> String {
@@ -230,7 +230,7 @@ fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -
     }
 }
 
-fn told_failure(failure: &Failure) -> String {
+fn format_failure(failure: &Failure) -> String {
     let Failure { kind, message, .. } = failure;
     match message.lines().next() {
         None | Some("") => kind.clone(),
@@ -238,7 +238,7 @@ fn told_failure(failure: &Failure) -> String {
     }
 }
 
-const fn told_rescue(rescuer: bool) -> &'static str {
+const fn format_rescue(rescuer: bool) -> &'static str {
     if rescuer {
         "a live runner takes the task back then, or as soon as it sees that the process is gone"
     } else {
@@ -246,17 +246,17 @@ const fn told_rescue(rescuer: bool) -> &'static str {
     }
 }
 
-fn told_runner(seen: &SeenRunner) -> String {
+fn format_runner(seen: &SeenRunner) -> String {
     format!("{} (host {}, pid {})", seen.runner, seen.host, seen.pid)
 }
 
-fn told_last(last: Option<&SeenRunner>, now: Timestamp) -> String {
+fn format_last(last: Option<&SeenRunner>, now: Timestamp) -> String {
     last.map_or_else(
         || "never seen".to_owned(),
         |seen| {
             format!(
                 "last seen {} on host {} with pid {}",
-                told_time(seen.at, now),
+                format_time(seen.at, now),
                 seen.host,
                 seen.pid
             )
@@ -264,22 +264,22 @@ fn told_last(last: Option<&SeenRunner>, now: Timestamp) -> String {
     )
 }
 
-/// An instant, and how far it is away.
-fn told_time(time: Timestamp, now: Timestamp) -> String {
+/// An instant, and its distance from `now`.
+fn format_time(time: Timestamp, now: Timestamp) -> String {
     let shown = time.to_datetime().map_or_else(
         || time.to_rfc3339(),
         |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
     );
     let away = time.since(now);
     if away >= 0 {
-        format!("{shown} (in {})", told_span(away))
+        format!("{shown} (in {})", format_span(away))
     } else {
-        format!("{shown} ({} ago)", told_span(away.saturating_neg()))
+        format!("{shown} ({} ago)", format_span(away.saturating_neg()))
     }
 }
 
-/// A span in its two largest units.
-fn told_span(span: Micros) -> String {
+/// A duration in its two largest units.
+fn format_span(span: Micros) -> String {
     const SECOND: Micros = 1_000_000;
     let seconds = span / SECOND;
     let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);

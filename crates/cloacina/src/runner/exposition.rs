@@ -1,4 +1,4 @@
-//! A runner's counters as Prometheus reads them: text format 0.0.4.
+//! A runner's metrics in the Prometheus text format 0.0.4.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,15 +8,15 @@ use crate::runtime::{
     Counters, Executor, Histogram, Metrics, SIZE_BOUNDS, TIME_BOUNDS, TaskCounters, Times,
 };
 
-/// The work that waits in the database is counted up to this number.
+/// Maximum number of waiting tasks in the database that are counted.
 const BACKLOG_LIMIT: usize = 100_000;
 
-/// A family's samples under its head.
-struct Page {
+/// The text of the metrics: for each metric family a header and its samples.
+struct MetricsText {
     text: String,
 }
 
-impl Page {
+impl MetricsText {
     // Writing to a String cannot fail.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -30,7 +30,7 @@ impl Page {
         let _ = writeln!(self.text, "{name}{} {value}", labelled(labels, None));
     }
 
-    /// `unit`: how many of the observed units make one of the exposed ones.
+    /// Writes a histogram. `unit`: the number of observed units in one exposed unit, e.g. 1e6 for microseconds and seconds.
     fn histogram<const N: usize>(
         &mut self,
         name: &str,
@@ -82,7 +82,7 @@ fn labelled(labels: &[(&str, &str)], bound: Option<&str>) -> String {
     }
 }
 
-/// All versions of a workflow, and of a task, are one series.
+/// Counters by name: all versions of a workflow, and of its tasks, share one series.
 #[derive(Default)]
 struct ByName {
     submitted: BTreeMap<String, u64>,
@@ -112,7 +112,7 @@ impl ByName {
 
 pub(super) fn expose(engine: &EngineHandle, metrics: &Metrics) -> String {
     let counters = metrics.snapshot();
-    let mut page = Page {
+    let mut page = MetricsText {
         text: String::with_capacity(8192),
     };
     runner(&mut page, engine, metrics);
@@ -123,7 +123,7 @@ pub(super) fn expose(engine: &EngineHandle, metrics: &Metrics) -> String {
     page.text
 }
 
-fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
+fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     let gauge = "gauge";
     page.family("cloaca_runner_up", gauge, "Whether the runner is running.");
     page.count("cloaca_runner_up", &[], u64::from(!engine.is_closed()));
@@ -163,7 +163,7 @@ fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
     for (executor, (_, waiting)) in loads {
         page.count(name, &[("executor", executor)], waiting as u64);
     }
-    // Left out where the database does not answer: the other samples do not need it.
+    // Omitted if the database does not answer; the other samples do not need it.
     if let Ok(backlog) = engine.inspector().backlog(BACKLOG_LIMIT) {
         let name = "cloaca_backlog_tasks";
         page.family(
@@ -175,7 +175,7 @@ fn runner(page: &mut Page, engine: &EngineHandle, metrics: &Metrics) {
     }
 }
 
-fn executions(page: &mut Page, names: &ByName) {
+fn executions(page: &mut MetricsText, names: &ByName) {
     let name = "cloaca_executions_submitted_total";
     page.family(name, "counter", "Executions submitted through this runner.");
     for (workflow, count) in &names.submitted {
@@ -201,9 +201,9 @@ fn executions(page: &mut Page, names: &ByName) {
     }
 }
 
-/// One counter of a task: its name, its help, and where it is.
+/// A counter of tasks: name, help text, and how to read it.
 type TaskCounter = (&'static str, &'static str, fn(&TaskCounters) -> u64);
-/// One histogram of a task.
+/// A histogram of tasks: name, help text, and how to read it.
 type TaskTimes = (&'static str, &'static str, fn(&TaskCounters) -> &Times);
 
 const TASK_COUNTERS: [TaskCounter; 4] = [
@@ -242,7 +242,7 @@ const TASK_TIMES: [TaskTimes; 2] = [
     ),
 ];
 
-fn tasks(page: &mut Page, names: &ByName) {
+fn tasks(page: &mut MetricsText, names: &ByName) {
     for (name, help, read) in TASK_COUNTERS {
         page.family(name, "counter", help);
         for ((workflow, task), counters) in &names.tasks {
@@ -262,7 +262,7 @@ fn tasks(page: &mut Page, names: &ByName) {
     }
 }
 
-fn writes(page: &mut Page, counters: &Counters) {
+fn writes(page: &mut MetricsText, counters: &Counters) {
     let name = "cloaca_commit_batch_size";
     page.family(
         name,

@@ -1,4 +1,4 @@
-//! What a runner tells: explanations and metrics.
+//! Explanations and metrics of a runner.
 
 use super::EngineHandle;
 use super::exposition::expose;
@@ -7,20 +7,22 @@ use crate::runtime::process;
 use crate::types::{Error, ExecutionId, Offer};
 
 impl EngineHandle {
-    /// Why an execution is where it is, in the order in which people want to know; [`Reason::sentence`] puts it in words.
+    /// Returns the reasons why an execution waits or has ended, the most important first. [`Reason::sentence`] puts a reason
+    /// into words.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// As for [`Inspector::explain`](super::Inspector::explain).
     pub fn explain(&self, id: ExecutionId) -> Result<Vec<Reason>, Error> {
         self.inspector().explain(id, &self.own_offers())
     }
 
-    /// What this program has handlers for, also what the database has not been told of yet.
+    /// The handlers of this program, including those that are not stored in the database yet.
     pub fn own_offers(&self) -> Vec<Offer> {
         let (host, (pid, _)) = (process::host(), process::current());
         let now = self.now();
-        let own = self.own.lock();
-        own.iter()
+        let handlers = self.own_handlers.lock();
+        handlers
+            .iter()
             .map(|(workflow, tasks)| Offer {
                 workflow: workflow.clone(),
                 runner: self.runner_id(),
@@ -32,12 +34,12 @@ impl EngineHandle {
             .collect()
     }
 
-    /// Claimed tasks whose end the coordinator has not heard of.
+    /// The number of claimed tasks whose results have not reached the coordinator.
     pub fn in_flight(&self) -> usize {
         self.metrics.in_flight()
     }
 
-    /// The runner's counters in the text format of Prometheus.
+    /// The runner's metrics in the Prometheus text format.
     #[must_use]
     pub fn metrics_text(&self) -> String {
         expose(self, &self.metrics)

@@ -1,10 +1,10 @@
-//! Looking at a database, and controlling executions in it, without running anything.
+//! `Inspector`: reads a database and controls executions in it, without a runner.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::listing::{ListFilter, Page};
+use super::listing::{ListFilter, ListPage};
 use super::open::{StoreOptions, open_store};
 use crate::engine::{DiagnosisInput, Execution, Reason, explain, history_of};
 use crate::runtime::{Control, Ended, control_directly, process};
@@ -17,7 +17,7 @@ use crate::types::{
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
-/// A database as people and tools look at it. It registers no runner and starts no thread of work.
+/// Reads a database for people and tools, and controls executions in it. It registers no runner and runs no tasks.
 ///
 /// ```no_run
 /// use cloacina::runner::{Access, Inspector};
@@ -32,31 +32,32 @@ use crate::workflow::{Workflow, WorkflowDefinition};
 pub struct Inspector {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Definitions that were read, by the executions that were shown.
+    /// A cache of the definitions that were read.
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
 }
 
-/// The number of definitions that an inspector remembers.
+/// Maximum number of definitions in the inspector's cache.
 const MAX_WORKFLOWS: usize = 1_000;
 
-/// More versions of workflows than this are worth a word of `db check`: a year of daily deploys of a few workflows stays below.
+/// Number of stored workflow versions above which `db check` gives advice. A year of daily deployments of a few workflows
+/// stays below it.
 const MANY_VERSIONS: u64 = 5_000;
 
-/// What opening a database may do to it.
+/// What opening an inspector may change in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It must exist and have this program's schema.
+    /// Nothing: the database must exist and have this program's schema version.
     Existing,
-    /// It is created where it does not exist, and migrated.
+    /// The database is created if it does not exist, and migrated.
     Migrating,
 }
 
-/// A runner that is there, as people see it.
+/// A registered runner and the workflows that it has handlers for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerView {
-    /// Who it is.
+    /// The runner and its liveness.
     pub presence: Presence,
-    /// Names of the workflows that it has.
+    /// Names of the workflows that it has handlers for.
     pub workflows: Vec<String>,
 }
 
@@ -69,10 +70,11 @@ impl std::ops::Deref for RunnerView {
 }
 
 impl Inspector {
-    /// Opens the database of a URL, in a schema of it where one is given.
+    /// Opens a database, in a PostgreSQL schema if one is given.
     ///
     /// # Errors
-    /// For a URL that cannot be read, or a database that does not exist, cannot be opened, or lacks the schema's version.
+    /// `UrlInvalid`; `Configuration` for an invalid schema; `Database`, `Connection` or `Migration` when the database does
+    /// not exist, cannot be opened or has another schema version.
     pub fn open(url: &str, schema: Option<&str>, access: Access) -> Result<Self, Error> {
         let migrating = access == Access::Migrating;
         let how = StoreOptions {
@@ -87,7 +89,7 @@ impl Inspector {
         Ok(Self::new(opened.store, Arc::new(SystemClock)))
     }
 
-    /// Looks at a store that is open already.
+    /// Creates an inspector of an open store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -97,13 +99,13 @@ impl Inspector {
         }
     }
 
-    /// Where the data is, without a password.
+    /// The location of the database, without the password.
     #[must_use]
     pub fn location(&self) -> String {
         self.store.location()
     }
 
-    /// The time by which sentences and ages are told.
+    /// The current time, to which the times in explanations are relative.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -112,7 +114,7 @@ impl Inspector {
     /// The state of an execution.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
         let states = self.store.statuses(&[id])?;
         states
@@ -121,26 +123,26 @@ impl Inspector {
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// An execution as it is now.
+    /// The current state of an execution with all its tasks.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
         self.executions(&[id])?
             .pop()
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// Executions, newest first, page by page: without inputs and without what their tasks wrote, which may be large.
+    /// Lists executions, newest first, page by page, without their inputs and the writes of their tasks, which may be large.
     ///
     /// # Errors
-    /// When the database is in trouble.
-    pub fn list(&self, filter: &ListFilter) -> Result<Page, Error> {
-        // No workflow has such a name, and PostgreSQL takes no such text.
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
+        // No workflow has such a name, and PostgreSQL refuses text with a NUL character.
         if let Some(workflow) = &filter.workflow
             && workflow.contains('\0')
         {
-            return Ok(Page {
+            return Ok(ListPage {
                 items: Vec::new(),
                 next: None,
             });
@@ -148,7 +150,7 @@ impl Inspector {
         let definitions = if filter.tags.is_empty() {
             None
         } else {
-            Some(self.tagged(&filter.tags)?)
+            Some(self.definitions_with_tags(&filter.tags)?)
         };
         let query = ListQuery {
             workflow: filter.workflow.clone(),
@@ -162,16 +164,16 @@ impl Inspector {
         let more = ids.len() > filter.limit;
         ids.truncate(filter.limit);
         let next = ids.last().copied().filter(|_| more);
-        Ok(Page {
-            items: self.loaded(self.store.summaries(&ids)?)?,
+        Ok(ListPage {
+            items: self.restore(self.store.summaries(&ids)?)?,
             next,
         })
     }
 
-    /// The history of an execution, oldest first.
+    /// The history of an execution, oldest event first.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
         let stored = self.store.history(id)?;
         let execution = self.execution(id)?;
@@ -179,10 +181,10 @@ impl Inspector {
         Ok((execution, events))
     }
 
-    /// The trace context that an execution was submitted with, as JSON.
+    /// The trace context of an execution's submission, as JSON; `None` when it was submitted without one.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn trace(&self, id: ExecutionId) -> Result<Option<String>, Error> {
         let history = self.store.history(id)?;
         let traced = HistoryKind::Traced.name();
@@ -192,12 +194,12 @@ impl Inspector {
             .map(|data| data.to_string()))
     }
 
-    /// Why an execution is where it is: see [`explain`](crate::engine::explain).
+    /// Returns the reasons why an execution waits or has ended: see [`explain`](crate::engine::explain).
     ///
-    /// `own` are handlers of this process that the database may not have been told of yet.
+    /// `own`: the handlers of this process, which may not be stored in the database yet.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn explain(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<Reason>, Error> {
         let execution = self.execution(id)?;
         let runners = self.runners()?;
@@ -218,10 +220,10 @@ impl Inspector {
         Ok(reasons)
     }
 
-    /// [`explain`](Self::explain) in sentences, or the same of a schedule or a trigger, whichever has the id.
+    /// Explains the execution, schedule or trigger with an id, in sentences.
     ///
     /// # Errors
-    /// For an id that neither has, or a database in trouble.
+    /// `ExecutionNotFound` when nothing has the id; `Database` or `Connection`.
     pub fn explain_id(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<String>, Error> {
         let unknown = match self.explain(id, own) {
             Err(error) if error.code == ErrorCode::ExecutionNotFound => error,
@@ -238,7 +240,7 @@ impl Inspector {
         sentences.ok_or(unknown)
     }
 
-    /// The schedule that an execution comes from, if that fires no more.
+    /// The reason that the schedule which started an execution no longer fires, if so.
     fn schedule_off(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
         let input = &execution.record().input;
         let Some(id) = input
@@ -258,10 +260,10 @@ impl Inspector {
         }))
     }
 
-    /// The runners that were not declared dead, in the order of their start.
+    /// The runners that have not been declared dead, in the order of their start.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn runners(&self) -> Result<Vec<RunnerView>, Error> {
         let here = process::host();
         let view = |row: RunnerRow| RunnerView {
@@ -279,10 +281,10 @@ impl Inspector {
         Ok(self.store.runners()?.into_iter().map(view).collect())
     }
 
-    /// The stored versions of workflows, oldest first; the last of a name is its latest.
+    /// All stored versions of workflows, oldest first. The last one of a name is its latest version.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn workflows(&self) -> Result<Vec<(StoredDefinition, Arc<Workflow>)>, Error> {
         let stored = self.store.definitions(DefinitionId(0))?;
         let read = |stored: StoredDefinition| {
@@ -292,80 +294,80 @@ impl Inspector {
         stored.into_iter().map(read).collect()
     }
 
-    /// How far the running tasks of an execution say they are.
+    /// The progress that the running tasks of an execution have reported.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn progress(&self, id: ExecutionId) -> Result<(Ended, Vec<Progress>), Error> {
         let execution = self.execution(id)?;
-        let mut said = self.store.progress(id)?;
-        // What an earlier attempt said does not count.
-        said.retain(|said| {
+        let mut reports = self.store.progress(id)?;
+        // Reports of earlier attempts are outdated.
+        reports.retain(|report| {
             execution
                 .record()
                 .tasks
-                .get(said.task as usize)
-                .is_some_and(|task| task.attempt == said.attempt)
+                .get(report.task as usize)
+                .is_some_and(|task| task.attempt == report.attempt)
         });
-        Ok((execution, said))
+        Ok((execution, reports))
     }
 
-    /// The captured log lines of an execution.
+    /// The captured log lines of an execution's tasks.
     ///
     /// # Errors
-    /// For an unknown id or a database in trouble.
+    /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn logs(&self, id: ExecutionId) -> Result<(Ended, Vec<LogChunk>), Error> {
         let execution = self.execution(id)?;
         Ok((execution, self.store.logs(id)?))
     }
 
-    /// Tasks that are ready and claimed by nobody, counted up to `limit`.
+    /// The number of tasks that are ready and not claimed, counted up to `limit`.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn backlog(&self, limit: usize) -> Result<usize, Error> {
         Ok(self.store.backlog(limit)?)
     }
 
-    /// Asks something of an execution, without a runner; its state afterwards, durable.
+    /// Applies a control action to an execution, without a runner, and returns its new state, which is durable.
     ///
     /// # Errors
-    /// For an unknown id, a state that does not allow it, or a database in trouble.
+    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `Database` or `Connection`.
     pub fn control(&self, id: ExecutionId, action: &Control) -> Result<ExecutionStatus, Error> {
         control_directly(&*self.store, &*self.clock, id, action, |record| {
             self.workflow_of(record)
         })
     }
 
-    /// Deletes at most `limit` executions that ended before `before`, oldest first (semantics E8).
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, and returns their number (semantics E8).
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
         Ok(self.store.prune(before, limit)?)
     }
 
-    /// Looks whether the database is sound.
+    /// Checks the integrity of the database.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// `Database` or `Connection` when the database does not answer.
     pub fn check(&self) -> Result<Health, Error> {
         let mut health = self.store.check()?;
         let versions = self.store.count_definitions()?;
         if versions > MANY_VERSIONS {
             health.advice.push(format!(
-                "{versions} versions of workflows are stored: a program that makes a new one at each start, for example by a value \
-                 that its functions enclose, should keep it in the context; versions that nothing needs go with `retention`"
+                "{versions} versions of workflows are stored: if a program creates a new version at each start, for example because its \
+                 functions capture a changing value, put that value into the context; unused versions are deleted with `retention`"
             ));
         }
         Ok(health)
     }
 
     pub(super) fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
-        self.loaded(self.store.load(ids)?)
+        self.restore(self.store.load(ids)?)
     }
 
-    fn loaded(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
+    fn restore(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;
             Ok(Arc::new(Execution::restore(workflow, record)?))
@@ -393,7 +395,7 @@ impl Inspector {
             let stored = self.store.definition(id)?.ok_or_else(|| {
                 Error::new(
                     ErrorCode::Database,
-                    format!("the workflow definition {} is gone", id.0),
+                    format!("the workflow definition {} is not in the database", id.0),
                 )
             })?;
             Workflow::new(parse(&stored.body)?)?
@@ -407,7 +409,7 @@ impl Inspector {
         Ok(workflow)
     }
 
-    fn tagged(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
+    fn definitions_with_tags(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
         let mut ids = Vec::new();
         for stored in self.store.definitions(DefinitionId(0))? {
             let definition = parse(&stored.body)?;

@@ -1,29 +1,29 @@
-//! What to list, and a page of a listing.
+//! The filter of a listing of executions, and a page of it.
 
 use crate::runtime::Ended;
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
 
-/// Which executions to list.
+/// The conditions of a listing. All of them must hold.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
-    /// Only of this workflow.
+    /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only in these states; empty means any.
+    /// Only executions in one of these states; empty means any state.
     pub statuses: Vec<ExecutionStatus>,
-    /// Only of workflows with all these tags.
+    /// Only executions of workflows with all these tags.
     pub tags: Vec<(String, String)>,
-    /// Only submitted at or after.
+    /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
-    /// Only older than this one: the cursor.
+    /// Only executions older than this one. Used as the cursor between pages.
     pub before: Option<ExecutionId>,
-    /// At most so many.
+    /// Maximum number of executions.
     pub limit: usize,
 }
 
-/// A part of a listing.
-pub struct Page {
-    /// Newest first.
+/// A page of a listing.
+pub struct ListPage {
+    /// The executions, newest first.
     pub items: Vec<Ended>,
-    /// Where the next part starts, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<ExecutionId>,
 }

@@ -1,4 +1,4 @@
-//! The public facade: open a database, register workflows, submit, follow, control.
+//! The public API: opens a database, registers workflows, and submits, follows and controls executions.
 
 mod async_engine;
 mod builder;
@@ -39,12 +39,12 @@ pub use definition::{Workflow, define};
 pub use describe::{to_dot, to_mermaid};
 pub use engine_handle::{EngineHandle, OpenOptions};
 pub use inspector::{Access, Inspector, RunnerView};
-pub use listing::{ListFilter, Page};
+pub use listing::{ListFilter, ListPage};
 pub use open::{SchemaVersions, schema_versions};
 pub use schedules::TickCounts;
-pub use static_check::WorkflowOutline;
+pub use static_check::StaticCheck;
 pub use submission::{ExecutionFilter, ExecutionPage, Submission};
-pub use task::{Task, TaskFuture, TaskHandle, TaskOutline, TaskOutput, TaskRun};
+pub use task::{Task, TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun};
 pub use task_error::TaskError;
 pub use workflow_handle::WorkflowHandle;
 pub use workflow_result::{ErrorInfo, ExecutionError, ExecutionEvent, TaskResult, WorkflowResult};

@@ -6,19 +6,20 @@ use std::time::Duration;
 use crate::store::{DatabaseUrl, Store};
 use crate::types::{Error, ErrorCode};
 
-/// The versions of a database's schema.
+/// The schema version of a database, and its pending migrations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaVersions {
-    /// The newest that it has, if it has any.
+    /// The database's schema version; `None` when it has no schema.
     pub current: Option<String>,
-    /// Those that this program knows and it lacks, oldest first.
+    /// The versions of this program that the database lacks, oldest first.
     pub pending: Vec<String>,
 }
 
-/// The versions of a database's schema, without opening it for work: nothing is created or changed.
+/// Reads the schema version of a database. Nothing is created or changed.
 ///
 /// # Errors
-/// For a URL that cannot be read, or a database that does not exist or does not answer.
+/// `UrlInvalid`; `Configuration` for an invalid schema; `Database` or `Connection` when the database does not exist or does
+/// not answer.
 pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions, Error> {
     #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
     let _ = schema;
@@ -49,35 +50,38 @@ pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions
     }
 }
 
-/// How to open a store.
+/// The options to open a store.
 #[cfg_attr(
     not(all(feature = "sqlite", feature = "postgres")),
-    expect(dead_code, reason = "each database has options of its own")
+    expect(
+        dead_code,
+        reason = "each kind of database uses only some of the options"
+    )
 )]
 pub(super) struct StoreOptions<'a> {
     pub(super) schema: Option<&'a str>,
     pub(super) auto_migrate: bool,
     /// Whether opening may create the file of an SQLite database.
     pub(super) create: bool,
-    /// Maximum number of connections to PostgreSQL; none means the default.
+    /// Maximum number of connections to PostgreSQL; `None` means the default.
     pub(super) connections: Option<usize>,
-    /// Upper limit of SQLite's busy timeout; none keeps that of the URL.
+    /// Upper limit of SQLite's busy timeout; `None` keeps the URL's value.
     pub(super) busy_timeout: Option<Duration>,
-    /// How long PostgreSQL may say nothing before a connection is given up; none means the default.
+    /// Maximum time that a PostgreSQL server may be silent before a connection is closed; `None` means the default.
     pub(super) patience: Option<Duration>,
 }
 
 /// An open store.
-pub(super) struct Opened {
+pub(super) struct OpenedStore {
     pub(super) store: Arc<dyn Store>,
-    /// The same store, if tenants can share its connections.
+    /// The same store, if a tenant group can share its connections.
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<crate::store::postgres::PostgresStore>>,
 }
 
-impl Opened {
-    /// A store whose connections cannot be shared.
-    pub(super) fn alone(store: Arc<dyn Store>) -> Self {
+impl OpenedStore {
+    /// Wraps a store whose connections cannot be shared.
+    pub(super) fn unshared(store: Arc<dyn Store>) -> Self {
         Self {
             store,
             #[cfg(feature = "postgres")]
@@ -86,7 +90,7 @@ impl Opened {
     }
 }
 
-pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<Opened, Error> {
+pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStore, Error> {
     #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
     let _ = how;
     match DatabaseUrl::parse(url)? {
@@ -110,7 +114,9 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<Opened, Er
                 }
                 options.mode = OpenMode::ReadWrite;
             }
-            Ok(Opened::alone(Arc::new(SqliteStore::open(&options)?)))
+            Ok(OpenedStore::unshared(Arc::new(SqliteStore::open(
+                &options,
+            )?)))
         }
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => {
@@ -128,7 +134,7 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<Opened, Er
                 None => PostgresStore::open(&options),
             };
             let store = Arc::new(store?);
-            Ok(Opened {
+            Ok(OpenedStore {
                 store: Arc::clone(&store) as Arc<dyn Store>,
                 postgres: Some(store),
             })
@@ -148,18 +154,18 @@ fn refuse_schema(
     };
     let location = options.location();
     Err(no_schemas(&format!(
-        "'{schema}' cannot be one of {location}"
+        "{location} cannot have the schema '{schema}'"
     )))
 }
 
-/// The error for tenants on SQLite. `consequence`: what cannot be done, and where.
+/// The error for schemas and tenants on SQLite. `consequence` says what is therefore impossible.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn no_schemas(consequence: &str) -> Error {
     Error::new(
         ErrorCode::Configuration,
         format!("SQLite has no schemas: {consequence}"),
     )
-    .with_hint("a tenant is a file there: give each its own path, like sqlite:///tenant_a.db")
+    .with_hint("use a file of its own for each tenant, like sqlite:///tenant_a.db")
 }
 
 #[cfg(not(feature = "postgres"))]

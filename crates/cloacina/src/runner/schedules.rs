@@ -1,4 +1,4 @@
-//! Schedules and triggers as a database has them: read and changed without a runner.
+//! Reads and changes schedules and triggers in a database, without a runner.
 
 use super::Inspector;
 use crate::engine::schedule;
@@ -10,36 +10,38 @@ use crate::types::{
     ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
 
-/// What became of ticks since some time.
+/// The number of ticks since a time, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TickCounts {
-    /// They started an execution.
+    /// Ticks that started an execution.
     pub fired: u64,
-    /// Nobody was there, and the catch-up rule left them out.
+    /// Ticks that were due while no runner was live and that the catch-up rule did not make up for.
     pub missed: u64,
-    /// Their workflow was not known.
+    /// Ticks whose workflow no program had stored.
     pub skipped: u64,
-    /// An execution was open.
+    /// Ticks that the overlap rule skipped.
     pub overlapped: u64,
-    /// They wait for an execution's end.
+    /// Ticks that wait for the end of an execution.
     pub queued: u64,
-    /// The trigger's function raised.
+    /// Polls whose trigger function raised.
     pub failed: u64,
 }
 
 impl Inspector {
-    /// A schedule.
+    /// Returns a schedule.
     ///
     /// # Errors
-    /// `ScheduleNotFound` for an unknown or a deleted one, or a database in trouble.
+    /// `ScheduleNotFound` for an unknown or deleted schedule; `Database` or `Connection`.
     pub fn schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
         schedule_rows::existing(&*self.store, ScheduleKind::Cron, id)
     }
 
-    /// Schedules or triggers, oldest first, without deleted ones.
+    /// Returns schedules or triggers, oldest first, without deleted ones.
+    ///
+    /// `limit`: maximum number; `offset`: number of rows to leave out at the start.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn schedules(
         &self,
         kind: ScheduleKind,
@@ -56,18 +58,18 @@ impl Inspector {
         Ok(self.store.schedules(&query)?)
     }
 
-    /// A trigger by its name.
+    /// Returns the trigger with a name.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn trigger(&self, name: &str) -> Result<Option<ScheduleRecord>, Error> {
         Ok(self.store.schedule_of(ScheduleKind::Trigger, name)?)
     }
 
-    /// Gives a schedule another expression or zone; its next tick is that of the new one.
+    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is computed anew.
     ///
     /// # Errors
-    /// `ScheduleInvalid` or `ScheduleNotFound`, or a database in trouble.
+    /// `ScheduleInvalid`; `ScheduleNotFound`; `Database` or `Connection`.
     pub fn update_schedule(
         &self,
         id: ScheduleId,
@@ -79,10 +81,10 @@ impl Inspector {
         })
     }
 
-    /// F6: switches a schedule on or off.
+    /// F6: enables or disables a schedule.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, or a database in trouble.
+    /// `ScheduleNotFound`; `Database` or `Connection`.
     pub fn set_schedule_enabled(
         &self,
         id: ScheduleId,
@@ -91,18 +93,18 @@ impl Inspector {
         self.change_schedule(id, |known| schedule::switched(known, enabled, self.now()))
     }
 
-    /// Deletes a schedule. Its history stays readable.
+    /// Deletes a schedule. Its history can still be read.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, or a database in trouble.
+    /// `ScheduleNotFound`; `Database` or `Connection`.
     pub fn delete_schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
         self.change_schedule(id, |known| Ok(schedule::deleted(known, self.now())))
     }
 
-    /// Switches a trigger on or off, for all runners.
+    /// Enables or disables a trigger, for all runners.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, or a database in trouble.
+    /// `ScheduleNotFound`; `Database` or `Connection`.
     pub fn set_trigger_enabled(&self, name: &str, enabled: bool) -> Result<ScheduleRecord, Error> {
         let find = |store: &dyn Store| {
             let found = store.schedule_of(ScheduleKind::Trigger, name)?;
@@ -111,12 +113,12 @@ impl Inspector {
                     ErrorCode::ScheduleNotFound,
                     format!("there is no trigger '{name}'"),
                 )
-                .with_hint("a trigger is stored when a runner starts in a program that has it")
+                .with_hint("a trigger is stored when a program that defines it starts a runner")
             })
         };
         let change = |known: &ScheduleRecord| schedule::switched(known, enabled, self.now());
         let changed = schedule_rows::change(&*self.store, find, change)?;
-        self.tell_others();
+        self.notify_runners();
         Ok(changed)
     }
 
@@ -127,22 +129,22 @@ impl Inspector {
     ) -> Result<ScheduleRecord, Error> {
         let find = |store: &dyn Store| schedule_rows::existing(store, ScheduleKind::Cron, id);
         let changed = schedule_rows::change(&*self.store, find, change)?;
-        self.tell_others();
+        self.notify_runners();
         Ok(changed)
     }
 
-    fn tell_others(&self) {
-        // It is written: that others hear of it late is no reason to say it was not.
+    fn notify_runners(&self) {
+        // The change is committed. Without the notification the runners find it at their next poll, so this is not an error.
         if let Err(error) = self.store.tell_others() {
-            tracing::debug!(%error, "other runners notice the change late");
+            tracing::debug!(%error, "cannot notify the other runners of a change to a schedule");
         }
     }
 
-    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays. A runner that has its tasks
-    /// takes them up.
+    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged. The
+    /// execution runs as soon as a runner has handlers for its tasks.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, `WorkflowNotFound`, or a database in trouble.
+    /// `ScheduleNotFound`; `WorkflowNotFound`; `Database` or `Connection`.
     pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
         run_schedule_directly(&*self.store, &*self.clock, id, |name| {
             let latest = self.latest(name)?;
@@ -155,7 +157,7 @@ impl Inspector {
     /// Whether a program has stored a definition of a workflow in this database.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn is_workflow_stored(&self, workflow: &str) -> Result<bool, Error> {
         Ok(self.latest(workflow)?.is_some())
     }
@@ -169,10 +171,12 @@ impl Inspector {
         }
     }
 
-    /// The history of a schedule or a trigger, newest first, also of a deleted one.
+    /// Returns the history of a schedule or a trigger, newest first. It may be a deleted one.
+    ///
+    /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` for an id that never was one, or a database in trouble.
+    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
     pub fn schedule_history(
         &self,
         id: ScheduleId,
@@ -186,10 +190,10 @@ impl Inspector {
         Ok(ticks)
     }
 
-    /// What became of the ticks of all schedules, or the polls of all triggers, since a time.
+    /// Counts the ticks of all schedules, or the polls of all triggers, since a time, by outcome.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn count_ticks(&self, kind: ScheduleKind, since: Timestamp) -> Result<TickCounts, Error> {
         let mut counts = TickCounts::default();
         for (outcome, count) in self.store.count_ticks(kind, since)? {
@@ -205,12 +209,13 @@ impl Inspector {
         Ok(counts)
     }
 
-    /// What a schedule or a trigger waits for, or why it fires no more: see [`explain_schedule`]. `None`: no such id.
+    /// Returns the reasons why a schedule or a trigger waits or no longer fires: see [`explain_schedule`]. `None` when nothing
+    /// has the id.
     ///
-    /// `own` are names of workflows of this process that the database may not have been told of yet.
+    /// `own`: names of this process's workflows, which may not be stored in the database yet.
     ///
     /// # Errors
-    /// When the database is in trouble.
+    /// `Database` or `Connection` when the database fails or does not answer.
     pub fn explain_schedule(
         &self,
         id: ScheduleId,

@@ -1,18 +1,18 @@
-//! Schedules and triggers, as the programs that run them register, change and read them.
+//! Registers and changes schedules and triggers through a runner.
 
 use super::EngineHandle;
-use super::engine_handle::settled;
+use super::engine_handle::wait_for;
 use crate::engine::schedule::{self, NewSchedule};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::runtime::{Answer, Message, PollToken, schedule_rows};
 use crate::types::{Error, ExecutionId, ScheduleId, ScheduleRecord};
 
 impl EngineHandle {
-    /// F5: registers a schedule. The same workflow, expression, zone and instance name give the same schedule again, with the
-    /// new options; whether it is enabled stays as it is.
+    /// F5: registers a schedule. Registering the same workflow, expression, time zone and instance name again returns the same
+    /// schedule and updates its options; it stays enabled or disabled as it was.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for what cannot be read or makes no sense, or a database in trouble.
+    /// `ScheduleInvalid` for an invalid option; `Database` or `Connection`; `RunnerClosed`.
     pub fn register_schedule(&self, new: &NewSchedule) -> Result<ScheduleRecord, Error> {
         self.check_open()?;
         let now = self.now();
@@ -58,15 +58,15 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().delete_schedule(id))
     }
 
-    /// Starts a schedule's workflow once, now, whatever its rules say; its next tick stays.
+    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged.
     ///
     /// # Errors
-    /// `ScheduleNotFound`, `WorkflowNotFound`, a database in trouble, or a closed runner.
+    /// `ScheduleNotFound`; `WorkflowNotFound`; `Database` or `Connection`; `RunnerClosed`.
     pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
-        settled(&self.begin_run_schedule_now(id))
+        wait_for(&self.begin_run_schedule_now(id))
     }
 
-    /// The beginning of [`run_schedule_now`](Self::run_schedule_now).
+    /// Starts [`run_schedule_now`](Self::run_schedule_now) and returns its pending answer.
     pub fn begin_run_schedule_now(&self, id: ScheduleId) -> Answer<ExecutionId> {
         let give_up = self.give_up();
         self.ask(|reply| Message::RunNow {
@@ -76,8 +76,9 @@ impl EngineHandle {
         })
     }
 
-    /// G1: makes a trigger known, durably, with this program's number of its function. Its polls arrive in
-    /// [`queues().polls()`](crate::runtime::WorkQueues::polls), and end by [`end_poll`](Self::end_poll).
+    /// G1: starts to register a trigger and returns the pending answer. `handler` is this program's number of the trigger's
+    /// function. Its polls arrive in [`queues().polls()`](crate::runtime::WorkQueues::polls), and end with
+    /// [`end_poll`](Self::end_poll).
     pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,
@@ -86,7 +87,7 @@ impl EngineHandle {
         })
     }
 
-    /// Says how a poll ended.
+    /// Reports the outcome of a poll.
     pub fn end_poll(&self, token: PollToken, outcome: PollOutcome) {
         self.report(Message::Polled { token, outcome });
     }
@@ -99,7 +100,7 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().set_trigger_enabled(name, enabled))
     }
 
-    /// Makes a change that the coordinator hears of at once.
+    /// Makes a change and tells the coordinator about it at once.
     fn reschedule<T>(&self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.check_open()?;
         let changed = change()?;

@@ -1,34 +1,34 @@
-//! What `workflow!` checks while the program compiles: names and cycles (semantics A2).
+//! The static check of `workflow!`: validates names and finds cycles while the program compiles (semantics A2).
 //!
-//! Everything here runs in the compiler, so there is no allocation: a fault is kept as indices, and its sentence is
-//! written into a fixed buffer when it is reported.
+//! Constant evaluation cannot allocate: a cycle is stored as indices, and messages are written into a fixed buffer.
 
-use super::TaskOutline;
+use super::TaskNames;
 
-/// Longer messages are cut.
-const MESSAGE: usize = 1000;
-/// Longer names have no nearest one.
-const NEAREST: usize = 64;
+/// Maximum length of a message in bytes. A part that does not fit is left out.
+const MAX_MESSAGE: usize = 1000;
+/// Maximum length of the names that are compared to find a similar one, in bytes.
+const MAX_COMPARED: usize = 64;
 
-/// The graph of a workflow under construction by the compiler.
+/// The names and the graph of a workflow, checked in constant evaluation.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct WorkflowOutline<const N: usize> {
+pub struct StaticCheck<const N: usize> {
     name: &'static str,
-    tasks: [TaskOutline; N],
-    /// On a cycle, reported at its first task: who comes after each task on it.
+    tasks: [TaskNames; N],
+    /// For each task on the cycle that was found, the next task on it.
     cycle: [Option<usize>; N],
+    /// The first task of the cycle in declaration order, where the cycle is reported.
     cycle_start: Option<usize>,
 }
 
-impl<const N: usize> WorkflowOutline<N> {
-    /// Looks for a cycle. Names are looked at task by task, by [`check`](Self::check).
-    pub const fn new(name: &'static str, tasks: [TaskOutline; N]) -> Self {
+impl<const N: usize> StaticCheck<N> {
+    /// Looks for a cycle. [`check`](Self::check) validates the tasks one by one.
+    pub const fn new(name: &'static str, tasks: [TaskNames; N]) -> Self {
         let mut needs = [[false; N]; N];
         let mut task = 0;
         while task < N {
-            note(&tasks, tasks[task].dependencies, &mut needs[task]);
-            note(&tasks, tasks[task].rule_tasks, &mut needs[task]);
+            mark_needed(&tasks, tasks[task].dependencies, &mut needs[task]);
+            mark_needed(&tasks, tasks[task].rule_tasks, &mut needs[task]);
             task += 1;
         }
         let (cycle, cycle_start) = find_cycle(&needs);
@@ -40,19 +40,19 @@ impl<const N: usize> WorkflowOutline<N> {
         }
     }
 
-    /// Reports what is wrong about one task.
+    /// Validates one task, by its index.
     ///
-    /// The caller's place, which is the task's in the user's source, is the only one that the compiler shows.
+    /// The compiler reports an error at the caller's location, which the macro sets to the task's in the user's source.
     ///
     /// # Panics
-    /// When something is: the message is the compiler's error.
+    /// If the task is invalid; the panic message becomes the compiler's error.
     #[track_caller]
     pub const fn check(&self, task: usize) {
         let id = self.tasks[task].id;
         let mut earlier = 0;
         while earlier < task {
             if equal(self.tasks[earlier].id, id) {
-                let text = self.begin().add("has two tasks with the id '").add(id);
+                let text = self.message().add("has two tasks with the id '").add(id);
                 text.add("'\nhint: give one of them another id = \"...\"")
                     .fail();
             }
@@ -64,7 +64,7 @@ impl<const N: usize> WorkflowOutline<N> {
         if let Some(start) = self.cycle_start
             && start == task
         {
-            let mut text = self.begin().add("has a cycle: ").add(id);
+            let mut text = self.message().add("has a cycle: ").add(id);
             let mut current = start;
             while let Some(next) = self.cycle[current] {
                 text = text.add(" -> ").add(self.tasks[next].id);
@@ -82,7 +82,7 @@ impl<const N: usize> WorkflowOutline<N> {
         let mut index = 0;
         while index < names.len() {
             if position(&self.tasks, names[index]).is_none() {
-                let text = Text::new().add("task '").add(self.tasks[task].id);
+                let text = Message::new().add("task '").add(self.tasks[task].id);
                 let text = text
                     .add("' of workflow '")
                     .add(self.name)
@@ -102,8 +102,8 @@ impl<const N: usize> WorkflowOutline<N> {
         }
     }
 
-    const fn begin(&self) -> Text {
-        Text::new().add("workflow '").add(self.name).add("' ")
+    const fn message(&self) -> Message {
+        Message::new().add("workflow '").add(self.name).add("' ")
     }
 
     const fn nearest(&self, typed: &str) -> Option<&'static str> {
@@ -118,7 +118,7 @@ impl<const N: usize> WorkflowOutline<N> {
             let distance = edit_distance(typed, self.tasks[task].id);
             if distance <= limit {
                 best = Some(self.tasks[task].id);
-                // Only a nearer one takes its place.
+                // From here on only a closer name counts.
                 if distance == 0 {
                     return best;
                 }
@@ -130,7 +130,11 @@ impl<const N: usize> WorkflowOutline<N> {
     }
 }
 
-const fn note<const N: usize>(tasks: &[TaskOutline; N], names: &[&str], needs: &mut [bool; N]) {
+const fn mark_needed<const N: usize>(
+    tasks: &[TaskNames; N],
+    names: &[&str],
+    needs: &mut [bool; N],
+) {
     let mut index = 0;
     while index < names.len() {
         if let Some(needed) = position(tasks, names[index]) {
@@ -140,7 +144,8 @@ const fn note<const N: usize>(tasks: &[TaskOutline; N], names: &[&str], needs: &
     }
 }
 
-/// Takes away what waits for nothing until nothing can be taken; from what is left, walks to a task seen before.
+/// Removes tasks whose dependencies are all removed, as long as there are any. If tasks remain, follows their dependencies to
+/// a visited task, which is on a cycle.
 const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; N], Option<usize>) {
     let mut open = [0_usize; N];
     let mut free = [0_usize; N];
@@ -158,9 +163,9 @@ const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; 
         }
         task += 1;
     }
-    let mut taken = 0;
-    while taken < free_count {
-        let done = free[taken];
+    let mut removed = 0;
+    while removed < free_count {
+        let done = free[removed];
         let mut other = 0;
         while other < N {
             if needs[other][done] {
@@ -172,17 +177,17 @@ const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; 
             }
             other += 1;
         }
-        taken += 1;
+        removed += 1;
     }
-    let mut after = [None; N];
+    let mut next_on_cycle = [None; N];
     if free_count == N {
-        return (after, None);
+        return (next_on_cycle, None);
     }
     let mut current = 0;
     while open[current] == 0 {
         current += 1;
     }
-    // Each task left needs one that is left too.
+    // Each remaining task depends on another remaining task.
     let mut seen = [false; N];
     while !seen[current] {
         seen[current] = true;
@@ -190,13 +195,13 @@ const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; 
         while !needs[current][needed] || open[needed] == 0 {
             needed += 1;
         }
-        after[needed] = Some(current);
+        next_on_cycle[needed] = Some(current);
         current = needed;
     }
-    // On the cycle now: its first task in the order of the list.
+    // `current` is on the cycle. Find the first task of the cycle in declaration order.
     let mut start = current;
     let mut other = current;
-    while let Some(next) = after[other] {
+    while let Some(next) = next_on_cycle[other] {
         if next < start {
             start = next;
         }
@@ -205,10 +210,10 @@ const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; 
             break;
         }
     }
-    (after, Some(start))
+    (next_on_cycle, Some(start))
 }
 
-const fn position<const N: usize>(tasks: &[TaskOutline; N], id: &str) -> Option<usize> {
+const fn position<const N: usize>(tasks: &[TaskNames; N], id: &str) -> Option<usize> {
     let mut index = 0;
     while index < N {
         if equal(tasks[index].id, id) {
@@ -236,10 +241,10 @@ const fn equal(left: &str, right: &str) -> bool {
 
 const fn edit_distance(left: &str, right: &str) -> usize {
     let (left, right) = (left.as_bytes(), right.as_bytes());
-    if left.len() > NEAREST || right.len() > NEAREST {
+    if left.len() > MAX_COMPARED || right.len() > MAX_COMPARED {
         return usize::MAX;
     }
-    let mut row = [0_usize; NEAREST + 1];
+    let mut row = [0_usize; MAX_COMPARED + 1];
     let mut column = 0;
     while column <= right.len() {
         row[column] = column;
@@ -267,24 +272,24 @@ const fn edit_distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// A sentence that is put together in the compiler.
-struct Text {
-    bytes: [u8; MESSAGE],
+/// A message that is built in constant evaluation.
+struct Message {
+    bytes: [u8; MAX_MESSAGE],
     length: usize,
 }
 
-impl Text {
+impl Message {
     const fn new() -> Self {
         Self {
-            bytes: [0; MESSAGE],
+            bytes: [0; MAX_MESSAGE],
             length: 0,
         }
     }
 
-    /// Appends the whole text, or nothing where it does not fit.
+    /// Appends the text, or nothing if it does not fit.
     const fn add(mut self, text: &str) -> Self {
         let text = text.as_bytes();
-        if self.length + text.len() <= MESSAGE {
+        if self.length + text.len() <= MAX_MESSAGE {
             let mut index = 0;
             while index < text.len() {
                 self.bytes[self.length + index] = text[index];
@@ -310,49 +315,49 @@ mod tests {
     use super::*;
     use std::panic::catch_unwind;
 
-    const fn task(id: &'static str, dependencies: &'static [&'static str]) -> TaskOutline {
-        TaskOutline {
+    const fn task(id: &'static str, dependencies: &'static [&'static str]) -> TaskNames {
+        TaskNames {
             id,
             dependencies,
             rule_tasks: &[],
         }
     }
 
-    fn complaints<const N: usize>(tasks: [TaskOutline; N]) -> Vec<String> {
-        let outline = WorkflowOutline::new("etl", tasks);
-        let complain = |task| catch_unwind(|| outline.check(task)).err();
+    fn errors<const N: usize>(tasks: [TaskNames; N]) -> Vec<String> {
+        let workflow = StaticCheck::new("etl", tasks);
+        let error = |task| catch_unwind(|| workflow.check(task)).err();
         (0..N)
-            .filter_map(complain)
+            .filter_map(error)
             .map(|panic| *panic.downcast::<String>().unwrap())
             .collect()
     }
 
     #[test]
-    fn a2_a_valid_workflow_has_no_complaint() {
-        let rule = TaskOutline {
+    fn a2_valid_workflow_passes_the_static_check() {
+        let rule = TaskNames {
             rule_tasks: &["c", "a"],
             ..task("d", &["b"])
         };
         let tasks = [rule, task("c", &["b"]), task("b", &["a"]), task("a", &[])];
-        assert!(complaints(tasks).is_empty());
+        assert!(errors(tasks).is_empty());
     }
 
     #[test]
-    fn a2_each_fault_is_told_once_and_names_the_culprit() {
+    fn a2_each_fault_is_reported_once_with_its_task() {
         assert_eq!(
-            complaints([task("load", &[]), task("load", &[])]),
+            errors([task("load", &[]), task("load", &[])]),
             [
                 "workflow 'etl' has two tasks with the id 'load'\nhint: give one of them another id = \"...\""
             ]
         );
         assert_eq!(
-            complaints([task("load", &[]), task("sum", &["lode"])]),
+            errors([task("load", &[]), task("sum", &["lode"])]),
             [
                 "task 'sum' of workflow 'etl' depends on unknown task 'lode'\nhint: did you mean 'load'?"
             ]
         );
         assert_eq!(
-            complaints([
+            errors([
                 task("x", &[]),
                 task("c", &["b", "x"]),
                 task("b", &["a"]),
@@ -362,10 +367,10 @@ mod tests {
                 "workflow 'etl' has a cycle: c -> a -> b -> c\nhint: remove one of these dependencies"
             ]
         );
-        let own = TaskOutline {
+        let own = TaskNames {
             rule_tasks: &["a"],
             ..task("a", &[])
         };
-        assert!(complaints([own])[0].starts_with("workflow 'etl' has a cycle: a -> a"));
+        assert!(errors([own])[0].starts_with("workflow 'etl' has a cycle: a -> a"));
     }
 }

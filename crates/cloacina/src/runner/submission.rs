@@ -1,15 +1,15 @@
-//! What a caller says about an execution to start, and which executions it wants to see.
+//! The options to submit an execution, and the filter and pages of a listing.
 
 use std::time::Duration;
 
-use super::{Context, ListFilter, Page, WorkflowResult};
+use super::{Context, ListFilter, ListPage, WorkflowResult};
 use crate::runtime::SubmitRequest;
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Timestamp, micros};
 
-/// The longest idempotency key in characters.
+/// Maximum length of an idempotency key, in characters.
 const MAX_KEY: usize = 512;
 
-/// An execution to start, with more than its workflow and its context.
+/// An execution to submit, with options beyond its workflow and its context.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ enum Start {
 }
 
 impl Submission {
-    /// An execution of a workflow, by its name or a [`Workflow`](super::Workflow), to start at once.
+    /// A submission of a workflow, given by its name or as a [`Workflow`](super::Workflow), that starts at once.
     ///
     /// Since 0.1.
     pub fn new(workflow: impl AsRef<str>, context: Context) -> Self {
@@ -57,32 +57,32 @@ impl Submission {
         }
     }
 
-    /// Makes the submission idempotent: while an execution of this workflow with this key exists, its handle is given
-    /// and none is started. At most 512 characters. Since 0.1.
+    /// Makes the submission idempotent: while an execution of this workflow with this key exists, submitting returns its
+    /// handle and starts nothing. 1 to 512 characters. Since 0.1.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Its place among what waits for a worker; higher first. Since 0.1.
+    /// The priority (default 0): tasks of executions with a higher one are claimed first. Since 0.1.
     pub const fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
         self
     }
 
-    /// It may not start earlier than so long after its submission. Since 0.1.
+    /// The minimum time between the submission and the start. Since 0.1.
     pub const fn delay(mut self, delay: Duration) -> Self {
         self.start = Start::After(delay);
         self
     }
 
-    /// It may not start earlier than this. Since 0.1.
+    /// The earliest start. Since 0.1.
     pub fn at(mut self, at: impl Into<Timestamp>) -> Self {
         self.start = Start::At(at.into());
         self
     }
 
-    /// The execution's own limit, from the start of its first task; it fails when it is over. Since 0.1.
+    /// The timeout of the execution, from the start of its first task; the execution fails when it expires. Since 0.1.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -122,8 +122,8 @@ impl Submission {
     }
 }
 
-/// Which executions [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions) gives. Without conditions:
-/// the 50 newest.
+/// The filter of [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions). All conditions must hold. Without
+/// conditions it lists the 50 newest executions.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ pub struct ExecutionFilter {
 }
 
 impl ExecutionFilter {
-    /// Every execution, 50 at a time. Since 0.1.
+    /// A filter without conditions, with a limit of 50. Since 0.1.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -143,37 +143,37 @@ impl ExecutionFilter {
         }
     }
 
-    /// Only of this workflow. Since 0.1.
+    /// Only executions of this workflow. Since 0.1.
     pub fn workflow(mut self, workflow: impl AsRef<str>) -> Self {
         self.inner.workflow = Some(workflow.as_ref().to_owned());
         self
     }
 
-    /// Only in this state; several calls allow several states. Since 0.1.
+    /// Only executions in this state; call it several times to allow several states. Since 0.1.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.inner.statuses.push(status);
         self
     }
 
-    /// Only of workflows with this tag; several calls ask for all of them. Since 0.1.
+    /// Only executions of workflows with this tag; after several calls, with all of the tags. Since 0.1.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Only submitted at or after this. Since 0.1.
+    /// Only executions submitted at or after this time. Since 0.1.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());
         self
     }
 
-    /// At most so many. Since 0.1.
+    /// Maximum number of executions on a page. Since 0.1.
     pub const fn limit(mut self, limit: usize) -> Self {
         self.inner.limit = limit;
         self
     }
 
-    /// Goes on after a page: [`ExecutionPage::next`]. Since 0.1.
+    /// Continues after a page; `cursor` is the page's [`ExecutionPage::next`]. Since 0.1.
     pub const fn after(mut self, cursor: ExecutionId) -> Self {
         self.inner.before = Some(cursor);
         self
@@ -190,19 +190,19 @@ impl Default for ExecutionFilter {
     }
 }
 
-/// A part of a listing.
+/// A page of a listing.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug)]
 pub struct ExecutionPage {
-    /// Executions as they were when they were read, newest first.
+    /// The executions, newest first, in the state that they had when they were read.
     pub items: Vec<WorkflowResult>,
-    /// Where the next part starts, if there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<ExecutionId>,
 }
 
 impl ExecutionPage {
-    pub(super) fn new(page: Page) -> Self {
+    pub(super) fn new(page: ListPage) -> Self {
         Self {
             items: page.items.into_iter().map(WorkflowResult::new).collect(),
             next: page.next,

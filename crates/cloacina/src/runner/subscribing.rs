@@ -7,22 +7,22 @@ use crate::runtime::{Ended, Subscription};
 use crate::types::{Error, ExecutionId};
 
 impl EngineHandle {
-    /// Calls `callback` once when the execution has ended, at once if it has. To wait without a thread.
+    /// Calls `callback` once when the execution has ended, at once if it already has. The caller needs no waiting thread.
     ///
     /// # Errors
-    /// For an unknown id or a closed runner.
+    /// `ExecutionNotFound`; `RunnerClosed`.
     pub fn when_ended(
         &self,
         id: ExecutionId,
         callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
     ) -> Result<Subscription, Error> {
         let subscription = self.channels().subscriptions.subscribe(id, callback);
-        // Subscribed first, looked at second: an end in between is not missed.
+        // Subscribe before the query, so that an end in between is not missed.
         if let Some(ended) = self.channels().subscriptions.recent(id) {
             self.channels().subscriptions.resolve(subscription, ended);
             return Ok(subscription);
         }
-        match self.look_for_end(id) {
+        match self.read_end(id) {
             Ok(Some(ended)) => self.channels().subscriptions.resolve(subscription, ended),
             Ok(None) => {}
             Err(error) => {
@@ -37,15 +37,16 @@ impl EngineHandle {
         Ok(subscription)
     }
 
-    /// The end of an execution, if the database has it. Of executions that end elsewhere, those that were submitted here
-    /// after it are read too, so that a caller that asks for many in turn does not need a query for each.
-    fn look_for_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
+    /// Reads the end of an execution from the database; `None` if it has not ended. Among executions that other runners may
+    /// end, those submitted here after it are read along, so that a caller that waits for many in turn does not need a
+    /// query for each.
+    fn read_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
         let read = self.channels().subscriptions.read_ahead(id);
         let states = match self.store.statuses(&read.ids) {
             Ok(states) => states,
             Err(error) => {
-                // The coordinator looks again once the database answers.
-                tracing::debug!(%error, "cannot look at the execution now");
+                // The coordinator reads it again when the database answers.
+                tracing::debug!(%error, "cannot read the execution now");
                 return Ok(None);
             }
         };
@@ -58,7 +59,7 @@ impl EngineHandle {
         let ended = states.iter().filter(|(_, status)| status.is_terminal());
         let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
         let Ok(ended) = self.inspector().executions(&ended) else {
-            // One of the others may be what cannot be read.
+            // Possibly another one of them cannot be read: read the one in question alone.
             return self.execution(id).map(Some);
         };
         self.channels().subscriptions.note_read(&read, &ended);
@@ -78,7 +79,7 @@ impl EngineHandle {
         self.channels().subscriptions.subscribe(id, callback)
     }
 
-    /// Takes a subscription back.
+    /// Cancels a subscription.
     pub fn forget(&self, subscription: Subscription) {
         self.channels().subscriptions.unsubscribe(subscription);
     }

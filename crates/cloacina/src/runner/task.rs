@@ -1,4 +1,4 @@
-//! A task in Rust: what `#[task]` makes of a function, and how it runs.
+//! Tasks in Rust: the trait that `#[task]` implements, and how the executor runs a task.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use crate::runtime::{Assignment, TaskFunction};
 use crate::types::ExecutionId;
 use crate::workflow::TaskDefinition;
 
-/// A task's future: what [`Task::run`] gives.
+/// The future that [`Task::run`] returns.
 pub type TaskFuture<'a> = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send + 'a>>;
 
-/// A function that `#[task]` decorated, as a type of the same name: the function stays what it is, and where a *type*
-/// is asked for, as in [`DefaultRunner::register_external`](super::DefaultRunner::register_external), its name means
+/// A task, which `#[task]` defines from a function: it leaves the function unchanged and implements this trait for a type of
+/// the same name. Where a *type* is expected, as in [`DefaultRunner::register_external`](super::DefaultRunner::register_external), the name therefore means
 /// the task.
 ///
-/// Not meant to be implemented by hand.
+/// Do not implement it by hand.
 ///
 /// Since 0.1.
 pub trait Task {
-    /// What `workflow!` checks while it compiles.
+    /// The names that the static check of `workflow!` needs.
     #[doc(hidden)]
-    const OUTLINE: TaskOutline;
+    const NAMES: TaskNames;
 
     /// The task's id. Since 0.1.
-    const ID: &'static str = Self::OUTLINE.id;
+    const ID: &'static str = Self::NAMES.id;
 
-    /// What is stored of the task.
+    /// The task's definition, as it is stored.
     #[doc(hidden)]
     fn definition() -> TaskDefinition;
 
@@ -40,24 +40,24 @@ pub trait Task {
 /// The names in a task's definition, known while the program compiles.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub struct TaskOutline {
+pub struct TaskNames {
     /// The task's id.
     pub id: &'static str,
-    /// Its dependencies.
+    /// The ids of its dependencies.
     pub dependencies: &'static [&'static str],
-    /// The tasks that its trigger rule names.
+    /// The ids of the tasks that its trigger rule names.
     pub rule_tasks: &'static [&'static str],
 }
 
-/// What a task may return: told apart only so that the compiler's message says it.
+/// The return type of a task. The trait exists only for the compiler's message about a wrong return type.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a task returns `Result<(), TaskError>`, not `{Self}`",
     label = "must be `Result<(), TaskError>`",
-    note = "what the task finds goes into the context: `context.set(\"key\", value)?`"
+    note = "write a task's results to the context: `context.set(\"key\", value)?`"
 )]
 pub trait TaskOutput {
-    /// The only type that has it.
+    /// Returns the value unchanged. Only one type implements the trait.
     fn into_result(self) -> Result<(), TaskError>;
 }
 
@@ -67,7 +67,7 @@ impl TaskOutput for Result<(), TaskError> {
     }
 }
 
-/// What a task learns about its attempt. A task function may ask for one as its second parameter.
+/// Information about a task's current attempt. A task function can take one as its second parameter.
 ///
 /// # Examples
 ///
@@ -77,7 +77,7 @@ impl TaskOutput for Result<(), TaskError> {
 /// #[task]
 /// async fn crunch(context: &mut Context, handle: &TaskHandle) -> Result<(), TaskError> {
 ///     for block in 0..1000_u32 {
-///         // A future that never waits cannot be dropped by a cancel: it looks itself.
+///         // A cancel drops a future only while it waits; this one never does, so it checks.
 ///         if handle.is_cancelled() {
 ///             return Err(TaskError::abort("cancelled"));
 ///         }
@@ -88,7 +88,7 @@ impl TaskOutput for Result<(), TaskError> {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-/// // In a test the function is called as it is.
+/// // A test calls the function directly.
 /// let mut context = Context::new();
 /// crunch(&mut context, &TaskHandle::detached()).await?;
 /// assert_eq!(context.get::<u32>("block")?, 999);
@@ -106,7 +106,7 @@ pub struct TaskHandle {
 }
 
 impl TaskHandle {
-    /// A handle that belongs to no execution, to call a task's function in a test. Since 0.1.
+    /// Creates a handle without an execution, to call a task's function in a test. Since 0.1.
     #[must_use]
     pub fn detached() -> Self {
         Self {
@@ -126,20 +126,20 @@ impl TaskHandle {
         }
     }
 
-    /// Whether the execution was cancelled. A future that waits is dropped then; work on other threads, e.g. by
-    /// `spawn_blocking`, has to look. Since 0.1.
+    /// Whether the execution has been cancelled. A cancel drops the task's future while it waits; work on other threads, e.g.
+    /// in `spawn_blocking`, must check this. Since 0.1.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 
-    /// Which try this is; the first is 1. Since 0.1.
+    /// The number of the attempt, counted from 1. Since 0.1.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The execution that the task is part of. Since 0.1.
+    /// The id of the task's execution. Since 0.1.
     #[must_use]
     pub const fn execution_id(&self) -> ExecutionId {
         self.execution
@@ -152,10 +152,10 @@ impl TaskHandle {
     }
 }
 
-/// The function of a task, by which a workflow knows it.
+/// The function that runs a task.
 pub type TaskRun = for<'a> fn(&'a mut Context, &'a TaskHandle) -> TaskFuture<'a>;
 
-/// A task as the executor calls it.
+/// Wraps a task's function for the executor.
 pub(super) fn task_function(run: TaskRun) -> TaskFunction {
     Arc::new(move |assignment: Assignment| {
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! How a Rust task says that it failed, or what it wants instead of completing.
+//! `TaskError`: how a Rust task fails, retries or snoozes.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::engine::Outcome;
 use crate::types::{Error, ErrorCode, Failure, Micros, micros};
 
-/// Why a task did not complete. Every error of Rust becomes one by `?`.
+/// The reason why a task did not complete. The operator `?` converts every Rust error to one.
 ///
-/// The type's name is kept, so that `retry_on` and `never_on` can name it, e.g. `"std::io::Error"`; errors of
-/// `std::io` that pass (time-outs, lost connections) also count as `TimeoutError` and `ConnectionError`, which is what
-/// `retry_condition = "transient"` looks for first.
+/// It keeps the name of the error's type, so that `retry_on` and `never_on` can match it, e.g. `"std::io::Error"`. Transient
+/// errors of `std::io` (timeouts, lost connections) also count as `TimeoutError` or `ConnectionError`, which
+/// `retry_condition = "transient"` matches.
 ///
-/// Three kinds are not failures of the ordinary sort: [`retry_after`](Self::retry_after), [`abort`](Self::abort) and
-/// [`snooze`](Self::snooze).
+/// Four constructors control what happens next: [`retry`](Self::retry), [`retry_after`](Self::retry_after),
+/// [`abort`](Self::abort) and [`snooze`](Self::snooze).
 ///
 /// # Examples
 ///
@@ -29,7 +29,7 @@ use crate::types::{Error, ErrorCode, Failure, Micros, micros};
 ///     let path: String = context.get("path")?;
 ///     let text = std::fs::read_to_string(path)?;
 ///     if text.is_empty() {
-///         // Not written yet: look again in a minute. The attempt does not count.
+///         // Not written yet: run again in a minute. The attempt does not count.
 ///         return Err(TaskError::snooze(Duration::from_secs(60)));
 ///     }
 ///     let rows: u64 = text.trim().parse().map_err(|_| TaskError::abort("not a number"))?;
@@ -41,29 +41,29 @@ use crate::types::{Error, ErrorCode, Failure, Micros, micros};
 ///
 /// Since 0.1.
 pub struct TaskError {
-    outcome: Wish,
+    signal: TaskSignal,
     failure: Failure,
 }
 
 #[derive(Debug)]
-enum Wish {
+enum TaskSignal {
     Fail,
     Retry(Option<Micros>),
     Snooze(Micros),
 }
 
 impl TaskError {
-    /// A failure with a message; the task's policy decides about another attempt. Its type is `TaskError`.
+    /// A failure with a message. The task's retry policy applies. The error's type is `TaskError`.
     ///
     /// Since 0.1.
     pub fn new(message: impl Into<String>) -> Self {
         Self::of_type("TaskError", message)
     }
 
-    /// A failure of a type that `retry_on` and `never_on` can name. Since 0.1.
+    /// A failure with a type name that `retry_on` and `never_on` can match. Since 0.1.
     pub fn of_type(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            outcome: Wish::Fail,
+            signal: TaskSignal::Fail,
             failure: Failure {
                 kind: name.into(),
                 message: message.into(),
@@ -74,64 +74,64 @@ impl TaskError {
         }
     }
 
-    /// Asks for another attempt after the policy's delay, whatever the policy says about the error. Counts as an
-    /// attempt: when none is left, the task fails with this message.
+    /// Retries after the policy's delay, even if the policy does not retry this error. Counts as an attempt: when none is
+    /// left, the task fails with this message.
     ///
     /// Since 0.1.
     pub fn retry(message: impl Into<String>) -> Self {
         Self {
-            outcome: Wish::Retry(None),
+            signal: TaskSignal::Retry(None),
             ..Self::of_type("Retry", message)
         }
     }
 
-    /// Asks for another attempt after a delay of its own. Counts as an attempt (semantics D2).
+    /// Retries after the given delay instead of the policy's. Counts as an attempt (semantics D2).
     ///
     /// Since 0.1.
     #[must_use]
     pub fn retry_after(delay: Duration) -> Self {
         Self {
-            outcome: Wish::Retry(Some(micros(delay))),
+            signal: TaskSignal::Retry(Some(micros(delay))),
             ..Self::of_type("Retry", format!("asked to run again in {delay:?}"))
         }
     }
 
-    /// Fails now and for good, whatever the policy says. Since 0.1.
+    /// Fails the task without a retry, regardless of the policy. Since 0.1.
     pub fn abort(reason: impl Into<String>) -> Self {
         let mut error = Self::of_type("Abort", reason);
         error.failure.retryable = false;
         error
     }
 
-    /// Asks to run later; does not count as an attempt. Since 0.1.
+    /// Runs the task again after the delay. Does not count as an attempt. Since 0.1.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self {
-            outcome: Wish::Snooze(micros(delay)),
+            signal: TaskSignal::Snooze(micros(delay)),
             ..Self::of_type("Snooze", format!("asked to run in {delay:?}"))
         }
     }
 
-    /// What the error says. Since 0.1.
+    /// The error's message. Since 0.1.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.failure.message
     }
 
-    /// The name of its type, as the result shows it. Since 0.1.
+    /// The name of the error's type, as shown in results. Since 0.1.
     #[must_use]
     pub fn type_name(&self) -> &str {
         &self.failure.kind
     }
 
     pub(super) fn into_outcome(self) -> Outcome {
-        match self.outcome {
-            Wish::Fail => Outcome::Failed(self.failure),
-            Wish::Retry(after) => Outcome::Retry {
+        match self.signal {
+            TaskSignal::Fail => Outcome::Failed(self.failure),
+            TaskSignal::Retry(after) => Outcome::Retry {
                 after,
                 failure: self.failure,
             },
-            Wish::Snooze(after) => Outcome::Snooze { after },
+            TaskSignal::Snooze(after) => Outcome::Snooze { after },
         }
     }
 }
@@ -139,16 +139,16 @@ impl TaskError {
 impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
-        let mut lineage: Vec<String> = passing_kind(&error).into_iter().collect();
+        let mut lineage: Vec<String> = transient_kind(&error).into_iter().collect();
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            // Many errors repeat their source's text.
+            // Many errors already contain their source's text.
             if !message.contains(&text) {
                 message = format!("{message}: {text}");
             }
             if let Some(io) = cause.downcast_ref::<io::Error>() {
-                lineage.extend(passing_io(io));
+                lineage.extend(transient_io_kind(io));
             }
             source = cause.source();
         }
@@ -158,7 +158,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
     }
 }
 
-/// The name under which users know a type.
+/// The type's public name.
 fn public_name<E: Any>(error: &E) -> String {
     let any: &dyn Any = error;
     if any.is::<io::Error>() {
@@ -173,13 +173,13 @@ fn public_name<E: Any>(error: &E) -> String {
     std::any::type_name::<E>().to_owned()
 }
 
-fn passing_kind<E: Any>(error: &E) -> Option<String> {
+fn transient_kind<E: Any>(error: &E) -> Option<String> {
     let any: &dyn Any = error;
-    any.downcast_ref::<io::Error>().and_then(passing_io)
+    any.downcast_ref::<io::Error>().and_then(transient_io_kind)
 }
 
-/// The type, by the names that both languages share, of an error that passes (semantics D1).
-fn passing_io(error: &io::Error) -> Option<String> {
+/// The type name, common to both languages, of a transient I/O error; `None` for other errors (semantics D1).
+fn transient_io_kind(error: &io::Error) -> Option<String> {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
         NetworkDown, NetworkUnreachable, NotConnected, TimedOut,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_errors_of_io_that_pass_are_transient_by_type() {
+    fn d1_lost_connections_are_transient_by_type() {
         let transient = RetryPolicy {
             condition: RetryCondition::Transient,
             ..RetryPolicy::default()
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn d2_control_is_not_failure() {
+    fn d2_snooze_and_retry_after_are_not_failures() {
         let second = Duration::from_secs(1);
         assert_eq!(
             TaskError::snooze(second).into_outcome(),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_keeps_its_type_and_its_sources() {
+    fn converted_error_keeps_its_type_and_sources() {
         #[derive(Debug, thiserror::Error)]
         #[error("cannot pay")]
         struct PaymentError(#[source] io::Error);

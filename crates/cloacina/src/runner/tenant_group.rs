@@ -12,7 +12,7 @@ pub(super) struct TenantGroup {
     pub(super) workers: Arc<SharedWorkers>,
     slot: Arc<RunnerSlot>,
     pub(super) is_parent: bool,
-    /// The runner stops, and accepts no tenant any more.
+    /// Whether the runner is stopping, after which it accepts no new tenants.
     is_stopping: AtomicBool,
 }
 
@@ -36,18 +36,18 @@ impl TenantGroup {
         self.is_stopping.load(Ordering::SeqCst)
     }
 
-    /// Stops all runners of the group; the answer comes when the last one has stopped.
+    /// Starts to stop all runners of the group. The answer comes when the last one has stopped.
     pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
         self.is_stopping.store(true, Ordering::SeqCst);
         let (answer, reply) = Answer::new();
-        let last = Arc::new(Last(Mutex::new(Some(reply))));
+        let stop_reply = Arc::new(StopReply(Mutex::new(Some(reply))));
         let mut runners = self.workers.runners();
         if !runners.iter().any(|slot| Arc::ptr_eq(slot, &self.slot)) {
-            // Its queues are closed already; its own coordinator still answers, if it is there.
+            // This runner has already left the group; its coordinator still answers if it is running.
             runners.push(Arc::clone(&self.slot));
         }
         for slot in runners {
-            let held = Arc::clone(&last);
+            let held = Arc::clone(&stop_reply);
             slot.report(Message::Stop {
                 grace,
                 reply: Box::new(move |_| drop(held)),
@@ -57,10 +57,10 @@ impl TenantGroup {
     }
 }
 
-/// Answers when the last one that held it has answered, or is gone.
-struct Last(Mutex<Option<Reply<()>>>);
+/// Shared by the replies of all runners: sends the answer when the last reply has been sent or dropped.
+struct StopReply(Mutex<Option<Reply<()>>>);
 
-impl Drop for Last {
+impl Drop for StopReply {
     fn drop(&mut self) {
         if let Some(reply) = self.0.lock().take() {
             reply(Ok(()));

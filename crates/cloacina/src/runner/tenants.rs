@@ -1,10 +1,10 @@
-//! Runners for tenants: one process that serves many schemas with shared workers and connections (semantics H4).
+//! Starts runners for tenants: one process serves many schemas with shared workers and connections (semantics H4).
 
 use std::sync::Arc;
 
 use super::EngineHandle;
 #[cfg(feature = "postgres")]
-use super::open::{Opened, no_schemas};
+use super::open::{OpenedStore, no_schemas};
 #[cfg(feature = "postgres")]
 use super::tenant_group::TenantGroup;
 use crate::runtime::SharedWorkers;
@@ -18,22 +18,24 @@ use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::types::{Error, ErrorCode};
 
 impl EngineHandle {
-    /// The workers that this runner shares with others, if it does.
+    /// The workers that this runner shares with its tenant group, if it is in one.
     pub fn shared_workers(&self) -> Option<&Arc<SharedWorkers>> {
         self.tenant_group.get().map(|group| &group.workers)
     }
 
-    /// A runner for a tenant's schema of the same PostgreSQL database, which is created if it is missing and the role may.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and the
+    /// role is allowed to.
     ///
-    /// It has the settings of this one and shares its worker threads, event loop and connections: `db_pool_size` is for
-    /// all together, and they take turns. Everything else is its own. It stops with this one at the latest.
+    /// The new runner has this runner's settings and shares its worker threads, event loop and connections: `db_pool_size` is
+    /// the limit for the whole tenant group, whose runners take turns. It shares nothing else, and stops when this runner
+    /// stops.
     ///
-    /// `database_url`: credentials of the tenant, for the same database; this runner's own where left out. `host`: starts
-    /// the workers; called for the first tenant only.
+    /// `database_url`: the tenant's credentials for the same database; `None` means this runner's. `host`: starts the shared
+    /// workers; called for the first tenant only.
     ///
     /// # Errors
-    /// `Configuration` for a schema that cannot be one, another database, a runner that is a tenant itself, or one on
-    /// SQLite; otherwise as for [`open`](Self::open).
+    /// `Configuration` for an invalid schema name, a URL of another database, a runner that is itself a tenant's, or a runner
+    /// on SQLite; otherwise as for [`open`](Self::open).
     #[cfg(feature = "postgres")]
     pub fn open_tenant(
         &self,
@@ -44,7 +46,7 @@ impl EngineHandle {
         let Some(postgres) = &self.postgres else {
             let location = self.location();
             return Err(no_schemas(&format!(
-                "a runner on {location} has no tenants"
+                "a runner on {location} cannot have tenants"
             )));
         };
         if self
@@ -54,9 +56,9 @@ impl EngineHandle {
         {
             return Err(Error::new(
                 ErrorCode::Configuration,
-                "a tenant's runner has no tenants of its own",
+                "a tenant's runner cannot have tenants of its own",
             )
-            .with_hint("ask the runner that made it"));
+            .with_hint("start the tenant from the runner that started this one"));
         }
         if self.is_closed() {
             return Err(Error::runner_closed());
@@ -64,7 +66,7 @@ impl EngineHandle {
         let mut options = tenant_options(postgres, database_url)?.with_schema(schema)?;
         options.auto_migrate = postgres.options().auto_migrate;
         let store = Arc::new(postgres.open_tenant(&options)?);
-        let opened = Opened {
+        let opened = OpenedStore {
             store: Arc::clone(&store) as Arc<dyn crate::store::Store>,
             postgres: Some(store),
         };
@@ -84,7 +86,7 @@ impl EngineHandle {
             Arc::clone(&channels.mailbox),
             Arc::clone(&channels.clock),
         );
-        // Nobody else has set it.
+        // The new runner is not shared yet, so the cell is empty.
         let _ = (tenant.tenant_group).set(TenantGroup::new(workers, slot, false));
         if self.is_closed()
             || self
@@ -92,7 +94,7 @@ impl EngineHandle {
                 .get()
                 .is_some_and(TenantGroup::is_stopping)
         {
-            // It may not have known of this one when it told all others to stop.
+            // This runner may have stopped its group before the new runner joined it.
             tenant.stop(std::time::Duration::ZERO);
             return Err(Error::runner_closed());
         }
@@ -124,7 +126,7 @@ impl EngineHandle {
     }
 }
 
-/// The options for a tenant's credentials, which must lead to the same database.
+/// The connection options for a tenant's credentials, which must be for the same database.
 #[cfg(feature = "postgres")]
 fn tenant_options(
     postgres: &PostgresStore,
@@ -150,12 +152,12 @@ fn tenant_options(
         return Err(Error::new(
             ErrorCode::Configuration,
             format!(
-                "a runner shares its connections with tenants of its own database {}, not of {}",
+                "a runner can share its connections only with tenants of its own database {}, not of {}",
                 own.place(),
                 options.place()
             ),
         )
-        .with_hint("start a DefaultRunner of its own for another database"));
+        .with_hint("start a separate DefaultRunner for another database"));
     }
     Ok(options)
 }

@@ -1,4 +1,4 @@
-//! Following and controlling one execution.
+//! `WorkflowHandle`: follows and controls one execution.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use crate::runtime::{Control, Ended, Subscription};
 use crate::types::sync::Mutex;
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 
-type Outcome = Option<Result<Ended, Error>>;
+/// The end of an execution, or the error of waiting for it; `None` until then.
+type EndState = Option<Result<Ended, Error>>;
 
-/// One execution: its state, its result, its history, and what can be asked of it.
+/// A handle of one execution: reads its state, result and history, and controls it.
 ///
 /// # Examples
 ///
@@ -43,30 +44,30 @@ type Outcome = Option<Result<Ended, Error>>;
 pub struct WorkflowHandle {
     engine: Arc<AsyncEngine>,
     id: ExecutionId,
-    /// Of a fresh submission: its end, as soon as it is there.
-    following: Arc<Mutex<Option<Following>>>,
+    /// The subscription to the execution's end, if there is one.
+    subscription: Arc<Mutex<Option<EndSubscription>>>,
 }
 
 impl WorkflowHandle {
     pub(super) fn new(
         engine: Arc<AsyncEngine>,
         id: ExecutionId,
-        following: Option<Following>,
+        subscription: Option<EndSubscription>,
     ) -> Self {
         Self {
             engine,
             id,
-            following: Arc::new(Mutex::new(following)),
+            subscription: Arc::new(Mutex::new(subscription)),
         }
     }
 
-    /// The execution's id, by which any program on this database finds it. Since 0.1.
+    /// The execution's id, which any program on this database can use. Since 0.1.
     #[must_use]
     pub const fn id(&self) -> ExecutionId {
         self.id
     }
 
-    /// Waits for the end. The result tells also of an execution that failed.
+    /// Waits for the end of the execution. A failed execution is not an error here.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down while waiting.
@@ -74,12 +75,14 @@ impl WorkflowHandle {
     /// Since 0.1.
     pub async fn result(&self) -> Result<WorkflowResult, Error> {
         let known = {
-            let following = self.following.lock();
-            following.as_ref().map(|following| following.end.clone())
+            let subscription = self.subscription.lock();
+            subscription
+                .as_ref()
+                .map(|subscription| subscription.end.clone())
         };
         let mut end = match known {
             Some(end) => end,
-            None => self.follow().await?,
+            None => self.subscribe().await?,
         };
         let ended = match end.wait_for(Option::is_some).await {
             Ok(outcome) => outcome
@@ -87,32 +90,32 @@ impl WorkflowHandle {
                 .unwrap_or_else(|| Err(Error::runner_closed()))?,
             Err(_) => return Err(Error::runner_closed()),
         };
-        // What is asked for later may be another end, after a retry.
-        *self.following.lock() = None;
+        // A later call may wait for another end, after a retry.
+        *self.subscription.lock() = None;
         Ok(WorkflowResult::new(ended))
     }
 
-    /// Waits for the end, but not longer than this. The execution goes on.
+    /// Waits for the end of the execution for at most `timeout`. The execution continues after a timeout.
     ///
     /// # Errors
-    /// `WaitTimeout` when the time is over; as for [`result`](Self::result).
+    /// `WaitTimeout` when the execution has not ended in time; otherwise as for [`result`](Self::result).
     ///
     /// Since 0.1.
-    pub async fn result_within(&self, patience: Duration) -> Result<WorkflowResult, Error> {
-        let timer = tokio::time::timeout(patience, self.result());
+    pub async fn result_within(&self, timeout: Duration) -> Result<WorkflowResult, Error> {
+        let timer = tokio::time::timeout(timeout, self.result());
         timer.await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorCode::WaitTimeout,
-                format!("execution {} has not ended within {patience:?}", self.id),
+                format!("execution {} has not ended within {timeout:?}", self.id),
             )
-            .with_hint("it goes on; ask again, or cancel it"))
+            .with_hint("it continues; wait again, or cancel it"))
         })
     }
 
-    /// The state now.
+    /// The current state of the execution.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `Database` when the database does not answer.
+    /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
     /// Since 0.1.
     pub async fn status(&self) -> Result<ExecutionStatus, Error> {
@@ -120,7 +123,7 @@ impl WorkflowHandle {
         self.engine.read(move |engine| engine.status(id)).await
     }
 
-    /// Everything about the execution as it is now.
+    /// The current state of the execution with all its tasks.
     ///
     /// # Errors
     /// As for [`status`](Self::status).
@@ -130,17 +133,18 @@ impl WorkflowHandle {
         Ok(WorkflowResult::new(self.engine.execution(self.id).await?))
     }
 
-    /// Ends the execution as `Cancelled`: durable when this returns. Running futures are dropped.
+    /// Cancels the execution and returns its new state, which is durable. Futures of its running tasks are dropped.
     ///
     /// # Errors
-    /// `ExecutionState` when it has ended otherwise; `ExecutionNotFound`; `Database`; `RunnerClosed`.
+    /// `ExecutionState` when it has already ended otherwise; `ExecutionNotFound`; `Database` or `Connection`;
+    /// `RunnerClosed`.
     ///
     /// Since 0.1.
     pub async fn cancel(&self) -> Result<ExecutionStatus, Error> {
         self.engine.control(self.id, Control::Cancel).await
     }
 
-    /// Lets running tasks end and starts nothing new until [`resume`](Self::resume); timers hold.
+    /// Pauses the execution: running tasks may finish, nothing new starts until [`resume`](Self::resume), and timers stop.
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel).
@@ -150,7 +154,7 @@ impl WorkflowHandle {
         self.engine.control(self.id, Control::Pause).await
     }
 
-    /// Goes on after a pause.
+    /// Resumes a paused execution.
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel).
@@ -160,7 +164,7 @@ impl WorkflowHandle {
         self.engine.control(self.id, Control::Resume).await
     }
 
-    /// Runs failed tasks, and those skipped for them, again; completed ones keep their results.
+    /// Runs failed tasks, and tasks that were skipped because of them, again. Completed tasks keep their results.
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel).
@@ -170,7 +174,8 @@ impl WorkflowHandle {
         self.retry_with(None).await
     }
 
-    /// The same, and runs this task and all that depends on it again, also where they completed.
+    /// Retries as [`retry`](Self::retry) does, and also runs the task `task` and all tasks that depend on it again, even if they
+    /// completed.
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel); `TaskInvalid` for an unknown task.
@@ -180,7 +185,7 @@ impl WorkflowHandle {
         self.retry_with(Some(task.into())).await
     }
 
-    /// What happened so far, oldest first.
+    /// The history of the execution, oldest event first.
     ///
     /// # Errors
     /// As for [`status`](Self::status).
@@ -199,18 +204,18 @@ impl WorkflowHandle {
     async fn retry_with(&self, from_task: Option<String>) -> Result<ExecutionStatus, Error> {
         let control = Control::Retry { from_task };
         let status = self.engine.control(self.id, control).await?;
-        *self.following.lock() = None;
+        *self.subscription.lock() = None;
         Ok(status)
     }
 
     /// Subscribes to the end of an execution that was not submitted through this handle.
-    async fn follow(&self) -> Result<watch::Receiver<Outcome>, Error> {
+    async fn subscribe(&self) -> Result<watch::Receiver<EndState>, Error> {
         let id = self.id;
         let engine = Arc::clone(self.engine.handle());
-        let follow = move |_: &EngineHandle| Following::existing(engine, id);
-        let following = self.engine.read(follow).await?;
-        let end = following.end.clone();
-        *self.following.lock() = Some(following);
+        let subscribe = move |_: &EngineHandle| EndSubscription::existing(engine, id);
+        let subscription = self.engine.read(subscribe).await?;
+        let end = subscription.end.clone();
+        *self.subscription.lock() = Some(subscription);
         Ok(end)
     }
 }
@@ -223,16 +228,16 @@ impl fmt::Debug for WorkflowHandle {
     }
 }
 
-/// A subscription to the end of an execution, taken back when it is dropped.
-pub(super) struct Following {
+/// A subscription to the end of an execution. Dropping it cancels the subscription.
+pub(super) struct EndSubscription {
     engine: Arc<EngineHandle>,
     execution: ExecutionId,
     subscription: Subscription,
-    end: watch::Receiver<Outcome>,
+    end: watch::Receiver<EndState>,
 }
 
-impl Following {
-    /// Follows an execution that is about to be submitted.
+impl EndSubscription {
+    /// Subscribes to the end of an execution that is about to be submitted.
     pub(super) fn new(engine: Arc<EngineHandle>, execution: ExecutionId) -> Self {
         let (sender, end) = watch::channel(None);
         let subscription = engine.when_new_ended(execution, move |outcome| {
@@ -246,7 +251,7 @@ impl Following {
         }
     }
 
-    /// Follows one that exists; may block.
+    /// Subscribes to the end of an existing execution. Reads from the database, so it may block.
     fn existing(engine: Arc<EngineHandle>, execution: ExecutionId) -> Result<Self, Error> {
         let (sender, end) = watch::channel(None);
         let subscription = engine.when_ended(execution, move |outcome| {
@@ -265,7 +270,7 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for EndSubscription {
     fn drop(&mut self) {
         self.engine.forget(self.subscription);
     }

@@ -1,4 +1,4 @@
-//! What is known of an execution at one instant.
+//! `WorkflowResult`: the state of an execution at one instant.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::types::{
     Timestamp,
 };
 
-/// The state of an execution with all its tasks, as it was at one instant. Parts are decoded when they are read.
+/// The state of an execution with all its tasks at one instant. Contexts and errors are decoded when they are read.
 ///
 /// Since 0.1.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct WorkflowResult {
     execution: Ended,
 }
 
-/// Why an execution or a task failed.
+/// The error of a failed execution or task.
 ///
 /// Since 0.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +28,11 @@ pub struct WorkflowResult {
 pub struct ErrorInfo {
     /// The type's name, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
     pub kind: String,
-    /// What the error said.
+    /// The error's message.
     pub message: String,
-    /// The traceback, where there is one.
+    /// The traceback, if available.
     pub traceback: Option<String>,
-    /// The task that failed, if one is to blame.
+    /// The task that failed; `None` when no single task caused the failure.
     pub task_id: Option<String>,
 }
 
@@ -44,17 +44,17 @@ pub struct ErrorInfo {
 pub struct TaskResult {
     /// The task's id.
     pub task_id: String,
-    /// Where it stands.
+    /// The task's state.
     pub status: TaskStatus,
-    /// Tries so far.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// Start of the last try.
+    /// Start of the last attempt.
     pub started_at: Option<Timestamp>,
     /// End of the task.
     pub ended_at: Option<Timestamp>,
-    /// Its last error.
+    /// The last error.
     pub error: Option<ErrorInfo>,
-    /// Why it was skipped.
+    /// The reason why it was skipped.
     pub skip_reason: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl WorkflowResult {
         self.execution.workflow().version()
     }
 
-    /// Where it stands. Since 0.1.
+    /// The execution's state. Since 0.1.
     #[must_use]
     pub fn status(&self) -> ExecutionStatus {
         self.execution.record().status
@@ -105,20 +105,20 @@ impl WorkflowResult {
         self.execution.record().ended_at
     }
 
-    /// From its first start to its end. Since 0.1.
+    /// The time from the first task's start to the end; `None` before the end. Since 0.1.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         let span = self.ended_at()?.since(self.started_at()?);
         u64::try_from(span).ok().map(Duration::from_micros)
     }
 
-    /// The input overlaid by what all completed tasks wrote. Since 0.1.
+    /// The input, merged with the writes of all completed tasks. Since 0.1.
     #[must_use]
     pub fn final_context(&self) -> Context {
         Context::from_values(self.execution.final_context().into(), false)
     }
 
-    /// Why it failed. Since 0.1.
+    /// The error; `None` unless the execution failed. Since 0.1.
     #[must_use]
     pub fn error(&self) -> Option<ErrorInfo> {
         let (task, failure) = self.execution.record().error.as_ref()?;
@@ -126,13 +126,13 @@ impl WorkflowResult {
         Some(ErrorInfo::new(failure, task))
     }
 
-    /// The first failed task and its error in one sentence. Since 0.1.
+    /// The error as one sentence, with the failed task if there is one. Since 0.1.
     #[must_use]
     pub fn error_message(&self) -> Option<String> {
         self.error().map(|error| error.to_string())
     }
 
-    /// Its tasks in the order of their declaration. Since 0.1.
+    /// The tasks, in declaration order. Since 0.1.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskResult> {
         let definitions = &self.execution.workflow().definition().tasks;
@@ -143,7 +143,7 @@ impl WorkflowResult {
             .collect()
     }
 
-    /// One task by its id. Since 0.1.
+    /// The task with an id; `None` when there is none. Since 0.1.
     #[must_use]
     pub fn task(&self, id: &str) -> Option<TaskResult> {
         let workflow = self.execution.workflow();
@@ -152,10 +152,10 @@ impl WorkflowResult {
         Some(TaskResult::new(id, self.execution.task(ordinal)))
     }
 
-    /// The result itself if the execution completed.
+    /// Returns the result if the execution completed.
     ///
     /// # Errors
-    /// When it did not: what happened, with the result inside.
+    /// An [`ExecutionError`], which contains the result, if it is in any other state.
     ///
     /// Since 0.1.
     pub fn into_completed(self) -> Result<Self, ExecutionError> {
@@ -167,7 +167,7 @@ impl WorkflowResult {
         })
     }
 
-    /// Tasks by state. Since 0.1.
+    /// The number of tasks in each state. Since 0.1.
     #[must_use]
     pub fn progress(&self) -> BTreeMap<TaskStatus, usize> {
         let mut counts = BTreeMap::new();
@@ -223,7 +223,7 @@ impl TaskResult {
         }
     }
 
-    /// From the start of its last try to its end. Since 0.1.
+    /// The time from the start of the last attempt to the task's end; `None` before the end. Since 0.1.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         let span = self.ended_at?.since(self.started_at?);
@@ -240,7 +240,7 @@ pub struct ExecutionError {
 }
 
 impl ExecutionError {
-    /// Everything about the execution. Since 0.1.
+    /// The state of the execution. Since 0.1.
     #[must_use]
     pub fn result(&self) -> &WorkflowResult {
         &self.result
@@ -272,19 +272,19 @@ impl std::error::Error for ExecutionError {}
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ExecutionEvent {
-    /// When it happened.
+    /// When the event happened.
     pub time: Timestamp,
-    /// Its type, e.g. `submitted`, `task_completed` or `paused`.
+    /// The event's type, e.g. `submitted`, `task_completed` or `paused`.
     pub kind: String,
     /// The execution.
     pub execution_id: ExecutionId,
-    /// The task it is about, if any.
+    /// The task concerned, if any.
     pub task_id: Option<String>,
-    /// The try it is about, if any.
+    /// The attempt concerned, if any.
     pub attempt: Option<u32>,
-    /// The runner that did it, if one did.
+    /// The runner that caused the event, if any.
     pub runner_id: Option<RunnerId>,
-    /// More, by type: error, delay, reason.
+    /// Details that depend on the type: error, delay or reason.
     pub data: Option<Json>,
 }
 

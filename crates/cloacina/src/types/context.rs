@@ -34,13 +34,13 @@ impl Context {
         self.values.len()
     }
 
-    /// Whether there is no key.
+    /// Whether the context has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Bytes of keys and values together.
+    /// Size of all keys and values together, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let pairs = self.values.iter();
@@ -49,29 +49,29 @@ impl Context {
             .sum()
     }
 
-    /// The value of a key.
+    /// The value of a key; `None` when the key is absent.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.values.get(key)
     }
 
-    /// Whether the key is present; a stored `null` is.
+    /// Whether the key is present. A key whose value is `null` is present.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// Sets a key; a new one goes to the end.
+    /// Sets a key. A new key is appended at the end.
     pub fn set(&mut self, key: impl Into<Arc<str>>, value: Json) {
         self.values.insert(key.into(), value);
     }
 
-    /// Removes a key and returns what it had.
+    /// Removes a key and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
         self.values.shift_remove(key)
     }
 
-    /// Keys and values in order.
+    /// Keys and values, in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
         self.values.iter()
     }
@@ -92,7 +92,7 @@ impl Context {
         out
     }
 
-    /// A context from the text of a JSON object.
+    /// Parses a context from the text of a JSON object.
     ///
     /// # Errors
     /// When the text is not a JSON object, or a value is deeper than [`super::MAX_JSON_DEPTH`]; the error names its key.
@@ -110,7 +110,7 @@ impl Context {
         }
     }
 
-    /// What turns `self` into `after`.
+    /// The delta that turns `self` into `after`.
     #[must_use]
     pub fn delta_to(&self, after: &Self) -> Delta {
         let mut delta = Delta::default();
@@ -136,7 +136,7 @@ impl FromIterator<(Arc<str>, Json)> for Context {
     }
 }
 
-/// What a task wrote: keys set and keys removed.
+/// The changes that a task made to its context: keys set and keys removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// Keys set, in the order of their first write.
@@ -153,13 +153,13 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Whether nothing was written.
+    /// Whether the delta has no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.removed.is_empty()
     }
 
-    /// Bytes of keys and values together: what `max_context_bytes` bounds.
+    /// Size of all keys and values together, in bytes. `max_context_bytes` limits it.
     #[must_use]
     pub fn size(&self) -> usize {
         self.set
@@ -169,7 +169,7 @@ impl Delta {
             + self.removed.iter().map(|key| key.len()).sum::<usize>()
     }
 
-    /// The text that the databases keep.
+    /// The JSON text that is stored in the database.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut out = String::with_capacity(8 + self.size() + 4 * self.set.len());
@@ -203,7 +203,7 @@ impl Delta {
         out
     }
 
-    /// A delta from its stored text.
+    /// Parses a delta from its stored text.
     ///
     /// # Errors
     /// When the text is not one that [`Delta::to_json`] writes.
@@ -243,7 +243,7 @@ pub(super) fn push_key(out: &mut String, key: &str) {
     out.push(':');
 }
 
-/// Appends a JSON string; plain text goes without an encoder.
+/// Appends a JSON string. Text that needs no escapes is copied without an encoder.
 fn push_string(out: &mut String, text: &str) {
     if text
         .bytes()
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn text_round_trips_with_order_escapes_and_big_numbers() {
+    fn b1_text_round_trips_with_order_escapes_and_big_numbers() {
         let text = r#"{"z":1,"a\"b\n":{"n":12345678901234567890123},"é":[1,null]}"#;
         assert_eq!(context(text).to_json(), text);
     }
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a2_a_value_that_is_too_deep_is_refused_with_its_key() {
+    fn a2_too_deep_value_is_refused_with_its_key() {
         let deep = format!("{}{}", "[".repeat(513), "]".repeat(513));
         let expected = "the value of key 'd' is nested deeper than 512 levels";
         let context = Context::from_json(&format!("{{\"fine\":[1],\"d\":{deep}}}"));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_are_contexts() {
+    fn text_that_is_not_an_object_is_refused() {
         for text in ["[]", "1", "null", "{\"a\":}", ""] {
             assert!(Context::from_json(text).is_err(), "{text}");
         }

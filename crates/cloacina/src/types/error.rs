@@ -1,15 +1,17 @@
-//! The library's error: a stable code, a sentence that says what and where, and a hint for the next step.
+//! The library's error type: a stable code, a message that says what failed and where, and a hint what to do next.
 
 use std::fmt;
 
 use super::ExecutionId;
 
-/// What kind of error it is. The name of a code is stable and public.
+/// The kind of an error. The name of a code is public and stable.
+///
+/// Since 0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
     /// A workflow's definition breaks a rule.
     WorkflowInvalid,
-    /// No workflow of this name is known.
+    /// No workflow has this name.
     WorkflowNotFound,
     /// A task's definition breaks a rule.
     TaskInvalid,
@@ -17,23 +19,23 @@ pub enum ErrorCode {
     ContextInvalid,
     /// A schedule or a trigger is not valid.
     ScheduleInvalid,
-    /// No schedule has this id, or no trigger this name.
+    /// No schedule has this id, or no trigger has this name.
     ScheduleNotFound,
     /// A setting or an argument is not valid.
     Configuration,
-    /// A database URL cannot be read.
+    /// A database URL cannot be parsed.
     UrlInvalid,
     /// The database cannot be reached or opened.
     Connection,
-    /// The database refused or failed an operation.
+    /// The database rejected an operation, or the operation failed.
     Database,
-    /// The database holds a newer or a broken schema.
+    /// The schema of the database is newer than this program, or damaged.
     Migration,
     /// No execution has this id.
     ExecutionNotFound,
-    /// The execution's state does not allow it.
+    /// The execution's state does not allow the requested action.
     ExecutionState,
-    /// A waiting time ran out.
+    /// The wait timed out before the execution ended.
     WaitTimeout,
     /// The runner is shut down.
     RunnerClosed,
@@ -62,7 +64,7 @@ impl ErrorCode {
         Self::Forked,
     ];
 
-    /// The public name.
+    /// The public name, in snake case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,18 +89,20 @@ impl ErrorCode {
 }
 
 /// An error of the library.
+///
+/// Since 0.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Its kind.
+    /// The kind of the error.
     pub code: ErrorCode,
-    /// What went wrong, and where.
+    /// A sentence that says what failed and where.
     pub message: String,
-    /// What to do next.
+    /// How to fix the problem, where the library can tell.
     pub hint: Option<String>,
 }
 
 impl Error {
-    /// An error without a hint.
+    /// Creates an error without a hint.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -108,14 +112,14 @@ impl Error {
         }
     }
 
-    /// The error of a call to a runner that was shut down.
+    /// The error of a call to a runner that has been shut down.
     #[must_use]
     pub fn runner_closed() -> Self {
         Self::new(ErrorCode::RunnerClosed, "the runner is shut down")
             .with_hint("start a new DefaultRunner")
     }
 
-    /// The error for an execution id that the database does not have.
+    /// The error for an execution id that is not in the database.
     #[must_use]
     pub fn unknown_execution(id: ExecutionId) -> Self {
         let message = format!("there is no execution {id}");
@@ -123,7 +127,7 @@ impl Error {
             .with_hint("it may have been pruned, or be in another database")
     }
 
-    /// The same with a hint.
+    /// Returns the error with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -143,7 +147,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The known name nearest to what was typed, when it is near enough to be meant.
+/// The known name most similar to `typed`, if the edit distance is small enough for a typing error.
 #[must_use]
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (typed.chars().count() / 3).max(2);
@@ -160,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_finds_a_typing_error_and_nothing_far() {
+    fn nearest_finds_a_typing_error_but_no_distant_name() {
         assert_eq!(nearest("exract", ["load", "extract"]), Some("extract"));
         assert_eq!(nearest("zzz", ["load", "extract"]), None);
     }

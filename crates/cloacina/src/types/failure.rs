@@ -1,4 +1,4 @@
-//! Failures as data: what crosses from a task, in whatever language, to the engine and the database.
+//! Failures as data, as tasks of either language report them to the engine and the database stores them.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,25 +8,26 @@ pub struct Failure {
     /// The qualified name of the error's type, e.g. `ValueError`, `package.module.CustomError` or `TaskTimeoutError`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the error said.
+    /// The error's message.
     pub message: String,
-    /// The traceback or backtrace, where there is one.
+    /// The traceback or backtrace, if available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
-    /// Whether the policy may retry it; an `Abort`, a wrong return value or an oversized context may not.
+    /// Whether the retry policy may retry it. `Abort`, a wrong return value and an oversized context are never retried.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub retryable: bool,
-    /// Qualified names of the type and its bases, nearest first: what `retry_on` and `never_on` compare with.
+    /// Qualified names of the error's type and its base classes, most specific first. `retry_on` and `never_on` match against
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<String>,
 }
 
-/// Failures that the engine itself gives.
+/// Failures that the engine itself produces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// An attempt overran its timeout.
+    /// An attempt exceeded its timeout.
     TaskTimeout,
-    /// An execution overran its timeout.
+    /// An execution exceeded its timeout.
     WorkflowTimeout,
     /// A task's runner died more often than `max_rescues`.
     RunnerLost,
@@ -34,7 +35,7 @@ pub enum FailureKind {
     Rule,
     /// A delta was larger than `max_context_bytes`.
     ContextTooLarge,
-    /// The database cannot store what a task wrote.
+    /// The database cannot store a value that a task wrote.
     NotStorable,
 }
 
@@ -53,7 +54,7 @@ impl FailureKind {
 }
 
 impl Failure {
-    /// A failure given by the engine.
+    /// Creates a failure that the engine produces.
     #[must_use]
     pub fn engine(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {

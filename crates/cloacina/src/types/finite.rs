@@ -1,4 +1,4 @@
-//! Looks for numbers that JSON does not have. `serde_json` writes them as `null` without a word (semantics B1).
+//! Detects NaN and infinities in values to be encoded: `serde_json` silently writes them as `null` (semantics B1).
 
 use std::fmt::{self, Display};
 
@@ -7,14 +7,14 @@ use serde::ser::{self, Serializer};
 
 use super::JsonError;
 
-/// Refuses a value with a NaN or an infinity in it.
+/// Refuses a value that contains a NaN or an infinity.
 pub(super) fn check_finite<T: Serialize + ?Sized>(value: &T) -> Result<(), JsonError> {
     value
         .serialize(Checker)
         .map_err(|NotFinite(message)| JsonError(message))
 }
 
-/// Serializes into nothing.
+/// A serializer without output that fails at the first number that is not finite.
 struct Checker;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ macro_rules! accept {
     };
 }
 
-macro_rules! go_on {
+macro_rules! descend {
     ($($name:ident($($argument:ty),*) -> $compound:ident;)*) => {
         $(fn $name(self, $(_: $argument),*) -> Result<Self::$compound, NotFinite> {
             Ok(self)
@@ -81,7 +81,7 @@ impl Serializer for Checker {
         serialize_unit_struct: &'static str,
     }
 
-    go_on! {
+    descend! {
         serialize_seq(Option<usize>) -> SerializeSeq;
         serialize_tuple(usize) -> SerializeTuple;
         serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
@@ -99,7 +99,7 @@ impl Serializer for Checker {
         if value.is_finite() {
             return Ok(());
         }
-        Err(NotFinite(format!("{value} is not a number of JSON")))
+        Err(NotFinite(format!("{value} is not a JSON number")))
     }
 
     fn serialize_none(self) -> Checked {
@@ -195,7 +195,7 @@ impl ser::SerializeMap for Checker {
     type Ok = ();
     type Error = NotFinite;
 
-    /// A key becomes a string or an error of its own.
+    /// Keys are not checked: `serde_json` turns them into strings or refuses them.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Checked {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What happened to an execution, in order: the part of its history that no row holds otherwise.
+//! The events of an execution's history. Only events that cannot be derived from other rows are stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,41 +10,41 @@ use super::{Json, Ordinal, RunnerId, Timestamp};
 pub enum HistoryKind {
     /// The execution was submitted. Derived from its row.
     Submitted,
-    /// The submitter's trace context, for those who run the tasks.
+    /// The submitter's trace context, for the runners that run the tasks.
     Traced,
     /// The first task started. Derived from the execution's row.
     Started,
-    /// An attempt started. Derived for the last attempt, stored with the end for the others.
+    /// An attempt started. Derived for the last attempt; stored together with the attempt's end for earlier ones.
     TaskStarted,
-    /// A task completed. Derived from its row.
+    /// A task completed. Derived from the task's row.
     TaskCompleted,
-    /// An attempt failed and no other follows. Derived from its row.
+    /// An attempt failed and no retry follows. Derived from the task's row.
     TaskFailed,
-    /// An attempt failed and another follows.
+    /// An attempt failed and a retry follows.
     TaskRetrying,
-    /// A task asked to run later, without counting the attempt.
+    /// A task snoozed: it runs later, and the attempt does not count.
     TaskSnoozed,
-    /// A task was skipped; the reason is in the data. Derived from its row.
+    /// A task was skipped; the data has the reason. Derived from the task's row.
     TaskSkipped,
-    /// A task was cancelled. Derived from its row.
+    /// A task was cancelled. Derived from the task's row.
     TaskCancelled,
-    /// A claim was lost with its runner and taken back.
+    /// A task was rescued: its claim was taken back from a dead runner.
     TaskRescued,
-    /// A claim was given back unfinished at a shutdown.
+    /// A claim was returned unfinished when its runner shut down.
     TaskReleased,
     /// The execution was paused.
     Paused,
     /// The execution was resumed.
     Resumed,
-    /// A retry of the ended execution was asked for.
+    /// A retry of the ended execution was requested.
     Retried,
     /// The execution was cancelled.
     Cancelled,
-    /// The execution overran its timeout.
+    /// The execution exceeded its timeout.
     TimedOut,
-    /// The execution ended well. Derived from its row.
+    /// The execution completed. Derived from its row.
     Completed,
-    /// The execution ended badly. Derived from its row.
+    /// The execution failed. Derived from its row.
     Failed,
 }
 
@@ -79,16 +79,16 @@ impl HistoryKind {
 /// One event of an execution's history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEvent {
-    /// When it happened.
+    /// When the event happened.
     pub time: Timestamp,
-    /// Its type, a name of [`HistoryKind`].
+    /// The event's type: a name of [`HistoryKind`].
     pub kind: String,
-    /// The task it is about, if any.
+    /// The task concerned, if any.
     pub task: Option<Ordinal>,
-    /// The attempt it is about, if any.
+    /// The attempt concerned, if any.
     pub attempt: Option<u32>,
-    /// The runner that did it or had the claim.
+    /// The runner that caused the event or held the claim.
     pub runner: Option<RunnerId>,
-    /// More, by type: error, delay, reason.
+    /// Details that depend on the type: error, delay or reason.
     pub data: Option<Json>,
 }

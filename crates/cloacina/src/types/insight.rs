@@ -1,25 +1,25 @@
-//! What running tasks tell of themselves, beside their results.
+//! Progress and log lines that tasks report while they run.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ExecutionId, Ordinal, Timestamp};
 
-/// How far an attempt says it is.
+/// The progress that an attempt reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
     /// The execution.
     pub execution: ExecutionId,
     /// The task.
     pub task: Ordinal,
-    /// The attempt that said it.
+    /// The attempt that reported it.
     pub attempt: u32,
-    /// What is done.
+    /// Amount of work done.
     pub done: f64,
-    /// What is to do in all.
+    /// Total amount of work, in the same unit as `done`.
     pub total: f64,
-    /// A few words about it.
+    /// A short description, if the task gave one.
     pub message: Option<String>,
-    /// When it was said.
+    /// When it was reported.
     pub time: Timestamp,
 }
 
@@ -28,11 +28,11 @@ pub struct Progress {
 pub struct LogLine {
     /// When it was logged.
     pub time: Timestamp,
-    /// How important it is: 10 for debug to 50 for critical.
+    /// The severity, from 10 (debug) to 50 (critical).
     pub level: i64,
     /// The logger's name.
     pub logger: String,
-    /// What was logged, with the traceback where there is one.
+    /// The formatted message, with the traceback if one was logged.
     pub message: String,
 }
 
@@ -45,6 +45,6 @@ pub struct LogChunk {
     pub task: Ordinal,
     /// The attempt.
     pub attempt: u32,
-    /// Oldest first.
+    /// The lines, oldest first.
     pub lines: Vec<LogLine>,
 }

@@ -1,4 +1,4 @@
-//! JSON values as their exact, compact text: big integers survive, and nothing is decoded before somebody reads it.
+//! JSON values kept as their exact, compact text: big integers keep all digits, and nothing is decoded before it is read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,15 +14,21 @@ use super::finite::check_finite;
 pub const MAX_JSON_DEPTH: usize = 512;
 
 /// A JSON value, held as valid JSON text without insignificant white space.
+///
+/// Since 0.1.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(Arc<str>);
 
-/// Text that is not JSON, or a value that has none.
+/// The error for text that is not JSON, or a value that JSON cannot represent.
+///
+/// Since 0.1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(pub String);
 
-/// The kind of a value, told by its first character.
+/// The type of a JSON value, determined by its first character.
+///
+/// Since 0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonShape {
     /// `null`
@@ -40,7 +46,7 @@ pub enum JsonShape {
 }
 
 impl JsonShape {
-    /// The kind of a compact JSON text.
+    /// The type of the value in a compact JSON text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text.as_bytes().first() {
@@ -53,7 +59,7 @@ impl JsonShape {
         }
     }
 
-    /// The name that messages use.
+    /// The name used in error messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,24 +74,25 @@ impl JsonShape {
 }
 
 impl Json {
-    /// The value of a JSON text, white space removed.
+    /// Parses JSON text and removes insignificant white space.
     ///
     /// # Errors
-    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are none), or is deeper than [`MAX_JSON_DEPTH`].
+    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are not JSON), or is nested deeper than
+    /// [`MAX_JSON_DEPTH`].
     pub fn parse(text: &str) -> Result<Self, JsonError> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
         Self::of_raw(raw)
     }
 
-    /// The value of text that `serde_json` found valid.
+    /// Takes text that `serde_json` has validated.
     pub(super) fn of_raw(raw: &RawValue) -> Result<Self, JsonError> {
         let text = compact(raw.get());
         check_depth(&text)?;
         Ok(Self(text))
     }
 
-    /// Wraps text that an encoder of this project just wrote: valid and compact.
+    /// Wraps text from one of this crate's encoders without a check: it must be valid and compact.
     #[must_use]
     pub fn from_encoder(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -94,12 +101,12 @@ impl Json {
     /// Encodes a Rust value.
     ///
     /// # Errors
-    /// When the value has no JSON form, e.g. a NaN or a map whose keys are not strings, or is deeper than
+    /// When JSON cannot represent the value, e.g. a NaN or a map whose keys are not strings, or it is nested deeper than
     /// [`MAX_JSON_DEPTH`].
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
         check_depth(&text)?;
-        // `serde_json` writes a NaN as `null`: only a text with one can hide it.
+        // `serde_json` writes a NaN as `null`, so text without `null` needs no check.
         if text.contains("null") {
             check_finite(value)?;
         }
@@ -109,25 +116,25 @@ impl Json {
     /// Decodes into a Rust value.
     ///
     /// # Errors
-    /// When the value has another shape than `T`, or `T` is a type like [`serde_json::Value`] and the value has more than
-    /// the 128 levels that `serde_json` decodes.
+    /// When the value does not have the shape of `T`, or `T` is a type like [`serde_json::Value`] and the value has more
+    /// than the 128 levels that `serde_json` decodes.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         serde_json::from_str(&self.0).map_err(|error| JsonError(error.to_string()))
     }
 
-    /// The text.
+    /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text, shared.
+    /// The JSON text as a shared string.
     #[must_use]
     pub fn text(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// The kind of the value.
+    /// The type of the value.
     #[must_use]
     pub fn shape(&self) -> JsonShape {
         JsonShape::of(&self.0)
@@ -160,9 +167,9 @@ fn compact(text: &str) -> Arc<str> {
     out.into()
 }
 
-/// Refuses valid JSON text with a value deeper than [`MAX_JSON_DEPTH`].
+/// Refuses valid JSON text that is nested deeper than [`MAX_JSON_DEPTH`].
 fn check_depth(text: &str) -> Result<(), JsonError> {
-    // Each level takes two characters.
+    // Each level takes two characters, so shorter text cannot be too deep.
     if text.len() <= 2 * MAX_JSON_DEPTH {
         return Ok(());
     }
@@ -243,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_values_that_are_not_finite_are_refused_wherever_they_are() {
+    fn b1_nan_and_infinity_are_refused_at_any_depth() {
         assert!(Json::encode(&f64::NAN).is_err());
         assert!(Json::encode(&vec![Some(1.0), None, Some(f64::INFINITY)]).is_err());
         assert!(Json::encode(&std::collections::BTreeMap::from([("a", (1, f32::NAN))])).is_err());
@@ -255,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a2_deeper_values_than_512_levels_are_refused_and_512_are_not() {
+    fn a2_values_may_have_512_levels_and_no_more() {
         let nested = |open: &str, leaf: &str, close: &str, levels: usize| {
             format!("{}{leaf}{}", open.repeat(levels), close.repeat(levels))
         };
@@ -270,7 +277,7 @@ mod tests {
                 assert!(serde_json::from_str::<Json>(&deep).is_err());
             }
         }
-        // Many brackets beside each other, and brackets in strings, are not levels.
+        // Brackets side by side and brackets in strings do not add levels.
         assert!(Json::parse(&format!("[{}[]]", "[],".repeat(2000))).is_ok());
         assert!(Json::parse(&format!("\"{}\"", "[".repeat(2000))).is_ok());
         let mut deep = serde_json::json!(1);
@@ -281,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_goes_but_not_inside_strings() {
+    fn white_space_is_removed_except_inside_strings() {
         let json = Json::parse(" { \"a b\" : [ 1 , \"x \\\" y\\\\\" ] }\n").unwrap();
         assert_eq!(json.as_str(), "{\"a b\":[1,\"x \\\" y\\\\\"]}");
     }

@@ -1,4 +1,4 @@
-//! How two writes of one key that are not ordered between themselves become one value (semantics B3).
+//! Merges the values that tasks without an order between them wrote to the same key (semantics B3).
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use super::tree::{Members, Tree};
 use super::{Json, JsonShape};
 
-/// Merges values in their order: objects recursively, arrays by concatenation without duplicates, else the later one wins.
+/// Merges values in the given order: objects recursively, arrays by concatenation without duplicates; otherwise the later
+/// value wins.
 #[must_use]
 pub fn merge_values(values: &[&Json]) -> Option<Json> {
     let (last, rest) = values.split_last()?;
@@ -27,7 +28,7 @@ pub fn merge_values(values: &[&Json]) -> Option<Json> {
 }
 
 fn merge_trees(mut values: Vec<Tree<'_>>) -> Option<Tree<'_>> {
-    // Only the run of equal shapes at the end can matter: a later value of another shape replaces all before it.
+    // Only the last run of values of one type matters: a value of another type replaces everything before it.
     let shape = values.last()?.shape();
     let start = values
         .iter()
@@ -37,7 +38,7 @@ fn merge_trees(mut values: Vec<Tree<'_>>) -> Option<Tree<'_>> {
     match alike.last() {
         Some(Tree::Object(_)) if alike.len() > 1 => Some(merge_objects(alike)),
         Some(Tree::Array(_)) if alike.len() > 1 => Some(merge_arrays(alike)),
-        // It replaces what came before, as it was written.
+        // The last value replaces the earlier ones unchanged.
         _ => alike.pop(),
     }
 }
@@ -51,7 +52,7 @@ fn merge_objects(values: Vec<Tree<'_>>) -> Tree<'_> {
             }
         }
     }
-    // A loop, because adapters would take more stack for each level.
+    // A loop: iterator adapters would use more stack for each level of nesting.
     let mut merged = Members::default();
     for (key, member) in members {
         if let Some(value) = merge_trees(member) {
@@ -76,7 +77,7 @@ fn merge_arrays(values: Vec<Tree<'_>>) -> Tree<'_> {
     Tree::Array(items)
 }
 
-/// The text by which equal values are told: the order of an object's keys does not count.
+/// The text by which array items are compared. The order of an object's keys does not matter.
 fn comparable<'a>(value: &Tree<'a>) -> Cow<'a, str> {
     if let Tree::Scalar(text) = value {
         return Cow::Borrowed(text);
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a2_values_of_the_greatest_depth_merge_on_a_small_stack() {
+    fn a2_values_of_maximum_depth_merge_on_a_small_stack() {
         let nested = |leaf: &str| {
             let text = format!("{}{leaf}{}", "{\"a\":".repeat(510), "}".repeat(510));
             Json::parse(&text).unwrap()
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn b3_table_of_merges() {
+    fn b3_unordered_writes_of_a_key_merge_by_type() {
         let cases: &[(&[&str], &str)] = &[
             (&["1", "2"], "2"),
             (&["[1,2]", "[2,3]"], "[1,2,3]"),

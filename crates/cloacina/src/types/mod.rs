@@ -1,4 +1,4 @@
-//! Values that every floor speaks in: ids, states, time, contexts, policies, failures. Pure.
+//! Types that all layers share: ids, states, time, contexts, policies, failures. Pure: no I/O, no clock.
 
 mod context;
 mod error;

@@ -1,4 +1,4 @@
-//! What a context holds: the values it was made from, and what was written since.
+//! The contents of a context: the values it was created from, and the writes since then.
 
 use std::sync::Arc;
 
@@ -6,20 +6,21 @@ use rustc_hash::FxHashSet;
 
 use super::{Context, Delta, Json};
 
-/// A context with its writes apart, so that a write copies nothing and a task's delta is at hand.
+/// A context that keeps its writes apart from the original values: a write copies nothing, and a task's delta is known
+/// without a comparison.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     base: Arc<Context>,
     /// Values written, in the order of their first write.
     written: Delta,
-    /// Keys of the base that were removed. One that was set again is also in `written`, and stands at the end.
+    /// Keys of the base that were removed. A key that was set again is also in `written`, and comes last in the order.
     hidden: FxHashSet<Arc<str>>,
-    /// Whether the writes are a task's: then the base stays what the task got.
+    /// Whether the writes are a task's. If so, the base must stay what the task received, because the delta is relative to it.
     is_task: bool,
 }
 
 impl Overlay {
-    /// Without writes.
+    /// Creates an overlay without writes.
     #[must_use]
     pub fn new(base: Arc<Context>, is_task: bool) -> Self {
         Self {
@@ -30,7 +31,7 @@ impl Overlay {
         }
     }
 
-    /// The value of a key.
+    /// The value of a key; `None` when the key is absent.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.written.set.get(key).or_else(|| self.below(key))
@@ -42,17 +43,17 @@ impl Overlay {
         self.get(key).is_some()
     }
 
-    /// Sets a key; a new one goes to the end.
+    /// Sets a key. A new key is appended at the end.
     pub fn set(&mut self, key: &str, value: Json) {
         match self.written.set.get_mut(key) {
-            Some(place) => *place = value,
+            Some(current) => *current = value,
             None => {
                 self.written.set.insert(key.into(), value);
             }
         }
     }
 
-    /// Removes a key and returns what it had.
+    /// Removes a key and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
         let below = self.below(key).cloned();
         if below.is_some() {
@@ -67,7 +68,7 @@ impl Overlay {
         self.hidden = self.base.iter().map(|(key, _)| Arc::clone(key)).collect();
     }
 
-    /// Keys and values in order.
+    /// Keys and values, in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
         let below = self
             .base
@@ -82,7 +83,7 @@ impl Overlay {
         )
     }
 
-    /// Whether there is no key.
+    /// Whether the context has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
@@ -100,7 +101,7 @@ impl Overlay {
         self.base.len() - self.hidden.len() + appended
     }
 
-    /// The key that stands last.
+    /// The last key in the order.
     #[must_use]
     pub fn last_key(&self) -> Option<Arc<str>> {
         let appended = self
@@ -114,7 +115,7 @@ impl Overlay {
             .cloned()
     }
 
-    /// Everything as one value, shared where nothing was written.
+    /// All keys and values as one context; the shared base when nothing was written.
     pub fn snapshot(&mut self) -> Arc<Context> {
         if self.written.set.is_empty() && self.hidden.is_empty() {
             return Arc::clone(&self.base);
@@ -129,7 +130,7 @@ impl Overlay {
         all
     }
 
-    /// What was written: the keys set, and those removed and not set again.
+    /// The writes: the keys that were set, and the keys that were removed and not set again.
     #[must_use]
     pub fn delta(&self) -> Delta {
         let gone = self
@@ -144,7 +145,7 @@ impl Overlay {
         }
     }
 
-    /// Becomes `other`; what differs from the base counts as written.
+    /// Replaces the contents by `other`; the differences from the base count as writes.
     pub fn replace_with(&mut self, other: &Context) {
         let delta = self.base.delta_to(other);
         self.hidden = delta.removed.iter().cloned().collect();

@@ -1,10 +1,10 @@
-//! Retry policies as data (semantics D1). The delays and decisions are functions of the engine.
+//! Retry policies as data (semantics D1). The engine computes delays and decisions from them.
 
 use serde::{Deserialize, Serialize};
 
 use super::Micros;
 
-/// How the delay grows from attempt to attempt.
+/// The strategy by which the delay grows from attempt to attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "strategy", rename_all = "snake_case")]
 pub enum Backoff {
@@ -12,51 +12,51 @@ pub enum Backoff {
     Fixed,
     /// `initial_delay × multiplier × attempt`.
     Linear {
-        /// Factor on every delay.
+        /// Factor applied to every delay.
         multiplier: f64,
     },
     /// `initial_delay × multiplier × base ^ (attempt - 1)`.
     Exponential {
-        /// Growth from one attempt to the next.
+        /// Factor by which the delay grows from one attempt to the next.
         base: f64,
-        /// Factor on every delay.
+        /// Factor applied to every delay.
         multiplier: f64,
     },
 }
 
-/// Which failures are worth another attempt.
+/// The failures that are retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryCondition {
-    /// Every failure.
+    /// All failures.
     All,
-    /// Timeouts and connection errors, by type and then by words.
+    /// Timeouts and connection errors, recognised by type first and by words in the message second.
     Transient,
-    /// None.
+    /// No failure.
     Never,
-    /// Failures whose type or message contains one of the texts, in any case of letters.
+    /// Failures whose type or message contains one of the texts, ignoring case.
     Patterns(Vec<String>),
 }
 
-/// When and how often a task is tried again.
+/// A task's retry policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
-    /// All tries together, at least 1.
+    /// Maximum number of attempts, the first one included; at least 1.
     pub max_attempts: u32,
-    /// How the delay grows.
+    /// The strategy by which the delay grows.
     pub backoff: Backoff,
-    /// The first delay, in microseconds.
+    /// Delay before the first retry, in microseconds.
     pub initial_delay: Micros,
-    /// No delay is longer, in microseconds.
+    /// Maximum delay, in microseconds.
     pub max_delay: Micros,
-    /// Whether a delay varies by a quarter up or down.
+    /// Whether each delay varies at random by up to 25 % either way.
     pub jitter: bool,
-    /// Which failures are retried.
+    /// The failures that are retried.
     pub condition: RetryCondition,
-    /// Only these types and their subclasses, when not empty.
+    /// If not empty, only these types and their subclasses are retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_on: Vec<String>,
-    /// Never these types and their subclasses.
+    /// These types and their subclasses are never retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_on: Vec<String>,
 }

@@ -1,47 +1,47 @@
-//! Who is there: runners, and the tasks that they have handlers for.
+//! Runners that are registered, and the tasks that they have handlers for.
 
 use super::{RunnerId, Timestamp};
 
-/// A runner that was not declared dead, as seen at one instant.
+/// A runner that has not been declared dead, as seen at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// Its id.
+    /// The runner's id.
     pub id: RunnerId,
     /// The machine's name.
     pub host: String,
-    /// Its process id on that machine.
+    /// The runner's process id on that machine.
     pub pid: i64,
-    /// When it started.
+    /// When the runner started.
     pub started_at: Timestamp,
-    /// Its last heartbeat.
+    /// Time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// Until when its claims are its own.
+    /// End of the lease: until then no other runner may take its claims.
     pub lease_until: Timestamp,
-    /// Whether its process is known to be gone. Unsure means no.
+    /// Whether the process is known to be gone; `false` when that is uncertain.
     pub vanished: bool,
 }
 
 impl Presence {
-    /// Whether its claims count: its process is not known to be gone, and its lease holds.
+    /// Whether the runner's claims are valid: its process is not known to be gone, and its lease has not expired.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
         !self.vanished && self.lease_until >= now
     }
 }
 
-/// Handlers that a runner has, or had when it was last seen.
+/// The handlers that a runner has, or had when it was last seen, for one workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The workflow's name.
     pub workflow: String,
-    /// Whose they are.
+    /// The runner that has the handlers.
     pub runner: RunnerId,
     /// The machine's name.
     pub host: String,
-    /// Its process id on that machine.
+    /// The runner's process id on that machine.
     pub pid: i64,
-    /// The tasks, in the order of their ids.
+    /// Ids of the tasks, sorted.
     pub tasks: Vec<String>,
-    /// When they were last known to be there.
+    /// When the runner was last seen with them.
     pub seen_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! An execution as rows hold it. The engine decides over these values, the stores read and write them.
+//! An execution as it is stored. The engine computes on these values; the stores read and write them.
 
 use std::sync::Arc;
 
@@ -9,62 +9,62 @@ use super::{
     TaskStatus, Timestamp,
 };
 
-/// The exclusive right of a runner to run one attempt: the fence of every write about it.
+/// The exclusive right of a runner to run one attempt. Every write about the attempt is fenced by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// Who has it.
+    /// The runner that holds the claim.
     pub runner: RunnerId,
-    /// For which attempt, 1-based.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
 }
 
-/// Whether a skip passes on to dependents with the default rule (semantics C1).
+/// The cause of a skip. It decides whether dependents with the default rule are skipped too (semantics C1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipCause {
     /// A dependency failed, or was skipped because of a failure.
     Failure,
-    /// The task's own rule did not hold.
+    /// The task's own trigger rule was not met.
     Rule,
-    /// The execution was ended by its timeout.
+    /// The execution's timeout ended it.
     Ended,
 }
 
 /// Why a task was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
-    /// What it means for dependents.
+    /// The cause, which decides what dependents do.
     pub cause: SkipCause,
-    /// A sentence for people.
+    /// A sentence for the user.
     pub reason: String,
 }
 
 /// The state of one task of an execution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRecord {
-    /// Where it stands.
+    /// The task's state.
     pub status: TaskStatus,
-    /// Attempts so far, the running one included; never falls while a late result could arrive.
+    /// Number of attempts so far, the running one included. Never decreases while a late result could arrive.
     pub attempt: u32,
-    /// Attempts that its retry policy does not count: lost ones, and all before a `retry_execution`.
+    /// Attempts that the retry policy does not count: those lost with their runner, and all before a `retry_execution`.
     pub uncounted: u32,
-    /// How often its claim was taken from a dead runner.
+    /// Number of times that the task was rescued from a dead runner.
     pub rescues: u32,
-    /// Who runs it now.
+    /// The runner that runs the task now.
     pub runner: Option<RunnerId>,
-    /// Ready: not to start before, `None` at once. Pending: what a pause keeps of it.
+    /// Of a ready task: the earliest start; `None` means now. Of a pending task: the earliest start that a pause has saved.
     pub ready_at: Option<Timestamp>,
     /// Start of the last attempt.
     pub started_at: Option<Timestamp>,
     /// End of the task.
     pub ended_at: Option<Timestamp>,
-    /// What it wrote, once completed.
+    /// The task's writes, once it has completed.
     pub delta: Option<Arc<Delta>>,
-    /// Its last failure.
+    /// The last failure.
     pub error: Option<Failure>,
     /// Why it was skipped.
     pub skip: Option<Skip>,
-    /// Whether the database has a row for it.
+    /// Whether the database has a row for the task.
     pub stored: bool,
 }
 
@@ -88,7 +88,7 @@ impl TaskRecord {
         }
     }
 
-    /// The claim under which it runs.
+    /// The claim under which the task runs; `None` unless it is running.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         match (self.status, self.runner) {
@@ -104,36 +104,36 @@ impl TaskRecord {
 /// The state of one execution with all its tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecutionRecord {
-    /// Its id.
+    /// The execution's id.
     pub id: ExecutionId,
-    /// The version of the workflow that it runs.
+    /// The stored version of the workflow that the execution runs.
     pub definition: DefinitionId,
-    /// Counts every change of the execution or its tasks; what optimistic writes compare.
+    /// Grows with every change of the execution or its tasks. Optimistic writes compare it.
     pub revision: i64,
-    /// Where it stands.
+    /// The execution's state.
     pub status: ExecutionStatus,
-    /// Claims go to higher ones first.
+    /// Priority; tasks of a higher one are claimed first.
     pub priority: i16,
     /// The caller's idempotency key.
     pub key: Option<String>,
-    /// What the tasks start from.
+    /// The input context.
     pub input: Arc<Context>,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// Not to start before.
+    /// The earliest start; `None` means at once.
     pub start_at: Option<Timestamp>,
     /// Start of its first task.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// End of the execution.
     pub ended_at: Option<Timestamp>,
-    /// How long it may take from its first start.
+    /// Maximum time from the first task's start to the end, in microseconds.
     pub timeout: Option<Micros>,
-    /// When its timeout strikes; set by its first start.
+    /// When the timeout ends the execution; set when the first task starts.
     pub deadline: Option<Timestamp>,
-    /// Since when it is paused.
+    /// Start of the current pause.
     pub paused_at: Option<Timestamp>,
-    /// Why it failed, with the task if one is to blame.
+    /// The failure, with the ordinal of the task that caused it if there is one.
     pub error: Option<(Option<u32>, Failure)>,
-    /// Its tasks by ordinal.
+    /// The tasks, by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

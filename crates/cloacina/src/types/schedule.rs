@@ -1,4 +1,4 @@
-//! Schedules and triggers as rows hold them, and the history of what they did.
+//! Schedules and triggers as they are stored, and their history.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, ExecutionId, Micros, ScheduleId, Timestamp};
 
-/// Declares an enumeration whose values have a stored number and a public name.
+/// Declares an enum whose variants have a stored number and a public name.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal $word:literal,)* }) => {
         $(#[$doc])*
@@ -17,10 +17,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every value.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The number that the databases keep.
+            /// The number that is stored in the database.
             #[must_use]
             pub const fn code(self) -> i16 {
                 match self {
@@ -28,7 +28,7 @@ macro_rules! words {
                 }
             }
 
-            /// The value of a stored number.
+            /// The variant of a stored number.
             #[must_use]
             pub const fn from_code(code: i16) -> Option<Self> {
                 match code {
@@ -66,112 +66,118 @@ macro_rules! words {
 }
 
 words! {
-    /// What a row of schedules is.
+    /// The kind of a row in the table of schedules.
     ScheduleKind {
         /// Starts a workflow at the times of a cron expression.
         Cron = 0 "cron",
-        /// Calls a function again and again, which says whether to start a workflow.
+        /// Polls a function that decides whether to start a workflow.
         Trigger = 1 "trigger",
     }
 }
 
 words! {
-    /// What becomes of ticks that were due while nobody was there to fire them (semantics F4).
+    /// The treatment of ticks that were due while no runner was live (semantics F4).
+    ///
+    /// Since 0.1.
     Catchup {
-        /// They are recorded as missed.
+        /// All are recorded as missed.
         Skip = 0 "skip",
         /// The latest one fires.
         Latest = 1 "latest",
-        /// They fire, oldest first, up to a limit.
+        /// All fire, oldest first, up to a limit.
         All = 2 "all",
     }
 }
 
 words! {
-    /// What becomes of a tick while an execution of its schedule is open (semantics F4).
+    /// The treatment of a tick that is due while an earlier execution of its schedule has not ended (semantics F4).
+    ///
+    /// Since 0.1.
     Overlap {
-        /// It fires all the same.
+        /// The tick fires anyway.
         Allow = 0 "allow",
-        /// It is recorded as overlapped.
+        /// The tick is recorded as overlapped.
         Skip = 1 "skip",
-        /// It fires when that execution has ended.
+        /// The tick fires when that execution has ended.
         Queue = 2 "queue",
     }
 }
 
 words! {
-    /// What became of a tick, or of a trigger's poll.
+    /// The outcome of a tick, or of a trigger's poll.
+    ///
+    /// Since 0.1.
     TickOutcome {
         /// It started an execution.
         Fired = 0 "fired",
-        /// Nobody was there when it was due, and the catch-up rule leaves it out.
+        /// No runner was live when it was due, and the catch-up rule does not make up for it.
         Missed = 1 "missed",
         /// It could not fire: no program has stored a definition of its workflow.
         Skipped = 2 "skipped",
-        /// An execution of its schedule was open.
+        /// An earlier execution of its schedule had not ended, and the overlap rule skips the tick.
         Overlapped = 3 "overlapped",
-        /// It waits for the end of an execution of its schedule.
+        /// It fires when the current execution of its schedule has ended.
         Queued = 4 "queued",
         /// The trigger's function raised.
         Failed = 5 "failed",
     }
 }
 
-/// What a schedule or a trigger is to do.
+/// The settings of a schedule or a trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleSpec {
     /// The cron expression; a trigger may have an interval instead.
     pub expression: Option<String>,
     /// The IANA time zone of the expression.
     pub timezone: String,
-    /// Time between a trigger's polls.
+    /// Time between a trigger's polls, in microseconds.
     pub interval: Option<Micros>,
-    /// Tells several schedules with the same workflow, expression and zone apart; empty for none.
+    /// Distinguishes schedules with the same workflow, expression and time zone; empty for none.
     pub instance: String,
-    /// What executions start from, beside what the tick says.
+    /// The input context of the executions; the tick's own keys are added to it.
     pub input: Context,
     /// The catch-up rule.
     pub catchup: Catchup,
-    /// How many missed ticks fire at most; the runner's setting where left out.
+    /// Maximum number of missed ticks that fire; `None` means the runner's setting.
     pub max_catchup: Option<u32>,
     /// The overlap rule.
     pub overlap: Overlap,
-    /// No tick before.
+    /// No tick is due before this time.
     pub start_at: Option<Timestamp>,
-    /// No tick after.
+    /// No tick is due after this time.
     pub end_at: Option<Timestamp>,
-    /// Ticks fire up to this much later, each by another amount.
+    /// Maximum delay of a tick, in microseconds. Each tick gets its own random delay.
     pub jitter: Micros,
 }
 
-/// How far a schedule has caught up with the ticks of a downtime.
+/// The progress of a schedule in catching up with the ticks that were due while no runner was live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatchingUp {
     /// Ticks before this instant were missed.
     pub until: Timestamp,
-    /// The number of them that were dealt with.
+    /// Number of missed ticks already processed.
     pub ticks: u32,
 }
 
-/// What a schedule remembers between its ticks.
+/// The state that a schedule keeps between its ticks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Executions that may be open; kept only where the overlap rule asks.
+    /// Executions that may not have ended; kept only if the overlap rule needs them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<ExecutionId>,
-    /// Ticks that wait for the end of an execution, oldest first.
+    /// Due times of ticks that wait for the end of an execution, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<Timestamp>,
-    /// The catch-up that is going on.
+    /// The catch-up in progress, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catching_up: Option<CatchingUp>,
-    /// A runner polls the trigger: the row's `wake_at` is the end of its lease.
+    /// Whether a runner is polling the trigger. If so, the row's `wake_at` is the end of its lease on the poll.
     #[serde(default)]
     pub polled: bool,
-    /// When a tick or poll fired last.
+    /// When a tick or poll last fired.
     #[serde(default)]
     pub last_fired_at: Option<Timestamp>,
-    /// What the trigger's function raised at its last poll.
+    /// The error that the trigger's function raised at the last poll.
     #[serde(default)]
     pub last_error: Option<String>,
 }
@@ -179,51 +185,51 @@ pub struct ScheduleState {
 /// A schedule or a trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleRecord {
-    /// Its id.
+    /// The id.
     pub id: ScheduleId,
-    /// What it is.
+    /// Whether it is a schedule or a trigger.
     pub kind: ScheduleKind,
-    /// What nothing else of its kind may have: a trigger's name, or all that tells a schedule from others (semantics F5).
+    /// Unique among rows of its kind: a trigger's name, or all that distinguishes a schedule from others (semantics F5).
     pub identity: String,
     /// The workflow that it starts.
     pub workflow: String,
     /// Whether it fires.
     pub enabled: bool,
-    /// Counts changes; what optimistic writes compare.
+    /// Grows with every change. Optimistic writes compare it.
     pub revision: i64,
-    /// What it is to do.
+    /// The settings.
     pub spec: ScheduleSpec,
-    /// What it remembers.
+    /// The state between ticks.
     pub state: ScheduleState,
-    /// The next tick, jitter not counted, or the next poll.
+    /// The next tick, without jitter, or the next poll.
     pub next_due: Option<Timestamp>,
-    /// When a runner has to look at it next.
+    /// When a runner must process it next.
     pub wake_at: Option<Timestamp>,
-    /// The last tick that was dealt with, or the last poll.
+    /// The last tick that was processed, or the last poll.
     pub last_due: Option<Timestamp>,
     /// When it was registered.
     pub created_at: Timestamp,
-    /// When what it is to do changed last.
+    /// When the settings last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted; its history stays.
+    /// When it was deleted. The history is kept.
     pub deleted_at: Option<Timestamp>,
 }
 
-/// One tick in the history of a schedule, or one poll that had consequences.
+/// One tick in the history of a schedule, or one poll that started an execution or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickRecord {
     /// The schedule.
     pub schedule: ScheduleId,
     /// When it was due.
     pub due_at: Timestamp,
-    /// What became of it.
+    /// The outcome.
     pub outcome: TickOutcome,
     /// The execution that it started.
     pub execution: Option<ExecutionId>,
-    /// When a runner dealt with it first.
+    /// When a runner first processed it.
     pub created_at: Timestamp,
     /// When it got this outcome.
     pub updated_at: Timestamp,
-    /// More: why it was skipped, what the function raised.
+    /// The reason why it was skipped, or the error that the function raised.
     pub detail: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The states of executions and tasks, with their stored numbers and their public names.
+//! The states of executions and tasks, with their stored numbers and public names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +15,10 @@ macro_rules! states {
         }
 
         impl $name {
-            /// Every state, in the order of its code.
+            /// All states, in the order of their codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The number that the databases keep.
+            /// The number that is stored in the database.
             #[must_use]
             pub const fn code(self) -> i16 {
                 self as i16
@@ -63,12 +63,14 @@ macro_rules! states {
 
 states! {
     /// The state of one execution of a workflow.
+    ///
+    /// Since 0.1.
     ExecutionStatus {
         /// Submitted; no task has started yet.
         Pending = 0,
         /// At least one task has started.
         Running = 1,
-        /// Held by `pause`: what runs may finish, nothing new starts.
+        /// Paused by `pause`: running tasks may finish, nothing new starts.
         Paused = 2,
         /// Ended; no task failed, or every failure was handled.
         Completed = 3,
@@ -81,18 +83,20 @@ states! {
 
 states! {
     /// The state of one task of an execution.
+    ///
+    /// Since 0.1.
     TaskStatus {
-        /// Waits for its dependencies. Kept without a row in the database.
+        /// Waits for its dependencies. Has no row in the database.
         Pending = 0,
         /// May be claimed from `ready_at` on.
         Ready = 1,
         /// Claimed by a runner.
         Running = 2,
-        /// Ended well; its delta counts.
+        /// Ended successfully; its writes are part of the context.
         Completed = 3,
-        /// Ended badly; no attempt is left.
+        /// Ended with a failure that is not retried.
         Failed = 4,
-        /// Never ran, because its trigger rule could not hold.
+        /// Never ran, because its trigger rule was not met.
         Skipped = 5,
         /// Ended because its execution was cancelled or timed out.
         Cancelled = 6,
@@ -100,7 +104,7 @@ states! {
 }
 
 impl ExecutionStatus {
-    /// Whether nothing can happen to the execution any more, short of a retry.
+    /// Whether the execution has ended. Only a retry changes it afterwards.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

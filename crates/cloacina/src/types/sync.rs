@@ -1,34 +1,34 @@
-//! Locks over the standard library's, which keep no table of their own behind the scenes: a forked child can use new ones.
+//! Locks on top of the standard library's. Those keep no global table of waiting threads, so a forked child can use new locks.
 //!
-//! A lock whose holder panicked is taken as it is: each critical section here leaves its data whole.
+//! Poisoning is ignored: no critical section in this crate leaves its data inconsistent when it panics.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A mutual exclusion.
+/// A mutex that ignores poisoning.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(sync::Mutex<T>);
 
-/// The lock, held.
+/// A held lock.
 #[derive(Debug)]
 pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
-/// A condition to wait for.
+/// A condition variable for [`Mutex`].
 #[derive(Debug, Default)]
 pub struct Condvar(sync::Condvar);
 
-/// How a wait with a limit ended.
+/// Whether a wait ended by notification or by timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitResult(bool);
 
 impl<T> Mutex<T> {
-    /// A free lock.
+    /// Creates an unlocked mutex.
     pub const fn new(value: T) -> Self {
         Self(sync::Mutex::new(value))
     }
 
-    /// Takes the lock, waiting for it.
+    /// Acquires the lock; blocks until it is free.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -51,14 +51,14 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 }
 
 impl WaitResult {
-    /// Whether the time was over.
+    /// Whether the wait timed out.
     pub const fn timed_out(self) -> bool {
         self.0
     }
 }
 
 impl Condvar {
-    /// Nobody waits.
+    /// Creates a condition variable without waiting threads.
     pub const fn new() -> Self {
         Self(sync::Condvar::new())
     }
@@ -70,14 +70,14 @@ impl Condvar {
         }
     }
 
-    /// Waits for a notification for at most so long.
-    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, patience: Duration) -> WaitResult {
+    /// Waits for a notification, for at most `timeout`.
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitResult {
         let Some(held) = guard.0.take() else {
             return WaitResult(true);
         };
         let (held, result) = self
             .0
-            .wait_timeout(held, patience)
+            .wait_timeout(held, timeout)
             .unwrap_or_else(PoisonError::into_inner);
         guard.0 = Some(held);
         WaitResult(result.timed_out())
@@ -88,12 +88,12 @@ impl Condvar {
         self.wait_for(guard, until.saturating_duration_since(Instant::now()))
     }
 
-    /// Wakes one who waits.
+    /// Wakes one waiting thread.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }

@@ -1,12 +1,12 @@
-//! What tenants may be called (semantics H1). Refused here, before anything is sent to a server.
+//! Validates the names and passwords of tenants (semantics H1) before anything is sent to a server.
 
 use super::error::{Error, ErrorCode};
 
-/// PostgreSQL cuts longer names off, so that two of them could become one.
+/// Maximum length of an identifier in bytes. PostgreSQL truncates longer ones, so that two names could become the same.
 const MAX_BYTES: usize = 63;
 const HINT: &str = "at most 63 of A-Z a-z 0-9 _, not beginning with a digit";
 
-/// Checks the name of a schema in which a runner is to live.
+/// Checks the name of a schema for a runner.
 ///
 /// # Errors
 /// `Configuration`, with the rule that the name breaks.
@@ -19,7 +19,7 @@ pub fn check_schema_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the name of a schema that is to be a tenant's own: `public` is everybody's.
+/// Checks the name of a tenant's own schema. `public` is refused, because every role can use it.
 ///
 /// # Errors
 /// As for [`check_schema_name`].
@@ -44,10 +44,10 @@ pub fn check_role_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a password that the caller chose. It is never part of the message.
+/// Checks a password that the caller chose. The error message never contains it.
 ///
 /// # Errors
-/// `Configuration` for one that PostgreSQL could not take.
+/// `Configuration` for a password that PostgreSQL cannot store.
 pub fn check_password(password: &str) -> Result<(), Error> {
     let refuse = |why: &str| {
         Err(Error::new(
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_other_names_are_taken_keywords_too() {
+    fn h1_valid_names_are_accepted_including_keywords() {
         let longest = "x".repeat(63);
         for name in ["a", "_", "A1_b", "select", "user", "table", &longest] {
             check_tenant_schema_name(name).unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_in_the_message_that_refuses_it() {
+    fn h1_refused_password_is_not_in_the_message() {
         for password in ["", "s3cret\0"] {
             let text = check_password(password).unwrap_err().to_string();
             assert!(!text.contains("s3cret"), "{text}");

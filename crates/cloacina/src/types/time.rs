@@ -1,5 +1,5 @@
-//! Time as the databases keep it, in whole microseconds since the Unix epoch, and the monotonic time of one process. Both are
-//! read only through a `Clock`.
+//! Time as it is stored, in whole microseconds since the Unix epoch, and the monotonic time of one process. Both are read
+//! only through a `Clock`.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 /// A length of time in microseconds.
 pub type Micros = i64;
 
-/// Converts a length of time to microseconds. One beyond the range becomes a span that can still be added to any instant.
+/// Converts a duration to microseconds. A duration out of range becomes one that can still be added to any instant.
 #[must_use]
 pub fn micros(span: Duration) -> Micros {
     Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
 }
 
 /// An instant in microseconds since 1970-01-01T00:00:00Z.
+///
+/// Since 0.1.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -26,7 +28,7 @@ pub fn micros(span: Duration) -> Micros {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The instant as a calendar time in UTC; `None` beyond chrono's range of years.
+    /// The instant as a date and time in UTC; `None` outside chrono's range of years.
     #[must_use]
     pub fn to_datetime(self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_micros(self.0)
@@ -64,14 +66,15 @@ impl Sub<Micros> for Timestamp {
     }
 }
 
-/// An instant of the process's monotonic clock in microseconds. It never steps, and means nothing outside the process.
+/// An instant of the process's monotonic clock, in microseconds. The clock never steps; its values are meaningless in other
+/// processes.
 ///
 /// Timers that are not written to the database run on it, so that a step of the wall clock neither fires nor delays them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Monotonic(pub i64);
 
 impl Monotonic {
-    /// Later than any instant that is reached.
+    /// An instant that is never reached.
     pub const NEVER: Self = Self(i64::MAX);
 
     /// Microseconds from `earlier` to this instant; negative when `earlier` is later.
@@ -111,20 +114,20 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The source of time. Injected everywhere, so that tests and the simulation own it.
+/// The source of time. It is injected everywhere, so that tests and the simulation control it.
 pub trait Clock: Send + Sync {
-    /// The instant now.
+    /// The current wall-clock time.
     fn now(&self) -> Timestamp;
 
-    /// The instant now on a clock that never steps. A virtual clock that never steps may give the same as `now`.
+    /// The current time on a clock that never steps. A virtual clock that never steps may return the same as `now`.
     fn monotonic(&self) -> Monotonic;
 
-    /// How long a thread may really sleep until `due`; a virtual clock answers with its own pace.
+    /// The real time that a thread may sleep until `due`. A virtual clock returns a duration at its own pace.
     fn until(&self, due: Monotonic) -> Duration {
         Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0))
     }
 
-    /// Whether somebody moves this clock by watching when a runner sleeps: then its own thread makes every step.
+    /// Whether a test advances this clock whenever the runner sleeps. If so, every step must run on the coordinator's thread.
     fn is_watched(&self) -> bool {
         false
     }
@@ -134,7 +137,7 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// Where the process's monotonic time begins.
+/// The zero point of the process's monotonic time.
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
 impl Clock for SystemClock {

@@ -1,4 +1,4 @@
-//! JSON text split into its parts in one pass: what merging and comparing walk over.
+//! JSON text parsed into a tree in one pass, for merging and comparing.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use rustc_hash::FxBuildHasher;
 use super::json::MAX_JSON_DEPTH;
 use super::{Json, JsonShape};
 
-/// The members of an object by their names, escapes replaced.
+/// The members of an object by name, with escapes decoded.
 pub type Members<'a> = IndexMap<Cow<'a, str>, Tree<'a>, FxBuildHasher>;
 
-/// A JSON value whose numbers and strings are still their exact text.
+/// A JSON value whose numbers and strings keep their exact text.
 #[derive(Clone, Debug)]
 pub enum Tree<'a> {
-    /// Anything but an array or an object.
+    /// A value that is neither an array nor an object.
     Scalar(&'a str),
     /// The items of an array.
     Array(Vec<Self>),
@@ -23,18 +23,18 @@ pub enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Splits a value. `None` when its text is not compact JSON, or deeper than [`MAX_JSON_DEPTH`].
+    /// Parses a value. `None` when its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
     #[must_use]
     pub fn of(json: &'a Json) -> Option<Self> {
-        let mut reader = Reader {
+        let mut parser = Parser {
             text: json.as_str(),
-            place: 0,
+            position: 0,
         };
-        let tree = reader.value(0)?;
-        (reader.place == reader.text.len()).then_some(tree)
+        let tree = parser.value(0)?;
+        (parser.position == parser.text.len()).then_some(tree)
     }
 
-    /// The kind of the value.
+    /// The type of the value.
     #[must_use]
     pub fn shape(&self) -> JsonShape {
         match self {
@@ -44,7 +44,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Appends the value's text.
+    /// Appends the value's JSON text.
     pub fn write(&self, out: &mut String) {
         match self {
             Self::Scalar(text) => out.push_str(text),
@@ -73,12 +73,12 @@ impl<'a> Tree<'a> {
     }
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     text: &'a str,
-    place: usize,
+    position: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Option<Tree<'a>> {
         match self.peek()? {
             b'{' | b'[' if depth == MAX_JSON_DEPTH => None,
@@ -86,9 +86,9 @@ impl<'a> Reader<'a> {
             b'[' => self.array(depth),
             b'"' => self.string().map(Tree::Scalar),
             _ => {
-                let rest = self.text.get(self.place..)?;
+                let rest = self.text.get(self.position..)?;
                 let length = rest.find([',', ']', '}']).unwrap_or(rest.len());
-                self.place += length;
+                self.position += length;
                 (length > 0).then(|| Tree::Scalar(&rest[..length]))
             }
         }
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
 
     fn array(&mut self, depth: usize) -> Option<Tree<'a>> {
         let mut items = Vec::new();
-        self.place += 1;
+        self.position += 1;
         if self.take(b']') {
             return Some(Tree::Array(items));
         }
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: usize) -> Option<Tree<'a>> {
         let mut members = Members::default();
-        self.place += 1;
+        self.position += 1;
         if self.take(b'}') {
             return Some(Tree::Object(Box::new(members)));
         }
@@ -131,28 +131,28 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The text of a string with its quotes.
+    /// The text of a string, including its quotes.
     fn string(&mut self) -> Option<&'a str> {
-        let start = self.place;
+        let start = self.position;
         self.take(b'"').then_some(())?;
         loop {
             match self.peek()? {
                 b'"' => break,
-                b'\\' => self.place += 2,
-                _ => self.place += 1,
+                b'\\' => self.position += 2,
+                _ => self.position += 1,
             }
         }
-        self.place += 1;
-        self.text.get(start..self.place)
+        self.position += 1;
+        self.text.get(start..self.position)
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.place).copied()
+        self.text.as_bytes().get(self.position).copied()
     }
 
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
-        self.place += usize::from(found);
+        self.position += usize::from(found);
         found
     }
 }

@@ -1,4 +1,4 @@
-//! A workflow's definition: the data that is stored once per version, and the validated `Workflow` around it.
+//! A workflow's definition: the data stored once per version, and `Workflow`, its validated form.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Graph, TriggerRule, fingerprint, queue, validate};
 use crate::types::{Error, ErrorCode, Json, Micros, Ordinal, RetryPolicy};
 
-/// Who executes a task: what decides which queue its claims come from.
+/// The kind of worker that executes a task. It decides which queue the task waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
@@ -16,37 +16,37 @@ pub enum TaskKind {
     Sync,
     /// A coroutine or future.
     Async,
-    /// A task whose handler another program has.
+    /// A task whose handler is in another program.
     External,
 }
 
 /// One task of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskDefinition {
-    /// Its short id, unique in the workflow.
+    /// The task's short id, unique in the workflow.
     pub id: String,
-    /// Ids of the tasks that must end first, as declared.
+    /// Ids of the tasks that must have ended before it starts, as declared.
     #[serde(default)]
     pub dependencies: Vec<String>,
-    /// The condition to start.
+    /// The condition under which it starts.
     #[serde(default)]
     pub rule: TriggerRule,
-    /// When and how often it is tried again.
+    /// The retry policy.
     #[serde(default)]
     pub retry: RetryPolicy,
-    /// Limit of one attempt in microseconds; none means the runner's default.
+    /// Maximum duration of one attempt, in microseconds; `None` means the runner's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Micros>,
-    /// Overrides the execution's priority.
+    /// Overrides the priority of the execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i16>,
-    /// Overrides the runner's limit of one delta in bytes.
+    /// Overrides the runner's limit on what one attempt may write to the context, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_context_bytes: Option<u64>,
-    /// Who executes it.
+    /// The kind of worker that executes it.
     #[serde(default)]
     pub kind: TaskKind,
-    /// A hash of its code.
+    /// A hash of the function's code.
     #[serde(default)]
     pub fingerprint: String,
 }
@@ -54,7 +54,7 @@ pub struct TaskDefinition {
 /// A workflow as data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkflowDefinition {
-    /// Its name.
+    /// The workflow's name.
     pub name: String,
     /// First part of the full task names.
     #[serde(default = "default_tenant")]
@@ -62,18 +62,18 @@ pub struct WorkflowDefinition {
     /// Second part of the full task names.
     #[serde(default = "default_package")]
     pub package: String,
-    /// For people.
+    /// A description for users.
     #[serde(default)]
     pub description: String,
-    /// For people and filters.
+    /// Tags, which listings can filter by.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Its tasks in declaration order.
+    /// The tasks in declaration order.
     pub tasks: Vec<TaskDefinition>,
 }
 
 impl WorkflowDefinition {
-    /// Writes the full names of its own tasks, where dependencies and rules have them, as short ids.
+    /// Replaces full names of the workflow's own tasks in dependencies and rules by short ids.
     fn shorten_names(&mut self) {
         let prefix = format!("{}::{}::{}::", self.tenant, self.package, self.name);
         let shorten = |name: &mut String| {
@@ -107,10 +107,10 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// Validates a definition (semantics A1, A2).
+    /// Validates a definition (semantics A1, A2) and builds its graph.
     ///
     /// # Errors
-    /// The first rule that the definition breaks, with the culprit and a hint.
+    /// `WorkflowInvalid` or `TaskInvalid` for the first rule that the definition breaks. The message names the task.
     pub fn new(mut definition: WorkflowDefinition) -> Result<Self, Error> {
         validate::check_rule_depths(&definition)?;
         definition.shorten_names();
@@ -133,31 +133,31 @@ impl Workflow {
         })
     }
 
-    /// The data.
+    /// The definition.
     #[must_use]
     pub const fn definition(&self) -> &WorkflowDefinition {
         &self.definition
     }
 
-    /// Its name.
+    /// The workflow's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.definition.name
     }
 
-    /// Sixteen hex characters over all that changes what the workflow does (semantics A4).
+    /// The version: sixteen hex characters that change with everything that affects what the workflow does (semantics A4).
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Dependencies, order and levels.
+    /// The graph: dependencies, topological order and levels.
     #[must_use]
     pub const fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The task of an ordinal.
+    /// The task with an ordinal.
     #[must_use]
     pub fn task(&self, ordinal: Ordinal) -> &TaskDefinition {
         &self.definition.tasks[ordinal as usize]
@@ -175,13 +175,13 @@ impl Workflow {
         self.definition.tasks.len()
     }
 
-    /// Never true: an empty workflow is refused.
+    /// Always `false`: `new` refuses an empty workflow.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.definition.tasks.is_empty()
     }
 
-    /// The ordinal of a task's short or full id.
+    /// The ordinal of a task, by its short or its full id.
     #[must_use]
     pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
         self.graph.ordinal(id).or_else(|| {
@@ -191,7 +191,7 @@ impl Workflow {
         })
     }
 
-    /// `tenant::package::workflow::task`.
+    /// The full name of a task: `tenant::package::workflow::task`.
     #[must_use]
     pub fn full_name(&self, task: &str) -> String {
         let WorkflowDefinition {
@@ -203,7 +203,7 @@ impl Workflow {
         format!("{tenant}::{package}::{name}::{task}")
     }
 
-    /// The JSON text that the databases keep.
+    /// The JSON text that is stored in the database.
     #[must_use]
     pub const fn stored(&self) -> &Json {
         &self.stored

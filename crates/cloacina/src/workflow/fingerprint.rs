@@ -11,7 +11,7 @@ use super::{TriggerRule, WorkflowDefinition};
 use crate::types::{Micros, RetryPolicy};
 
 #[derive(Serialize)]
-struct TaskPart<'a>(
+struct HashedTask<'a>(
     &'a str,
     &'a [String],
     &'a TriggerRule,
@@ -21,11 +21,11 @@ struct TaskPart<'a>(
 );
 
 pub(super) fn version(definition: &WorkflowDefinition) -> String {
-    let tasks: Vec<TaskPart> = definition
+    let tasks: Vec<HashedTask> = definition
         .tasks
         .iter()
         .map(|task| {
-            TaskPart(
+            HashedTask(
                 &task.id,
                 &task.dependencies,
                 &task.rule,

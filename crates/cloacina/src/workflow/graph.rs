@@ -1,4 +1,4 @@
-//! The DAG of a workflow: who waits for whom, in which order, and who is an ancestor of whom.
+//! The DAG of a workflow: dependencies, topological order, levels and ancestors.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use super::WorkflowDefinition;
 use crate::types::{Error, ErrorCode, Ordinal};
 
-/// Dependencies by ordinal. The tasks that a rule names count as dependencies too: they must have ended before the rule can be judged.
+/// The dependencies between tasks, by ordinal. Tasks that a trigger rule names count as dependencies, because they must have
+/// ended before the rule can be evaluated.
 #[derive(Debug)]
 pub struct Graph {
     ordinals: HashMap<String, Ordinal>,
@@ -19,7 +20,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Builds the graph of a definition whose names were checked.
+    /// Builds the graph of a definition whose names have been validated.
     pub(super) fn build(definition: &WorkflowDefinition) -> Result<Self, Error> {
         let mut ordinals = HashMap::with_capacity(definition.tasks.len());
         for (ordinal, task) in (0..).zip(&definition.tasks) {
@@ -60,25 +61,25 @@ impl Graph {
         self.ordinals.get(id).copied()
     }
 
-    /// What a task waits for, by ordinal.
+    /// The ordinals of the tasks that a task waits for.
     #[must_use]
     pub fn dependencies(&self, task: Ordinal) -> &[Ordinal] {
         &self.dependencies[task as usize]
     }
 
-    /// What waits for a task, by ordinal.
+    /// The ordinals of the tasks that wait for a task.
     #[must_use]
     pub fn dependents(&self, task: Ordinal) -> &[Ordinal] {
         &self.dependents[task as usize]
     }
 
-    /// Topological order; ties by declaration.
+    /// The tasks in topological order; ties are in declaration order.
     #[must_use]
     pub fn order(&self) -> &[Ordinal] {
         &self.order
     }
 
-    /// Length of the longest path from a root.
+    /// The length of the longest path from a root to the task.
     #[must_use]
     pub fn level(&self, task: Ordinal) -> u32 {
         self.level[task as usize]
@@ -112,7 +113,7 @@ impl Graph {
     pub fn ancestors(&self, task: Ordinal) -> Vec<Ordinal> {
         match self.dependencies(task) {
             [] => Vec::new(),
-            // The usual wide case, a fan-out behind one root, needs no bit sets.
+            // A fan-out behind one root is the usual wide graph, and needs no bit sets.
             [only] if self.dependencies(*only).is_empty() => vec![*only],
             _ => self
                 .order
@@ -123,7 +124,7 @@ impl Graph {
         }
     }
 
-    /// A task and all that waits for it, directly or not, in topological order.
+    /// A task and all tasks that depend on it, directly or indirectly, in topological order.
     #[must_use]
     pub fn with_descendants(&self, task: Ordinal) -> Vec<Ordinal> {
         let mut reached = vec![false; self.order.len()];
@@ -162,7 +163,7 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm with a heap, so that ties go by declaration. A cycle leaves its members out.
+/// Kahn's algorithm with a heap, so that ties are in declaration order. Tasks on or behind a cycle are missing in the result.
 fn topological_order(
     dependencies: &[Vec<Ordinal>],
     dependents: &[Vec<Ordinal>],
@@ -198,7 +199,7 @@ fn cycle_error(
     for task in order {
         sorted[*task as usize] = true;
     }
-    // Every task left over has a dependency left over: walking along them must come back to a task seen before.
+    // Every task that was not sorted has a dependency that was not sorted: following them must lead back to a visited task.
     let mut path: Vec<Ordinal> = Vec::new();
     let mut current = (0..)
         .zip(&sorted)

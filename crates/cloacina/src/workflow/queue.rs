@@ -1,4 +1,4 @@
-//! The queues that ready tasks wait in. Their names, and so their numbers, are the same for every version of a workflow.
+//! The queues that ready tasks wait in. Names and numbers of queues are the same for all versions of a workflow.
 //!
 //! Tasks of one kind share the queue `workflow/kind`. An external task has the queue `workflow/external/task`, so that a
 //! program that serves one external task does not read the backlog of another.
@@ -18,9 +18,10 @@ pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
     tasks.iter().map(own).collect()
 }
 
-/// The number of the queue of a kind of task; of an external task with its id.
+/// The number of a queue. `task` is the task's id; only external tasks use it.
 ///
-/// Two queues may get the same number, if hardly ever: then a runner returns what it has no handler for, and excludes it.
+/// In the unlikely case that two queues have the same number, a runner returns claims that it has no handler for and excludes
+/// those tasks from its next claims.
 #[must_use]
 pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
     number_of_name(&match kind {
@@ -30,7 +31,7 @@ pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
     })
 }
 
-/// The number of a queue's name: the first 48 bits of its SHA-256. Databases hold it, so it never changes.
+/// The number of a queue's name: the first 48 bits of its SHA-256. It is stored in databases, so it must never change.
 pub(crate) fn number_of_name(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
     digest[..6]

@@ -1,4 +1,4 @@
-//! Trigger rules as data (semantics C2). Whether one holds is decided by the engine.
+//! Trigger rules as data (semantics C2). The engine evaluates them.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub enum TriggerRule {
     AllSuccess,
     /// All dependencies failed.
     AllFailed,
-    /// All dependencies ended, however.
+    /// All dependencies ended, in any state.
     AllDone,
     /// At least one dependency completed.
     OneSuccess,
@@ -21,33 +21,33 @@ pub enum TriggerRule {
     /// No dependency failed or was skipped because of a failure.
     #[default]
     NoneFailed,
-    /// Always.
+    /// Always true.
     Always,
     /// The named task completed.
     TaskSuccess {
-        /// Its id.
+        /// The task's id.
         task: String,
     },
     /// The named task failed.
     TaskFailed {
-        /// Its id.
+        /// The task's id.
         task: String,
     },
     /// The named task was skipped.
     TaskSkipped {
-        /// Its id.
+        /// The task's id.
         task: String,
     },
-    /// A comparison with a value of the context that the task would see.
+    /// A comparison with a value in the context that the task would receive.
     ContextValue {
-        /// The context's key.
+        /// The key in the context.
         key: String,
-        /// How to compare.
+        /// The comparison.
         operator: Operator,
-        /// What to compare with.
+        /// The value to compare with.
         value: Json,
     },
-    /// Every condition holds.
+    /// All conditions hold.
     AllOf {
         /// The conditions.
         conditions: Vec<TriggerRule>,
@@ -65,7 +65,7 @@ pub enum TriggerRule {
 }
 
 impl TriggerRule {
-    /// The names that `trigger_rule=` takes.
+    /// The names that `trigger_rule=` accepts.
     pub const NAMES: &'static [&'static str] = &[
         "all_success",
         "all_failed",
@@ -76,10 +76,10 @@ impl TriggerRule {
         "always",
     ];
 
-    /// A rule by its name.
+    /// The rule with a name.
     ///
     /// # Errors
-    /// When there is no such name; the hint lists them.
+    /// `TaskInvalid` when no rule has the name; the hint lists the valid names.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         Ok(match name {
             "all_success" => Self::AllSuccess,
@@ -105,7 +105,7 @@ impl TriggerRule {
         })
     }
 
-    /// Calls `rename` with every task id in the tree.
+    /// Calls `rename` with every task id in the tree of rules.
     pub(super) fn rename_tasks(&mut self, rename: &impl Fn(&mut String)) {
         match self {
             Self::TaskSuccess { task } | Self::TaskFailed { task } | Self::TaskSkipped { task } => {
@@ -122,7 +122,7 @@ impl TriggerRule {
         }
     }
 
-    /// Calls `visit` with every rule of the tree, this one first.
+    /// Calls `visit` with every rule in the tree, this one first.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
         for condition in self.conditions() {
@@ -130,7 +130,7 @@ impl TriggerRule {
         }
     }
 
-    /// The conditions that `all_of`, `any_of` or `none_of` combines; none of any other rule.
+    /// The conditions that `all_of`, `any_of` or `none_of` combines; empty for other rules.
     #[must_use]
     pub fn conditions(&self) -> &[Self] {
         match self {
@@ -141,7 +141,7 @@ impl TriggerRule {
         }
     }
 
-    /// The ids of the tasks that the rule names, each once, in the order of their mention.
+    /// The ids of the tasks that the rule names, without duplicates, in the order of first mention.
     #[must_use]
     pub fn named_tasks(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -157,7 +157,7 @@ impl TriggerRule {
         names
     }
 
-    /// Whether the rule asks for failures among the dependencies without naming one.
+    /// Whether the rule tests for failed dependencies without naming a task.
     #[must_use]
     pub fn asks_for_failure(&self) -> bool {
         let mut asks = false;
@@ -174,15 +174,15 @@ impl TriggerRule {
     }
 }
 
-/// How `context_value` compares.
+/// The comparison of a `context_value` rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
-    /// Equal; numbers by value.
+    /// Equal; numbers are compared by value.
     Equals,
     /// Not equal.
     NotEquals,
-    /// Greater; numbers with numbers, strings with strings.
+    /// Greater; compares a number with a number, or a string with a string.
     GreaterThan,
     /// Greater or equal.
     GreaterOrEqual,
@@ -190,18 +190,18 @@ pub enum Operator {
     LessThan,
     /// Less or equal.
     LessOrEqual,
-    /// A string contains a string, an array an element, an object a key.
+    /// A string contains the string, an array the element, or an object the key.
     Contains,
     /// The opposite of `contains`.
     NotContains,
-    /// The key is present, whatever its value.
+    /// The key is present, with any value.
     Exists,
     /// The key is absent.
     NotExists,
 }
 
 impl Operator {
-    /// The spelling that messages use.
+    /// The spelling used in messages.
     #[must_use]
     pub const fn symbol(self) -> &'static str {
         match self {
@@ -218,10 +218,10 @@ impl Operator {
         }
     }
 
-    /// The operator of a spelling: `==`, `eq`, `Equals`, `equals` and the like.
+    /// Parses an operator: `==`, `eq`, `Equals`, `equals` and similar spellings.
     ///
     /// # Errors
-    /// When the spelling is unknown; the hint lists the short ones.
+    /// `TaskInvalid` when the spelling is unknown; the hint lists the short spellings.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let plain: String = text
             .chars()

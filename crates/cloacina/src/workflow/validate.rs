@@ -1,18 +1,18 @@
-//! What a definition must keep to, checked before anything is stored (semantics A1, A2).
+//! Validates a definition before anything is stored (semantics A1, A2).
 
 use std::collections::HashSet;
 
 use super::{TaskDefinition, TriggerRule, WorkflowDefinition};
 use crate::types::{Backoff, Error, ErrorCode, nearest};
 
-/// A task with more tries than this is a mistake.
+/// Maximum value of `max_attempts`. A greater one is surely a mistake.
 const MAX_ATTEMPTS: u32 = 1_000_000;
 
-/// Maximum number of `all_of`, `any_of` and `none_of` around a condition. A definition with more could not be read back:
-/// each is three of the 128 levels that `serde_json` decodes.
+/// Maximum nesting depth of `all_of`, `any_of` and `none_of`. A deeper definition could not be read back: each level takes
+/// three of the 128 levels of JSON that `serde_json` decodes.
 const MAX_RULE_DEPTH: usize = 32;
 
-/// Refuses rules that are too deep for code that recurses over them.
+/// Refuses rules that are nested too deeply for the recursive functions on rules.
 pub(super) fn check_rule_depths(definition: &WorkflowDefinition) -> Result<(), Error> {
     let deep = definition.tasks.iter().find(|task| {
         let mut level = vec![&task.rule];

@@ -58,7 +58,7 @@ fn try_kept(file: &str, judge: impl Fn(&str) -> Verdict) {
 }
 
 #[test]
-fn what_was_found_stays_mended() {
+fn recorded_cases_keep_their_verdicts() {
     try_kept("urls.json", judge::url);
     for Kept { text, .. } in kept("urls.json") {
         drop(judge::password("user", &text));
@@ -71,7 +71,7 @@ fn what_was_found_stays_mended() {
 
 /// Input that is always refused, or never, tests little.
 #[test]
-fn random_input_is_sometimes_accepted_and_sometimes_refused() {
+fn random_input_is_neither_always_nor_never_accepted() {
     fn share<S: Strategy>(name: &str, input: S, judge: impl Fn(S::Value) -> Verdict) {
         let mut runner = TestRunner::default();
         let mut accepted = 0;
@@ -113,27 +113,27 @@ proptest! {
     }
 
     #[test]
-    fn a_password_never_shows(user in "[a-z]{1,8}", rest in input::url()) {
+    fn password_never_appears_in_messages(user in "[a-z]{1,8}", rest in input::url()) {
         drop(judge::password(&user, &rest));
     }
 
     #[test]
-    fn a_cron_expression_fires_in_order_or_is_refused(text in input::cron(), zone in input::zone()) {
+    fn cron_expression_fires_in_order_or_is_refused(text in input::cron(), zone in input::zone()) {
         drop(judge::cron(&text, &zone));
     }
 
     #[test]
-    fn a_context_comes_back_or_is_refused(text in prop_oneof![2 => input::context(), 1 => input::json_text(), 1 => "\\PC*"]) {
+    fn context_round_trips_or_is_refused(text in prop_oneof![2 => input::context(), 1 => input::json_text(), 1 => "\\PC*"]) {
         drop(judge::context(&text));
     }
 
     #[test]
-    fn whatever_the_rules_are_an_execution_ends(rule in input::rule()) {
+    fn execution_ends_under_any_rule(rule in input::rule()) {
         drop(judge::rule(&text_of(&rule)));
     }
 
     #[test]
-    fn a_definition_is_run_to_its_end_or_refused(text in prop_oneof![4 => input::definition(), 1 => input::json_text()]) {
+    fn definition_runs_to_its_end_or_is_refused(text in prop_oneof![4 => input::definition(), 1 => input::json_text()]) {
         drop(judge::definition(&text));
     }
 }

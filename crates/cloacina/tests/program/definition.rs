@@ -48,7 +48,7 @@ async fn other(_context: &mut Context) -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn a_task_is_still_a_function() {
+async fn task_can_still_be_called_as_a_function() {
     let mut context = Context::new();
     fetch(&mut context).await.unwrap();
     judge(&mut context, &TaskHandle::detached()).await.unwrap();
@@ -93,7 +93,7 @@ fn every_option_reaches_the_definition() {
 }
 
 #[test]
-fn a_workflow_knows_its_tasks_and_its_version_is_stable() {
+fn workflow_lists_its_tasks_and_has_a_stable_version() {
     let define = || {
         workflow! {
             name: "definition",
@@ -119,7 +119,7 @@ fn a_workflow_knows_its_tasks_and_its_version_is_stable() {
 }
 
 #[test]
-fn a4_a_function_s_body_changes_the_version_and_a_description_does_not() {
+fn a4_function_body_changes_the_version_but_comments_do_not() {
     fn one() -> cloacina::Workflow {
         #[task]
         async fn work(context: &mut Context) -> Result<(), TaskError> {
@@ -151,7 +151,7 @@ fn a4_a_function_s_body_changes_the_version_and_a_description_does_not() {
 
 /// The macro has a table of its own: both must read a word alike.
 #[test]
-fn c2_the_macro_s_operators_are_the_engine_s() {
+fn c2_macro_accepts_the_operators_of_the_engine() {
     macro_rules! check {
         ($($word:tt $(= $value:literal)?),* $(,)?) => {
             $({

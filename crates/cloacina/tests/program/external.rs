@@ -87,7 +87,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 #[tokio::test]
-async fn a_worker_runs_the_external_tasks_of_another_program_s_workflow() {
+async fn program_runs_external_tasks_of_another_programs_workflow() {
     for database in databases() {
         let worker = start(&database).await;
         // One before the definition is known, one after.
@@ -114,7 +114,7 @@ async fn a_worker_runs_the_external_tasks_of_another_program_s_workflow() {
 }
 
 #[tokio::test]
-async fn a_worker_that_contradicts_the_definition_is_refused() {
+async fn declaration_that_contradicts_the_definition_is_refused() {
     for database in databases() {
         let owner = aside({
             let owner = Owner::open(&database);
@@ -161,7 +161,7 @@ async fn a_worker_that_contradicts_the_definition_is_refused() {
 }
 
 #[tokio::test]
-async fn a_definition_that_comes_later_and_contradicts_is_not_served() {
+async fn later_definition_that_contradicts_is_not_served() {
     for database in databases() {
         let worker = start(&database).await;
         worker.register_external::<publish>("later").await.unwrap();
@@ -204,7 +204,7 @@ async fn a_definition_that_comes_later_and_contradicts_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_workflow_s_own_program_can_serve_its_external_tasks_too() {
+async fn defining_program_can_serve_its_own_external_tasks() {
     let workflow = workflow! {
         name: "own_external",
         tasks: [external_task(id = "resize", retry_attempts = 7)],

@@ -43,7 +43,7 @@ fn day() -> Context {
 }
 
 #[tokio::test]
-async fn an_execution_completes_and_its_result_tells_everything() {
+async fn completed_execution_has_a_full_result() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -70,7 +70,7 @@ async fn an_execution_completes_and_its_result_tells_everything() {
 }
 
 #[tokio::test]
-async fn executions_are_listed_and_a_key_submits_once() {
+async fn c7_executions_are_listed_and_a_key_submits_once() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -115,7 +115,7 @@ async fn executions_are_listed_and_a_key_submits_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_with_a_code_and_a_hint() {
+async fn invalid_calls_are_refused_with_a_code_and_a_hint() {
     for database in databases() {
         let workflow = simple::define();
         let runner = start(&database).await;
@@ -144,7 +144,7 @@ async fn what_cannot_be_is_refused_with_a_code_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_task_that_panics_fails_like_any_other_with_its_message() {
+async fn panicking_task_fails_with_its_message() {
     #[task(retry_attempts = 2, retry_delay_ms = 1)]
     async fn burst(context: &mut Context) -> Result<(), TaskError> {
         let n: u32 = context.get("n")?;
@@ -170,7 +170,7 @@ async fn a_task_that_panics_fails_like_any_other_with_its_message() {
 }
 
 #[tokio::test]
-async fn d2_a_task_can_ask_to_run_again_to_run_later_and_to_fail_for_good() {
+async fn d2_task_can_retry_snooze_and_abort() {
     static SNOOZED: AtomicBool = AtomicBool::new(false);
     #[task]
     async fn snooze(context: &mut Context, handle: &TaskHandle) -> Result<(), TaskError> {
@@ -227,7 +227,7 @@ static TOLD: LazyLock<Mutex<Option<mpsc::UnboundedSender<&'static str>>>> =
     LazyLock::new(Mutex::default);
 
 #[tokio::test]
-async fn d4_d6_a_future_is_dropped_at_a_cancel_and_at_its_timeout() {
+async fn d4_d6_cancel_and_timeout_drop_the_future() {
     #[task(retry_attempts = 1)]
     async fn hang(context: &mut Context) -> Result<(), TaskError> {
         let sender = TOLD.lock().unwrap().clone().unwrap();
@@ -260,7 +260,7 @@ async fn d4_d6_a_future_is_dropped_at_a_cancel_and_at_its_timeout() {
 }
 
 #[tokio::test]
-async fn d7_an_execution_pauses_resumes_and_is_retried() {
+async fn d7_execution_can_be_paused_resumed_and_retried() {
     static FAIL: AtomicBool = AtomicBool::new(true);
     static FIRST: AtomicU32 = AtomicU32::new(0);
     #[task]
@@ -311,7 +311,7 @@ async fn d7_an_execution_pauses_resumes_and_is_retried() {
 
 /// E1: heartbeats do not depend on the threads that run tasks.
 #[tokio::test]
-async fn a_future_that_never_yields_does_not_stop_heartbeats() {
+async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     static RELEASE: AtomicBool = AtomicBool::new(false);
     static STARTED: AtomicU32 = AtomicU32::new(0);
     #[task(timeout_ms = 60_000)]
@@ -360,7 +360,7 @@ async fn a_future_that_never_yields_does_not_stop_heartbeats() {
 
 /// The only thread of the program's runtime goes on while everything else waits for the runner.
 #[tokio::test(flavor = "current_thread")]
-async fn no_call_blocks_the_caller_s_thread() {
+async fn no_call_blocks_the_callers_thread() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -389,7 +389,7 @@ async fn no_call_blocks_the_caller_s_thread() {
 }
 
 #[tokio::test]
-async fn a_runner_that_was_dropped_loses_nothing() {
+async fn dropped_runner_loses_nothing() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -405,7 +405,7 @@ async fn a_runner_that_was_dropped_loses_nothing() {
 
 /// A runner that only works hears of what its process defines later.
 #[tokio::test]
-async fn a_workflow_that_is_defined_later_is_run_by_a_runner_that_is_there() {
+async fn running_runner_runs_a_workflow_defined_later() {
     #[task]
     async fn late(_context: &mut Context) -> Result<(), TaskError> {
         Ok(())

@@ -17,7 +17,7 @@ async fn note(context: &mut Context) -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn f_a_schedule_fires_is_switched_changed_and_deleted() {
+async fn f6_schedule_fires_and_can_be_disabled_changed_and_deleted() {
     let workflow = workflow! { name: "noted", tasks: [note] };
     for database in databases() {
         let runner = start(&database).await;
@@ -77,7 +77,7 @@ async fn f_a_schedule_fires_is_switched_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn f1_what_cannot_be_a_schedule_is_refused() {
+async fn f1_invalid_schedule_is_refused() {
     for database in databases() {
         let runner = start(&database).await;
         for (expression, zone) in [
@@ -105,7 +105,7 @@ async fn f1_what_cannot_be_a_schedule_is_refused() {
 /// H4: tenants in one process, with the workers and the connections of one runner.
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn h4_tenants_share_a_runner_and_nothing_else() {
+async fn h4_tenants_share_workers_and_nothing_else() {
     let workflow = workflow! { name: "noted", tasks: [note] };
     for database in databases() {
         let runner = start(&database).await;

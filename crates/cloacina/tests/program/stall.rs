@@ -57,7 +57,7 @@ fn warnings_of(task: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn e1_a_future_that_never_yields_is_named_once() {
+async fn e1_future_that_never_yields_is_logged_once() {
     static RELEASE: AtomicBool = AtomicBool::new(false);
     #[task(timeout_ms = 60_000)]
     async fn stuck(_context: &mut Context) -> Result<(), TaskError> {

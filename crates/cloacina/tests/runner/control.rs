@@ -12,7 +12,7 @@ use super::support::{
 };
 
 #[test]
-fn d6_a_cancelled_execution_ends_and_cannot_come_back() {
+fn d6_cancelled_execution_ends_and_cannot_be_retried() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -55,7 +55,7 @@ fn d6_a_cancelled_execution_ends_and_cannot_come_back() {
 }
 
 #[test]
-fn d5_an_execution_over_its_timeout_fails_and_leaves_nothing_behind() {
+fn d5_timed_out_execution_fails_and_its_task_is_interrupted() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -86,7 +86,7 @@ fn d5_an_execution_over_its_timeout_fails_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn d7_paused_work_waits_and_resumed_work_ends() {
+fn d7_paused_execution_waits_and_resumed_one_ends() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -123,7 +123,7 @@ fn d7_paused_work_waits_and_resumed_work_ends() {
 }
 
 #[test]
-fn d7_retry_runs_only_what_failed() {
+fn d7_retry_runs_only_failed_tasks() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let (good, bad) = (Counter::default(), Counter::default());
@@ -176,7 +176,7 @@ fn d7_retry_runs_only_what_failed() {
 }
 
 #[test]
-fn d8_a_stopped_runner_gives_back_what_it_did_not_finish() {
+fn d8_stopped_runner_returns_unfinished_claims() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let started = Counter::default();

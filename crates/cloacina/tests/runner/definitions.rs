@@ -102,7 +102,7 @@ fn b7_submissions_survive_a_race_with_pruning() {
 }
 
 #[test]
-fn b7_a_claim_without_a_handler_is_returned_and_not_made_again() {
+fn b7_claim_without_handler_is_returned_and_not_repeated() {
     on_each_database(|open| {
         // A version whose task `gone` nobody has any more, and whose task `a` has a handler under its name.
         let former = start(open(), config());

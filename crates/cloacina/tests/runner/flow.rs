@@ -13,7 +13,7 @@ use super::support::{
 };
 
 #[test]
-fn a_chain_runs_in_order_and_deltas_reach_descendants() {
+fn b2_chain_runs_in_order_and_deltas_reach_descendants() {
     on_each_store(|open| {
         let engine = start(open(), config());
         let last = body(|assignment| {
@@ -42,7 +42,7 @@ fn a_chain_runs_in_order_and_deltas_reach_descendants() {
 }
 
 #[test]
-fn many_executions_at_once_run_each_task_once() {
+fn concurrent_executions_run_each_task_once() {
     on_each_store(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -76,7 +76,7 @@ fn many_executions_at_once_run_each_task_once() {
 }
 
 #[test]
-fn d3_a_retry_waits_its_delay_and_no_longer() {
+fn d3_retry_starts_when_its_delay_is_over() {
     on_each_store(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -122,7 +122,7 @@ fn d3_a_retry_waits_its_delay_and_no_longer() {
 }
 
 #[test]
-fn c7_a_key_is_taken_once() {
+fn c7_key_starts_only_one_execution() {
     on_each_store(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -192,7 +192,7 @@ fn c6_higher_priority_starts_first() {
 }
 
 #[test]
-fn a_panic_is_its_tasks_failure() {
+fn panic_fails_only_its_task() {
     on_each_store(|open| {
         let engine = start(open(), config());
         define(
@@ -210,7 +210,7 @@ fn a_panic_is_its_tasks_failure() {
 }
 
 #[test]
-fn an_unknown_workflow_is_refused_with_the_nearest_name() {
+fn unknown_workflow_is_refused_with_a_similar_name() {
     on_each_store(|open| {
         let engine = start(open(), config());
         define(&engine, "nightly", vec![(task("a", &[]), body(|_| done()))]);
@@ -233,7 +233,7 @@ fn an_unknown_workflow_is_refused_with_the_nearest_name() {
 }
 
 #[test]
-fn c5_no_more_futures_run_at_once_than_allowed() {
+fn c5_concurrent_futures_stay_within_the_limit() {
     on_each_store(|open| {
         let engine = start(
             open(),

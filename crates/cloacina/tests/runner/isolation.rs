@@ -43,7 +43,7 @@ fn busy(count: usize) -> (Stepped, Vec<ExecutionId>) {
 }
 
 #[test]
-fn b3_a_result_that_the_database_refuses_fails_alone() {
+fn b3_only_the_refused_result_fails() {
     let (mut runner, ids) = busy(64);
     runner.refuse(refuses_poison);
     let mut messages = Vec::new();
@@ -78,7 +78,7 @@ fn b3_a_result_that_the_database_refuses_fails_alone() {
 }
 
 #[test]
-fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
+fn b3_unreadable_execution_does_not_block_rescues() {
     let (mut runner, ids) = busy(40);
     while runner.enter().is_some() {}
     let next = runner.beside(RunnerConfig {
@@ -112,7 +112,7 @@ fn b3_an_unreadable_execution_keeps_no_other_from_its_rescue() {
 }
 
 #[test]
-fn b3_a_caller_of_an_execution_that_ended_unreadable_is_answered() {
+fn b3_caller_of_an_unreadable_execution_gets_an_error() {
     let mut runner = Stepped::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.beside(config());
@@ -131,7 +131,7 @@ fn b3_a_caller_of_an_execution_that_ended_unreadable_is_answered() {
 }
 
 #[test]
-fn b3_work_goes_on_while_progress_cannot_be_written() {
+fn b3_work_continues_while_progress_cannot_be_written() {
     let mut runner = Stepped::new(config());
     runner.fail_always(Verb::NoteInsight, Moment::Before);
     for _ in 0..20 {
@@ -155,7 +155,7 @@ fn b3_work_goes_on_while_progress_cannot_be_written() {
 }
 
 #[test]
-fn b3_a_claim_that_the_database_refuses_fails_no_result() {
+fn b3_refused_claim_fails_no_result() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(request("w"));
     let entered = runner.enter().unwrap();
@@ -176,7 +176,7 @@ fn b3_a_claim_that_the_database_refuses_fails_no_result() {
 }
 
 #[test]
-fn b14_a_change_is_looked_at_again_after_an_error() {
+fn b14_change_is_polled_again_after_an_error() {
     let mut runner = Stepped::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.beside(RunnerConfig {
@@ -197,7 +197,7 @@ fn b14_a_change_is_looked_at_again_after_an_error() {
 }
 
 #[test]
-fn b4_a_turn_writes_no_more_bytes_than_a_message_to_the_database_holds() {
+fn b4_step_writes_at_most_one_database_message() {
     let (mut runner, ids) = busy(100);
     let text = format!("\"{}\"", "x".repeat(LARGE));
     let mut messages = Vec::new();
@@ -224,7 +224,7 @@ fn b4_a_turn_writes_no_more_bytes_than_a_message_to_the_database_holds() {
 }
 
 #[test]
-fn b1_a_clock_set_forward_times_nothing_out() {
+fn b1_clock_set_forward_causes_no_timeout() {
     let mut runner = Stepped::new(config());
     let limited = runner.submit(with_timeout());
     let entered = runner.enter().unwrap();
@@ -243,7 +243,7 @@ fn b1_a_clock_set_forward_times_nothing_out() {
 }
 
 #[test]
-fn b1_an_execution_times_out_in_time_although_the_clock_was_set_back() {
+fn b1_clock_set_back_does_not_delay_timeouts() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(with_timeout());
     let _entered = runner.enter().unwrap();
@@ -256,7 +256,7 @@ fn b1_an_execution_times_out_in_time_although_the_clock_was_set_back() {
 }
 
 #[test]
-fn b1_a_runner_that_starts_after_a_step_leaves_timeouts_to_the_runner_of_the_task() {
+fn b1_runner_started_after_a_step_leaves_timeouts_to_the_claimant() {
     let mut first = Stepped::new(config());
     let id = first.submit(with_timeout());
     let entered = first.enter().unwrap();
@@ -273,7 +273,7 @@ fn b1_a_runner_that_starts_after_a_step_leaves_timeouts_to_the_runner_of_the_tas
 }
 
 #[test]
-fn b1_heartbeats_and_looks_for_work_go_on_when_the_clock_is_set_back() {
+fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
     let mut runner = Stepped::new(config());
     runner.pass(SECOND);
     runner.clock.set(-HOUR);
@@ -319,7 +319,7 @@ fn die(dead: Stepped, seconds: i64) -> Stepped {
 }
 
 #[test]
-fn a9_a_task_that_ends_its_process_fails_alone() {
+fn a9_only_the_task_that_kills_its_process_fails() {
     let mut runner = Stepped::new(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
@@ -359,7 +359,7 @@ fn a9_a_task_that_ends_its_process_fails_alone() {
 }
 
 #[test]
-fn a9_a_cancelled_suspect_leaves_the_quarantine() {
+fn a9_cancelled_suspect_leaves_the_quarantine() {
     let mut runner = Stepped::new(config());
     let ids: Vec<ExecutionId> = (0..3).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
@@ -385,7 +385,7 @@ fn a9_a_cancelled_suspect_leaves_the_quarantine() {
 }
 
 #[test]
-fn a9_a_suspect_that_is_cancelled_in_the_turn_of_its_start_does_not_run() {
+fn a9_suspect_cancelled_in_its_first_step_does_not_run() {
     let mut runner = Stepped::new(config());
     let ids: Vec<ExecutionId> = (0..2).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
@@ -410,7 +410,7 @@ fn a9_a_suspect_that_is_cancelled_in_the_turn_of_its_start_does_not_run() {
 }
 
 #[test]
-fn d5_an_ended_execution_is_not_read_again_at_its_deadline() {
+fn d5_ended_execution_is_not_read_again_at_its_deadline() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(with_timeout());
     let entered = runner.enter().unwrap();

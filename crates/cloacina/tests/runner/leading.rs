@@ -11,7 +11,7 @@ use cloacina::types::{Claim, Context, ExecutionId, ExecutionStatus, RunnerId, Sy
 use super::support::{PATIENCE, body, config, define, done, in_memory, request, start, task, wait};
 
 #[test]
-fn threads_that_lead_and_threads_that_do_not_leave_no_message_behind() {
+fn inline_and_queued_messages_are_all_processed() {
     let engine = start(in_memory(), config());
     let steps = vec![
         (task("a", &[]), body(|_| done())),
@@ -25,7 +25,7 @@ fn threads_that_lead_and_threads_that_do_not_leave_no_message_behind() {
                 for _ in 0..200 {
                     let requests = vec![request("pair")];
                     let answer = if number % 2 == 0 {
-                        engine.submit_leading(requests)
+                        engine.submit_inline(requests)
                     } else {
                         engine.begin_submit(requests)
                     };
@@ -38,12 +38,12 @@ fn threads_that_lead_and_threads_that_do_not_leave_no_message_behind() {
     });
     engine.stop(Duration::from_secs(1));
     // A closed runner answers a leader too.
-    let late = engine.submit_leading(vec![request("pair")]);
+    let late = engine.submit_inline(vec![request("pair")]);
     assert!(late.wait(PATIENCE).expect("no answer came").is_err());
 }
 
 #[test]
-fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
+fn short_work_waits_for_its_worker_and_long_work_gets_help() {
     let queue = WorkQueue::default();
     queue.allow_workers(2);
     let wanted = |queue: &WorkQueue| {
@@ -80,7 +80,7 @@ fn a_busy_worker_gets_short_work_alone_and_help_when_it_is_not_short() {
 }
 
 #[test]
-fn nobody_is_woken_for_work_that_a_worker_comes_for() {
+fn no_worker_is_woken_for_work_that_a_busy_one_will_take() {
     let queue = WorkQueue::default();
     queue.allow_workers(2);
     let incoming = queue.incoming();

@@ -113,7 +113,7 @@ fn far_away(
 }
 
 #[test]
-fn e3_the_work_of_a_runner_whose_session_vanished_is_taken_over_at_once() {
+fn e3_runner_whose_session_vanished_is_rescued_at_once() {
     let options = postgres();
     let (ours, name) = named(&options);
     let theirs = PostgresStore::open(&options).unwrap();
@@ -137,7 +137,7 @@ fn e3_the_work_of_a_runner_whose_session_vanished_is_taken_over_at_once() {
 }
 
 #[test]
-fn e3_a_runner_that_only_lost_its_sessions_is_not_taken_for_dead() {
+fn e3_live_runner_that_lost_its_sessions_is_not_rescued() {
     let options = postgres();
     let (watching, watcher) = named(&options);
     let (working, worker) = named(&options);

@@ -10,7 +10,7 @@ use super::support::{
 };
 
 #[test]
-fn two_runners_that_finish_two_parents_at_once_start_the_child_once() {
+fn c1_two_runners_completing_two_parents_start_the_child_once() {
     on_each_database(|open| {
         let child = Counter::default();
         // Each runner takes one of the two parents at a time.
@@ -51,7 +51,7 @@ fn two_runners_that_finish_two_parents_at_once_start_the_child_once() {
 }
 
 #[test]
-fn e2_the_work_of_a_silent_runner_is_taken_over_and_its_late_result_refused() {
+fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
     on_each_database(|open| {
         let silent = start(open(), config());
         let started = Counter::default();
@@ -98,7 +98,7 @@ fn e2_the_work_of_a_silent_runner_is_taken_over_and_its_late_result_refused() {
 }
 
 #[test]
-fn e5_a_workflow_that_no_live_runner_has_waits_untouched() {
+fn e5_workflow_without_live_runner_waits_unchanged() {
     on_each_database(|open| {
         let first = start(open(), config());
         define(&first, "known", vec![(task("a", &[]), body(|_| done()))]);

@@ -53,7 +53,7 @@ fn with_trigger(config: RunnerConfig) -> (Stepped, ScheduleId) {
 }
 
 #[test]
-fn b3_a_schedule_that_the_database_refuses_keeps_no_other_from_firing() {
+fn b3_refused_schedule_does_not_block_others() {
     let mut runner = Stepped::new(config());
     let bad = add_schedule(&runner, "bad");
     runner.refuse(move |batch| {
@@ -79,7 +79,7 @@ fn b3_a_schedule_that_the_database_refuses_keeps_no_other_from_firing() {
 }
 
 #[test]
-fn g1_a_trigger_that_changed_is_looked_at_again_after_an_error() {
+fn g1_changed_trigger_is_read_again_after_an_error() {
     let (mut runner, id) = with_trigger(RunnerConfig {
         enable_cron: false,
         ..config()
@@ -108,7 +108,7 @@ fn g1_a_trigger_that_changed_is_looked_at_again_after_an_error() {
 }
 
 #[test]
-fn b3_the_end_of_a_poll_whose_trigger_cannot_be_read_is_no_outage() {
+fn b3_poll_of_an_unreadable_trigger_causes_no_outage() {
     let (mut runner, id) = with_trigger(config());
     let poll = runner.queues.polls().take().remove(0);
     // Another program changes the trigger, so that the lease cannot be extended.

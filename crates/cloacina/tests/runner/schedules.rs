@@ -86,7 +86,7 @@ fn executions(engine: &EngineHandle, id: ScheduleId) -> Vec<ExecutionId> {
 use TickOutcome::{Fired, Missed, Overlapped, Queued};
 
 #[test]
-fn a_tick_starts_an_execution_that_knows_of_it() {
+fn f6_tick_starts_an_execution_with_its_time() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -113,7 +113,7 @@ fn a_tick_starts_an_execution_that_knows_of_it() {
 }
 
 #[test]
-fn a_clock_stepped_back_fires_no_tick_twice() {
+fn b1_clock_set_back_fires_no_tick_twice() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -144,7 +144,7 @@ fn a_clock_stepped_back_fires_no_tick_twice() {
 }
 
 #[test]
-fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
+fn b1_clock_set_forward_follows_the_catch_up_rule() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -175,7 +175,7 @@ fn a_clock_stepped_forward_loses_no_tick_beyond_the_catch_up_rule() {
 }
 
 #[test]
-fn f4_downtime_is_caught_up_by_the_rule() {
+fn f4_downtime_follows_the_catch_up_rule() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -196,7 +196,7 @@ fn f4_downtime_is_caught_up_by_the_rule() {
 }
 
 #[test]
-fn two_runners_fire_each_tick_once() {
+fn f4_two_runners_fire_each_tick_once() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
@@ -223,7 +223,7 @@ fn two_runners_fire_each_tick_once() {
 }
 
 #[test]
-fn a_runner_may_be_told_to_fire_none() {
+fn runner_with_schedules_disabled_fires_no_tick() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));
@@ -248,7 +248,7 @@ fn a_runner_may_be_told_to_fire_none() {
 }
 
 #[test]
-fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
+fn f4_queued_tick_fires_when_the_previous_execution_ends() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -292,7 +292,7 @@ fn f4_a_queued_tick_fires_when_the_execution_before_it_ends() {
 }
 
 #[test]
-fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
+fn tick_is_skipped_until_its_workflow_is_defined() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -328,7 +328,7 @@ fn an_unknown_workflow_is_seen_in_the_history_until_somebody_defines_it() {
 }
 
 #[test]
-fn changes_by_one_runner_reach_the_others() {
+fn schedule_changes_reach_other_runners() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let quiet = RunnerConfig {
@@ -408,7 +408,7 @@ fn have_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
 }
 
 #[test]
-fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
+fn g1_one_runner_polls_and_a_poll_fires_once() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
@@ -453,7 +453,7 @@ fn g1_one_runner_polls_a_trigger_and_a_poll_fires_once() {
 }
 
 #[test]
-fn g1_a_poll_that_was_taken_over_fires_no_more() {
+fn g1_poll_whose_lease_was_taken_over_does_not_fire() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));
@@ -482,7 +482,7 @@ fn g1_a_poll_that_was_taken_over_fires_no_more() {
 }
 
 #[test]
-fn g1_a_runner_that_stops_leaves_its_poll_to_others() {
+fn g1_stopping_runner_leaves_its_poll_to_others() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));

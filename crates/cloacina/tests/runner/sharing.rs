@@ -42,7 +42,7 @@ fn start_without_functions(store: Arc<dyn Store>, workflow: Arc<Workflow>) -> En
 }
 
 #[test]
-fn results_of_executions_that_ended_elsewhere_are_read_together() {
+fn ends_by_other_runners_are_read_in_batches() {
     const COUNT: usize = 400;
     on_each_database(|open| {
         let worker = start(open(), config());
@@ -72,7 +72,7 @@ fn results_of_executions_that_ended_elsewhere_are_read_together() {
 }
 
 #[test]
-fn d7_a_result_that_was_read_along_is_not_told_once_a_retry_is_durable() {
+fn d7_prefetched_result_is_dropped_by_a_durable_retry() {
     on_each_database(|open| {
         let worker = start(open(), config());
         let runs = Counter::default();
@@ -103,7 +103,7 @@ fn d7_a_result_that_was_read_along_is_not_told_once_a_retry_is_durable() {
 }
 
 #[test]
-fn d7_a_result_is_forgotten_once_another_runner_has_retried_its_execution() {
+fn d7_result_is_forgotten_after_a_retry_by_another_runner() {
     on_each_database(|open| {
         let worker = start(open(), config());
         let first_fails = body(|assignment| match assignment.claim.attempt {
@@ -129,7 +129,7 @@ fn d7_a_result_is_forgotten_once_another_runner_has_retried_its_execution() {
 }
 
 #[test]
-fn tasks_that_take_longer_than_they_did_are_given_back_when_another_runner_comes() {
+fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
     const COUNT: usize = 100;
     on_each_database(|open| {
         let config = || RunnerConfig {

@@ -13,7 +13,7 @@ use super::stepped::{MILLISECOND, SECOND, Stepped, with_timeout};
 use super::support::{config, done, failed, request};
 
 #[test]
-fn d5_a_result_is_kept_that_came_with_a_timeout_which_a_pause_had_overtaken() {
+fn d5_late_result_wins_over_paused_timeout() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(with_timeout());
     let (token, assignment) = runner.enter().unwrap();
@@ -62,7 +62,7 @@ fn d5_paused_execution_keeps_no_runner_awake_after_its_deadline() {
 }
 
 #[test]
-fn d7_attempts_that_are_stuck_take_no_places_from_others_after_a_retry() {
+fn d7_stuck_attempts_do_not_block_slots_after_a_retry() {
     let mut runner = Stepped::new(RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
@@ -81,7 +81,7 @@ fn d7_attempts_that_are_stuck_take_no_places_from_others_after_a_retry() {
 }
 
 #[test]
-fn e6_a_claim_whose_answer_was_lost_is_taken_up_while_a_former_attempt_still_runs() {
+fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(with_timeout());
     runner.enter().unwrap();
@@ -98,7 +98,7 @@ fn e6_a_claim_whose_answer_was_lost_is_taken_up_while_a_former_attempt_still_run
 }
 
 #[test]
-fn d6_the_end_by_a_cancel_is_told_although_the_same_step_looks_at_a_dead_runner() {
+fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
     let mut runner = Stepped::new(config());
     let mut doomed = runner.beside(config());
     let id = doomed.submit(request("w"));
@@ -117,7 +117,7 @@ fn d6_the_end_by_a_cancel_is_told_although_the_same_step_looks_at_a_dead_runner(
 }
 
 #[test]
-fn d7_a_failure_whose_retry_comes_in_the_same_step_is_not_called_a_success() {
+fn d7_failure_retried_in_the_same_step_calls_no_success_callback() {
     let mut runner = Stepped::new(config());
     runner.register(true);
     let id = runner.submit(request("w"));
@@ -146,7 +146,7 @@ fn d7_a_failure_whose_retry_comes_in_the_same_step_is_not_called_a_success() {
 }
 
 #[test]
-fn d4_an_attempt_is_stopped_although_its_retry_comes_in_the_step_of_the_timeout() {
+fn d4_timed_out_attempt_is_stopped_even_if_retried_in_the_same_step() {
     let mut runner = Stepped::new(config());
     let id = runner.submit(with_timeout());
     let (_, assignment) = runner.enter().unwrap();

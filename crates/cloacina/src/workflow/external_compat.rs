@@ -1,24 +1,24 @@
-//! When two programs share a workflow: the one that defines it governs, the other serves external tasks of it.
+//! Checks a declared external task against the workflow that another program defines.
 //!
-//! Whoever serves a task may leave everything but its id to the definition. What it declares all the same must be what the
-//! definition says; a contradiction is refused, and neither side is believed over the other.
+//! The defining program governs the workflow. A program that serves an external task needs to declare only its id. Every
+//! other option that it declares must be equal to the definition's; a contradiction is refused.
 
 use std::collections::BTreeSet;
 
 use super::{TaskDefinition, TaskKind, TriggerRule, Workflow};
 use crate::types::{Error, ErrorCode, Json, RetryPolicy, nearest};
 
-/// Holds what a program declares of an external task against the workflow that governs it.
+/// Checks that a program's declaration of an external task is compatible with the workflow's definition.
 ///
 /// # Errors
-/// When the workflow has no such task, runs it itself, or says something else about it than the program.
+/// `TaskInvalid` when the workflow has no such task, the task is not external, or an option contradicts the definition.
 pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<(), Error> {
     let name = workflow.name();
     let id = &declared.id;
     let Some(ordinal) = workflow.graph().ordinal(id) else {
         let error = Error::new(
             ErrorCode::TaskInvalid,
-            format!("workflow '{name}' has no task '{id}' that could be run here"),
+            format!("workflow '{name}' has no external task '{id}'"),
         );
         let tasks = workflow.definition().tasks.iter();
         let external = tasks.filter(|task| task.kind == TaskKind::External);
@@ -26,7 +26,7 @@ pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<
         return Err(error.with_hint(near.map_or_else(
             || {
                 format!(
-                    "version {} of the workflow must name it: external_task(\"{id}\")",
+                    "version {} of the workflow must declare it: external_task(\"{id}\")",
                     workflow.version()
                 )
             },
@@ -39,7 +39,7 @@ pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<
             ErrorCode::TaskInvalid,
             format!("task '{id}' of workflow '{name}' is not an external task"),
         )
-        .with_hint("the program that defines the workflow runs it; name it there with external_task to run it elsewhere"));
+        .with_hint("the program that defines the workflow runs it; declare it there with external_task to run it elsewhere"));
     }
     match contradiction(governing, declared) {
         None => Ok(()),
@@ -54,7 +54,7 @@ pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<
     }
 }
 
-/// The first thing that both say and say differently: its name and both texts.
+/// The first option that both sides declare with different values: its name, the governing value and the declared value.
 fn contradiction(
     governing: &TaskDefinition,
     declared: &TaskDefinition,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_declares_nothing_or_the_same_is_accepted() {
+    fn declaration_without_options_or_with_equal_options_is_accepted() {
         let workflow = governing(resize());
         let same = |task: &mut TaskDefinition| {
             *task = TaskDefinition {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contradiction_names_the_option_and_both_sides() {
+    fn contradiction_names_the_option_and_both_values() {
         type Change = fn(&mut TaskDefinition);
         let workflow = governing(resize());
         let cases: [(Change, &str); 5] = [
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_unknown_or_not_external_is_refused() {
+    fn unknown_or_internal_task_is_refused() {
         let workflow = governing(resize());
         let typo = check_external(&workflow, &declared(|task| task.id = "rezise".into()));
         assert_eq!(

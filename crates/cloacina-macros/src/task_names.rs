@@ -1,4 +1,4 @@
-//! The constant by which `workflow!` checks a task.
+//! The expression of a task's `TaskNames`, which the static check of `workflow!` reads.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -6,11 +6,11 @@ use syn::LitStr;
 
 use crate::options::{Options, Reference};
 
-pub fn outline(id: &LitStr, options: &Options) -> TokenStream {
+pub fn task_names(id: &LitStr, options: &Options) -> TokenStream {
     let dependencies = options.dependencies.iter().map(Reference::as_id);
     let rule_tasks = options.rule_tasks().iter().map(Reference::as_id);
     quote! {
-        ::cloacina::macro_support::TaskOutline {
+        ::cloacina::macro_support::TaskNames {
             id: #id,
             dependencies: &[#(#dependencies),*],
             rule_tasks: &[#(#rule_tasks),*],

@@ -1,9 +1,9 @@
-//! Words that an option knows, and the message for one that it does not.
+//! The error for an unknown word where only certain words are allowed.
 
 use proc_macro2::Span;
 use syn::Error;
 
-/// `what 'typed'` is unknown; `known` are the words that there are.
+/// Builds the error "unknown `what` '`typed`'". The hint names a similar word and lists all `known` words.
 pub fn unknown(span: Span, what: &str, typed: &str, known: &[&str]) -> Error {
     let near = nearest(typed, known);
     let near = near.map_or_else(String::new, |near| format!("did you mean '{near}'? "));
