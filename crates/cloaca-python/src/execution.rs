@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloacina::engine;
-use cloacina::runner::Page;
+use cloacina::runner::ListPage;
 use pyo3::prelude::*;
 
 use crate::context::Context;
@@ -40,7 +40,7 @@ impl Execution {
     }
 
     /// Returns a page of a listing, whose executions have no context yet.
-    pub fn page(py: Python<'_>, place: &Py<Inspector>, page: Page) -> Part {
+    pub fn page(py: Python<'_>, place: &Py<Inspector>, page: ListPage) -> Part {
         let item = |inner| Self {
             inner,
             place: Some(place.clone_ref(py)),
