@@ -611,10 +611,10 @@ fn a13_inconsistent_record_is_refused() {
         ("not all", |record| {
             record.status = ExecutionStatus::Completed;
         }),
-        ("another state", |record| {
+        ("another status", |record| {
             record.paused_at = Some(Timestamp(1));
         }),
-        ("another state", |record| {
+        ("another status", |record| {
             record.ended_at = Some(Timestamp(1));
         }),
         ("no runner", |record| record.tasks[0].runner = None),

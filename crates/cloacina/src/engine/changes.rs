@@ -1,4 +1,4 @@
-//! What a decision changed: the rows to write, the history to keep, the work to stop.
+//! The changes of a decision: the rows to write, the history to store, the attempts to stop.
 
 use std::collections::BTreeSet;
 
@@ -9,29 +9,29 @@ use crate::types::{Claim, HistoryEvent, HistoryKind, Json, Ordinal, Timestamp};
 pub struct Changes {
     /// Tasks whose record changed.
     pub tasks: BTreeSet<Ordinal>,
-    /// Tasks that became ready, for a claim in the same transaction.
+    /// Tasks that became ready and can be claimed in the same transaction.
     pub ready: Vec<Ordinal>,
-    /// History that no row holds otherwise.
+    /// History events that do not follow from other rows.
     pub history: Vec<HistoryEvent>,
-    /// Attempts that must be stopped where they run.
+    /// Running attempts that must be stopped.
     pub interrupted: Vec<(Ordinal, Claim)>,
     /// Tasks that ended for good, for callbacks.
     pub ended_tasks: Vec<Ordinal>,
-    /// Whether the execution reached its end.
+    /// Whether the execution ended.
     pub ended: bool,
-    /// Whether it goes on after its end.
+    /// Whether an execution that had ended is retried.
     pub revived: bool,
 }
 
 impl Changes {
-    /// Adds another decision's changes on the same execution.
+    /// Adds the changes of a later decision on the same execution.
     pub fn merge(&mut self, later: Self) {
         self.tasks.extend(later.tasks);
         self.ready.extend(later.ready);
         self.history.extend(later.history);
         self.interrupted.extend(later.interrupted);
         self.ended_tasks.extend(later.ended_tasks);
-        // Most decisions say nothing of an end that an earlier one brought.
+        // A later decision does not repeat the end that an earlier one caused.
         self.ended = later.ended || (self.ended && !later.revived);
         self.revived |= later.revived;
     }

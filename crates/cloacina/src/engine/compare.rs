@@ -1,21 +1,21 @@
-//! Comparing a context's value with a rule's (semantics C2), over exact JSON text.
+//! Comparisons of a context's value with that of a rule (semantics C2), on exact JSON text.
 
 use std::cmp::Ordering;
 
 use crate::types::{Json, JsonShape, Tree};
 use crate::workflow::Operator;
 
-/// Judges `found operator expected`.
+/// Evaluates `found operator expected`.
 ///
 /// # Errors
-/// A sentence, when the two do not compare.
+/// A sentence, when the two values cannot be compared.
 pub fn compare(found: Option<&Json>, operator: Operator, expected: &Json) -> Result<bool, String> {
     match operator {
         Operator::Exists => return Ok(found.is_some()),
         Operator::NotExists => return Ok(found.is_none()),
         _ => {}
     }
-    // An absent key equals nothing and contains nothing, and no order with it holds.
+    // An absent key equals nothing, contains nothing, and is neither less nor greater than anything.
     let Some(found) = found else {
         return Ok(matches!(
             operator,
@@ -55,7 +55,7 @@ fn equal_trees(left: &Tree<'_>, right: &Tree<'_>) -> bool {
     }
 }
 
-/// Compares numbers by value, and texts without regard to how they are escaped.
+/// Compares numbers by value, and strings by their decoded text.
 fn equal_scalars(left: &str, right: &str) -> bool {
     if left.starts_with('"') && right.starts_with('"') {
         let text = |quoted| serde_json::from_str::<String>(quoted).ok();
@@ -83,7 +83,7 @@ fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
     })
 }
 
-/// Integers compare exactly up to 128 bits; everything else as doubles.
+/// Compares integers up to 128 bits exactly, and other numbers as doubles.
 fn compare_numbers(left: &str, right: &str) -> Option<Ordering> {
     if let (Ok(a), Ok(b)) = (left.parse::<i128>(), right.parse::<i128>()) {
         return Some(a.cmp(&b));
@@ -152,12 +152,12 @@ mod tests {
             (None, NotContains, "1", Some(true)),
             (None, GreaterThan, "1", Some(false)),
         ];
-        for (found, operator, expected, verdict) in cases {
+        for (found, operator, expected, holds) in cases {
             let found = found.map(|text| Json::parse(text).unwrap());
             let expected = Json::parse(expected).unwrap();
             assert_eq!(
                 compare(found.as_ref(), *operator, &expected).ok(),
-                *verdict,
+                *holds,
                 "{found:?} {operator:?} {expected}"
             );
         }

@@ -1,4 +1,4 @@
-//! What callers ask of an execution: cancel, pause, resume, retry; and what its timeout does (semantics D5–D7).
+//! The actions of callers on an execution (cancel, pause, resume, retry), and its timeout (semantics D5–D7).
 
 use super::history::erased_by_retry;
 use super::{Changes, Execution};
@@ -7,17 +7,17 @@ use crate::types::{
     TaskStatus, Timestamp,
 };
 
-/// The execution's state does not allow it. Nothing changed.
+/// The error of an action that the execution's status does not allow. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError {
-    /// Why.
+    /// The reason.
     pub message: String,
-    /// What would work.
+    /// A hint at an action that is possible.
     pub hint: Option<&'static str>,
 }
 
 impl Execution {
-    /// D6: ends the execution as `Cancelled`; nothing of it starts or is recorded any more.
+    /// D6: ends the execution as `Cancelled`. No task of it starts afterwards, and results of running attempts are dropped.
     ///
     /// # Errors
     /// When it has ended, unless it was cancelled already.
@@ -39,7 +39,7 @@ impl Execution {
         Ok(changes)
     }
 
-    /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Empty when its deadline is not due.
+    /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Changes nothing if its deadline is not due.
     pub fn time_out(&mut self, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         let due = self.record.deadline.is_some_and(|deadline| deadline <= now);
@@ -66,7 +66,7 @@ impl Execution {
         changes
     }
 
-    /// D4: the attempt overran its timeout. `None` when the claim is gone.
+    /// D4: fails an attempt that overran its timeout. `None`: the task does not run under this claim.
     pub fn time_out_task(
         &mut self,
         ordinal: Ordinal,
@@ -97,10 +97,10 @@ impl Execution {
         Some(changes)
     }
 
-    /// D7: what runs may finish, nothing new starts, timers hold.
+    /// D7: pauses the execution. Running attempts may finish, no other starts, and timers stop. Pausing twice changes nothing.
     ///
     /// # Errors
-    /// When it has ended. Pausing twice changes nothing.
+    /// When it has ended.
     pub fn pause(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         let mut changes = Changes::default();
         self.refuse_ended("pause")?;
@@ -119,10 +119,10 @@ impl Execution {
         Ok(changes)
     }
 
-    /// D7: goes on; timers run on from where they were held.
+    /// D7: ends a pause. Timers continue from where they stopped. Resuming an execution that is not paused changes nothing.
     ///
     /// # Errors
-    /// When it has ended. Resuming what is not paused changes nothing.
+    /// When it has ended.
     pub fn resume(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         let mut changes = Changes::default();
         self.refuse_ended("resume")?;
@@ -146,7 +146,7 @@ impl Execution {
             };
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Ready;
-            // The start time that the caller asked for is not shifted.
+            // A pause does not shift the start time that the caller asked for.
             let due = if task.attempt == 0 && start_at == Some(ready_at) {
                 ready_at
             } else {
@@ -162,10 +162,10 @@ impl Execution {
         Ok(changes)
     }
 
-    /// D7: failed tasks and those skipped after them run again; with `from_task` also that task and its descendants.
+    /// D7: runs failed tasks, and those skipped because of them, again; with `from_task` also that task and its descendants.
     ///
     /// # Errors
-    /// When it has not ended, was cancelled, or has nothing to run again.
+    /// When it has not ended, was cancelled, or has no task to run again.
     pub fn retry(
         &mut self,
         from_task: Option<Ordinal>,
@@ -203,7 +203,7 @@ impl Execution {
         {
             again[ordinal as usize] = true;
         }
-        // What was skipped by its own rule may be decided otherwise once something before it runs again.
+        // The rule of a skipped task may hold after a task before it ran again.
         for ordinal in graph.order() {
             let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
             let before = graph
@@ -325,7 +325,7 @@ impl Execution {
     }
 }
 
-/// A length of time as people read it.
+/// Formats a time span for messages.
 pub(super) fn seconds_text(span: crate::types::Micros) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let seconds = span as f64 / 1e6;

@@ -1,4 +1,4 @@
-//! Why an execution is not moving: a function from what is known to facts. `runner/explain.rs` puts them in words.
+//! Diagnosis of an execution: the facts that keep it from making progress. `runner/explain.rs` puts them in words.
 
 use super::Execution;
 use crate::types::{
@@ -6,32 +6,32 @@ use crate::types::{
     TaskStatus, Timestamp,
 };
 
-/// Maximum number of waiting tasks that are named.
-const TOLD_TASKS: usize = 20;
+/// Maximum number of tasks waiting for dependencies that are named.
+const MAX_TASKS: usize = 20;
 /// Maximum number of dependencies that are named for each of them.
-const TOLD_DEPENDENCIES: usize = 5;
+const MAX_DEPENDENCIES: usize = 5;
 
-/// What an explanation looks at besides the execution.
+/// The input of a diagnosis besides the execution.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosisInput<'a> {
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
-    /// Handlers for tasks of the execution's workflow, of runners that are there and of some that were.
+    /// The announced handlers for tasks of the execution's workflow, of live runners and of some former ones.
     pub offers: &'a [Offer],
-    /// The instant.
+    /// The present time.
     pub now: Timestamp,
 }
 
-/// A runner, and when it was seen.
+/// A runner, and the time at which it was last known to be live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenRunner {
-    /// Which.
+    /// The runner.
     pub runner: RunnerId,
-    /// The machine's name.
+    /// The name of its machine.
     pub host: String,
     /// Its process id.
     pub pid: i64,
-    /// When it was last known to be there.
+    /// The time at which it was last known to be live.
     pub at: Timestamp,
 }
 
@@ -60,90 +60,90 @@ impl SeenRunner {
     }
 }
 
-/// Something that holds an execution or one of its tasks back, or the one that has it in hand.
+/// A fact that holds an execution or one of its tasks back, or the runner that runs a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It has ended.
+    /// The execution has ended.
     Ended {
-        /// How.
+        /// The final status.
         status: ExecutionStatus,
-        /// When.
+        /// The time of the end.
         at: Option<Timestamp>,
-        /// Why it failed, with the task if one is to blame.
+        /// The failure, with the failed task if there is one.
         error: Option<(Option<String>, Failure)>,
     },
-    /// It is paused.
+    /// The execution is paused.
     Paused {
-        /// Since when.
+        /// The time since which it is paused.
         since: Option<Timestamp>,
     },
-    /// It ends by its own timeout unless it is done before.
+    /// The execution has a deadline at which it fails.
     Deadline {
         /// Its timeout.
         timeout: Micros,
-        /// When that strikes.
+        /// The deadline.
         at: Timestamp,
     },
-    /// It was submitted with a delay or a start time.
+    /// The execution was submitted with a delay or a start time.
     Delay {
-        /// When it may start.
+        /// The time before which no task starts.
         until: Timestamp,
     },
     /// No live runner has any task of the workflow.
     WorkflowUnknown {
         /// The workflow.
         workflow: String,
-        /// Who had it last.
+        /// The last runner that had it.
         last: Option<SeenRunner>,
     },
-    /// A task waits for others.
+    /// A task waits for its dependencies.
     Dependencies {
         /// The task.
         task: String,
-        /// Those that have not ended, with their states.
+        /// Some dependencies that have not ended, with their statuses.
         open: Vec<(String, TaskStatus)>,
-        /// How many more there are.
+        /// The number of other dependencies that have not ended.
         more: usize,
     },
-    /// More tasks than those told of wait for dependencies.
+    /// More tasks wait for dependencies than the reasons name.
     MoreTasks {
-        /// How many.
+        /// Their number.
         count: usize,
     },
     /// A task waits for its next attempt.
     Retry {
         /// The task.
         task: String,
-        /// The attempt to come, as its policy counts.
+        /// The number of the next attempt, as its policy counts.
         attempt: u32,
-        /// How many its policy allows.
+        /// Maximum number of attempts of its policy.
         max_attempts: u32,
-        /// When it is due.
+        /// The time at which the attempt is due.
         until: Timestamp,
-        /// What the last one failed with.
+        /// The failure of the last attempt.
         error: Option<Failure>,
     },
-    /// A task asked to run later.
+    /// A task is snoozed.
     Timer {
         /// The task.
         task: String,
-        /// When it is due.
+        /// The time at which it is due.
         until: Timestamp,
     },
-    /// A task could run, and no live runner has a handler for it.
+    /// A task is ready, and no live runner has a handler for it.
     NoHandler {
         /// The task.
         task: String,
         /// The workflow.
         workflow: String,
-        /// Who had it last.
+        /// The last runner that had a handler.
         last: Option<SeenRunner>,
     },
-    /// A task could run, and the runners that have it have not taken it yet.
+    /// A task is ready, and live runners have a handler for it, but none has claimed it.
     Queued {
         /// The task.
         task: String,
-        /// How many live runners have it.
+        /// The number of live runners with a handler.
         runners: usize,
         /// One of them.
         runner: SeenRunner,
@@ -152,49 +152,49 @@ pub enum Reason {
     HeldByLive {
         /// The task.
         task: String,
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
-        /// By whom.
+        /// The runner.
         runner: SeenRunner,
-        /// Since when.
+        /// The start of the attempt.
         since: Option<Timestamp>,
-        /// Until when, unless it is extended.
+        /// The end of the runner's lease, unless it is extended.
         until: Timestamp,
     },
-    /// A dead runner has a task.
+    /// A dead runner holds the claim on a task.
     HeldByDead {
         /// The task.
         task: String,
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
-        /// Whose.
+        /// The runner.
         runner: SeenRunner,
-        /// When its lease ends.
+        /// The end of the runner's lease.
         until: Timestamp,
-        /// Whether a live runner is there to take it back.
+        /// Whether a live runner can rescue the task.
         rescuer: bool,
     },
-    /// A runner that was declared dead had a task, and it is being taken back.
+    /// A runner that was declared dead held the claim on a task, which is being rescued.
     HeldByGone {
         /// The task.
         task: String,
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
-        /// Whose.
+        /// The runner.
         runner: RunnerId,
-        /// Whether a live runner is there to take it back.
+        /// Whether a live runner can rescue the task.
         rescuer: bool,
     },
-    /// The schedule that started the execution fires no more.
+    /// The schedule that started the execution does not fire any more.
     ScheduleOff {
-        /// Which.
+        /// The schedule.
         schedule: ScheduleId,
-        /// Deleted, or only switched off.
+        /// `true`: it is deleted; `false`: it is disabled.
         deleted: bool,
     },
 }
 
-/// What an execution waits for, the whole first and then task by task.
+/// Returns what an execution waits for: reasons for the whole execution first, then task by task.
 #[must_use]
 pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason> {
     let record = execution.record();
@@ -236,7 +236,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
             }
             TaskStatus::Pending if record.status != ExecutionStatus::Paused => {
                 waiting += 1;
-                if waiting <= TOLD_TASKS {
+                if waiting <= MAX_TASKS {
                     tasks.extend(dependencies(execution, ordinal));
                 }
             }
@@ -256,9 +256,9 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
         });
     }
     reasons.extend(tasks);
-    if waiting > TOLD_TASKS {
+    if waiting > MAX_TASKS {
         reasons.push(Reason::MoreTasks {
-            count: waiting - TOLD_TASKS,
+            count: waiting - MAX_TASKS,
         });
     }
     reasons
@@ -286,10 +286,10 @@ fn dependencies(execution: &Execution, task: Ordinal) -> Option<Reason> {
         .collect();
     (!open.is_empty()).then(|| Reason::Dependencies {
         task: id(execution, task),
-        more: open.len().saturating_sub(TOLD_DEPENDENCIES),
+        more: open.len().saturating_sub(MAX_DEPENDENCIES),
         open: open
             .iter()
-            .take(TOLD_DEPENDENCIES)
+            .take(MAX_DEPENDENCIES)
             .map(|other| (id(execution, *other), execution.task(*other).status))
             .collect(),
     })
@@ -304,7 +304,7 @@ fn ready_task(
     let name = id(execution, ordinal);
     if let Some(until) = task.ready_at.filter(|until| *until > input.now) {
         let counted = task.attempt.saturating_sub(task.uncounted);
-        // A snooze does not count as an attempt, and leaves no failure behind.
+        // A snooze does not count as an attempt.
         if counted == 0 {
             return Reason::Timer { task: name, until };
         }

@@ -1,4 +1,4 @@
-//! One execution with its workflow: the value that every decision reads and changes.
+//! An execution with its workflow: the value that every decision reads and changes.
 
 use std::sync::Arc;
 
@@ -9,54 +9,61 @@ use crate::types::{
 };
 use crate::workflow::{TaskDefinition, Workflow};
 
-/// An execution's record with what is derived from it.
+/// An execution's record with derived values.
 #[derive(Clone, Debug)]
 pub struct Execution {
     pub(super) workflow: Arc<Workflow>,
     pub(super) record: ExecutionRecord,
-    /// Per task: dependencies that have not ended.
+    /// The number of dependencies that have not ended, by task.
     pub(super) open_dependencies: Vec<u32>,
-    /// Tasks that have not ended.
+    /// The number of tasks that have not ended.
     pub(super) open_tasks: usize,
     pub(super) views: Views,
 }
 
-/// What a submission says.
+/// A submission of an execution.
 #[derive(Clone, Debug)]
 pub struct NewExecution {
     /// A fresh id.
     pub id: ExecutionId,
     /// The stored definition of the workflow.
     pub definition: DefinitionId,
-    /// What the tasks start from.
+    /// The initial context.
     pub input: Arc<Context>,
-    /// Idempotency key.
+    /// The idempotency key.
     pub key: Option<String>,
-    /// Claims go to higher ones first.
+    /// The priority: tasks of executions with a higher one are claimed first.
     pub priority: i16,
-    /// Not to start before.
+    /// The time before which no task starts.
     pub start_at: Option<Timestamp>,
-    /// Limit from the first start.
+    /// Maximum run time from the first start, in microseconds.
     pub timeout: Option<Micros>,
 }
 
-/// A stored record that cannot be one of the workflow's executions.
+/// The error of a stored record that is not a valid execution of its workflow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("execution {execution} cannot be read: {reason}")]
+#[error("cannot read execution {execution}: {reason}")]
 pub struct Unreadable {
     execution: ExecutionId,
     reason: String,
 }
 
-impl From<Unreadable> for Error {
-    fn from(unreadable: Unreadable) -> Self {
-        Self::new(ErrorCode::Database, unreadable.to_string()).with_hint(
-            "something else than a runner wrote into the database, or a newer release did",
-        )
+impl Unreadable {
+    /// The reason why the record is not valid.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
-/// The largest plausible value of a task's counters.
+impl From<Unreadable> for Error {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::new(ErrorCode::Database, unreadable.to_string())
+            .with_hint("a newer release, or a program other than a runner, wrote into the database")
+    }
+}
+
+/// Maximum plausible value of a task's counters.
 const MAX_COUNT: u32 = 1 << 30;
 
 fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unreadable> {
@@ -96,7 +103,7 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
         || (status == ExecutionStatus::Paused) != record.paused_at.is_some()
     {
         return refuse(format!(
-            "it is {status}, and its times are those of another state"
+            "it is {status}, but its timestamps are those of another status"
         ));
     }
     for (task, definition) in record.tasks.iter().zip(&workflow.definition().tasks) {
@@ -119,10 +126,10 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
 }
 
 impl Execution {
-    /// An execution from its stored record.
+    /// Returns an execution from its stored record.
     ///
     /// # Errors
-    /// When the record is not one that decisions about this workflow lead to: somebody else wrote into the database.
+    /// When no decision about this workflow leads to the record, because another program wrote into the database.
     pub fn restore(workflow: Arc<Workflow>, record: ExecutionRecord) -> Result<Self, Unreadable> {
         check_record(&workflow, &record)?;
         Ok(Self::load(workflow, record))
@@ -140,7 +147,7 @@ impl Execution {
         execution
     }
 
-    /// A new execution: its roots ready, or skipped where their rule cannot hold (semantics C1, C6).
+    /// Returns a new execution, whose roots are ready, or skipped if their rule cannot hold (semantics C1, C6).
     #[must_use]
     pub fn submit(workflow: Arc<Workflow>, new: NewExecution, now: Timestamp) -> (Self, Changes) {
         let record = ExecutionRecord {
@@ -180,19 +187,19 @@ impl Execution {
         &self.record
     }
 
-    /// Takes the record out.
+    /// Returns the record by value.
     #[must_use]
     pub fn into_record(self) -> ExecutionRecord {
         self.record
     }
 
-    /// The state of a task.
+    /// The record of a task.
     #[must_use]
     pub fn task(&self, ordinal: Ordinal) -> &TaskRecord {
         &self.record.tasks[ordinal as usize]
     }
 
-    /// The priority that a task's claim has (semantics C6).
+    /// The priority of a task among claims (semantics C6).
     #[must_use]
     pub fn priority(&self, ordinal: Ordinal) -> i16 {
         self.definition(ordinal)
@@ -200,12 +207,12 @@ impl Execution {
             .unwrap_or(self.record.priority)
     }
 
-    /// The revision under which the changes will be written.
+    /// Sets the revision under which the changes will be written.
     pub fn set_revision(&mut self, revision: i64) {
         self.record.revision = revision;
     }
 
-    /// The rows of these tasks exist now.
+    /// Notes that the rows of tasks have been written.
     pub fn written(&mut self, tasks: impl IntoIterator<Item = Ordinal>) {
         for task in tasks {
             let task = self.task_mut(task);
@@ -213,7 +220,7 @@ impl Execution {
         }
     }
 
-    /// Gives a ready task to a runner. `None` when it cannot start now: not ready, not due, or the execution is held.
+    /// Claims a ready task for a runner. `None`: it is not ready or not due, or the execution is paused or has ended.
     pub fn claim(
         &mut self,
         ordinal: Ordinal,
@@ -232,7 +239,7 @@ impl Execution {
         })
     }
 
-    /// Follows a claim that the store made.
+    /// Applies a claim that the store made.
     pub fn note_claim(&mut self, ordinal: Ordinal, runner: RunnerId, now: Timestamp) -> Claim {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Running;
@@ -246,7 +253,7 @@ impl Execution {
         Claim { runner, attempt }
     }
 
-    /// Whether the claim is the one under which the task runs: every write about it asks first.
+    /// Whether the task runs under this claim. Every write about an attempt checks it first.
     #[must_use]
     pub fn holds(&self, ordinal: Ordinal, claim: Claim) -> bool {
         self.record
@@ -256,7 +263,7 @@ impl Execution {
             == Some(claim)
     }
 
-    /// Sets the deadline at the first real start of a task (semantics D5).
+    /// Sets the deadline when a worker starts the first task (semantics D5).
     pub fn start(&mut self, ordinal: Ordinal, claim: Claim, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         if let Some(timeout) = self.record.timeout

@@ -1,4 +1,4 @@
-//! What the end of an attempt means for its task and its execution (semantics B5–B7, C1, D1, D2, D4).
+//! The effect of an attempt's end on its task and its execution (semantics B5–B7, C1, D1, D2, D4).
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use crate::types::{
     TaskStatus, Timestamp,
 };
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Well, with what it wrote.
+    /// The function returned, with its writes to the context.
     Completed(Arc<Delta>),
-    /// Badly. What it wrote is dropped.
+    /// The function failed. Its writes are dropped.
     Failed(Failure),
-    /// It asked for another attempt, after a delay of its own or the policy's.
+    /// The function asked for another attempt, after a delay of its own or that of the policy.
     Retry {
         /// Delay in microseconds.
         after: Option<Micros>,
-        /// What to keep if no attempt is left.
+        /// The failure to store if no attempt is left.
         failure: Failure,
     },
-    /// It asked to run later without counting this attempt.
+    /// The function asked to run later. The attempt does not count.
     Snooze {
         /// Delay in microseconds.
         after: Micros,
     },
-    /// It was given back unfinished; the attempt does not count (D8).
+    /// The claim is returned before the end of the attempt, which does not count (D8).
     Released,
 }
 
@@ -36,32 +36,32 @@ pub enum Outcome {
 pub struct Finish {
     /// The task.
     pub task: Ordinal,
-    /// Under which claim it ran.
+    /// The claim under which it ran.
     pub claim: Claim,
-    /// When the function was really entered.
+    /// The time at which a worker called the function.
     pub started_at: Option<Timestamp>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// Limits that the runner's configuration gives.
+/// The limits of tasks in the runner's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLimits {
-    /// Bytes of one delta, where the task names no limit.
+    /// Maximum number of bytes of a delta, for tasks that set none.
     pub max_context_bytes: u64,
-    /// Rescues of one task.
+    /// Maximum number of rescues of a task.
     pub max_rescues: u32,
 }
 
-/// The claim was lost: the result is dropped and logged.
+/// The error of a result whose claim was lost. The caller drops and logs the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
 impl Execution {
-    /// Applies the end of an attempt. `random` in 0..1 places a retry within its jitter.
+    /// Applies the end of an attempt. `random` in 0..1 selects the delay of a retry within its jitter.
     ///
     /// # Errors
-    /// When the claim is not the task's any more: nothing changed.
+    /// When the task does not run under the claim. Nothing is changed.
     pub fn finish(
         &mut self,
         finish: Finish,
@@ -120,13 +120,13 @@ impl Execution {
         Ok(changes)
     }
 
-    /// Attempts that the retry policy counts.
+    /// The number of attempts that the retry policy counts.
     pub(super) fn counted_attempts(&self, task: Ordinal) -> u32 {
         let task = self.task(task);
         task.attempt.saturating_sub(task.uncounted)
     }
 
-    /// B6: too large a delta is a failure that no retry can mend.
+    /// B6: replaces a delta that is too large by a failure that is not retried.
     fn within_limits(&self, task: Ordinal, outcome: Outcome, limits: TaskLimits) -> Outcome {
         let Outcome::Completed(delta) = outcome else {
             return outcome;
@@ -143,7 +143,7 @@ impl Execution {
             FailureKind::ContextTooLarge,
             format!(
                 "task '{}' wrote {size} bytes to the context, more than max_context_bytes {limit}; \
-                 keep large data in a file or table and its name in the context",
+                 store large data in a file or a table, and its name in the context",
                 self.definition(task).id
             ),
         ))
@@ -166,7 +166,7 @@ impl Execution {
         self.propagate_end(ordinal, now, changes);
     }
 
-    /// B7 and D1: another attempt after `delay`, or the task's end.
+    /// B7 and D1: schedules another attempt after `delay`, or fails the task if there is none.
     pub(super) fn fail_attempt(
         &mut self,
         ordinal: Ordinal,
@@ -213,7 +213,7 @@ impl Execution {
         self.propagate_end(ordinal, now, changes);
     }
 
-    /// Ready again after `delay`; while paused the remaining time is kept and starts to run at `resume` (D7).
+    /// Makes a task ready after `delay`. In a paused execution the delay starts at `resume` (D7).
     pub(super) fn make_ready(
         &mut self,
         ordinal: Ordinal,

@@ -1,4 +1,4 @@
-//! The whole history of an execution: what is stored, and what its rows tell anyway (semantics E7).
+//! The history of an execution: stored events, and events derived from its rows (semantics E7).
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::types::{
     ExecutionStatus, HistoryEvent, HistoryKind, Json, Ordinal, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// Stored events and those that follow from the rows, oldest first.
+/// Returns the stored events and those derived from the rows, oldest first.
 #[must_use]
 pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<HistoryEvent> {
     let record = execution.record();
@@ -23,18 +23,22 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
         task_events(ordinal, task, &mut events);
     }
     events.extend(execution_end(execution));
-    let mut places = vec![0; record.tasks.len()];
-    for (place, ordinal) in (0..).zip(execution.workflow().graph().order()) {
-        places[*ordinal as usize] = place;
+    let mut positions = vec![0; record.tasks.len()];
+    for (position, ordinal) in (0..).zip(execution.workflow().graph().order()) {
+        positions[*ordinal as usize] = position;
     }
     events.sort_by_key(|event| {
-        let place = event.task.and_then(|task| places.get(task as usize));
-        (event.time, rank(&event.kind, place.copied(), event.attempt))
+        let position = event.task.and_then(|task| positions.get(task as usize));
+        (
+            event.time,
+            rank(&event.kind, position.copied(), event.attempt),
+        )
     });
     events
 }
 
-/// What a retry would erase: the end of the execution and of the tasks that run again, to be stored.
+/// Returns the events to store because a retry erases them from the rows: the ends of the execution and of the tasks that run
+/// again.
 pub(super) fn erased_by_retry<'a>(
     execution: &'a Execution,
     tasks: impl Iterator<Item = Ordinal> + 'a,
@@ -52,7 +56,7 @@ fn execution_end(execution: &Execution) -> Option<HistoryEvent> {
     let end = match record.status {
         ExecutionStatus::Completed => HistoryKind::Completed,
         ExecutionStatus::Failed => HistoryKind::Failed,
-        _ => return None, // a cancel is stored itself
+        _ => return None, // a cancel is a stored event
     };
     let data = record.error.as_ref().and_then(|(task, failure)| {
         let task = task.map(|task| execution.workflow().task(task).id.as_str());
@@ -76,7 +80,7 @@ fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEven
     events.extend(task_end(ordinal, task, None));
 }
 
-/// The end of a task, with the start of its last attempt where that is to be kept with it.
+/// The end of a task, with the start of its last attempt if one is given.
 fn task_end(
     ordinal: Ordinal,
     task: &TaskRecord,
@@ -122,7 +126,7 @@ fn task_event(
     }
 }
 
-/// An attempt that is not the last one keeps its start with its end.
+/// The start of an attempt, if its stored end holds it. That of the last attempt is in the task's row instead.
 fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     #[derive(serde::Deserialize)]
     struct Data {
@@ -137,19 +141,19 @@ fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     })
 }
 
-/// Order among events of the same microsecond: a task's end comes before the starts that it brings about. `place` is that
-/// of the task in the workflow.
-fn rank(kind: &str, place: Option<u32>, attempt: Option<u32>) -> (u8, u32, u32, u8) {
+/// The sort key among events of the same microsecond: a task's end comes before the starts that follow from it. `position` is
+/// that of the task in the topological order.
+fn rank(kind: &str, position: Option<u32>, attempt: Option<u32>) -> (u8, u32, u32, u8) {
     let stage = match kind {
         "submitted" => 0,
         "started" => 1,
         "completed" | "failed" => 4,
-        _ => 2 + u8::from(place.is_some()),
+        _ => 2 + u8::from(position.is_some()),
     };
     let is_end = u8::from(kind != "task_started");
     (
         stage,
-        place.unwrap_or_default(),
+        position.unwrap_or_default(),
         attempt.unwrap_or_default(),
         is_end,
     )

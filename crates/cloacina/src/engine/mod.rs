@@ -1,10 +1,10 @@
-//! The decisions: (state of an execution, event, now) → changes. Pure: no IO, no clock, no randomness of its own.
+//! The decisions: (state of an execution, event, now) → changes. They are pure: no IO, no clock, no randomness of their own.
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
-//! retries (`retry`), what an attempt's end means (`finish`), control and timeouts (`control`), recovery (`recovery`), fire
-//! times (`cron`), what becomes of due ticks (`schedule`), polls of triggers (`trigger`), the history of an
-//! execution (`history`). Why an execution does not move is found by `diagnosis`, and why a schedule does not fire by
-//! `schedule_diagnosis`: facts, which the facade puts in words.
+//! retries (`retry`), the end of an attempt (`finish`), control and timeouts (`control`), recovery (`recovery`), fire times
+//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`), the history of an execution (`history`). `diagnosis` finds
+//! the facts that keep an execution from making progress, and `schedule_diagnosis` those that keep a schedule from firing. The
+//! facade puts them in words.
 
 mod changes;
 mod compare;

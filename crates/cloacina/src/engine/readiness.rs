@@ -1,4 +1,4 @@
-//! When a task may start, when it never will, and when an execution has ended (semantics C1–C3).
+//! Readiness: starts or skips tasks whose dependencies have ended, and ends executions (semantics C1–C3).
 
 use super::rule::{RuleInput, evaluate, skip_cause};
 use super::{Changes, Execution};
@@ -8,7 +8,8 @@ use crate::types::{
 use crate::workflow::{Operator, TriggerRule};
 
 impl Execution {
-    /// Judges the given waiting tasks, and whatever their end decides in turn; ends the execution when nothing is open.
+    /// Applies the rules of the candidates whose dependencies have ended, and then of their dependents if they end. Ends the
+    /// execution when no task is open.
     pub(super) fn propagate(
         &mut self,
         candidates: Vec<Ordinal>,
@@ -23,7 +24,7 @@ impl Execution {
                 continue;
             }
             if self.record.status == ExecutionStatus::Paused {
-                continue; // resume judges it
+                continue; // resume applies its rule
             }
             self.apply_rule(ordinal, now, changes);
             if self.task(ordinal).status.is_terminal() {
@@ -35,7 +36,7 @@ impl Execution {
         }
     }
 
-    /// Marks an ended task as such for its dependents and judges them.
+    /// Propagates the end of a task to its dependents.
     pub(super) fn propagate_end(&mut self, ended: Ordinal, now: Timestamp, changes: &mut Changes) {
         let mut worklist = Vec::new();
         self.close_dependency(ended, &mut worklist);
@@ -54,7 +55,7 @@ impl Execution {
         }
     }
 
-    /// C1: ready when the rule holds, skipped with the reason when it cannot, failed when it cannot be told.
+    /// C1: makes a task ready if its rule holds, skips it if not, and fails it if the rule cannot be evaluated.
     fn apply_rule(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let rule = &self.workflow.task(ordinal).rule;
         let view = rule
@@ -66,15 +67,15 @@ impl Execution {
             task: ordinal,
             view: view.as_deref(),
         };
-        let verdict = evaluate(rule, &input);
-        let skip = match &verdict {
+        let holds = evaluate(rule, &input);
+        let skip = match &holds {
             Ok(false) => Some(skip_cause(rule, &input)),
             _ => None,
         };
         changes.touch(ordinal);
         let start_at = self.record.start_at.filter(|at| *at > now);
         let task = self.task_mut(ordinal);
-        match verdict {
+        match holds {
             Ok(true) => {
                 task.status = TaskStatus::Ready;
                 task.ready_at = start_at;
@@ -94,7 +95,7 @@ impl Execution {
         }
     }
 
-    /// C3: failed when a failure was not handled, else completed.
+    /// C3: ends the execution as failed if a failure was not handled, otherwise as completed.
     fn end(&mut self, now: Timestamp, changes: &mut Changes) {
         let blamed = self.first_unhandled_failure();
         self.record.status = if blamed.is_some() {
@@ -113,7 +114,7 @@ impl Execution {
         changes.ended = true;
     }
 
-    /// The failed task that ended first among those that no completed task handled (C3, C4).
+    /// The first task that failed and that no completed task handled (C3, C4).
     #[must_use]
     pub fn first_unhandled_failure(&self) -> Option<Ordinal> {
         let failed = (0..)
@@ -125,7 +126,7 @@ impl Execution {
             .map(|(ordinal, _)| ordinal)
     }
 
-    /// C3: a completed task's rule names the failed one, or asks for failure among its dependencies.
+    /// C3: whether the rule of a completed task names the failed one, or asks for failures of its dependencies.
     fn is_handled(&self, failed: Ordinal) -> bool {
         let id = self.definition(failed).id.as_str();
         self.workflow
@@ -140,7 +141,7 @@ impl Execution {
     }
 }
 
-/// The sentence that is stored with a skipped task.
+/// The cause and the sentence that are stored with a skipped task.
 pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str]) -> Skip {
     let names = blockers.join("', '");
     let reason = match cause {
@@ -153,7 +154,7 @@ pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str
     Skip { cause, reason }
 }
 
-/// A rule as users write it.
+/// A rule in the notation of users.
 pub(super) fn rule_text(rule: &TriggerRule) -> String {
     let group = |name: &str, conditions: &[TriggerRule]| {
         let parts: Vec<String> = conditions.iter().map(rule_text).collect();

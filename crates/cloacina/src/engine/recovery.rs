@@ -1,26 +1,26 @@
-//! What the death of a runner means for the tasks it had (semantics E2).
+//! Rescue of the tasks of a dead runner (semantics E2).
 
 use super::{Changes, Execution, TaskLimits};
 use crate::types::{
     Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, TaskStatus, Timestamp,
 };
 
-/// Rescues after which a task is started alone.
+/// Number of rescues after which a task is started alone.
 const SUSPECT_AFTER: u32 = 2;
 
-/// What was taken back from a dead runner.
+/// The rescue of an execution's tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovery {
-    /// The rows to write.
+    /// The changes to write.
     pub changes: Changes,
-    /// Tasks taken back.
+    /// The number of rescued tasks.
     pub rescued: u32,
 }
 
 impl Execution {
-    /// Takes back every claim that a dead runner had on this execution. The lost attempts do not count for the retry
-    /// policy. A task fails after more than `max_rescues` of them, but only if it ran alone when it lost its last runner:
-    /// tasks that died beside it are not to blame.
+    /// Takes back all claims of a dead runner on this execution. The lost attempts do not count for the retry policy. A task
+    /// fails if it loses more than `max_rescues` runners, but only if it ran alone when it lost the last one. Tasks that ran
+    /// beside the suspect do not fail.
     pub fn rescue(&mut self, dead: RunnerId, limits: TaskLimits, now: Timestamp) -> Recovery {
         let mut recovery = Recovery::default();
         let lost: Vec<(Ordinal, Claim)> = (0..)
@@ -40,7 +40,7 @@ impl Execution {
             let is_suspect = self.is_suspect(ordinal, limits);
             let task = self.task_mut(ordinal);
             task.uncounted += 1;
-            // The start of a suspect was counted by `probe`. One that was claimed and not started yet did nothing.
+            // `probe` has counted the start of a suspect. A suspect that was claimed but not started is not the cause.
             task.rescues += u32::from(!is_suspect);
             if task.rescues > limits.max_rescues {
                 let failure = self.runner_lost(ordinal, limits);
@@ -52,14 +52,15 @@ impl Execution {
         recovery
     }
 
-    /// Whether a claimed task must be started alone, after [`Self::probe`]: it lost its runner twice, or as often as it may.
+    /// Whether a claimed task must be started alone, after [`Self::probe`], because it lost `SUSPECT_AFTER` runners, or the
+    /// maximum number if that is less.
     #[must_use]
     pub fn is_suspect(&self, ordinal: Ordinal, limits: TaskLimits) -> bool {
         limits.max_rescues > 0
             && self.task(ordinal).rescues >= SUSPECT_AFTER.min(limits.max_rescues)
     }
 
-    /// Counts the start of a suspect. To be written before it is started, so that the count is there if the process dies.
+    /// Counts the start of a suspect. The count must be durable before the start, so that it survives the process.
     pub fn probe(&mut self, ordinal: Ordinal, claim: Claim) -> Changes {
         let mut changes = Changes::default();
         if self.holds(ordinal, claim) {
@@ -69,12 +70,12 @@ impl Execution {
         changes
     }
 
-    /// Takes the count of a suspect's start back: it did not end its process.
+    /// Reverts the count of a suspect's start, because the attempt did not crash its process.
     pub(super) fn survived(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
         if self.is_suspect(ordinal, limits) {
             let task = self.task_mut(ordinal);
             task.rescues = if is_released {
-                // It may not have been started.
+                // It may not have been started, so its start may not have been counted.
                 task.rescues.min(limits.max_rescues)
             } else {
                 (task.rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))
@@ -87,19 +88,19 @@ impl Execution {
         let TaskLimits { max_rescues, .. } = limits;
         let message = if max_rescues == 0 {
             format!(
-                "task '{id}' lost its runner, and max_rescues is 0; it may be what ends the process"
+                "task '{id}' lost its runner, and max_rescues is 0; the task may be crashing the process"
             )
         } else {
             format!(
                 "task '{id}' lost its runner {} times, more than max_rescues {max_rescues}, the last time while it ran alone; \
-                 it is likely what ends the process",
+                 the task is probably crashing the process",
                 self.task(ordinal).rescues
             )
         };
         Failure::engine(FailureKind::RunnerLost, message)
     }
 
-    /// Whether a runner has a claim here.
+    /// Whether a runner holds a claim on this execution.
     #[must_use]
     pub fn is_claimed_by(&self, runner: RunnerId) -> bool {
         self.record
@@ -108,7 +109,7 @@ impl Execution {
             .any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
     }
 
-    /// The context of a claimed task (B2).
+    /// The context that a task sees (B2).
     pub fn view(&mut self, ordinal: Ordinal) -> std::sync::Arc<crate::types::Context> {
         self.views.view(&self.workflow, &self.record, ordinal)
     }

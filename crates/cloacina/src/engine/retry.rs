@@ -1,8 +1,8 @@
-//! Whether and when an attempt is followed by another (semantics D1).
+//! The decision whether a failed attempt is retried, and the delay (semantics D1).
 
 use crate::types::{Backoff, Failure, Micros, RetryCondition, RetryPolicy};
 
-/// Types whose failures pass, by the last part of their qualified name.
+/// Exception types of transient failures, by the last part of their qualified name.
 const TRANSIENT_TYPES: &[&str] = &[
     "TimeoutError",
     "TaskTimeoutError",
@@ -13,7 +13,7 @@ const TRANSIENT_TYPES: &[&str] = &[
     "BrokenPipeError",
     "InterruptedError",
 ];
-/// Words that tell the same where the type does not.
+/// Words in the message of a transient failure of another type.
 const TRANSIENT_WORDS: &[&str] = &[
     "timeout",
     "timed out",
@@ -24,7 +24,7 @@ const TRANSIENT_WORDS: &[&str] = &[
     "unavailable",
 ];
 
-/// Whether a failed attempt, the `attempt`th that counts, is followed by another.
+/// Whether a failed attempt is retried. `attempt` is its number among those that count.
 #[must_use]
 pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bool {
     let matches = |names: &[String]| {
@@ -62,12 +62,13 @@ fn is_transient(failure: &Failure) -> bool {
     by_type || TRANSIENT_WORDS.iter().any(|word| text.contains(word))
 }
 
-/// Names are equal when they are, `builtins.` aside.
+/// Whether two names of types are equal, ignoring the prefix `builtins.`.
 fn same_type(left: &str, right: &str) -> bool {
     left.trim_start_matches("builtins.") == right.trim_start_matches("builtins.")
 }
 
-/// The delay after the `attempt`th failed attempt. `random` in 0..1 places it within the jitter, before the cap.
+/// The delay after the failed attempt with the number `attempt`. `random` in 0..1 selects it within the jitter. The maximum
+/// applies afterwards.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_jitter_is_a_quarter_either_way_and_the_cap_comes_after_it() {
+    fn d1_jitter_is_a_quarter_either_way_and_precedes_the_maximum() {
         let policy = RetryPolicy {
             jitter: true,
             ..policy(Backoff::Fixed)
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_conditions_decide() {
+    fn d1_conditions_select_the_failures_that_are_retried() {
         let base = policy(Backoff::Fixed);
         let with = |condition| RetryPolicy {
             condition,
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_types_include_their_subclasses() {
+    fn d1_type_includes_its_subclasses() {
         let mut derived = failure("shop.PaymentDown", "x");
         derived.lineage = vec!["ConnectionError".into(), "OSError".into()];
         let retry_on = RetryPolicy {

@@ -1,11 +1,11 @@
-//! Whether a trigger rule holds (semantics C2). Asked only once all dependencies have ended.
+//! Evaluation of trigger rules (semantics C2), once all dependencies have ended.
 
 use super::compare;
 use super::readiness::{rule_text, skip_reason};
 use crate::types::{Context, ExecutionRecord, Ordinal, Skip, SkipCause, TaskStatus};
 use crate::workflow::{TriggerRule, Workflow};
 
-/// What a rule is judged over.
+/// The input of a rule's evaluation.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleInput<'a> {
     /// The workflow.
@@ -14,14 +14,14 @@ pub struct RuleInput<'a> {
     pub record: &'a ExecutionRecord,
     /// The task whose rule it is.
     pub task: Ordinal,
-    /// The context that the task would see; needed by `context_value` alone.
+    /// The context that the task would see, which only `context_value` needs.
     pub view: Option<&'a Context>,
 }
 
-/// Whether the rule holds.
+/// Whether a rule holds.
 ///
 /// # Errors
-/// A sentence, when `context_value` compares what does not compare; the task fails with it.
+/// A sentence, when `context_value` compares values that cannot be compared. It becomes the error of the task.
 pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
     let mut statuses = input
         .workflow
@@ -86,8 +86,8 @@ fn any_holds(conditions: &[TriggerRule], input: &RuleInput) -> Result<bool, Stri
     Ok(false)
 }
 
-/// C1: whether a skip passes on. It does when a rule over all dependencies was broken by a failure; a task with a
-/// condition of its own was skipped by its own choice.
+/// C1: the cause of a skip, which determines whether dependents are skipped too. They are if a failure broke a rule about
+/// all dependencies, but not if the task's own condition did not hold.
 pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     let blockers: Vec<&str> = input
         .workflow

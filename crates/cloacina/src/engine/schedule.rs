@@ -1,4 +1,4 @@
-//! What becomes of a schedule's ticks, and when to look at it next (semantics F4–F6).
+//! The ticks of a schedule: which fire, are missed, overlap or wait, and when it is evaluated next (semantics F4–F6).
 
 use super::cron::Cron;
 use crate::types::{
@@ -6,18 +6,19 @@ use crate::types::{
     ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
-/// A runner that was there when a tick was due may be so late with it. What is older was missed: the machine slept, the
-/// clock was moved, or the database was away.
+/// Grace period of a runner that was running when a tick was due, in microseconds: a tick at most this late still fires. An
+/// older one counts as missed, because the machine slept, the clock was set, or the database was unavailable.
 pub const MAX_LATENESS: Micros = 60_000_000;
 
-/// A tick from before a runner's start is another one's who was there then; after so long it is taken over.
+/// Time for which a tick from before a runner's start is left to the peers that were running then, in microseconds. After that
+/// any runner fires it.
 pub const TAKEOVER_DELAY: Micros = 2_000_000;
 
-/// A schedule with ticks that wait for an execution is looked at so often, beside the moments at which one ends.
+/// Time between two evaluations of a schedule with queued ticks, in microseconds. It is also evaluated when an execution ends.
 const QUEUE_INTERVAL: Micros = 5_000_000;
 
-/// Maximum number of ticks that one look deals with. The next look goes on from there, so that no transaction grows with the
-/// length of a downtime.
+/// Maximum number of ticks of one evaluation. The next one continues from there, so that the size of a transaction does not
+/// depend on the length of a downtime.
 pub const MAX_TICKS: usize = 500;
 
 /// Maximum number of missed ticks that are recorded one by one.
@@ -25,41 +26,42 @@ const MAX_RECORDED: u32 = 1_000;
 /// Maximum number of ticks that wait for an execution.
 const MAX_QUEUED: usize = 1_000;
 
-/// Longest texts of a schedule's identity.
+/// Maximum number of bytes of a cron expression.
 const MAX_EXPRESSION: usize = 250;
+/// Maximum number of bytes of an instance name.
 const MAX_INSTANCE: usize = 255;
 
-/// What a caller registers.
+/// A schedule to register.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
-    /// The workflow to start; it need not be known yet.
+    /// The workflow to start, which need not be registered yet.
     pub workflow: String,
     /// The cron expression.
     pub expression: String,
     /// The IANA time zone.
     pub timezone: String,
-    /// Tells it from others with the same workflow, expression and zone.
+    /// A name that distinguishes it from schedules with the same workflow, expression and zone.
     pub instance: Option<String>,
-    /// What executions start from.
+    /// The initial context of its executions.
     pub input: Context,
     /// The catch-up rule.
     pub catchup: Catchup,
-    /// How many missed ticks fire at most; the runner's setting where left out.
+    /// Maximum number of missed ticks that fire. `None`: the runner's setting.
     pub max_catchup: Option<u32>,
     /// The overlap rule.
     pub overlap: Overlap,
-    /// No tick before.
+    /// The time before which no tick is due.
     pub start_at: Option<Timestamp>,
-    /// No tick after.
+    /// The time after which no tick is due.
     pub end_at: Option<Timestamp>,
-    /// Ticks fire up to this much later, in microseconds.
+    /// Maximum delay of a tick, in microseconds.
     pub jitter: Micros,
-    /// Whether it fires. Says nothing about a schedule that is registered already.
+    /// Whether it fires. Ignored for a schedule that is registered already.
     pub enabled: bool,
 }
 
 impl NewSchedule {
-    /// A schedule with the defaults: no catch-up, overlap allowed, enabled.
+    /// Returns a schedule with the defaults: no catch-up, overlap allowed, enabled.
     pub fn new(
         workflow: impl Into<String>,
         expression: impl Into<String>,
@@ -81,10 +83,10 @@ impl NewSchedule {
         }
     }
 
-    /// The record of a schedule that is new.
+    /// Returns the record of a new schedule.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an expression, a zone or an option that makes no sense.
+    /// `ScheduleInvalid` for an invalid expression, zone or option.
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let expression = self.expression.trim();
         let cron = Cron::parse(expression, &self.timezone)?;
@@ -161,7 +163,7 @@ impl NewSchedule {
     }
 }
 
-/// F5: the text that makes two registrations the same schedule: a JSON array of strings, the same from every toolchain.
+/// F5: the identity of a schedule, by which a registration finds the stored one: a JSON array of strings.
 fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     let expression = spec.expression.as_deref().unwrap_or_default();
     let parts = [workflow, expression, &spec.timezone, &spec.instance];
@@ -169,8 +171,8 @@ fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     serde_json::to_string(&parts).unwrap_or_default()
 }
 
-/// F5: a schedule that is registered again keeps id, history, next tick and whether it is enabled; its options are the new ones.
-/// `None`: nothing differs.
+/// F5: returns the known schedule with the options of a new registration. Its id, history, next tick and `enabled` stay.
+/// `None`: the options are the same.
 #[must_use]
 pub fn registered_again(
     known: &ScheduleRecord,
@@ -194,7 +196,7 @@ pub fn registered_again(
     Some(record)
 }
 
-/// The schedule with another expression or zone; the next tick is that of the new one.
+/// Returns the schedule with another expression or zone, and the next tick of that.
 ///
 /// # Errors
 /// `ScheduleInvalid` for an expression or a zone that cannot be read.
@@ -225,10 +227,10 @@ pub fn changed(
     Ok(record)
 }
 
-/// The schedule switched on or off. F6: what was due while it was off is not caught up.
+/// Returns the schedule enabled or disabled. F6: ticks that were due while it was disabled are not caught up.
 ///
 /// # Errors
-/// When its expression cannot be read any more.
+/// When its expression cannot be parsed.
 pub fn switched(
     known: &ScheduleRecord,
     enabled: bool,
@@ -247,7 +249,7 @@ pub fn switched(
     Ok(record)
 }
 
-/// The schedule deleted: it fires no more, and its history stays.
+/// Returns the schedule as deleted. It does not fire any more, and its history remains.
 #[must_use]
 pub fn deleted(known: &ScheduleRecord, now: Timestamp) -> ScheduleRecord {
     ScheduleRecord {
@@ -263,7 +265,7 @@ pub fn deleted(known: &ScheduleRecord, now: Timestamp) -> ScheduleRecord {
 /// The parsed expression of a record.
 ///
 /// # Errors
-/// When it has none that can be read.
+/// When it has no valid expression.
 pub fn cron_of(record: &ScheduleRecord) -> Result<Cron, Error> {
     let expression = record.spec.expression.as_deref().unwrap_or_default();
     Cron::parse(expression, &record.spec.timezone)
@@ -286,14 +288,14 @@ fn next_tick(record: &ScheduleRecord, cron: &Cron, after: Timestamp) -> Option<T
     end.is_none_or(|end| next <= end).then_some(next)
 }
 
-/// Sets when to look at the schedule next.
+/// Sets the time of the schedule's next evaluation.
 fn wake(record: &mut ScheduleRecord, now: Timestamp) {
     let tick = record.next_due.map(|due| due + jitter_of(record, due));
     let queue = (record.enabled && !record.state.queued.is_empty()).then_some(now + QUEUE_INTERVAL);
     record.wake_at = tick.into_iter().chain(queue).min();
 }
 
-/// F6: how much later a tick fires, the same for every runner.
+/// F6: the delay of a tick, which is the same for every runner.
 fn jitter_of(record: &ScheduleRecord, due: Timestamp) -> Micros {
     let span = record.spec.jitter;
     if span <= 0 {
@@ -313,43 +315,43 @@ const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// What a runner knows when it looks at a schedule.
+/// The inputs of a schedule's evaluation besides its record.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleInputs {
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// Since when this runner fires ticks.
+    /// The time since which this runner fires ticks.
     pub online_since: Timestamp,
-    /// Since when another live runner may have been firing ticks: the longest.
+    /// The start of the live peer that has been running longest.
     pub others_since: Option<Timestamp>,
     /// Whether an execution of the schedule is open.
     pub is_open: bool,
-    /// How many missed ticks fire where the schedule does not say.
+    /// Maximum number of missed ticks that fire, for schedules that set none.
     pub max_catchup: u32,
 }
 
-/// What becomes of a tick.
+/// A tick with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// When it was due.
+    /// The time at which it was due.
     pub due_at: Timestamp,
-    /// What becomes of it.
+    /// The outcome.
     pub outcome: TickOutcome,
-    /// More about it.
+    /// A sentence about the outcome.
     pub detail: Option<String>,
 }
 
-/// What a look at a schedule leads to.
+/// The result of a schedule's evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Nothing before this instant: another runner is to deal with it.
+    /// This runner leaves the schedule to another one until this time.
     Leave(Timestamp),
-    /// The schedule's new state, and at most [`MAX_TICKS`] ticks in order. Those that fired still need an execution. Where
-    /// more are due, the new state is due at once.
+    /// The schedule's new record, and at most [`MAX_TICKS`] ticks in order. The caller starts executions for those that fired.
+    /// If more ticks are due, the record is due again at once.
     Change(Box<ScheduleRecord>, Vec<Tick>),
 }
 
-/// F4, F6: which ticks fire, are missed, overlap or wait.
+/// F4, F6: decides which due ticks of a schedule fire, are missed, overlap or wait.
 #[must_use]
 pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> Decision {
     let now = inputs.now;
@@ -405,14 +407,14 @@ pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> 
     Decision::Change(Box::new(record), ticks.list)
 }
 
-/// The instant from which on ticks are on time. `Err`: another runner is to deal with the first one, until then.
+/// Returns the time from which ticks count as on time. `Err`: the first tick is left to another runner until this time.
 fn present_since(
     record: &ScheduleRecord,
     first: Timestamp,
     inputs: ScheduleInputs,
 ) -> Result<Timestamp, Timestamp> {
     let oldest = inputs.now - MAX_LATENESS - record.spec.jitter;
-    // Before this instant nobody was there, or it is too long ago.
+    // Ticks before this time were due before this runner started, or too long ago.
     let present = inputs.online_since.max(oldest);
     let others_were_there = inputs.others_since.is_some_and(|since| since <= first);
     if first >= present || first < oldest || !others_were_there {
@@ -424,7 +426,7 @@ fn present_since(
     Ok(first)
 }
 
-/// F4: deals with a missed tick, and with all after it where enough were recorded one by one. Returns the last one.
+/// F4: decides a missed tick, or all missed ticks that are left once enough were recorded one by one. Returns the last one.
 fn catch_up(
     record: &mut ScheduleRecord,
     cron: &Cron,
@@ -469,6 +471,7 @@ fn catch_up(
     last
 }
 
+/// The ticks of one evaluation.
 struct Ticks {
     is_open: bool,
     overlap: Overlap,
@@ -485,7 +488,7 @@ impl Ticks {
         });
     }
 
-    /// A tick that is to fire, if the overlap rule lets it.
+    /// Fires a tick if the overlap rule allows it.
     fn fire(&mut self, state: &mut ScheduleState, due: Timestamp) {
         let waits = self.is_open || !state.queued.is_empty();
         let outcome = match self.overlap {
@@ -501,7 +504,7 @@ impl Ticks {
     }
 }
 
-/// F6: what the execution of a tick starts from.
+/// F6: the initial context of a tick's execution.
 #[must_use]
 pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
     let mut input = record.spec.input.clone();
@@ -514,10 +517,10 @@ pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
     input
 }
 
-/// The instant under which a run by hand is recorded: none that a tick has, nor the run before it.
+/// The due time under which a caller's run is recorded. It differs from those of all ticks and of the run before it.
 #[must_use]
 pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
-    // Ticks are whole seconds, and these are odd.
+    // Ticks are due at whole seconds, and this number of microseconds is odd.
     let at = Timestamp(now.0 | 1);
     if record.state.last_fired_at == Some(at) {
         at + 2
@@ -526,7 +529,7 @@ pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
     }
 }
 
-/// Notes the executions that a look started, where the overlap rule will ask for them.
+/// Adds executions to the schedule's open ones, if its overlap rule depends on them.
 pub fn note_started(record: &mut ScheduleRecord, started: &[ExecutionId]) {
     if record.spec.overlap != Overlap::Allow {
         record.state.open.extend_from_slice(started);

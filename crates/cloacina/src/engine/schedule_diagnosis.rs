@@ -1,4 +1,4 @@
-//! Why a schedule or a trigger does not fire: a function from what is known to facts. `runner/explain.rs` puts them in words.
+//! Diagnosis of a schedule or a trigger: the facts that keep it from firing. `runner/explain.rs` puts them in words.
 
 use crate::types::{ExecutionId, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp};
 
@@ -11,74 +11,74 @@ pub enum Subject {
     Trigger(String),
 }
 
-/// What an explanation looks at besides the row.
+/// The input of a schedule's diagnosis besides its record.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleDiagnosisInput<'a> {
-    /// Whether a definition of its workflow is known.
+    /// Whether a definition of its workflow is stored.
     pub is_workflow_known: bool,
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
-    /// The instant.
+    /// The present time.
     pub now: Timestamp,
 }
 
-/// Something that holds a schedule or a trigger back, or what it does next.
+/// A fact that holds a schedule or a trigger back, or its next tick or poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleReason {
     /// It was deleted.
     Deleted {
-        /// What it is.
+        /// The schedule or trigger.
         what: Subject,
-        /// When.
+        /// The time of the deletion.
         at: Timestamp,
     },
-    /// It is switched off.
+    /// It is disabled.
     Disabled {
-        /// What it is.
+        /// The schedule or trigger.
         what: Subject,
         /// Its workflow.
         workflow: String,
     },
-    /// It has no tick any more: its end is over.
+    /// It has no tick left, because its end has passed.
     Over {
-        /// What it is.
+        /// The schedule or trigger.
         what: Subject,
         /// Its end.
         end_at: Option<Timestamp>,
     },
     /// No program has stored a definition of its workflow.
     WorkflowUnknown {
-        /// What it is.
+        /// The schedule or trigger.
         what: Subject,
         /// The workflow.
         workflow: String,
     },
-    /// There is no runner that could fire it.
+    /// No runner is live to fire it.
     NoRunner,
     /// Ticks wait for the end of executions.
     Queued {
-        /// How many.
+        /// The number of waiting ticks.
         ticks: usize,
-        /// One that they wait for.
+        /// One of the executions.
         open: Option<ExecutionId>,
     },
     /// Its function raised at the last poll.
     PollFailed {
-        /// What.
+        /// The error.
         error: String,
     },
-    /// Its next tick or poll.
+    /// It has a next tick or poll.
     Next {
-        /// What it is.
+        /// The schedule or trigger.
         what: Subject,
         /// Its workflow.
         workflow: String,
-        /// When.
+        /// The time of the tick or poll.
         at: Timestamp,
     },
 }
 
-/// What a schedule or a trigger waits for: what holds it back first, then what it does next.
+/// Returns what a schedule or a trigger waits for: the facts that hold it back first, then its next tick or poll.
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,

@@ -1,4 +1,4 @@
-//! Polls of triggers: when the next one is due, and what one leads to (semantics G1).
+//! Polls of triggers: their times and their effects (semantics G1).
 
 use super::cron::Cron;
 use crate::types::{
@@ -6,16 +6,16 @@ use crate::types::{
     ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
-/// What a program registers.
+/// A trigger to register.
 #[derive(Clone, Debug)]
 pub struct NewTrigger {
-    /// Its name, the same in every program that has it.
+    /// Its name, which is the same in every program that has it.
     pub name: String,
     /// The workflow that it starts.
     pub workflow: String,
     /// Time between two polls, in microseconds.
     pub interval: Option<Micros>,
-    /// Polls at the times of a cron expression instead.
+    /// The cron expression of its polls, instead of an interval.
     pub expression: Option<String>,
     /// The IANA time zone of the expression.
     pub timezone: String,
@@ -24,10 +24,10 @@ pub struct NewTrigger {
 }
 
 impl NewTrigger {
-    /// The record of a trigger that is new; its first poll is due at once, or at the first time of its expression.
+    /// Returns the record of a new trigger. Its first poll is due at once, or at the first time of its expression.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for a name, an expression, a zone or an interval that makes no sense.
+    /// `ScheduleInvalid` for an invalid name, expression, zone or interval.
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
         if !(1..=255).contains(&self.name.len()) {
@@ -86,7 +86,7 @@ impl NewTrigger {
     }
 }
 
-/// A trigger that is registered again, by another start or another program. `None`: nothing differs.
+/// Returns the known trigger with the options of a new registration. `None`: the options are the same.
 #[must_use]
 pub fn registered_again(
     known: &ScheduleRecord,
@@ -108,21 +108,21 @@ pub fn registered_again(
     Some(record)
 }
 
-/// Sets the next poll of a trigger that nobody polls.
+/// Ends a poll or its lease, and sets the time of the next poll.
 pub fn schedule_next(record: &mut ScheduleRecord, now: Timestamp) {
     record.state.polled = false;
     record.next_due = next_poll(record, now);
     record.wake_at = record.next_due;
 }
 
-/// The next poll after one that began at `last_due`: by the interval from that begin, so that a slow function does not stretch it.
+/// The time of the next poll. An interval counts from the start of the last poll, so that a slow function does not stretch it.
 fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
     if !record.enabled {
         return None;
     }
     if let Some(interval) = record.spec.interval {
         let next = record.last_due.map_or(now, |last| last + interval);
-        // Neither behind now, nor further ahead than the interval should the clock have been set back.
+        // The time is not in the past, and not further ahead than the interval if the clock was set back.
         return Some(next.max(now).min(now + interval));
     }
     let expression = record.spec.expression.as_deref()?;
@@ -131,7 +131,7 @@ fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
         .next_after(now)
 }
 
-/// The trigger taken for a poll: others leave it alone until the lease ends.
+/// Returns the trigger with a lease for a poll. Other runners do not poll it until the lease ends.
 #[must_use]
 pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
     let mut record = known.clone();
@@ -141,7 +141,7 @@ pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> Sch
     record
 }
 
-/// The same with a longer lease.
+/// Returns the trigger with its lease extended.
 #[must_use]
 pub fn lease_extended(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
     ScheduleRecord {
@@ -150,18 +150,18 @@ pub fn lease_extended(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> 
     }
 }
 
-/// What a trigger's function said.
+/// The outcome of a poll.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PollOutcome {
-    /// Nothing happened.
+    /// The function returned that the workflow is not to be started.
     Skip,
-    /// Start the workflow from this context.
+    /// The function returned the initial context of an execution to start.
     Fire(Context),
-    /// It raised.
+    /// The function raised this error.
     Failed(String),
 }
 
-/// The trigger after a poll, and what goes into its history.
+/// Returns the trigger after a poll, and the outcome to record in its history.
 #[must_use]
 pub fn polled(
     known: &ScheduleRecord,

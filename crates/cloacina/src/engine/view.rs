@@ -1,4 +1,4 @@
-//! What a task sees, and the final context (semantics B2–B4).
+//! The contexts that tasks see, and the final context (semantics B2–B4).
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use rustc_hash::FxBuildHasher;
 use crate::types::{Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, merge_values};
 use crate::workflow::{Graph, Workflow};
 
-/// More than this many recent views per execution are not worth their memory.
+/// Maximum number of cached views of an execution.
 const KEPT: usize = 4;
 
-/// Recently assembled contexts of one execution: siblings behind one task share theirs, a chain builds on its last.
+/// A cache of recently assembled contexts of one execution. Tasks that depend on one task alone share its context, and a chain
+/// extends that of its last task.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
-    /// What a dependent of the task alone sees: the task's own view with its delta.
+    /// By task, the context that a task which depends on it alone sees: the task's own view with its delta.
     after: Vec<(Ordinal, Arc<Context>)>,
 }
 
 impl Views {
-    /// Forgets everything, when completed tasks run again.
+    /// Clears the cache, because completed tasks run again.
     pub fn clear(&mut self) {
         self.after.clear();
     }
@@ -90,7 +91,7 @@ fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option<&Delta> {
     delta.filter(|delta| !delta.is_empty())
 }
 
-/// The input overlaid by the deltas of the given tasks, which are in topological order (B2, B3).
+/// Returns the input overlaid by the deltas of tasks, which must be in topological order (B2, B3).
 #[must_use]
 pub fn overlay(
     input: &Context,
@@ -123,7 +124,8 @@ pub fn overlay(
     context
 }
 
-/// B3: writes that a later ordered one has seen do not count; among the rest a write beats a removal, and writes merge.
+/// B3: returns the value of a key after several writes. A write by an ancestor of a later writer does not count. Among the
+/// others, a write beats a removal, and several writes are merged.
 fn resolve(graph: &Graph, writes: &[(Ordinal, Option<&Json>)]) -> Option<Json> {
     if let [(_, only)] = writes {
         return only.cloned();

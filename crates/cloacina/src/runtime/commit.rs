@@ -320,7 +320,7 @@ impl Step {
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
-            // None of its tasks can run here, so caching it is no use.
+            // None of its tasks can run here, so caching it is useless.
             self.ledger.remove(id);
         } else {
             self.ledger.note_use(id);

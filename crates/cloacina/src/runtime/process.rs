@@ -49,7 +49,7 @@ pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     }
 }
 
-/// Whether the kernel reports that there is no such process. An unreadable file in `/proc` is no proof: the process may be
+/// Whether the kernel reports that there is no such process. An unreadable file in `/proc` proves nothing: the process may be
 /// hidden (`hidepid`, systemd's `ProtectProc`), or this process may have no file descriptor left.
 #[cfg(unix)]
 fn is_absent(pid: i64) -> bool {

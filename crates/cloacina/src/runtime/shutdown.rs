@@ -93,7 +93,7 @@ fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
         );
         return;
     }
-    duties.triggers.duty.give_up(step);
+    duties.triggers.duty.return_leases(step);
     if let Err(error) = remove_row(step, duties) {
         tracing::warn!(%error, "cannot remove the runner's row; peers remove it when its lease ends");
     }

@@ -211,7 +211,7 @@ impl Step {
             match self.workflow_of(record.definition)? {
                 Ok(workflow) => match Execution::restore(workflow, record) {
                     Ok(execution) => self.admit(execution),
-                    Err(unreadable) => self.set_unreadable(id, &unreadable.to_string()),
+                    Err(unreadable) => self.set_unreadable(id, unreadable.reason()),
                 },
                 Err(reason) => self.set_unreadable(id, &reason),
             }

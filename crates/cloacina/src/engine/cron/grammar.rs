@@ -1,17 +1,17 @@
-//! F1: which expressions are read, and where another one is at fault.
+//! F1: the grammar of cron expressions, and the errors of invalid ones.
 //!
-//! What is accepted is what croner, croniter and a reader of the documentation understand alike; the rest is refused with the
-//! position of the fault. Names are replaced by numbers here, because croner replaces them as text wherever they stand.
+//! It accepts only expressions that croner, croniter and a reader of the documentation understand alike. Others are refused
+//! with the position of the error. Names are replaced by numbers here, because croner replaces them as text anywhere.
 
 use crate::types::{Error, ErrorCode};
 
-/// One field's name, range and words.
+/// The name, range and words of a field.
 struct Field {
     name: &'static str,
     min: u16,
     max: u16,
     words: &'static [&'static str],
-    /// The number of the first word.
+    /// The number that the first word stands for.
     first: u16,
 }
 
@@ -67,31 +67,31 @@ const fn plain(name: &'static str, min: u16, max: u16) -> Field {
 /// A valid expression.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parsed {
-    /// Six fields with numbers alone.
+    /// Six fields without names.
     pub(super) pattern: String,
-    /// Minutes or hours are given by a wildcard: the schedule follows elapsed time (F2).
+    /// Minutes or hours have a wildcard or a step, so the schedule follows elapsed time (F2).
     pub(super) is_interval: bool,
 }
 
-/// What a field's text says.
+/// The content of a field.
 #[derive(Default)]
 struct Content {
     normal: Vec<String>,
-    /// Numbers that are named without `L` or `#`; Sunday is 0.
+    /// The numbers given without `L` or `#`, as bits. Sunday is 0.
     numbers: u64,
     has_nth: bool,
     has_plain: bool,
 }
 
-/// Where in an expression something stands.
-struct Place<'a> {
+/// A location in an expression.
+struct Location<'a> {
     expression: &'a str,
     field: &'a Field,
     /// In characters, from 1.
     position: usize,
 }
 
-impl Place<'_> {
+impl Location<'_> {
     fn fault(&self, expected: &str, found: &str) -> Error {
         let found: String = found.chars().take(40).collect();
         Error::new(
@@ -113,7 +113,7 @@ impl Place<'_> {
     }
 }
 
-/// Reads an expression.
+/// Parses an expression.
 pub(super) fn parse(expression: &str) -> Result<Parsed, Error> {
     if let Some(position) = expression
         .trim()
@@ -137,12 +137,12 @@ pub(super) fn parse(expression: &str) -> Result<Parsed, Error> {
         });
     }
     for ((position, word), field) in words.iter().zip(fields) {
-        let place = Place {
+        let location = Location {
             expression,
             field,
             position: *position,
         };
-        contents.push(read_field(&place, word)?);
+        contents.push(read_field(&location, word)?);
     }
     let offset = 6 - words.len();
     check_days(expression, &words, offset, &contents)?;
@@ -240,7 +240,7 @@ fn wrong_count(expression: &str, words: &[(usize, &str)], count: usize) -> Error
     .with_hint("minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'")
 }
 
-fn read_field(place: &Place<'_>, word: &str) -> Result<Content, Error> {
+fn read_field(location: &Location<'_>, word: &str) -> Result<Content, Error> {
     let mut content = Content::default();
     if word == "*" {
         content.normal.push("*".to_owned());
@@ -248,11 +248,11 @@ fn read_field(place: &Place<'_>, word: &str) -> Result<Content, Error> {
     }
     let mut at = 0;
     for item in word.split(',') {
-        read_item(&place.shifted(at), item, &mut content)?;
+        read_item(&location.shifted(at), item, &mut content)?;
         at += item.chars().count() + 1;
     }
     if content.has_nth && content.has_plain {
-        return Err(place.fault(
+        return Err(location.fault(
             "either days of the week or nth ones like 'MON#1', not both",
             word,
         ));
@@ -260,15 +260,15 @@ fn read_field(place: &Place<'_>, word: &str) -> Result<Content, Error> {
     Ok(content)
 }
 
-fn read_item(place: &Place<'_>, item: &str, content: &mut Content) -> Result<(), Error> {
-    let field = place.field;
+fn read_item(location: &Location<'_>, item: &str, content: &mut Content) -> Result<(), Error> {
+    let field = location.field;
     let value = expected_value(field);
     if item.is_empty() {
-        return Err(place.fault(&value, ""));
+        return Err(location.fault(&value, ""));
     }
     if item.eq_ignore_ascii_case("L") {
         if field.name != FIELDS[DAY].name {
-            return Err(place
+            return Err(location
                 .fault(&value, item)
                 .with_hint("L, the last day, is for the day of month only"));
         }
@@ -277,27 +277,27 @@ fn read_item(place: &Place<'_>, item: &str, content: &mut Content) -> Result<(),
         return Ok(());
     }
     if let Some((day, nth)) = item.split_once('#') {
-        return read_nth(place, item, day, nth, content);
+        return read_nth(location, item, day, nth, content);
     }
     content.has_plain = true;
     let (range, step) = match item.split_once('/') {
         None => (item, None),
         Some((range, step)) => {
-            let at = place.shifted(range.chars().count() + 1);
+            let at = location.shifted(range.chars().count() + 1);
             (range, Some(read_step(&at, step)?))
         }
     };
     let (first, last) = if range == "*" {
         if step.is_none() {
-            return Err(place.fault("'*' alone, or a list without it", item));
+            return Err(location.fault("'*' alone, or a list without it", item));
         }
         (field.min, if field.max == 7 { 6 } else { field.max })
     } else if let Some((first, last)) = range.split_once('-') {
-        read_range(place, range, first, last)?
+        read_range(location, range, first, last)?
     } else {
-        let number = read_value(place, range)?;
+        let number = read_value(location, range)?;
         if let Some(step) = step {
-            return Err(place
+            return Err(location
                 .fault(&format!("'*/{step}' or a range before the step"), item)
                 .with_hint(format!("write '{number}-{}/{step}'", field.max)));
         }
@@ -334,8 +334,8 @@ fn expected_value(field: &Field) -> String {
     format!("a number from {} to {}{words}", field.min, field.max)
 }
 
-fn read_value(place: &Place<'_>, text: &str) -> Result<u16, Error> {
-    let field = place.field;
+fn read_value(location: &Location<'_>, text: &str) -> Result<u16, Error> {
+    let field = location.field;
     let upper = text.to_ascii_uppercase();
     if let Some(index) = field.words.iter().position(|word| *word == upper) {
         return Ok(field.first + u16::try_from(index).unwrap_or(0));
@@ -348,38 +348,38 @@ fn read_value(place: &Place<'_>, text: &str) -> Result<u16, Error> {
     };
     number
         .filter(|number| (field.min..=field.max).contains(number))
-        .ok_or_else(|| place.fault(&expected_value(field), text))
+        .ok_or_else(|| location.fault(&expected_value(field), text))
 }
 
 fn read_range(
-    place: &Place<'_>,
+    location: &Location<'_>,
     range: &str,
     first: &str,
     last: &str,
 ) -> Result<(u16, u16), Error> {
-    let start = read_value(place, first)?;
-    let end_place = place.shifted(first.chars().count() + 1);
-    let mut end = read_value(&end_place, last)?;
-    // The week ends on Sunday when it is the end that is named so.
-    if place.field.max == 7 && last.eq_ignore_ascii_case("SUN") {
+    let start = read_value(location, first)?;
+    let end_location = location.shifted(first.chars().count() + 1);
+    let mut end = read_value(&end_location, last)?;
+    // As the end of a range, `SUN` is the day after Saturday.
+    if location.field.max == 7 && last.eq_ignore_ascii_case("SUN") {
         end = 7;
     }
     if start == end {
-        return Err(place
+        return Err(location
             .fault("a range whose end comes after its start", range)
             .with_hint(format!(
                 "write '{start}' for that value alone, or '*' for all"
             )));
     }
     if start > end {
-        return Err(place
+        return Err(location
             .fault("a range whose end comes after its start", range)
             .with_hint("write two ranges, like '22-23,0-2'"));
     }
     Ok((start, end))
 }
 
-fn read_step(place: &Place<'_>, step: &str) -> Result<u16, Error> {
+fn read_step(location: &Location<'_>, step: &str) -> Result<u16, Error> {
     let is_number = !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit());
     let number = if is_number {
         step.parse::<u16>().ok()
@@ -388,23 +388,23 @@ fn read_step(place: &Place<'_>, step: &str) -> Result<u16, Error> {
     };
     number
         .filter(|number| (1..=9999).contains(number))
-        .ok_or_else(|| place.fault("a step from 1 on", step))
+        .ok_or_else(|| location.fault("a step from 1 on", step))
 }
 
 fn read_nth(
-    place: &Place<'_>,
+    location: &Location<'_>,
     item: &str,
     day: &str,
     nth: &str,
     content: &mut Content,
 ) -> Result<(), Error> {
-    if place.field.name != FIELDS[WEEKDAY].name {
-        return Err(place
-            .fault(&expected_value(place.field), item)
+    if location.field.name != FIELDS[WEEKDAY].name {
+        return Err(location
+            .fault(&expected_value(location.field), item)
             .with_hint("'#' is for the day of week only, as in 'MON#1'"));
     }
-    let weekday = read_value(place, day)?;
-    let at = place.shifted(day.chars().count() + 1);
+    let weekday = read_value(location, day)?;
+    let at = location.shifted(day.chars().count() + 1);
     let number = nth
         .parse::<u16>()
         .ok()
@@ -417,7 +417,7 @@ fn read_nth(
     Ok(())
 }
 
-/// Combinations of the two day fields that the readers of cron do not agree about.
+/// Refuses combinations of the two day fields that cron implementations interpret differently.
 fn check_days(
     expression: &str,
     words: &[(usize, &str)],
@@ -429,22 +429,22 @@ fn check_days(
     if day == "*" || weekday == "*" {
         return Ok(());
     }
-    let place = |field: usize, position| Place {
+    let location = |field: usize, position| Location {
         expression,
         field: &FIELDS[field],
         position,
     };
     if contents[WEEKDAY].has_nth {
-        return Err(place(WEEKDAY, weekday_position)
+        return Err(location(WEEKDAY, weekday_position)
             .fault("'*' or plain days beside a day of month", weekday)
             .with_hint("use two schedules: one for the day of month, one for the nth weekday"));
     }
     let all_days = ((1_u64 << 31) - 1) << 1;
     if contents[DAY].numbers == all_days && weekday.contains('*') {
-        return Err(place(DAY, day_position).fault("'*' for every day", day));
+        return Err(location(DAY, day_position).fault("'*' for every day", day));
     }
     if contents[WEEKDAY].numbers == 0b111_1111 && day.contains('*') {
-        return Err(place(WEEKDAY, weekday_position).fault("'*' for every day", weekday));
+        return Err(location(WEEKDAY, weekday_position).fault("'*' for every day", weekday));
     }
     debug_assert!(contents.len() > MONTH);
     Ok(())

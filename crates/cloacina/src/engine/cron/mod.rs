@@ -1,4 +1,4 @@
-//! Cron: from an expression and a zone to the instants at which it fires (semantics F1, F2, F8).
+//! Cron expressions in a time zone, and the instants at which they fire (semantics F1, F2, F8).
 
 mod grammar;
 mod zone;
@@ -16,25 +16,25 @@ const SECOND: Micros = 1_000_000;
 pub struct Cron {
     pattern: croner::Cron,
     zone: Tz,
-    /// Minutes or hours are wildcards or steps: ticks follow elapsed time when clocks change.
+    /// Minutes or hours have a wildcard or a step, so ticks follow elapsed time when clocks change.
     is_interval: bool,
 }
 
-/// A fire time, as a preview shows it.
+/// A fire time in a preview.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FireTime {
-    /// When.
+    /// The instant.
     pub at: Timestamp,
-    /// What the zone's clocks show then, as seconds ahead of UTC.
+    /// The zone's offset from UTC at this instant, in seconds.
     pub offset_seconds: i32,
 }
 
 impl Cron {
-    /// Reads an expression (F1) and the name of an IANA time zone.
+    /// Parses an expression (F1) and the name of an IANA time zone.
     ///
     /// # Errors
-    /// `ScheduleInvalid` with the position of the fault and what was expected there, for an unknown zone (the nearest names
-    /// are the hint), and for an expression that never fires.
+    /// `ScheduleInvalid` for an invalid expression, with the position of the error and the expected text; for an unknown zone,
+    /// with similar names as a hint; and for an expression that never fires.
     pub fn parse(expression: &str, timezone: &str) -> Result<Self, Error> {
         let parsed = grammar::parse(expression)?;
         let zone = zone::find(timezone)?;
@@ -63,10 +63,10 @@ impl Cron {
         Ok(cron)
     }
 
-    /// The first fire time after an instant; `None` beyond the calendar.
+    /// The first fire time after an instant. `None`: it is beyond the calendar.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        // Ticks are whole seconds: what is within a second has its start behind it.
+        // Ticks are due at whole seconds, so the fraction of a second is irrelevant.
         let after = DateTime::<Utc>::from_timestamp(after.0.div_euclid(SECOND), 0)?;
         let next = if self.is_interval {
             let local = after.with_timezone(&self.zone);
@@ -78,9 +78,10 @@ impl Cron {
         Some(Timestamp::from(next))
     }
 
-    /// F2 for fixed times: each wall clock time is one instant, the first that shows it, or the end of the gap that swallows it.
+    /// F2: the next fire time of an expression with fixed times. A wall-clock time maps to the first instant that shows it, or
+    /// to the end of the gap if none does.
     fn fixed_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // A wall clock that goes back shows times again that have had their tick: those found first are not after `after`.
+        // When clocks go back, they show times again that have fired already. Those map to instants before `after`.
         let mut wall = after.with_timezone(&self.zone).naive_local();
         loop {
             wall = self.wall_after(wall)?;
@@ -95,7 +96,7 @@ impl Cron {
         self.pattern.find_next_occurrence(&wall, false).ok()
     }
 
-    /// The last fire time in `(after, until]`, without going through all of them.
+    /// The last fire time in `(after, until]`, found without iterating over all of them.
     #[must_use]
     pub fn last_between(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let mut window = SECOND;
@@ -114,7 +115,7 @@ impl Cron {
         }
     }
 
-    /// F8: the next fire times after an instant, with the zone's offsets.
+    /// F8: returns the next fire times after an instant, with the zone's offsets.
     pub fn preview(&self, after: Timestamp, count: usize) -> Vec<FireTime> {
         let times = std::iter::successors(self.next_after(after), |last| self.next_after(*last));
         times

@@ -1,11 +1,11 @@
-//! Time zones: names, and which instant a wall clock time is.
+//! Time zones: their names, and the instants of wall-clock times.
 
 use chrono::{DateTime, Days, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::types::{Error, ErrorCode, Timestamp, nearest};
 
-/// The zone of an IANA name.
+/// Returns the zone with an IANA name.
 pub(super) fn find(name: &str) -> Result<Tz, Error> {
     if let Ok(zone) = name.parse() {
         return Ok(zone);
@@ -23,7 +23,7 @@ pub(super) fn find(name: &str) -> Result<Tz, Error> {
     }))
 }
 
-/// Known names that may be meant: of another case, with the same last part, or nearly the same.
+/// Returns known names that differ in case, have the same last part, or are similar.
 fn similar(name: &str) -> Vec<String> {
     let wanted = name.trim().to_lowercase().replace(' ', "_");
     if wanted.len() < 3 {
@@ -70,7 +70,7 @@ fn similar(name: &str) -> Vec<String> {
     unique.into_iter().take(3).map(quoted).collect()
 }
 
-/// F2: the first instant at which the clocks of a zone show a time; in a gap, the first instant after the gap.
+/// F2: the first instant at which the clocks of a zone show a time, or the first instant after the gap if none does.
 pub(super) fn first_instant(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.with_timezone(&Utc)),
@@ -78,10 +78,10 @@ pub(super) fn first_instant(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Ut
     }
 }
 
-/// The first second at which the clocks show more than a time that they never show.
+/// The first second at which the clocks show a later time than one that they skip.
 fn after_gap(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     let shows_more = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local() > wall;
-    // No zone is further from UTC than this, on whichever side of the gap.
+    // No offset from UTC is larger than two days.
     let mut before = wall.and_utc().checked_sub_days(Days::new(2))?;
     let mut after = wall.and_utc().checked_add_days(Days::new(2))?;
     while after - before > TimeDelta::seconds(1) {
@@ -95,7 +95,7 @@ fn after_gap(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     Some(after)
 }
 
-/// Seconds ahead of UTC at an instant.
+/// The offset of a zone from UTC at an instant, in seconds.
 pub(super) fn offset_seconds(zone: Tz, at: Timestamp) -> i32 {
     at.to_datetime().map_or(0, |at| {
         zone.offset_from_utc_datetime(&at.naive_utc())

@@ -1,4 +1,4 @@
-//! Tells the database which workflows and tasks this runner has, for `explain` and for people.
+//! Announces the workflows and tasks of this runner in the database, for `explain` and the command line.
 
 use super::duty::Duty;
 use crate::runtime::process;
@@ -6,11 +6,13 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic, Offer};
 
-/// Workflows that are registered within this time, in microseconds, are announced together.
+/// Time between a registration and its announcement, in microseconds: more registrations are announced together.
 const DELAY: Micros = 50_000;
 
+/// The duty that announces workflows.
 #[derive(Default)]
 pub(in crate::runtime) struct Announcer {
+    /// The time of the next announcement.
     at: Option<Monotonic>,
 }
 
@@ -37,7 +39,7 @@ impl Announcer {
         Ok(())
     }
 
-    /// Leaves behind which tasks this runner had, for `explain`.
+    /// Records that this runner had its workflows until now, for `explain`.
     pub(in crate::runtime) fn withdraw(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if step.signals.take(Signal::Announce) || self.at.is_some() {
             self.announce(step)?;

@@ -1,4 +1,4 @@
-//! Notices what other processes wrote: new work, new definitions, executions that ended there.
+//! Polls for changes of other processes: new work, new definitions, executions that ended there.
 
 use super::duty::Duty;
 use crate::runtime::decide::unreadable_execution;
@@ -7,17 +7,19 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, micros};
 
-/// How long polls follow each other at `BUSY_INTERVAL` after another process wrote, in microseconds: more may follow.
+/// Time after another process wrote during which polls follow at `BUSY_INTERVAL`, because more may follow, in microseconds.
 const BUSY: Micros = 1_000_000;
+/// Time between two polls during `BUSY`, in microseconds.
 const BUSY_INTERVAL: Micros = 5_000;
 
+/// The duty that polls for changes.
 #[derive(Default)]
 pub(in crate::runtime) struct ChangePoller {
     next: Monotonic,
     busy_until: Monotonic,
-    /// The change marker whose changes were all dealt with.
+    /// The last change marker whose changes were all processed.
     marker: Option<i64>,
-    /// What the store said last of executions that go on after their end.
+    /// The store's last count of executions that were retried after their end.
     revivals: Option<u64>,
 }
 
@@ -42,7 +44,7 @@ impl ChangePoller {
 }
 
 impl Duty for ChangePoller {
-    const ACTION: &'static str = "look for changes of other processes";
+    const ACTION: &'static str = "poll for changes of other processes";
     const IS_ESSENTIAL: bool = true;
 
     fn next_wake(&self, step: &Step) -> Monotonic {
@@ -72,7 +74,7 @@ impl Duty for ChangePoller {
                 self.busy_until = step.monotonic + BUSY;
             }
             self.follow(step, changes.revivals)?;
-            // Only now: a change is looked at again until all of this has succeeded.
+            // The marker is set last, so that a change is processed again until all of this has succeeded.
             self.marker = Some(changes.marker);
         }
         if step.monotonic < self.busy_until {
@@ -84,7 +86,7 @@ impl Duty for ChangePoller {
 }
 
 impl Step {
-    /// Executions that ended elsewhere: wakes the callers that wait for them, stops what still runs here.
+    /// Processes executions that ended elsewhere: answers their callers, and interrupts their attempts here.
     pub(super) fn follow_ends(&mut self) -> Result<(), StoreError> {
         let mut ids = self.subscriptions.awaited();
         ids.extend(self.ledger.busy());

@@ -1,17 +1,18 @@
-//! Notes steps of the wall clock, so that timers which follow from stored times keep their place.
+//! Detects steps of the wall clock, so that timers that depend on stored times neither fire early nor late.
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
 
+/// The duty that detects clock steps.
 #[derive(Default)]
 pub(in crate::runtime) struct ClockWatch;
 
 impl Duty for ClockWatch {
     const ACTION: &'static str = "watch the wall clock";
 
-    /// In every turn.
+    /// Runs in every turn.
     fn next_wake(&self, step: &Step) -> Monotonic {
         step.monotonic
     }
@@ -23,7 +24,7 @@ impl Duty for ClockWatch {
                 if stepped > 0 { "forward" } else { "back" },
                 stepped.abs() / 1_000_000
             );
-            // What is due by the wall clock may be due now.
+            // Schedules and tasks with a due time may be due now.
             step.signals.raise_schedules();
             step.capacity.set_stale();
         }

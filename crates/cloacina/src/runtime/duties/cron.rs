@@ -1,7 +1,7 @@
 //! Fires the ticks of cron schedules (semantics F).
 //!
-//! Every runner does this, and none leads. A schedule's row is changed only on top of the revision that was read, in the
-//! transaction that submits the executions of its ticks: of two runners that see the same tick, one finds the row changed.
+//! Every runner does this, without a leader. A schedule's row is changed only if it has the revision that was read, in the
+//! transaction that submits the executions of its ticks. So only one of two runners that see the same tick fires it.
 
 use std::sync::Arc;
 
@@ -22,31 +22,32 @@ use crate::types::{
     TickOutcome, Timestamp,
 };
 
-/// The largest number of schedules that one turn looks at.
+/// Maximum number of schedules that one turn evaluates.
 const SCHEDULES: usize = 200;
-/// The number of ticks after which a turn looks at no further schedule, so that its transaction stays small.
+/// Number of ticks after which a turn evaluates no further schedule, so that its transaction stays small.
 const TICKS: usize = 2_000;
-/// The shortest time between two looks for new schedules while other runners write all the time, in microseconds.
+/// Minimum time between two queries for new schedules while other runners keep writing, in microseconds.
 pub(super) const RECHECK_INTERVAL: Micros = 250_000;
-/// How long a schedule that cannot be read or written is left alone, in microseconds.
+/// Time for which a schedule that cannot be read or written is skipped, in microseconds.
 pub(super) const BROKEN_PAUSE: Micros = 60_000_000;
-/// The number of parsed expressions that are kept.
+/// Maximum number of parsed expressions that are cached.
 const EXPRESSIONS: usize = 20_000;
-/// The number of executions whose end schedules wait for that are remembered.
+/// Maximum number of executions that are remembered as awaited by queued ticks.
 const MAX_AWAITED: usize = 1_000;
 
-/// See the module.
+/// The duty that fires cron schedules.
 pub(in crate::runtime) struct CronDuty {
     online_since: Timestamp,
     next: Monotonic,
     queried_at: Monotonic,
     expressions: FxHashMap<(String, String), Arc<Cron>>,
-    /// Schedules whose queued ticks may fire: an execution that they wait for has ended.
+    /// Schedules whose queued ticks may fire, because an execution that they wait for has ended.
     ended: Arc<Mutex<Vec<ScheduleId>>>,
+    /// Executions with a subscription that adds to `ended`.
     awaited: FxHashSet<ExecutionId>,
-    /// Schedules that are left to another runner or cannot be read, and until when.
+    /// Schedules that are left to another runner or cannot be read, with the time until which they are skipped.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
-    /// The number of schedules to change in one turn: less while the database refuses a batch.
+    /// Maximum number of schedules to change in one turn. It is reduced while the database refuses a batch.
     batch: usize,
 }
 
@@ -64,7 +65,7 @@ impl CronDuty {
         }
     }
 
-    /// The database refused a batch: fewer schedules are changed at once, and one that is refused alone is left.
+    /// Handles a refused batch: fewer schedules are changed at once, and one that is refused alone is skipped for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}; it does not fire now");
@@ -76,8 +77,8 @@ impl CronDuty {
         }
     }
 
-    /// When to look for schedules that are due.
-    fn next_look(&self, step: &Step) -> Monotonic {
+    /// The time of the next query for due schedules.
+    fn next_query(&self, step: &Step) -> Monotonic {
         if !step.config.enable_cron {
             return Monotonic::NEVER;
         }
@@ -105,7 +106,7 @@ impl CronDuty {
         Ok(cron)
     }
 
-    /// The schedules to look at now.
+    /// Returns the schedules to evaluate now.
     fn due(&mut self, step: &Step) -> Result<Vec<ScheduleRecord>, StoreError> {
         let mut due = Vec::new();
         let ended = std::mem::take(&mut *self.ended.lock());
@@ -121,7 +122,7 @@ impl CronDuty {
         if step.config.enable_cron && step.monotonic >= self.next {
             self.skipped_until
                 .retain(|_, until| *until > step.monotonic);
-            // Those that are left alone may be found before others: they must not take their places.
+            // The query also finds skipped schedules, so its limit is raised by their number.
             let query = DueQuery {
                 cron: true,
                 triggers: Vec::new(),
@@ -131,7 +132,7 @@ impl CronDuty {
             self.queried_at = step.monotonic;
             for (id, reason) in found.unreadable {
                 if !self.skipped_until.contains_key(&id) {
-                    tracing::error!(schedule_id = %id, "schedule {id} cannot be read and does not fire: {reason}");
+                    tracing::error!(schedule_id = %id, "cannot read schedule {id}, which does not fire: {reason}");
                     self.skipped_until.insert(id, step.monotonic + BROKEN_PAUSE);
                 }
             }
@@ -167,7 +168,7 @@ impl CronDuty {
             let cron = match self.cron(&record) {
                 Ok(cron) => cron,
                 Err(error) => {
-                    tracing::error!(schedule_id = %record.id, %error, "a stored schedule cannot be read and does not fire");
+                    tracing::error!(schedule_id = %record.id, %error, "cannot read a stored schedule, which does not fire");
                     self.skipped_until
                         .insert(record.id, step.monotonic + BROKEN_PAUSE);
                     continue;
@@ -205,7 +206,7 @@ impl CronDuty {
     ) {
         let mut writes = Vec::with_capacity(ticks.len());
         let mut started = Vec::new();
-        // The older tick gets the smaller id, although all are made in one millisecond: work is claimed in the order of ids.
+        // Work is claimed in the order of ids. So the ids are sorted: all are made in one millisecond, and are random within it.
         let mut ids: Vec<ExecutionId> = ticks.iter().map(|_| step.fresh_execution()).collect();
         ids.sort_unstable();
         for (tick, id) in ticks.into_iter().zip(ids) {
@@ -236,7 +237,7 @@ impl CronDuty {
         step.batch.schedules.push(change);
     }
 
-    /// Follows a change of a schedule that was written, or not applied because another runner was first.
+    /// Applies the effects of a schedule's change that was written, or that was not applied because another runner was first.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
@@ -255,7 +256,7 @@ impl CronDuty {
         self.batch = (self.batch * 2).min(SCHEDULES);
     }
 
-    /// Has a schedule with queued ticks looked at when an execution that they wait for ends.
+    /// Subscribes to the executions that a schedule's queued ticks wait for, so that it is evaluated when one ends.
     fn await_ends(&mut self, step: &Step, record: &ScheduleRecord) {
         if record.spec.overlap != Overlap::Queue || record.state.queued.is_empty() {
             return;
@@ -287,14 +288,14 @@ impl Duty for CronDuty {
         if !self.ended.lock().is_empty() {
             return step.monotonic;
         }
-        self.next_look(step)
+        self.next_query(step)
     }
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        self.next = self.next_look(step);
+        self.next = self.next_query(step);
         step.signals.take(Signal::CronChanged);
         step.signals.take(Signal::CronMaybeChanged);
-        // A clock that was set back must not make ticks of the time to come look like those of another age.
+        // After the clock is set back, the ticks to come must not count as due before this runner started.
         self.online_since = self.online_since.min(step.now);
         let mut due = self.due(step)?;
         let before = step.batch.schedules.len();
@@ -306,14 +307,14 @@ impl Duty for CronDuty {
         if fired.is_err() {
             self.next = step.monotonic;
         } else if is_full && step.batch.schedules.len() == before {
-            // All of them are left alone for now: the same would be found at once.
+            // All of them are skipped for now, and an immediate query would find the same.
             self.next = step.monotonic + RECHECK_INTERVAL;
         }
         fired
     }
 }
 
-/// Fires a schedule once, now, whatever its rules say.
+/// Starts a schedule's workflow once, now, regardless of its rules.
 pub(in crate::runtime) fn run_now(
     step: &mut Step,
     id: ScheduleId,
@@ -345,7 +346,7 @@ pub(in crate::runtime) fn run_now(
     step.batch.schedules.push(change);
 }
 
-/// Since when another live runner has been there.
+/// Returns the time since which at least one of the live peers has been running.
 fn peers_since(step: &mut Step) -> Result<Option<Timestamp>, StoreError> {
     let rows = step.store.runners()?;
     let (now, monotonic, runner) = (step.now, step.monotonic, step.runner);

@@ -1,37 +1,37 @@
-//! What a duty is, and what happens when one fails.
+//! The trait of duties, and the handling of their failures.
 
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic};
 
-/// The pause after the first failure of a duty in microseconds. It doubles up to `LONGEST_PAUSE`.
+/// The pause after the first failure of a duty, in microseconds. It doubles up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Micros = 100_000;
-/// The longest pause between two tries of a duty that fails, in microseconds.
+/// Maximum pause between two tries of a failing duty, in microseconds.
 const LONGEST_PAUSE: Micros = 30_000_000;
 
-/// A duty of a runner.
+/// A periodic piece of work of a runner.
 pub(in crate::runtime) trait Duty {
-    /// The duty in a log line: "cannot …".
+    /// The action for a log line that begins with "cannot".
     const ACTION: &'static str;
 
-    /// Whether the runner can do nothing while the duty fails.
+    /// Whether the runner is in an outage while the duty fails.
     const IS_ESSENTIAL: bool = false;
 
-    /// When it wants to run next.
+    /// The time of its next run.
     fn next_wake(&self, step: &Step) -> Monotonic;
 
-    /// Does what is due. Decisions go into the batch of the step.
+    /// Does the work that is due. Its decisions go into the batch of the step.
     ///
     /// # Errors
-    /// When the database fails. What it has put into the batch so far counts.
+    /// When the database fails. The decisions that are in the batch by then are committed nevertheless.
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError>;
 }
 
-/// A duty with what is known of its failures.
+/// A duty with the state of its failures.
 #[derive(Default)]
 pub(in crate::runtime) struct Supervised<D> {
     pub(in crate::runtime) duty: D,
-    /// Not before, because it failed.
+    /// The time before which it does not run, because it failed.
     resumes_at: Option<Monotonic>,
     pause: Micros,
 }
@@ -53,7 +53,7 @@ impl<D: Duty> Supervised<D> {
     /// Runs the duty if it is due.
     ///
     /// # Errors
-    /// Those of an essential duty, and the loss of the runner. Others are handled here.
+    /// An error of an essential duty, and the loss of the runner. Other errors are handled here.
     pub(in crate::runtime) fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if self.next_wake(step) > step.monotonic {
             return Ok(());
@@ -77,7 +77,7 @@ impl<D: Duty> Supervised<D> {
             Err(error) if D::IS_ESSENTIAL || error == StoreError::RunnerLost => Err(error),
             Err(error) => {
                 if self.pause == 0 {
-                    tracing::warn!(%error, "cannot {}; it is tried again, and everything else goes on", D::ACTION);
+                    tracing::warn!(%error, "cannot {}; this is tried again, and everything else goes on", D::ACTION);
                 }
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 self.resumes_at = Some(step.monotonic + self.pause);

@@ -7,6 +7,7 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{RunnerRow, StoreError};
 use crate::types::{Monotonic, micros};
 
+/// The duty that sends heartbeats.
 #[derive(Default)]
 pub(in crate::runtime) struct Heartbeat {
     next: Monotonic,

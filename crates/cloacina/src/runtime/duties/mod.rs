@@ -1,7 +1,7 @@
-//! What a runner does at its own times: each duty has its own timer and its own error path.
+//! The duties of a runner: periodic work, each with its own timer and error handling.
 //!
-//! A duty sees a turn through [`Step`] alone. Duties do not know each other: what one has found out reaches another as a
-//! [`Signal`](super::step::Signal). A duty that fails is logged once and tried again later, and all others go on.
+//! A duty accesses a turn through [`Step`] alone. Duties do not know each other; one wakes another with a
+//! [`Signal`](super::step::Signal). The failure of a duty is logged once, and it is tried again later while all others go on.
 
 mod announcer;
 mod changes;
@@ -74,12 +74,12 @@ impl Duties {
     /// Runs the duties that come before the decisions of a turn.
     ///
     /// # Errors
-    /// Those of essential duties.
+    /// When an essential duty fails.
     pub(super) fn prepare(&mut self, step: &mut Step, in_outage: bool) -> Result<(), StoreError> {
         self.clock.run(step)?;
         self.stall.run(step)?;
         if in_outage {
-            // A write that tells whether the database takes writes again.
+            // The heartbeat is a write, which shows whether the database takes writes again.
             self.heartbeat.run_now(step)?;
         }
         self.heartbeat.run(step)?;
@@ -100,7 +100,7 @@ impl Duties {
         self.triggers.run(step)
     }
 
-    /// Follows the changes of schedules in a batch that was written.
+    /// Passes the schedule changes of a batch that was written to their duties.
     pub(super) fn apply_results(&mut self, step: &mut Step, schedules: ScheduleResults) {
         for (change, applied) in schedules {
             match change.purpose {
@@ -114,14 +114,14 @@ impl Duties {
         }
     }
 
-    /// The database refused a batch. Smaller ones are tried until the item that it refuses is alone.
+    /// Notifies the duties of a refused batch, so that each adds less to the next one.
     pub(super) fn note_refused(&mut self, step: &mut Step, refused: &Refused) {
         self.rescuer.duty.note_refused(step, refused);
         self.cron.duty.note_refused(step, refused);
         self.triggers.duty.note_refused(step, refused);
     }
 
-    /// The runner goes on under a new id: what the old one knew does not count.
+    /// Resets the duties whose state belongs to the runner's former id.
     pub(super) fn start_again(&mut self) {
         self.heartbeat = Supervised::default();
         self.announcer = Supervised::default();

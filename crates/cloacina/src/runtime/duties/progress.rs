@@ -1,13 +1,14 @@
-//! Writes what running tasks say of themselves: a few times a second, and log lines before the end of their attempt.
+//! Writes the progress and log lines of running tasks: a few times a second, and log lines before the end of their attempt.
 
 use super::duty::Duty;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{LogChunk, Micros, Monotonic, Progress};
 
-/// The time between two writes in microseconds.
+/// Time between two writes, in microseconds.
 const INTERVAL: Micros = 250_000;
 
+/// The duty that writes the progress buffer.
 #[derive(Default)]
 pub(in crate::runtime) struct ProgressWriter {
     next: Monotonic,
@@ -41,7 +42,7 @@ impl Duty for ProgressWriter {
     }
 }
 
-/// Writes each item alone. One that the database refuses is dropped with a log line, so that the others are written.
+/// Writes each item by itself. An item that the database refuses is logged and dropped, so that the others are written.
 fn write_apart(
     step: &Step,
     progress: Vec<Progress>,
@@ -59,7 +60,7 @@ fn write_apart(
         match step.store.note_insight(&item, &chunk) {
             Ok(()) => {}
             Err(error) if error.is_of_item() => {
-                tracing::warn!(%error, "the database refuses the progress or the log lines of a task; they are dropped");
+                tracing::warn!(%error, "the database refuses the progress or the log lines of a task, which are dropped");
             }
             Err(error) => {
                 let progress = item.into_iter().chain(left.0).collect();

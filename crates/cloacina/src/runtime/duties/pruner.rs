@@ -1,17 +1,18 @@
-//! Deletes executions that ended longer ago than the retention, a few at a time (semantics E8).
+//! Deletes executions that ended before the retention period, a few at a time (semantics E8).
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic, micros};
 
-/// The time between two looks for old executions, in microseconds.
+/// Time between two searches for old executions, in microseconds.
 const INTERVAL: Micros = 60_000_000;
-/// The pause between two batches while there are more, in microseconds.
+/// The pause between two batches while more are left, in microseconds.
 const PAUSE: Micros = 100_000;
-/// The number of executions that are deleted at once: few enough not to be felt.
+/// Maximum number of executions that are deleted at once, which bounds the time for which other writes wait.
 const BATCH: usize = 200;
 
+/// The duty that deletes old executions.
 #[derive(Default)]
 pub(in crate::runtime) struct Pruner {
     next: Monotonic,

@@ -1,10 +1,11 @@
-//! After an outage: takes over claims that the database says are ours and this process does not hold.
+//! Reconciles claims after an outage: takes over those that this runner has in the database but this process does not hold.
 
 use super::duty::Duty;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Monotonic};
 
+/// The duty that reconciles claims.
 #[derive(Default)]
 pub(in crate::runtime) struct Reconciler;
 

@@ -1,5 +1,5 @@
-//! Finds dead runners and takes their work back. Every runner does it; the fences make doing it twice harmless (semantics
-//! E2, E3).
+//! Finds dead runners and rescues their tasks (semantics E2, E3). Several runners may do it at once: fences let only one of
+//! them take back a claim.
 
 use super::duty::Duty;
 use crate::runtime::commit::Refused;
@@ -7,19 +7,20 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
 
-/// The time between two looks for dead runners, in microseconds.
+/// Time between two searches for dead runners, in microseconds.
 const INTERVAL: Micros = 1_000_000;
-/// The number of executions that are taken from a dead runner in one turn.
+/// Maximum number of executions of a dead runner that are processed in one turn.
 const BATCH: usize = 200;
 
+/// The duty that rescues tasks of dead runners.
 pub(in crate::runtime) struct Rescuer {
     next: Monotonic,
-    /// Runners declared dead whose claims are not all taken back.
+    /// Runners that were declared dead and still have claims.
     dead: Vec<RunnerId>,
-    /// Executions in which the first of them had claims and that were not looked at yet. Finding them reads all running
-    /// executions, so they are not found again for each turn.
+    /// Executions in which the first dead runner had claims and that were not processed yet. The query for them reads all
+    /// running executions, so it is not repeated in each turn.
     claims: Vec<ExecutionId>,
-    /// The number of executions to take back in one turn: less while the database refuses a batch.
+    /// Maximum number of executions to process in one turn. It is reduced while the database refuses a batch.
     batch: usize,
 }
 
@@ -35,10 +36,10 @@ impl Default for Rescuer {
 }
 
 impl Rescuer {
-    /// The database refused a batch: fewer executions are tried at once, and one that is refused alone is left.
+    /// Handles a refused batch: fewer executions are processed at once, and one that is refused alone is skipped.
     pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &Refused) {
         if let ([id], true) = (refused.rescued.as_slice(), refused.is_single()) {
-            step.set_unreadable(*id, "the database refuses that its tasks are taken back");
+            step.set_unreadable(*id, "the database refuses the rescue of its tasks");
         }
         if !refused.rescued.is_empty() {
             self.batch = (refused.rescued.len() / 2).max(1);
@@ -68,8 +69,8 @@ impl Rescuer {
         Ok(())
     }
 
-    /// Takes back some of what the first dead runner had.
-    fn take_back(&mut self, step: &mut Step) -> Result<(), StoreError> {
+    /// Rescues tasks of the first dead runner, in up to `batch` executions.
+    fn rescue(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let Some(dead) = self.dead.first().copied() else {
             return Ok(());
         };
@@ -107,20 +108,20 @@ impl Rescuer {
         if rescued == 0 {
             self.claims.clear();
             if is_fresh {
-                // None of them can be read now: they are tried again at the next look.
+                // None of them can be read now. They are tried again after the next search.
                 self.dead.remove(0);
             }
         } else {
             self.batch = (self.batch * 2).min(BATCH);
             step.metrics.rescued(rescued);
-            tracing::info!(dead_runner_id = %dead, tasks = rescued, "took tasks back from a dead runner");
+            tracing::info!(dead_runner_id = %dead, tasks = rescued, "rescued tasks of a dead runner");
         }
         Ok(())
     }
 }
 
 impl Duty for Rescuer {
-    const ACTION: &'static str = "take back the work of dead runners";
+    const ACTION: &'static str = "rescue the tasks of dead runners";
 
     fn next_wake(&self, step: &Step) -> Monotonic {
         if !step.config.enable_recovery || step.is_stopping {
@@ -137,6 +138,6 @@ impl Duty for Rescuer {
             self.find_dead(step)?;
             self.next = step.monotonic + INTERVAL;
         }
-        self.take_back(step)
+        self.rescue(step)
     }
 }

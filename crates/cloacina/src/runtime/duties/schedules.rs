@@ -1,4 +1,4 @@
-//! What cron schedules and triggers have in common: their open executions, and the executions that they start.
+//! Functions shared by cron schedules and triggers: tracking their open executions, and starting new ones.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::types::{
     Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleRecord, TickOutcome, Timestamp,
 };
 
-/// The number of executions that a schedule remembers as possibly open.
+/// Maximum number of executions that a schedule remembers as open.
 const MAX_OPEN: usize = 1_000;
 
 impl Step {
-    /// Forgets the executions of schedules that have ended.
+    /// Removes executions that have ended from the open executions of schedules.
     pub(super) fn forget_ended(&self, records: &mut [ScheduleRecord]) -> Result<(), StoreError> {
         let mut ids: Vec<ExecutionId> = records
             .iter()
@@ -39,7 +39,7 @@ impl Step {
         Ok(())
     }
 
-    /// Looks for a workflow that this runner does not know among those that others have stored.
+    /// Reads the latest version of a workflow, including versions that other programs have stored since the last read.
     pub(super) fn learn(&mut self, workflow: &str) -> Result<(), StoreError> {
         if self.latest_definition(workflow)?.is_none() {
             self.read_definitions()?;
@@ -48,7 +48,7 @@ impl Step {
         Ok(())
     }
 
-    /// Starts the workflow of a schedule under an id. `None`: no program has stored its definition.
+    /// Starts the workflow of a schedule as an execution with this id. `None`: no program has stored its definition.
     pub(super) fn start_scheduled(
         &mut self,
         id: ExecutionId,
@@ -69,7 +69,7 @@ impl Step {
     }
 }
 
-/// The change of a schedule whose workflow is started by hand.
+/// Returns the change of a schedule whose workflow a caller starts.
 pub(in crate::runtime) fn by_hand(
     mut record: ScheduleRecord,
     execution: ExecutionId,
@@ -88,6 +88,7 @@ pub(in crate::runtime) fn by_hand(
     ScheduleChange::new(record, ticks, purpose)
 }
 
+/// Drops the oldest open executions beyond the maximum.
 pub(super) fn trim_open(record: &mut ScheduleRecord) {
     let surplus = record.state.open.len().saturating_sub(MAX_OPEN);
     record.state.open.drain(..surplus);

@@ -1,7 +1,7 @@
-//! Names tasks that have run for long without a sign of life, so that a program that hangs says where.
+//! Logs tasks that have run for long without a heartbeat, so that the log shows where a program hangs.
 //!
-//! The coordinator looks from its own thread while it is awake anyway: neither a task that holds Python's interpreter lock
-//! nor a future that never yields can keep it from looking.
+//! The coordinator checks on its own thread while it is awake anyway, so the check works even if a task holds Python's
+//! interpreter lock or a future never yields.
 
 use super::duty::Duty;
 use crate::runtime::assignment::{Executor, Running};
@@ -9,20 +9,21 @@ use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic, micros};
 
-/// The time between two looks at the running tasks, in microseconds.
+/// Time between two checks of the running tasks, in microseconds.
 const INTERVAL: Micros = 1_000_000;
-/// The number of tasks that are named one by one at a look. The others are counted.
+/// Maximum number of tasks that one check names in the log. The others are counted.
 const NAMED: usize = 8;
 
+/// The duty that logs stalled tasks.
 #[derive(Default)]
 pub(in crate::runtime) struct StallDetector {
     next: Monotonic,
 }
 
 impl Duty for StallDetector {
-    const ACTION: &'static str = "look for stalled tasks";
+    const ACTION: &'static str = "check for stalled tasks";
 
-    /// Never wakes the coordinator: a heartbeat does, often enough.
+    /// Returns no time in the future: the heartbeats of the runner wake the coordinator often enough.
     fn next_wake(&self, step: &Step) -> Monotonic {
         if self.next <= step.monotonic {
             self.next
@@ -52,7 +53,7 @@ impl Duty for StallDetector {
                 execution_id = %attempt.execution,
                 attempt = attempt.claim.attempt,
                 "task '{task}' of workflow '{}' has run for {} s without a sign of life (stall_threshold is {} s); it keeps its \
-                 claim. A long task tells that it goes on with handle.heartbeat() or handle.set_progress()",
+                 claim. A long task shows that it is alive with handle.heartbeat() or handle.set_progress()",
                 attempt.workflow.name(),
                 seconds(*silent),
                 seconds(threshold),

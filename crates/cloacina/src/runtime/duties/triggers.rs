@@ -1,6 +1,6 @@
 //! Polls the triggers whose functions this program has (semantics G1).
 //!
-//! One runner at a time polls a trigger, under a short lease in its row. A row is changed only on top of the revision that
+//! One runner at a time polls a trigger, under a short lease in its row. A row is changed only if it has the revision that
 //! was read, so a poll whose trigger was taken over changes nothing.
 
 use std::collections::BTreeMap;
@@ -20,32 +20,33 @@ use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
 use crate::types::{Monotonic, ScheduleId, ScheduleRecord, TickOutcome};
 
-/// The largest number of triggers that one turn takes.
+/// Maximum number of triggers whose lease one turn takes.
 const TRIGGERS: usize = 200;
 
-/// A poll whose function runs.
+/// A poll whose function is running.
 struct RunningPoll {
     record: ScheduleRecord,
-    /// When the lease has to be extended.
+    /// The time at which the lease must be extended.
     renew_at: Monotonic,
-    /// Another writer changed the row: it must be read again.
+    /// Another writer changed the row, so it must be read again.
     is_stale: bool,
 }
 
-/// See the module.
+/// The duty that polls triggers.
 #[derive(Default)]
 pub(in crate::runtime) struct TriggerDuty {
     next: Monotonic,
     queried_at: Monotonic,
-    /// The names of the triggers that this program has, with its numbers of their functions.
+    /// The program's numbers of the functions, by trigger name.
     handlers: BTreeMap<String, u64>,
     polls: FxHashMap<PollToken, RunningPoll>,
     last_token: PollToken,
-    /// TriggerDuty that cannot be read or written, and until when they are left alone.
+    /// Triggers that cannot be read or written, with the time until which they are skipped.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
 }
 
 impl TriggerDuty {
+    /// Stores a trigger and registers its function.
     pub(in crate::runtime) fn register(
         &mut self,
         step: &mut Step,
@@ -66,10 +67,10 @@ impl TriggerDuty {
         }));
     }
 
-    /// The function of a trigger has ended.
+    /// Decides the end of a poll.
     ///
     /// # Errors
-    /// When the database fails; the message is decided again.
+    /// When the database fails. The message goes to the retry queue.
     pub(in crate::runtime) fn polled(
         &mut self,
         step: &mut Step,
@@ -86,7 +87,7 @@ impl TriggerDuty {
                 self.decide(step, token, &record, outcome);
                 Ok(())
             }
-            // It was taken over, or it is changed in this turn already.
+            // Another runner took the trigger over, or it is changed in this turn already.
             Ok(None) => {
                 if self.polls.contains_key(&token) {
                     step.retry.push(Message::Polled { token, outcome });
@@ -98,14 +99,15 @@ impl TriggerDuty {
                 Err(error)
             }
             Err(error) => {
-                tracing::error!(%error, "the result of a poll is dropped: its trigger cannot be read");
+                tracing::error!(%error, "cannot read a trigger; the result of its poll is dropped");
                 self.polls.remove(&token);
                 Ok(())
             }
         }
     }
 
-    /// The trigger's record as it is now, with what a decision needs to know. `None`: another runner took it over.
+    /// Returns the trigger's present record, with its workflow and its open executions read. `None`: another runner took the
+    /// trigger over.
     fn record_of(
         &mut self,
         step: &mut Step,
@@ -178,7 +180,7 @@ impl TriggerDuty {
         step.batch.schedules.push(change);
     }
 
-    /// Extends the leases of polls whose functions still run.
+    /// Extends the leases of running polls.
     fn extend_leases(&mut self, step: &mut Step) {
         let lease = step.lease();
         for (token, poll) in &mut self.polls {
@@ -195,7 +197,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Takes the leases of triggers that are due, to poll them once that is durable.
+    /// Takes the leases of due triggers, which are polled once that is durable.
     fn take_leases(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let query = DueQuery {
             cron: false,
@@ -217,7 +219,7 @@ impl TriggerDuty {
                 .insert(id, step.monotonic + BROKEN_PAUSE)
                 .is_none()
             {
-                tracing::error!(schedule_id = %id, "trigger {id} cannot be read and is not polled: {reason}");
+                tracing::error!(schedule_id = %id, "cannot read trigger {id}, which is not polled: {reason}");
             }
         }
         found
@@ -238,7 +240,7 @@ impl TriggerDuty {
         Ok(())
     }
 
-    /// Follows a change of a trigger that was written, or not applied because another writer was first.
+    /// Applies the effects of a trigger's change that was written, or that was not applied because another writer was first.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
@@ -292,7 +294,7 @@ impl TriggerDuty {
         });
     }
 
-    /// The database refused a batch with one change alone: that trigger is left for a while.
+    /// Handles a refused batch: a trigger whose change is refused alone is skipped for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             self.skipped_until
@@ -301,14 +303,14 @@ impl TriggerDuty {
         }
     }
 
-    /// Frees the triggers whose polls will not end here, so that other runners can poll them at once.
-    pub(in crate::runtime) fn give_up(&mut self, step: &Step) {
+    /// Returns the leases of running polls, so that other runners can poll the triggers at once.
+    pub(in crate::runtime) fn return_leases(&mut self, step: &Step) {
         for (_, poll) in std::mem::take(&mut self.polls) {
             let mut record = poll.record.clone();
             trigger::schedule_next(&mut record, step.now);
             record.revision += 1;
             if let Err(error) = step.store.put_schedule(&record, Some(poll.record.revision)) {
-                tracing::debug!(trigger = %record.identity, %error, "the trigger is free when its lease ends");
+                tracing::debug!(trigger = %record.identity, %error, "cannot return the lease of a trigger; other runners poll it when the lease ends");
             }
         }
     }
@@ -336,7 +338,7 @@ impl Duty for TriggerDuty {
         let maybe_changed = step.signals.take(Signal::TriggersMaybeChanged);
         self.extend_leases(step);
         if changed || maybe_changed || self.next <= step.monotonic {
-            // It stays due until the database has told what there is.
+            // The query stays due until it succeeds.
             self.next = step.monotonic;
             self.take_leases(step)?;
         }

@@ -1,4 +1,4 @@
-//! Deferred tasks: a task that waits for something releases its worker's slot meanwhile (semantics G2).
+//! Deferred tasks, which release their worker's slot while they wait (semantics G2).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::runtime::assignment::{Executor, WorkToken};
 use crate::runtime::{Mailbox, Message};
 use crate::types::{Claim, ExecutionId, Ordinal};
 
-/// How long a worker waits for a free slot before it checks whether its attempt was taken away.
+/// Time that a worker waits for a free slot before it checks whether its attempt was taken away.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Releases and reacquires slots for the tasks of one executor, and tells the coordinator.
+/// Releases and reacquires slots for the tasks of one executor, and informs the coordinator.
 pub struct Deferrals {
     executor: Executor,
     queue: Arc<WorkQueue>,
@@ -31,8 +31,8 @@ impl Deferrals {
         }
     }
 
-    /// Releases the slot of a running attempt: another task may run in its place. `false`: it has released it already, too
-    /// many have, or the attempt was taken away.
+    /// Releases the slot of a running attempt, so that another task may run in its place. Returns `false` if it has released
+    /// its slot already, too many attempts have, or it was taken away from this worker.
     pub fn begin(&self, token: WorkToken) -> bool {
         let Some(attempt) = self.queue.release_slot(token) else {
             return false;
@@ -41,7 +41,7 @@ impl Deferrals {
         true
     }
 
-    /// Takes a slot again; a thread waits for a free one. Returns at once if the attempt was taken away.
+    /// Reacquires a slot. A worker thread waits for a free one, unless its attempt was taken away.
     pub fn end(&self, token: WorkToken) {
         let attempt = loop {
             match self.queue.reacquire_slot(token, self.executor, PATIENCE) {

@@ -1,4 +1,5 @@
-//! Trigger polls on their way to the program that has the functions. They need no worker slot: a slow poll delays no task.
+//! The queue of trigger polls for the program that has the functions. A poll needs no worker slot, so a slow one delays no
+//! task.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ pub struct PollQueue {
 }
 
 impl PollQueue {
-    /// Sets what is called after a poll arrived.
+    /// Sets the hook that is called after a poll arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
     }
@@ -44,7 +45,7 @@ impl PollEnds {
         Self(mailbox)
     }
 
-    /// Reports how a poll ended. A closed runner ignores it.
+    /// Reports the outcome of a poll. A closed runner ignores it.
     pub fn end(&self, token: PollToken, outcome: PollOutcome) {
         drop(self.0.send(Message::Polled { token, outcome }));
     }

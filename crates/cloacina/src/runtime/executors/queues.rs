@@ -14,7 +14,7 @@ pub struct WorkQueues {
 }
 
 impl WorkQueues {
-    /// Queues whose tokens differ from those of queues with another number.
+    /// Returns queues whose tokens differ from those of queues with another number.
     pub(super) fn numbered(number: u64) -> Self {
         let queue = || Arc::new(WorkQueue::with_first_token((number << 40) + 1));
         Self {

@@ -1,4 +1,4 @@
-//! Claimed tasks that no worker has taken yet, in the order of dispatch, and the callbacks that go before them.
+//! Claimed tasks that wait for a worker, in the order of dispatch, and the callbacks that precede them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::runtime::assignment::{Assignment, Callback};
 use crate::types::{ExecutionId, Ordinal};
 
-/// The order of dispatch: by priority, then by age of the execution.
+/// The sort key of dispatch: higher priority first, then the older execution.
 type DispatchKey = (Reverse<i16>, ExecutionId, Ordinal);
 
 /// Tasks and callbacks that wait for a worker.
@@ -42,7 +42,7 @@ impl ReadyQueue {
         last.take(count).map(|(_, assignment)| assignment).collect()
     }
 
-    /// Removes a task; `false` if it is not in the queue.
+    /// Removes a task. Returns `false` if it is not in the queue.
     pub(super) fn remove(&mut self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
         self.tasks
             .remove(&(Reverse(priority), execution, task))
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_leave_by_priority_and_then_by_age() {
+    fn c6_tasks_are_taken_by_priority_and_then_by_age() {
         let mut queue = ReadyQueue::default();
         let (first, second, urgent) = (assignment(0), assignment(0), assignment(5));
         let order = [urgent.execution, first.execution, second.execution];
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_tasks_are_returned_first() {
+    fn c6_last_tasks_are_returned_first() {
         let mut queue = ReadyQueue::default();
         let all = [assignment(1), assignment(0), assignment(-1)];
         queue.add(all.to_vec(), vec![callback()]);

@@ -14,16 +14,16 @@ pub(super) type AttemptKey = (ExecutionId, Ordinal, Claim);
 #[derive(Default)]
 pub(super) struct RunningSet {
     attempts: FxHashMap<WorkToken, Running>,
-    /// How many of them have released their slot while they are deferred.
+    /// The number of deferred attempts, which have released their slot.
     deferred: usize,
-    /// Attempts that were taken away from a worker, which loses its slot when it returns.
+    /// Attempts that were taken away from their workers, which lose their slot when they return.
     evicted: FxHashSet<WorkToken>,
-    /// The earliest deadline, or an earlier one of an attempt that has ended.
+    /// The earliest deadline, or the earlier deadline of an attempt that has ended.
     first_deadline: Option<Monotonic>,
 }
 
 impl RunningSet {
-    /// Adds an attempt. Returns `true` if its deadline comes before all others.
+    /// Adds an attempt. Returns whether its deadline is the earliest.
     pub(super) fn start(&mut self, token: WorkToken, running: Running) -> bool {
         let is_first = running
             .deadline
@@ -35,7 +35,7 @@ impl RunningSet {
         is_first
     }
 
-    /// Ends an attempt whose function has returned.
+    /// Ends an attempt whose function returned.
     pub(super) fn complete(&mut self, token: WorkToken) -> Completion {
         match self.remove(token) {
             Some(running) => Completion::Accepted(running),
@@ -85,7 +85,7 @@ impl RunningSet {
         Some(running)
     }
 
-    /// Marks an attempt as cancelled. Returns its token and state if it runs.
+    /// Marks a running attempt as cancelled. Returns its token and state, or `None` if it is not running.
     pub(super) fn cancel(
         &self,
         (execution, task, claim): AttemptKey,
@@ -97,7 +97,8 @@ impl RunningSet {
         Some((*token, running))
     }
 
-    /// Notes that an attempt has released its slot, or has one again. `None`: it does not run, or had done so before.
+    /// Notes that an attempt has released its slot, or has reacquired one. Returns `None` if it is not running, or nothing
+    /// changed.
     pub(super) fn set_deferred(&mut self, token: WorkToken, deferred: bool) -> Option<AttemptKey> {
         let running = self.attempts.get_mut(&token)?;
         if std::mem::replace(&mut running.deferred, deferred) == deferred {
@@ -136,7 +137,7 @@ impl RunningSet {
         self.first_deadline
     }
 
-    /// How long the oldest attempt has run.
+    /// The run time so far of the oldest attempt.
     pub(super) fn longest_run(&self, now: Monotonic) -> Micros {
         let starts = self.attempts.values().map(|running| running.started);
         starts.min().map_or(0, |first| now.since(first))
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d3_an_overdue_attempt_costs_its_worker_the_slot() {
+    fn d3_worker_of_an_overdue_attempt_loses_its_slot() {
         let mut set = RunningSet::default();
         assert!(set.start(1, running(Some(Monotonic(30)))));
         assert!(set.start(2, running(Some(Monotonic(20)))));
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_a_deferred_attempt_does_not_count_as_busy() {
+    fn g2_deferred_attempt_is_not_busy() {
         let mut set = RunningSet::default();
         set.start(1, running(None));
         set.start(2, running(None));
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_attempt_is_found_by_its_claim() {
+    fn d6_cancelled_attempt_is_found_by_its_claim() {
         let mut set = RunningSet::default();
         let attempt = running(None);
         let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);

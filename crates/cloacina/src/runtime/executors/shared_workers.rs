@@ -1,7 +1,7 @@
-//! Workers that serve several runners of a process in turn (semantics H4).
+//! Workers that serve the runners of a tenant group in turn (semantics H4).
 //!
-//! Each runner keeps its own queues, so that returning claims, cancelling and closing concern it alone. The workers take
-//! from the queues in turn, one task of each runner that has some. Priorities order the work within one runner only.
+//! Each runner keeps its own queues, so that returning claims, cancelling and closing affect that runner only. The workers
+//! take one task at a time from each runner with work, in turn. Priorities order the work within one runner only.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -17,15 +17,15 @@ use crate::runtime::{Mailbox, Message};
 use crate::types::Clock;
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
-/// The program's side of the shared workers: owns the threads and the event loop.
+/// The owner of the shared worker threads and the event loop, in the program.
 pub trait WorkerHost: Send + Sync {
     /// Starts another worker thread.
     fn worker_wanted(&self);
-    /// Interrupts a worker that overran its task's timeout. Another worker gets its slot.
+    /// Interrupts a worker whose task overran its timeout. Another worker gets its slot.
     fn interrupt(&self, worker: WorkerId, token: WorkToken);
-    /// Wakes the event loop: work or a notice is ready for it.
+    /// Wakes the event loop, for which work or a notice is ready.
     fn loop_ready(&self);
-    /// Ends the workers: no runner is left.
+    /// Ends the workers, because no runner is left.
     fn ended(&self);
 }
 
@@ -72,7 +72,7 @@ impl RoundRobin {
         }
     }
 
-    /// Takes one piece of work; its runner goes to the end of the line if it has more.
+    /// Takes one piece of work. Its runner goes to the end of the line if it has more.
     fn take(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
         while let Some(slot) = self.line.pop_front() {
             self.members.remove(&slot.number);
@@ -95,7 +95,7 @@ struct Threads {
     turns: RoundRobin,
     runners: FxHashMap<u64, Arc<RunnerSlot>>,
     workers: WorkerSlots,
-    /// How many workers to ask the host for, once the lock is free.
+    /// The number of workers to request from the host once the lock is free.
     wanted: usize,
     ended: bool,
 }
@@ -135,7 +135,7 @@ pub struct SharedWorkers {
 }
 
 impl SharedWorkers {
-    /// Returns workers for a runner that shares them from now on.
+    /// Returns shared workers without a runner.
     pub fn new(
         max_workers: usize,
         max_async: usize,
@@ -162,7 +162,7 @@ impl SharedWorkers {
         (*last, WorkQueues::numbered(*last))
     }
 
-    /// Adds a runner; its queues are served from now on, until they are closed.
+    /// Adds a runner. Its queues are served until they are closed.
     pub fn join(
         self: &Arc<Self>,
         number: u64,
@@ -190,9 +190,9 @@ impl SharedWorkers {
         queue.share(&mut self.threads.lock().workers);
         let queue = slot.queue(Executor::Loop);
         queue.on_arrival(hook(Self::serve_loop));
-        // The event loop is not one of the workers.
+        // The event loop does not use the worker slots.
         queue.share(&mut WorkerSlots::default());
-        // Work may have come before the hooks were set.
+        // Work may have arrived before the hooks were set.
         self.serve_threads(&slot);
         self.serve_loop(&slot);
         slot
@@ -203,7 +203,7 @@ impl SharedWorkers {
         self.threads.lock().runners.values().cloned().collect()
     }
 
-    /// Takes a thread's next work, waiting for it up to `patience`. `None`: nothing came.
+    /// Takes a thread's next work, waiting for it up to `patience`. `None`: no work arrived.
     pub fn wait_take(&self, worker: WorkerId, patience: Duration) -> Option<SharedWork> {
         let until = Instant::now() + patience;
         let mut threads = self.threads.lock();
@@ -234,7 +234,7 @@ impl SharedWorkers {
         Some(work)
     }
 
-    /// Takes up to `limit` pieces of work for the event loop, and never more than it may run at once.
+    /// Takes up to `limit` pieces of work for the event loop, within the number that it may run at once.
     pub fn take_async(&self, worker: WorkerId, limit: usize) -> Vec<SharedWork> {
         let mut event_loop = self.event_loop.lock();
         let mut all = Vec::new();
@@ -250,7 +250,7 @@ impl SharedWorkers {
         all
     }
 
-    /// Records that a task of the event loop has ended.
+    /// Notes that a task of the event loop has ended.
     pub fn finished_async(&self) {
         let mut event_loop = self.event_loop.lock();
         let was_full = event_loop.running >= self.max_async;
@@ -276,7 +276,7 @@ impl SharedWorkers {
         self.threads.lock().ended
     }
 
-    /// Handles work, notices and the end of a runner's thread queue.
+    /// Handles work, notices and the closing of a runner's thread queue.
     fn serve_threads(&self, slot: &Arc<RunnerSlot>) {
         let queue = slot.queue(Executor::Threads);
         let notices = queue.notices(Duration::ZERO);
@@ -286,9 +286,9 @@ impl SharedWorkers {
                 Notice::Overrun { .. } | Notice::Cancelled { replaced: true, .. } => {
                     threads.workers.transition(SlotEvent::Leaves);
                 }
-                // The queue asked for it, and took the slot, before it was shared.
+                // The queue requested the worker, and took a slot for it, before it was shared.
                 Notice::WorkerWanted => threads.wanted += 1,
-                // A function learns of it from its handle.
+                // The function reads the flag of its handle.
                 Notice::Cancelled { .. } => {}
             }
         }
@@ -328,7 +328,7 @@ impl SharedWorkers {
         }
     }
 
-    /// Frees the lock, and then asks the host for workers.
+    /// Releases the lock, and then requests workers from the host.
     fn unlock(&self, mut threads: MutexGuard<'_, Threads>) {
         let wanted = std::mem::take(&mut threads.wanted);
         drop(threads);

@@ -41,12 +41,12 @@ fn token(dispatched: &DispatchedWork) -> WorkToken {
 }
 
 #[test]
-fn b1_a_step_of_the_wall_clock_times_nothing_out() {
+fn b1_step_of_the_wall_clock_times_out_no_task() {
     let queue = queue_with(1);
     let dispatched = queue.try_take(1, &Clocks(5_000, 100)).unwrap();
     assert!(dispatched.poke);
     assert_eq!(queue.running()[0].started_at, Timestamp(5_000 * SECOND));
-    // An hour ahead, then an hour back: only the monotonic clock counts.
+    // The wall clock is set an hour ahead, then an hour back. Only the monotonic clock counts.
     let ahead = Clocks(8_600, 101);
     assert!(queue.take_overdue(ahead.monotonic()).is_empty());
     assert_eq!(queue.longest_run(ahead.monotonic()), SECOND);
@@ -59,7 +59,7 @@ fn b1_a_step_of_the_wall_clock_times_nothing_out() {
 }
 
 #[test]
-fn g2_a_deferred_attempt_waits_for_a_slot_that_another_one_has() {
+fn g2_deferred_attempt_waits_until_another_one_frees_a_slot() {
     let queue = queue_with(2);
     let clock = Clocks(0, 0);
     let first = token(&queue.try_take(1, &clock).unwrap());

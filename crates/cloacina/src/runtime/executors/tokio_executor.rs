@@ -25,17 +25,17 @@ pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// A task in Rust: takes the assignment and returns its outcome.
 pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
 
-/// Sends a message to the coordinator and runs its step.
+/// A function that sends a message to the coordinator and runs the step inline.
 pub type RunInline = Box<dyn Fn(Message) + Send + Sync>;
 
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
     tasks: Arc<Tasks>,
-    /// The runtime belongs to another executor, which ends it.
+    /// The runtime belongs to another executor, which shuts it down.
     is_guest: bool,
 }
 
-/// What the threads of the runtime share.
+/// The state shared by the threads of the runtime.
 struct Tasks {
     runtime: Arc<Mutex<Option<Runtime>>>,
     functions: Mutex<FxHashMap<u64, TaskFunction>>,
@@ -44,8 +44,8 @@ struct Tasks {
     queue: Arc<WorkQueue>,
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
-    /// Reports an end and runs the step that follows on the calling thread: what the step starts runs there without a
-    /// wake-up. Unset: the coordinator's thread runs the step.
+    /// Reports an end and runs the step inline, so that the tasks it starts need no wake-up of the coordinator's thread. Unset:
+    /// the coordinator's thread runs the step.
     run_inline: OnceLock<RunInline>,
 }
 
@@ -55,7 +55,7 @@ impl TokioExecutor {
         Self::on(Arc::default(), queue, mailbox, clock, false)
     }
 
-    /// Returns an executor for another runner on the same threads.
+    /// Returns an executor for another runner that uses the same threads.
     pub fn beside(
         &self,
         queue: Arc<WorkQueue>,
@@ -88,9 +88,9 @@ impl TokioExecutor {
         }
     }
 
-    /// Sets how a thread that ran a task runs the coordinator's step.
+    /// Sets the function by which a thread that ran a task runs the coordinator's step.
     pub fn run_inline_with(&self, run_inline: RunInline) {
-        // It is set once, before the first task.
+        // The caller sets it once, before the first task.
         drop(self.tasks.run_inline.set(run_inline));
     }
 
@@ -127,7 +127,7 @@ impl TokioExecutor {
         Ok(token)
     }
 
-    /// Ends the runtime without waiting for what still runs.
+    /// Shuts the runtime down without waiting for running tasks.
     pub fn shutdown(&self) {
         if self.is_guest {
             for (_, running) in self.tasks.running.lock().drain() {
@@ -202,7 +202,7 @@ impl Tasks {
         running.insert(token, task.abort_handle());
     }
 
-    /// Returns the message about an attempt's end; none if it was taken away.
+    /// Returns the message about an attempt's end, or `None` if the attempt was taken away.
     fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
             return None;
@@ -223,7 +223,7 @@ impl Tasks {
     }
 }
 
-/// Turns a panic of a task's future into an error. Dropping it drops the future: an abort ends the task itself.
+/// Turns a panic of a task's future into an error. Dropping it drops the future, so an abort ends the task.
 struct CatchPanic(TaskFuture);
 
 impl Future for CatchPanic {

@@ -13,7 +13,7 @@ use crate::runtime::assignment::{
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum number of attempts that may have released their slot at once: each keeps a thread.
+/// Maximum number of attempts that may have released their slot at once, because each keeps a thread.
 const MAX_RELEASED: usize = 256;
 
 #[derive(Default)]
@@ -22,13 +22,13 @@ struct QueueState {
     running: RunningSet,
     slots: WorkerSlots,
     notices: Vec<Notice>,
-    /// The ready tasks take less time than a wake-up, as far as is known.
+    /// The ready tasks are expected to take less time than a wake-up.
     is_short: bool,
     /// The number of tasks that workers have taken since the last check for short tasks.
     taken: usize,
-    /// Maximum number of attempts at once where a worker runs many of them (semantics C5).
+    /// Maximum number of running attempts, if a worker runs many of them at once (semantics C5).
     capacity: Option<usize>,
-    /// Workers take from several queues in turn, and `SharedWorkers` wakes them.
+    /// `SharedWorkers` wakes the workers, which take from several queues in turn.
     shared: bool,
     closed: bool,
 }
@@ -45,10 +45,10 @@ pub struct WorkQueue {
     state: Mutex<QueueState>,
     work_ready: Condvar,
     noticed: Condvar,
-    /// Notified when a slot is free for a worker whose deferred task goes on, or when its attempt was taken away.
+    /// Notified when a slot is free for a worker that waits to reacquire one, or when its attempt was taken away.
     slot_free: Condvar,
     next_token: AtomicU64,
-    /// Called after work or a notice arrived, for executors that do not wait on the queue.
+    /// The hook that is called after work or a notice arrived, for executors that do not wait on the queue.
     on_arrival: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
@@ -63,15 +63,17 @@ impl Default for WorkQueue {
 pub struct DispatchedWork {
     /// The work.
     pub work: Work,
-    /// Its deadline comes before all others: the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
+    /// Its deadline is the earliest, so the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
     pub poke: bool,
 }
 
-/// Whether a deferred attempt may go on.
+/// The result of a deferred attempt's wait for a slot.
 pub(super) enum Reacquired {
+    /// The attempt has a slot and may go on.
     Yes(AttemptKey),
-    /// The attempt does not belong to this worker any more.
+    /// The attempt was taken away from its worker.
     Gone,
+    /// No slot was free in time.
     NotYet,
 }
 
@@ -87,7 +89,7 @@ impl WorkQueue {
         }
     }
 
-    /// Sets what is called after work or a notice arrived.
+    /// Sets the hook that is called after work or a notice arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
     }
@@ -106,20 +108,20 @@ impl WorkQueue {
         self.state.lock().shared
     }
 
-    /// Sets the maximum number of workers; without it none is asked for.
+    /// Sets the maximum number of workers. Without a call, no worker is requested.
     pub fn allow_workers(&self, max_workers: usize) {
         self.state.lock().slots.set_max(max_workers);
     }
 
-    /// Sets the maximum number of attempts at once. The hook is called when there is room again.
+    /// Sets the maximum number of running attempts. The hook is called when there is room again.
     pub fn limit(&self, capacity: usize) {
         self.state.lock().capacity = Some(capacity);
     }
 
-    /// Adds work and wakes one idle worker; each worker that takes work wakes the next one while more is ready.
+    /// Adds work and wakes one idle worker. Each worker that takes work wakes the next one while more is ready.
     ///
-    /// `is_short`: the tasks take less time than a wake-up, as far as is known. Then a busy worker gets them without a
-    /// wake-up, and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
+    /// `is_short`: the tasks are expected to take less time than a wake-up. Then a busy worker takes them without a wake-up,
+    /// and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
     pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
         if assignments.is_empty() && callbacks.is_empty() {
             return;
@@ -132,8 +134,8 @@ impl WorkQueue {
         self.call_hook();
     }
 
-    /// Calls another worker if no ready task was taken since the last check: a task takes longer than expected. Returns
-    /// whether to check again in a moment.
+    /// Wakes another worker if no ready task was taken since the last check, because a task takes longer than expected.
+    /// Returns whether another check is needed.
     pub fn check_short_tasks(&self) -> bool {
         let mut state = self.state.lock();
         if !state.slots.take_postponed() {
@@ -149,23 +151,23 @@ impl WorkQueue {
         state.slots.has_postponed()
     }
 
-    /// Whether [`check_short_tasks`](Self::check_short_tasks) has something to check.
+    /// Whether the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
     pub fn must_check_short_tasks(&self) -> bool {
         self.state.lock().slots.has_postponed()
     }
 
-    /// Announces that the calling worker will take work in a moment, until the guard is dropped: no other one is woken.
+    /// Announces that the calling worker is about to take work. No other one is woken until the guard is dropped.
     pub fn incoming(&self) -> IncomingWorker<'_> {
         self.state.lock().slots.transition(SlotEvent::Approaches);
         IncomingWorker(self)
     }
 
-    /// Takes work if there is some.
+    /// Takes work if some is ready.
     pub fn try_take(&self, worker: WorkerId, clock: &dyn Clock) -> Option<DispatchedWork> {
         self.take(&mut self.state.lock(), worker, clock)
     }
 
-    /// Takes work, waiting for it up to `patience`. `None`: nothing came, or the queue is closed or shared.
+    /// Takes work, waiting for it up to `patience`. `None`: no work arrived, or the queue is closed or shared.
     pub fn wait_take(
         &self,
         worker: WorkerId,
@@ -275,7 +277,7 @@ impl WorkQueue {
         self.state.lock().running.all()
     }
 
-    /// How long the oldest running attempt has run.
+    /// The run time so far of the oldest running attempt.
     pub(in crate::runtime) fn longest_run(&self, now: Monotonic) -> Micros {
         self.state.lock().running.longest_run(now)
     }
@@ -299,10 +301,10 @@ impl WorkQueue {
         })
     }
 
-    /// Takes all running attempts away from their workers; their results will be refused.
+    /// Takes all running attempts away from their workers, whose results will be refused.
     pub fn abandon(&self) -> Vec<Running> {
         let mut state = self.state.lock();
-        // No coordinator watches their deadlines any more: a worker that hangs must not keep its slot.
+        // No coordinator checks their deadlines from here on, and a worker that hangs must not keep its slot.
         let all = state.running.evict_all();
         for (_, running) in &all {
             running.cancelled.store(true, Ordering::Release);
@@ -314,7 +316,7 @@ impl WorkQueue {
         })
     }
 
-    /// Frees the slots of attempts that were taken away, and tells their workers.
+    /// Frees the slots of attempts that were taken away, and notifies their workers.
     fn vacate(
         &self,
         mut state: MutexGuard<'_, QueueState>,
@@ -345,12 +347,12 @@ impl WorkQueue {
         self.state.lock().ready.lowest_priority()
     }
 
-    /// Removes a ready task; `false` if a worker has taken it.
+    /// Removes a ready task. Returns `false` if a worker has taken it.
     pub fn withdraw(&self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
         self.state.lock().ready.remove(execution, task, priority)
     }
 
-    /// Tells a running attempt that its execution was cancelled.
+    /// Notifies a running attempt that its execution was cancelled.
     pub fn interrupt(&self, execution: ExecutionId, task: Ordinal, claim: Claim) {
         let mut state = self.state.lock();
         let Some((token, running)) = state.running.cancel((execution, task, claim)) else {
@@ -372,7 +374,7 @@ impl WorkQueue {
         self.state.lock().ready.drain_tasks()
     }
 
-    /// Takes back up to `count` ready tasks, the last ones in the order of dispatch.
+    /// Takes up to `count` ready tasks back, the last ones in the order of dispatch.
     pub(in crate::runtime) fn take_last(&self, count: usize) -> Vec<Assignment> {
         self.state.lock().ready.pop_last(count)
     }
@@ -386,7 +388,7 @@ impl WorkQueue {
         std::mem::take(&mut state.notices)
     }
 
-    /// Closes the queue: no work comes any more, and waiting workers return.
+    /// Closes the queue, so that waiting workers return.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.work_ready.notify_all();
@@ -405,11 +407,11 @@ impl WorkQueue {
         self.state.lock().closed
     }
 
-    /// Releases the slot of an attempt that is deferred. `None`: it has released it already, too many have, or the
-    /// attempt was taken away.
+    /// Releases the slot of an attempt that is deferred. Returns `None` if it has released its slot already, too many attempts
+    /// have, or it was taken away.
     pub(super) fn release_slot(&self, token: WorkToken) -> Option<AttemptKey> {
         let mut state = self.state.lock();
-        // Workers that serve several runners cannot be replaced by one of them.
+        // A worker that serves several runners cannot be replaced by a worker of one of them.
         if state.shared || state.slots.is_limited() && state.running.deferred() >= MAX_RELEASED {
             return None;
         }
@@ -422,7 +424,7 @@ impl WorkQueue {
         Some(attempt)
     }
 
-    /// Takes a slot for a deferred attempt again, waiting for a free one up to `patience`.
+    /// Reacquires a slot for a deferred attempt, waiting for a free one up to `patience`.
     pub(super) fn reacquire_slot(
         &self,
         token: WorkToken,
@@ -430,7 +432,7 @@ impl WorkQueue {
         patience: Duration,
     ) -> Reacquired {
         let must_wait = |state: &QueueState| {
-            // A coroutine does not occupy a worker: it goes on at once.
+            // A coroutine does not occupy a worker, so it goes on at once.
             executor == Executor::Threads
                 && state.running.contains(token)
                 && !state.shared
@@ -454,8 +456,8 @@ impl WorkQueue {
         Reacquired::Yes(attempt)
     }
 
-    /// Whether the calling worker must end: it took a slot again after another worker had replaced it, and there are more
-    /// workers than allowed.
+    /// Frees the slot of the calling worker if there are more workers than allowed, because one that was replaced reacquired a
+    /// slot. Returns whether the worker must end.
     pub fn leave_if_surplus(&self) -> bool {
         let mut state = self.state.lock();
         if !state.slots.has_surplus() {

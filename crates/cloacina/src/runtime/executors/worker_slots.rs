@@ -1,33 +1,33 @@
-//! Worker slots: how many workers a pool has, what they do, and whether one is woken or started for new work.
+//! Worker slots: the number of workers of a pool, their states, and the decision to wake or start one for new work.
 
-/// Counts of the workers of a pool. A worker needs a slot to take work; only [`transition`](Self::transition) changes
-/// the counts.
+/// Counts of the workers of a pool. A worker needs a slot to take work. Only [`transition`](Self::transition) changes the
+/// counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerSlots {
     /// Maximum number of slots; zero if the pool starts no workers.
     max: usize,
-    /// Slots in use: those of workers, and of workers that were asked for.
+    /// Slots in use, including those of requested workers.
     held: usize,
-    /// Workers that wait for work.
+    /// Workers waiting for work.
     idle: usize,
     /// Idle workers that were woken and have not run yet.
     woken: usize,
     /// Workers that will take work in a moment without being woken.
     incoming: usize,
-    /// Workers whose deferred task goes on and that wait for a slot.
+    /// Workers waiting for a slot to continue a deferred task.
     reacquiring: usize,
-    /// A wake-up was left out because the work is short.
+    /// A wake-up was omitted because the work is short.
     postponed: bool,
 }
 
-/// A change in what workers do.
+/// A change in the state of a pool's workers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SlotEvent {
     /// Work is ready.
     WorkReady {
         /// The number of workers that run a task.
         busy: usize,
-        /// The work takes less time than a wake-up, as far as is known.
+        /// The work is expected to take less time than a wake-up.
         is_short: bool,
     },
     /// A worker begins to wait for work.
@@ -36,24 +36,24 @@ pub(super) enum SlotEvent {
     StopsWaiting,
     /// A worker is about to take work.
     Approaches,
-    /// A worker that was about to take work is there.
+    /// A worker that was about to take work has arrived.
     Arrives,
-    /// A worker keeps running but releases its slot.
+    /// A worker releases its slot and keeps running.
     Releases,
     /// A worker begins to wait for a slot.
     WantsSlot,
     /// A worker stops waiting for a slot.
     StopsWanting,
-    /// A worker takes a slot again, if need be beyond the maximum.
+    /// A worker reacquires a slot, even beyond the maximum.
     Reacquires,
-    /// A worker lost its slot, returned, or could not be started.
+    /// A worker lost its slot, ended, or could not be started.
     Leaves,
 }
 
-/// What the pool must do after a change.
+/// The action of a pool after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotAction {
-    /// Nothing: enough workers are on their way, or no slot is free.
+    /// Do nothing: enough workers are on their way, or no slot is free.
     Nothing,
     /// Wake an idle worker.
     Wake,
@@ -73,7 +73,7 @@ impl WorkerSlots {
         self.max = max;
     }
 
-    /// Moves the slots of workers that leave another pool for this one.
+    /// Moves all slots of another pool to this one.
     pub(super) const fn adopt(&mut self, other: &mut Self) {
         self.held += other.held;
         other.held = 0;
@@ -81,7 +81,7 @@ impl WorkerSlots {
         other.postponed = false;
     }
 
-    /// Applies a change and returns what must be done.
+    /// Applies a change and returns the action for it.
     pub(super) const fn transition(&mut self, event: SlotEvent) -> SlotAction {
         match event {
             SlotEvent::WorkReady { busy, is_short } => return self.call_worker(busy, is_short),
@@ -117,7 +117,7 @@ impl WorkerSlots {
         }
     }
 
-    /// Whether a wake-up was left out since the last call of [`take_postponed`](Self::take_postponed).
+    /// Whether a wake-up was omitted since the last call of [`take_postponed`](Self::take_postponed).
     pub(super) const fn has_postponed(&self) -> bool {
         self.postponed
     }
@@ -130,7 +130,7 @@ impl WorkerSlots {
         self.postponed = true;
     }
 
-    /// Whether a task may start beside `busy` running ones. Workers that wait for a slot go first.
+    /// Whether a task may start beside `busy` running ones. Workers waiting to reacquire a slot go first.
     pub(super) const fn has_room(&self, busy: usize) -> bool {
         self.max == 0 || busy + self.reacquiring < self.max
     }
@@ -166,7 +166,7 @@ mod tests {
     };
 
     #[test]
-    fn workers_are_started_up_to_the_maximum() {
+    fn c5_workers_are_started_up_to_the_maximum() {
         let mut slots = WorkerSlots::with_max(2);
         assert_eq!(slots.transition(READY), SlotAction::Start);
         assert_eq!(slots.transition(READY), SlotAction::Start);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_worker_is_woken_once_before_another_is_started() {
+    fn c5_idle_worker_is_woken_once_before_another_is_started() {
         let mut slots = WorkerSlots::with_max(2);
         slots.transition(READY);
         slots.transition(SlotEvent::Waits);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a6_a_worker_that_was_not_started_is_asked_for_again() {
+    fn a6_worker_that_could_not_be_started_is_requested_again() {
         let mut slots = WorkerSlots::with_max(1);
         assert_eq!(slots.transition(READY), SlotAction::Start);
         assert_eq!(slots.transition(READY), SlotAction::Nothing);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn short_work_waits_for_a_busy_worker() {
+    fn c5_short_work_waits_for_a_busy_worker() {
         let mut slots = WorkerSlots::with_max(2);
         let short = |busy| SlotEvent::WorkReady {
             busy,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_while_a_worker_approaches() {
+    fn c5_no_worker_is_woken_while_another_approaches() {
         let mut slots = WorkerSlots::with_max(1);
         slots.transition(SlotEvent::Approaches);
         assert_eq!(slots.transition(READY), SlotAction::Nothing);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_a_released_slot_is_reacquired_beyond_the_maximum() {
+    fn g2_released_slot_is_reacquired_beyond_the_maximum() {
         let mut slots = WorkerSlots::with_max(1);
         slots.transition(READY);
         slots.transition(SlotEvent::Releases);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn h4_a_pool_adopts_the_slots_of_another() {
+    fn h4_pool_adopts_the_slots_of_another() {
         let mut own = WorkerSlots::with_max(2);
         own.transition(READY);
         let mut shared = WorkerSlots::with_max(2);

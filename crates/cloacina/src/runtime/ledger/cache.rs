@@ -1,4 +1,4 @@
-//! The executions that this runner knows. The database holds the truth: anything here may be dropped at any time.
+//! The cached executions of this runner. The database holds their true state, so any of them may be dropped at any time.
 
 use std::collections::BTreeMap;
 
@@ -7,31 +7,32 @@ use rustc_hash::FxHashMap;
 use crate::engine::Execution;
 use crate::types::{Delta, ExecutionId, ExecutionRecord, TaskRecord};
 
-/// An estimate of the memory that an execution takes.
+/// An estimate of the memory of an execution without its tasks and input, in bytes.
 const EXECUTION_BYTES: usize = 512;
-/// An estimate of the memory that the record of a task takes.
+/// An estimate of the memory of a task's record without its delta, in bytes.
 const TASK_BYTES: usize = size_of::<TaskRecord>() + 64;
 
 struct Cached {
     execution: Execution,
     /// An estimate of its memory in bytes.
     bytes: usize,
-    /// Its place among the idle ones.
+    /// Its key in `idle`, if it is idle.
     idle_since: Option<u64>,
 }
 
-/// A cache of executions, bounded by bytes. An idle one (without work in this process) goes when memory is short, the one
-/// first that was idle longest.
+/// A cache of executions. Idle ones, which have no work in this process, are bounded by bytes: the one that was idle longest
+/// is evicted first.
 pub(super) struct Cache {
     executions: FxHashMap<ExecutionId, Cached>,
     idle: BTreeMap<u64, ExecutionId>,
     idle_bytes: usize,
-    /// The limit of `idle_bytes`.
+    /// Maximum value of `idle_bytes`.
     limit: usize,
+    /// The key of the last execution that was added to `idle`.
     last_use: u64,
 }
 
-/// An estimate of the memory that an execution's record takes, in bytes.
+/// An estimate of the memory of an execution's record, in bytes.
 pub(in crate::runtime) fn weight(record: &ExecutionRecord) -> usize {
     let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
     EXECUTION_BYTES
@@ -85,14 +86,14 @@ impl Cache {
 
     pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Execution> {
         let cached = self.executions.remove(&id)?;
-        if let Some(place) = cached.idle_since {
-            self.idle.remove(&place);
+        if let Some(key) = cached.idle_since {
+            self.idle.remove(&key);
             self.idle_bytes -= cached.bytes;
         }
         Some(cached.execution)
     }
 
-    /// Notes that an execution holds more bytes.
+    /// Adds bytes to the size of an execution.
     pub(super) fn grow(&mut self, id: ExecutionId, bytes: usize) {
         if let Some(cached) = self.executions.get_mut(&id) {
             cached.bytes += bytes;
@@ -102,13 +103,13 @@ impl Cache {
         }
     }
 
-    /// Notes whether an execution is idle now, and drops those that were idle longest where they take too much memory.
+    /// Notes whether an execution is idle, and evicts those that were idle longest while all idle ones exceed the limit.
     pub(super) fn set_idle(&mut self, id: ExecutionId, idle: bool) {
         let Some(cached) = self.executions.get_mut(&id) else {
             return;
         };
-        if let Some(place) = cached.idle_since.take() {
-            self.idle.remove(&place);
+        if let Some(key) = cached.idle_since.take() {
+            self.idle.remove(&key);
             self.idle_bytes -= cached.bytes;
         }
         if idle {

@@ -1,7 +1,7 @@
-//! What this runner holds: cached executions, the claims of this process, and the deadlines of executions.
+//! The ledger of a runner: cached executions, the claims of this process, and the deadlines of executions.
 //!
-//! Invariants: an execution with a claim in flight is never dropped to save memory; idle executions are bounded by bytes;
-//! at most one claim of a task is held; a deadline is told once.
+//! Invariants: an execution with a claim in flight is never evicted; idle executions are bounded by bytes; at most one claim
+//! of a task is held; a passed deadline is reported once.
 
 mod cache;
 
@@ -16,7 +16,7 @@ use super::assignment::Executor;
 use crate::engine::Execution;
 use crate::types::{Claim, ExecutionId, Monotonic, Ordinal};
 
-/// The number of unreadable executions that are remembered, so that each is reported once.
+/// Maximum number of unreadable executions that are remembered, so that each is reported once.
 const UNREADABLE: usize = 10_000;
 
 /// A claim of this process whose attempt has not ended.
@@ -29,22 +29,23 @@ pub(super) struct HeldClaim {
     pub(super) is_deferred: bool,
 }
 
-/// See the module.
+/// The executions, claims and deadlines of a runner.
 pub(super) struct Ledger {
     cache: Cache,
-    /// By execution: few tasks of one run at a time, and all of them are asked for together.
+    /// The claims by execution, of which few are held at once and all are needed together.
     held: FxHashMap<ExecutionId, Vec<HeldClaim>>,
+    /// The number of all claims.
     count: usize,
     deadlines: BTreeSet<(Monotonic, ExecutionId)>,
-    /// The deadline of each execution among them. The same one is computed a little differently as the clocks drift.
+    /// The key of each execution in `deadlines`. It cannot be computed again, because the clocks drift.
     deadline_of: FxHashMap<ExecutionId, Monotonic>,
     unreadable: FxHashSet<ExecutionId>,
-    /// The executions that this turn has used: only after it may one of them be dropped.
+    /// The executions that this turn has used. None of them may be evicted before the turn ends.
     used: Vec<ExecutionId>,
 }
 
 impl Ledger {
-    /// An empty ledger. `cache_bytes`: the number of bytes up to which idle executions are kept.
+    /// Returns an empty ledger. `cache_bytes`: the maximum bytes of idle executions.
     pub(super) fn new(cache_bytes: usize) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
@@ -57,7 +58,7 @@ impl Ledger {
         }
     }
 
-    /// A ledger that holds one execution, to write about it alone.
+    /// Returns a ledger with one execution, for a process without a runner that changes it.
     pub(super) fn of(execution: Execution) -> Self {
         let mut ledger = Self::new(0);
         ledger.insert(execution);
@@ -86,7 +87,7 @@ impl Ledger {
         self.cache.remove(id)
     }
 
-    /// Notes that an execution holds more bytes: a task has written them.
+    /// Adds the bytes that a task has written to the size of its execution.
     pub(super) fn grow(&mut self, id: ExecutionId, bytes: usize) {
         self.cache.grow(id, bytes);
     }
@@ -96,14 +97,14 @@ impl Ledger {
         self.used.push(id);
     }
 
-    /// Ends a turn: what it has used and has no claim in flight is idle, and may be dropped to save memory.
+    /// Ends a turn: the executions that it has used become idle if they have no claim in flight, and may be evicted.
     pub(super) fn end_turn(&mut self) {
         for id in std::mem::take(&mut self.used) {
             self.cache.set_idle(id, !self.held.contains_key(&id));
         }
     }
 
-    /// Notes a claim. Returns the former claim of the task, whose attempt may still run but does not count any more.
+    /// Notes a claim. Returns the former claim of the task, whose attempt may still be running.
     pub(super) fn hold(
         &mut self,
         id: ExecutionId,
@@ -139,7 +140,7 @@ impl Ledger {
         self.held.get(&id).into_iter().flatten().copied()
     }
 
-    /// Forgets a claim if it is the one that is held.
+    /// Drops a claim and returns it, if it is the one that is held.
     pub(super) fn drop_claim(
         &mut self,
         id: ExecutionId,
@@ -147,10 +148,10 @@ impl Ledger {
         claim: Claim,
     ) -> Option<HeldClaim> {
         let claims = self.held.get_mut(&id)?;
-        let place = claims
+        let index = claims
             .iter()
             .position(|held| held.task == task && held.claim == claim)?;
-        let dropped = claims.swap_remove(place);
+        let dropped = claims.swap_remove(index);
         self.count -= 1;
         if claims.is_empty() {
             self.held.remove(&id);
@@ -159,7 +160,7 @@ impl Ledger {
         Some(dropped)
     }
 
-    /// Notes that an attempt has released its slot, or has it again. Returns the claim if that is news.
+    /// Notes that an attempt has released its slot, or has reacquired one. Returns the claim if this is a change.
     pub(super) fn set_deferred(
         &mut self,
         id: ExecutionId,
@@ -172,12 +173,12 @@ impl Ledger {
             .get_mut(&id)?
             .iter_mut()
             .find(|held| held.task == task && held.claim == claim)?;
-        let news = held.is_deferred != deferred;
+        let is_change = held.is_deferred != deferred;
         held.is_deferred = deferred;
-        news.then_some(*held)
+        is_change.then_some(*held)
     }
 
-    /// An estimate of the bytes that an execution takes.
+    /// An estimate of the bytes of an execution.
     pub(super) fn bytes_of(&self, id: ExecutionId) -> usize {
         self.cache.bytes_of(id)
     }
@@ -197,14 +198,14 @@ impl Ledger {
         self.held.keys().copied()
     }
 
-    /// Watches over an execution's deadline, instead of the one that was known.
+    /// Sets the timer for an execution's deadline, in place of an earlier one.
     pub(super) fn watch_deadline(&mut self, id: ExecutionId, at: Monotonic) {
         self.drop_deadline(id);
         self.deadlines.insert((at, id));
         self.deadline_of.insert(id, at);
     }
 
-    /// Stops watching over it.
+    /// Removes the timer for an execution's deadline.
     pub(super) fn drop_deadline(&mut self, id: ExecutionId) {
         if let Some(at) = self.deadline_of.remove(&id) {
             self.deadlines.remove(&(at, id));
@@ -215,7 +216,7 @@ impl Ledger {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// The executions whose deadline has passed, each told once.
+    /// Takes the executions whose deadline has passed.
     pub(super) fn take_overdue(&mut self, now: Monotonic) -> Vec<ExecutionId> {
         let mut overdue = Vec::new();
         while let Some(entry) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
@@ -225,7 +226,7 @@ impl Ledger {
         overdue
     }
 
-    /// Notes that an execution cannot be read. `true` the first time: it is to be reported.
+    /// Notes that an execution cannot be read. Returns `true` the first time, when it must be reported.
     pub(super) fn note_unreadable(&mut self, id: ExecutionId) -> bool {
         if self.unreadable.len() >= UNREADABLE {
             self.unreadable.clear();
@@ -233,7 +234,7 @@ impl Ledger {
         self.unreadable.insert(id)
     }
 
-    /// Whether an execution could not be read when it was tried last.
+    /// Whether an execution is known to be unreadable.
     pub(super) fn is_unreadable(&self, id: ExecutionId) -> bool {
         self.unreadable.contains(&id)
     }

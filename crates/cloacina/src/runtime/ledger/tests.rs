@@ -43,7 +43,7 @@ fn execution(number: u8, bytes: usize) -> Execution {
 }
 
 #[test]
-fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_goes_first() {
+fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_is_evicted() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     let quarter = IDLE_BYTES / 4;
     for number in 0..40 {
@@ -56,7 +56,7 @@ fn b6_idle_executions_are_bounded_by_bytes_and_the_oldest_goes_first() {
 }
 
 #[test]
-fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
+fn b6_execution_with_a_claim_in_flight_is_never_evicted() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     for number in 0..8 {
         ledger.insert(execution(number, IDLE_BYTES / 4));
@@ -69,12 +69,12 @@ fn b6_an_execution_with_a_claim_in_flight_is_never_dropped() {
         assert!(ledger.drop_claim(id(number), 0, CLAIM).is_some());
     }
     ledger.end_turn();
-    assert!(!ledger.contains(id(0)), "it is idle, and memory is short");
+    assert!(!ledger.contains(id(0)), "idle executions exceed the limit");
     assert!(ledger.contains(id(7)));
 }
 
 #[test]
-fn b6_what_a_turn_uses_is_not_dropped_during_the_turn() {
+fn b6_execution_is_not_evicted_during_the_turn_that_uses_it() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     for number in 0..8 {
         ledger.insert(execution(number, IDLE_BYTES / 4));
@@ -83,7 +83,7 @@ fn b6_what_a_turn_uses_is_not_dropped_during_the_turn() {
 }
 
 #[test]
-fn a_claim_replaces_the_former_one_of_its_task() {
+fn claim_replaces_the_former_claim_of_its_task() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     ledger.insert(execution(0, 1));
     let later = Claim {
@@ -101,7 +101,7 @@ fn a_claim_replaces_the_former_one_of_its_task() {
 }
 
 #[test]
-fn a_deadline_is_told_once() {
+fn d5_passed_deadline_is_reported_once() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     let at = |micros: Micros| Monotonic(micros);
     ledger.watch_deadline(id(1), at(10));
@@ -113,7 +113,7 @@ fn a_deadline_is_told_once() {
 }
 
 #[test]
-fn d5_an_execution_has_one_deadline() {
+fn d5_execution_has_one_deadline() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     for at in [10, 13, 12] {
         ledger.watch_deadline(id(1), Monotonic(at));
@@ -125,7 +125,7 @@ fn d5_an_execution_has_one_deadline() {
 }
 
 #[test]
-fn an_unreadable_execution_is_reported_once() {
+fn unreadable_execution_is_reported_once() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     assert!(ledger.note_unreadable(id(1)));
     assert!(!ledger.note_unreadable(id(1)));

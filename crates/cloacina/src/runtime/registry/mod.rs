@@ -1,4 +1,4 @@
-//! Which workflows this program has, which versions the database holds, and what can be claimed for which executor.
+//! The registered workflows and handlers of this program, the stored versions, and the queues that each executor claims from.
 
 #[cfg(test)]
 mod tests;
@@ -15,25 +15,25 @@ use crate::workflow::{
     TaskDefinition, TaskKind, Workflow, WorkflowDefinition, check_external, queue,
 };
 
-/// How this program runs a task.
+/// The handler of a task in this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handler {
     /// The executor that runs it.
     pub executor: Executor,
-    /// The executor's name for it.
+    /// The token by which the executor finds the function.
     pub token: u64,
-    /// Whether to call back after it completed.
+    /// Whether to call a callback after the task completed.
     pub on_success: bool,
-    /// Whether to call back after it failed for good.
+    /// Whether to call a callback after the task failed for good.
     pub on_failure: bool,
 }
 
-/// A workflow with this program's handlers; replaces an earlier one of the same name whole (semantics A3).
+/// A workflow with this program's handlers. It replaces an earlier registration of the same name (semantics A3).
 #[derive(Clone, Debug)]
 pub struct Registration {
     /// The workflow.
     pub workflow: Arc<Workflow>,
-    /// Handlers by task id; tasks without one run elsewhere.
+    /// The handlers by task id. Tasks without one run in other programs.
     pub handlers: BTreeMap<String, Handler>,
 }
 
@@ -42,7 +42,7 @@ pub struct Registration {
 pub struct Service {
     /// The workflow's name.
     pub workflow: String,
-    /// What this program declares of each task, and its handler. A task that is served already is replaced.
+    /// This program's declaration of each task, with its handler. They replace earlier ones of the same task.
     pub tasks: Vec<(TaskDefinition, Handler)>,
 }
 
@@ -52,37 +52,42 @@ struct LoadedVersion {
     handlers: Vec<Option<Handler>>,
 }
 
-/// The number of versions in memory at which those that nothing refers to are dropped for the first time.
+/// Number of versions in memory at which unreferenced ones are dropped for the first time.
 const FIRST_SWEEP: usize = 64;
-/// How many versions without handlers here are remembered by workflow, to be read when handlers come.
+/// Maximum number of unread versions that are remembered for each workflow without handlers here.
 const MAX_UNREAD: usize = 1_000;
-/// The largest number of versions that are read at once: the newest of those that came since the last time.
+/// Maximum number of versions that are read at once: the newest ones.
 const MAX_READ: usize = 64;
 
+/// The registered workflows, handlers and stored versions.
 #[derive(Default)]
 pub(super) struct Registry {
     registrations: FxHashMap<String, (DefinitionId, Registration)>,
+    /// The handlers for external tasks, by workflow and task id.
     served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
-    /// The versions in memory: this program's own, the newest ones that it needed, and those of executions that it holds.
+    /// The versions in memory: those of registrations, the newest ones that were needed, and those of cached executions.
     definitions: FxHashMap<DefinitionId, LoadedVersion>,
+    /// Number of versions in memory at which unreferenced ones are dropped next.
     sweep_at: usize,
     /// The newest version in the database, by workflow.
     newest: FxHashMap<String, DefinitionId>,
-    /// Versions that may have tasks for this program and were not read, since it has no handlers of their workflow yet.
+    /// Stored versions that were not read because this program has no handlers for their workflow yet.
     unread: FxHashMap<String, Vec<DefinitionId>>,
     last_definition: DefinitionId,
-    /// The queues that this program has claimed from, by workflow and executor. They stay when a version is dropped.
+    /// The queues that this program has handlers for, by workflow and executor. They remain when a version is dropped.
     queues: FxHashMap<String, [BTreeSet<QueueId>; 3]>,
-    /// Claimed tasks that turned out to have no handler here, by workflow.
+    /// Tasks that were claimed although there is no handler for them here, by workflow.
     excluded: FxHashMap<String, BTreeSet<(DefinitionId, Ordinal)>>,
     /// Versions for which a contradiction was logged.
     warned: BTreeSet<DefinitionId>,
+    /// The cached result of `classes`.
     classes: Option<[ClaimClass; 3]>,
-    /// Workflows whose handlers the database has not been told of.
+    /// Workflows whose handlers have not been announced in the database.
     unannounced: BTreeSet<String>,
 }
 
 impl Registry {
+    /// Adds a registration whose definition is stored under an id.
     pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
         self.unannounced.insert(name.clone());
@@ -90,10 +95,10 @@ impl Registry {
         self.handlers_changed(&name);
     }
 
-    /// Takes handlers for external tasks.
+    /// Adds handlers for external tasks.
     ///
     /// # Errors
-    /// When one contradicts the version of the workflow that a submission would run now: then none is taken.
+    /// When a handler contradicts the version of the workflow that a submission would run now. Then none is added.
     pub(super) fn serve(&mut self, service: Service) -> Result<(), Error> {
         let latest = self.latest(&service.workflow);
         if let Some(workflow) = latest.and_then(|id| self.definition(id)) {
@@ -110,7 +115,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Handlers go by names: those of every version of the workflow change together.
+    /// Computes the handlers and queues of all versions of a workflow again, because handlers are found by name.
     fn handlers_changed(&mut self, name: &str) {
         self.sweep();
         self.excluded.remove(name);
@@ -154,7 +159,7 @@ impl Registry {
         self.classes = None;
     }
 
-    /// Drops the versions that nothing refers to, once there are twice as many as after the last time.
+    /// Drops unreferenced versions, once there are twice as many versions as after the last sweep.
     fn sweep(&mut self) {
         if self.definitions.len() < self.sweep_at.max(FIRST_SWEEP) {
             return;
@@ -166,8 +171,8 @@ impl Registry {
         self.sweep_at = self.definitions.len() * 2;
     }
 
-    /// Takes note of versions in the database, oldest first, and returns those to read now: this program has handlers of
-    /// their workflows. Each of them may have external tasks for it, whichever program has defined the newest one.
+    /// Notes stored versions, oldest first. Returns those to read now, because this program has handlers for their workflows.
+    /// Older versions are included, because each may have external tasks that this program serves.
     pub(super) fn note_stored(&mut self, versions: Vec<StoredVersion>) -> Vec<DefinitionId> {
         for StoredVersion { id, workflow } in &versions {
             self.last_definition = self.last_definition.max(*id);
@@ -190,7 +195,7 @@ impl Registry {
         wanted
     }
 
-    /// The versions of a workflow that were left unread while this program had no handlers for it; told once.
+    /// Takes the versions of a workflow that were left unread while this program had no handlers for it.
     pub(super) fn take_unread(&mut self, name: &str) -> Vec<DefinitionId> {
         let mut ids = self.unread.remove(name).unwrap_or_default();
         ids.retain(|id| !self.definitions.contains_key(id));
@@ -201,7 +206,7 @@ impl Registry {
         self.registrations.contains_key(name) || self.served.contains_key(name)
     }
 
-    /// Takes what the database tells of a definition.
+    /// Adds a stored definition.
     pub(super) fn add_stored(&mut self, stored: &StoredDefinition) -> Result<(), Error> {
         if self.definitions.contains_key(&stored.id) {
             return Ok(());
@@ -211,7 +216,7 @@ impl Registry {
                 Error::new(
                     ErrorCode::Database,
                     format!(
-                        "the stored workflow definition {} cannot be read: {error}",
+                        "cannot read the stored workflow definition {}: {error}",
                         stored.id.0
                     ),
                 )
@@ -220,7 +225,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The highest definition id that was read from the database.
+    /// The highest definition id that was noted.
     pub(super) const fn last_definition(&self) -> DefinitionId {
         self.last_definition
     }
@@ -230,12 +235,13 @@ impl Registry {
         self.definitions.get(&id).map(|known| &known.workflow)
     }
 
-    /// The version of a workflow that a submission by name runs: this program's, else the database's newest.
+    /// The version of a workflow that a submission runs: this program's, otherwise the newest in the database.
     pub(super) fn latest(&self, name: &str) -> Option<DefinitionId> {
         let own = self.registrations.get(name).map(|(id, _)| *id);
         own.or_else(|| self.newest.get(name).copied())
     }
 
+    /// The names of all known workflows.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let newest = self.newest.keys();
         let own = self.registrations.keys();
@@ -244,7 +250,7 @@ impl Registry {
             .map(String::as_str)
     }
 
-    /// Forgets what the database told, and returns this program's registrations: they are to be stored again.
+    /// Forgets all stored versions. Returns this program's registrations, which must be stored again.
     pub(super) fn forget_stored(&mut self) -> Vec<Registration> {
         self.newest.clear();
         self.unread.clear();
@@ -253,7 +259,7 @@ impl Registry {
         own.map(|(_, registration)| registration.clone()).collect()
     }
 
-    /// Takes the id under which a registration was stored again.
+    /// Sets the id under which a registration is stored.
     pub(super) fn renumber(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
         let workflow = Arc::clone(&registration.workflow);
@@ -261,7 +267,7 @@ impl Registry {
         self.add_definition(id, workflow);
     }
 
-    /// Names of the workflows for which this program has handlers.
+    /// The names of the workflows for which this program has handlers.
     pub(super) fn registered(&self) -> Vec<String> {
         let names = self.registrations.keys().chain(self.served.keys());
         let mut names: Vec<String> = names.cloned().collect();
@@ -270,7 +276,7 @@ impl Registry {
         names
     }
 
-    /// Workflows whose handlers the database has not been told of, with the tasks that this program can run.
+    /// The workflows whose handlers have not been announced, with the tasks that this program can run.
     pub(super) fn unannounced(&self) -> Vec<(String, Vec<String>)> {
         let named = self.unannounced.iter();
         named
@@ -285,12 +291,12 @@ impl Registry {
             .collect()
     }
 
-    /// The database knows them.
+    /// Notes that all handlers have been announced.
     pub(super) fn announced(&mut self) {
         self.unannounced.clear();
     }
 
-    /// The runner has a new id: nothing of it is known.
+    /// Notes that no handlers have been announced, because the runner has a new id.
     pub(super) fn announce_again(&mut self) {
         self.unannounced = self.registered().into_iter().collect();
     }
@@ -301,7 +307,7 @@ impl Registry {
         known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
     }
 
-    /// This program's handler of a task, by the names alone: any version of the workflow will do (design §4).
+    /// This program's handler of a task in any version of a workflow. It is found by the names of workflow and task.
     pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
         self.definitions
             .get(&definition)?
@@ -311,14 +317,14 @@ impl Registry {
             .flatten()
     }
 
-    /// Leaves a task alone that was claimed and has no handler here.
+    /// Excludes a task from claims, because it was claimed and has no handler here.
     pub(super) fn exclude(&mut self, workflow: &Workflow, definition: DefinitionId, task: Ordinal) {
         let excluded = self.excluded.entry(workflow.name().to_owned()).or_default();
         excluded.insert((definition, task));
         self.classes = None;
     }
 
-    /// What each executor can claim, without limits.
+    /// The queues that each executor can claim from, without limits.
     pub(super) fn classes(&mut self) -> &[ClaimClass; 3] {
         let classes = self
             .classes
@@ -351,8 +357,8 @@ impl Registry {
         })
     }
 
-    /// This program's handlers of a version. An external task's handler must agree with the version about it: a
-    /// contradiction leaves the task to programs that agree, with a warning when the version comes up.
+    /// This program's handlers for a version. An external task's declaration must be compatible with the version. Otherwise
+    /// the task is left to other programs, and a warning is logged once.
     fn handlers_of(&mut self, id: DefinitionId, workflow: &Workflow) -> Vec<Option<Handler>> {
         let registration = self.registrations.get(workflow.name());
         let served = self.served.get(workflow.name());
@@ -385,7 +391,7 @@ impl Registry {
         if let Some(error) = contradiction
             && self.warned.insert(id)
         {
-            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "a task is not run here");
+            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "this runner does not run a task: its declaration here contradicts the workflow");
         }
         handlers
     }

@@ -1,4 +1,4 @@
-//! What versions of a workflow cost a registry.
+//! Tests of the memory, queues and exclusions that versions of a workflow cause.
 
 use super::*;
 
@@ -9,7 +9,7 @@ const HANDLER: Handler = Handler {
     on_failure: false,
 };
 
-/// A workflow with tasks of these kinds; `version` makes it differ.
+/// Returns a workflow with tasks of these kinds, in a version of its own for each `version`.
 fn workflow(version: i64, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
     let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
         id: (*id).to_owned(),
@@ -36,7 +36,7 @@ fn registration(workflow: Arc<Workflow>, tasks: &[&str]) -> Registration {
 }
 
 #[test]
-fn b8_a_program_that_serves_one_external_task_claims_from_its_queue_alone() {
+fn b8_program_with_one_external_task_claims_from_its_queue_alone() {
     let kinds = [("a", TaskKind::External), ("b", TaskKind::External)];
     let mut registry = Registry::default();
     let task = workflow(1, &kinds).task(1).clone();
@@ -55,7 +55,7 @@ fn b8_a_program_that_serves_one_external_task_claims_from_its_queue_alone() {
 }
 
 #[test]
-fn b7_a_thousand_versions_leave_queues_and_memory_as_they_are() {
+fn b7_thousand_versions_use_bounded_memory_and_the_same_queues() {
     let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Async)];
     let mut registry = Registry::default();
     for version in 1..=1_000 {
@@ -68,7 +68,7 @@ fn b7_a_thousand_versions_leave_queues_and_memory_as_they_are() {
 }
 
 #[test]
-fn b7_a_version_stays_in_memory_while_an_execution_holds_it() {
+fn b7_version_stays_in_memory_while_an_execution_refers_to_it() {
     let kinds = [("a", TaskKind::Sync)];
     let mut registry = Registry::default();
     let held = workflow(0, &kinds);
@@ -97,7 +97,7 @@ fn e5_tasks_without_a_handler_are_excluded_by_version() {
             .clone()
     };
     assert_eq!(excluded(&mut registry), [(DefinitionId(1), 1)]);
-    // One that was claimed once stays excluded when the version is dropped, until handlers change.
+    // A task that was claimed stays excluded after its version is dropped, until handlers change.
     registry.exclude(&former, DefinitionId(7), 1);
     assert_eq!(
         excluded(&mut registry),
