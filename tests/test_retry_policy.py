@@ -142,3 +142,30 @@ def test_policies_are_values():
     assert repr(cloaca.RetryCondition.error_pattern("a")) == "RetryCondition.error_pattern(['a'])"
     with pytest.raises(AttributeError):
         one.max_attempts = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("place", "seconds"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
+def test_d1_jitter_places_a_delay_within_a_quarter(monkeypatch, place, seconds):
+    monkeypatch.setattr("random.random", lambda: place)
+    policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=1)
+    assert policy.calculate_delay(1) == seconds
+
+
+def test_d1_delays_are_whole_microseconds_like_the_engines():
+    policy = build(cloaca.BackoffStrategy.linear(1.5), initial_delay=0.000_001)
+    assert [policy.calculate_delay(attempt) for attempt in (1, 2)] == [1e-6, 3e-6]
+
+
+@pytest.mark.parametrize("attempt", [-5, 0, 2**31, 2**40])
+def test_d1_any_attempt_number_is_answered(attempt):
+    policy = build(cloaca.BackoffStrategy.exponential(), max_attempts=5)
+    assert policy.should_retry(attempt) is (attempt < 5)
+    assert policy.calculate_delay(attempt) == (1.0 if attempt < 5 else 60.0)
+
+
+def test_d1_no_growth_makes_a_delay_of_zero_longer():
+    assert build(cloaca.BackoffStrategy.exponential(10), initial_delay=0).calculate_delay(999) == 0
+
+
+def test_d1_a_message_with_a_lone_surrogate_is_judged():
+    assert cloaca.RetryPolicy.default().should_retry(1, ValueError("bad \ud800 text"))

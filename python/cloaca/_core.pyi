@@ -19,9 +19,9 @@ __all__ = [
     "DatabaseAdmin",
     "Execution",
     "Inspector",
+    "LoopWaker",
     "Outcome",
     "Poll",
-    "Port",
     "Runner",
     "Schedules",
     "Work",
@@ -213,7 +213,7 @@ class Poll:
         """Say how it ended: `skip`, `fire` with a context, or `failed` with a text."""
 
 @final
-class Port:
+class LoopWaker:
     """Wakes an asyncio loop from Rust through a readable file descriptor."""
 
     def __init__(self) -> None: ...
@@ -223,9 +223,9 @@ class Port:
 
         The execution is `None` when the runner is gone.
 
-        Makes the port unreadable. Call it first whenever the port is readable, also on
-        `Runner.loop_port`, and only then `async_notices` and `take_async`: what arrives later makes
-        it readable again.
+        Makes the waker unreadable. Call it first whenever the waker is readable, also on
+        `Runner.loop_waker`, and only then `async_notices` and `take_async`: work that arrives later
+        makes it readable again.
         """
 
     def close(self) -> None: ...
@@ -307,8 +307,8 @@ class Runner:
     def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
         """Wait for the end of an execution; `None` when the time is over."""
 
-    def subscribe(self, port: Port, execution_id: str) -> int:
-        """Have `port` told of the end of an execution, also when it has ended already."""
+    def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
+        """Have `waker` told of the end of an execution, also when it has ended already."""
 
     def unsubscribe(self, token: int) -> None: ...
     def status(self, execution_id: str) -> str: ...
@@ -361,9 +361,9 @@ class Runner:
 
     # The event loop's thread
     @property
-    def loop_port(self) -> Port: ...
+    def loop_waker(self) -> LoopWaker: ...
     def take_async(self, limit: int) -> builtins.list[Work]:
-        """What waits, at most `limit`; the port does not tell again of what is left."""
+        """What waits, at most `limit`; the waker does not tell again of what is left."""
     def async_notices(self) -> builtins.list[tuple[str, int]]:
         """("overrun" | "cancelled", token) for coroutines to cancel."""
 
@@ -527,6 +527,15 @@ def set_encoder(encode: Any) -> None:
 
     Raises TypeError or ValueError.
     """
+
+def should_retry(policy: str, attempt: int, lineage: list[str], message: str) -> bool:
+    """Whether another attempt follows a failed one.
+
+    The policy is JSON; `lineage` has the names of the error's type and its bases, nearest first.
+    """
+
+def retry_delay_us(policy: str, attempt: int, random: float) -> int:
+    """The delay after a failed attempt; `random` from 0 to 1 places it within the jitter."""
 
 def nearest(typed: str, known: list[str]) -> str | None: ...
 

@@ -15,6 +15,7 @@ mod poll;
 mod process_guard;
 mod reports;
 mod requests;
+mod retry;
 mod runner;
 mod schedules;
 mod settings;
@@ -60,6 +61,7 @@ mod _core {
         nearest, now_us,
         poll::Poll,
         process_guard::after_fork_child,
+        retry::{retry_delay_us, should_retry},
         runner::Runner,
         schedules::Schedules,
         schedules::cron_preview,

@@ -10,28 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-_TRANSIENT_TYPES = frozenset(
-    {
-        "TimeoutError",
-        "TaskTimeoutError",
-        "ConnectionError",
-        "ConnectionRefusedError",
-        "ConnectionResetError",
-        "ConnectionAbortedError",
-        "BrokenPipeError",
-        "InterruptedError",
-    }
-)
 _INFINITY = float("inf")
-_TRANSIENT_WORDS = (
-    "timeout",
-    "timed out",
-    "connection",
-    "network",
-    "temporary",
-    "temporarily",
-    "unavailable",
-)
 
 
 class BackoffStrategy:
@@ -105,22 +84,6 @@ class BackoffStrategy:
     def _to_definition(self) -> dict[str, Any]:
         """The strategy as the engine reads it."""
         return self._data
-
-    def _delay_us(self, initial_us: int, attempt: int) -> float:
-        """The delay after an attempt, without jitter and cap, in microseconds."""
-        multiplier: float = self._data.get("multiplier", 1.0)
-        match self._data["strategy"]:
-            case "fixed":
-                return float(initial_us)
-            case "linear":
-                return initial_us * multiplier * attempt
-            case _:
-                try:
-                    growth = float(self._data["base"]) ** (attempt - 1)
-                except OverflowError:
-                    growth = _INFINITY
-                # Zero times infinity would be no number.
-                return initial_us * multiplier * growth if initial_us * multiplier else 0.0
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same."""
@@ -201,16 +164,6 @@ class RetryCondition:
     def _to_definition(self) -> str | dict[str, list[str]]:
         """The condition as the engine reads it."""
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
-
-    def _holds(self, names: list[str], message: str) -> bool:
-        """Whether it holds for a failure of these types, nearest first, with this message."""
-        if isinstance(self._data, tuple):
-            text = f"{names[0] if names else ''}: {message}".lower()
-            return any(pattern.lower() in text for pattern in self._data)
-        if self._data == "transient":
-            by_type = any(name.rpartition(".")[2] in _TRANSIENT_TYPES for name in names)
-            return by_type or any(word in message.lower() for word in _TRANSIENT_WORDS)
-        return self._data == "all"
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cloaca._core import retry_delay_us, should_retry
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition, names_of
 from cloaca._values.duration import seconds_to_us
+from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import ConfigurationError, TaskValidationError
 from cloaca._values.type_name import type_name
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     T = TypeVar("T", BackoffStrategy, RetryCondition)
 
 MAX_ATTEMPTS = 1_000_000
+# The engine counts attempts in 32 bits.
+_MAX_ATTEMPT = 2**32 - 1
 
 
 class RetryPolicy:
@@ -150,12 +154,15 @@ class RetryPolicy:
 
         Since 0.1.
         """
+        from cloaca._values.database_text import storable
+
         names, message = names_of(error)
-        if attempt >= self._max_attempts or any(name in self._never_on for name in names):
-            return False
-        if self._retry_on and not any(name in self._retry_on for name in names):
-            return False
-        return self._condition._holds(names, message)
+        return should_retry(
+            self._to_json(),
+            min(max(attempt, 0), _MAX_ATTEMPT),
+            [storable(name) for name in names],
+            storable(message),
+        )
 
     def calculate_delay(self, attempt: int) -> float:
         """The delay after a failed attempt, in seconds. With jitter it is drawn anew on every call.
@@ -168,12 +175,13 @@ class RetryPolicy:
 
         Since 0.1.
         """
-        us = self._backoff._delay_us(self._initial_us, max(attempt, 1))
+        place = 0.5
         if self._jitter:
-            from random import uniform
+            from random import random
 
-            us *= uniform(0.75, 1.25)
-        return min(us, self._max_us) / 1_000_000
+            place = random()
+        us = retry_delay_us(self._to_json(), min(max(attempt, 1), _MAX_ATTEMPT), place)
+        return us / 1_000_000
 
     def replace(self, **changes: Any) -> RetryPolicy:
         """A policy with some values changed.
@@ -205,6 +213,10 @@ class RetryPolicy:
             "never_on": self._never_on,
         }
         return RetryPolicy(**{**values, **changes})
+
+    def _to_json(self) -> str:
+        """The policy as text, for the engine's decisions."""
+        return encode_as("a retry policy", self._to_definition())
 
     def _to_definition(self) -> dict[str, Any]:
         """The policy as the engine reads it."""

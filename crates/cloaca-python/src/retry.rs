@@ -1,0 +1,43 @@
+//! The engine's retry decisions, for `RetryPolicy` of the package.
+
+use cloacina::engine;
+use cloacina::types::{Error, ErrorCode, Failure, Micros, RetryPolicy};
+use pyo3::prelude::*;
+
+use crate::errors::Raise;
+
+/// Whether another attempt follows a failed one. The error's type names come nearest first.
+#[pyfunction]
+pub fn should_retry(
+    py: Python<'_>,
+    policy: &str,
+    attempt: u32,
+    lineage: Vec<String>,
+    message: String,
+) -> PyResult<bool> {
+    let failure = Failure {
+        kind: lineage.first().cloned().unwrap_or_default(),
+        message,
+        traceback: None,
+        retryable: true,
+        lineage,
+    };
+    let policy = read(policy).raise(py)?;
+    Ok(engine::should_retry(&policy, &failure, attempt))
+}
+
+/// The delay after a failed attempt in microseconds; `random` in 0..1 places it within the jitter.
+#[pyfunction]
+pub fn retry_delay_us(py: Python<'_>, policy: &str, attempt: u32, random: f64) -> PyResult<Micros> {
+    let policy = read(policy).raise(py)?;
+    Ok(engine::retry_delay(&policy, attempt, random))
+}
+
+fn read(policy: &str) -> Result<RetryPolicy, Error> {
+    serde_json::from_str(policy).map_err(|error| {
+        Error::new(
+            ErrorCode::TaskInvalid,
+            format!("cannot read the retry policy: {error}"),
+        )
+    })
+}
