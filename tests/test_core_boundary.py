@@ -20,7 +20,7 @@ from cloaca._values.exceptions import (
     WorkflowError,
     WorkflowNotFoundError,
 )
-from core_crew import SETTINGS, Crew, once, request
+from core_host import SETTINGS, CoreHost, once, request
 
 Context = _core.Context
 
@@ -31,13 +31,13 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def crew(url: str) -> Iterator[Crew]:
-    crew = Crew(url)
-    yield crew
-    crew.close()
+def host(url: str) -> Iterator[CoreHost]:
+    host = CoreHost(url)
+    yield host
+    host.close()
 
 
-def test_what_a_task_wrote_reaches_the_next_task_and_the_result(crew: Crew) -> None:
+def test_what_a_task_wrote_reaches_the_next_task_and_the_result(host: CoreHost) -> None:
     def first(work: _core.Work) -> None:
         assert work.context is work.context
         assert work.context.to_dict() == {"in": 1, "gone": 2, "back": 3}
@@ -47,9 +47,9 @@ def test_what_a_task_wrote_reaches_the_next_task_and_the_result(crew: Crew) -> N
         work.context["new"] = [1]
 
     seen: list[dict[str, Any]] = []
-    crew.functions = {"a": first, "b": lambda work: seen.append(work.context.to_dict())}
-    crew.define("flow", once("a"), once("b", "a"))
-    execution = crew.execute("flow", Context({"in": 1, "gone": 2, "back": 3}))
+    host.functions = {"a": first, "b": lambda work: seen.append(work.context.to_dict())}
+    host.define("flow", once("a"), once("b", "a"))
+    execution = host.execute("flow", Context({"in": 1, "gone": 2, "back": 3}))
     assert execution.status == "Completed"
     assert seen == [{"in": 1, "back": 4, "new": [1]}]
     assert execution.final_context() == seen[0]
@@ -59,16 +59,16 @@ def test_what_a_task_wrote_reaches_the_next_task_and_the_result(crew: Crew) -> N
     ]
 
 
-def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(crew: Crew) -> None:
-    crew.define("one", once("a"))
+def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: CoreHost) -> None:
+    host.define("one", once("a"))
     context = Context({"n": 1})
-    first = crew.execute("one", context)
+    first = host.execute("one", context)
     context["n"] = 2
-    second = crew.execute("one", context)
+    second = host.execute("one", context)
     assert [first.final_context()["n"], second.final_context()["n"]] == [1, 2]
 
 
-def test_a_failure_crosses_as_data(crew: Crew) -> None:
+def test_a_failure_crosses_as_data(host: CoreHost) -> None:
     outcome = (
         "failed",
         "shop.PaymentError",
@@ -77,9 +77,9 @@ def test_a_failure_crosses_as_data(crew: Crew) -> None:
         ["Value\udfffError"],
         True,
     )
-    crew.functions = {"a": lambda work: outcome}
-    crew.define("bad", once("a"))
-    execution = crew.execute("bad")
+    host.functions = {"a": lambda work: outcome}
+    host.define("bad", once("a"))
+    execution = host.execute("bad")
     assert execution.status == "Failed"
     assert execution.error is not None
     task, kind, message, traceback = execution.error
@@ -88,7 +88,7 @@ def test_a_failure_crosses_as_data(crew: Crew) -> None:
     assert message.endswith(" money")
 
 
-def test_snooze_and_retry_come_back(crew: Crew) -> None:
+def test_snooze_and_retry_come_back(host: CoreHost) -> None:
     attempts: list[int] = []
     outcomes: list[Any] = [("snooze", 1000), ("retry", 1000, "Retry", "again", None), None]
 
@@ -96,30 +96,30 @@ def test_snooze_and_retry_come_back(crew: Crew) -> None:
         attempts.append(work.attempt)
         return outcomes[len(attempts) - 1]
 
-    crew.functions = {"a": task}
+    host.functions = {"a": task}
     twice = once("a")
     twice["retry"]["max_attempts"] = 2
-    crew.define("again", twice)
-    assert crew.execute("again").status == "Completed"
+    host.define("again", twice)
+    assert host.execute("again").status == "Completed"
     assert attempts == [1, 1, 2]
 
 
-def test_an_unknown_outcome_is_refused_and_the_attempt_goes_on(crew: Crew) -> None:
+def test_an_unknown_outcome_is_refused_and_the_attempt_goes_on(host: CoreHost) -> None:
     refused: list[str] = []
 
     def task(work: _core.Work) -> None:
         for wrong in (("finished",), ("failed", 1), (), (1,)):
             with pytest.raises((ValueError, TypeError, IndexError)):
-                crew.runner.finish_and_next(1, work, wrong)
+                host.runner.finish_and_next(1, work, wrong)
             refused.append(repr(wrong))
 
-    crew.functions = {"a": task}
-    crew.define("one", once("a"))
-    assert crew.execute("one").status == "Completed"
+    host.functions = {"a": task}
+    host.define("one", once("a"))
+    assert host.execute("one").status == "Completed"
     assert len(refused) == 4
 
 
-def test_callbacks_come_after_the_outcome(crew: Crew) -> None:
+def test_callbacks_come_after_the_outcome(host: CoreHost) -> None:
     made: list[tuple[str, str | None, int, dict[str, Any]]] = []
     called = threading.Semaphore(0)
 
@@ -130,13 +130,13 @@ def test_callbacks_come_after_the_outcome(crew: Crew) -> None:
     def write(work: _core.Work) -> None:
         work.context["x"] = 1
 
-    crew.functions = {
+    host.functions = {
         "good": write,
         "bad": lambda work: ("failed", "ValueError", "no", None, [], True),
         "callback": callback,
     }
-    crew.define("both", once("good"), once("bad"))
-    crew.execute("both")
+    host.define("both", once("good"), once("bad"))
+    host.execute("both")
     for _ in range(2):
         assert called.acquire(timeout=10)
     (_, error, *_), good = sorted(made)
@@ -145,37 +145,37 @@ def test_callbacks_come_after_the_outcome(crew: Crew) -> None:
     assert good == ("good", None, 7, {"x": 1})
 
 
-def test_a_worker_that_overran_is_replaced_and_its_result_dropped(crew: Crew) -> None:
+def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost) -> None:
     release = threading.Event()
-    crew.functions = {"slow": lambda work: release.wait(20) and None}
-    crew.define("late", once("slow", timeout=50_000))
-    crew.define("one", once("a"))
-    execution = crew.execute("late")
+    host.functions = {"slow": lambda work: release.wait(20) and None}
+    host.define("late", once("slow", timeout=50_000))
+    host.define("one", once("a"))
+    execution = host.execute("late")
     assert execution.error is not None
     assert execution.error[1] == "TaskTimeoutError"
-    _, worker, token = crew.wait_for("interrupt")
+    _, worker, token = host.wait_for("interrupt")
     assert worker == 1
     assert token > 0
-    assert crew.execute("one").status == "Completed"
+    assert host.execute("one").status == "Completed"
     release.set()
-    crew.workers[0].join(10)
-    assert not crew.workers[0].is_alive()
-    assert crew.runner.status(execution.execution_id) == "Failed"
+    host.workers[0].join(10)
+    assert not host.workers[0].is_alive()
+    assert host.runner.status(execution.execution_id) == "Failed"
 
 
-def test_more_workers_are_asked_for_only_up_to_the_limit(crew: Crew) -> None:
+def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None:
     barrier = threading.Barrier(4)
-    crew.functions = {"a": lambda work: barrier.wait(20) and None}
-    crew.define("one", once("a"))
-    ids = crew.runner.submit([request("one") for _ in range(12)])
+    host.functions = {"a": lambda work: barrier.wait(20) and None}
+    host.define("one", once("a"))
+    ids = host.runner.submit([request("one") for _ in range(12)])
     for id in ids:
-        ended = crew.runner.wait(id, None)
+        ended = host.runner.wait(id, None)
         assert ended is not None
         assert ended.status == "Completed"
-    assert len(crew.workers) == 4
+    assert len(host.workers) == 4
 
 
-def test_a_cancelled_task_sees_it(crew: Crew) -> None:
+def test_a_cancelled_task_sees_it(host: CoreHost) -> None:
     entered = threading.Event()
     seen: list[bool] = []
 
@@ -187,22 +187,22 @@ def test_a_cancelled_task_sees_it(crew: Crew) -> None:
             os.sched_yield()
         seen.append(work.is_cancelled())
 
-    crew.functions = {"a": task}
-    crew.define("one", once("a"))
-    id = crew.submit("one")
+    host.functions = {"a": task}
+    host.define("one", once("a"))
+    id = host.submit("one")
     assert entered.wait(20)
-    assert crew.runner.control(id, "cancel") == "Cancelled"
-    ended = crew.runner.wait(id, None)
+    assert host.runner.control(id, "cancel") == "Cancelled"
+    ended = host.runner.wait(id, None)
     assert ended is not None
     assert ended.status == "Cancelled"
-    crew.close()
+    host.close()
     assert seen == [False, True]
 
 
-def test_the_same_key_gives_the_same_execution(crew: Crew) -> None:
-    crew.define("one", once("a"))
-    first = crew.runner.execute(request("one", key="k"))
-    second = crew.runner.execute(request("one", key="k"))
+def test_the_same_key_gives_the_same_execution(host: CoreHost) -> None:
+    host.define("one", once("a"))
+    first = host.runner.execute(request("one", key="k"))
+    second = host.runner.execute(request("one", key="k"))
     assert first.execution_id == second.execution_id
     assert second.key == "k"
 
@@ -239,24 +239,24 @@ def test_the_same_key_gives_the_same_execution(crew: Crew) -> None:
     ],
 )
 def test_an_error_has_the_class_of_its_code(
-    crew: Crew, call: Callable[[_core.Runner], Any], error: type[WorkflowError], code: str
+    host: CoreHost, call: Callable[[_core.Runner], Any], error: type[WorkflowError], code: str
 ) -> None:
     with pytest.raises(error) as raised:
-        call(crew.runner)
+        call(host.runner)
     assert raised.value.code == code
     assert not hasattr(raised.value, "__notes__")
 
 
-def test_a_closed_runner_says_so(crew: Crew) -> None:
-    crew.define("one", once("a"))
-    crew.close()
-    assert crew.runner.closed
-    for call in (crew.execute, crew.submit):
+def test_a_closed_runner_says_so(host: CoreHost) -> None:
+    host.define("one", once("a"))
+    host.close()
+    assert host.runner.closed
+    for call in (host.execute, host.submit):
         with pytest.raises(RunnerClosedError):
             call("one")
-    assert crew.runner.next_work(9) is None
-    assert crew.runner.supervise() == []
-    crew.runner.stop(0)
+    assert host.runner.next_work(9) is None
+    assert host.runner.supervise() == []
+    host.runner.stop(0)
 
 
 def test_a_class_for_every_code_is_demanded() -> None:

@@ -19,7 +19,7 @@ from cloaca import _core
 from cloaca._values.exceptions import (
     RunnerClosedError,
 )
-from core_crew import SETTINGS, Crew, once, request
+from core_host import SETTINGS, CoreHost, once, request
 
 
 @pytest.fixture
@@ -28,118 +28,118 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def crew(url: str) -> Iterator[Crew]:
-    crew = Crew(url)
-    yield crew
-    crew.close()
+def host(url: str) -> Iterator[CoreHost]:
+    host = CoreHost(url)
+    yield host
+    host.close()
 
 
-def is_readable(port: _core.Port, seconds: float = 0) -> bool:
-    return bool(select.select([port.fileno()], [], [], seconds)[0])
+def is_readable(waker: _core.LoopWaker, seconds: float = 0) -> bool:
+    return bool(select.select([waker.fileno()], [], [], seconds)[0])
 
 
-def test_a_port_is_readable_while_something_is_to_fetch(crew: Crew) -> None:
+def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None:
     release = threading.Event()
-    crew.functions = {"a": lambda work: release.wait(20) and None}
-    crew.define("one", once("a"))
-    ids = [crew.submit("one") for _ in range(3)]
-    port = _core.Port()
-    tokens = {crew.runner.subscribe(port, id): id for id in ids}
+    host.functions = {"a": lambda work: release.wait(20) and None}
+    host.define("one", once("a"))
+    ids = [host.submit("one") for _ in range(3)]
+    waker = _core.LoopWaker()
+    tokens = {host.runner.subscribe(waker, id): id for id in ids}
     assert len(tokens) == 3
-    assert not is_readable(port)
+    assert not is_readable(waker)
     release.set()
     ended: dict[int, str] = {}
     while len(ended) < 3:
-        assert is_readable(port, 20)
-        for token, execution in port.completed():
+        assert is_readable(waker, 20)
+        for token, execution in waker.completed():
             assert execution is not None
             ended[token] = execution.execution_id
     assert ended == tokens
-    assert not is_readable(port)
+    assert not is_readable(waker)
     # Ended already: told at once.
-    token = crew.runner.subscribe(port, ids[0])
-    assert is_readable(port)
-    assert [told for told, _ in port.completed()] == [token]
+    token = host.runner.subscribe(waker, ids[0])
+    assert is_readable(waker)
+    assert [told for told, _ in waker.completed()] == [token]
 
 
-def test_a_port_hears_of_the_end_of_its_runner(crew: Crew) -> None:
-    crew.define("never", once("a", kind="external"))
-    id = crew.runner.submit([("never", None, None, 0, 3_600_000_000, None, None)])[0]
-    port = _core.Port()
-    token, dropped = crew.runner.subscribe(port, id), crew.runner.subscribe(port, id)
-    crew.runner.unsubscribe(dropped)
-    crew.close()
-    assert is_readable(port)
-    assert port.completed() == [(token, None)]
+def test_a_waker_hears_of_the_end_of_its_runner(host: CoreHost) -> None:
+    host.define("never", once("a", kind="external"))
+    id = host.runner.submit([("never", None, None, 0, 3_600_000_000, None, None)])[0]
+    waker = _core.LoopWaker()
+    token, dropped = host.runner.subscribe(waker, id), host.runner.subscribe(waker, id)
+    host.runner.unsubscribe(dropped)
+    host.close()
+    assert is_readable(waker)
+    assert waker.completed() == [(token, None)]
     with pytest.raises(RunnerClosedError):
-        crew.runner.subscribe(port, id)
+        host.runner.subscribe(waker, id)
 
 
-def test_a_closed_port_hears_nothing(crew: Crew) -> None:
-    crew.define("one", once("a"))
-    port = _core.Port()
-    port.close()
-    port.close()
+def test_a_closed_port_hears_nothing(host: CoreHost) -> None:
+    host.define("one", once("a"))
+    waker = _core.LoopWaker()
+    waker.close()
+    waker.close()
     with pytest.raises(ValueError, match="closed"):
-        port.fileno()
-    crew.runner.subscribe(port, crew.execute("one").execution_id)
+        waker.fileno()
+    host.runner.subscribe(waker, host.execute("one").execution_id)
 
 
-def test_the_loop_is_asked_for_once_and_takes_through_its_port(crew: Crew) -> None:
-    crew.define("first", once("a", kind="async"), executor="loop")
-    crew.define("second", once("a", kind="async"), executor="loop")
-    crew.wait_for("loop_wanted")
-    port = crew.runner.loop_port
-    ids = crew.runner.submit([request("first") for _ in range(5)])
+def test_the_loop_is_asked_for_once_and_takes_through_its_port(host: CoreHost) -> None:
+    host.define("first", once("a", kind="async"), executor="loop")
+    host.define("second", once("a", kind="async"), executor="loop")
+    host.wait_for("loop_wanted")
+    waker = host.runner.loop_waker
+    ids = host.runner.submit([request("first") for _ in range(5)])
     done = 0
     while done < 5:
-        assert is_readable(port, 20)
-        assert port.completed() == []
-        while taken := crew.runner.take_async(2):
+        assert is_readable(waker, 20)
+        assert waker.completed() == []
+        while taken := host.runner.take_async(2):
             assert len(taken) <= 2
             for work in taken:
                 done += not work.callback
-                crew.runner.finish_async(work, ("completed",))
+                host.runner.finish_async(work, ("completed",))
     for id in ids:
-        ended = crew.runner.wait(id, None)
+        ended = host.runner.wait(id, None)
         assert ended is not None
         assert ended.status == "Completed"
-    assert len(crew.heard("loop_wanted")) == 1
+    assert len(host.heard("loop_wanted")) == 1
 
 
-def test_the_loop_hears_of_timeouts_and_cancels(crew: Crew) -> None:
-    crew.define("late", once("a", kind="async", timeout=50_000), executor="loop")
-    crew.define("long", once("a", kind="async"), executor="loop")
-    ids = [crew.submit("late"), crew.submit("long")]
-    port, told, works = crew.runner.loop_port, dict[int, str](), dict[int, _core.Work]()
+def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
+    host.define("late", once("a", kind="async", timeout=50_000), executor="loop")
+    host.define("long", once("a", kind="async"), executor="loop")
+    ids = [host.submit("late"), host.submit("long")]
+    waker, told, works = host.runner.loop_waker, dict[int, str](), dict[int, _core.Work]()
     cancelled = False
     while len(told) < 2:
-        assert is_readable(port, 20)
-        port.completed()
-        told |= {token: what for what, token in crew.runner.async_notices()}
-        works |= {work.token: work for work in crew.runner.take_async(10) if not work.callback}
+        assert is_readable(waker, 20)
+        waker.completed()
+        told |= {token: what for what, token in host.runner.async_notices()}
+        works |= {work.token: work for work in host.runner.take_async(10) if not work.callback}
         if len(works) == 2 and not cancelled:
-            cancelled = crew.runner.control(ids[1], "cancel") == "Cancelled"
+            cancelled = host.runner.control(ids[1], "cancel") == "Cancelled"
     assert {works[token].workflow_name: what for token, what in told.items()} == {
         "late": "overrun",
         "long": "cancelled",
     }
     for work in works.values():
-        crew.runner.finish_async(work, ("completed",))
-    ends = [crew.runner.wait(id, None) for id in ids]
+        host.runner.finish_async(work, ("completed",))
+    ends = [host.runner.wait(id, None) for id in ids]
     assert [end and end.status for end in ends] == ["Failed", "Cancelled"]
 
 
-def test_waiting_ends_when_its_time_is_over(crew: Crew) -> None:
-    crew.define("later", once("a"))
-    id = crew.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
-    assert crew.runner.wait(id, 1000) is None
-    assert crew.runner.wait(id, 0) is None
-    assert crew.runner.load() == (0, 0)
+def test_waiting_ends_when_its_time_is_over(host: CoreHost) -> None:
+    host.define("later", once("a"))
+    id = host.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
+    assert host.runner.wait(id, 1000) is None
+    assert host.runner.wait(id, 0) is None
+    assert host.runner.load() == (0, 0)
 
 
 @pytest.mark.parametrize("how", ["wait", "execute", "stop"])
-def test_ctrl_c_interrupts_a_call_that_waits(crew: Crew, how: str) -> None:
+def test_ctrl_c_interrupts_a_call_that_waits(host: CoreHost, how: str) -> None:
     release, entered = threading.Event(), threading.Event()
 
     def task(work: _core.Work) -> None:
@@ -151,15 +151,15 @@ def test_ctrl_c_interrupts_a_call_that_waits(crew: Crew, how: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     def stop() -> None:
-        crew.submit("one")
+        host.submit("one")
         entered.wait(20)
-        crew.runner.stop(20_000_000)
+        host.runner.stop(20_000_000)
 
-    crew.functions = {"a": task}
-    crew.define("one", once("a"))
+    host.functions = {"a": task}
+    host.define("one", once("a"))
     calls: dict[str, Callable[[], object]] = {
-        "wait": lambda: crew.runner.wait(crew.submit("one"), None),
-        "execute": lambda: crew.execute("one"),
+        "wait": lambda: host.runner.wait(host.submit("one"), None),
+        "execute": lambda: host.execute("one"),
         "stop": stop,
     }
     presser = threading.Thread(target=press)
@@ -172,12 +172,12 @@ def test_ctrl_c_interrupts_a_call_that_waits(crew: Crew, how: str) -> None:
     release.set()
 
 
-def test_a_thread_that_waits_lets_others_run(crew: Crew) -> None:
-    crew.functions = {"a": lambda work: None}
-    crew.define("one", once("a"))
+def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
+    host.functions = {"a": lambda work: None}
+    host.define("one", once("a"))
     statuses: list[str] = []
     threads = [
-        threading.Thread(target=lambda: statuses.append(crew.execute("one").status))
+        threading.Thread(target=lambda: statuses.append(host.execute("one").status))
         for _ in range(20)
     ]
     for thread in threads:
@@ -187,16 +187,16 @@ def test_a_thread_that_waits_lets_others_run(crew: Crew) -> None:
     assert statuses == ["Completed"] * 20
 
 
-def test_waiting_threads_hear_of_the_end_of_the_runner(crew: Crew) -> None:
-    crew.define("later", once("a"))
-    id = crew.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
+def test_waiting_threads_hear_of_the_end_of_the_runner(host: CoreHost) -> None:
+    host.define("later", once("a"))
+    id = host.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
     errors: list[BaseException] = []
     waiting = threading.Semaphore(0)
 
     def wait() -> None:
         waiting.release()
         try:
-            crew.runner.wait(id, None)
+            host.runner.wait(id, None)
         except RunnerClosedError as error:
             errors.append(error)
 
@@ -204,7 +204,7 @@ def test_waiting_threads_hear_of_the_end_of_the_runner(crew: Crew) -> None:
     for thread in threads:
         thread.start()
         waiting.acquire()
-    crew.close()
+    host.close()
     for thread in threads:
         thread.join(10)
     assert len(errors) == 3
@@ -220,12 +220,12 @@ os.register_at_fork(after_in_child=_core.after_fork_child)
 runner = _core.Runner(sys.argv[1], sys.argv[2])
 id = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
 request = ("one", None, None, 0, None, None, None)
-port = _core.Port()
+waker = _core.LoopWaker()
 calls = [
     lambda: runner.submit([request]),
     lambda: runner.execute(request),
     lambda: runner.wait(id, None),
-    lambda: runner.subscribe(port, id),
+    lambda: runner.subscribe(waker, id),
     lambda: runner.status(id),
     lambda: runner.events(id),
     lambda: runner.control(id, "cancel"),
@@ -316,10 +316,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_log_records_of_the_engine_reach_the_supervisor(crew: Crew, url: str) -> None:
-    crew.runner.set_log_level(10)
+def test_log_records_of_the_engine_reach_the_supervisor(host: CoreHost, url: str) -> None:
+    host.runner.set_log_level(10)
     assert run_script(KILLED, url, json.dumps(SETTINGS)).returncode == -signal.SIGKILL
-    _, level, target, message, fields = crew.wait_for("log")
+    _, level, target, message, fields = host.wait_for("log")
     assert target.startswith("cloacina")
     assert level in {10, 20}
     assert isinstance(message, str)

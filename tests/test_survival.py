@@ -242,7 +242,7 @@ def test_a4_a_coroutine_that_ends_the_event_loop_ends_no_other(killer):
 def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
     started, ended = [], []
 
-    class Port:
+    class LoopWaker:
         def completed(self):
             return []
 
@@ -258,7 +258,7 @@ def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
     work = types.SimpleNamespace(token=7, callback=False, handler=handler, context=cloaca.Context())
     batches = [[work]]
     core = types.SimpleNamespace(
-        loop_port=Port(),
+        loop_waker=LoopWaker(),
         take_async=lambda limit: batches.pop() if batches else [],
         async_notices=lambda: [("cancelled", 7)],
         finish_async=lambda work, outcome: ended.append((work.token, outcome[:2])),

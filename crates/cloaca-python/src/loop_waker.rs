@@ -67,7 +67,7 @@ impl WakeHandle {
 }
 
 /// Wakes an asyncio event loop through a readable file descriptor.
-#[pyclass(frozen, name = "Port", module = "cloaca._core")]
+#[pyclass(frozen, module = "cloaca._core")]
 pub struct LoopWaker {
     handle: WakeHandle,
 }

@@ -419,7 +419,7 @@ impl Runner {
 
     /// Readable when there is something for `take_async` or `async_notices`.
     #[getter]
-    fn loop_port(&self, py: Python<'_>) -> Py<LoopWaker> {
+    fn loop_waker(&self, py: Python<'_>) -> Py<LoopWaker> {
         self.loop_waker.clone_ref(py)
     }
 

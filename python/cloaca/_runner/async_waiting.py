@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from weakref import WeakKeyDictionary
 
-from cloaca._core import Port
+from cloaca._core import LoopWaker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Waiters:
     """Who waits for executions of one runner.
 
-    One port for each event loop, whatever the number of waiters.
+    One waker for each event loop, however many coroutines wait.
     """
 
     def __init__(self, core: Runner) -> None:
@@ -41,7 +41,7 @@ class Waiters:
         return await waiters.wait(execution_id)
 
     def close(self) -> None:
-        """Takes the ports from the loops, once those have heard of the runner's end."""
+        """Removes the wakers from the loops, after their waiters have learnt of the shutdown."""
         with self._lock:
             left = list(self._by_loop.items())
             self._by_loop.clear()
@@ -58,15 +58,15 @@ class _LoopWaiters:
     def __init__(self, core: Runner, loop: AbstractEventLoop) -> None:
         self._core = core
         self._futures: dict[int, Future[Execution]] = {}
-        self._port = Port()
-        loop.add_reader(self._port.fileno(), self._on_readable)
+        self._waker = LoopWaker()
+        loop.add_reader(self._waker.fileno(), self._on_readable)
 
     async def wait(self, execution_id: str) -> Execution:
         import asyncio
 
         future: Future[Execution] = asyncio.get_running_loop().create_future()
-        # The loop reads the port only after this function has given way.
-        token = self._core.subscribe(self._port, execution_id)
+        # The loop reads the waker only after this coroutine has yielded.
+        token = self._core.subscribe(self._waker, execution_id)
         self._futures[token] = future
         try:
             return await future
@@ -76,13 +76,13 @@ class _LoopWaiters:
 
     def close(self, loop: AbstractEventLoop) -> None:
         self._on_readable()
-        loop.remove_reader(self._port.fileno())
-        self._port.close()
+        loop.remove_reader(self._waker.fileno())
+        self._waker.close()
 
     def _on_readable(self) -> None:
         from cloaca._values.exceptions import RunnerClosedError
 
-        for token, execution in self._port.completed():
+        for token, execution in self._waker.completed():
             future = self._futures.pop(token, None)
             if future is None or future.done():
                 continue

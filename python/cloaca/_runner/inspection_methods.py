@@ -26,7 +26,7 @@ class InspectionMethods:
 
     _core: _core.Runner
     _config: DefaultRunnerConfig
-    _crew: Any
+    _worker_host: Any
     _tracing: Tracing
     _metrics_server: MetricsServer | None = None
 
@@ -113,7 +113,7 @@ class InspectionMethods:
     def _serve_metrics(self) -> None:
         port = self._config.metrics_port
         # A tenant's runner has the settings of the one that made it, and the port has one owner.
-        if port is not None and not self._crew.is_guest:
+        if port is not None and not self._worker_host.is_shared:
             from cloaca._observe.metrics_server import MetricsServer
 
             config = self._config

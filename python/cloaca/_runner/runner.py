@@ -49,7 +49,7 @@ class DefaultRunner(
 
     _polls_triggers = True
     #: None until it has started: `__del__` is called of what never did, too.
-    _crew: Any = None
+    _worker_host: Any = None
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class DefaultRunner(
         self._shut = False
         self._core = started.core
         self._schedules = started.schedules
-        self._crew = started.crew
+        self._worker_host = started.worker_host
         self._waiters = started.waiters
-        self._closing = started.closing
+        self._shutdown_request = started.shutdown_request
         self._tracing = started.tracing
         self._config = started.config
         self._catching_up = started.lock
@@ -351,7 +351,7 @@ class DefaultRunner(
         """
         tenants = self._tenant_runners()
         for runner in (self, *tenants):
-            runner._closing.expect()
+            runner._shutdown_request.expect()
             registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
         self._core.stop(round(grace * 1_000_000))
@@ -360,9 +360,9 @@ class DefaultRunner(
             tenant.shutdown(timeout=0)
         self._shut = True
         self._close_insight()
-        self._closing.ask()
+        self._shutdown_request.make()
         self._waiters.close()
-        self._crew.join(_JOIN)
+        self._worker_host.join(_JOIN)
         self._tracing.close()
 
     @property
@@ -478,7 +478,7 @@ class DefaultRunner(
         Nothing is lost.
         """
         # A tenant's runner is its parent's to shut down.
-        if self._crew is None or self._shut or self._crew.is_guest:
+        if self._worker_host is None or self._shut or self._worker_host.is_shared:
             return
         import warnings
 
@@ -490,7 +490,7 @@ class DefaultRunner(
         )
         from cloaca._runner.start import abandon
 
-        abandon(self._core, self._crew)
+        abandon(self._core, self._worker_host)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to copy: two objects of one engine would each end it.

@@ -1,4 +1,4 @@
-"""Waiting for the end of a runner, on the main thread together with signals."""
+"""Waiting until a runner is asked to shut down or fails, on the main thread also for signals."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ if TYPE_CHECKING:
     from cloaca._core import Runner
 
 
-# Seconds between two looks whether the runner has failed.
-_LOOK = 1.0
+# Seconds between two checks whether the runner has failed.
+_CHECK_INTERVAL = 1.0
 
 
-class Closing:
-    """Tells threads that wait for it that a runner is asked to end, or has failed.
+class ShutdownRequest:
+    """The request to shut a runner down, for threads that wait for it or for the runner's failure.
 
-    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue will
-    not do: a signal that comes just before the main thread blocks would not wake it.
+    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue would
+    not do: a signal that arrives just before the main thread blocks would not wake it.
     """
 
     def __init__(self, core: Runner) -> None:
         self._core = core
         self._lock = allocate_lock()
-        self._asked = False
+        self._made = False
         self._expected = False
         self._writers: set[int] = set()
 
-    def ask(self) -> None:
-        """Wakes whoever waits, now and later."""
+    def make(self) -> None:
+        """Makes the request: every wait ends, also one that begins later."""
         with self._lock:
-            self._asked = True
+            self._made = True
             for writer in self._writers:
                 _write(writer)
 
     def expect(self) -> None:
-        """From here on the engine's end is what was asked for."""
+        """Tells that the engine will stop because it was asked to, not because it failed."""
         self._expected = True
 
     @property
     def failed(self) -> bool:
-        """Whether the engine ended although nobody asked it to."""
+        """Whether the engine stopped without having been asked to."""
         return self._core.closed and not self._expected
 
     def wait(self) -> None:
-        """Waits for `ask` or a failure."""
+        """Waits for the request or a failure."""
         self._wait(())
 
     def wait_with_signals(self, received: Sequence[int]) -> None:
-        """Waits for `ask` or a failure, or until a signal handler fills `received`.
+        """Waits for the request or a failure, or until a signal handler fills `received`.
 
         On the main thread only.
         """
@@ -67,8 +67,8 @@ class Closing:
             self._writers.add(writer)
         previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if is_main else -1
         try:
-            while not (self._asked or received or self.failed):
-                if select.select([reader], [], [], _LOOK)[0]:
+            while not (self._made or received or self.failed):
+                if select.select([reader], [], [], _CHECK_INTERVAL)[0]:
                     os.read(reader, 512)
         finally:
             if is_main:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Protocol
 
-    from cloaca._runner.shutdown import Closing
+    from cloaca._runner.shutdown import ShutdownRequest
 
     class ServingRunner(Protocol):
         """The parts of a `DefaultRunner` that serving needs."""
 
-        _closing: Closing
+        _shutdown_request: ShutdownRequest
 
         def shutdown(self, *, timeout: float | None = None) -> None: ...
 
@@ -38,7 +38,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
         RunnerClosedError: The runner has failed.
     """
     if threading.current_thread() is not threading.main_thread():
-        runner._closing.wait()
+        runner._shutdown_request.wait()
         return _check(runner)
     received: list[int] = []
 
@@ -49,7 +49,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
     try:
         if begun is not None:
             begun()
-        runner._closing.wait_with_signals(received)
+        runner._shutdown_request.wait_with_signals(received)
         _check(runner)
         _stop(runner, received)
     finally:
@@ -61,7 +61,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
 
 def _check(runner: ServingRunner) -> None:
     """Refuses to go on, or to end as if all were well, with a runner that has failed."""
-    if runner._closing.failed:
+    if runner._shutdown_request.failed:
         from cloaca._values.exceptions import RunnerClosedError
 
         raise RunnerClosedError(

@@ -11,11 +11,11 @@ from cloaca._observe.logger import prepare
 from cloaca._observe.tracing import Tracing
 from cloaca._runner.async_waiting import Waiters
 from cloaca._runner.config import DefaultRunnerConfig
-from cloaca._runner.shutdown import Closing
+from cloaca._runner.shutdown import ShutdownRequest
 from cloaca._values.exceptions import CloacaException, ConfigurationError, ForkedProcessError
 from cloaca._values.variables import note_location
 from cloaca._workers.attempt_scope import install
-from cloaca._workers.host import Crew
+from cloaca._workers.host import WorkerHost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-class GuestCrew:
+class SharedWorkerHost:
     """The threads of a tenant's runner: those of the runner that made it, which ends them."""
 
-    is_guest = True
+    is_shared = True
 
     def join(self, timeout: float) -> None:
         """They go on."""
@@ -40,16 +40,16 @@ class Started:
         self,
         core: _core.Runner,
         config: DefaultRunnerConfig,
-        crew: Crew | GuestCrew,
+        worker_host: WorkerHost | SharedWorkerHost,
         tracing: Tracing,
     ) -> None:
         self.core = core
         self.schedules = _core.Schedules(core)
         self.config = config
         self.tracing = tracing
-        self.crew = crew
+        self.worker_host = worker_host
         self.waiters = Waiters(core)
-        self.closing = Closing(core)
+        self.shutdown_request = ShutdownRequest(core)
         self.lock = threading.Lock()
 
 
@@ -93,7 +93,7 @@ def start(
     else:
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
     note_location(core.location if "://" in core.location else database_url)
-    return crewed(core, config, log_level)
+    return start_threads(core, config, log_level)
 
 
 def _refuse_green_threads() -> None:
@@ -113,12 +113,12 @@ def _refuse_green_threads() -> None:
         )
 
 
-def crewed(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
+def start_threads(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
     """A running engine with its Python threads."""
     tracing = Tracing(core)
-    crew = Crew(core, log_level, tracing, capture_logs=config.capture_logs)
-    started = Started(core, config, crew, tracing)
-    crew.start()
+    worker_host = WorkerHost(core, log_level, tracing, capture_logs=config.capture_logs)
+    started = Started(core, config, worker_host, tracing)
+    worker_host.start()
     return started
 
 
@@ -136,10 +136,10 @@ def start_tenant(
             f"the database URL must be a string, not {type(database_url).__name__}"
         )
     core = _open_schema(schema, lambda: parent.tenant(schema, database_url))
-    return Started(core, config, GuestCrew(), Tracing(core))
+    return Started(core, config, SharedWorkerHost(), Tracing(core))
 
 
-def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
+def abandon(core: _core.Runner, worker_host: WorkerHost | SharedWorkerHost) -> None:
     """Stops an engine that nobody can reach any more, without waiting for it."""
 
     def stop() -> None:
@@ -147,7 +147,7 @@ def abandon(core: _core.Runner, crew: Crew | GuestCrew) -> None:
             core.stop(0)
         except ForkedProcessError:
             return  # the parent's runner goes on
-        crew.join(1)
+        worker_host.join(1)
 
     try:
         threading.Thread(target=stop, name="cloaca-abandoned", daemon=True).start()

@@ -11,7 +11,7 @@ from cloaca import _core
 from cloaca._observe.logger import prepare
 from cloaca._runner.config import DefaultRunnerConfig
 from cloaca._runner.runner import DefaultRunner
-from cloaca._runner.start import crewed
+from cloaca._runner.start import start_threads
 from cloaca._testing.time import VirtualTime, patched
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import CloacaException
@@ -89,7 +89,7 @@ class VirtualRunner(DefaultRunner):
         core = self._bench_runner.core
         self._virtual = VirtualTime(bench)
         patched.add(core, self._virtual)
-        started = crewed(core, config, log_level)
+        started = start_threads(core, config, log_level)
         self._pacer = Pacer(self._bench_runner, self._virtual, config.max_concurrent_tasks)
         virtual: Any = VirtualCore(core, self._pacer, _crash_at is not None)
         started.core = virtual
@@ -308,9 +308,9 @@ class VirtualCore:
                 if found is not None or is_over:
                     return found
 
-    def subscribe(self, port: _core.Port, execution_id: str) -> int:
+    def subscribe(self, waker: _core.LoopWaker, execution_id: str) -> int:
         """Waits on an event loop."""
-        token = self._core.subscribe(port, execution_id)
+        token = self._core.subscribe(waker, execution_id)
         self._pacer.follow(execution_id)
         return token
 

@@ -26,12 +26,12 @@ _LAST_PAUSE = 1.0
 
 
 class LoopThread:
-    """One event loop on a thread of its own. It takes tasks when the engine's port is readable."""
+    """One event loop on a thread of its own. It takes tasks when the engine's waker is readable."""
 
     def __init__(self, core: Runner, scope: AttemptScope) -> None:
         self._core = core
         self._scope = scope
-        self._port = core.loop_port
+        self._waker = core.loop_waker
         self._loop: AbstractEventLoop | None = None
         self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
@@ -93,7 +93,7 @@ class LoopThread:
         loop = self.make_loop()
         try:
             asyncio.set_event_loop(loop)
-            loop.add_reader(self._port.fileno(), self._on_readable)
+            loop.add_reader(self._waker.fileno(), self._on_readable)
             # What arrived before the reader was there.
             loop.call_soon(self._on_readable)
             self._loop = loop
@@ -111,7 +111,7 @@ class LoopThread:
         """Ends a loop. What it still ran fails."""
         try:
             if self._closing.is_set():
-                loop.run_until_complete(_cancel_all(loop, self._port.fileno()))
+                loop.run_until_complete(_cancel_all(loop, self._waker.fileno()))
                 loop.run_until_complete(loop.shutdown_asyncgens())
         except BaseException as error:
             _warn("the event loop did not end in order (%s)", error)
@@ -123,7 +123,7 @@ class LoopThread:
 
     def _on_readable(self) -> None:
         core = self._core
-        self._port.completed()  # makes it unreadable
+        self._waker.completed()  # makes it unreadable
         while batch := core.take_async(_BATCH):
             for work in batch:
                 self._begin(work)
@@ -165,11 +165,11 @@ class LoopThread:
             self._core.finish_async(work, of_exception(error))
 
 
-async def _cancel_all(loop: AbstractEventLoop, port: int) -> None:
+async def _cancel_all(loop: AbstractEventLoop, waker: int) -> None:
     """Cancels all tasks of a loop that takes no more."""
     import asyncio
 
-    loop.remove_reader(port)
+    loop.remove_reader(waker)
     left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     for task in left:
         task.cancel()

@@ -27,13 +27,13 @@ _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
 
 
-class Crew:
+class WorkerHost:
     """The Python threads of one runner.
 
     They hold the engine, but not the `DefaultRunner`, which may go away.
     """
 
-    is_guest = False
+    is_shared = False
 
     def __init__(
         self, core: Runner, log_level: int, tracing: Tracing, *, capture_logs: bool = False

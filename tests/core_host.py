@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Crew:
+class CoreHost:
     """Does for a runner what the package does, with functions of `Work`."""
 
     def __init__(self, url: str, **settings: Any) -> None:
