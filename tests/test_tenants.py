@@ -215,8 +215,8 @@ def test_h2_remove_undoes_create(admin, admin_url):
         [(made.schema_name, made.username), (other.schema_name, other.username)]
     )
     for schema, user, why in (
-        (made.schema_name, other.username, "was not made for it; its role is"),
-        (made.schema_name, "postgres", "was not made for it"),
+        (made.schema_name, other.username, "was not created for it; its role is"),
+        (made.schema_name, "postgres", "was not created for it"),
         (made.schema_name, fresh("nobody"), "its role is"),
         (fresh("none"), fresh("nobody"), "neither"),
     ):
@@ -244,7 +244,7 @@ def test_h2_removing_under_a_live_runner_needs_force(admin, admin_url):
     settings = cloaca.DefaultRunnerConfig(db_timeout=1.0)
     runner = DefaultRunner(made.connection_string, settings, schema=made.schema_name)
     try:
-        with pytest.raises(DatabaseError, match=r"1 live runner.*shut them down"):
+        with pytest.raises(DatabaseError, match=r"(?s)1 live runner.*shut them down"):
             admin.remove_tenant(made.schema_name, made.username)
         assert runner.execute("whoami", {"who": "me"}).status == "Completed"
         admin.remove_tenant(made.schema_name, made.username, force=True)
@@ -434,7 +434,7 @@ def test_h2_a_tenant_behind_the_programs_version_is_told_who_migrates(admin, adm
     psql(admin_url, f"CREATE TABLE {table} (version text primary key, applied_at bigint not null)")
     psql(admin_url, f"GRANT USAGE ON SCHEMA {made.schema_name} TO {made.username}")
     psql(admin_url, f"GRANT SELECT ON {table} TO {made.username}")
-    with pytest.raises(cloaca.MigrationError, match=r"may not migrate it.*migrate_tenant"):
+    with pytest.raises(cloaca.MigrationError, match=r"(?s)may not migrate it.*migrate_tenant"):
         DefaultRunner.with_schema(made.connection_string, made.schema_name)
     admin.migrate_tenant(made.schema_name)
     define("migrated")

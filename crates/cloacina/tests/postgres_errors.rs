@@ -1,4 +1,4 @@
-//! What the PostgreSQL store makes of the server's errors: told by their SQLSTATE, in whatever language the server speaks.
+//! The PostgreSQL store classifies the server's errors by SQLSTATE, independent of the server's language.
 
 #![cfg(feature = "postgres")]
 #![expect(
@@ -74,7 +74,7 @@ impl World {
         self.store.commit(&batch).map(|committed| committed.submits)
     }
 
-    /// Has every submission fail as if the server had raised the error.
+    /// Makes every submission fail as if the server had raised the error.
     fn raise(&self, state: &str, message: &str) {
         let schema = &self.schema;
         administer(
@@ -90,7 +90,7 @@ impl World {
 }
 
 #[test]
-fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
+fn b10_errors_in_any_language_are_classified_by_sqlstate() {
     let world = World::new();
     let unavailable: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Unavailable(_));
     let failed: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Failed(_));
@@ -127,7 +127,7 @@ fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
             "42501",
             "keine Berechtigung für Tabelle",
             failed,
-            "grant the role",
+            "grant the missing privilege",
         ),
         (
             "25006",
@@ -170,7 +170,7 @@ fn b10_errors_in_a_foreign_language_are_told_by_their_sqlstate() {
 }
 
 #[test]
-fn b10_words_of_a_message_decide_nothing() {
+fn b10_message_texts_do_not_affect_classification() {
     let world = World::new();
     world.raise("P0001", "deadlock detected: \"cloacina:runner\"");
     let error = world.submit(&[world.record(None)], "etl").unwrap_err();
@@ -178,7 +178,7 @@ fn b10_words_of_a_message_decide_nothing() {
 }
 
 #[test]
-fn a26_a_value_outside_the_encoding_of_the_database_is_refused() {
+fn a26_a_value_outside_the_database_encoding_is_refused() {
     let name = fresh_name();
     administer(
         shared(),
@@ -199,22 +199,22 @@ fn a26_a_value_outside_the_encoding_of_the_database_is_refused() {
 }
 
 #[test]
-fn a3_a_batch_over_the_limit_of_a_message_is_not_sent() {
+fn a3_a_batch_over_the_message_limit_is_not_sent() {
     let world = World::new();
     let name = "x".repeat(100_000_000);
     let records: Vec<ExecutionRecord> = (0..11).map(|_| world.record(None)).collect();
     let error = world.submit(&records, &name).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge(_)), "{error:?}");
-    // The connection was not lost: a part of the batch goes through it.
+    // The connection was not lost: part of the batch is committed over it.
     world.submit(&records[..1], "etl").unwrap();
 }
 
 thread_local! {
-    /// Statements that this thread has run.
+    /// Number of statements that this thread has run.
     static STATEMENTS: Cell<usize> = const { Cell::new(0) };
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+#[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]
 fn counting() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
         if let InstrumentationEvent::StartQuery { .. } = event {
@@ -224,7 +224,7 @@ fn counting() -> Option<Box<dyn Instrumentation>> {
 }
 
 #[test]
-fn b5_ten_thousand_resubmitted_keys_cost_few_statements() {
+fn b5_resubmitting_ten_thousand_keys_takes_four_statements() {
     set_default_instrumentation(counting).unwrap();
     let world = World::new();
     let records = |world: &World| -> Vec<ExecutionRecord> {

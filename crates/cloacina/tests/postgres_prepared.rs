@@ -1,4 +1,4 @@
-//! Each hot statement of the PostgreSQL store is prepared once per connection.
+//! The PostgreSQL store prepares each frequent statement once per connection.
 
 #![cfg(feature = "postgres")]
 #![expect(
@@ -24,7 +24,7 @@ use records::runner_row;
 
 static PREPARED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
-#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+#[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]
 fn counting() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
         if let InstrumentationEvent::CacheQuery { sql, .. } = event {

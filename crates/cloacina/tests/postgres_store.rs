@@ -1,4 +1,4 @@
-//! The PostgreSQL store among servers that fail, processes that start at once, and runners that wake each other.
+//! The PostgreSQL store with failing servers, concurrent openers, and runners that notify each other.
 
 #![cfg(feature = "postgres")]
 #![expect(
@@ -114,7 +114,7 @@ fn all(store: &dyn Store) -> Vec<ExecutionId> {
 }
 
 #[test]
-fn eight_openers_of_one_fresh_database_all_work() {
+fn eight_threads_open_a_fresh_database_at_once() {
     let database = fresh_name();
     administer(shared(), &format!("CREATE DATABASE {database}"));
     let url = format!("{}/{database}", shared().rsplit_once('/').unwrap().0);
@@ -145,7 +145,7 @@ fn eight_openers_of_one_fresh_database_all_work() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
+fn a_newer_schema_and_an_unwanted_migration_are_refused() {
     let mut options = pinned(shared());
     options.auto_migrate = false;
     let error = PostgresStore::open(&options).unwrap_err();
@@ -176,9 +176,9 @@ fn a_newer_schema_is_refused_and_migrating_can_be_turned_off() {
     );
 }
 
-/// I2, B7, B8, B13.
+/// Rules I2, B7, B8 and B13.
 #[test]
-fn i2_ready_tasks_and_schedules_survive_the_naming_of_queues() {
+fn i2_ready_tasks_and_schedules_survive_the_queue_migration() {
     let options = pinned(shared());
     let execution = old_queues::fill(&PostgresStore::open(&options).unwrap());
     let schema = options.schema.clone().unwrap();
@@ -190,7 +190,7 @@ fn i2_ready_tasks_and_schedules_survive_the_naming_of_queues() {
 }
 
 #[test]
-fn schemas_see_nothing_of_each_other() {
+fn schemas_are_isolated() {
     let (one, two) = (pinned(shared()), pinned(shared()));
     let first = PostgresStore::open(&one).unwrap();
     let second = PostgresStore::open(&two).unwrap();
@@ -207,7 +207,7 @@ fn a_session_outside_its_schema_is_refused() {
     let role = fresh_name();
     let options = pinned(shared());
     drop(PostgresStore::open(&options).unwrap());
-    // The role may not use the schema, so that its sessions are not in it.
+    // The role may not use the schema, so its sessions are not in it.
     administer(shared(), &format!("CREATE ROLE {role} LOGIN"));
     let mut other = self::options(&shared().replace("postgres@", &format!("{role}@")));
     other.schema = options.schema;
@@ -219,7 +219,7 @@ fn a_session_outside_its_schema_is_refused() {
 }
 
 #[test]
-fn an_unreachable_server_a_missing_database_and_a_silent_port_are_told_in_time() {
+fn an_unreachable_database_is_reported_within_the_timeout() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = free.local_addr().unwrap().port();
     drop(free);
@@ -256,7 +256,7 @@ fn an_unreachable_server_a_missing_database_and_a_silent_port_are_told_in_time()
 }
 
 #[test]
-fn a_role_that_may_only_read_is_told_what_it_lacks() {
+fn a_read_only_role_gets_the_missing_privilege_in_the_error() {
     let role = fresh_name();
     let options = pinned(shared());
     drop(PostgresStore::open(&options).unwrap());
@@ -276,24 +276,24 @@ fn a_role_that_may_only_read_is_told_what_it_lacks() {
         matches!(&error, StoreError::Failed(text) if text.contains("permission denied") && text.contains(&role)),
         "{error:?}"
     );
-    // The store works on.
+    // The store still works.
     assert_eq!(all(&reader), []);
 }
 
-/// Waits until a store hears of a change.
+/// Returns a channel that receives the store's change notifications, once the store listens.
 fn waker(store: &PostgresStore) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     store.on_change(Arc::new(move || {
-        // Nobody listens any more at the end of a test.
+        // The receiver is gone at the end of a test.
         let _ = sender.send(());
     }));
-    // The first ring says that it listens.
+    // The first notification means that the store listens.
     receiver.recv_timeout(PATIENCE).unwrap();
     receiver
 }
 
 #[test]
-fn runners_wake_each_other_and_not_themselves() {
+fn runners_notify_each_other_but_not_themselves() {
     let options = pinned(shared());
     let (one, two) = (
         PostgresStore::open(&options).unwrap(),
@@ -302,7 +302,7 @@ fn runners_wake_each_other_and_not_themselves() {
     let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
     let (bell_one, bell_two) = (waker(&one), waker(&two));
-    // Both know of each other, and the greetings are over.
+    // Both runners know each other, and their registrations have been notified.
     assert_eq!(one.runners().unwrap().len(), 2);
     submit(&two, second, &[ready(definition, NOW)]).unwrap();
     bell_one.recv_timeout(PATIENCE).unwrap();
@@ -319,16 +319,16 @@ fn runners_wake_each_other_and_not_themselves() {
     assert_eq!(
         one.changes(None).unwrap().marker,
         before_one,
-        "its own writing is no news"
+        "its own write is not a change"
     );
     assert!(bell_one.try_recv().is_err());
     assert_eq!(
         two.changes(None).unwrap().revivals,
         revivals,
-        "nothing that had ended goes on"
+        "no ended execution was resumed"
     );
 
-    // The server ends the listener's session: it listens again, and says that it may have missed something.
+    // After the server ends the LISTEN session, the store listens again and reports that it may have missed changes.
     administer(
         shared(),
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -339,14 +339,14 @@ fn runners_wake_each_other_and_not_themselves() {
     assert_ne!(
         two.changes(None).unwrap().revivals,
         revivals,
-        "who knows what was missed"
+        "a retry may have been missed"
     );
     submit(&one, first, &[ready(definition, NOW)]).unwrap();
     bell_two.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]
-fn without_listening_the_marker_tells_of_others_too() {
+fn the_marker_reports_other_writers_without_listen() {
     let options = pinned(shared());
     for parameter in ["pgbouncer=true", "listen=off"] {
         let deaf = self::options(&format!("{}?{parameter}", shared()));
@@ -371,7 +371,7 @@ fn without_listening_the_marker_tells_of_others_too() {
 
 /// E1: leases by the database's clock.
 #[test]
-fn runners_with_different_clocks_agree_on_who_lives() {
+fn runners_with_different_clocks_agree_on_leases() {
     const HOUR: i64 = 3_600 * SECOND;
     let options = pinned(shared());
     let (one, two) = (
@@ -385,11 +385,11 @@ fn runners_with_different_clocks_agree_on_who_lives() {
     let row = rows.iter().find(|row| row.id == first).unwrap();
     let left = row.lease_until.since(later);
     assert!((10 * SECOND..=16 * SECOND).contains(&left), "{left}");
-    // And the stored end of the lease is compared, not the translated one.
+    // The stored end of the lease is compared, not the translated one.
     assert!(two.declare_dead(first, row.lease_until, later).unwrap());
     assert!(!one.heartbeat(first, NOW, NOW + 15 * SECOND).unwrap());
     assert!(two.heartbeat(second, later, later + 15 * SECOND).unwrap());
-    // A lease that moved since it was seen is left alone.
+    // A lease that was extended since it was read does not count as expired.
     let third = register(&one, NOW);
     let rows = two.runners().unwrap();
     let seen = rows
@@ -403,9 +403,9 @@ fn runners_with_different_clocks_agree_on_who_lives() {
     assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
 }
 
-/// C1: whatever the interleaving, a task starts once; and everybody gets a share.
+/// C1: a task starts once in any interleaving, and every claimer gets a share.
 #[test]
-fn four_stores_that_race_for_claims_get_each_task_once() {
+fn four_racing_stores_claim_each_task_once() {
     const TASKS: usize = 1_000;
     let options = pinned(shared());
     let store = PostgresStore::open(&options).unwrap();
@@ -447,7 +447,7 @@ fn four_stores_that_race_for_claims_get_each_task_once() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
+fn acknowledged_writes_survive_server_restarts_under_load() {
     let server = Private::start();
     let options = options(&format!("{}?connect_timeout=5", server.url));
     let definition = PostgresStore::open(&options)
@@ -468,7 +468,7 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
                         after_stop += 1;
                     }
                     let record = ready(definition, NOW);
-                    // A caller that did not learn the outcome sends the same again.
+                    // A caller that did not learn the outcome submits the same execution again.
                     loop {
                         match submit(&store, runner, std::slice::from_ref(&record)) {
                             Ok(()) => break,
@@ -486,7 +486,7 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
     for mode in ["fast", "immediate", "fast", "immediate"] {
         let seen = all(&PostgresStore::open(&options).unwrap()).len();
         let start = Instant::now();
-        // Under load: something was written since the last start.
+        // Waits until something was written since the last start.
         loop {
             if all(&PostgresStore::open(&options).unwrap()).len() > seen {
                 break;
@@ -500,7 +500,10 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
     let mut expected = HashSet::new();
     for thread in threads {
         let (acknowledged, failures) = thread.join().unwrap();
-        assert!(failures > 0, "it was under load");
+        assert!(
+            failures > 0,
+            "no submission failed, so the server was not under load"
+        );
         expected.extend(acknowledged);
     }
     let store = PostgresStore::open(&options).unwrap();
@@ -509,7 +512,7 @@ fn what_was_acknowledged_survives_restarts_of_the_server_under_load() {
     assert_eq!(stored.into_iter().collect::<HashSet<_>>(), expected);
 }
 
-/// A server with passwords and TLS, and the certificates for it.
+/// Starts a server with passwords and TLS, and returns the folder with its certificates.
 fn with_tls_and_passwords() -> (Private, std::path::PathBuf) {
     let server = Private::start();
     server.stop("fast");
@@ -560,7 +563,7 @@ fn private(data: &Path, name: &str) {
 }
 
 #[test]
-fn tls_and_passwords_as_libpq_means_them() {
+fn tls_modes_and_passwords_work_like_in_libpq() {
     let (server, folder) = with_tls_and_passwords();
     let port = server
         .url
@@ -597,9 +600,9 @@ fn tls_and_passwords_as_libpq_means_them() {
             .unwrap_or_else(|error| panic!("{parameters}: {error}"));
     }
     let fails = [
-        // The server takes no one without TLS.
+        // The server requires TLS.
         ("localhost", "sslmode=disable".to_owned(), "sslmode"),
-        // The certificate is for another name, or by another authority.
+        // The certificate is for another name, or signed by another CA.
         (
             "127.0.0.1",
             format!("sslmode=verify-full&sslrootcert={ca}"),
@@ -645,7 +648,7 @@ fn tls_and_passwords_as_libpq_means_them() {
             "{text}"
         );
     }
-    // A socket needs neither.
+    // A socket connection needs neither TLS nor a password.
     open(
         &socket.to_string().replace('/', "%2F"),
         "worker",
@@ -663,19 +666,19 @@ struct Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The pooler runs as another user.
+/// Makes a folder readable by all users, because the pooler runs as another user.
 fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// None where the program is not installed (Debian: `apt-get install pgbouncer`).
+/// Starts pgbouncer; `None` if it is not installed (Debian: `apt-get install pgbouncer`).
 fn pooler(server: &str) -> Option<Pooler> {
     let program = "/usr/sbin/pgbouncer";
     if !Path::new(program).exists() {
@@ -703,7 +706,7 @@ fn pooler(server: &str) -> Option<Pooler> {
     );
     let path = folder.path().join("pgbouncer.ini");
     std::fs::write(&path, settings).unwrap();
-    // It refuses to run as root, as the server does.
+    // pgbouncer refuses to run as root, like the server.
     let child = Command::new("setpriv")
         .args([
             "--pdeathsig",
@@ -732,7 +735,7 @@ fn pooler(server: &str) -> Option<Pooler> {
 }
 
 #[test]
-fn behind_a_transaction_pooler_everything_works_without_state_of_the_session() {
+fn the_store_works_behind_a_transaction_pooler() {
     const THREADS: usize = 6;
     const EACH: usize = 40;
     let Some(pooler) = pooler(shared()) else {

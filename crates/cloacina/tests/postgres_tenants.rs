@@ -1,4 +1,4 @@
-//! Tenants of a PostgreSQL database whose connection breaks at any point (semantics H2).
+//! Tenants of a PostgreSQL database: broken connections, pinned schemas and shared connections (semantics H1, H2, H4).
 
 #![cfg(feature = "postgres")]
 #![expect(
@@ -30,7 +30,7 @@ use cutting_proxy::{Cut, Proxy};
 use private_postgres::{fresh_name, shared};
 use support::{body, define, request, task, until, wait, wrote};
 
-/// Runs SQL as the superuser; the first column of every row.
+/// Runs SQL as the superuser and returns the first column of every row.
 fn administer(url: &str, sql: &str) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,7 +51,7 @@ fn administer(url: &str, sql: &str) -> Vec<String> {
     })
 }
 
-/// A database of this test's own: what administrators do is seen by all others of the same one.
+/// Creates a database for one test, because administrators see all tenants of a database.
 fn fresh_database() -> String {
     let name = fresh_name();
     administer(shared(), &format!("CREATE DATABASE {name}"));
@@ -64,7 +64,7 @@ fn tenant() -> TenantConfig {
     TenantConfig::new(name.clone(), format!("{name}_user"))
 }
 
-/// Schemas and roles of this name.
+/// Returns the tenant's schema and role, if they exist.
 fn left(url: &str, config: &TenantConfig) -> Vec<String> {
     administer(
         url,
@@ -76,7 +76,7 @@ fn left(url: &str, config: &TenantConfig) -> Vec<String> {
     )
 }
 
-/// The URL of the same database through a proxy.
+/// Returns the URL of the same database through a proxy.
 fn through(proxy: &Proxy, url: &str) -> String {
     let (_, database) = url.rsplit_once('/').unwrap();
     format!(
@@ -90,7 +90,7 @@ fn port_of(url: &str) -> u16 {
     rest.split('/').next().unwrap().parse().unwrap()
 }
 
-/// Cuts the connection at its first message, at its second, and so on, until a call gets through.
+/// Cuts the connection at its first message, then at its second, and so on, until a call completes.
 fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, usize) -> bool) {
     for message in 1..200 {
         let proxy = Proxy::start(port_of(url), cut(message));
@@ -100,11 +100,11 @@ fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, u
             return;
         }
     }
-    panic!("it never got through");
+    panic!("no call completed without a cut");
 }
 
 #[test]
-fn h2_creating_a_tenant_leaves_nothing_wherever_the_connection_breaks() {
+fn h2_creating_a_tenant_is_atomic_wherever_the_connection_breaks() {
     let url = fresh_database();
     for cut in [Cut::Before, Cut::After] {
         let config = tenant();
@@ -133,7 +133,7 @@ fn h2_creating_a_tenant_leaves_nothing_wherever_the_connection_breaks() {
 }
 
 #[test]
-fn h2_removing_a_tenant_takes_all_or_nothing_wherever_the_connection_breaks() {
+fn h2_removing_a_tenant_is_atomic_wherever_the_connection_breaks() {
     let url = fresh_database();
     let admin = DatabaseAdmin::new(&url).unwrap();
     for cut in [Cut::Before, Cut::After] {
@@ -163,7 +163,7 @@ fn h2_removing_a_tenant_takes_all_or_nothing_wherever_the_connection_breaks() {
 }
 
 #[test]
-fn h2_administrators_at_once_make_each_tenant_once() {
+fn h2_concurrent_administrators_create_a_tenant_once() {
     let url = fresh_database();
     let config = tenant();
     let outcomes: Vec<bool> = std::thread::scope(|scope| {
@@ -189,13 +189,13 @@ fn refusal(store: &PostgresStore) -> String {
         limit: 1,
         ..ListQuery::default()
     };
-    // The first call may find that its connection is gone; the next one needs a new one.
+    // The first call may fail on a lost connection; the next one opens a new one.
     for _ in 0..3 {
         if let Err(StoreError::Failed(text)) = store.list(&query) {
             return text;
         }
     }
-    panic!("it was not refused");
+    panic!("the connection was not refused");
 }
 
 fn end_sessions(url: &str) {
@@ -207,13 +207,13 @@ fn end_sessions(url: &str) {
 }
 
 #[test]
-fn h1_a_connection_that_finds_its_schema_gone_is_refused() {
+fn h1_a_connection_whose_schema_is_gone_is_refused() {
     let url = fresh_database();
     let options = PostgresOptions::from_url(&url).unwrap();
     for pinned in [options.clone().with_schema("acme").unwrap(), options] {
         let store = PostgresStore::open(&pinned).unwrap();
         let schema = pinned.schema.as_deref().unwrap_or("public");
-        // Another schema with the same tables, where a search path that falls through would end.
+        // Renames the schema, so that an unpinned search path would find the tables elsewhere.
         administer(&url, &format!("ALTER SCHEMA {schema} RENAME TO elsewhere"));
         end_sessions(&url);
         let text = refusal(&store);
@@ -255,7 +255,7 @@ fn h1_a_role_that_lost_its_schema_is_refused() {
 }
 
 #[test]
-fn h1_something_between_that_drops_the_pin_is_found() {
+fn h1_a_proxy_that_drops_the_schema_option_is_detected() {
     let url = fresh_database();
     drop(PostgresStore::open(&PostgresOptions::from_url(&url).unwrap()).unwrap());
     let proxy = Proxy::start(port_of(&url), Cut::Options);
@@ -279,13 +279,13 @@ fn h1_something_between_that_drops_the_pin_is_found() {
         ),
         nothing
     );
-    // Told of the pooler, the store pins every transaction.
+    // With pgbouncer=true the store pins every transaction.
     let store = PostgresStore::open(&options(&format!("{through}&pgbouncer=true"))).unwrap();
     assert!(store.list(&ListQuery::default()).is_ok());
 }
 
 #[test]
-fn h2_passwords_are_in_no_debug_text() {
+fn h2_debug_texts_hide_passwords() {
     let config = tenant().with_password("s3cret-word");
     let admin = DatabaseAdmin::new(&format!("{}?sslmode=prefer", fresh_database())).unwrap();
     let made = admin.create_tenant(&config).unwrap();
@@ -312,7 +312,7 @@ fn open(url: &str, connections: usize) -> EngineHandle {
     EngineHandle::open(url, options).unwrap()
 }
 
-/// The most sessions that a database had while `work` ran.
+/// Returns the maximum number of sessions of a database while `work` runs.
 fn most_sessions(url: &str, work: impl FnOnce()) -> usize {
     let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -350,7 +350,7 @@ fn most_sessions(url: &str, work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn h4_tenants_in_one_process_keep_apart_and_within_the_connections() {
+fn h4_tenants_of_one_process_stay_within_the_connection_limit() {
     const TENANTS: usize = 12;
     const EXECUTIONS: usize = 30;
     for connections in [3, 5] {

@@ -1,4 +1,4 @@
-//! PostgreSQL URLs as libpq users write them.
+//! Parses PostgreSQL URLs as libpq users write them.
 
 #![cfg(feature = "postgres")]
 #![expect(
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use cloacina::store::postgres::{PostgresOptions, Surroundings, TlsMode, Wanted};
+use cloacina::store::postgres::{Environment, PostgresOptions, TargetSession, TlsMode};
 use cloacina::types::{Error, ErrorCode};
 
 const SECRET: &str = "s3cret";
@@ -19,7 +19,7 @@ fn read(url: &str, variables: &[(&str, &str)], pass_file: &str) -> Result<Postgr
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     PostgresOptions::read(
         url,
-        &Surroundings {
+        &Environment {
             variable: &|name| variables.get(name).map(|value| (*value).to_owned()),
             pass_file: &|_: &Path| Some(pass_file.to_owned()).filter(|text| !text.is_empty()),
         },
@@ -116,7 +116,7 @@ fn parameters_and_their_defaults() {
     assert_eq!(options.application_name, "my app");
     assert_eq!(options.connect_timeout, Duration::from_secs(3));
     assert_eq!(options.options.as_deref(), Some("-c statement_timeout=5s"));
-    assert_eq!(options.wanted, Wanted::ReadWrite);
+    assert_eq!(options.target_session, TargetSession::ReadWrite);
     assert_eq!((options.listen, options.pooled), (false, true));
     for (text, mode) in [
         ("disable", TlsMode::Disable),
@@ -133,7 +133,7 @@ fn parameters_and_their_defaults() {
 }
 
 #[test]
-fn the_environment_fills_in_what_the_url_leaves_open() {
+fn environment_variables_supply_missing_parts_of_a_url() {
     let variables = [
         ("PGHOST", "env-host"),
         ("PGPORT", "6000"),
@@ -171,7 +171,7 @@ fn the_environment_fills_in_what_the_url_leaves_open() {
 }
 
 #[test]
-fn the_pass_file_gives_the_password_of_the_first_line_that_fits() {
+fn the_first_matching_line_of_the_password_file_is_used() {
     let file = "# comment\nh:5432:other:u:no\nh:5432:db:u:pa\\:ss\\\\word\n*:*:*:*:last\n";
     let environment = [("HOME", "/home/me")];
     let password = |url: &str| read(url, &environment, file).unwrap().password.unwrap().0;
@@ -184,7 +184,7 @@ fn the_pass_file_gives_the_password_of_the_first_line_that_fits() {
 }
 
 #[test]
-fn mistakes_are_refused_with_a_hint_and_without_the_password() {
+fn invalid_urls_are_refused_with_a_hint_and_no_password() {
     let cases = [
         ("postgresql://u:s3cret@h/db?sslmod=require", "sslmode"),
         ("postgresql://u:s3cret@h/db?sslmode=on", "verify-full"),
@@ -212,7 +212,7 @@ fn mistakes_are_refused_with_a_hint_and_without_the_password() {
 }
 
 #[test]
-fn a_password_is_in_no_text_of_the_options() {
+fn debug_text_and_location_hide_the_password() {
     let options = plain("postgresql://u:s3cret@h/db");
     assert_eq!(options.password.as_ref().unwrap().0, SECRET);
     for shown in [format!("{options:?}"), options.location()] {
@@ -249,7 +249,7 @@ fn schema_names_are_checked() {
 }
 
 #[test]
-fn b9_authorities_of_the_system_need_the_full_check() {
+fn b9_system_cas_require_verify_full() {
     let mode = |url: &str| read(url, &[], "").map(|options| options.tls);
     for url in [
         "postgresql://h/d?sslrootcert=system",
@@ -270,7 +270,7 @@ fn b9_authorities_of_the_system_need_the_full_check() {
 }
 
 #[test]
-fn a17_what_may_be_a_password_is_not_shown() {
+fn a17_errors_do_not_show_what_may_be_a_password() {
     for url in [
         "postgresql://u:hunter2/db",
         "postgresql://u:hunter2",

@@ -1,4 +1,4 @@
-//! The PostgreSQL store and a server that keeps it waiting: locked tables, stopped backends, read-only sessions.
+//! The PostgreSQL store with a server that does not answer: locked tables, stopped backends, read-only sessions.
 
 #![cfg(all(feature = "postgres", unix))]
 #![expect(
@@ -22,7 +22,7 @@ use private_postgres::{administer, fresh_name, shared};
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 const LEASE: i64 = 15_000_000;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Time that a loaded machine may add.
+/// Time that a loaded machine may take in addition.
 const SLACK: Duration = Duration::from_secs(4);
 
 struct World {
@@ -40,7 +40,7 @@ impl World {
         let name = fresh_name();
         let url = format!("{url}?application_name={name}");
         let mut options = PostgresOptions::from_url(&url).unwrap();
-        options.patience = PATIENCE;
+        options.answer_timeout = PATIENCE;
         let store = PostgresStore::open(&options.with_schema(&name).unwrap()).unwrap();
         let runner = RunnerId::generate();
         store
@@ -75,7 +75,7 @@ impl World {
     }
 }
 
-/// Asserts that `call` fails as unavailable, and in time.
+/// Asserts that `call` fails as unavailable within the timeout.
 fn fails_in_time<T: std::fmt::Debug>(call: impl FnOnce() -> Result<T, StoreError>) {
     let started = Instant::now();
     let error = call().unwrap_err();
@@ -88,7 +88,7 @@ fn fails_in_time<T: std::fmt::Debug>(call: impl FnOnce() -> Result<T, StoreError
 }
 
 #[test]
-fn b16_a_locked_table_does_not_keep_a_writer_or_a_reader() {
+fn b16_readers_and_writers_time_out_on_a_locked_table() {
     let world = World::new();
     let (locked, wait) = mpsc::channel();
     let lock = format!(
@@ -121,7 +121,7 @@ fn b16_a_locked_table_does_not_keep_a_writer_or_a_reader() {
 }
 
 #[test]
-fn a11_a_stopped_backend_is_given_up_for_another_connection() {
+fn a11_a_stopped_backend_is_replaced_by_a_new_connection() {
     let world = World::new();
     world.heartbeat().unwrap();
     let backends = world.backends();
@@ -143,7 +143,7 @@ fn a11_a_stopped_backend_is_given_up_for_another_connection() {
 }
 
 #[test]
-fn a28_a_session_that_cannot_write_is_replaced() {
+fn a28_a_read_only_session_is_replaced() {
     let database = fresh_name();
     administer(shared(), &format!("CREATE DATABASE {database}"));
     let server = shared().rsplit_once('/').unwrap().0;
@@ -152,7 +152,7 @@ fn a28_a_session_that_cannot_write_is_replaced() {
         let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
         administer(shared(), &sql);
     };
-    // Opened read-only, as the sessions of a standby are.
+    // Sessions that are opened now are read-only, like those of a standby.
     for pid in world.backends() {
         administer(shared(), &format!("SELECT pg_terminate_backend({pid})"));
     }

@@ -1,4 +1,4 @@
-//! The SQLite store as a file among processes: opening, migrating, sharing, and what it says when that fails.
+//! The SQLite store as a file shared by processes: opening, migrating, sharing, and errors.
 
 #![cfg(feature = "sqlite")]
 #![expect(
@@ -89,7 +89,7 @@ fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
     records.iter().map(|record| record.id).collect()
 }
 
-/// Claims until nothing is left.
+/// Claims until no task is left.
 fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
     let runner = register(store);
     let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
@@ -185,7 +185,7 @@ fn child_changes_its_folder() {
     let store = open(Path::new("store.db"));
     let id = submit(&store, 1)[0];
     std::env::set_current_dir("/").unwrap();
-    // Readers are opened when they are first needed.
+    // The read connection is opened only now.
     assert_eq!(store.load(&[id]).unwrap().len(), 1);
     assert!(
         store.location().contains(&path.display().to_string()),
@@ -195,17 +195,17 @@ fn child_changes_its_folder() {
 }
 
 #[test]
-fn a_relative_path_is_that_of_the_folder_at_opening() {
+fn a_relative_path_is_resolved_when_the_store_is_opened() {
     let (_folder, path) = folder();
     join(spawn("child_changes_its_folder", &path));
     assert!(path.is_file());
 }
 
-/// A limit on the size of files is the full disk that every user can have. It strikes while the file is made, while its
-/// journal is, and in the middle of the migration.
+/// Simulates a full disk by a file size limit, which is hit while the file or its journal is created, or during the
+/// migration.
 #[cfg(unix)]
 #[test]
-fn a_database_that_could_not_be_made_leaves_no_file_behind() {
+fn a_failed_creation_leaves_no_file_behind() {
     for blocks in ["0", "1", "8", "9", "32", "64"] {
         let (folder, path) = folder();
         let shell = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
@@ -226,12 +226,12 @@ fn a_database_that_could_not_be_made_leaves_no_file_behind() {
             .unwrap();
         assert!(join(child).contains("1 passed"), "{blocks}");
         assert_eq!(names(folder.path()), Vec::<String>::new(), "{blocks}");
-        // Nothing is in the way of a later try.
+        // A later attempt succeeds.
         submit(&open(&path), 1);
     }
 }
 
-/// What a backup tool, an antivirus program or a careless library does.
+/// Opens and closes the files, as a backup tool or an antivirus program does.
 fn open_and_close(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         std::fs::File::open(format!("{}{suffix}", path.display())).unwrap();
@@ -240,7 +240,7 @@ fn open_and_close(path: &Path) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a24_a_foreign_open_and_close_of_the_files_loses_nothing() {
+fn a24_a_foreign_close_of_the_files_does_not_drop_locks() {
     let (folder, path) = folder();
     let store = open(&path);
     submit(&store, 1);
@@ -249,7 +249,7 @@ fn a24_a_foreign_open_and_close_of_the_files_loses_nothing() {
     assert_eq!(
         names(folder.path()),
         ["store.db", "store.db-shm", "store.db-wal"],
-        "the other process took itself for the last one"
+        "the other process assumed that it was the last one"
     );
     submit(&store, 1);
     open_and_close(&path);
@@ -269,7 +269,7 @@ fn a24_a_foreign_open_and_close_of_the_files_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn a10_a_deleted_or_replaced_file_is_noticed_and_refused() {
+fn a10_a_deleted_or_replaced_file_is_detected() {
     let take_away: [fn(&Path); 4] = [
         |path| std::fs::remove_file(path).unwrap(),
         |path| std::fs::remove_file(format!("{}-wal", path.display())).unwrap(),
@@ -286,7 +286,7 @@ fn a10_a_deleted_or_replaced_file_is_noticed_and_refused() {
         let runner = register(&store);
         assert_eq!(store.heartbeat(runner, NOW, NOW), Ok(true));
         take_away(&path);
-        // It looks now and then, not at each commit.
+        // The store checks from time to time, not at each commit.
         let noticed = Instant::now() + Duration::from_secs(10);
         while store.heartbeat(runner, NOW, NOW).is_ok() {
             assert!(Instant::now() < noticed);
@@ -315,7 +315,7 @@ fn open_files(folder: &Path) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a12_a_closed_store_has_no_file_open_and_still_answers() {
+fn a12_a_closed_store_keeps_no_file_open_but_answers() {
     let (folder, path) = folder();
     let store = open(&path);
     let id = submit(&store, 1)[0];
@@ -333,7 +333,7 @@ fn a12_a_closed_store_has_no_file_open_and_still_answers() {
 
 #[cfg(unix)]
 #[test]
-fn a21_a_new_file_is_for_its_owner_alone() {
+fn a21_a_new_file_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, path) = folder();
     let store = open(&path);
@@ -357,7 +357,7 @@ fn a21_a_new_file_is_for_its_owner_alone() {
         .unwrap()
         .permissions()
         .mode();
-    assert_eq!(mode & 0o777, 0o660, "a mode that somebody chose is kept");
+    assert_eq!(mode & 0o777, 0o660, "an existing mode is kept");
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn eight_processes_open_a_fresh_file_at_once() {
 }
 
 #[test]
-fn claimers_in_several_processes_never_get_the_same_task() {
+fn claimers_in_several_processes_get_distinct_tasks() {
     let (_folder, path) = folder();
     let store = open(&path);
     let submitted: HashSet<String> = submit(&store, 200)
@@ -432,7 +432,7 @@ fn claimers_in_several_processes_never_get_the_same_task() {
         .into_iter()
         .flat_map(|child| {
             let text = join(child);
-            // The first one stands behind the name that the test harness prints without ending the line.
+            // The first line also contains the test's name, which the test harness prints without a newline.
             text.lines()
                 .filter_map(|line| line.split_once("claimed ").map(|(_, id)| id.to_owned()))
                 .collect::<Vec<_>>()
@@ -443,7 +443,7 @@ fn claimers_in_several_processes_never_get_the_same_task() {
 }
 
 #[test]
-fn claimers_with_stores_of_their_own_never_get_the_same_task() {
+fn claimers_with_separate_stores_get_distinct_tasks() {
     let (_folder, path) = folder();
     let submitted: HashSet<ExecutionId> = submit(&open(&path), 200).into_iter().collect();
     let threads: Vec<_> = (0..4)
@@ -461,7 +461,7 @@ fn claimers_with_stores_of_their_own_never_get_the_same_task() {
 }
 
 #[test]
-fn what_one_store_commits_the_other_sees() {
+fn a_store_sees_the_commits_of_another_store() {
     let (_folder, path) = folder();
     let (one, two) = (open(&path), open(&path));
     let id = submit(&one, 1)[0];
@@ -472,7 +472,7 @@ fn what_one_store_commits_the_other_sees() {
         (record.revision, record.status),
         (2, ExecutionStatus::Running)
     );
-    // A decision on what was seen before the claim is refused.
+    // A decision based on the revision before the claim is refused.
     let mut stale = ready(record.definition, NOW);
     stale.id = id;
     stale.revision = 2;
@@ -494,7 +494,7 @@ fn what_one_store_commits_the_other_sees() {
 }
 
 #[test]
-fn the_change_marker_moves_with_the_commits_of_others_alone() {
+fn the_change_marker_changes_only_with_other_stores_commits() {
     let (_folder, path) = folder();
     let (one, two) = (open(&path), open(&path));
     let before = one.changes(None).unwrap().marker;
@@ -523,7 +523,7 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
         after,
         "reading does not count"
     );
-    // Looking for work in vain is no change either.
+    // A search for work that finds nothing does not count either.
     let runner = register(&two);
     claim_all(&two);
     let settled = one.changes(None).unwrap().marker;
@@ -553,7 +553,7 @@ fn the_change_marker_moves_with_the_commits_of_others_alone() {
 }
 
 #[test]
-fn the_marker_of_a_shared_database_moves_with_the_writes_of_others_alone() {
+fn a_shared_databases_marker_changes_only_with_other_stores_writes() {
     let memory = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let (one, two) = (memory.share(), memory.share());
     submit(&one, 1);
@@ -586,7 +586,7 @@ fn the_marker_of_a_shared_database_moves_with_the_writes_of_others_alone() {
 }
 
 #[test]
-fn a_write_waits_for_the_lock_of_another_process_and_then_works() {
+fn a_write_waits_for_the_lock_of_another_process() {
     let (_folder, path) = folder();
     let store = Arc::new(open(&path));
     let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
@@ -598,16 +598,16 @@ fn a_write_waits_for_the_lock_of_another_process_and_then_works() {
         done.send(()).unwrap();
         ids
     });
-    // The one wait here that is a wait: that the writer does not come through.
+    // Waits for a fixed time, to show that the writer is blocked.
     assert!(finished.recv_timeout(Duration::from_millis(300)).is_err());
-    assert_eq!(store.runners().unwrap(), [], "readers are not held up");
+    assert_eq!(store.runners().unwrap(), [], "readers are not blocked");
     other.batch_execute("COMMIT").unwrap();
     finished.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(store.load(&thread.join().unwrap()).unwrap().len(), 1);
 }
 
 #[test]
-fn a_lock_held_beyond_the_busy_timeout_is_unavailable_and_nothing_is_written() {
+fn a_lock_held_beyond_busy_timeout_is_unavailable() {
     let (_folder, path) = folder();
     let options = SqliteOptions {
         busy_timeout: Duration::from_millis(30),
@@ -631,7 +631,7 @@ fn a_lock_held_beyond_the_busy_timeout_is_unavailable_and_nothing_is_written() {
 }
 
 #[test]
-fn looking_for_work_in_vain_needs_no_lock() {
+fn a_search_that_finds_no_work_needs_no_lock() {
     let (_folder, path) = folder();
     let options = SqliteOptions {
         busy_timeout: Duration::ZERO,
@@ -659,7 +659,7 @@ fn looking_for_work_in_vain_needs_no_lock() {
         claim,
     };
     assert_eq!(store.commit(&batch).unwrap().claimed, []);
-    // Nor does a known definition.
+    // Putting a known definition needs no lock either.
     assert_eq!(
         store.put_definition(&workflow("etl", 1), NOW).unwrap(),
         definition
@@ -667,7 +667,7 @@ fn looking_for_work_in_vain_needs_no_lock() {
 }
 
 #[test]
-fn the_last_one_out_leaves_one_file_behind() {
+fn closing_the_last_store_leaves_one_file() {
     let (folder, path) = folder();
     let (one, two) = (open(&path), open(&path));
     submit(&one, 1);
@@ -678,7 +678,7 @@ fn the_last_one_out_leaves_one_file_behind() {
     assert_eq!(names(folder.path()), ["store.db"]);
 }
 
-/// The error of an opening that must leave nothing behind.
+/// Returns the error of an opening that must leave no files behind.
 fn refused(folder: &Path, options: &SqliteOptions) -> StoreError {
     let before = names(folder);
     let error = SqliteStore::open(options).unwrap_err();
@@ -693,12 +693,12 @@ fn refused(folder: &Path, options: &SqliteOptions) -> StoreError {
 }
 
 #[test]
-fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
+fn a_failed_opening_names_its_cause_and_leaves_no_files() {
     let (folder, path) = folder();
     let folder = folder.path();
     let missing = refused(folder, &SqliteOptions::file(folder.join("no/such/x.db")));
     assert!(
-        matches!(&missing, StoreError::Failed(message) if message.contains("does not exist; create it")),
+        matches!(&missing, StoreError::Failed(message) if message.contains("does not exist; hint: create it")),
         "{missing}"
     );
     let directory = refused(folder, &SqliteOptions::file(folder));
@@ -730,7 +730,7 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
         matches!(&by_hand, StoreError::Migration(message) if message.contains("cloaca db migrate")),
         "{by_hand}"
     );
-    // A file where a folder should be.
+    // A file where a folder is expected.
     std::fs::write(folder.join("file"), "x").unwrap();
     let inside = refused(folder, &SqliteOptions::file(folder.join("file/x.db")));
     assert!(matches!(inside, StoreError::Failed(_)), "{inside}");
@@ -746,7 +746,7 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_told_and_stays_as_it_is() {
+fn a_file_that_is_not_a_database_is_refused_and_kept() {
     let (folder, path) = folder();
     let text = "this is a text file, and a long one at that. ".repeat(100);
     std::fs::write(&path, &text).unwrap();
@@ -759,12 +759,12 @@ fn a_file_that_is_no_database_is_told_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_damaged_database_is_told() {
+fn a_damaged_database_is_reported() {
     let (_folder, path) = folder();
     let store = open(&path);
     let ids = submit(&store, 200);
     drop(store);
-    // Everything behind the page with the schema.
+    // Overwrites everything after the page with the schema.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096..].fill(0xA5);
     std::fs::write(&path, bytes).unwrap();
@@ -795,13 +795,13 @@ fn a_read_only_store_reads_and_refuses_to_write() {
         "{error}"
     );
     drop(store);
-    // The last one out may only look: the file is whole all the same.
+    // The last store to close is read-only. The file must be intact nevertheless.
     drop(read_only);
     assert_eq!(open(&path).load(&[id]).unwrap().len(), 1);
 }
 
 #[test]
-fn migrations_are_told_and_run_only_with_leave() {
+fn pending_migrations_are_listed_and_run_only_if_allowed() {
     let (_folder, path) = folder();
     std::fs::write(&path, "").unwrap();
     let by_hand = SqliteOptions {
@@ -833,9 +833,9 @@ fn migrations_are_told_and_run_only_with_leave() {
     SqliteStore::open(&by_hand).unwrap();
 }
 
-/// I2, B7, B8, B13.
+/// Rules I2, B7, B8 and B13.
 #[test]
-fn i2_ready_tasks_and_schedules_survive_the_naming_of_queues() {
+fn i2_ready_tasks_and_schedules_survive_the_queue_migration() {
     let (_folder, path) = folder();
     let execution = old_queues::fill(&open(&path));
     let mut other = SqliteConnection::establish(&path.display().to_string()).unwrap();
@@ -867,7 +867,7 @@ fn a_newer_schema_is_refused() {
 }
 
 #[test]
-fn tables_live_beside_those_of_an_application_that_uses_diesel() {
+fn the_tables_coexist_with_an_application_that_uses_diesel() {
     let (_folder, path) = folder();
     let mut application = SqliteConnection::establish(&path.display().to_string()).unwrap();
     application
@@ -882,7 +882,7 @@ fn tables_live_beside_those_of_an_application_that_uses_diesel() {
 }
 
 #[test]
-fn a_path_may_hold_any_character() {
+fn a_path_may_contain_any_character() {
     let folder = tempfile::tempdir().unwrap();
     for name in [
         "a b.db",

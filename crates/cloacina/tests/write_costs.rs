@@ -1,5 +1,5 @@
-//! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. A regression of the write
-//! path fails here, whatever the machine.
+//! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. They detect a
+//! regression of the write path independent of the machine.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(
     clippy::unwrap_used,
@@ -31,10 +31,10 @@ use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_inst
 use time::HandClock;
 
 static SEEN: AtomicUsize = AtomicUsize::new(0);
-/// The counters are the process's: one test at a time.
+/// Held by a test while it runs, because the counter belongs to the process.
 static TURN: Mutex<()> = Mutex::new(());
 
-#[expect(clippy::unnecessary_wraps, reason = "diesel asks for it")]
+#[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]
 fn listening() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
         if matches!(event, InstrumentationEvent::StartQuery { .. }) {
@@ -51,11 +51,11 @@ fn turn() -> MutexGuard<'static, ()> {
     turn
 }
 
-/// A runner that is stepped by hand: all tasks that run end at the same moment.
+/// A runner that the test steps: all running tasks finish in the same step.
 struct Runner {
     coordinator: Coordinator,
     queues: WorkQueues,
-    /// It stands still, so that nothing periodic is due.
+    /// Never advances, so that nothing periodic is due.
     clock: Arc<HandClock>,
 }
 
@@ -99,11 +99,11 @@ impl Runner {
             registration,
             reply,
         }]);
-        // The announcement and the first look at the database.
+        // This step announces the runner and reads the database for the first time.
         self.coordinator.step(Vec::new());
     }
 
-    /// Submits and runs to the end. Returns the number of statements.
+    /// Submits executions, runs them to their end and returns the number of statements.
     fn run(&mut self, workflow: &Workflow, count: usize) -> usize {
         SEEN.store(0, Ordering::SeqCst);
         let requests = (0..count).map(|_| SubmitRequest {
@@ -133,7 +133,7 @@ impl Runner {
                     continue;
                 };
                 let Completion::Accepted(running) = queue.complete(token) else {
-                    panic!("the queue took a task back");
+                    panic!("the queue did not accept the completion");
                 };
                 ended.push(Message::Finished {
                     execution: running.execution,
@@ -190,14 +190,15 @@ fn shapes() -> [Arc<Workflow>; 3] {
     ]
 }
 
-/// Runs a single task, a chain of three, a fan-out of ten, and ten single tasks at once, within a number of statements each.
+/// Runs a single task, a chain of three, a fan-out of ten, and ten single tasks at once, and checks the statements of
+/// each against its budget.
 fn assert_within(store: Arc<dyn Store>, budgets: [usize; 4]) {
     let mut runner = Runner::new(store);
     let [single, chain, fan] = shapes();
     let runs = [(&single, 1), (&chain, 1), (&fan, 1), (&single, 10)];
     for ((workflow, count), budget) in runs.into_iter().zip(budgets) {
         runner.register(workflow);
-        // Once for statements that only a first time needs.
+        // The first run may need extra statements.
         runner.run(workflow, 1);
         let cost = runner.run(workflow, count);
         let name = workflow.name();
@@ -209,12 +210,12 @@ fn assert_within(store: Arc<dyn Store>, budgets: [usize; 4]) {
 }
 
 #[test]
-fn a_hop_is_one_transaction_and_each_row_one_statement_on_sqlite() {
+fn a_step_is_one_transaction_on_sqlite() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("costs.db"));
-    // A transaction begins, asks whether the runner is alive, and ends. It writes each execution's row once; each task is
-    // inserted when it becomes ready, as claimed, and updated when it ends.
+    // A transaction begins, checks that the runner is alive, and commits. It writes each execution's row once. Each
+    // task is inserted as claimed when it becomes ready, and updated when it ends.
     let budget = |transactions: usize, executions: usize, tasks: usize| {
         3 * transactions + executions + 2 * tasks
     };
@@ -230,7 +231,7 @@ fn a_hop_is_one_transaction_and_each_row_one_statement_on_sqlite() {
 }
 
 #[test]
-fn a_hop_is_one_statement_on_postgres() {
+fn a_step_is_one_statement_on_postgres() {
     let _turn = turn();
     let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
     let options = options

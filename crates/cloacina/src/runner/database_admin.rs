@@ -125,7 +125,7 @@ impl DatabaseAdmin {
 
     /// The database, without the password. Since 0.1.
     pub fn location(&self) -> String {
-        self.options.place()
+        self.options.location_without_schema()
     }
 
     /// Creates a tenant in one transaction: a migrated schema, and a role that can read and write only in it.

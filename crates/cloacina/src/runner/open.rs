@@ -127,7 +127,7 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStor
             }
             options.auto_migrate = how.auto_migrate;
             if let Some(patience) = how.patience {
-                options.patience = patience;
+                options.answer_timeout = patience;
             }
             let store = match how.connections {
                 Some(connections) => PostgresStore::open_within(&options, connections),

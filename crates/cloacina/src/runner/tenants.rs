@@ -147,14 +147,14 @@ fn tenant_options(
         }
     };
     let mut options = PostgresOptions::from_url(&url)?;
-    options.patience = own.patience;
+    options.answer_timeout = own.answer_timeout;
     if (&options.hosts, &options.database) != (&own.hosts, &own.database) {
         return Err(Error::new(
             ErrorCode::Configuration,
             format!(
                 "a runner can share its connections only with tenants of its own database {}, not of {}",
-                own.place(),
-                options.place()
+                own.location_without_schema(),
+                options.location_without_schema()
             ),
         )
         .with_hint("start a separate DefaultRunner for another database"));

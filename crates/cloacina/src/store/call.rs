@@ -1,6 +1,6 @@
-//! The interface of a store: requests as values, one method that answers them, and typed methods on top of it.
+//! The interface of a store: requests as values, one method that answers them, and typed methods built on it.
 //!
-//! Whatever stands in front of a store, or dispatches to its functions, is one `match` over [`Request`].
+//! A wrapper of a store, or the dispatch to its functions, is therefore one `match` over [`Request`].
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// The type that a response holds: `boxed` keeps a large answer from making every response large.
+/// Returns the type in a response. `boxed` keeps one large answer from making every response large.
 macro_rules! held {
     (boxed $answer:ty) => { Box<$answer> };
     ($answer:ty) => { $answer };
@@ -30,7 +30,7 @@ macro_rules! unpack {
     };
 }
 
-/// Declares the requests, their responses, and the trait with a typed method for each.
+/// Declares the requests, the responses, and the trait with a typed method for each request.
 macro_rules! requests {
     ($a:lifetime $(
         $(#[$doc:meta])*
@@ -38,7 +38,7 @@ macro_rules! requests {
     )*) => {
         /// The kinds of requests.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        #[expect(missing_docs, reason = "documented at the methods of the store")]
         pub enum Verb {
             $($name,)*
         }
@@ -58,7 +58,7 @@ macro_rules! requests {
 
         /// A call of a store with its arguments.
         #[derive(Clone, Copy, Debug)]
-        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        #[expect(missing_docs, reason = "documented at the methods of the store")]
         pub enum Request<$a> {
             $($name { $($argument: $kind),* },)*
         }
@@ -75,14 +75,14 @@ macro_rules! requests {
 
         /// The answer to the request of the same name.
         #[derive(Debug)]
-        #[expect(missing_docs, reason = "each is described at the method of the store")]
+        #[expect(missing_docs, reason = "documented at the methods of the store")]
         pub enum Response {
             $($name(held!($($boxed)? $answer)),)*
         }
 
-        /// A database that keeps definitions, executions, tasks and runners.
+        /// A database of definitions, executions, tasks, schedules and runners.
         ///
-        /// Every request fails alike: see [`StoreError`].
+        /// Every request can fail with any [`StoreError`].
         pub trait Store: Send + Sync {
             /// Answers a request with the response of the same name.
             ///
@@ -90,16 +90,16 @@ macro_rules! requests {
             /// See [`StoreError`].
             fn call(&self, request: Request<'_>) -> Result<Response, StoreError>;
 
-            /// Where the data is, for messages: never with a password.
+            /// Returns where the data is, for use in messages, without a password.
             fn location(&self) -> String;
 
-            /// Has `wake` called, from a thread of the store's own, when the change marker has changed. A store that
-            /// never calls it is asked for its marker now and then.
+            /// Sets a function that the store calls, from its own thread, when the change marker has changed. If a
+            /// store never calls it, its marker is polled.
             fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
                 drop(wake);
             }
 
-            /// Closes all connections; nobody writes any more. A later request opens one for its own time.
+            /// Closes all connections. A later request opens one for its own duration.
             fn close(&self) {}
 
             $(

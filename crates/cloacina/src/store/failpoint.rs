@@ -1,7 +1,7 @@
-//! A store with a named point before and after each verb, where a test may let it fail or end the process.
+//! A store with a failpoint before and after each request, where a test can make it fail or end the process.
 //!
-//! It wraps any store and costs nothing where it is not used. `cloaca.testing`, the simulation and the crash tests
-//! stand on it.
+//! It wraps any store and costs nothing where it is not used. `cloaca.testing`, the simulation and the crash tests use
+//! it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use std::sync::Arc;
 pub use super::Verb;
 use super::{Layer, Request, Response, Store, StoreError};
 
-/// When a point is reached.
+/// The position of a failpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Moment {
-    /// Nothing of the verb was applied.
+    /// Before the request: nothing was applied.
     Before,
-    /// The verb was applied, and its caller has not heard of it.
+    /// After the request: it was applied, and its caller has no answer yet.
     After,
 }
 
-/// A named point: `commit.before`, `commit.after`.
+/// A failpoint, displayed as `commit.before` or `commit.after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Failpoint {
-    /// The verb.
+    /// The kind of request.
     pub verb: Verb,
-    /// When.
+    /// Its position.
     pub moment: Moment,
 }
 
@@ -37,23 +37,23 @@ impl fmt::Display for Failpoint {
     }
 }
 
-/// Who decides what happens at a point.
+/// Decides what happens at each failpoint.
 pub trait Failpoints: Send + Sync {
-    /// Called at each point.
+    /// Called at each failpoint.
     ///
     /// # Errors
-    /// What the caller of the verb is to see. After [`Moment::After`] that means: failed although it was applied.
+    /// The error that the caller of the request gets. At [`Moment::After`] the request was applied nevertheless.
     fn reach(&self, point: Failpoint) -> Result<(), StoreError>;
 }
 
-/// A store whose verbs stop at the points.
+/// A store whose requests pass failpoints.
 pub struct FailpointStore<S: ?Sized> {
     points: Arc<dyn Failpoints>,
     inner: Arc<S>,
 }
 
 impl<S: Store + ?Sized> FailpointStore<S> {
-    /// Puts points around a store.
+    /// Wraps a store.
     pub fn new(inner: Arc<S>, points: Arc<dyn Failpoints>) -> Self {
         Self { points, inner }
     }

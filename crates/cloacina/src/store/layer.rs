@@ -1,10 +1,10 @@
-//! What stands in front of a store, and is one.
+//! Stores that wrap another store.
 
 use std::sync::Arc;
 
 use super::{Request, Response, Store, StoreError};
 
-/// A store that passes requests on to another one.
+/// A store that passes requests on to another store.
 pub trait Layer: Send + Sync {
     /// The store behind it.
     type Below: Store + ?Sized;
@@ -12,10 +12,10 @@ pub trait Layer: Send + Sync {
     /// The store behind it.
     fn below(&self) -> &Self::Below;
 
-    /// Answers a request, usually by having the store behind answer it.
+    /// Answers a request, usually by passing it to the store below.
     ///
     /// # Errors
-    /// The store's, or the layer's own.
+    /// An error of the store below, or of the layer itself.
     fn pass(&self, request: Request<'_>) -> Result<Response, StoreError>;
 }
 

@@ -1,10 +1,10 @@
-//! Persistence. A store answers requests (`call`); one `commit` is one durable transaction.
+//! Persistence: a store answers requests (`call`). Each `commit` is one durable transaction.
 //!
-//! The trait is not stable and not meant to be implemented outside this crate. No policy lives here: a store applies what
-//! the engine decided, or refuses it as a whole because somebody else changed the execution first.
+//! The trait is not stable and not meant to be implemented outside this crate. A store makes no decisions: it applies
+//! what the engine decided, or refuses a change because the execution was changed meanwhile.
 //!
-//! Invariant that every store keeps: each change of an execution or of one of its tasks raises the execution's
-//! `revision`, in the same transaction. A writer that saw revision `n` and finds another number writes nothing.
+//! Invariant of every store: each change of an execution or one of its tasks increases the execution's `revision` in
+//! the same transaction. A change based on revision `n` is not applied if the stored revision is another one.
 
 mod call;
 mod error;

@@ -1,6 +1,7 @@
-//! Placeholders in the constant texts of statements.
+//! Splits the constant texts of statements at their placeholders.
 
-/// The stretches of `text` between its `?` placeholders; fails to compile when their number is not `N`.
+/// Returns the `N` pieces of `text` between its `?` placeholders. Evaluated at compile time, which fails if there are
+/// not `N`.
 pub(super) const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     let bytes = text.as_bytes();
     let mut pieces = [""; N];
@@ -23,7 +24,7 @@ mod tests {
     use super::pieces;
 
     #[test]
-    fn text_is_cut_at_its_placeholders() {
+    fn text_is_split_at_its_placeholders() {
         assert_eq!(pieces::<1>("COMMIT"), ["COMMIT"]);
         assert_eq!(pieces::<3>("SELECT ?, ?"), ["SELECT ", ", ", ""]);
     }

@@ -1,24 +1,24 @@
-//! Where a pass over old executions goes on, so that those that never end are not read again for each batch.
+//! The position of a pruning pass, so that old executions that have not ended are not read again for each batch.
 
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, Micros, Timestamp};
 
-/// A pass goes on while its limit of age moves by no more than this, in microseconds: it moves with the time.
+/// Maximum change of the age limit within one pass, in microseconds. The limit moves with the time of each batch.
 const SAME_PASS: Micros = 60_000_000;
 
-/// The place that a pass has reached, with its limit of age. A pass ends with a batch that is not full.
+/// The last id that a pass has read, and its age limit. A pass ends with a batch that is not full.
 #[derive(Debug, Default)]
 pub(super) struct PruneCursor(Mutex<Option<(ExecutionId, Timestamp)>>);
 
 impl PruneCursor {
-    /// The id after which the next batch begins.
+    /// Returns the id after which the next batch begins.
     pub(super) fn after(&self, before: Timestamp) -> ExecutionId {
         let pass = *self.0.lock();
         pass.filter(|(_, limit)| before.since(*limit).abs() <= SAME_PASS)
             .map_or(ExecutionId::from_bytes([0; 16]), |(last, _)| last)
     }
 
-    /// Notes a batch: `last` is its last id, if it is full.
+    /// Records a batch. `last` is its last id if the batch is full.
     pub(super) fn note(&self, last: Option<ExecutionId>, before: Timestamp) {
         *self.0.lock() = last.map(|last| (last, before));
     }
@@ -32,7 +32,7 @@ mod tests {
     const FIRST: ExecutionId = ExecutionId::from_bytes([0; 16]);
 
     #[test]
-    fn b22_a_pass_goes_on_after_its_last_batch_and_begins_again_at_its_end() {
+    fn b22_a_pruning_pass_continues_after_its_last_batch_until_it_ends() {
         let (cursor, last) = (PruneCursor::default(), ExecutionId::from_bytes([7; 16]));
         assert_eq!(cursor.after(NOW), FIRST);
         cursor.note(Some(last), NOW);

@@ -1,4 +1,4 @@
-//! Parameters of store requests, and their answers.
+//! Parameters and answers of store requests.
 
 use super::ScheduleWrite;
 use crate::types::{
@@ -7,34 +7,34 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// A queue of ready tasks: those of one kind of a workflow, whatever its version, or those of one external task.
+/// A queue of ready tasks: the tasks of one kind of a workflow, in all its versions, or those of one external task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub i64);
 
 impl QueueId {
-    /// The queue of a workflow's task.
+    /// Returns the queue of a workflow's task.
     pub fn of(workflow: &Workflow, task: Ordinal) -> Self {
         Self(workflow.queue(task))
     }
 }
 
-/// What a store learned of other runners.
+/// Changes made by other runners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// A number that differs from the last answer when another runner may have written. A store that nobody else can write
-    /// to may always answer the same.
+    /// Differs from the last answer if another runner may have written. Constant if no other runner can write to the
+    /// store.
     pub marker: i64,
-    /// A number that differs from the last answer when an execution that had ended may go on by another runner's doing.
-    /// `None`: any change may be that.
+    /// Differs from the last answer if another runner may have resumed an execution that had ended. `None` if any
+    /// change may be that.
     pub revivals: Option<u64>,
-    /// Runners that the database takes for gone though their leases last, each named once.
+    /// Runners that seem to be gone before their leases have ended; each is reported once.
     pub vanished: Vec<RunnerId>,
-    /// Whether the runner that asks must send heartbeats now, so that others do not take it for gone.
+    /// Whether the caller must send heartbeats now, because other runners may suspect that it is gone.
     pub must_prove_life: bool,
 }
 
 impl Changes {
-    /// Those of a store that knows no more than a marker.
+    /// Returns the changes of a store that has only a marker.
     #[must_use]
     pub fn of(marker: i64) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Changes {
     }
 }
 
-/// A version of a workflow as stored.
+/// A stored version of a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDefinition {
     /// Its id in this database.
@@ -66,29 +66,29 @@ pub struct StoredVersion {
     pub workflow: String,
 }
 
-/// One transaction.
+/// The contents of one transaction.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    /// Who writes. If it was declared dead, nothing is applied and the answer is [`StoreError::RunnerLost`].
+    /// The writing runner. If it was declared dead, nothing is applied and the error is [`StoreError::RunnerLost`].
     ///
     /// [`StoreError::RunnerLost`]: super::StoreError::RunnerLost
     pub runner: RunnerId,
-    /// The instant of the decisions.
+    /// The time of the decisions.
     pub now: Timestamp,
-    /// Changes of schedules, with the ticks that submissions of this batch come from.
+    /// Changes of schedules, with the ticks whose executions this batch submits.
     pub schedules: Vec<ScheduleWrite<'a>>,
     /// New executions.
     pub submits: Vec<Submit<'a>>,
     /// Changes of existing executions.
     pub advances: Vec<Advance<'a>>,
-    /// Work to claim after the rest was applied.
+    /// Work to claim after the rest is applied.
     pub claim: ClaimRequest,
 }
 
-/// A new execution with the rows of the tasks that are not pending.
+/// A new execution, with the rows of its tasks that are not pending.
 #[derive(Debug)]
 pub struct Submit<'a> {
-    /// The whole record; its revision is 1.
+    /// The record, with revision 1.
     pub record: &'a ExecutionRecord,
     /// The workflow's name.
     pub workflow: &'a str,
@@ -98,12 +98,12 @@ pub struct Submit<'a> {
     pub history: &'a [HistoryEvent],
 }
 
-/// Changes of an execution, applied only if its stored revision is `expected`; its new one is the record's.
+/// A change of an execution, applied only if the stored revision is `expected`.
 #[derive(Debug)]
 pub struct Advance<'a> {
-    /// The whole record after the decision; the revision in it is the new one.
+    /// The record after the decision, with its new revision.
     pub record: &'a ExecutionRecord,
-    /// The revision that the decision was made on.
+    /// The revision that the decision is based on.
     pub expected: i64,
     /// Rows to write.
     pub tasks: Vec<TaskWrite>,
@@ -111,14 +111,14 @@ pub struct Advance<'a> {
     pub history: &'a [HistoryEvent],
 }
 
-/// A task's row to insert or update, with its values in the record beside it.
+/// A task's row to insert or update. The values are in the record of the `Submit` or `Advance`.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskWrite {
-    /// Which task.
+    /// The task.
     pub ordinal: Ordinal,
-    /// Insert, or update the row that is there.
+    /// Whether to insert a row instead of updating the existing one.
     pub insert: bool,
-    /// Update only while the row is claimed so.
+    /// The claim that the row must have for the update.
     pub fence: Option<Claim>,
     /// The queue from which it is claimed.
     pub queue: QueueId,
@@ -126,25 +126,26 @@ pub struct TaskWrite {
     pub priority: i16,
 }
 
-/// What a runner can take.
+/// The tasks that a runner wants to claim.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimRequest {
-    /// By kind of worker; empty claims nothing.
+    /// One class per kind of worker; if empty, nothing is claimed.
     pub classes: Vec<ClaimClass>,
 }
 
 /// Queues that share a limit.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimClass {
-    /// Where to take from.
+    /// The queues to claim from.
     pub queues: Vec<QueueId>,
     /// Tasks of these queues that the runner has no handler for, by version of the workflow.
     pub excluded: Vec<(DefinitionId, Ordinal)>,
-    /// At most so many.
+    /// Maximum number of tasks.
     pub limit: usize,
 }
 
-/// A task that was claimed for the batch's runner. Its row is `Running` and its execution's revision was raised by one.
+/// A task that was claimed for the batch's runner. Its row is `Running`, and its execution's revision was increased by
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// The execution.
@@ -159,55 +160,56 @@ pub struct Claimed {
     pub revision: i64,
 }
 
-/// What became of a submission.
+/// The outcome of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmitVerdict {
-    /// It is stored.
+    /// The execution was stored.
     Accepted,
     /// An execution with this workflow and key exists; nothing was stored.
     Duplicate(ExecutionId),
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// One per schedule, in order: whether it was applied. If not, somebody else dealt with its ticks.
+    /// One per schedule, in order: whether it was applied. If not, another runner has handled its ticks.
     pub schedules: Vec<bool>,
-    /// One per submission, in order. One that was dropped with its tick is a duplicate of itself.
+    /// One per submission, in order. A submission that was dropped with its tick counts as a duplicate of itself.
     pub submits: Vec<SubmitVerdict>,
-    /// One per advance, in order: whether it was applied. If not, the execution had changed: load, decide again.
+    /// One per advance, in order: whether it was applied. If not, the execution was changed meanwhile: load it and
+    /// decide again.
     pub advances: Vec<bool>,
-    /// What was claimed, highest priority first.
+    /// Claimed tasks, highest priority first.
     pub claimed: Vec<Claimed>,
-    /// Per class of the request: whether more could have been claimed than its limit.
+    /// Per class of the request: whether there were more tasks than its limit.
     pub more: Vec<bool>,
-    /// The next instant at which a waiting task of the requested queues becomes due; `None` if none waits, or if nothing was requested.
+    /// When the next waiting task of the requested queues becomes due; `None` if none waits or nothing was requested.
     pub next_due: Option<Timestamp>,
 }
 
-/// Executions whose time is over.
+/// Executions that have passed their deadlines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Those whose deadline has passed.
+    /// Executions whose deadline has passed.
     pub executions: Vec<ExecutionId>,
-    /// The first deadline that has not.
+    /// The next deadline.
     pub next: Option<Timestamp>,
 }
 
-/// Which executions to list.
+/// A filter for listing executions.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
-    /// Only of this workflow.
+    /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only in these states; empty means any.
+    /// Only executions in these states; empty means any state.
     pub statuses: Vec<ExecutionStatus>,
-    /// Only of these definitions.
+    /// Only executions of these definitions.
     pub definitions: Option<Vec<DefinitionId>>,
-    /// Only submitted at or after.
+    /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
-    /// Only ids below this one: the cursor.
+    /// Only executions with an id below this one (the cursor).
     pub before: Option<ExecutionId>,
-    /// At most so many.
+    /// Maximum number of executions.
     pub limit: usize,
 }
 
@@ -216,31 +218,31 @@ pub struct ListQuery {
 pub struct RunnerRow {
     /// Its id.
     pub id: RunnerId,
-    /// The machine's name together with its boot id: only there its pid means something.
+    /// The machine's name with its boot id; the pid is valid only there.
     pub host: String,
     /// Its process id.
     pub pid: i64,
-    /// The process's start time as the kernel tells it, so that a reused pid is not taken for it.
+    /// The process's start time as reported by the kernel, to detect a reused pid.
     pub pid_started: i64,
     /// When the runner started.
     pub started_at: Timestamp,
     /// Its last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// Until when its claims are its own.
+    /// When its lease ends.
     pub lease_until: Timestamp,
-    /// Names of the workflows that it has, for `explain`.
+    /// Names of its workflows, for `explain`.
     pub workflows: Vec<String>,
 }
 
-/// The state of a database as `db check` tells it.
+/// The state of a database, as `db check` reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What is wrong, as sentences; empty when the database is sound.
+    /// Problems, as sentences; empty if the database is sound.
     pub problems: Vec<String>,
-    /// Bytes on disk.
+    /// Size on disk in bytes.
     pub size: u64,
-    /// Bytes of them that hold nothing.
+    /// Unused part of the size, in bytes.
     pub free: u64,
-    /// What to do about it, as sentences.
+    /// Advice, as sentences.
     pub advice: Vec<String>,
 }

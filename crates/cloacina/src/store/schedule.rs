@@ -1,44 +1,44 @@
-//! Parameters and answers of the verbs about schedules.
+//! Parameters and answers of requests about schedules.
 
 use crate::types::{ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, Timestamp};
 
-/// Which schedules to list.
+/// A filter for listing schedules.
 #[derive(Clone, Debug)]
 pub struct ScheduleQuery {
-    /// Of this kind.
+    /// Only schedules of this kind.
     pub kind: ScheduleKind,
-    /// Only those that fire.
+    /// Only enabled schedules.
     pub enabled_only: bool,
-    /// At most so many.
+    /// Maximum number of schedules.
     pub limit: usize,
-    /// Leaving out so many of the oldest.
+    /// Number of oldest schedules to skip.
     pub offset: usize,
 }
 
-/// Which schedules a runner looks after.
+/// The schedules for which a runner is responsible.
 #[derive(Clone, Debug, Default)]
 pub struct DueQuery {
     /// Whether it fires cron schedules.
     pub cron: bool,
-    /// The triggers whose functions it has.
+    /// Names of the triggers whose functions it has.
     pub triggers: Vec<String>,
-    /// At most so many of each kind.
+    /// Maximum number of schedules of each kind.
     pub limit: usize,
 }
 
-/// What a runner has to look at.
+/// The schedules that a runner must evaluate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DueSchedules {
-    /// Now, earliest first.
+    /// Schedules that are due, earliest first.
     pub due: Vec<ScheduleRecord>,
-    /// Those that are due and cannot be read, with why.
+    /// Due schedules that cannot be read, with the reason.
     pub unreadable: Vec<(ScheduleId, String)>,
-    /// And next.
+    /// When the next schedule is due.
     pub next: Option<Timestamp>,
 }
 
 impl DueSchedules {
-    /// Adds a row that is due: its record, or why it cannot be read.
+    /// Adds a due row: its record, or the reason why it cannot be read.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn add(&mut self, id: ScheduleId, read: Result<ScheduleRecord, String>) {
         match read {
@@ -48,33 +48,33 @@ impl DueSchedules {
     }
 }
 
-/// A count as the databases take it.
+/// Converts a count to an SQL integer.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn bounded(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What became of a schedule's row.
+/// The outcome of writing a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It is written.
+    /// The schedule was written.
     Written,
-    /// Another one has this identity; nothing was written.
+    /// Another schedule has this identity; nothing was written.
     Exists(ScheduleId),
-    /// It has changed since it was read, or is gone; nothing was written.
+    /// The schedule was changed or deleted since it was read; nothing was written.
     Changed,
 }
 
-/// Change of a schedule with its ticks, applied only if its stored revision is `expected`; its new one is the record's. If it is
-/// not applied, the batch's submissions of the executions that its ticks name are dropped.
+/// A change of a schedule with its ticks, applied only if the stored revision is `expected`. If it is not applied, the
+/// submissions of its ticks' executions in the same batch are dropped.
 #[derive(Debug)]
 pub struct ScheduleWrite<'a> {
-    /// The whole record after the decision.
+    /// The record after the change, with its new revision.
     pub record: &'a ScheduleRecord,
-    /// The revision that the decision was made on.
+    /// The revision that the change is based on.
     pub expected: i64,
-    /// Rows of its history. A tick that is there already, and does not wait in a queue, is left as it is, and the submission
-    /// of its execution is dropped.
+    /// Ticks to record. A tick that already has an outcome other than `Queued` stays as it is, and the submission of
+    /// its execution is dropped.
     pub ticks: &'a [TickWrite],
 }
 
@@ -83,10 +83,10 @@ pub struct ScheduleWrite<'a> {
 pub struct TickWrite {
     /// When it was due.
     pub due_at: Timestamp,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: TickOutcome,
     /// The execution, submitted by the same batch.
     pub execution: Option<ExecutionId>,
-    /// More about it.
+    /// Details of the outcome, as text.
     pub detail: Option<String>,
 }

@@ -9,18 +9,18 @@ use crate::types::Error;
 
 const KNOWN: &str = "use sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://host/database";
 
-/// Which database a URL names.
+/// The database that a URL names.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
-    /// A file or a database in memory.
+    /// An SQLite file or in-memory database.
     #[cfg(feature = "sqlite")]
     Sqlite(SqliteOptions),
-    /// The whole URL of a PostgreSQL server; it may hold a password.
+    /// The whole URL of a PostgreSQL database, which may contain a password.
     Postgres(String),
 }
 
 impl DatabaseUrl {
-    /// Reads a URL, or a bare path of an SQLite file.
+    /// Parses a URL, or the bare path of an SQLite file.
     ///
     /// # Errors
     /// `UrlInvalid` for an unknown scheme or option, or a malformed part; the message never shows a password.
@@ -58,7 +58,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// A URL as messages may show it: without the password in its user part or among its parameters.
+/// Returns a URL for use in messages, without the passwords in its user part and its parameters.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let (base, query) = url
@@ -72,7 +72,7 @@ pub fn without_password(url: &str) -> String {
         shown.push_str(scheme);
         shown.push_str("://");
     }
-    // The last `@` ends the user part: a password that was not encoded may hold others, and slashes.
+    // The last `@` ends the user part: an unencoded password may contain others, and slashes.
     match rest.rsplit_once('@') {
         Some((user, host)) => {
             shown.push_str(user.split(':').next().unwrap_or_default());
@@ -85,7 +85,7 @@ pub fn without_password(url: &str) -> String {
         None => shown.push_str(rest),
     }
     if let Some(query) = query {
-        // An `@` behind the `?` means that the question mark was part of a password: nothing after it is shown.
+        // An `@` after the `?` means that the question mark is part of a password, so nothing is shown.
         if query.contains('@') {
             return format!("{scheme}://***");
         }
@@ -119,19 +119,17 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
         .with_hint("enable the cargo feature `sqlite`"))
 }
 
-/// A bare path, unless it looks like a URL with a typing error: a file of that name is never what was meant.
+/// Parses a bare path. Refuses one that looks like a mistyped URL, because a file of that name is not what was meant.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
     refuse_disguised(text)?;
     if let Some((path, options)) = text.split_once('?') {
-        // What follows is that of a URL, in which the path would be percent-encoded.
+        // The options have the form of a URL's, in which the path is percent-encoded.
         bare(path)?;
         return sqlite(&format!("/{}?{options}", path.replace('%', "%25")));
     }
     if text.starts_with(":memory:") && text != ":memory:" {
-        return Err(
-            invalid(format!("the database path '{text}' does not exist"))
-                .with_hint("a database in memory is :memory:, or sqlite:///:memory:"),
-        );
+        return Err(invalid(format!("the database path '{text}' is not valid"))
+            .with_hint("an in-memory database is :memory: or sqlite:///:memory:"));
     }
     if let Some((scheme, _)) = text.split_once(':')
         && is_known_scheme(scheme)
@@ -160,7 +158,8 @@ fn bare_path(_text: &str) -> Result<DatabaseUrl, Error> {
     sqlite("")
 }
 
-/// Refuses what names a server in a form that is not a URL. It is not shown: somewhere in it is a password.
+/// Refuses text that names a server in another form than a URL. The text is not shown, because it may contain a
+/// password.
 fn refuse_disguised(text: &str) -> Result<(), Error> {
     const KEYWORDS: [&str; 9] = [
         "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "sslmode",
@@ -169,10 +168,10 @@ fn refuse_disguised(text: &str) -> Result<(), Error> {
         .split_whitespace()
         .filter_map(|word| word.split_once('='));
     if words.any(|(name, _)| KEYWORDS.contains(&name)) {
-        return Err(invalid(
-            "the database URL is a list of libpq's keywords, which is not supported",
-        )
-        .with_hint("write it as postgresql://user:password@host:port/database"));
+        return Err(
+            invalid("the database URL is a libpq keyword list, which is not supported")
+                .with_hint("write it as postgresql://user:password@host:port/database"),
+        );
     }
     let is_drive = cfg!(windows) && text.as_bytes().get(1) == Some(&b':');
     let has_login = !is_drive && has_credentials(text);
@@ -181,13 +180,13 @@ fn refuse_disguised(text: &str) -> Result<(), Error> {
         .is_some_and(|(scheme, _)| is_known_scheme(scheme));
     if has_login || lacks_colon {
         return Err(invalid("the database URL has no scheme").with_hint(format!(
-            "{KNOWN}; a file whose name holds ':' and '@' is sqlite:///name"
+            "{KNOWN}; write a file whose name contains ':' and '@' as sqlite:///name"
         )));
     }
     Ok(())
 }
 
-/// Whether a text has the form `user:password@host`.
+/// Returns whether a text has the form `user:password@host`.
 fn has_credentials(text: &str) -> bool {
     text.rsplit_once('@')
         .is_some_and(|(login, _)| login.contains(':'))
@@ -200,7 +199,7 @@ fn is_known_scheme(scheme: &str) -> bool {
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
-    // What stands before `://` may be anything, also a password that holds these characters.
+    // The part before `://` may be anything, including a password, so only a plain scheme is shown.
     let plain = !scheme.is_empty()
         && scheme
             .bytes()
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_schemes_are_refused_with_the_known_ones() {
+    fn unknown_schemes_are_refused_with_a_hint() {
         for url in [
             "mysql://h/db",
             "sqlite3:///x.db",

@@ -1,4 +1,4 @@
-//! Where a life leaves its traces.
+//! The databases of the failpoint tests.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Database {
         Self::Postgres(fresh_name())
     }
 
-    /// What a child needs to find it.
+    /// Returns the name with which a child process opens it.
     pub fn name(&self) -> String {
         match self {
             Self::Sqlite(folder) => folder.path().join("life.db").display().to_string(),

@@ -1,4 +1,4 @@
-//! Real processes that are killed by SIGKILL at a point, and a second one that goes on.
+//! Kills a process by SIGKILL at a failpoint; a second process continues its work.
 
 use std::collections::BTreeSet;
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,7 +15,7 @@ use super::{assert_all, points};
 const DATABASE: &str = "CLOACINA_TEST_DATABASE";
 const POINT: &str = "CLOACINA_TEST_POINT";
 
-/// A life has fewer calls of a verb that is let kill at each of them.
+/// An upper bound for the number of calls of a request in one run.
 const MOST_CALLS: usize = 40;
 
 fn run_child(database: &str, point: &str) -> ExitStatus {
@@ -30,7 +30,7 @@ fn run_child(database: &str, point: &str) -> ExitStatus {
 }
 
 #[test]
-#[ignore = "a process that the other tests start"]
+#[ignore = "run by the other tests as a child process"]
 fn child() {
     let Ok(database) = std::env::var(DATABASE) else {
         return;
@@ -39,7 +39,7 @@ fn child() {
     work(&database, Arc::new(point));
 }
 
-/// Kills at the nth call of a verb, and goes on; whether the child came so far.
+/// Kills a child at the nth call at a failpoint and continues its work. Returns whether the child reached that call.
 fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &End) -> bool {
     let name = database.name();
     leave_traces(&*open(&name));
@@ -50,14 +50,14 @@ fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &End)
     assert_eq!(
         status.code(),
         None,
-        "{point}:{number}: it failed before it was killed"
+        "{point}:{number}: the child failed before it was killed"
     );
     let end = work(&name, Arc::new(Reached::default()));
     assert_eq!(end, *expected, "{point}:{number}");
     true
 }
 
-/// Kills at the first call of every verb, and at every call of those by which decisions become durable.
+/// Kills at the first call of every request, and at every call of those that make decisions durable.
 fn kill_everywhere(fresh: impl Fn() -> Database) {
     let expected = live(&fresh(), Arc::new(Reached::default()));
     let killed: BTreeSet<Failpoint> = points()
@@ -67,7 +67,7 @@ fn kill_everywhere(fresh: impl Fn() -> Database) {
     for verb in [Verb::Commit, Verb::PutSchedule] {
         for moment in [Moment::Before, Moment::After] {
             let point = Failpoint { verb, moment };
-            // One commit may hold what were two in another life: the number of calls is not always the same.
+            // The number of calls varies, because one run may combine two commits of another.
             let last = (2..MOST_CALLS).find(|number| !kill_at(&fresh(), point, *number, &expected));
             assert!(last.is_some_and(|last| last > 3), "{point}: {last:?}");
         }
@@ -75,11 +75,11 @@ fn kill_everywhere(fresh: impl Fn() -> Database) {
 }
 
 #[test]
-fn a_kill_at_every_point_changes_nothing_on_sqlite() {
+fn a_kill_at_any_failpoint_does_not_change_the_end_on_sqlite() {
     kill_everywhere(Database::sqlite);
 }
 
 #[test]
-fn a_kill_at_every_point_changes_nothing_on_postgres() {
+fn a_kill_at_any_failpoint_does_not_change_the_end_on_postgres() {
     kill_everywhere(Database::postgres);
 }

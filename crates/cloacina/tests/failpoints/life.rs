@@ -1,5 +1,5 @@
-//! A runner's life in which it needs every verb: a dead runner's work, an execution of its own, old ones to prune,
-//! schedules, and people who look at all that.
+//! One run that makes every store request: rescue of a dead runner's work, an execution, pruning, schedules, and
+//! inspection of all that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,33 +22,33 @@ use super::past::{MISSED, TICKS, leave_traces};
 use super::time::{PATIENCE, until};
 use super::workflows::{registration, workflows};
 
-/// What must be the same whatever failed.
+/// The final state, which must be the same whatever failed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct End {
     status: ExecutionStatus,
     tasks: Vec<String>,
     context: String,
-    /// Of which workflow each execution is.
+    /// The workflow of each execution.
     executions: Vec<String>,
-    /// The schedules and triggers that are there, and whether they fire.
+    /// The schedules and triggers, and whether they are enabled.
     schedules: Vec<(String, bool)>,
-    /// What became of the missed ticks, and of the executions that they started.
+    /// The outcomes of the missed ticks, and the states of the executions that they started.
     ticks: Vec<(TickOutcome, ExecutionStatus)>,
     fired: u64,
     progress: Vec<String>,
-    /// A line may be there twice: written, and written again because nobody heard of it.
+    /// Log lines, as a set: a line is written twice if the answer to the first write is lost.
     logs: BTreeSet<String>,
     problems: Vec<String>,
 }
 
-/// Lives once from the start to the stop, in a fresh database; what there is at the end.
+/// Runs once in a fresh database and returns the final state.
 pub fn live(database: &Database, points: Arc<dyn Failpoints>) -> End {
     let name = database.name();
     leave_traces(&*open(&name));
     work(&name, points)
 }
 
-/// The part that may be done again after a crash.
+/// The part that is repeated after a crash.
 pub fn work(name: &str, points: Arc<dyn Failpoints>) -> End {
     let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(name), points));
     let engine = start(&store);
@@ -79,7 +79,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
     })
 }
 
-/// Callers try again what the database refused.
+/// Retries until the attempt succeeds, as callers do.
 fn insist<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -200,7 +200,7 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
         .collect()
 }
 
-/// All that people may ask.
+/// Makes every request of the inspector.
 fn look(engine: &EngineHandle, id: ExecutionId) -> End {
     let inspector = engine.inspector();
     let execution = insist(|| engine.execution(id));

@@ -1,4 +1,4 @@
-//! A runner fails and dies at every named point of its store, on both databases, and the end is the same.
+//! A runner fails or is killed at every failpoint of its store, on both databases, and the final state is the same.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -8,7 +8,7 @@ mod life;
 mod past;
 mod point;
 #[path = "../support/private_postgres.rs"]
-#[expect(dead_code, reason = "the servers of one test are for others")]
+#[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
 #[path = "../support/records.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -27,7 +27,7 @@ use database::Database;
 use life::live;
 use point::{Reached, Trip};
 
-/// A verb is let fail at its first so many calls.
+/// Number of calls of each request at which a failure is tested.
 const OCCURRENCES: usize = 2;
 
 fn points() -> impl Iterator<Item = Failpoint> {
@@ -41,7 +41,7 @@ fn points() -> impl Iterator<Item = Failpoint> {
     })
 }
 
-/// Each point fails in turn, and the run must not show it. Returns the points at which something really failed.
+/// Makes each failpoint fail in turn and checks that the final state is the same. Returns the failpoints that did fail.
 fn fail_everywhere(fresh: impl Fn() -> Database) -> BTreeSet<Failpoint> {
     let expected = live(&fresh(), Arc::new(Reached::default()));
     let mut tripped = BTreeSet::new();
@@ -63,21 +63,24 @@ fn assert_all(reached: &BTreeSet<Failpoint>) {
         .filter(|point| !reached.contains(point))
         .map(|point| point.to_string())
         .collect();
-    assert!(absent.is_empty(), "no test reaches {absent:?}");
+    assert!(
+        absent.is_empty(),
+        "no test reaches the failpoints {absent:?}"
+    );
 }
 
 #[test]
-fn a_failure_at_every_point_changes_nothing_on_sqlite() {
+fn a_failure_at_any_failpoint_does_not_change_the_end_on_sqlite() {
     assert_all(&fail_everywhere(Database::sqlite));
 }
 
 #[test]
-fn a_failure_at_every_point_changes_nothing_on_postgres() {
+fn a_failure_at_any_failpoint_does_not_change_the_end_on_postgres() {
     assert_all(&fail_everywhere(Database::postgres));
 }
 
 #[test]
-fn one_life_reaches_every_point() {
+fn one_run_reaches_every_failpoint() {
     let reached = Arc::new(Reached::default());
     live(&Database::sqlite(), Arc::clone(&reached) as _);
     assert_all(&reached.points());

@@ -1,4 +1,4 @@
-//! What is in the database before a life begins: the traces of others, for which nobody has to answer.
+//! Data of earlier runners that is in the database before a run begins.
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::store::{Batch, ClaimRequest, Put, RunnerRow, Store, Submit};
@@ -11,13 +11,12 @@ use super::workflows::workflows;
 
 const SECOND: i64 = 1_000_000;
 
-/// The instance name of the schedule that is there.
+/// The instance name of the existing schedule.
 pub const MISSED: &str = "missed";
-/// So many of its ticks nobody has fired.
+/// Number of its ticks that were missed.
 pub const TICKS: usize = 3;
 
-/// A runner of long ago that left its row, an execution that ended long ago, and a schedule whose ticks nobody has
-/// fired.
+/// Stores the row of a dead runner, an execution that ended long ago, and a schedule with missed ticks.
 pub fn leave_traces(store: &dyn Store) {
     let long_ago = Timestamp(1_000_000);
     let dead = leave_runner(store, long_ago);
@@ -59,8 +58,8 @@ fn leave_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
     store.commit(&batch).unwrap();
 }
 
-/// Every tick of it is over, and all of them are to be caught up: so many, whenever a runner comes. That may be before it
-/// has registered the workflow, which must be known then.
+/// Stores a schedule whose ticks are all past and must all be caught up, so that their number does not depend on when a
+/// runner starts. A runner may catch up before it has registered the workflows, so they are stored here.
 fn leave_schedule(store: &dyn Store) {
     let created = SystemClock.now() - 10 * SECOND;
     for workflow in workflows() {

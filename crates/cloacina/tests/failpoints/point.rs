@@ -1,4 +1,4 @@
-//! What tests let happen at a point.
+//! What tests do at a failpoint.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,7 +8,7 @@ use cloacina::store::StoreError;
 use cloacina::store::failpoint::{Failpoint, Failpoints};
 use cloacina::types::sync::Mutex;
 
-/// Notes the points that are reached.
+/// Records the failpoints that are reached.
 #[derive(Default)]
 pub struct Reached(Mutex<BTreeSet<Failpoint>>);
 
@@ -25,7 +25,7 @@ impl Failpoints for Reached {
     }
 }
 
-/// Fails one point once.
+/// Makes one failpoint fail once.
 pub struct Trip {
     point: Failpoint,
     occurrence: usize,
@@ -55,7 +55,7 @@ impl Failpoints for Trip {
     }
 }
 
-/// Ends this process by SIGKILL at one point.
+/// Kills this process by SIGKILL at one failpoint.
 pub struct Kill {
     point: String,
     occurrence: usize,
@@ -63,7 +63,7 @@ pub struct Kill {
 }
 
 impl Kill {
-    /// From `commit.after:3`.
+    /// Parses a text like `commit.after:3`.
     pub fn parse(text: &str) -> Self {
         let (point, occurrence) = text.split_once(':').expect("point:number");
         Self {
@@ -82,7 +82,7 @@ impl Failpoints for Kill {
             let pid = std::process::id().to_string();
             Command::new("kill").args(["-KILL", &pid]).status().unwrap();
             loop {
-                std::thread::park(); // the signal is on its way
+                std::thread::park(); // waits for the signal
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a life runs.
+//! The workflows of a run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
-/// `life`, which is submitted, and `ticked`, which a schedule starts.
+/// Returns `life`, which is submitted, and `ticked`, which a schedule starts.
 pub fn workflows() -> Vec<Arc<Workflow>> {
     let life = vec![
         task("first", &[]),
@@ -51,7 +51,7 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         .collect()
 }
 
-/// The handlers of a workflow's tasks.
+/// Returns a registration with handlers for all tasks of a workflow.
 pub fn registration(engine: &EngineHandle, workflow: &Arc<Workflow>) -> Registration {
     let tasks = workflow.definition().tasks.iter();
     let handlers: BTreeMap<String, Handler> = tasks
@@ -98,7 +98,7 @@ fn run(assignment: &Assignment) -> Outcome {
     Outcome::Completed(Arc::new(delta))
 }
 
-/// Says how far it is, and logs a line.
+/// Reports progress and logs a line.
 fn tell(assignment: &Assignment) {
     let (execution, task) = (assignment.execution, assignment.task);
     let attempt = assignment.claim.attempt;

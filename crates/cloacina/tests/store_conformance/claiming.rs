@@ -1,4 +1,4 @@
-//! Claims: order, limits, queues, time.
+//! Claims: order, limits, queues and due times.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
@@ -47,7 +47,7 @@ pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
     assert_eq!(world.claim(5), []);
 }
 
-pub fn higher_priority_first_then_older_then_declaration(subject: Subject) {
+pub fn claims_are_ordered_by_priority_age_and_declaration(subject: Subject) {
     let world = World::new(subject, 2);
     let priorities = [0, 5, -32768, 32767, 5];
     let records: Vec<ExecutionRecord> = priorities
@@ -65,7 +65,7 @@ pub fn higher_priority_first_then_older_then_declaration(subject: Subject) {
     assert_eq!(ids(&world.claim(100)), expected[3..]);
 }
 
-pub fn a_class_takes_no_more_than_its_limit_and_says_that_there_is_more(subject: Subject) {
+pub fn a_class_claims_up_to_its_limit_and_reports_more(subject: Subject) {
     let world = World::new(subject, 3);
     world.submit(&world.ready(&[0, 1, 2]));
     let first = world.request(vec![world.class(2)], NOW);
@@ -80,7 +80,7 @@ pub fn a_class_takes_no_more_than_its_limit_and_says_that_there_is_more(subject:
     );
 }
 
-pub fn a_limit_of_zero_only_tells_whether_there_is_work(subject: Subject) {
+pub fn a_limit_of_zero_only_reports_whether_there_is_work(subject: Subject) {
     let world = World::new(subject, 1);
     assert_eq!(world.request(vec![world.class(0)], NOW).more, [false]);
     let record = world.ready(&[0]);
@@ -93,7 +93,7 @@ pub fn a_limit_of_zero_only_tells_whether_there_is_work(subject: Subject) {
     assert_eq!(world.load(record.id).revision, 1);
 }
 
-/// A second workflow, and a record of it with one ready task.
+/// Stores a second workflow, and returns its queue and a record of it with one ready task.
 fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
     let definition = world.store.put_definition(&workflow(name, 1), NOW).unwrap();
     let mut record = record_of(definition, 1, NOW);
@@ -166,7 +166,7 @@ pub fn classes_do_not_share_their_limits(subject: Subject) {
     assert_eq!(committed.claimed[0].definition, world.definition);
 }
 
-pub fn two_classes_over_one_queue_never_take_a_task_twice(subject: Subject) {
+pub fn two_classes_of_one_queue_claim_distinct_tasks(subject: Subject) {
     let world = World::new(subject, 3);
     let mut record = world.ready(&[0, 1, 2]);
     record.tasks[2].ready_at = Some(NOW);
@@ -179,7 +179,7 @@ pub fn two_classes_over_one_queue_never_take_a_task_twice(subject: Subject) {
     assert_eq!(committed.more, [true, true, false]);
 }
 
-pub fn a_queue_that_is_named_twice_gives_each_task_once(subject: Subject) {
+pub fn a_queue_named_twice_yields_each_task_once(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0, 1]);
     record.tasks[1].ready_at = Some(NOW);
@@ -193,7 +193,7 @@ pub fn a_queue_that_is_named_twice_gives_each_task_once(subject: Subject) {
     assert_eq!(committed.more, [false]);
 }
 
-pub fn other_queues_are_left_alone(subject: Subject) {
+pub fn other_queues_are_not_claimed(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.ready(&[0]);
     world.submit(&record);
@@ -211,7 +211,7 @@ pub fn other_queues_are_left_alone(subject: Subject) {
     assert_eq!(world.load(record.id).revision, 1);
 }
 
-pub fn excluded_tasks_are_left_alone(subject: Subject) {
+pub fn excluded_tasks_are_not_claimed(subject: Subject) {
     let world = World::new(subject, 3);
     let mut record = world.ready(&[0, 1, 2]);
     record.tasks[2].ready_at = Some(NOW + SECOND);
@@ -229,11 +229,15 @@ pub fn excluded_tasks_are_left_alone(subject: Subject) {
         NOW,
     );
     assert_eq!(ids(&committed.claimed), [(record.id, 1)]);
-    assert_eq!(committed.more, [false], "what is excluded is not more");
-    assert_eq!(committed.next_due, None, "nor due");
+    assert_eq!(
+        committed.more,
+        [false],
+        "excluded tasks do not count as more work"
+    );
+    assert_eq!(committed.next_due, None, "excluded tasks have no due time");
 }
 
-pub fn several_tasks_of_one_execution_raise_its_revision_each(subject: Subject) {
+pub fn each_claimed_task_increases_the_revision(subject: Subject) {
     let world = World::new(subject, 3);
     let (one, two) = (world.ready(&[0, 1, 2]), world.ready(&[0]));
     world.submit(&one);
@@ -251,7 +255,7 @@ pub fn several_tasks_of_one_execution_raise_its_revision_each(subject: Subject) 
     assert_eq!(world.load(two.id).revision, 2);
 }
 
-pub fn what_a_batch_makes_ready_it_can_claim(subject: Subject) {
+pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
     let world = World::new(subject, 2);
     let mut first = world.running();
     world.submit(&first);
@@ -281,7 +285,7 @@ pub fn what_a_batch_makes_ready_it_can_claim(subject: Subject) {
     assert_eq!(claimed, [(first.id, 1, 3), (second.id, 0, 2)]);
 }
 
-/// Submits an execution whose first task waits until a time.
+/// Submits an execution whose first task waits until `ready_at`.
 fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
     let mut record = ExecutionRecord {
         priority,
@@ -292,7 +296,7 @@ fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord
     record
 }
 
-pub fn a_waiting_task_is_claimed_from_its_time_on(subject: Subject) {
+pub fn a_waiting_task_is_claimed_when_it_is_due(subject: Subject) {
     let world = World::new(subject, 1);
     let record = waiting(&world, 0, NOW + SECOND);
     let early = world.request(vec![world.class(5)], NOW + SECOND - 1);
@@ -307,7 +311,7 @@ pub fn a_waiting_task_is_claimed_from_its_time_on(subject: Subject) {
     assert_eq!(world.load(record.id).tasks[0].ready_at, None);
 }
 
-pub fn the_next_due_time_is_that_of_the_requested_queues(subject: Subject) {
+pub fn next_due_covers_only_the_requested_queues(subject: Subject) {
     let world = World::new(subject, 1);
     let (queue, mut foreign) = other(&world, "other");
     foreign.tasks[0].ready_at = Some(NOW + 1);
@@ -324,7 +328,7 @@ pub fn the_next_due_time_is_that_of_the_requested_queues(subject: Subject) {
         limit: 1,
     };
     assert_eq!(world.request(vec![both], NOW).next_due, Some(NOW + 1));
-    // Nothing requested, nothing told.
+    // Without a claim request there is no due time.
     let record = world.record();
     let batch = Batch {
         submits: vec![world.submission(&record)],
@@ -351,7 +355,7 @@ pub fn a_waiting_task_competes_by_priority_and_age(subject: Subject) {
     );
 }
 
-pub fn more_waiting_tasks_than_the_limit(subject: Subject) {
+pub fn waiting_tasks_are_claimed_up_to_the_limit(subject: Subject) {
     let world = World::new(subject, 1);
     let records: Vec<_> = (0..5)
         .map(|index| waiting(&world, 0, NOW - 10 + index))
@@ -392,7 +396,7 @@ pub fn a_paused_execution_is_not_claimed(subject: Subject) {
         (0, [false].as_slice())
     );
     assert_eq!(committed.next_due, None);
-    // And a ready row of a paused execution, which nobody writes, would not be claimed either.
+    // A ready row of a paused execution, which the engine never writes, is not claimed either.
     record.tasks[0].status = TaskStatus::Ready;
     record.tasks[0].ready_at = None;
     assert!(world.advance(&mut record, vec![world.update(0)]));
@@ -414,7 +418,7 @@ pub fn a_retried_task_is_claimed_with_its_next_attempt(subject: Subject) {
     assert_eq!(loaded.tasks[0].started_at, Some(NOW + 5));
 }
 
-pub fn the_first_start_of_an_execution_stays(subject: Subject) {
+pub fn a_later_claim_keeps_the_start_time(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0]);
     world.submit(&record);
@@ -426,8 +430,8 @@ pub fn the_first_start_of_an_execution_stays(subject: Subject) {
     assert_eq!(world.load(record.id).started_at, Some(NOW + 1));
 }
 
-/// C1, design §5: whatever the interleaving, a task starts once.
-pub fn concurrent_claimers_never_get_the_same_task(subject: Subject) {
+/// C1: a task starts once in any interleaving.
+pub fn concurrent_claimers_get_distinct_tasks(subject: Subject) {
     const CLAIMERS: usize = 4;
     const EXECUTIONS: usize = 60;
     let world = World::new(subject, 3);

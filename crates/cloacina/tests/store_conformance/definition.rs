@@ -6,7 +6,7 @@ use cloacina::workflow::Workflow;
 
 use crate::world::{NOW, SECOND, Subject, World, record_of, workflow};
 
-pub fn a_known_version_keeps_its_id_and_gets_the_new_description(subject: Subject) {
+pub fn a_stored_version_keeps_its_id_and_updates_its_description(subject: Subject) {
     let store = subject.store;
     let first = workflow("etl", 2);
     let id = store.put_definition(&first, NOW).unwrap();
@@ -34,7 +34,7 @@ pub fn a_changed_task_makes_a_new_version(subject: Subject) {
     );
 }
 
-pub fn definitions_come_oldest_first_and_after_a_given_one(subject: Subject) {
+pub fn definitions_are_listed_oldest_first_after_an_id(subject: Subject) {
     let store = subject.store;
     let ids: Vec<DefinitionId> = ["b", "a", "c"]
         .map(|name| store.put_definition(&workflow(name, 1), NOW).unwrap())
@@ -52,13 +52,13 @@ pub fn definitions_come_oldest_first_and_after_a_given_one(subject: Subject) {
     assert_eq!(list(ids[2].0), []);
 }
 
-pub fn b7_versions_from_the_beginning_are_the_last_and_those_in_use(subject: Subject) {
+pub fn b7_versions_from_the_start_are_the_newest_and_used_ones(subject: Subject) {
     let world = World::new(subject, 1);
     let put = |tasks| {
         let version = workflow("etl", tasks);
         world.store.put_definition(&version, NOW).unwrap()
     };
-    // Programs that live and have submitted nothing yet may have stored the last ones.
+    // The newest versions may belong to running programs that have submitted nothing yet.
     let later: Vec<DefinitionId> = (2..=65).map(put).collect();
     let list = |after| -> Vec<DefinitionId> {
         let versions = world.store.versions(after).unwrap();
@@ -66,7 +66,7 @@ pub fn b7_versions_from_the_beginning_are_the_last_and_those_in_use(subject: Sub
         versions.into_iter().map(|version| version.id).collect()
     };
     assert_eq!(list(DefinitionId(0)), later);
-    assert_eq!(list(world.definition), later, "what came since");
+    assert_eq!(list(world.definition), later, "versions stored since");
     let mut ended = world.record();
     ended.status = ExecutionStatus::Completed;
     ended.ended_at = Some(NOW);
@@ -77,7 +77,7 @@ pub fn b7_versions_from_the_beginning_are_the_last_and_those_in_use(subject: Sub
     assert_eq!(list(DefinitionId(0)), all);
 }
 
-pub fn b7_pruning_deletes_old_versions_that_nothing_needs(subject: Subject) {
+pub fn b7_pruning_deletes_unneeded_old_versions(subject: Subject) {
     let world = World::new(subject, 1);
     world.submit(&world.ready(&[0]));
     let put = |tasks, at| {
@@ -91,10 +91,14 @@ pub fn b7_pruning_deletes_old_versions_that_nothing_needs(subject: Subject) {
         let all = world.store.definitions(DefinitionId(0)).unwrap();
         all.into_iter().map(|stored| stored.id).collect()
     };
-    assert_eq!(world.store.prune(NOW, 10).unwrap(), 0, "before, not at");
+    assert_eq!(
+        world.store.prune(NOW, 10).unwrap(),
+        0,
+        "`before` is exclusive"
+    );
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 2);
     assert_eq!(left(), [world.definition, young, newest]);
-    // A submission of one that went is refused, and possible again once it was stored anew.
+    // A submission of a deleted version is refused until the version is stored again.
     let gone = record_of(unneeded[0], 2, NOW);
     let batch = || Batch {
         submits: vec![world.submission(&gone)],

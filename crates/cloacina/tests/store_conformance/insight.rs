@@ -43,7 +43,7 @@ pub fn an_announcement_updates_the_row_and_keeps_the_offers(subject: Subject) {
     assert_eq!(store.offers("missing").unwrap(), []);
 }
 
-pub fn a_dead_runners_announcement_leaves_its_row(subject: Subject) {
+pub fn a_dead_runners_announcement_does_not_change_its_row(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     assert!(store.declare_dead(id, NOW + 15 * SECOND, NOW).unwrap());
@@ -52,7 +52,7 @@ pub fn a_dead_runners_announcement_leaves_its_row(subject: Subject) {
     assert_eq!(store.dead_runners().unwrap(), [id]);
 }
 
-pub fn a_withdrawn_offer_stays_until_its_like_goes_too(subject: Subject) {
+pub fn a_withdrawn_offer_is_kept_until_a_later_equal_one(subject: Subject) {
     let store = subject.store;
     let ids = [register(&*store), register(&*store), register(&*store)];
     let tasks: [&[&str]; 3] = [&["a"], &["a"], &["b"]];
@@ -70,7 +70,7 @@ pub fn a_withdrawn_offer_stays_until_its_like_goes_too(subject: Subject) {
         store.withdraw(*id, Some(at)).unwrap();
         store.retire_runner(*id).unwrap();
     }
-    // The first had what the second had, and went before it; the third had another task.
+    // The first offer had the same tasks as the second and was withdrawn before it. The third had another task.
     assert_eq!(seen(&*store), [(ids[1], NOW + 6), (ids[2], NOW + 7)]);
 }
 
@@ -81,7 +81,7 @@ pub fn a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat(subject: Subje
     let row = store.runners().unwrap().remove(0);
     store.withdraw(id, None).unwrap();
     let seen_at = store.offers("w").unwrap()[0].seen_at;
-    // A database with a clock of its own tells the heartbeat by it.
+    // A database with its own clock uses it for the heartbeat.
     let is_beat = seen_at == row.heartbeat_at;
     assert!(
         is_beat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),
@@ -101,7 +101,7 @@ fn progress(execution: ExecutionId, attempt: u32, done: f64) -> Progress {
     }
 }
 
-pub fn the_last_word_of_the_latest_attempt_counts(subject: Subject) {
+pub fn the_last_progress_of_the_latest_attempt_is_kept(subject: Subject) {
     let store = subject.store;
     let id = ExecutionId::generate();
     assert_eq!(store.progress(id).unwrap(), []);
@@ -127,7 +127,7 @@ fn chunk(execution: ExecutionId, attempt: u32, messages: &[&str]) -> LogChunk {
     }
 }
 
-pub fn log_lines_come_in_their_order(subject: Subject) {
+pub fn log_lines_are_returned_in_order(subject: Subject) {
     let store = subject.store;
     let (id, other) = (ExecutionId::generate(), ExecutionId::generate());
     let chunks = [
@@ -154,7 +154,7 @@ pub fn the_backlog_is_counted_up_to_its_limit(subject: Subject) {
     assert_eq!(world.store.backlog(2).unwrap(), 2);
 }
 
-pub fn pruning_takes_progress_and_logs_along(subject: Subject) {
+pub fn pruning_deletes_progress_and_logs(subject: Subject) {
     let world = World::new(subject, 2);
     let gone = world.ended(ExecutionStatus::Completed, NOW);
     world.submit(&gone);

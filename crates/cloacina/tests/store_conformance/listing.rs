@@ -23,7 +23,7 @@ fn newest_first(records: &[&ExecutionRecord]) -> Vec<ExecutionId> {
     ids
 }
 
-pub fn newest_first_page_by_page(subject: Subject) {
+pub fn executions_are_listed_newest_first_by_page(subject: Subject) {
     let world = World::new(subject, 1);
     let records: Vec<ExecutionRecord> = (0..7).map(|_| world.ready(&[0])).collect();
     for record in &records {
@@ -65,7 +65,7 @@ pub fn newest_first_page_by_page(subject: Subject) {
     clippy::too_many_lines,
     reason = "one table of questions to the same rows"
 )]
-pub fn by_state_workflow_definition_and_time(subject: Subject) {
+pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subject) {
     let world = World::new(subject, 1);
     let other = workflow("other", 1);
     let second_version = workflow("etl", 2);
@@ -181,7 +181,7 @@ pub fn by_state_workflow_definition_and_time(subject: Subject) {
     );
 }
 
-pub fn by_several_states_at_once(subject: Subject) {
+pub fn executions_are_listed_by_several_states(subject: Subject) {
     let world = World::new(subject, 1);
     let pending = world.ready(&[0]);
     world.submit(&pending);
@@ -284,7 +284,7 @@ pub fn only_a_running_execution_can_be_overdue(subject: Subject) {
     assert_eq!(world.store.overdue(NOW + SECOND).unwrap(), Due::default());
 }
 
-pub fn prune_deletes_the_oldest_ended_with_all_that_belongs_to_them(subject: Subject) {
+pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subject) {
     let world = World::new(subject, 1);
     let mut old = world.running();
     old.input = Arc::new(Context::from_json(r#"{"a":1}"#).unwrap());
@@ -309,17 +309,21 @@ pub fn prune_deletes_the_oldest_ended_with_all_that_belongs_to_them(subject: Sub
         })
         .unwrap();
     let young = world.ended(ExecutionStatus::Completed, NOW + SECOND);
-    assert_eq!(world.store.prune(NOW, 10).unwrap(), 0, "before, not at");
+    assert_eq!(
+        world.store.prune(NOW, 10).unwrap(),
+        0,
+        "`before` is exclusive"
+    );
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
     assert_eq!(world.store.load(&[old.id]).unwrap(), []);
     assert_eq!(world.store.history(old.id).unwrap(), []);
     assert_eq!(world.store.list(&all()).unwrap(), [young.id]);
-    // Nothing is left over: the same id can be submitted again with all its rows.
+    // No rows are left: the same id can be submitted again with all its rows.
     old.revision = 1;
     assert_eq!(world.submit(&old), cloacina::store::SubmitVerdict::Accepted);
 }
 
-pub fn prune_leaves_open_and_younger_executions_alone(subject: Subject) {
+pub fn prune_keeps_open_and_younger_executions(subject: Subject) {
     let world = World::new(subject, 1);
     let open = [world.ready(&[0]), world.running()];
     for record in &open {
@@ -333,7 +337,7 @@ pub fn prune_leaves_open_and_younger_executions_alone(subject: Subject) {
         newest_first(&[&open[0], &open[1], &young])
     );
     assert!(!world.store.list(&all()).unwrap().contains(&ended.id));
-    // The tasks of the others are still there.
+    // The tasks of the other executions are kept.
     assert_eq!(world.claim(5).len(), 1);
     assert_eq!(world.store.claims_of(world.runner).unwrap().len(), 2);
 }
@@ -349,13 +353,13 @@ pub fn prune_stops_at_its_limit(subject: Subject) {
     assert_eq!(
         world.store.list(&all()).unwrap(),
         left,
-        "the oldest went first"
+        "the oldest are pruned first"
     );
     assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 3);
     assert_eq!(world.store.prune(NOW + 1, 100).unwrap(), 0);
 }
 
-pub fn prune_goes_on_past_open_executions(subject: Subject) {
+pub fn prune_continues_past_open_executions(subject: Subject) {
     let world = World::new(subject, 1);
     for _ in 0..4 {
         world.submit(&world.ready(&[0]));

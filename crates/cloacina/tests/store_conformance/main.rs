@@ -1,4 +1,4 @@
-//! One suite for every store. A case gets a fresh store and states one fact that the engine relies on.
+//! One test suite for every store. Each case gets a fresh store and checks one fact that the engine relies on.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,7 +6,7 @@
 )]
 #![expect(
     clippy::needless_pass_by_value,
-    reason = "a case owns its store, and drops it with its files"
+    reason = "a case owns its store and drops it with its files"
 )]
 
 #[cfg(feature = "postgres")]
@@ -28,29 +28,29 @@ mod schedule;
 mod world;
 mod writing;
 
-/// Expands to one test per case of each module, for one way to make a store.
+/// Expands to one test per case of each module, for one kind of store.
 macro_rules! conformance {
     ($store:ident, $make:expr) => {
         conformance! { @modules $store, $make;
             definition {
-                a_known_version_keeps_its_id_and_gets_the_new_description
+                a_stored_version_keeps_its_id_and_updates_its_description
                 a_changed_task_makes_a_new_version
-                definitions_come_oldest_first_and_after_a_given_one
-                b7_versions_from_the_beginning_are_the_last_and_those_in_use
-                b7_pruning_deletes_old_versions_that_nothing_needs
+                definitions_are_listed_oldest_first_after_an_id
+                b7_versions_from_the_start_are_the_newest_and_used_ones
+                b7_pruning_deletes_unneeded_old_versions
                 definitions_are_counted_by_version
                 an_unknown_definition_is_none
             }
             round_trip {
-                every_column_of_an_execution_comes_back
-                every_column_of_a_task_comes_back
-                b19_a_summary_is_all_but_the_input_and_what_tasks_wrote
+                every_execution_column_is_read_back
+                every_task_column_is_read_back
+                b19_a_summary_omits_input_and_task_results
                 contexts_keep_unicode_escapes_big_numbers_and_order
                 a_pending_task_has_no_row_unless_one_was_written
-                load_keeps_the_given_order_and_leaves_unknown_ids_out
-                statuses_leave_unknown_ids_out
-                history_comes_oldest_first
-                ten_thousand_tasks_of_one_execution_are_written_claimed_and_loaded
+                load_keeps_the_order_and_omits_unknown_ids
+                statuses_omit_unknown_ids
+                history_is_oldest_first
+                an_execution_can_have_ten_thousand_tasks
                 a_large_input_survives_many_updates
             }
             writing {
@@ -66,40 +66,40 @@ macro_rules! conformance {
                 one_stale_advance_does_not_stop_the_others
                 a_submitted_execution_advances_in_the_same_batch
                 late_finish_of_a_lost_claim_is_refused
-                a_fence_that_does_not_hold_rolls_everything_back
+                a_failed_fence_rolls_back_the_batch
                 a_task_that_has_ended_cannot_be_finished_again
-                an_insert_over_a_row_rolls_everything_back
-                an_update_without_a_row_rolls_everything_back
-                a_submission_of_an_unknown_definition_is_refused_whole
+                an_insert_over_a_row_rolls_back_the_batch
+                an_update_without_a_row_rolls_back_the_batch
+                a_submission_of_an_unknown_definition_refuses_the_batch
                 dead_runners_commit_is_refused
                 a_runner_that_never_registered_cannot_claim
-                control_without_a_claim_needs_no_living_runner
+                control_without_a_claim_needs_no_live_runner
             }
             claiming {
                 a_claim_sets_the_task_and_its_execution
-                higher_priority_first_then_older_then_declaration
-                a_class_takes_no_more_than_its_limit_and_says_that_there_is_more
-                a_limit_of_zero_only_tells_whether_there_is_work
+                claims_are_ordered_by_priority_age_and_declaration
+                a_class_claims_up_to_its_limit_and_reports_more
+                a_limit_of_zero_only_reports_whether_there_is_work
                 queues_of_one_class_share_its_limit_and_order
                 classes_do_not_share_their_limits
-                two_classes_over_one_queue_never_take_a_task_twice
-                a_queue_that_is_named_twice_gives_each_task_once
-                other_queues_are_left_alone
-                excluded_tasks_are_left_alone
-                several_tasks_of_one_execution_raise_its_revision_each
-                what_a_batch_makes_ready_it_can_claim
-                a_waiting_task_is_claimed_from_its_time_on
-                the_next_due_time_is_that_of_the_requested_queues
+                two_classes_of_one_queue_claim_distinct_tasks
+                a_queue_named_twice_yields_each_task_once
+                other_queues_are_not_claimed
+                excluded_tasks_are_not_claimed
+                each_claimed_task_increases_the_revision
+                a_batch_can_claim_tasks_that_it_makes_ready
+                a_waiting_task_is_claimed_when_it_is_due
+                next_due_covers_only_the_requested_queues
                 a_waiting_task_competes_by_priority_and_age
-                more_waiting_tasks_than_the_limit
+                waiting_tasks_are_claimed_up_to_the_limit
                 a_paused_execution_is_not_claimed
                 a_retried_task_is_claimed_with_its_next_attempt
-                the_first_start_of_an_execution_stays
-                concurrent_claimers_never_get_the_same_task
+                a_later_claim_keeps_the_start_time
+                concurrent_claimers_get_distinct_tasks
             }
             runner {
-                a_registered_runner_is_listed_and_beats
-                a_lease_that_moved_is_left_alone
+                a_registered_runner_is_listed_and_can_heartbeat
+                a_runner_with_an_extended_lease_is_not_declared_dead
                 a_dead_runner_stays_dead
                 claims_of_finds_running_tasks_also_of_paused_executions
                 a_runner_with_claims_cannot_be_retired
@@ -108,40 +108,40 @@ macro_rules! conformance {
             }
             insight {
                 an_announcement_updates_the_row_and_keeps_the_offers
-                a_dead_runners_announcement_leaves_its_row
-                a_withdrawn_offer_stays_until_its_like_goes_too
+                a_dead_runners_announcement_does_not_change_its_row
+                a_withdrawn_offer_is_kept_until_a_later_equal_one
                 a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat
-                the_last_word_of_the_latest_attempt_counts
-                log_lines_come_in_their_order
+                the_last_progress_of_the_latest_attempt_is_kept
+                log_lines_are_returned_in_order
                 the_backlog_is_counted_up_to_its_limit
-                pruning_takes_progress_and_logs_along
+                pruning_deletes_progress_and_logs
                 a_sound_database_has_no_problems
             }
             schedule {
-                a_schedule_comes_back_whole
-                an_identity_is_taken_once_and_free_after_a_deletion
+                every_schedule_column_is_read_back
+                an_identity_is_unique_until_its_schedule_is_deleted
                 a_stale_change_of_a_schedule_is_refused
-                due_schedules_come_earliest_first_with_the_next_one
-                due_triggers_are_those_that_are_named
+                due_schedules_are_earliest_first_with_the_next_due_time
+                only_named_triggers_are_due
                 schedules_are_listed_by_kind_oldest_first
                 a_tick_submits_its_execution_and_is_in_the_history
-                a_stale_schedule_drops_its_submissions_and_nothing_else
-                a_tick_that_is_there_drops_its_submission_and_nothing_else
+                a_stale_schedule_drops_only_its_submissions
+                a_known_tick_drops_only_its_submission
                 a_queued_tick_fires_later
                 a_refused_batch_changes_no_schedule
                 ticks_are_counted_by_outcome_and_pruned
                 concurrent_runners_fire_a_tick_once
             }
             listing {
-                newest_first_page_by_page
-                by_state_workflow_definition_and_time
-                by_several_states_at_once
+                executions_are_listed_newest_first_by_page
+                executions_are_listed_by_state_workflow_definition_and_time
+                executions_are_listed_by_several_states
                 an_unknown_workflow_lists_nothing
                 overdue_finds_running_executions_and_the_next_deadline
                 only_a_running_execution_can_be_overdue
-                prune_deletes_the_oldest_ended_with_all_that_belongs_to_them
-                prune_leaves_open_and_younger_executions_alone
-                prune_goes_on_past_open_executions
+                prune_deletes_the_oldest_ended_executions_with_their_rows
+                prune_keeps_open_and_younger_executions
+                prune_continues_past_open_executions
                 prune_stops_at_its_limit
                 an_ended_execution_that_runs_again_is_not_pruned
             }

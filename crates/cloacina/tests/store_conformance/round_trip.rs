@@ -1,4 +1,4 @@
-//! What is written comes back as it was.
+//! Stored data is read back unchanged.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn failure() -> Failure {
     }
 }
 
-pub fn every_column_of_an_execution_comes_back(subject: Subject) {
+pub fn every_execution_column_is_read_back(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.running();
     record.priority = -32768;
@@ -56,7 +56,7 @@ pub fn every_column_of_an_execution_comes_back(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&record));
 }
 
-pub fn b19_a_summary_is_all_but_the_input_and_what_tasks_wrote(subject: Subject) {
+pub fn b19_a_summary_omits_input_and_task_results(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0, 1]);
     record.input = Arc::new(Context::from_json(r#"{"day":"2026-01-01"}"#).unwrap());
@@ -78,7 +78,7 @@ pub fn b19_a_summary_is_all_but_the_input_and_what_tasks_wrote(subject: Subject)
     assert_eq!(summaries, [as_stored(&record)]);
 }
 
-pub fn every_column_of_a_task_comes_back(subject: Subject) {
+pub fn every_task_column_is_read_back(subject: Subject) {
     let world = World::new(subject, 4);
     let mut record = world.ready(&[0, 1, 2]);
     record.tasks[1].ready_at = Some(NOW + SECOND);
@@ -104,7 +104,7 @@ pub fn every_column_of_a_task_comes_back(subject: Subject) {
     world.submit(&record);
     assert_eq!(world.load(record.id), as_stored(&record));
 
-    // All of it again by an update, to a task that had nothing.
+    // The same columns written by an update of another task.
     let mut full = record.tasks[2].clone();
     full.status = TaskStatus::Skipped;
     record.tasks[0] = full;
@@ -143,7 +143,7 @@ pub fn a_pending_task_has_no_row_unless_one_was_written(subject: Subject) {
     assert!(loaded.tasks[0].stored);
     assert_eq!(loaded.tasks[1], TaskRecord::pending());
 
-    // A pause puts a ready task back.
+    // A pause makes a ready task pending again.
     record.tasks[0].status = TaskStatus::Pending;
     record.tasks[0].ready_at = Some(NOW);
     assert!(world.advance(&mut record, vec![world.update(0)]));
@@ -153,7 +153,7 @@ pub fn a_pending_task_has_no_row_unless_one_was_written(subject: Subject) {
     assert_eq!(loaded.tasks[0].status, TaskStatus::Pending);
 }
 
-pub fn load_keeps_the_given_order_and_leaves_unknown_ids_out(subject: Subject) {
+pub fn load_keeps_the_order_and_omits_unknown_ids(subject: Subject) {
     let world = World::new(subject, 1);
     let records = [world.ready(&[0]), world.ready(&[0]), world.ready(&[0])];
     for record in &records {
@@ -176,7 +176,7 @@ pub fn load_keeps_the_given_order_and_leaves_unknown_ids_out(subject: Subject) {
     assert_eq!(world.store.load(&[]).unwrap(), []);
 }
 
-pub fn statuses_leave_unknown_ids_out(subject: Subject) {
+pub fn statuses_omit_unknown_ids(subject: Subject) {
     let world = World::new(subject, 1);
     let open = world.ready(&[0]);
     world.submit(&open);
@@ -195,7 +195,7 @@ pub fn statuses_leave_unknown_ids_out(subject: Subject) {
     );
 }
 
-pub fn history_comes_oldest_first(subject: Subject) {
+pub fn history_is_oldest_first(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.ready(&[0]);
     let full = HistoryEvent {
@@ -253,7 +253,7 @@ pub fn history_comes_oldest_first(subject: Subject) {
     assert_eq!(world.store.history(ExecutionId::generate()).unwrap(), []);
 }
 
-pub fn ten_thousand_tasks_of_one_execution_are_written_claimed_and_loaded(subject: Subject) {
+pub fn an_execution_can_have_ten_thousand_tasks(subject: Subject) {
     const TASKS: u32 = 10_000;
     let world = World::new(subject, TASKS as usize);
     let mut record = world.ready(&(0..TASKS).collect::<Vec<_>>());

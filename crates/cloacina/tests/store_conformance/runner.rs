@@ -1,10 +1,10 @@
-//! Runners: leases, deaths, claims.
+//! Runners: leases, deaths and claims.
 
 use cloacina::types::{ExecutionStatus, RunnerId, TaskStatus};
 
 use crate::world::{NOW, SECOND, Subject, World, register, runner_row};
 
-pub fn a_registered_runner_is_listed_and_beats(subject: Subject) {
+pub fn a_registered_runner_is_listed_and_can_heartbeat(subject: Subject) {
     let store = subject.store;
     let mut row = runner_row(RunnerId::generate(), NOW);
     "höst".clone_into(&mut row.host);
@@ -13,7 +13,7 @@ pub fn a_registered_runner_is_listed_and_beats(subject: Subject) {
     assert_eq!(store.runners().unwrap(), [row.clone()]);
     assert!(store.heartbeat(row.id, NOW + 5, NOW + 20).unwrap());
     let listed = store.runners().unwrap().remove(0);
-    // A database with a clock of its own tells the times to within a second.
+    // A database with its own clock returns times to within a second.
     let lease = listed.lease_until.since(listed.heartbeat_at);
     assert_eq!(lease, 15);
     assert!(listed.heartbeat_at.since(NOW + 5).abs() < SECOND);
@@ -23,7 +23,7 @@ pub fn a_registered_runner_is_listed_and_beats(subject: Subject) {
     assert!(!store.heartbeat(RunnerId::generate(), NOW, NOW).unwrap());
 }
 
-pub fn a_lease_that_moved_is_left_alone(subject: Subject) {
+pub fn a_runner_with_an_extended_lease_is_not_declared_dead(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     assert!(store.heartbeat(id, NOW + 5, NOW + 20 * SECOND).unwrap());
@@ -49,7 +49,7 @@ pub fn a_dead_runner_stays_dead(subject: Subject) {
         !store
             .declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND)
             .unwrap(),
-        "only one declares it"
+        "a death is declared once"
     );
     assert!(
         !store

@@ -99,7 +99,7 @@ fn crons(world: &World, now: Timestamp) -> DueSchedules {
     world.store.due_schedules(&query, now).unwrap()
 }
 
-pub fn a_schedule_comes_back_whole(subject: Subject) {
+pub fn every_schedule_column_is_read_back(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = schedule("all \"of\" it", Some(NOW + SECOND));
     record
@@ -143,7 +143,7 @@ pub fn a_schedule_comes_back_whole(subject: Subject) {
     assert_eq!(world.store.schedule(record.id).unwrap(), Some(changed));
 }
 
-pub fn an_identity_is_taken_once_and_free_after_a_deletion(subject: Subject) {
+pub fn an_identity_is_unique_until_its_schedule_is_deleted(subject: Subject) {
     let world = World::new(subject, 1);
     let first = stored(&*world.store, schedule("same", None));
     let second = schedule("same", None);
@@ -207,7 +207,7 @@ pub fn a_stale_change_of_a_schedule_is_refused(subject: Subject) {
     );
 }
 
-pub fn due_schedules_come_earliest_first_with_the_next_one(subject: Subject) {
+pub fn due_schedules_are_earliest_first_with_the_next_due_time(subject: Subject) {
     let world = World::new(subject, 1);
     assert_eq!(crons(&world, NOW), DueSchedules::default());
     let times = [3, -5, 0, -9, 8];
@@ -238,7 +238,7 @@ pub fn due_schedules_come_earliest_first_with_the_next_one(subject: Subject) {
     assert_eq!(crons(&world, NOW + 8 * SECOND).next, None);
 }
 
-pub fn due_triggers_are_those_that_are_named(subject: Subject) {
+pub fn only_named_triggers_are_due(subject: Subject) {
     let world = World::new(subject, 1);
     let trigger = |name: &str, at| ScheduleRecord {
         kind: ScheduleKind::Trigger,
@@ -330,7 +330,7 @@ pub fn a_tick_submits_its_execution_and_is_in_the_history(subject: Subject) {
     );
 }
 
-pub fn a_stale_schedule_drops_its_submissions_and_nothing_else(subject: Subject) {
+pub fn a_stale_schedule_drops_only_its_submissions(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let winner = world.ready(&[0]);
@@ -359,7 +359,7 @@ pub fn a_stale_schedule_drops_its_submissions_and_nothing_else(subject: Subject)
     );
 }
 
-pub fn a_tick_that_is_there_drops_its_submission_and_nothing_else(subject: Subject) {
+pub fn a_known_tick_drops_only_its_submission(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let first = world.ready(&[0]);
@@ -463,7 +463,7 @@ pub fn ticks_are_counted_by_outcome_and_pruned(subject: Subject) {
     world.store.prune(NOW - 2 * SECOND, 10).unwrap();
     let left = world.store.ticks(record.id, 10, 0).unwrap();
     let outcomes: Vec<TickOutcome> = left.iter().map(|tick| tick.outcome).collect();
-    // What still waits stays.
+    // Queued ticks are kept.
     assert_eq!(
         outcomes,
         [

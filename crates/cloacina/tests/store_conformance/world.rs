@@ -1,4 +1,4 @@
-//! What the cases share: a store with a runner and a workflow, and short ways to write batches.
+//! Shared by all cases: a store with a runner and a workflow, and helpers to write batches.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use cloacina::workflow::Workflow;
 
 pub use super::records::{NOW, SECOND, record_of, runner_row, workflow};
 
-/// A store to test, with whatever must live as long as it.
+/// A store to test, with a value that must be kept as long as it.
 pub struct Subject {
     pub store: Arc<dyn Store>,
     pub keep: Option<Box<dyn Any>>,
@@ -69,7 +69,7 @@ impl World {
         record_of(self.definition, self.workflow.len(), NOW)
     }
 
-    /// A record whose tasks of these ordinals are ready.
+    /// A record in which the tasks with these ordinals are ready.
     pub fn ready(&self, ordinals: &[Ordinal]) -> ExecutionRecord {
         let mut record = self.record();
         for ordinal in ordinals {
@@ -170,7 +170,7 @@ impl World {
         Ok(committed.advances[0])
     }
 
-    /// Writes a change of a record on top of the revision before it.
+    /// Increases the record's revision and writes the change.
     pub fn advance(&self, record: &mut ExecutionRecord, tasks: Vec<TaskWrite>) -> bool {
         let expected = record.revision;
         record.revision += 1;
@@ -223,7 +223,7 @@ impl World {
         self.advance(record, vec![write])
     }
 
-    /// A submitted execution that has ended.
+    /// Submits an execution and ends it.
     pub fn ended(&self, status: ExecutionStatus, at: Timestamp) -> ExecutionRecord {
         let mut record = self.running();
         self.submit(&record);
@@ -232,7 +232,7 @@ impl World {
     }
 }
 
-/// The record as `load` gives it back: rows are stored where there are some.
+/// Returns the record as `load` returns it, with `stored` set for tasks with rows.
 pub fn as_stored(record: &ExecutionRecord) -> ExecutionRecord {
     let mut record = record.clone();
     for task in &mut record.tasks {

@@ -1,4 +1,4 @@
-//! Submissions and advances: all or nothing, and only on what the writer saw.
+//! Submissions and advances are atomic, and apply only to the revision that the writer read.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub fn duplicate_key_returns_the_first_id(subject: Subject) {
     assert_eq!(world.store.load(&[second.id]).unwrap(), []);
     assert_eq!(world.store.history(second.id).unwrap(), []);
     assert_eq!(world.claim(10).len(), 1, "only the first execution's task");
-    // While it exists: also once it has ended.
+    // The key is taken as long as the execution exists, even after its end.
     let mut first = world.load(first.id);
     assert!(world.finish(&mut first, ExecutionStatus::Completed, NOW));
     assert_eq!(world.submit(&second), SubmitVerdict::Duplicate(first.id));
@@ -258,7 +258,7 @@ pub fn a_submitted_execution_advances_in_the_same_batch(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&next));
 }
 
-/// E4: a runner that was taken for dead wakes up, and another one has its task by now.
+/// E4: a runner that was declared dead resumes after another one has claimed its task.
 pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.running();
@@ -299,7 +299,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         world.try_advance(&late, 1, tasks.clone()),
         Err(StoreError::RunnerLost)
     );
-    // Also under a new name, with the old claim: the revision has moved.
+    // The old claim is refused under a new runner id too, because the revision has changed.
     let reborn = register(&*world.store);
     let advance = Advance {
         record: &late,
@@ -316,8 +316,8 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     assert_eq!(world.load(late.id), as_stored(&rescued));
 }
 
-/// Submits two executions and makes a batch whose second advance breaks: nothing of it may be seen.
-fn rolls_everything_back(world: &World, break_it: impl Fn(&World) -> cloacina::store::TaskWrite) {
+/// Submits two executions and commits a batch whose second advance fails. Checks that nothing of it was written.
+fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store::TaskWrite) {
     let (one, two) = (world.running(), world.running());
     world.submit(&one);
     world.submit(&two);
@@ -365,19 +365,19 @@ fn rolls_everything_back(world: &World, break_it: impl Fn(&World) -> cloacina::s
         assert_eq!(world.store.history(id).unwrap(), []);
     }
     assert_eq!(world.claim(10), []);
-    // The store works on.
+    // The store still works.
     assert_eq!(world.submit(&new), SubmitVerdict::Accepted);
     assert_eq!(world.claim(10).len(), 1);
 }
 
-pub fn a_fence_that_does_not_hold_rolls_everything_back(subject: Subject) {
+pub fn a_failed_fence_rolls_back_the_batch(subject: Subject) {
     let world = World::new(subject, 2);
-    rolls_everything_back(&world, |world| world.fenced(0, world.runner, 2));
-    rolls_everything_back(&world, |world| world.fenced(0, RunnerId::generate(), 1));
-    rolls_everything_back(&world, |world| world.fenced(1, world.runner, 1));
+    assert_rolls_back(&world, |world| world.fenced(0, world.runner, 2));
+    assert_rolls_back(&world, |world| world.fenced(0, RunnerId::generate(), 1));
+    assert_rolls_back(&world, |world| world.fenced(1, world.runner, 1));
 }
 
-/// Design §1: never recorded twice. The row of an ended task still names who ran it.
+/// A result is never recorded twice. The row of an ended task still names its runner.
 pub fn a_task_that_has_ended_cannot_be_finished_again(subject: Subject) {
     let world = World::new(subject, 1);
     for status in [
@@ -404,17 +404,17 @@ pub fn a_task_that_has_ended_cannot_be_finished_again(subject: Subject) {
     }
 }
 
-pub fn an_insert_over_a_row_rolls_everything_back(subject: Subject) {
-    rolls_everything_back(&World::new(subject, 2), |world| world.insert(0));
+pub fn an_insert_over_a_row_rolls_back_the_batch(subject: Subject) {
+    assert_rolls_back(&World::new(subject, 2), |world| world.insert(0));
 }
 
-pub fn an_update_without_a_row_rolls_everything_back(subject: Subject) {
+pub fn an_update_without_a_row_rolls_back_the_batch(subject: Subject) {
     let world = World::new(subject, 2);
-    rolls_everything_back(&world, |world| world.update(1));
-    rolls_everything_back(&world, |world| world.update(2));
+    assert_rolls_back(&world, |world| world.update(1));
+    assert_rolls_back(&world, |world| world.update(2));
 }
 
-pub fn a_submission_of_an_unknown_definition_is_refused_whole(subject: Subject) {
+pub fn a_submission_of_an_unknown_definition_refuses_the_batch(subject: Subject) {
     let world = World::new(subject, 1);
     let good = world.ready(&[0]);
     let bad = record_of(DefinitionId(999), 1, NOW);
@@ -487,7 +487,7 @@ pub fn a_runner_that_never_registered_cannot_claim(subject: Subject) {
     assert_eq!(world.store.commit(&batch), Err(StoreError::RunnerLost));
 }
 
-pub fn control_without_a_claim_needs_no_living_runner(subject: Subject) {
+pub fn control_without_a_claim_needs_no_live_runner(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.ready(&[0]);
     let submits = vec![world.submission(&record)];

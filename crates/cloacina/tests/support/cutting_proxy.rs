@@ -1,19 +1,19 @@
-//! A proxy before a PostgreSQL server that cuts its first connection at a message of the client, or takes the options out
-//! of every connection's start.
+//! A proxy in front of a PostgreSQL server that cuts its first connection at a message of the client, or removes the
+//! options from every startup message.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where the first connection ends, counted in messages of the client; the first one is its start.
+/// What the proxy cuts. Messages of the client are counted from 1, the startup message.
 #[derive(Clone, Copy)]
 pub enum Cut {
-    /// The server does not get the message.
+    /// Cuts the first connection before this message reaches the server.
     Before(usize),
-    /// The server gets it; the client does not get the answer.
+    /// Cuts the first connection before the answer to this message reaches the client.
     After(usize),
-    /// Nowhere; the server does not get the `options` of any connection.
+    /// Cuts no connection, but removes the `options` from every startup message.
     Options,
 }
 
@@ -46,7 +46,7 @@ impl Proxy {
         Self { port, cut: done }
     }
 
-    /// Whether the first connection was cut.
+    /// Returns whether the first connection was cut.
     pub fn has_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
@@ -81,7 +81,8 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBo
             }
             Some(Cut::After(at)) if at == count => {
                 told.store(true, Ordering::Release);
-                // The answer's arrival ends the connection; what follows until then is needed for the server to answer.
+                // The answer ends the connection. Messages until then are forwarded, because the server needs them to
+                // answer.
                 muted.store(true, Ordering::Release);
             }
             _ => {}
@@ -94,7 +95,7 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBo
     let _ = to_server.shutdown(Shutdown::Both);
 }
 
-/// A message: its kind, unless it is the first, its length, and the rest.
+/// Reads a message: its type, except for the startup message, its length and its contents.
 fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     stream.read_exact(&mut message).ok()?;
@@ -108,7 +109,7 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// A start: its length, the protocol's version, and names with their values, each with a zero at its end.
+/// Removes the options from a startup message: a length, the protocol version, and zero-terminated names and values.
 fn without_options(start: &[u8]) -> Vec<u8> {
     let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
     let mut kept = start[4..8].to_vec();

@@ -1,4 +1,4 @@
-//! What a database of the schema before queues had names looks like, and what must hold once it is migrated.
+//! A database with the schema before queues had names, and checks of it after migration.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ fn schedule(id: u8, instance: &str) -> ScheduleRecord {
 
 const INSTANCES: [&str; 3] = ["", "\"one\" \\ \u{7f}\u{200d}", "\u{1fae8} a\u{0}b\t\n'"];
 
-/// Leaves an execution with all tasks ready, in the queues of before, and schedules with the identities of before.
+/// Stores an execution with all tasks ready in queues with old numbers, and schedules with old identities.
 pub fn fill(store: &dyn Store) -> ExecutionId {
     let definition = store.put_definition(&workflow(), NOW).unwrap();
     let mut ready = TaskRecord::pending();
@@ -105,7 +105,7 @@ fn batch(submits: Vec<Submit<'_>>, classes: Vec<ClaimClass>) -> Batch<'_> {
     }
 }
 
-/// Each task is claimed from its queue of now, and each schedule is found by its identity of now.
+/// Checks that each task can be claimed from its new queue, and each schedule is found by its new identity.
 pub fn check(store: &dyn Store, execution: ExecutionId) {
     let row = RunnerRow {
         id: RunnerId::from_bytes([9; 16]),

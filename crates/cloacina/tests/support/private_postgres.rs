@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: a server of this test run's own, on a free port, stopped when the last test program has ended.
+//! A PostgreSQL server for tests, on a free port, stopped when the last test program has ended.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Tests lose nothing that they would miss after a crash of the machine.
+/// Tests need no durability, so the server does not wait for the disk.
 const OPTIONS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=300";
 
 fn script() -> PathBuf {
@@ -25,8 +25,8 @@ fn run(verb: &str, directory: &Path, mode: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Ends with the last program that holds a lock on the file, however those end.
-#[expect(clippy::zombie_processes, reason = "it outlives this program")]
+/// Starts a process that stops the server when no program holds a lock on the `users` file any more.
+#[expect(clippy::zombie_processes, reason = "the guard outlives this program")]
 fn guard(directory: &Path) {
     Command::new("setsid")
         .arg(script())
@@ -44,7 +44,7 @@ struct Shared {
     _lock: File,
 }
 
-/// The URL of the server that all test programs of this checkout share while they run.
+/// Returns the URL of the server that all test programs of this checkout share while they run.
 pub fn shared() -> &'static str {
     static SERVER: OnceLock<Shared> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
@@ -56,14 +56,14 @@ pub fn shared() -> &'static str {
         let starting = File::create(directory.with_extension("start")).unwrap();
         starting.lock().unwrap();
         let url = run("start", &directory, "");
-        // Several guards are as good as one, and a server that outlived its guard gets a new one.
+        // An extra guard does no harm, and a server whose guard has ended needs a new one.
         guard(&directory);
         Shared { url, _lock: lock }
     });
     &server.url
 }
 
-/// Runs SQL as the superuser, beside the store.
+/// Runs SQL as the superuser and returns the first column of every row.
 pub fn administer(url: &str, sql: &str) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +84,7 @@ pub fn administer(url: &str, sql: &str) -> Vec<String> {
     })
 }
 
-/// A name that no other test uses.
+/// Returns a name that no other test uses.
 pub fn fresh_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
@@ -94,7 +94,7 @@ pub fn fresh_name() -> String {
     )
 }
 
-/// A server of one test, to stop and start.
+/// A server for one test, which the test can stop and start.
 pub struct Private {
     pub directory: PathBuf,
     pub url: String,

@@ -1,4 +1,4 @@
-//! Rows that tests write into a store themselves.
+//! Rows that tests write into a store.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub fn runner_row(id: RunnerId, now: Timestamp) -> RunnerRow {
     }
 }
 
-/// An execution none of whose tasks has a row yet.
+/// An execution whose tasks have no rows yet.
 pub fn record_of(definition: DefinitionId, tasks: usize, now: Timestamp) -> ExecutionRecord {
     ExecutionRecord {
         id: ExecutionId::generate(),
@@ -64,7 +64,7 @@ pub fn record_of(definition: DefinitionId, tasks: usize, now: Timestamp) -> Exec
     }
 }
 
-/// An execution of one task, which is ready.
+/// An execution with one task, which is ready.
 pub fn ready(definition: DefinitionId, now: Timestamp) -> ExecutionRecord {
     let mut record = record_of(definition, 1, now);
     record.tasks[0].status = TaskStatus::Ready;

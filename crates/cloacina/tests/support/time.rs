@@ -1,14 +1,14 @@
-//! A clock that tests move, and waiting for a fact.
+//! A clock that tests advance, and a wait for a condition.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use cloacina::types::{Clock, Micros, Monotonic, Timestamp};
 
-/// How long a test waits for a fact before it fails.
+/// Maximum time that a test waits for a condition.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The clocks of a machine. They stand still until a test moves them.
+/// A wall clock and a monotonic clock that advance only when a test advances them.
 #[derive(Default)]
 pub struct HandClock {
     wall: AtomicI64,
@@ -22,18 +22,18 @@ impl HandClock {
         clock
     }
 
-    /// Lets time pass.
+    /// Advances both clocks.
     pub fn pass(&self, span: Micros) {
         self.wall.fetch_add(span, Ordering::SeqCst);
         self.monotonic.fetch_add(span, Ordering::SeqCst);
     }
 
-    /// Lets time pass until the wall clock shows an instant.
+    /// Advances both clocks until the wall clock shows `time`.
     pub fn move_to(&self, time: Timestamp) {
         self.pass(time.since(self.now()));
     }
 
-    /// Sets the wall clock forward, or back.
+    /// Sets the wall clock forward or back, without changing the monotonic clock.
     pub fn set(&self, by: Micros) {
         self.wall.fetch_add(by, Ordering::SeqCst);
     }
@@ -48,18 +48,18 @@ impl Clock for HandClock {
         Monotonic(self.monotonic.load(Ordering::SeqCst))
     }
 
-    /// Never long: the clock may be moved at any moment.
+    /// Returns at most a millisecond, because a test may advance the clock at any moment.
     fn until(&self, due: Monotonic) -> Duration {
         let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
         left.min(Duration::from_millis(1))
     }
 }
 
-/// Waits for a fact without a fixed sleep.
+/// Waits until `fact` returns true, without a fixed sleep.
 pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !fact() {
-        assert!(Instant::now() < end, "never: {what}");
+        assert!(Instant::now() < end, "timed out waiting until {what}");
         std::thread::yield_now();
     }
 }

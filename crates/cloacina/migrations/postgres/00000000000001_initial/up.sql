@@ -1,5 +1,6 @@
--- The same tables as on SQLite. Times are microseconds since 1970-01-01 UTC, JSON is text (numbers keep their exact form, and
--- `jsonb` knows no \u0000). Every index costs each execution some microseconds, so each says below what it is for.
+-- The same tables as on SQLite. Times are microseconds since 1970-01-01 UTC. JSON is stored as text, which keeps the
+-- exact form of numbers and allows \u0000, unlike `jsonb`. Every index costs microseconds per execution, so each has
+-- its purpose stated below.
 
 CREATE TABLE cloacina_definitions (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -11,8 +12,9 @@ CREATE TABLE cloacina_definitions (
     UNIQUE (workflow, version)
 );
 
--- States: 0 pending, 1 running, 2 paused, 3 completed, 4 failed, 5 cancelled. No foreign key to the definition: its check
--- would lock the definition's row for every inserted execution; the statement that inserts looks itself.
+-- States: 0 pending, 1 running, 2 paused, 3 completed, 4 failed, 5 cancelled. There is no foreign key to the
+-- definition, because its check would lock the definition's row for every inserted execution. The inserting statement
+-- checks the definition itself.
 CREATE TABLE cloacina_executions (
     id UUID NOT NULL PRIMARY KEY,
     definition_id BIGINT NOT NULL,
@@ -31,29 +33,29 @@ CREATE TABLE cloacina_executions (
     error TEXT
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 
--- One execution per idempotency key; free for those without one.
+-- One execution per idempotency key. Executions without a key are not in the index.
 CREATE UNIQUE INDEX cloacina_executions_key ON cloacina_executions (workflow, execution_key)
 WHERE execution_key IS NOT NULL;
 
--- The next deadline; free for executions without a timeout.
+-- Finds the next deadline. Executions without a timeout are not in the index.
 CREATE INDEX cloacina_executions_deadline ON cloacina_executions (deadline, id)
 WHERE deadline IS NOT NULL AND state = 1;
 
--- What is open (claims of a dead runner, `list` by state) and what went wrong. Completed ones are not in it: there are many
--- of them, and they are found by their id.
+-- Finds open executions (claims of a dead runner, `list` by state) and failed or cancelled ones. Completed executions
+-- are not in the index: they are numerous, and are found by their id.
 CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id) WHERE state <> 3;
 
--- `list` of one workflow among many.
+-- For `list` of one workflow.
 CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
 
--- Only for executions whose input is not empty, and apart, so that no update of an execution writes a large input again.
+-- Inputs that are not empty. A separate table, so that an update of an execution does not rewrite a large input.
 CREATE TABLE cloacina_inputs (
     execution_id UUID NOT NULL PRIMARY KEY,
     input TEXT NOT NULL
 );
 
--- States: 0 pending (only what a pause or a retry put back; else no row), 1 ready, 2 running, 3 completed, 4 failed,
--- 5 skipped, 6 cancelled.
+-- States: 0 pending (only after a pause or a retry; other pending tasks have no row), 1 ready, 2 running, 3 completed,
+-- 4 failed, 5 skipped, 6 cancelled.
 CREATE TABLE cloacina_tasks (
     execution_id UUID NOT NULL,
     ordinal BIGINT NOT NULL CHECK (ordinal >= 0),
@@ -73,15 +75,16 @@ CREATE TABLE cloacina_tasks (
     PRIMARY KEY (execution_id, ordinal)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 
--- What can be claimed now, in the order of claims. A task that is claimed as it is submitted never enters it.
+-- Tasks that can be claimed now, in claim order. A task that is claimed by the commit that submits it is never in the
+-- index.
 CREATE INDEX cloacina_tasks_due ON cloacina_tasks (queue, priority DESC, execution_id, ordinal)
 WHERE state = 1 AND ready_at IS NULL;
 
--- Retries, delays and snoozes in the order of their time.
+-- Retries, delays and snoozes, ordered by their due time.
 CREATE INDEX cloacina_tasks_waiting ON cloacina_tasks (queue, ready_at)
 WHERE state = 1 AND ready_at IS NOT NULL;
 
--- History that no other row holds; most executions have none.
+-- History that is not in other rows. Most executions have none.
 CREATE TABLE cloacina_events (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     execution_id UUID NOT NULL,
@@ -95,8 +98,8 @@ CREATE TABLE cloacina_events (
 
 CREATE INDEX cloacina_events_execution ON cloacina_events (execution_id, id);
 
--- Leases and heartbeats by the database's clock, the start by the runner's own. No index but the key, so that a heartbeat
--- is an update within its page.
+-- Leases and heartbeats are by the database's clock, the start by the runner's own. There is no index but the key, so
+-- that a heartbeat is an update within its page.
 CREATE TABLE cloacina_runners (
     id UUID NOT NULL PRIMARY KEY,
     host TEXT NOT NULL,

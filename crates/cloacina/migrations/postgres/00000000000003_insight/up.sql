@@ -1,7 +1,7 @@
--- What people and programs want to see of executions, and nothing that decides about them: no write here raises a revision.
+-- Data for inspection only: it does not affect decisions, and writing it does not increase a revision.
 
--- Which runner has handlers for which tasks. The last of those that are gone stays, so that `explain` can tell when and
--- where a task was last seen.
+-- Which runner has handlers for which tasks. The last offer of a runner that is gone is kept, so that `explain` can
+-- tell when and where a task last had a handler.
 CREATE TABLE cloacina_offers (
     workflow TEXT NOT NULL,
     runner_id UUID NOT NULL,
@@ -12,7 +12,7 @@ CREATE TABLE cloacina_offers (
     PRIMARY KEY (workflow, runner_id)
 );
 
--- How far running tasks say they are; of an earlier attempt it does not count.
+-- The last progress that a task reported. A report of an earlier attempt does not replace that of a later one.
 CREATE TABLE cloacina_progress (
     execution_id UUID NOT NULL,
     ordinal BIGINT NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE cloacina_progress (
     PRIMARY KEY (execution_id, ordinal)
 ) WITH (fillfactor = 50);
 
--- Captured log lines, several in a row.
+-- Captured log lines, several per row.
 CREATE TABLE cloacina_logs (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     execution_id UUID NOT NULL,

@@ -1,6 +1,6 @@
--- Queues no longer belong to a version of a workflow: there is one per workflow and kind of task, and one per external task. A
--- queue's number is the first 48 bits of the SHA-256 of its name (`workflow/queue.rs`). Rows of tasks that have ended are
--- changed too, since a retry can make them ready again. Until now a number was `definition_id * 4 + kind`.
+-- Queues no longer belong to a version of a workflow: there is one per workflow and kind of task, and one per external
+-- task. A queue's number is the first 48 bits of the SHA-256 of its name (`workflow/queue.rs`). Rows of ended tasks are
+-- changed too, because a retry can make them ready again. The old number was `definition_id * 4 + kind`.
 UPDATE cloacina_tasks AS t SET queue = ('x' || left(encode(sha256(convert_to(
     e.workflow || CASE t.queue % 4
         WHEN 0 THEN '/sync'
@@ -10,8 +10,8 @@ UPDATE cloacina_tasks AS t SET queue = ('x' || left(encode(sha256(convert_to(
 FROM cloacina_executions AS e JOIN cloacina_definitions AS d ON d.id = e.definition_id
 WHERE e.id = t.execution_id;
 
--- The identity of a schedule is a JSON array. It was Rust's debug format, which may change from one compiler to the next.
--- PostgreSQL takes no JSON with \u0000 apart, so another character stands in for it.
+-- The identity of a schedule is now a JSON array. It was Rust's debug format, which may change with the compiler.
+-- PostgreSQL cannot parse JSON with \u0000, so another character replaces it meanwhile.
 UPDATE cloacina_schedules AS s SET identity = replace(
     '[' || to_json(s.workflow)::text
     || ',' || coalesce(nullif((n.spec -> 'expression')::text, 'null'), '""')

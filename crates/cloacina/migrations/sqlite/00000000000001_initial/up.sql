@@ -1,8 +1,10 @@
--- Times are microseconds since 1970-01-01 UTC, ids the sixteen bytes of a UUIDv7, JSON is text (numbers keep their exact form).
+-- Times are microseconds since 1970-01-01 UTC, ids are the sixteen bytes of a UUIDv7, and JSON is stored as text, which
+-- keeps the exact form of numbers.
 --
--- Measured, in microseconds of the 11 that a one-task execution costs in batches of 100 (examples/store_timing.rs): an index
--- that each execution enters 1.0, WITHOUT ROWID -0.9, a foreign key from tasks to executions 0.6 a task, CHECK 0.3, STRICT 0.2,
--- the foreign key to definitions 0.1, a partial index that an execution does not enter 0.05. Hence the choices below.
+-- The choices below follow from measured costs. A one-task execution takes 11 microseconds in batches of 100
+-- (examples/store_timing.rs). Of these, an index that covers each execution costs 1.0, WITHOUT ROWID saves 0.9, a
+-- foreign key from tasks to executions costs 0.6 per task, CHECK 0.3, STRICT 0.2, the foreign key to definitions 0.1,
+-- and a partial index that does not cover the execution 0.05.
 
 CREATE TABLE cloacina_definitions (
     id INTEGER NOT NULL PRIMARY KEY,
@@ -33,32 +35,32 @@ CREATE TABLE cloacina_executions (
     error TEXT
 ) STRICT, WITHOUT ROWID;
 
--- One execution per idempotency key; free for those without one.
+-- One execution per idempotency key. Executions without a key are not in the index.
 CREATE UNIQUE INDEX cloacina_executions_key ON cloacina_executions (workflow, execution_key)
 WHERE execution_key IS NOT NULL;
 
--- The next deadline; free for executions without a timeout.
+-- Finds the next deadline. Executions without a timeout are not in the index.
 CREATE INDEX cloacina_executions_deadline ON cloacina_executions (deadline)
 WHERE deadline IS NOT NULL AND state = 1;
 
--- What is open (claims of a dead runner, `list` by state) and what went wrong. Completed ones are not in it: there are many
--- of them, and they are found by their id. The terms are joined by OR, because SQLite uses a partial index only for a
--- query that repeats one of them word by word.
+-- Finds open executions (claims of a dead runner, `list` by state) and failed or cancelled ones. Completed executions
+-- are not in the index: they are numerous, and are found by their id. The terms are joined by OR, because SQLite uses a
+-- partial index only for a query that repeats one of them literally.
 CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id)
 WHERE state = 0 OR state = 1 OR state = 2 OR state = 4 OR state = 5;
 
--- `list` of one workflow among many. By definition and not by name: a number of one or two bytes instead of a text.
+-- For `list` of one workflow. By definition instead of name, which is a number of one or two bytes instead of a text.
 CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
 
--- Only for executions whose input is not empty, and apart, so that no update of an execution writes a large input again.
+-- Inputs that are not empty. A separate table, so that an update of an execution does not rewrite a large input.
 CREATE TABLE cloacina_inputs (
     execution_id BLOB NOT NULL PRIMARY KEY CHECK (length(execution_id) = 16),
     input TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- States: 0 pending (only what a pause or a retry put back; else no row), 1 ready, 2 running, 3 completed, 4 failed,
--- 5 skipped, 6 cancelled. Without a foreign key: 0.6 microseconds for each task, and rows are written only by a commit that has
--- just written the execution's own row, and deleted only with it.
+-- States: 0 pending (only after a pause or a retry; other pending tasks have no row), 1 ready, 2 running, 3 completed,
+-- 4 failed, 5 skipped, 6 cancelled. There is no foreign key, which would cost 0.6 microseconds per task: rows are only
+-- written by a commit that has just written the execution's own row, and only deleted with it.
 CREATE TABLE cloacina_tasks (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
@@ -78,15 +80,16 @@ CREATE TABLE cloacina_tasks (
     PRIMARY KEY (execution_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 
--- What can be claimed now, in the order of claims. A task that is claimed as it is submitted never enters it.
+-- Tasks that can be claimed now, in claim order. A task that is claimed by the commit that submits it is never in the
+-- index.
 CREATE INDEX cloacina_tasks_due ON cloacina_tasks (queue, priority DESC, execution_id, ordinal)
 WHERE state = 1 AND ready_at IS NULL;
 
--- Retries, delays and snoozes in the order of their time.
+-- Retries, delays and snoozes, ordered by their due time.
 CREATE INDEX cloacina_tasks_waiting ON cloacina_tasks (queue, ready_at)
 WHERE state = 1 AND ready_at IS NOT NULL;
 
--- History that no other row holds; most executions have none.
+-- History that is not in other rows. Most executions have none.
 CREATE TABLE cloacina_events (
     id INTEGER NOT NULL PRIMARY KEY,
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),

@@ -1,5 +1,5 @@
--- Schedules (kind 0) and triggers (kind 1). What each is to do and what it remembers is JSON; columns are what is looked for
--- or compared. A schedule that is switched off, over or deleted has no `wake_at`.
+-- Schedules (kind 0) and triggers (kind 1). The specification and the state are JSON; only what queries use is a
+-- column. A disabled, ended or deleted schedule has no `wake_at`.
 CREATE TABLE cloacina_schedules (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     kind INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 1),
@@ -17,14 +17,14 @@ CREATE TABLE cloacina_schedules (
     deleted_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Registering again finds the same one; a deleted one is out of the way.
+-- One schedule per identity, so that registering again finds the existing one. Deleted schedules are not in the index.
 CREATE UNIQUE INDEX cloacina_schedules_identity ON cloacina_schedules (kind, identity) WHERE deleted_at IS NULL;
 
--- The next one to look at, however many there are.
+-- Finds the next schedule to evaluate, however many there are.
 CREATE INDEX cloacina_schedules_wake ON cloacina_schedules (kind, wake_at) WHERE wake_at IS NOT NULL;
 
--- What became of each tick; also the polls of triggers that had consequences. A tick is one row, and so fires once. Outcomes: 0
--- fired, 1 missed, 2 skipped, 3 overlapped, 4 queued, 5 failed. It outlives its schedule.
+-- The outcome of each tick, and of each poll of a trigger that had a consequence. A tick is one row, so it fires once.
+-- Outcomes: 0 fired, 1 missed, 2 skipped, 3 overlapped, 4 queued, 5 failed. Rows are kept when the schedule is deleted.
 CREATE TABLE cloacina_ticks (
     schedule_id BLOB NOT NULL CHECK (length(schedule_id) = 16),
     due_at INTEGER NOT NULL,
@@ -36,5 +36,5 @@ CREATE TABLE cloacina_ticks (
     PRIMARY KEY (schedule_id, due_at)
 ) STRICT, WITHOUT ROWID;
 
--- Statistics since a time, and pruning.
+-- For statistics since a time, and for pruning.
 CREATE INDEX cloacina_ticks_due ON cloacina_ticks (due_at, outcome);

@@ -1,6 +1,6 @@
-//! The requests of the store, each with the function that answers it.
+//! Dispatches each store request to the function that answers it.
 
-use super::runner::Roster;
+use super::runner::RunnerCache;
 use super::{PostgresStore, definition, list, load, prune, runner, schedule};
 use crate::store::{Request, Response, StoreError};
 
@@ -64,9 +64,10 @@ impl PostgresStore {
                 now,
                 lease_until,
             } => Response::Heartbeat(self.heartbeat(runner, now, lease_until)?),
-            Request::Runners {} => {
-                Response::Runners(self.with_roster(Roster::living)?.unwrap_or_default())
-            }
+            Request::Runners {} => Response::Runners(
+                self.with_runner_cache(RunnerCache::living)?
+                    .unwrap_or_default(),
+            ),
             Request::DeclareDead {
                 runner,
                 seen_lease,
@@ -78,7 +79,7 @@ impl PostgresStore {
                 })?)
             }
             Request::DeadRunners {} => Response::DeadRunners(
-                self.with_roster(|roster| roster.dead())?
+                self.with_runner_cache(|runner_cache| runner_cache.dead())?
                     .unwrap_or_default(),
             ),
             Request::RetireRunner { runner } => Response::RetireRunner(self.retire_runner(runner)?),

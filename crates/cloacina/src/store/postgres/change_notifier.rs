@@ -1,4 +1,4 @@
-//! What a store and its listener share: what peers wrote, and what they are to be told of this store's writes.
+//! State shared by a store and its listener: changes reported by peers, and notifications to send to them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,53 +7,54 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::notify_rate_limiter::NotifyRateLimiter;
-use super::runner::Roster;
+use super::runner::RunnerCache;
 use crate::store::Changes;
 use crate::types::RunnerId;
 use crate::types::sync::Mutex;
 
-/// Time after which a store without a session that listens assumes that something has changed.
-const UNHEARD: Duration = Duration::from_millis(500);
-/// The same for a store that listens, should a notification be missed.
-const HEARD: Duration = Duration::from_mins(1);
-/// How long a runner that lost its session proves by heartbeats that it lives.
-const PROVE_LIFE: Duration = Duration::from_secs(10);
-/// The time between two notifications of a runner that has claims.
+/// Time after which a store without an open LISTEN session assumes that something has changed.
+const MAX_AGE_WITHOUT_LISTEN: Duration = Duration::from_millis(500);
+/// Time after which a listening store assumes that it has missed a notification.
+const MAX_AGE_WITH_LISTEN: Duration = Duration::from_mins(1);
+/// How long a runner that lost its LISTEN session sends extra heartbeats, because its advisory lock is gone.
+const PROOF_OF_LIFE_PERIOD: Duration = Duration::from_secs(10);
+/// Minimum time between two `busy` notifications of a store.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the locks of peers are looked at after a peer said that it has claims.
-const WATCH: Duration = Duration::from_secs(5);
+/// How long the locks of peers are checked after a peer reported that it has claims.
+const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
-/// A notification: anything may have changed, also the set of runners. Its sender may follow, as after the two others.
-pub(super) const NEWS: &str = "news";
-/// A notification: executions were written, and none of them goes on after its end.
-const WROTE: &str = "wrote";
-/// A notification: the sender has claims.
+/// Payload: anything may have changed, including the set of runners. Like the two others, it may be followed by the id
+/// of the sender.
+pub(super) const CHANGED: &str = "news";
+/// Payload: executions were written, and none of them had ended before.
+const WRITTEN: &str = "wrote";
+/// Payload: the sender has claims.
 const BUSY: &str = "busy";
 
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// The session that listens.
+/// The state of the LISTEN session.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Link {
-    /// Not opened yet.
-    New,
+enum ListenSession {
+    /// No session was opened yet.
+    NotOpened,
     Open,
     LostAt(Instant),
 }
 
-struct State {
+struct ChangeState {
     marker: i64,
     revivals: u64,
-    /// When the marker changed last.
+    /// When the marker last changed.
     changed_at: Instant,
-    link: Link,
+    session: ListenSession,
     wake: Option<Wake>,
     vanished: Vec<RunnerId>,
-    /// Until when the locks of peers are worth a look.
+    /// Until when the locks of peers are checked.
     watch_until: Option<Instant>,
 }
 
-impl State {
+impl ChangeState {
     fn change(&mut self, revives: bool) {
         self.marker += 1;
         self.revivals += u64::from(revives);
@@ -61,39 +62,39 @@ impl State {
     }
 }
 
-/// What is to be sent.
+/// Notifications waiting to be sent.
 #[derive(Default)]
 struct Outbox {
     payloads: BTreeSet<String>,
     limiter: NotifyRateLimiter,
-    /// When this store said last that a runner of it has claims.
+    /// When this store last sent `busy`.
     busy_at: Option<Instant>,
 }
 
-/// See the module.
+/// Changes reported by peers, and notifications to send to them.
 pub(super) struct ChangeNotifier {
-    state: Mutex<State>,
+    state: Mutex<ChangeState>,
     outbox: Mutex<Outbox>,
-    /// Notified when the outbox or the set of this store's runners has changed.
-    posted: Mutex<Arc<Notify>>,
-    pub(super) roster: Mutex<Roster>,
+    /// Wakes the listener when the outbox or the set of this store's runners has changed.
+    outbox_changed: Mutex<Arc<Notify>>,
+    pub(super) runner_cache: Mutex<RunnerCache>,
 }
 
 impl ChangeNotifier {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ChangeState {
                 marker: 0,
                 revivals: 0,
                 changed_at: Instant::now(),
-                link: Link::New,
+                session: ListenSession::NotOpened,
                 wake: None,
                 vanished: Vec::new(),
                 watch_until: None,
             }),
             outbox: Mutex::default(),
-            posted: Mutex::default(),
-            roster: Mutex::default(),
+            outbox_changed: Mutex::default(),
+            runner_cache: Mutex::default(),
         }
     }
 
@@ -101,47 +102,48 @@ impl ChangeNotifier {
         self.state.lock().wake = Some(wake);
     }
 
-    /// Has a listener notified of what is to be sent.
-    pub(super) fn post_to(&self, posted: Arc<Notify>) {
-        *self.posted.lock() = posted;
+    /// Sets the signal that wakes the listener.
+    pub(super) fn set_outbox_signal(&self, outbox_changed: Arc<Notify>) {
+        *self.outbox_changed.lock() = outbox_changed;
     }
 
-    /// What has changed. `busy`: the runner that asks, if it has claims; its peers are told, so that they watch it.
+    /// Returns what has changed since the last call. `busy` is the calling runner if it has claims; its peers are
+    /// notified so that they watch its lock.
     pub(super) fn changes(&self, busy: Option<RunnerId>) -> Changes {
         if let Some(runner) = busy {
-            self.tell_busy(runner);
+            self.notify_busy(runner);
         }
         let mut state = self.state.lock();
-        let patience = if state.link == Link::Open {
-            HEARD
+        let max_age = if state.session == ListenSession::Open {
+            MAX_AGE_WITH_LISTEN
         } else {
-            UNHEARD
+            MAX_AGE_WITHOUT_LISTEN
         };
-        if state.changed_at.elapsed() >= patience {
+        if state.changed_at.elapsed() >= max_age {
             state.change(true);
         }
         Changes {
             marker: state.marker,
             revivals: Some(state.revivals),
             vanished: std::mem::take(&mut state.vanished),
-            must_prove_life: matches!(state.link, Link::LostAt(at) if at.elapsed() < PROVE_LIFE),
+            must_prove_life: matches!(state.session, ListenSession::LostAt(at) if at.elapsed() < PROOF_OF_LIFE_PERIOD),
         }
     }
 
-    fn tell_busy(&self, runner: RunnerId) {
+    fn notify_busy(&self, runner: RunnerId) {
         let mut outbox = self.outbox.lock();
         let is_due = outbox
             .busy_at
             .is_none_or(|at| at.elapsed() >= BUSY_INTERVAL);
-        if is_due && self.roster.lock().has_others() {
+        if is_due && self.runner_cache.lock().has_others() {
             outbox.busy_at = Some(Instant::now());
             outbox.payloads.insert(format!("{BUSY} {runner}"));
-            self.posted.lock().notify_one();
+            self.outbox_changed.lock().notify_one();
         }
     }
 
-    /// Another runner has written. `revives`: an execution that had ended may go on.
-    fn ring(&self, revives: bool) {
+    /// Records a write by another runner. `revives`: an execution that had ended may run again.
+    fn signal_change(&self, revives: bool) {
         self.state.lock().change(revives);
         self.wake();
     }
@@ -153,47 +155,47 @@ impl ChangeNotifier {
         }
     }
 
-    /// Tells other runners that a runner of this store wrote so many executions.
-    pub(super) fn tell_written(&self, runner: RunnerId, executions: usize, revives: bool) {
+    /// Notifies other runners that a runner of this store wrote this number of executions.
+    pub(super) fn notify_written(&self, runner: RunnerId, executions: usize, revives: bool) {
         let (sole, others) = {
-            let roster = self.roster.lock();
-            (roster.is_sole(runner), roster.has_others())
+            let runner_cache = self.runner_cache.lock();
+            (runner_cache.is_sole(runner), runner_cache.has_others())
         };
         if !sole {
-            self.ring(revives);
+            self.signal_change(revives);
         }
         let mut outbox = self.outbox.lock();
         outbox.limiter.note_written(executions, Instant::now());
         if others {
-            let kind = if revives { NEWS } else { WROTE };
+            let kind = if revives { CHANGED } else { WRITTEN };
             outbox.payloads.insert(format!("{kind} {runner}"));
-            self.posted.lock().notify_one();
+            self.outbox_changed.lock().notify_one();
         }
     }
 
-    /// Tells other runners that runners, definitions or schedules changed.
-    pub(super) fn tell_news(&self, runner: Option<RunnerId>) {
+    /// Notifies other runners that runners, definitions or schedules changed.
+    pub(super) fn notify_changed(&self, runner: Option<RunnerId>) {
         let sender = runner.map_or_else(String::new, |runner| format!(" {runner}"));
         self.outbox
             .lock()
             .payloads
-            .insert(format!("{NEWS}{sender}"));
-        self.posted.lock().notify_one();
+            .insert(format!("{CHANGED}{sender}"));
+        self.outbox_changed.lock().notify_one();
     }
 
-    /// When the next notification is to be sent; `None`: there is none.
+    /// Returns when the next notification is due; `None` if the outbox is empty.
     pub(super) fn next_notification(&self) -> Option<Instant> {
         let outbox = self.outbox.lock();
         let next = || outbox.limiter.next().unwrap_or_else(Instant::now);
         (!outbox.payloads.is_empty()).then(next)
     }
 
-    /// The notifications to send now.
+    /// Takes the notifications out of the outbox.
     pub(super) fn take_notifications(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.outbox.lock().payloads)
     }
 
-    /// Notes whether the notifications were sent; if not, they are kept.
+    /// Records that notifications were sent, or puts back those that were not.
     pub(super) fn note_sent(&self, unsent: BTreeSet<String>) {
         let mut outbox = self.outbox.lock();
         if unsent.is_empty() {
@@ -202,48 +204,48 @@ impl ChangeNotifier {
         outbox.payloads.extend(unsent);
     }
 
-    /// Takes a notification.
-    pub(super) fn hear(&self, payload: &str) {
+    /// Handles a notification.
+    pub(super) fn receive(&self, payload: &str) {
         let (kind, sender) = payload.split_once(' ').unwrap_or((payload, ""));
         let sender = sender.parse::<RunnerId>();
-        if sender.is_ok_and(|sender| self.roster.lock().is_sole(sender)) {
+        if sender.is_ok_and(|sender| self.runner_cache.lock().is_sole(sender)) {
             return;
         }
         match kind {
             BUSY => self.watch(),
-            WROTE => self.ring(false),
+            WRITTEN => self.signal_change(false),
             _ => {
-                self.roster.lock().forget();
+                self.runner_cache.lock().invalidate();
                 self.watch();
-                self.ring(true);
+                self.signal_change(true);
             }
         }
     }
 
     fn watch(&self) {
-        self.state.lock().watch_until = Some(Instant::now() + WATCH);
+        self.state.lock().watch_until = Some(Instant::now() + WATCH_PERIOD);
     }
 
-    /// Whether a peer may have claims.
+    /// Returns whether a peer may have claims.
     pub(super) fn is_watching(&self) -> bool {
         let until = self.state.lock().watch_until;
-        until.is_some_and(|until| Instant::now() < until) && self.roster.lock().has_others()
+        until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_others()
     }
 
-    /// The session listens: anything may have happened before.
-    pub(super) fn open_link(&self) {
-        self.state.lock().link = Link::Open;
+    /// Records that the session listens. Anything may have changed before, so this counts as a change.
+    pub(super) fn note_session_opened(&self) {
+        self.state.lock().session = ListenSession::Open;
         self.watch();
-        self.ring(true);
+        self.signal_change(true);
     }
 
-    /// The session is lost, if it was open: a heartbeat shows that the runner is not.
-    pub(super) fn lose_link(&self) -> bool {
+    /// Records the loss of an open session and wakes the runner, which then sends heartbeats to show that it is alive.
+    pub(super) fn note_session_lost(&self) -> bool {
         let was_open = {
             let mut state = self.state.lock();
-            let was_open = state.link == Link::Open;
+            let was_open = state.session == ListenSession::Open;
             if was_open {
-                state.link = Link::LostAt(Instant::now());
+                state.session = ListenSession::LostAt(Instant::now());
             }
             was_open
         };
@@ -253,10 +255,10 @@ impl ChangeNotifier {
         was_open
     }
 
-    /// The locks of runners are gone for good.
-    pub(super) fn tell_vanished(&self, runners: Vec<RunnerId>) {
+    /// Reports runners whose locks have vanished.
+    pub(super) fn report_vanished(&self, runners: Vec<RunnerId>) {
         self.state.lock().vanished.extend(runners);
-        self.roster.lock().forget();
-        self.ring(true);
+        self.runner_cache.lock().invalidate();
+        self.signal_change(true);
     }
 }

@@ -1,4 +1,4 @@
-//! Claims: one statement finds and takes the tasks of a class.
+//! Claims tasks: one statement finds and claims the tasks of a class.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use super::statement::query;
 use crate::store::{ClaimClass, Claimed};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
-// `found` reads each queue's index in order without locks, a few times as far as needed, since another runner may have
-// what comes first. `taken` locks in the order of claims and skips what is locked: it never waits, so it is in nobody's way.
-// The lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the
-// planner can neither run the limit twice nor reorder. Mostly nothing is excluded, and then no row is compared with it. The
-// lock on the runner's row is only taken when there is work, so that looking in vain writes nothing.
+// `found` reads each queue's index in order without locks, a few times as far as needed, because another runner may be
+// claiming the first tasks. `chosen` locks tasks in claim order and skips locked ones, so it never waits. The lateral
+// subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the planner can
+// neither run the limit twice nor reorder. Usually nothing is excluded, and the check costs nothing then. The runner's
+// row is locked only if there is work, so that a claim without result writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
@@ -84,8 +84,8 @@ query! {
          (SELECT 0::bigint FROM dead WHERE refused)"
 }
 
-/// A row of the answer: which part wrote it, an execution, and three numbers.
-pub(super) type Row = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
+/// A row of the answer: the part that wrote it, an execution, and three numbers.
+pub(super) type AnswerRow = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
 
 const EXECUTION: i16 = 1;
 const TASK: i16 = 2;
@@ -93,7 +93,7 @@ const TASK: i16 = 2;
 impl Claim {
     pub(super) fn new(class: &ClaimClass, runner: RunnerId, now: Timestamp) -> Self {
         let limit = i64::try_from(class.limit).unwrap_or(i64::MAX / 8);
-        // Others may have taken what comes first, or be about to.
+        // Other runners may have claimed the first tasks, or be about to.
         let window = if limit == 0 {
             1
         } else {
@@ -124,19 +124,19 @@ impl Claim {
     }
 }
 
-/// What a class got.
+/// The claims of a class.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct ClassClaims {
     pub(super) claimed: Vec<Claimed>,
     pub(super) more: bool,
     pub(super) next_due: Option<Timestamp>,
 }
 
-/// Puts the answer's rows together.
-pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
+/// Combines the rows of the answer.
+pub(super) fn assemble(rows: Vec<AnswerRow>, limit: usize) -> Result<ClassClaims, Fault> {
     let mut executions: HashMap<Uuid, (i64, i64)> = HashMap::new();
     let mut tasks: Vec<(i64, Uuid, Ordinal, u32)> = Vec::new();
-    let mut taken = Taken::default();
+    let mut class = ClassClaims::default();
     for row in rows {
         match row {
             (EXECUTION, Some(id), Some(revision), Some(definition), _) => {
@@ -151,9 +151,9 @@ pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
                 ));
             }
             (_, _, found, next_due, _) => {
-                taken.more =
+                class.more =
                     usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX) > limit;
-                taken.next_due = next_due.map(Timestamp);
+                class.next_due = next_due.map(Timestamp);
             }
         }
     }
@@ -161,11 +161,11 @@ pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
     for (_, id, ordinal, attempt) in tasks {
         let Some((revision, definition)) = executions.get_mut(&id) else {
             return Err(Fault::Corrupt(format!(
-                "task {ordinal} of execution {id} was claimed without its execution"
+                "task {ordinal} of execution {id} was claimed, but its execution was not updated"
             )));
         };
         *revision += 1;
-        taken.claimed.push(Claimed {
+        class.claimed.push(Claimed {
             execution: id.into(),
             definition: DefinitionId(*definition),
             ordinal,
@@ -173,5 +173,5 @@ pub(super) fn assemble(rows: Vec<Row>, limit: usize) -> Result<Taken, Fault> {
             revision: *revision,
         });
     }
-    Ok(taken)
+    Ok(class)
 }

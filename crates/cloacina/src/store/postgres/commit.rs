@@ -1,23 +1,23 @@
-//! The one transaction of a batch, in one round trip.
+//! Commits a batch in one transaction and one round trip.
 
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::claim::{self, Claim, Taken};
+use super::claim::{self, Claim, ClassClaims};
 use super::driver::{self, Connection, Step};
 use super::error::Fault;
 use super::schedule;
 use super::session::Session;
-use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, Write, Written};
+use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, WriteColumns, WrittenRow};
 use crate::store::{Batch, Committed, Submit, SubmitVerdict, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryKind, RunnerId, TaskStatus};
 
-/// What a step of the pipeline answers.
-enum Answer {
+/// The answer of a step of the pipeline.
+enum CommitAnswer {
     Nothing,
-    Written(Vec<Written>),
-    Claimed(usize, Vec<claim::Row>),
+    Written(Vec<WrittenRow>),
+    Claimed(usize, Vec<claim::AnswerRow>),
 }
 
 pub(super) async fn commit(
@@ -30,9 +30,9 @@ pub(super) async fn commit(
     let is_begun = !schedules.is_empty();
     let rounds = remaining_rounds(batch, &dropped);
     let needs_runner = needs_a_live_runner(batch);
-    let mut steps: Vec<Step<Answer>> = Vec::new();
+    let mut steps: Vec<Step<CommitAnswer>> = Vec::new();
     for changes in &rounds {
-        let mut write = Write::new(batch.runner.uuid(), needs_runner);
+        let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
         for change in changes {
             match change {
                 Change::Submit(index) => write.submit(&batch.submits[*index])?,
@@ -41,7 +41,7 @@ pub(super) async fn commit(
         }
         let request = connection.prepare(&write).await?;
         steps.push(Box::pin(async {
-            Ok(Answer::Written(request.load().await?))
+            Ok(CommitAnswer::Written(request.load().await?))
         }));
     }
     for (index, class) in batch
@@ -54,23 +54,25 @@ pub(super) async fn commit(
         let claim = Claim::new(class, batch.runner, batch.now);
         let request = connection.prepare(&claim).await?;
         steps.push(Box::pin(async move {
-            Ok(Answer::Claimed(index, request.load().await?))
+            Ok(CommitAnswer::Claimed(index, request.load().await?))
         }));
     }
     let answers = in_transaction(connection, session, steps, is_begun).await?;
     let mut applied = Vec::new();
-    let mut taken: Vec<Taken> = batch
+    let mut by_class: Vec<ClassClaims> = batch
         .claim
         .classes
         .iter()
-        .map(|_| Taken::default())
+        .map(|_| ClassClaims::default())
         .collect();
     for answer in answers {
         match answer {
-            Answer::Nothing => {}
-            Answer::Written(rows) => applied.push(rows.into_iter().collect::<HashSet<Written>>()),
-            Answer::Claimed(index, rows) => {
-                taken[index] = claim::assemble(rows, batch.claim.classes[index].limit)?;
+            CommitAnswer::Nothing => {}
+            CommitAnswer::Written(rows) => {
+                applied.push(rows.into_iter().collect::<HashSet<WrittenRow>>())
+            }
+            CommitAnswer::Claimed(index, rows) => {
+                by_class[index] = claim::assemble(rows, batch.claim.classes[index].limit)?;
             }
         }
     }
@@ -105,15 +107,20 @@ pub(super) async fn commit(
     for (index, id) in duplicates.into_iter().zip(holders) {
         committed.submits[index] = SubmitVerdict::Duplicate(id);
     }
-    for taken in taken {
-        committed.claimed.extend(taken.claimed);
-        committed.more.push(taken.more);
-        committed.next_due = committed.next_due.into_iter().chain(taken.next_due).min();
+    for by_class in by_class {
+        committed.claimed.extend(by_class.claimed);
+        committed.more.push(by_class.more);
+        committed.next_due = committed
+            .next_due
+            .into_iter()
+            .chain(by_class.next_due)
+            .min();
     }
     Ok(committed)
 }
 
-/// Opens the transaction and applies the changes of schedules, if there are any: which submissions follow depends on the answer.
+/// Opens the transaction and applies the schedule writes, if there are any. Which submissions follow depends on the
+/// answer.
 async fn begin_with_schedules(
     connection: &Connection,
     session: &Session,
@@ -123,12 +130,11 @@ async fn begin_with_schedules(
     if batch.schedules.is_empty() {
         return Ok(Vec::new());
     }
-    let shared = connection;
-    shared.batch_execute(session.begin()).await?;
+    connection.batch_execute(session.begin()).await?;
     schedule::apply(connection, batch, dropped).await
 }
 
-/// The writes of the batch, without the submissions of ticks that somebody else dealt with.
+/// Returns the writes of the batch, without the submissions of ticks that another runner has handled.
 fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Change>> {
     let mut rounds = write::rounds(&batch.submits, &batch.advances);
     for changes in &mut rounds {
@@ -141,17 +147,17 @@ fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Ch
     rounds
 }
 
-/// Sends all steps before it reads the first answer. A step that fails makes the rest fail, the commit included.
+/// Sends all steps before it reads the first answer. If a step fails, the rest fail too, including the commit.
 async fn in_transaction<'a>(
     connection: &'a Connection,
     session: &'a Session,
-    mut steps: Vec<Step<'a, Answer>>,
+    mut steps: Vec<Step<'a, CommitAnswer>>,
     is_begun: bool,
-) -> Result<Vec<Answer>, Fault> {
+) -> Result<Vec<CommitAnswer>, Fault> {
     if steps.is_empty() && !is_begun {
         return Ok(Vec::new());
     }
-    // A statement is a transaction of its own.
+    // A single statement is its own transaction.
     if steps.len() > 1 || session.pooled || is_begun {
         if !is_begun {
             steps.insert(0, control(connection, session.begin()));
@@ -161,15 +167,15 @@ async fn in_transaction<'a>(
     driver::pipeline(steps).await
 }
 
-fn control<'a>(connection: &'a Connection, text: &'a str) -> Step<'a, Answer> {
+fn control<'a>(connection: &'a Connection, text: &'a str) -> Step<'a, CommitAnswer> {
     Box::pin(async move {
         connection.batch_execute(text).await?;
-        Ok(Answer::Nothing)
+        Ok(CommitAnswer::Nothing)
     })
 }
 
-/// The executions that are in the way of submissions, by the submissions' places: those with the same key, or the very same
-/// ones, sent again by a caller that did not learn whether its first commit was applied.
+/// Returns the executions that conflict with submissions, in the order of `duplicates`: those with the same key, or the
+/// same executions, submitted again by a caller that did not learn the outcome of its first commit.
 async fn duplicates_of(
     connection: &Connection,
     session: &Session,
@@ -204,8 +210,8 @@ async fn duplicates_of(
     Ok(holders)
 }
 
-/// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that
-/// nobody has claimed need no runner.
+/// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
+/// submission without a claim, need no live runner.
 fn needs_a_live_runner(batch: &Batch) -> bool {
     let in_submits = batch
         .submits
@@ -229,13 +235,13 @@ fn claims(record: &ExecutionRecord, write: &TaskWrite, runner: RunnerId) -> bool
         .is_some_and(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
 }
 
-/// Whether an execution that had ended goes on.
+/// Returns whether the batch resumes an execution that had ended.
 pub(super) fn revives(batch: &Batch) -> bool {
     let mut events = batch.advances.iter().flat_map(|advance| advance.history);
     events.any(|event| event.kind == HistoryKind::Retried.name())
 }
 
-/// Whether another runner could want to know of what was committed.
+/// Returns whether the commit matters to other runners.
 pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
     if revives(batch) {
         return true;

@@ -1,16 +1,16 @@
-//! The URL by which a tenant reaches the database that its administrator named.
+//! Builds the URL with which a tenant reaches the administrator's database.
 
 use std::fmt::Write as _;
 
-use super::url::{PostgresOptions, Secret, TlsMode, Wanted};
+use super::url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 impl PostgresOptions {
-    /// A URL for another role: the same hosts, ports and database, and what is needed to get there. What belongs to the
-    /// administrator (certificate, settings, name of the application) is left out.
+    /// Returns a URL for another role on the same hosts, ports and database. Leaves out what belongs to the
+    /// administrator: client certificate, server settings and application name.
     #[must_use]
     pub fn url_for(&self, user: &str, password: &Secret) -> String {
         let mut parameters: Vec<(&str, String)> = Vec::new();
-        // A folder of a socket cannot stand before the path, and every client knows the parameter.
+        // A socket directory cannot be written in the authority part, but every client knows the parameter.
         let is_plain = self.hosts.iter().all(|host| !host.name.starts_with('/'));
         let mut hosts = String::new();
         if is_plain {
@@ -42,7 +42,7 @@ impl PostgresOptions {
         if let Some(path) = &self.root_certificates {
             parameters.push(("sslrootcert", path.display().to_string()));
         }
-        if self.wanted == Wanted::ReadWrite {
+        if self.target_session == TargetSession::ReadWrite {
             parameters.push(("target_session_attrs", "read-write".to_owned()));
         }
         if !self.listen {
@@ -69,7 +69,7 @@ impl PostgresOptions {
     }
 }
 
-/// All but the characters that mean nothing anywhere in a URL become their % form.
+/// Percent-encodes everything but the unreserved characters of a URL.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -86,10 +86,10 @@ fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::postgres::Surroundings;
+    use crate::store::postgres::Environment;
 
     fn read(url: &str) -> PostgresOptions {
-        let nothing = Surroundings {
+        let nothing = Environment {
             variable: &|_| None,
             pass_file: &|_| None,
         };
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn h2_the_url_leads_to_the_place_that_was_asked_with_any_password() {
+    fn h2_credential_url_keeps_the_server_for_any_password() {
         let printable: String = (' '..='~').chain("äß€😀".chars()).collect();
         let secret = Secret(printable);
         for url in [

@@ -44,8 +44,8 @@ query! {
 }
 
 query! {
-    /// Executions that have not ended are found by the index of their states. The last versions may be those of programs that
-    /// live and have submitted nothing yet.
+    /// Finds executions that have not ended by the index of states. Includes the last 64 versions, which may belong to
+    /// running programs that have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow
@@ -54,7 +54,7 @@ query! {
 }
 
 query! {
-    /// Versions that nobody needs: old, not the newest of their workflow, and run by no execution.
+    /// Versions that are not needed: old, not the newest of their workflow, and not used by any execution.
     Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
     "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < $1
      AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id)
@@ -67,8 +67,9 @@ query! {
      AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = d.id) RETURNING d.id"
 }
 
-/// No foreign key keeps a submission from a definition that goes at the same moment: while this lock is held nobody submits.
-/// The lock is hardly waited for, and one statement follows it, so submissions do not wait long either.
+/// Blocks submissions while definitions are deleted, because no foreign key protects a submission whose definition is
+/// deleted at the same moment. The short timeout and the single statement that follows keep submissions from waiting
+/// long.
 const LOCK_OUT_SUBMISSIONS: &str =
     "SET LOCAL lock_timeout = '20ms'; LOCK TABLE cloacina_executions IN SHARE MODE";
 
@@ -98,7 +99,7 @@ impl From<DefinitionRow> for StoredDefinition {
     }
 }
 
-/// The definition's id, and whether anything was written.
+/// Stores a definition. Returns its id and whether anything was written.
 pub(super) async fn put(
     connection: &Connection,
     session: &Session,
@@ -109,7 +110,7 @@ pub(super) async fn put(
     let task_count = i64::try_from(workflow.len()).map_err(|_| {
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
-    // Usually it is known already: every start of a runner puts all its workflows.
+    // Usually the version is stored already: every start of a runner puts all its workflows.
     let select = SelectVersion {
         workflow: workflow.name().to_owned(),
         version: workflow.version().to_owned(),
@@ -120,10 +121,9 @@ pub(super) async fn put(
     {
         return Ok((DefinitionId(*id), false));
     }
-    let shared = connection;
-    shared.batch_execute(session.begin()).await?;
-    // One writer at a time, so that ids become visible in their order: `definitions` reads those after the last it knows.
-    shared
+    connection.batch_execute(session.begin()).await?;
+    // One writer at a time, so that ids become visible in order: `definitions` reads only ids above the last known one.
+    connection
         .batch_execute("LOCK TABLE cloacina_definitions IN SHARE ROW EXCLUSIVE MODE")
         .await?;
     let insert = PutDefinition {
@@ -133,12 +133,12 @@ pub(super) async fn put(
         task_count,
         created_at: now.0,
     };
-    let ids: Vec<i64> = insert.load(shared).await?;
-    shared.batch_execute("COMMIT").await?;
+    let ids: Vec<i64> = insert.load(connection).await?;
+    connection.batch_execute("COMMIT").await?;
     let id = ids
         .into_iter()
         .next()
-        .ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))?;
+        .ok_or_else(|| Fault::Corrupt("the database returned no id for a definition".to_owned()))?;
     Ok((DefinitionId(id), true))
 }
 
@@ -183,7 +183,8 @@ pub(super) async fn versions(
     Ok(rows.into_iter().map(version).collect())
 }
 
-/// Deletes versions that nobody needs, and returns their number; none while the table of executions is busy.
+/// Deletes versions that are not needed, and returns their number. Deletes none if the lock on executions is not
+/// available.
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,
@@ -212,7 +213,7 @@ pub(super) async fn prune(
     Ok(deleted.len())
 }
 
-/// Ids of all versions of a workflow.
+/// Returns the ids of all versions of a workflow.
 pub(super) async fn ids_of(
     connection: &Connection,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Opening connections: encryption, login, and the check that a session is where it has to be.
+//! Opens connections: TLS, login, and the check that a session is in the right schema.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -6,28 +6,33 @@ use std::time::{Duration, Instant};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::blocking_connection::OpenConnection;
 use super::driver::Connection;
 use super::error::{connecting, with_causes};
-use super::session::{Session, WHEREABOUTS, Whereabouts};
+use super::session::{SESSION_INFO, Session, SessionInfo};
 use super::tls;
 use super::url::TlsMode;
-use super::write_connection::Link;
 use crate::store::StoreError;
 
-/// Opening a connection takes a few round trips, whatever the patience with a statement.
-const LEAST_CONNECT: Duration = Duration::from_secs(3);
+/// Minimum time limit for opening a connection, which takes a few round trips even where statements must be answered
+/// quickly.
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Session {
-    /// Opens a connection within `connect_timeout`, and within `patience` as far as that leaves time enough.
-    pub(super) async fn connect(&self, patience: Duration) -> Result<Link, StoreError> {
+    /// Opens a connection within `connect_timeout`, or within `answer_timeout` if that is shorter, but at least within
+    /// `MIN_CONNECT_TIMEOUT`.
+    pub(super) async fn connect(
+        &self,
+        answer_timeout: Duration,
+    ) -> Result<OpenConnection, StoreError> {
         let limit = self
             .options
             .connect_timeout
-            .min(patience.max(LEAST_CONNECT));
-        match tokio::time::timeout(limit, self.set_up()).await {
+            .min(answer_timeout.max(MIN_CONNECT_TIMEOUT));
+        match tokio::time::timeout(limit, self.open_session()).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable(format!(
-                "the database {} did not answer within {} s; check that the server runs there, or raise \
+                "the database {} did not answer within {} s; hint: check that the server runs there, or raise \
                  connect_timeout",
                 self.location,
                 limit.as_secs()
@@ -35,37 +40,37 @@ impl Session {
         }
     }
 
-    async fn set_up(&self) -> Result<Link, StoreError> {
+    async fn open_session(&self) -> Result<OpenConnection, StoreError> {
         let closed = Arc::new(OnceLock::new());
         let client = self.dial(&closed).await?;
-        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
-        // Behind a pooler in one transaction, so that one server connection sees all of it.
+        let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        // Behind a pooler in one transaction, so that all of it runs in one session.
         let text = if self.pooled {
-            format!("{}; {WHEREABOUTS}; COMMIT", self.begin())
+            format!("{}; {SESSION_INFO}; COMMIT", self.begin())
         } else {
-            WHEREABOUTS.to_owned()
+            SESSION_INFO.to_owned()
         };
-        let answer = client.simple_query(&text).await.map_err(told)?;
-        let Some(found) = Whereabouts::read(&answer) else {
+        let answer = client.simple_query(&text).await.map_err(store_error)?;
+        let Some(info) = SessionInfo::read(&answer) else {
             return Err(StoreError::Unavailable(format!(
-                "the database {} does not say where a connection is",
+                "the database {} did not return the session's schema",
                 self.location
             )));
         };
-        self.check_pin(&found)?;
-        // A prepared statement lives in one session, and a pooler gives the next transaction another one.
+        self.verify_schema(&info)?;
+        // A prepared statement belongs to one session, and a pooler may run the next transaction in another one.
         let connection = Connection::new(client, !self.pooled);
-        Ok(Link {
+        Ok(OpenConnection {
             connection,
-            pid: Some(found.pid).filter(|_| !self.pooled),
+            pid: Some(info.pid).filter(|_| !self.pooled),
             closed,
-            used: Instant::now(),
+            used_at: Instant::now(),
         })
     }
 
-    /// A client whose connection is driven by the current runtime.
+    /// Opens a client whose connection is driven by the current runtime, trying TLS and plain as `sslmode` says.
     async fn dial(&self, closed: &Arc<OnceLock<String>>) -> Result<Client, StoreError> {
-        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
         let mode = self.options.tls;
         if mode == TlsMode::Disable
@@ -76,38 +81,44 @@ impl Session {
                 .all(|host| host.name.starts_with('/'))
         {
             config.ssl_mode(SslMode::Disable);
-            return self.plain(&config, closed).await.map_err(told);
+            return self
+                .connect_plain(&config, closed)
+                .await
+                .map_err(store_error);
         }
         if mode == TlsMode::Allow {
             config.ssl_mode(SslMode::Disable);
-            let first = match self.plain(&config, closed).await {
+            let first = match self.connect_plain(&config, closed).await {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
             config.ssl_mode(SslMode::Require);
             return self
-                .protected(&config, closed)
+                .connect_tls(&config, closed)
                 .await
-                .map_err(|_| told(first));
+                .map_err(|_| store_error(first));
         }
         config.ssl_mode(if mode == TlsMode::Prefer {
             SslMode::Prefer
         } else {
             SslMode::Require
         });
-        let first = match self.protected(&config, closed).await {
+        let first = match self.connect_tls(&config, closed).await {
             Ok(client) => return Ok(client),
-            Err(Trouble::Store(error)) => return Err(error),
-            Err(Trouble::Client(error)) => error,
+            Err(TlsConnectError::Store(error)) => return Err(error),
+            Err(TlsConnectError::Client(error)) => error,
         };
-        if mode == TlsMode::Prefer && !matches!(told_code(&first), Some("28P01" | "3D000")) {
+        if mode == TlsMode::Prefer && !matches!(sqlstate(&first), Some("28P01" | "3D000")) {
             config.ssl_mode(SslMode::Disable);
-            return self.plain(&config, closed).await.map_err(|_| told(first));
+            return self
+                .connect_plain(&config, closed)
+                .await
+                .map_err(|_| store_error(first));
         }
-        Err(told(first))
+        Err(store_error(first))
     }
 
-    async fn plain(
+    async fn connect_plain(
         &self,
         config: &Config,
         closed: &Arc<OnceLock<String>>,
@@ -118,22 +129,25 @@ impl Session {
         Ok(client)
     }
 
-    async fn protected(
+    async fn connect_tls(
         &self,
         config: &Config,
         closed: &Arc<OnceLock<String>>,
-    ) -> Result<Client, Trouble> {
-        let connector = tls::connector(&self.options).map_err(Trouble::Store)?;
-        let (client, connection) = config.connect(connector).await.map_err(Trouble::Client)?;
+    ) -> Result<Client, TlsConnectError> {
+        let connector = tls::connector(&self.options).map_err(TlsConnectError::Store)?;
+        let (client, connection) = config
+            .connect(connector)
+            .await
+            .map_err(TlsConnectError::Client)?;
         let closed = Arc::clone(closed);
         tokio::spawn(async move { note_end(connection.await, &closed) });
         Ok(client)
     }
 
-    /// A client for the listener, with the messages that the server sends unasked.
-    pub(super) async fn listen(&self) -> Result<Heard, StoreError> {
+    /// Opens a client for the listener, with the notifications that it receives.
+    pub(super) async fn listen(&self) -> Result<ListenerClient, StoreError> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
         let local = self
             .options
@@ -150,37 +164,43 @@ impl Session {
         let (client, connection) = match attempt {
             Err(error) if matches!(self.options.tls, TlsMode::Prefer | TlsMode::Allow) => {
                 config.ssl_mode(SslMode::Disable);
-                let (client, connection) = config.connect(NoTls).await.map_err(|_| told(error))?;
+                let (client, connection) = config
+                    .connect(NoTls)
+                    .await
+                    .map_err(|_| store_error(error))?;
                 tokio::spawn(forward(connection, sender));
-                self.verify(&client).await?;
+                self.verify_listener(&client).await?;
                 return Ok((client, receiver));
             }
-            result => result.map_err(told)?,
+            result => result.map_err(store_error)?,
         };
         tokio::spawn(forward(connection, sender));
-        self.verify(&client).await?;
+        self.verify_listener(&client).await?;
         Ok((client, receiver))
     }
 
-    /// Checks the listener's connection like any other one.
-    async fn verify(&self, client: &Client) -> Result<(), StoreError> {
-        let told = |error: tokio_postgres::Error| connecting(&error, &self.location);
-        let answer = client.simple_query(WHEREABOUTS).await.map_err(told)?;
-        if let Some(found) = Whereabouts::read(&answer) {
-            self.check_pin(&found)?;
-            self.note_listener(found.pid);
+    /// Verifies the schema of the listener's session, and notes its process id.
+    async fn verify_listener(&self, client: &Client) -> Result<(), StoreError> {
+        let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
+        let answer = client
+            .simple_query(SESSION_INFO)
+            .await
+            .map_err(store_error)?;
+        if let Some(info) = SessionInfo::read(&answer) {
+            self.verify_schema(&info)?;
+            self.note_listener(info.pid);
         }
         Ok(())
     }
 }
 
-/// A client, and what others notify.
-pub(super) type Heard = (
+/// A client and the notifications that it receives.
+pub(super) type ListenerClient = (
     Client,
     tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
 );
 
-/// Sends what others notify; ends with the connection, and the receiver learns it.
+/// Drives the connection and forwards notifications. The channel closes when the connection ends.
 async fn forward<S>(
     mut connection: tokio_postgres::Connection<tokio_postgres::Socket, S>,
     sender: tokio::sync::mpsc::UnboundedSender<tokio_postgres::Notification>,
@@ -200,12 +220,12 @@ async fn forward<S>(
     }
 }
 
-enum Trouble {
+enum TlsConnectError {
     Store(StoreError),
     Client(tokio_postgres::Error),
 }
 
-fn told_code(error: &tokio_postgres::Error) -> Option<&str> {
+fn sqlstate(error: &tokio_postgres::Error) -> Option<&str> {
     error.code().map(tokio_postgres::error::SqlState::code)
 }
 

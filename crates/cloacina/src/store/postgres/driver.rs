@@ -31,10 +31,10 @@ use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
 use super::error::Fault;
 use crate::types::sync::Mutex;
 
-/// Bytes of parameters that one message to the server may carry. The server ends a session that sends 1 GiB or more.
+/// Maximum size in bytes of the parameters of one message. The server ends a session that sends 1 GiB or more.
 const MESSAGE_LIMIT: usize = 1_000_000_000;
 
-/// Bytes that even a slow server stores in a second.
+/// Write rate in bytes per second that even a slow server reaches.
 const SLOWEST: usize = 4 << 20;
 
 /// A statement with its parameters.
@@ -97,7 +97,7 @@ impl Parameters {
         Ok(self)
     }
 
-    /// The number of the parameter that was appended last.
+    /// Returns the number of the last parameter, which is also the number of parameters.
     pub(super) const fn last(&self) -> usize {
         self.values.len()
     }
@@ -111,7 +111,7 @@ impl Parameters {
     }
 }
 
-/// All types in use are the server's own, which have fixed numbers.
+/// Looks up nothing: all types in use are built in, with fixed object ids.
 struct NoLookup;
 
 impl PgMetadataLookup for NoLookup {
@@ -154,13 +154,14 @@ impl tokio_postgres::types::ToSql for Parameter {
 /// An open connection that runs statements.
 pub(super) struct Connection {
     client: Client,
-    /// What the session has prepared, by text. `None` behind a pooler, where the next transaction may run in another session.
+    /// Statements that the session has prepared, by text. `None` behind a pooler, where the next transaction may run in
+    /// another session.
     prepared: Option<Mutex<FxHashMap<Cow<'static, str>, Prepared>>>,
     instrumentation: Option<Mutex<Box<dyn Instrumentation>>>,
     silence: Mutex<Silence>,
 }
 
-/// How long the server has said nothing, and how much longer it may take for what was sent to it.
+/// Time since the server's last answer, and the bytes sent to it since then, which extend its timeout.
 struct Silence {
     since: Instant,
     sent: usize,
@@ -179,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// The server answered, or nothing was asked so far.
+    /// Restarts the timeout: the server has answered, or the first statement is about to be sent.
     pub(super) fn note_answer(&self) {
         *self.silence.lock() = Silence {
             since: Instant::now(),
@@ -187,13 +188,13 @@ impl Connection {
         };
     }
 
-    /// Ends when the server has said nothing for `patience`, or for longer after it was sent much.
-    pub(super) async fn silence(&self, patience: Duration) {
+    /// Completes when the server has not answered for `answer_timeout`. Large parameters extend that time.
+    pub(super) async fn silence(&self, answer_timeout: Duration) {
         loop {
             let until = {
                 let silence = self.silence.lock();
                 let allowance = u64::try_from(silence.sent / SLOWEST).unwrap_or_default();
-                silence.since + patience + Duration::from_secs(allowance)
+                silence.since + answer_timeout + Duration::from_secs(allowance)
             };
             if Instant::now() >= until {
                 return;
@@ -208,7 +209,7 @@ impl Connection {
         Ok(self.client.batch_execute(text).await?)
     }
 
-    /// Encodes a statement, and has the server prepare it the first time. Refuses one that is too large to be sent.
+    /// Encodes a statement, and has the server prepare it on first use. Refuses a statement that is too large to send.
     pub(super) async fn prepare<S: Statement>(
         &self,
         statement: &S,
@@ -258,7 +259,7 @@ impl Connection {
     }
 }
 
-/// A statement that can be sent, with the SQL types of a row of its answer.
+/// A statement ready to be sent. `R` is the SQL type of a row of its answer.
 pub(super) struct Request<'a, R> {
     row: PhantomData<R>,
     connection: &'a Connection,
@@ -333,7 +334,7 @@ pub(super) async fn pipeline<T>(mut steps: Vec<Step<'_, T>>) -> Result<Vec<T>, F
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// A row of an answer, as Diesel reads it.
+/// A row of an answer, in the form that Diesel reads.
 struct AnswerRow(Row);
 
 impl RowSealed for AnswerRow {}
@@ -401,7 +402,7 @@ impl<'a> Field<'a, Pg> for AnswerField<'a> {
     }
 }
 
-/// A column's bytes, of any type.
+/// The bytes of a column of any type.
 struct Raw<'a>(Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
@@ -425,14 +426,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b11_a_pipeline_of_any_length_sends_its_steps_in_order() {
+    fn b11_a_long_pipeline_sends_its_steps_in_order() {
         let sent = RefCell::new(Vec::new());
         let steps: Vec<Step<'_, usize>> = (0..100)
             .map(|index| {
                 let sent = &sent;
                 let step: Step<'_, usize> = Box::pin(async move {
                     sent.borrow_mut().push(index);
-                    // The answer comes late, and not in the order of the requests.
+                    // Answers arrive late and in reverse order.
                     for _ in 0..(100 - index) {
                         tokio::task::yield_now().await;
                     }

@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean for a caller.
+//! Translates PostgreSQL's errors into store errors.
 
 use std::error::Error as _;
 
@@ -6,42 +6,42 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::store::StoreError;
 
-/// An error inside a verb, before it is told where it happened.
+/// An error inside a request, without the database's location yet.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// PostgreSQL or the client reported an error.
     Sql(tokio_postgres::Error),
-    /// The connection is gone; whether the last statement was applied is not known.
+    /// The connection was lost; whether the last statement was applied is unknown.
     Lost(String),
     /// A row cannot be decoded.
     Unreadable(String),
-    /// A row or the caller's decision cannot be what it is.
+    /// A row, or the caller's decision, violates an invariant.
     Corrupt(String),
-    /// A statement has this many bytes of parameters, more than a message can carry. It was not sent.
+    /// The parameters of a statement have this many bytes, more than a message can carry. It was not sent.
     TooLarge(usize),
-    /// The verb does not apply.
+    /// The request is not allowed in the current state.
     Refused(String),
-    /// The writing runner is dead.
+    /// The writing runner was declared dead.
     RunnerLost,
     /// A submission refers to the definition of this id, which is not stored.
     DefinitionGone(String),
-    /// Said with its place already.
-    Told(StoreError),
+    /// An error that already names the database.
+    Store(StoreError),
 }
 
 impl From<tokio_postgres::Error> for Fault {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(told) = error.as_db_error() else {
+        let Some(db_error) = error.as_db_error() else {
             return Self::Sql(error);
         };
-        // The codes of the function `cloacina_refuse`.
-        let object = told.detail().unwrap_or_default();
-        match told.code().code() {
+        // The SQLSTATEs that the function `cloacina_refuse` raises.
+        let object = db_error.detail().unwrap_or_default();
+        match db_error.code().code() {
             "ZC001" => Self::RunnerLost,
             "ZC002" => Self::DefinitionGone(object.to_owned()),
             "ZC003" => Self::Corrupt(format!(
-                "task {object} has no row to update, or is not claimed as the writer took it to be, although the \
-                 execution's revision says so; nothing of the batch was written"
+                "task {object} has no row to update, or is not claimed as the writer assumed, although the execution's \
+                 revision matches; nothing of the batch was written"
             )),
             _ => Self::Sql(error),
         }
@@ -50,12 +50,12 @@ impl From<tokio_postgres::Error> for Fault {
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
-        Self::Told(error)
+        Self::Store(error)
     }
 }
 
 impl Fault {
-    /// Why a row cannot be read.
+    /// Returns the reason why a row cannot be read.
     pub(super) fn reason(self) -> String {
         match self {
             Self::Corrupt(reason) => reason,
@@ -63,67 +63,67 @@ impl Fault {
         }
     }
 
-    /// Whether the server reported the error of this SQLSTATE.
+    /// Returns whether the server reported this SQLSTATE.
     pub(super) fn is(&self, state: &SqlState) -> bool {
         matches!(self, Self::Sql(error) if error.code() == Some(state))
     }
 
-    /// The public error, with the place in its message.
+    /// Returns the public error, which names the database.
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
             Self::Sql(error) => classify(&error, location),
-            Self::Lost(why) => {
-                StoreError::Unavailable(format!("the database {location} went away: {why}"))
-            }
+            Self::Lost(why) => StoreError::Unavailable(format!(
+                "lost the connection to the database {location}: {why}"
+            )),
             Self::Unreadable(cause) => StoreError::Corrupt(format!(
-                "a row of the database {location} holds what this version cannot read: {cause}"
+                "cannot read a row of the database {location}: {cause}"
             )),
             Self::Corrupt(message) => {
                 StoreError::Corrupt(format!("{message} (database {location})"))
             }
             Self::TooLarge(bytes) => StoreError::TooLarge(format!(
-                "the database {location} cannot take {bytes} bytes in one message; nothing was written"
+                "a message of {bytes} bytes is too large for the database {location}; nothing was written"
             )),
             Self::Refused(message) => {
                 StoreError::Failed(format!("{message} (database {location})"))
             }
             Self::RunnerLost => StoreError::RunnerLost,
             Self::DefinitionGone(id) => StoreError::DefinitionGone(format!(
-                "a submission refers to the workflow definition {id}, which the database {location} does not hold"
+                "a submission refers to the workflow definition {id}, which is not stored in the database {location}"
             )),
-            Self::Told(error) => error,
+            Self::Store(error) => error,
         }
     }
 }
 
-/// Errors are told by their SQLSTATE: the texts are in the server's language.
+/// Errors are distinguished by SQLSTATE, because their texts are in the server's language.
 fn classify(error: &tokio_postgres::Error, location: &str) -> StoreError {
     match error.as_db_error() {
-        Some(told) => classify_told(told, location),
+        Some(db_error) => classify_db_error(db_error, location),
         None => StoreError::Unavailable(format!(
-            "the database {location} went away: {}",
+            "lost the connection to the database {location}: {}",
             with_causes(error)
         )),
     }
 }
 
-fn classify_told(error: &DbError, location: &str) -> StoreError {
+fn classify_db_error(error: &DbError, location: &str) -> StoreError {
     let (code, message) = (error.code(), error.message());
     let failed =
         |hint: &str| StoreError::Failed(format!("the database {location} failed: {message}{hint}"));
     if code == &SqlState::DISK_FULL {
-        return failed("; free some space on the server's disk");
+        return failed("; hint: free some space on the server's disk");
     }
     if code == &SqlState::OUT_OF_MEMORY {
-        // Not passing: a smaller batch may need less.
+        // Not a temporary error: only a smaller batch may need less memory.
         return failed("");
     }
     if code == &SqlState::INSUFFICIENT_PRIVILEGE {
-        return failed("; grant the role what it lacks, or use another one");
+        return failed("; hint: grant the missing privilege, or use another role");
     }
     if code == &SqlState::READ_ONLY_SQL_TRANSACTION {
         return StoreError::Failed(format!(
-            "the database {location} cannot be written: {message}; connect to the primary (several hosts: \
+            "the database {location} is read-only: {message}; hint: connect to the primary (several hosts: \
              target_session_attrs=read-write), or change the role's default_transaction_read_only"
         ));
     }
@@ -133,7 +133,9 @@ fn classify_told(error: &DbError, location: &str) -> StoreError {
     ]
     .contains(code)
     {
-        return failed("; a transaction pooler seems to be between: add pgbouncer=true to the URL");
+        return failed(
+            "; hint: if a transaction pooler stands in front of the server, add pgbouncer=true to the URL",
+        );
     }
     if code == &SqlState::LOCK_NOT_AVAILABLE {
         return unavailable(location, message);
@@ -143,7 +145,7 @@ fn classify_told(error: &DbError, location: &str) -> StoreError {
         "22" | "54" => StoreError::Refused(format!(
             "the database {location} cannot store a value: {message}; nothing of the batch was written"
         )),
-        // A constraint that the engine's writes always keep: the row is not what the engine took it for.
+        // The engine's writes never violate a constraint, so the row is not what the engine assumed.
         "23" => StoreError::Corrupt(format!(
             "the database {location} refused a row: {message}; nothing of the batch was written"
         )),
@@ -157,13 +159,13 @@ fn unavailable(location: &str, message: &str) -> StoreError {
     ))
 }
 
-/// The error of an attempt to connect.
+/// Translates the error of an attempt to connect.
 pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> StoreError {
     let text = with_causes(error);
     let Some(code) = error.code() else {
         return StoreError::Unavailable(format!(
-            "the database {location} cannot be reached: {text}; check that the server runs there and that host, port \
-             and sslmode are right"
+            "cannot connect to the database {location}: {text}; hint: check that the server runs there and that host, \
+             port and sslmode are right"
         ));
     };
     let message = error
@@ -172,15 +174,15 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
     if code == &SqlState::INVALID_PASSWORD || code == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
     {
         return StoreError::Failed(format!(
-            "the database {location} refuses the login: {message}; check user, password and sslmode"
+            "the database {location} refuses the login: {message}; hint: check user, password and sslmode"
         ));
     }
     if code == &SqlState::INVALID_CATALOG_NAME {
         return StoreError::Failed(format!(
-            "the database {location} does not exist: {message}; create it first"
+            "the database {location} does not exist: {message}; hint: create it first"
         ));
     }
-    // Classes 53 (no resources), 57 (operator intervention) and 08 (connection) pass by themselves.
+    // Classes 53 (insufficient resources), 57 (operator intervention) and 08 (connection) are temporary.
     if ["53", "57", "08"]
         .iter()
         .any(|class| code.code().starts_with(class))
@@ -192,7 +194,7 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
     ))
 }
 
-/// The error with what it came from: the client's own texts are as short as "error connecting to server".
+/// Returns the error with its causes: the client's own texts are as short as "error connecting to server".
 pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

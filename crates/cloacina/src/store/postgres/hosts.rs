@@ -1,16 +1,16 @@
-//! The servers that a PostgreSQL URL names.
+//! The hosts that a PostgreSQL URL names.
 
 use std::path::Path;
 
 use crate::store::error::invalid;
 use crate::types::Error;
 
-/// A place where the server may be.
+/// A host to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// A name, an address, or the folder of a socket (with a leading `/`).
+    /// A name, an address, or a socket directory (with a leading `/`).
     pub name: String,
-    /// An address that saves looking the name up.
+    /// An IP address that replaces the name lookup.
     pub address: Option<std::net::IpAddr>,
     /// The port.
     pub port: u16,
@@ -18,7 +18,7 @@ pub struct Host {
 
 type Lookup<'a> = dyn Fn(&str, &str) -> Option<String> + 'a;
 
-/// The servers of a URL, its parameters and the environment, which `lookup` reads.
+/// Returns the hosts that a URL, its parameters and the environment name. `lookup` reads a parameter or a variable.
 pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
     let port_of = |text: &str| -> Result<Option<u16>, Error> {
         if text.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
             .filter(|port| *port > 0)
             .map(Some)
             .ok_or_else(|| {
-                // Without an '@' the text may be a password.
+                // In a URL without an `@` the text may be a password, so only a number is shown.
                 let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
                 let shown = if is_number {
                     format!(" '{text}'")
@@ -46,7 +46,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
             Some(Some((address, port))) => (address, port.strip_prefix(':').unwrap_or(port)),
             Some(None) => {
                 return Err(invalid(
-                    "a host of the PostgreSQL URL begins with '[' and has no closing ']'",
+                    "a host of the PostgreSQL URL starts with '[' but has no closing ']'",
                 )
                 .with_hint("write an IPv6 address as [::1]"));
             }
@@ -56,7 +56,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
         ports.push(port_of(port)?);
     }
     let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<String>>();
-    // `postgresql://:5433/db` names a port and leaves the host open.
+    // `postgresql://:5433/db` names a port but no host.
     if names.iter().all(String::is_empty) {
         let given = lookup("host", "PGHOST").map(list);
         let known = given.unwrap_or_else(|| match lookup("hostaddr", "PGHOSTADDR") {
@@ -75,20 +75,20 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
         .unwrap_or_default();
     if !addresses.is_empty() && addresses.len() != names.len() {
         return Err(invalid(format!(
-            "{} hosts and {} addresses are given",
+            "the PostgreSQL URL gives {} hosts but {} addresses",
             names.len(),
             addresses.len()
         ))
-        .with_hint("give hostaddr one address for each host"));
+        .with_hint("give one hostaddr for each host"));
     }
     let defaults = lookup("port", "PGPORT").map(list).unwrap_or_default();
     if defaults.len() > 1 && defaults.len() != names.len() {
         return Err(invalid(format!(
-            "{} hosts and {} ports are given",
+            "the PostgreSQL URL gives {} hosts but {} ports",
             names.len(),
             defaults.len()
         ))
-        .with_hint("give one port for all hosts, or one for each"));
+        .with_hint("give one port for all hosts, or one for each host"));
     }
     let mut hosts = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
@@ -104,7 +104,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
             None => None,
             Some(text) => Some(text.parse().map_err(|_| {
                 invalid(format!("hostaddr '{text}' is not an IP address"))
-                    .with_hint("use host for a name")
+                    .with_hint("use host for a host name")
             })?),
         };
         let name = if name.is_empty() {
@@ -121,7 +121,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
     Ok(hosts)
 }
 
-/// Where libpq looks on this kind of system.
+/// Returns libpq's default: the directory with the server's socket, or `localhost`.
 fn default_host() -> String {
     let folders = ["/var/run/postgresql", "/tmp"];
     let has_socket = |folder: &&str| Path::new(folder).join(".s.PGSQL.5432").exists();
@@ -132,7 +132,7 @@ fn default_host() -> String {
         .to_owned()
 }
 
-/// Replaces `%20` and the like. The text itself is not shown: it may be a password.
+/// Decodes percent-encoding. Errors do not show the text, which may be a password.
 pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
     let wrong = || {
         invalid(format!(

@@ -1,4 +1,4 @@
-//! Insight into a PostgreSQL database.
+//! Offers, progress, logs and health of a PostgreSQL database.
 
 use diesel::Queryable;
 use diesel::sql_types::{BigInt, Double, Nullable, Text, Uuid as SqlUuid};
@@ -99,7 +99,7 @@ query! {
 }
 
 query! {
-    /// Of each table: its name, its bytes with indexes, live and dead rows, and whether it was vacuumed ever.
+    /// For each table: its name, its size with indexes, live and dead rows, and its size without indexes.
     TableHealth {} -> (Text, BigInt, BigInt, BigInt, BigInt);
     "SELECT c.relname::text, pg_total_relation_size(c.oid)::bigint, coalesce(s.n_live_tup, 0)::bigint,
      coalesce(s.n_dead_tup, 0)::bigint, pg_relation_size(c.oid)::bigint
@@ -115,24 +115,23 @@ query! {
 }
 
 query! {
-    /// Rows of tasks without their execution: no writer leaves any.
+    /// Counts task rows without an execution, which no writer leaves behind.
     Orphans {} -> BigInt;
     "SELECT count(*) FROM cloacina_tasks AS t
      WHERE NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// Fewer dead rows than this are not worth a word.
-const MANY: i64 = 100_000;
+/// Minimum number of dead rows that is reported.
+const MIN_REPORTED_DEAD_ROWS: i64 = 100_000;
 
 async fn in_transaction(
     connection: &Connection,
     session: &Session,
     work: impl AsyncFnOnce(&Connection) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let shared = connection;
-    shared.batch_execute(session.begin()).await?;
+    connection.batch_execute(session.begin()).await?;
     work(connection).await?;
-    shared.batch_execute("COMMIT").await?;
+    connection.batch_execute("COMMIT").await?;
     Ok(())
 }
 
@@ -145,12 +144,12 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         self.write(async |connection, session| {
             let workflows = &encode(&workflows)?;
-            in_transaction(connection, session, async |shared| {
+            in_transaction(connection, session, async |connection| {
                 SetWorkflows {
                     workflows,
                     id: runner.uuid(),
                 }
-                .execute(shared)
+                .execute(connection)
                 .await?;
                 for offer in offers {
                     PutOffer {
@@ -161,14 +160,14 @@ impl PostgresStore {
                         pid: offer.pid,
                         seen_at: offer.seen_at.0,
                     }
-                    .execute(shared)
+                    .execute(connection)
                     .await?;
                 }
                 Ok(())
             })
             .await
         })?;
-        self.notifier.roster.lock().forget();
+        self.notifier.runner_cache.lock().invalidate();
         Ok(())
     }
 
@@ -179,15 +178,15 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let id = runner.uuid();
         self.write(async |connection, session| {
-            in_transaction(connection, session, async |shared| {
+            in_transaction(connection, session, async |connection| {
                 Withdraw {
                     seen_at: seen_at.map(|at| at.0),
                     runner: id,
                     id,
                 }
-                .execute(shared)
+                .execute(connection)
                 .await?;
-                ForgetOlder { id, again: id }.execute(shared).await?;
+                ForgetOlder { id, again: id }.execute(connection).await?;
                 Ok(())
             })
             .await
@@ -216,18 +215,18 @@ impl PostgresStore {
         logs: &[LogChunk],
     ) -> Result<(), StoreError> {
         self.write(async |connection, session| {
-            in_transaction(connection, session, async |shared| {
-                for said in progress {
+            in_transaction(connection, session, async |connection| {
+                for report in progress {
                     PutProgress {
-                        execution_id: said.execution.uuid(),
-                        ordinal: said.task.into(),
-                        attempt: said.attempt.into(),
-                        done: said.done,
-                        total: said.total,
-                        message: said.message.as_deref(),
-                        time: said.time.0,
+                        execution_id: report.execution.uuid(),
+                        ordinal: report.task.into(),
+                        attempt: report.attempt.into(),
+                        done: report.done,
+                        total: report.total,
+                        message: report.message.as_deref(),
+                        time: report.time.0,
                     }
-                    .execute(shared)
+                    .execute(connection)
                     .await?;
                 }
                 for chunk in logs {
@@ -237,7 +236,7 @@ impl PostgresStore {
                         attempt: chunk.attempt.into(),
                         lines: &encode(&chunk.lines)?,
                     }
-                    .execute(shared)
+                    .execute(connection)
                     .await?;
                 }
                 Ok(())
@@ -247,12 +246,12 @@ impl PostgresStore {
     }
 
     pub(super) fn progress(&self, id: ExecutionId) -> Result<Vec<Progress>, StoreError> {
-        type Row = (i64, i64, f64, f64, Option<String>, i64);
+        type ProgressColumns = (i64, i64, f64, f64, Option<String>, i64);
         self.read(async |connection, session| {
-            let rows: Vec<Row> = session
+            let rows: Vec<ProgressColumns> = session
                 .fetch(connection, ProgressOf { id: id.uuid() })
                 .await?;
-            let said = rows
+            let reports = rows
                 .into_iter()
                 .map(|(task, attempt, done, total, message, time)| {
                     Ok(Progress {
@@ -265,7 +264,7 @@ impl PostgresStore {
                         time: Timestamp(time),
                     })
                 });
-            said.collect()
+            reports.collect()
         })
     }
 
@@ -303,9 +302,9 @@ impl PostgresStore {
                     let share = i128::from(rows_size) * i128::from(dead) / i128::from(live + dead);
                     health.free += u64::try_from(share).unwrap_or_default();
                 }
-                if dead >= MANY && dead >= live {
+                if dead >= MIN_REPORTED_DEAD_ROWS && dead >= live {
                     health.advice.push(format!(
-                        "the table {name} has {dead} dead rows beside {live} live ones: check that autovacuum runs, or run \
+                        "the table {name} has {dead} dead rows and {live} live ones: check that autovacuum runs, or run \
                          VACUUM (ANALYZE) {name}"
                     ));
                 }
@@ -314,7 +313,7 @@ impl PostgresStore {
             health.problems.extend(
                 invalid
                     .into_iter()
-                    .map(|name| format!("the index {name} is not valid; run REINDEX INDEX {name}")),
+                    .map(|name| format!("the index {name} is invalid; run REINDEX INDEX {name}")),
             );
             let orphans: Vec<i64> = session.fetch(connection, Orphans {}).await?;
             if let Some(count) = orphans.into_iter().next().filter(|count| *count > 0) {
@@ -332,10 +331,10 @@ impl PostgresStore {
         }
         let channel = self.session.channel();
         self.write(async |connection, _| {
-            // The channel's name is made of digits and letters of ours.
+            // The channel's name consists of letters and digits of our own.
             let tell = format!(
                 "SELECT pg_notify('{channel}', '{}')",
-                super::change_notifier::NEWS
+                super::change_notifier::CHANGED
             );
             connection.batch_execute(&tell).await?;
             Ok(())

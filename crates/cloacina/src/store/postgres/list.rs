@@ -1,4 +1,4 @@
-//! Lists of executions: by id, by state, by definition, by deadline. Each reads one index in order, as far as it must.
+//! Lists executions by id, state, definition or deadline. Each list reads one index in order, only as far as needed.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use super::statement::query;
 use crate::store::{Due, ListQuery};
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
 
-/// Ids grow with the time of their submission, to within this many microseconds.
+/// Maximum difference in microseconds between the time in an id and the time of submission.
 const ID_SLACK: i64 = 60_000_000;
 
 query! {
@@ -45,7 +45,7 @@ query! {
 }
 
 query! {
-    /// None of the states is that of completed executions: those are not in the index.
+    /// Not for completed executions, which are not in the index of states.
     ByState {
         states: Vec<i16> => Array<SmallInt>,
         before: Uuid => SqlUuid,
@@ -70,7 +70,7 @@ query! {
      ORDER BY deadline LIMIT 1)"
 }
 
-/// Ids of executions, newest first.
+/// Returns ids of executions, newest first.
 pub(super) async fn list(
     connection: &Connection,
     session: &Session,
@@ -131,7 +131,7 @@ pub(super) async fn list(
     Ok(ids.into_iter().map(Into::into).collect())
 }
 
-/// Below every id that was made at or after this time.
+/// Returns an id below every id that was generated at or after this time.
 fn first_id_of(time: Timestamp) -> Uuid {
     let milliseconds = u64::try_from(time.0 / 1000)
         .unwrap_or_default()
@@ -141,7 +141,7 @@ fn first_id_of(time: Timestamp) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// The definitions that the query allows; none means all.
+/// Returns the definitions that the query allows; `None` means all.
 async fn definitions(
     connection: &Connection,
     session: &Session,
@@ -163,7 +163,7 @@ async fn definitions(
     ))
 }
 
-/// Running executions that have overrun their timeout, and the next deadline.
+/// Returns running executions whose deadline has passed, and the next deadline.
 pub(super) async fn overdue(
     connection: &Connection,
     session: &Session,

@@ -1,8 +1,8 @@
-//! The thread with the session that listens for other runners' notifications and sends this process's own, for one store or
-//! for those of many tenants: channels are a database's, and each schema has its own (semantics H4).
+//! The thread that listens for other runners' notifications and sends this process's own. One session serves one store
+//! or the stores of many tenants: each schema has its own channel in the same database (semantics H4).
 //!
-//! NOTIFY takes a lock over the whole database until its transaction has committed, so it stays off the connections that
-//! write, and what happens within a few milliseconds is told once.
+//! NOTIFY holds a database-wide lock until its transaction has committed. It is therefore not sent on the connections
+//! that write, and changes within a few milliseconds are combined into one notification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use super::peer_table::PeerTable;
 use super::session::Session;
 use crate::store::StoreError;
 
-/// The first and the longest pause between attempts to connect again.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// Shortest and longest pause between attempts to reconnect.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A store that listens.
+/// A store that the listener serves.
 #[derive(Clone)]
 struct Member {
     schema: Option<String>,
     notifier: Arc<ChangeNotifier>,
 }
 
-/// Stores that listen, by their channels.
+/// The stores that the listener serves, by channel.
 type Members = BTreeMap<String, Member>;
 
-/// The thread of the listener; it ends with this value.
+/// The listener thread. Dropping this value stops it.
 pub(super) struct Listener {
     members: watch::Sender<Members>,
-    posted: Arc<Notify>,
+    outbox_changed: Arc<Notify>,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The place of a store in a listener; it ends with this value.
+/// A store's registration with a listener. Dropping this value ends it.
 pub(super) struct Membership {
     listener: Arc<Listener>,
     channel: String,
@@ -48,8 +48,8 @@ pub(super) struct Membership {
 }
 
 impl Listener {
-    /// Starts the thread. It connects with the session's options as long as a store listens, and retries for as long as it
-    /// lives.
+    /// Starts the thread. It stays connected, with the session's options, while any store is registered, and reconnects
+    /// after errors.
     pub(super) fn start(session: Arc<Session>) -> Result<Arc<Self>, StoreError> {
         let failed = |error: std::io::Error| {
             StoreError::Failed(format!("cannot start the LISTEN thread: {error}"))
@@ -59,8 +59,8 @@ impl Listener {
             .build()
             .map_err(failed)?;
         let (members, receiver) = watch::channel(Members::new());
-        let (posted, stop) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (wakes, stops) = (Arc::clone(&posted), Arc::clone(&stop));
+        let (outbox_changed, stop) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (wakes, stops) = (Arc::clone(&outbox_changed), Arc::clone(&stop));
         let run = move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -76,19 +76,19 @@ impl Listener {
             .map_err(failed)?;
         Ok(Arc::new(Self {
             members,
-            posted,
+            outbox_changed,
             stop,
             thread: Some(thread),
         }))
     }
 
-    /// Listens for a store.
+    /// Registers a store.
     pub(super) fn join(
         self: &Arc<Self>,
         session: &Session,
         notifier: &Arc<ChangeNotifier>,
     ) -> Membership {
-        notifier.post_to(Arc::clone(&self.posted));
+        notifier.set_outbox_signal(Arc::clone(&self.outbox_changed));
         let channel = session.channel();
         let member = Member {
             schema: session.options.schema.clone(),
@@ -124,60 +124,60 @@ impl Drop for Listener {
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
-            // A panic in there has been reported by the hook; it has nothing to say here.
+            // The panic hook has already reported a panic of the thread.
             drop(thread.join());
         }
     }
 }
 
-async fn listen(session: &Session, mut members: watch::Receiver<Members>, posted: &Notify) {
-    let mut backoff = FIRST_BACKOFF;
+async fn listen(session: &Session, mut members: watch::Receiver<Members>, outbox_changed: &Notify) {
+    let mut backoff = MIN_BACKOFF;
     loop {
-        // An error means that the listener is dropped, and this future with it.
+        // An error means that the listener is being dropped, and this future with it.
         drop(members.wait_for(|members| !members.is_empty()).await);
-        let mut line = Line::default();
-        match line.serve(session, &mut members, posted).await {
-            // No store listens any more: the next one is not to wait.
-            Ok(()) if line.members.is_empty() => {
-                backoff = FIRST_BACKOFF;
+        let mut listening = ListenSession::default();
+        match listening.serve(session, &mut members, outbox_changed).await {
+            // No store is registered any more. The next one must not wait for a backoff.
+            Ok(()) if listening.members.is_empty() => {
+                backoff = MIN_BACKOFF;
                 continue;
             }
             Ok(()) => {}
             Err(error) => {
-                tracing::debug!(%error, "the listener lost its connection and tries again");
+                tracing::debug!(%error, "the LISTEN connection was lost; reconnecting");
             }
         }
-        if !line.members.is_empty() {
-            backoff = FIRST_BACKOFF;
+        if !listening.members.is_empty() {
+            backoff = MIN_BACKOFF;
         }
-        for (notifier, _) in line.members.values() {
-            notifier.lose_link();
+        for (notifier, _) in listening.members.values() {
+            notifier.note_session_lost();
         }
         tokio::time::sleep(backoff.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
-        backoff = (backoff * 2).min(LAST_BACKOFF);
+        backoff = (backoff * 2).min(MAX_BACKOFF);
     }
 }
 
-/// A connection that listens, and the stores for which it does.
+/// The stores for which an open session listens, by channel.
 #[derive(Default)]
-struct Line {
+struct ListenSession {
     members: BTreeMap<String, (Arc<ChangeNotifier>, PeerTable)>,
 }
 
-impl Line {
-    /// Listens and notifies until the connection ends or no store listens any more.
+impl ListenSession {
+    /// Receives and sends notifications until the connection ends or no store is registered any more.
     async fn serve(
         &mut self,
         session: &Session,
         members: &mut watch::Receiver<Members>,
-        posted: &Notify,
+        outbox_changed: &Notify,
     ) -> Result<(), StoreError> {
         let limit = session.options.connect_timeout;
         let lost =
             |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
         let opening = async {
             let (client, notifications) = session.listen().await?;
-            // A notification need not survive a power loss.
+            // A notification does not need to survive a power loss.
             let setting = "SET synchronous_commit = off";
             client.batch_execute(setting).await.map_err(lost)?;
             Ok((client, notifications))
@@ -186,7 +186,7 @@ impl Line {
             .await
             .unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!(
-                    "the database {} did not answer",
+                    "the database {} did not answer within {limit:?}",
                     session.location
                 )))
             })?;
@@ -194,32 +194,34 @@ impl Line {
         loop {
             if members.has_changed().unwrap_or(false) {
                 let present = members.borrow_and_update().clone();
-                self.follow(&client, &present).await.map_err(lost)?;
+                self.update_channels(&client, &present)
+                    .await
+                    .map_err(lost)?;
             }
             if self.members.is_empty() {
                 return Ok(());
             }
-            let (mut next_notification, mut next_look) = (None, None);
+            let (mut next_notification, mut next_check) = (None, None);
             for (notifier, peers) in self.members.values_mut() {
                 peers.hold(&client, notifier).await.map_err(lost)?;
                 next_notification = earlier(next_notification, notifier.next_notification());
-                next_look = earlier(next_look, peers.next_look(notifier));
+                next_check = earlier(next_check, peers.next_check(notifier));
             }
             tokio::select! {
                 notification = notifications.recv() => match notification {
-                    Some(notification) => self.hear(&notification),
+                    Some(notification) => self.receive(&notification),
                     None => return Ok(()),
                 },
                 _ = members.changed() => members.mark_changed(),
-                () = posted.notified(), if next_notification.is_none() => {}
-                () = until(next_notification) => self.notify(&client).await.map_err(lost)?,
-                () = until(next_look) => self.look(&client).await.map_err(lost)?,
+                () = outbox_changed.notified(), if next_notification.is_none() => {}
+                () = sleep_until(next_notification) => self.send_due(&client).await.map_err(lost)?,
+                () = sleep_until(next_check) => self.check_peers(&client).await.map_err(lost)?,
             }
         }
     }
 
-    /// Listens for the stores that came, and not for those that went.
-    async fn follow(
+    /// Starts to listen for new stores, and stops for those that have left.
+    async fn update_channels(
         &mut self,
         client: &Client,
         present: &Members,
@@ -243,26 +245,26 @@ impl Line {
             client.batch_execute(&listen).await?;
             let mut peers = PeerTable::new(member.schema.as_deref());
             peers.hold(client, notifier).await?;
-            notifier.open_link();
-            let joined = (Arc::clone(notifier), peers);
-            self.members.insert(channel.clone(), joined);
+            notifier.note_session_opened();
+            let listening_for = (Arc::clone(notifier), peers);
+            self.members.insert(channel.clone(), listening_for);
         }
         Ok(())
     }
 
-    fn hear(&self, notification: &Notification) {
+    fn receive(&self, notification: &Notification) {
         if let Some((notifier, _)) = self.members.get(notification.channel()) {
-            notifier.hear(notification.payload());
+            notifier.receive(notification.payload());
         }
     }
 
     /// Sends the notifications that are due.
-    async fn notify(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    async fn send_due(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         let (mut calls, mut outgoing) = (Vec::new(), Vec::new());
         for (channel, (notifier, _)) in &self.members {
             if is_due(notifier.next_notification()) {
                 let payloads = notifier.take_notifications();
-                // The payloads are ids of ours: no quote is in them.
+                // The payloads are words and ids of our own, without quotes.
                 let call = |payload| format!("pg_notify('{channel}', '{payload}')");
                 calls.extend(payloads.iter().map(call));
                 outgoing.push((notifier, payloads));
@@ -281,11 +283,11 @@ impl Line {
         sent
     }
 
-    /// Looks at the locks whose time has come.
-    async fn look(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    /// Checks the locks that are due for a check.
+    async fn check_peers(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
         for (notifier, peers) in self.members.values_mut() {
-            if is_due(peers.next_look(notifier)) {
-                peers.look(client, notifier).await?;
+            if is_due(peers.next_check(notifier)) {
+                peers.check_locks(client, notifier).await?;
             }
         }
         Ok(())
@@ -300,7 +302,7 @@ fn is_due(at: Option<Instant>) -> bool {
     at.is_some_and(|at| at <= Instant::now())
 }
 
-async fn until(instant: Option<Instant>) {
+async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,

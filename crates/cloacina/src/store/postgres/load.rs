@@ -1,4 +1,4 @@
-//! Reading executions and their history: one statement for all executions, one for all their tasks.
+//! Reads executions and their history: one statement for all executions, one for all their tasks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +17,7 @@ use crate::types::{
     Json, Skip, TaskRecord, TaskStatus, Timestamp,
 };
 
-// The lateral subqueries keep to the order of the ids: a row is looked up by its key for each of them. `OFFSET 0` keeps
-// the planner from turning that around.
+// The lateral subqueries look up each id by key. `OFFSET 0` keeps the planner from reordering that.
 query! {
     SelectExecutions { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
@@ -102,15 +101,15 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
-/// What a step of the pipeline answers.
-enum Answer {
+/// The answer of a step of the pipeline.
+enum LoadAnswer {
     Nothing,
     Executions(Vec<ExecutionRow>),
     Tasks(Vec<TaskRow>),
 }
 
-/// The executions that exist, in the order of their ids here, with or without inputs and what tasks wrote, of one snapshot
-/// and in one round trip.
+/// Returns the executions that exist, in the order of `ids`, from one snapshot and in one round trip. `contents`:
+/// whether to read inputs and task results.
 pub(super) async fn executions(
     connection: &Connection,
     session: &Session,
@@ -137,24 +136,24 @@ pub(super) async fn executions(
     );
     let executions = connection.prepare(&select_executions).await?;
     let tasks = connection.prepare(&select_tasks).await?;
-    let steps: Vec<Step<Answer>> = vec![
+    let steps: Vec<Step<LoadAnswer>> = vec![
         Box::pin(async {
             connection.batch_execute(&begin).await?;
-            Ok(Answer::Nothing)
+            Ok(LoadAnswer::Nothing)
         }),
-        Box::pin(async { Ok(Answer::Executions(executions.load().await?)) }),
-        Box::pin(async { Ok(Answer::Tasks(tasks.load().await?)) }),
+        Box::pin(async { Ok(LoadAnswer::Executions(executions.load().await?)) }),
+        Box::pin(async { Ok(LoadAnswer::Tasks(tasks.load().await?)) }),
         Box::pin(async {
             connection.batch_execute("COMMIT").await?;
-            Ok(Answer::Nothing)
+            Ok(LoadAnswer::Nothing)
         }),
     ];
     let (mut rows, mut tasks) = (Vec::new(), Vec::new());
     for answer in driver::pipeline(steps).await? {
         match answer {
-            Answer::Nothing => {}
-            Answer::Executions(found) => rows = found,
-            Answer::Tasks(found) => tasks = found,
+            LoadAnswer::Nothing => {}
+            LoadAnswer::Executions(found) => rows = found,
+            LoadAnswer::Tasks(found) => tasks = found,
         }
     }
     let mut records: HashMap<Uuid, ExecutionRecord> = HashMap::with_capacity(rows.len());
@@ -200,13 +199,13 @@ fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
     let (id, task_count) = (record.id, record.tasks.len());
     let Some(task) = record.tasks.get_mut(ordinal as usize) else {
         return Err(Fault::Corrupt(format!(
-            "execution {id} has a row of task {ordinal}, and its workflow has {task_count} tasks"
+            "execution {id} has a row for task {ordinal}, but its workflow has only {task_count} tasks"
         )));
     };
     *task = TaskRecord {
         status: TaskStatus::from_code(row.state).ok_or_else(|| {
             Fault::Corrupt(format!(
-                "task {ordinal} of execution {id} has the state {}",
+                "task {ordinal} of execution {id} has the invalid state {}",
                 row.state
             ))
         })?,
@@ -227,10 +226,10 @@ fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
 
 pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
     ExecutionStatus::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
+        .ok_or_else(|| Fault::Corrupt(format!("an execution has the invalid state {code}")))
 }
 
-/// The states of the executions that exist.
+/// Returns the states of the executions that exist.
 pub(super) async fn statuses(
     connection: &Connection,
     session: &Session,
@@ -248,7 +247,7 @@ pub(super) async fn statuses(
         .collect()
 }
 
-/// The stored events of an execution, oldest first.
+/// Returns the stored events of an execution, oldest first.
 pub(super) async fn history(
     connection: &Connection,
     session: &Session,

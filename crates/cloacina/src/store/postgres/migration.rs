@@ -1,4 +1,5 @@
-//! The schema's versions. As on SQLite, the bookkeeping is ours: these tables live beside those of an application.
+//! Applies migrations and reads the schema versions. As on SQLite, the versions are kept in a table of our own, because
+//! these tables may share a database with an application's.
 
 use diesel::sql_types::{Bool, Nullable, Text};
 
@@ -8,7 +9,7 @@ use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::StoreError;
 
-/// What this program knows, oldest first. The same numbers as for SQLite.
+/// The migrations of this program, oldest first. They have the same version numbers as on SQLite.
 const KNOWN: [(&str, &str); 5] = [
     (
         "00000000000001",
@@ -33,7 +34,7 @@ const KNOWN: [(&str, &str); 5] = [
 ];
 
 query! {
-    /// Asks the catalogue as a table, and not `to_regclass`: that looks into a cache, which misses what another process
+    /// Reads the catalogue table instead of calling `to_regclass`, whose cache misses a table that another process
     /// created while this transaction waited for the lock.
     HasVersions {} -> (Nullable<Text>, Bool);
     "SELECT current_schema()::text, EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
@@ -47,8 +48,7 @@ query! {
 }
 
 query! {
-    /// What the role may do to a schema: whether it is there, whether the role sees into it, and whether it may create
-    /// what is missing.
+    /// Whether a schema exists, whether the role may use it, and whether the role may create what is missing.
     Rights { schema: String => Text } -> (Bool, Bool, Bool);
     "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
      coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE'))
@@ -63,18 +63,18 @@ statement! {
 
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations (version TEXT NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
 
-/// Which versions a database has and lacks.
+/// The applied and the pending versions of a database.
 pub(super) struct Schema {
-    /// The schema of the session; none if there is none of that name.
+    /// The schema of the session; `None` if it does not exist.
     name: Option<String>,
-    /// Applied ones, oldest first.
+    /// Applied versions, oldest first.
     pub(super) applied: Vec<String>,
-    /// Ones that this program knows and the database lacks, oldest first.
+    /// Versions that this program has and the database lacks, oldest first.
     pub(super) pending: Vec<String>,
 }
 
 impl Schema {
-    /// Reads the versions, in the transaction that is open.
+    /// Reads the versions, within the open transaction.
     async fn read(connection: &Connection) -> Result<Self, Fault> {
         let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(connection).await?;
         let (name, exists) = rows.into_iter().next().unwrap_or_default();
@@ -106,49 +106,51 @@ impl Schema {
         }
         Err(StoreError::Migration(format!(
             "the database {location} has the schema version {}, which is newer than this program knows (up to {}); \
-             install the version of cloaca that migrated it, or a later one",
+             hint: install the version of cloaca that migrated it, or a later one",
             newer.join(", "),
             KNOWN.last().map_or("none", |(version, _)| version)
         )))
     }
 
-    /// A connection that is not in its schema would write into somebody else's.
-    fn check_pin(&self, session: &Session) -> Result<(), StoreError> {
+    /// Refuses a session that is not in the requested schema, which would write into another one.
+    fn verify_schema(&self, session: &Session) -> Result<(), StoreError> {
         let wanted = session.options.schema.as_ref();
         if wanted.is_none() || wanted == self.name.as_ref() {
             return Ok(());
         }
         Err(StoreError::Failed(format!(
-            "the database {} does not keep its sessions in the schema '{}' but in '{}'; the connection is refused",
+            "the connection is refused: the database {} puts sessions into the schema '{}' instead of '{}'",
             session.location,
-            wanted.map_or("", String::as_str),
-            self.name.as_deref().unwrap_or("none")
+            self.name.as_deref().unwrap_or("none"),
+            wanted.map_or("", String::as_str)
         )))
     }
 }
 
-/// The versions of a database. Changes nothing.
-pub(super) async fn look(connection: &Connection, session: &Session) -> Result<Schema, Fault> {
-    let shared = connection;
-    shared.batch_execute(session.begin()).await?;
+/// Reads the schema versions of a database. Changes nothing.
+pub(super) async fn read_versions(
+    connection: &Connection,
+    session: &Session,
+) -> Result<Schema, Fault> {
+    connection.batch_execute(session.begin()).await?;
     let schema = Schema::read(connection).await?;
-    shared.batch_execute("COMMIT").await?;
+    connection.batch_execute("COMMIT").await?;
     Ok(schema)
 }
 
-/// Makes the schema what this program needs, or says why not. From then on connections have to be in it.
+/// Applies pending migrations, or fails if that is not allowed. Later connections must be in the same schema.
 pub(super) async fn prepare(connection: &Connection, session: &Session) -> Result<(), Fault> {
-    let schema = bring_up(connection, session).await?;
-    schema.check_pin(session)?;
+    let schema = check_and_migrate(connection, session).await?;
+    schema.verify_schema(session)?;
     if let Some(name) = schema.name {
-        session.settle(name);
+        session.set_schema(name);
     }
     Ok(())
 }
 
-async fn bring_up(connection: &Connection, session: &Session) -> Result<Schema, Fault> {
+async fn check_and_migrate(connection: &Connection, session: &Session) -> Result<Schema, Fault> {
     let location = &session.location;
-    let schema = look(connection, session).await?;
+    let schema = read_versions(connection, session).await?;
     schema.refuse_newer(location)?;
     if schema.pending.is_empty() {
         return Ok(schema);
@@ -158,16 +160,16 @@ async fn bring_up(connection: &Connection, session: &Session) -> Result<Schema, 
             (None, Some(name)) => format!("has no schema '{name}'"),
             _ => format!("lacks the schema version {}", schema.pending.join(", ")),
         };
-        return Err(Fault::Told(StoreError::Migration(format!(
-            "the database {location} {what}, and migrating it at start is turned off; run `cloaca db migrate`"
+        return Err(Fault::Store(StoreError::Migration(format!(
+            "the database {location} {what}, and migrating it at start is turned off; hint: run `cloaca db migrate`"
         ))));
     }
     check_rights(connection, session, &schema).await?;
     migrate(connection, session).await?;
-    look(connection, session).await
+    read_versions(connection, session).await
 }
 
-/// A tenant's role may use its schema and not change it: it is told whose work that is.
+/// Refuses a role that may not use or migrate the schema. A tenant's role may not migrate; its administrator must.
 async fn check_rights(
     connection: &Connection,
     session: &Session,
@@ -187,8 +189,8 @@ async fn check_rights(
     let (exists, sees, creates) = rights.into_iter().next().unwrap_or((false, false, true));
     let (location, role) = (&session.location, &session.options.user);
     if exists && !sees {
-        return Err(Fault::Told(StoreError::Failed(format!(
-            "the database {location} does not let the role '{role}' into the schema '{name}'; the connection is refused"
+        return Err(Fault::Store(StoreError::Failed(format!(
+            "the database {location} does not let the role '{role}' use the schema '{name}'; the connection is refused"
         ))));
     }
     if creates {
@@ -202,27 +204,26 @@ async fn check_rights(
         },
         schema.pending.join(", "),
     );
-    Err(Fault::Told(StoreError::Migration(format!(
+    Err(Fault::Store(StoreError::Migration(format!(
         "the schema '{name}' of the database {location} {what} the version {version}, and the role '{role}' may not \
-         migrate it; run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL"
+         migrate it; hint: run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL"
     ))))
 }
 
-/// Applies what is pending, in one transaction and one process at a time.
+/// Applies pending migrations in one transaction, one process at a time.
 async fn migrate(connection: &Connection, session: &Session) -> Result<(), Fault> {
-    let shared = connection;
-    let begin = format!("{}; {}", session.begin(), session.unhurried());
-    shared.batch_execute(&begin).await?;
+    let begin = format!("{}; {}", session.begin(), session.without_timeouts());
+    connection.batch_execute(&begin).await?;
     apply(connection, session).await?;
-    shared.batch_execute("COMMIT").await?;
+    connection.batch_execute("COMMIT").await?;
     Ok(())
 }
 
-/// Creates the schema and applies what is pending, in the transaction that is open.
+/// Creates the schema and applies pending migrations, within the open transaction.
 pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let location = &session.location;
-    let shared = connection;
-    // The names were checked: letters, digits and underscores. PostgreSQL ignores a second CREATE, but two at once collide.
+    // Names were validated and need no escaping. The lock is needed because concurrent `CREATE … IF NOT EXISTS` can
+    // collide.
     let wanted = session.options.schema.as_deref();
     let lock = format!(
         "SELECT pg_advisory_xact_lock(hashtextextended('cloacina:' || {}, 0))",
@@ -231,38 +232,38 @@ pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<
             |name| format!("'{name}'")
         )
     );
-    shared.batch_execute(&lock).await?;
+    connection.batch_execute(&lock).await?;
     if let Some(name) = wanted
         && Schema::read(connection).await?.name.is_none()
     {
-        shared
+        connection
             .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{name}\""))
             .await?;
     }
-    // Read again under the lock: another process may have migrated in the meantime.
+    // Read again under the lock: another process may have migrated meanwhile.
     let schema = Schema::read(connection).await?;
-    schema.check_pin(session)?;
+    schema.verify_schema(session)?;
     schema.refuse_newer(location)?;
     if schema.name.is_none() {
         return Err(Fault::Refused(
-            "the role's search_path names no schema that exists".to_owned(),
+            "no schema on the role's search_path exists".to_owned(),
         ));
     }
-    shared.batch_execute(CREATE_VERSIONS).await?;
+    connection.batch_execute(CREATE_VERSIONS).await?;
     for (version, text) in KNOWN
         .iter()
         .filter(|(version, _)| schema.pending.iter().any(|known| known == version))
     {
-        shared
+        connection
             .batch_execute(text)
             .await
             .map_err(|error| match error.at(location) {
-                StoreError::Unavailable(message) => Fault::Told(StoreError::Unavailable(message)),
-                other => Fault::Told(StoreError::Migration(format!(
-                    "migration {version} of the database {location} failed and was undone: {other}"
+                StoreError::Unavailable(message) => Fault::Store(StoreError::Unavailable(message)),
+                other => Fault::Store(StoreError::Migration(format!(
+                    "migration {version} of the database {location} failed and was rolled back: {other}"
                 ))),
             })?;
-        InsertVersion { version }.execute(shared).await?;
+        InsertVersion { version }.execute(connection).await?;
     }
     Ok(())
 }

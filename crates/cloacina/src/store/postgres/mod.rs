@@ -1,9 +1,10 @@
-//! The store in a PostgreSQL database: the one for several machines.
+//! The PostgreSQL store, for runners on several machines.
 //!
-//! One connection writes, a few read, each driven by the calling thread (`write_connection`, `read_pool`). A batch is one round trip
-//! (`commit`). Other runners' changes are heard on a connection of their own (`listener`).
+//! One connection writes and a few read, each driven by the calling thread (`blocking_connection`, `read_pool`). A
+//! batch takes one round trip (`commit`). A separate connection listens for changes by other runners (`listener`).
 
 pub mod admin;
+mod blocking_connection;
 mod call;
 mod change_notifier;
 mod claim;
@@ -22,19 +23,18 @@ mod migration;
 mod notify_rate_limiter;
 mod pass_file;
 mod peer_table;
-mod pool;
 mod prune;
 mod read_pool;
 mod row;
 mod runner;
 mod schedule;
 mod session;
+mod shared_pool;
 mod statement;
 mod tenant;
 mod tls;
 mod url;
 mod write;
-mod write_connection;
 mod write_statement;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,18 +45,18 @@ use std::time::{Duration, Instant};
 use crate::types::sync::Mutex;
 use diesel::sql_types::Text;
 
+use blocking_connection::{BlockingConnection, Writer, close};
 use change_notifier::ChangeNotifier;
 use driver::Connection;
 use error::Fault;
 pub use hosts::Host;
 use listener::{Listener, Membership};
-pub use pass_file::Surroundings;
-use pool::PoolSlot;
-use read_pool::Readers;
+pub use pass_file::Environment;
+use read_pool::ReadPool;
 use session::Session;
+use shared_pool::PoolSlot;
 use statement::query;
-pub use url::{PostgresOptions, Secret, TlsMode, Wanted};
-use write_connection::{Lane, Writer, close};
+pub use url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 use super::prune_cursor::PruneCursor;
 use super::{Batch, Changes, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
@@ -64,41 +64,41 @@ use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
 use crate::workflow::Workflow;
 
 query! {
-    /// Changes whenever a transaction of the server that wrote something starts or ends.
+    /// Changes whenever a writing transaction starts or ends on the server.
     Snapshot {} -> Text;
     "SELECT pg_current_snapshot()::text"
 }
 
-/// Without LISTEN, the least and the most time between two looks at the server.
-const QUICK_LOOK: Duration = Duration::from_millis(100);
-const SLOW_LOOK: Duration = Duration::from_secs(2);
+/// Shortest and longest time between two polls for changes, where LISTEN is not available.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    // First, so that it ends first.
+    // Declared first, so that it is dropped first.
     listener: Mutex<Option<Membership>>,
     session: Arc<Session>,
     writer: Writer,
-    readers: Readers,
+    readers: ReadPool,
     notifier: Arc<ChangeNotifier>,
-    look: Mutex<Look>,
+    snapshot_poll: Mutex<SnapshotPoll>,
     prune_cursor: PruneCursor,
-    /// Connections to the server at the same time, the listener's included.
+    /// Maximum number of open connections, including the listener's.
     connections: usize,
     /// Set once the connections are shared with other stores.
-    berth: OnceLock<PoolSlot>,
-    /// Whether connections are closed after each use.
+    pool_slot: OnceLock<PoolSlot>,
+    /// Whether the store was closed: each connection is then closed after its use.
     closed: AtomicBool,
 }
 
-/// Connections of a store where nobody says how many.
-const CONNECTIONS: usize = 10;
+/// Number of connections of a store that is opened without a limit.
+const DEFAULT_CONNECTIONS: usize = 10;
 
-/// The marker of a store that cannot listen.
-struct Look {
+/// The change marker of a store that cannot listen, and when to poll it next.
+struct SnapshotPoll {
     marker: i64,
     next: Instant,
-    pause: Duration,
+    interval: Duration,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -113,61 +113,61 @@ impl PostgresStore {
     /// Opens a database, creating the schema and migrating it where the options allow it.
     ///
     /// # Errors
-    /// What the server, the login or the schema lack, and what to do; within the connection's timeout.
+    /// If the server cannot be reached within the connection timeout, or the login or the schema is refused.
     pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
-        Self::open_within(options, CONNECTIONS)
+        Self::open_within(options, DEFAULT_CONNECTIONS)
     }
 
-    /// The same with at most so many connections, one at least.
+    /// Like [`Self::open`], with at most `connections` connections, and at least one.
     ///
     /// # Errors
     /// As for [`Self::open`].
     pub fn open_within(options: &PostgresOptions, connections: usize) -> Result<Self, StoreError> {
         let session = Arc::new(Session::new(options.clone()));
-        let mut lane = Lane::new();
-        lane.run_patiently(&session, migration::prepare)?;
-        Ok(Self::with(session, lane, connections))
+        let mut connection = BlockingConnection::new();
+        connection.run_without_timeout(&session, migration::prepare)?;
+        Ok(Self::with(session, connection, connections))
     }
 
-    fn with(session: Arc<Session>, writer: Lane, connections: usize) -> Self {
+    fn with(session: Arc<Session>, writer: BlockingConnection, connections: usize) -> Self {
         Self {
             listener: Mutex::new(None),
             session,
             writer: Writer::new(writer),
-            // The writer and the listener have theirs.
-            readers: Readers::new(connections.saturating_sub(2)),
+            // Two connections are reserved for the writer and the listener.
+            readers: ReadPool::new(connections.saturating_sub(2)),
             notifier: Arc::new(ChangeNotifier::new()),
             prune_cursor: PruneCursor::default(),
-            look: Mutex::new(Look {
+            snapshot_poll: Mutex::new(SnapshotPoll {
                 marker: 0,
                 next: Instant::now(),
-                pause: QUICK_LOOK,
+                interval: MIN_POLL_INTERVAL,
             }),
             connections,
-            berth: OnceLock::new(),
+            pool_slot: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// The newest version of the schema that the database has, if it has any. Changes nothing.
+    /// Returns the newest schema version that is applied, if any. Changes nothing.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn schema_version(options: &PostgresOptions) -> Result<Option<String>, StoreError> {
         let session = Session::new(options.clone());
-        Lane::new()
-            .run(&session, migration::look)
+        BlockingConnection::new()
+            .run(&session, migration::read_versions)
             .map(|mut schema| schema.applied.pop())
     }
 
-    /// The versions of the schema that the database lacks, oldest first. Changes nothing.
+    /// Returns the schema versions that are not applied yet, oldest first. Changes nothing.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn pending_migrations(options: &PostgresOptions) -> Result<Vec<String>, StoreError> {
         let session = Session::new(options.clone());
-        Lane::new()
-            .run(&session, migration::look)
+        BlockingConnection::new()
+            .run(&session, migration::read_versions)
             .map(|schema| schema.pending)
     }
 
@@ -175,20 +175,20 @@ impl PostgresStore {
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        if self.berth.get().is_none() {
-            let mut lane = self.writer.lock();
-            // Not shared in the meantime.
-            if self.berth.get().is_none() {
-                let result = lane.run(&self.session, work);
+        if self.pool_slot.get().is_none() {
+            let mut connection = self.writer.lock();
+            // Checked again under the lock: another thread may have shared the connections.
+            if self.pool_slot.get().is_none() {
+                let result = connection.run(&self.session, work);
                 if self.closed.load(Ordering::Acquire) {
-                    close(&mut lane);
+                    close(&mut connection);
                 }
                 return result;
             }
         }
-        let result = self.share_out(work);
+        let result = self.run_shared(work);
         if self.closed.load(Ordering::Acquire) {
-            self.end_shared();
+            self.close_shared_connections();
         }
         result
     }
@@ -197,10 +197,10 @@ impl PostgresStore {
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        if self.berth.get().is_none()
-            && let Some(mut loan) = self.readers.borrow()
+        if self.pool_slot.get().is_none()
+            && let Some(mut reader) = self.readers.borrow()
         {
-            return loan.lane().run(&self.session, work);
+            return reader.connection().run(&self.session, work);
         }
         self.write(work)
     }
@@ -209,14 +209,17 @@ impl PostgresStore {
         self.session.options.listen && !self.session.pooled && self.connections > 1
     }
 
-    /// Starts to listen, when somebody first cares.
+    /// Starts to listen for changes when this is first needed.
     fn listen(&self) -> Result<(), StoreError> {
         if !self.can_listen() || self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut listener = self.listener.lock();
         if listener.is_none() {
-            let shared = self.berth.get().and_then(|berth| berth.listener.clone());
+            let shared = self
+                .pool_slot
+                .get()
+                .and_then(|pool_slot| pool_slot.listener.clone());
             let thread = match shared {
                 Some(thread) => thread,
                 None => Listener::start(Arc::clone(&self.session))?,
@@ -226,38 +229,38 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// The rows of all runners, unless they are known well enough.
-    fn with_roster<T>(
+    /// Returns what `read` finds in the runner cache, after refreshing the cache if it is too old.
+    fn with_runner_cache<T>(
         &self,
-        read: impl Fn(&mut runner::Roster) -> Option<T>,
+        read: impl Fn(&mut runner::RunnerCache) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
-        if let Some(known) = read(&mut self.notifier.roster.lock()) {
+        if let Some(known) = read(&mut self.notifier.runner_cache.lock()) {
             return Ok(Some(known));
         }
         let all = self.read(runner::all)?;
-        let roster = &mut *self.notifier.roster.lock();
-        runner::fetched(roster, all);
-        Ok(read(roster))
+        let runner_cache = &mut *self.notifier.runner_cache.lock();
+        runner::update_cache(runner_cache, all);
+        Ok(read(runner_cache))
     }
 
-    /// A number that changes with the server's transactions, asked for rarely while nothing happens.
+    /// Returns a number that changes with the server's transactions. Polls less often while nothing changes.
     fn snapshot(&self) -> Result<i64, StoreError> {
-        let mut look = self.look.lock();
-        if Instant::now() < look.next {
-            return Ok(look.marker);
+        let mut poll = self.snapshot_poll.lock();
+        if Instant::now() < poll.next {
+            return Ok(poll.marker);
         }
         let texts: Vec<String> =
             self.read(async |connection, session| session.fetch(connection, Snapshot {}).await)?;
         let mut hasher = DefaultHasher::new();
         texts.hash(&mut hasher);
         let marker = i64::from_ne_bytes(hasher.finish().to_ne_bytes());
-        look.pause = if marker == look.marker {
-            (look.pause * 2).min(SLOW_LOOK)
+        poll.interval = if marker == poll.marker {
+            (poll.interval * 2).min(MAX_POLL_INTERVAL)
         } else {
-            QUICK_LOOK
+            MIN_POLL_INTERVAL
         };
-        look.marker = marker;
-        look.next = Instant::now() + look.pause;
+        poll.marker = marker;
+        poll.next = Instant::now() + poll.interval;
         Ok(marker)
     }
 
@@ -270,7 +273,7 @@ impl PostgresStore {
             definition::put(connection, session, workflow, now).await
         })?;
         if written {
-            self.notifier.tell_news(None);
+            self.notifier.notify_changed(None);
         }
         Ok(id)
     }
@@ -297,9 +300,11 @@ impl PostgresStore {
                 let executions = batch.submits.len() + batch.advances.len();
                 let revives = commit::revives(batch);
                 self.notifier
-                    .tell_written(batch.runner, executions, revives);
+                    .notify_written(batch.runner, executions, revives);
             }
-            Err(StoreError::RunnerLost) => self.notifier.roster.lock().lose(batch.runner),
+            Err(StoreError::RunnerLost) => {
+                self.notifier.runner_cache.lock().remove_own(batch.runner)
+            }
             _ => {}
         }
         committed
@@ -308,8 +313,8 @@ impl PostgresStore {
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
         let stored = self
             .write(async |connection, session| runner::register(connection, session, row).await)?;
-        runner::registered(&mut self.notifier.roster.lock(), row, stored);
-        self.notifier.tell_news(Some(row.id));
+        runner::note_registered(&mut self.notifier.runner_cache.lock(), row, stored);
+        self.notifier.notify_changed(Some(row.id));
         Ok(())
     }
 
@@ -323,29 +328,33 @@ impl PostgresStore {
         let beat = self.write(async |connection, session| {
             runner::heartbeat(connection, session, runner, lease).await
         })?;
-        let roster = &mut *self.notifier.roster.lock();
-        let alive = runner::beaten(roster, beat, runner, now, lease_until);
+        let runner_cache = &mut *self.notifier.runner_cache.lock();
+        let alive = runner::apply_heartbeat(runner_cache, beat, runner, now, lease_until);
         if !alive {
-            roster.lose(runner);
+            runner_cache.remove_own(runner);
         }
         Ok(alive)
     }
 
     fn declare_dead(&self, runner: RunnerId, seen_lease: Timestamp) -> Result<bool, StoreError> {
-        let stored = self.notifier.roster.lock().stored_lease(runner, seen_lease);
+        let stored = self
+            .notifier
+            .runner_cache
+            .lock()
+            .stored_lease(runner, seen_lease);
         let declared = match stored {
             None => false,
             Some(stored) => self.write(async |connection, session| {
                 runner::declare_dead(connection, session, runner, stored).await
             })?,
         };
-        self.notifier.roster.lock().forget();
+        self.notifier.runner_cache.lock().invalidate();
         Ok(declared)
     }
 
     fn retire_runner(&self, runner: RunnerId) -> Result<(), StoreError> {
         self.write(async |connection, session| runner::retire(connection, session, runner).await)?;
-        self.notifier.roster.lock().lose(runner);
+        self.notifier.runner_cache.lock().remove_own(runner);
         Ok(())
     }
 
@@ -358,7 +367,7 @@ impl PostgresStore {
             schedule::put(connection, session, record, expected).await
         })?;
         if put == Put::Written {
-            self.notifier.tell_news(None);
+            self.notifier.notify_changed(None);
         }
         Ok(put)
     }
@@ -380,17 +389,17 @@ impl Store for PostgresStore {
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
         self.notifier.on_change(wake);
         if let Err(error) = self.listen() {
-            tracing::warn!(%error, "changes by other runners are noticed late");
+            tracing::warn!(%error, "cannot listen for notifications: changes by other runners are noticed only by polling");
         }
     }
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // The listener first: it may still read.
+        // The listener is closed first, because it may still read.
         drop(self.listener.lock().take());
-        self.readers.end();
+        self.readers.close();
         close(&mut self.writer.lock());
-        self.end_shared();
+        self.close_shared_connections();
     }
 
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {

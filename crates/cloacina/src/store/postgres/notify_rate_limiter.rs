@@ -1,20 +1,23 @@
-//! When the next notification may be sent: each takes a lock over the whole database and wakes every runner.
+//! Limits the rate of NOTIFY: each one takes a database-wide lock and wakes every runner.
 
 use std::time::{Duration, Instant};
 
-/// The pause between two notifications while the allowance lasts: a caller waits for a single execution, and then for the next.
+/// Minimum time between two notifications while the allowance lasts. Short, because a caller that waits for one
+/// execution at a time would otherwise wait for each notification.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
-/// The pause between two notifications in the long run.
+/// Minimum time between two notifications once the allowance is used up.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
-/// The allowance after a rest, 400 notifications, as the time that they would take at the long pause.
+/// Allowance after an idle time: 400 notifications, expressed as the time that they take at the long pause.
 const ALLOWANCE: Duration = Duration::from_secs(4);
-/// The number of executions in one transaction that uses the allowance up: such a writer keeps its peers busy anyway.
+/// Number of executions in one transaction that uses up the allowance: such a batch keeps the peers busy without a
+/// quick notification.
 const MANY: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct NotifyRateLimiter {
     sent_at: Option<Instant>,
-    /// The end of the time for which the notifications so far would suffice at the long pause.
+    /// When the notifications sent so far would have been due at the long pause. Past `now` by the used part of the
+    /// allowance.
     used_until: Instant,
 }
 
@@ -28,14 +31,14 @@ impl Default for NotifyRateLimiter {
 }
 
 impl NotifyRateLimiter {
-    /// Notes the size of a transaction.
+    /// Records the number of executions of a transaction.
     pub(super) fn note_written(&mut self, executions: usize, now: Instant) {
         if executions >= MANY {
             self.used_until = self.used_until.max(now + ALLOWANCE);
         }
     }
 
-    /// When the next notification may be sent; `None`: at once.
+    /// Returns when the next notification may be sent; `None` means immediately.
     pub(super) fn next(&self) -> Option<Instant> {
         self.sent_at.map(|sent_at| {
             if self.used_until >= sent_at + ALLOWANCE {
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notifications_keep_the_long_pause_in_the_long_run() {
+    fn sustained_notifications_are_limited_to_the_long_pause() {
         let (mut limiter, start) = (NotifyRateLimiter::default(), Instant::now());
         assert_eq!(limiter.next(), None);
         let (mut now, mut sent) = (start, 0);
@@ -70,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_transaction_uses_up_the_allowance_until_a_rest() {
+    fn a_large_transaction_uses_up_the_allowance_until_idle() {
         let (mut limiter, now) = (NotifyRateLimiter::default(), Instant::now());
         limiter.note_sent(now);
         limiter.note_written(MANY - 1, now);

@@ -1,33 +1,33 @@
-//! The pass file of libpq (`~/.pgpass`).
+//! libpq's password file (`~/.pgpass`).
 
 use std::path::{Path, PathBuf};
 
 use super::hosts::Host;
 
-/// Where defaults come from.
-pub struct Surroundings<'a> {
-    /// Environment variables.
+/// The source of values that a URL leaves open.
+pub struct Environment<'a> {
+    /// Returns the value of an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Contents of a file that only its owner may read.
+    /// Returns the contents of a password file, if only its owner can read it.
     pub pass_file: &'a dyn Fn(&Path) -> Option<String>,
 }
 
-/// The first line of the pass file that fits.
+/// Returns the password of the first matching line of the password file.
 pub(super) fn from_pass_file(
-    around: &Surroundings,
+    environment: &Environment,
     named: Option<String>,
     hosts: &[Host],
     database: &str,
     user: &str,
 ) -> Option<String> {
     let named = named
-        .or_else(|| (around.variable)("PGPASSFILE"))
+        .or_else(|| (environment.variable)("PGPASSFILE"))
         .map(PathBuf::from);
-    let path =
-        named.or_else(|| (around.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
-    let text = (around.pass_file)(&path)?;
+    let path = named
+        .or_else(|| (environment.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
+    let text = (environment.pass_file)(&path)?;
     hosts.iter().find_map(|host| {
-        // libpq's word for every local socket.
+        // libpq matches every local socket as `localhost`.
         let name = if host.name.starts_with('/') {
             "localhost"
         } else {
@@ -48,7 +48,7 @@ pub(super) fn from_pass_file(
     })
 }
 
-/// The fields of a line; `\:` and `\\` stand for the characters themselves. The fifth holds the rest.
+/// Splits a line into at most five fields. A backslash escapes `:` and `\`.
 fn pass_fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut characters = line.trim_end_matches('\r').chars();
@@ -68,14 +68,14 @@ fn pass_fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// As libpq, a file that others may read is not used.
+/// Reads a password file. Like libpq, ignores a file that others can read.
 pub(super) fn read_pass_file(path: &Path) -> Option<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path).ok()?;
         if metadata.mode() & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), "the pass file is not used: others may read it; run chmod 0600 on it");
+            tracing::warn!(file = %path.display(), "the password file is ignored because other users can read it; hint: run chmod 0600 on it");
             return None;
         }
     }

@@ -1,9 +1,10 @@
-//! The locks of runners (semantics E3). A runner's listener holds an advisory lock made from the runner's id, for as long as
+//! The advisory locks of runners (semantics E3). A runner's listener holds an advisory lock on the runner's id while
 //! its session lives. A lock that vanishes tells other machines of a death long before the lease ends.
 //!
-//! A vanished lock proves nothing: sessions break, and servers restart. So a runner is suspected only where this very session
-//! of the watcher saw the lock held, and the verdict waits for a second look: a living runner takes its lock again at once,
-//! and until it has, sends heartbeats. Nothing is asked while nobody works: runners that have claims say so.
+//! A vanished lock does not prove a death: sessions break, and servers restart. A runner is therefore suspected only if
+//! this session has seen its lock held, and reported only if the lock stays away for a grace period without a
+//! heartbeat. A living runner takes its lock again at once, and sends heartbeats until it has. Locks are checked only
+//! while a peer reports that it has claims.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,15 +14,15 @@ use tokio_postgres::{Client, Statement};
 use super::change_notifier::ChangeNotifier;
 use crate::types::RunnerId;
 
-/// The time between two looks at the locks, and the same while a runner is suspected.
-const LOOK: Duration = Duration::from_millis(500);
-const SECOND_LOOK: Duration = Duration::from_millis(250);
-/// How long a suspect has to show that it lives. Longer than a new connection and a heartbeat take.
-const GRACE: Duration = Duration::from_secs(1);
+/// The time between two checks at the locks, and the same while a runner is suspected.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const SUSPECT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a suspected runner has to show that it is alive. Longer than a reconnect and a heartbeat take.
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// In a session that stores of several schemas may share; an empty `schema` stands for the session's own.
-fn locks(schema: Option<&str>) -> String {
-    // The name was checked when the options were made: no quote is in it.
+/// Returns the query for the states of the runners of a schema; `None` means the session's own schema.
+fn lock_query(schema: Option<&str>) -> String {
+    // The name was validated with the options and contains no quote.
     let schema = schema.map_or_else(String::new, |schema| format!("\"{schema}\"."));
     format!(
         "\
@@ -36,34 +37,34 @@ fn locks(schema: Option<&str>) -> String {
     )
 }
 
-/// What a look found of a runner.
+/// A runner's heartbeat and lock at one check.
 struct PeerState {
     runner: RunnerId,
     heartbeat_at: i64,
     is_locked: bool,
 }
 
-/// A runner whose lock this session saw held, and has not seen since.
+/// Since when a runner's lock is missing, and its heartbeat at that time.
 struct Suspicion {
     since: Instant,
     heartbeat_at: i64,
 }
 
-/// The runners whose locks one session of a listener holds or saw.
+/// The runners whose locks a listener session holds or has seen held.
 #[derive(Default)]
 pub(super) struct PeerTable {
     schema: Option<String>,
     held: HashSet<RunnerId>,
-    /// Those whose locks were seen held.
-    seen: HashMap<RunnerId, Option<Suspicion>>,
-    looked_at: Option<Instant>,
+    /// Runners whose locks this session has seen held, with the suspicion against them.
+    tracked: HashMap<RunnerId, Option<Suspicion>>,
+    checked_at: Option<Instant>,
     statement: Option<Statement>,
-    /// The server does not answer the question.
-    is_blind: bool,
+    /// Set when the server refuses the query for locks.
+    cannot_read_locks: bool,
 }
 
 impl PeerTable {
-    /// An empty table of the runners of a schema.
+    /// Creates an empty table for the runners of a schema.
     pub(super) fn new(schema: Option<&str>) -> Self {
         Self {
             schema: schema.map(str::to_owned),
@@ -71,21 +72,22 @@ impl PeerTable {
         }
     }
 
-    /// Takes the locks of this store's runners that the session does not hold.
+    /// Takes the locks of this store's runners that the session does not hold yet.
     pub(super) async fn hold(
         &mut self,
         client: &Client,
         notifier: &ChangeNotifier,
     ) -> Result<(), tokio_postgres::Error> {
-        let missing = notifier.roster.lock().own_except(&self.held);
+        let missing = notifier.runner_cache.lock().own_except(&self.held);
         for runner in missing {
             self.held.insert(runner);
-            // Shared: it never waits, not even for a dead session of our own that the server has not noticed.
-            let lock = format!("SELECT pg_advisory_lock_shared({})", key(runner));
+            // A shared lock never waits, not even for an earlier session of our own that the server still counts as
+            // open.
+            let lock = format!("SELECT pg_advisory_lock_shared({})", lock_key(runner));
             match client.batch_execute(&lock).await {
                 Err(error) if error.code().is_none() => return Err(error),
                 Err(error) => {
-                    tracing::debug!(%error, "this runner's death would be noticed only by the end of its lease");
+                    tracing::debug!(%error, "cannot take the runner's advisory lock: other machines notice its death only when its lease ends");
                 }
                 Ok(()) => {}
             }
@@ -93,18 +95,22 @@ impl PeerTable {
         Ok(())
     }
 
-    /// When the locks are to be looked at; `None`: nobody works who could be watched.
-    pub(super) fn next_look(&self, notifier: &ChangeNotifier) -> Option<Instant> {
-        let is_suspicious = self.seen.values().any(Option::is_some);
-        if self.is_blind || !(is_suspicious || notifier.is_watching()) {
+    /// Returns when to check the locks next; `None` while no peer has claims.
+    pub(super) fn next_check(&self, notifier: &ChangeNotifier) -> Option<Instant> {
+        let is_suspicious = self.tracked.values().any(Option::is_some);
+        if self.cannot_read_locks || !(is_suspicious || notifier.is_watching()) {
             return None;
         }
-        let pause = if is_suspicious { SECOND_LOOK } else { LOOK };
-        Some(self.looked_at.map_or_else(Instant::now, |at| at + pause))
+        let pause = if is_suspicious {
+            SUSPECT_CHECK_INTERVAL
+        } else {
+            CHECK_INTERVAL
+        };
+        Some(self.checked_at.map_or_else(Instant::now, |at| at + pause))
     }
 
-    /// Looks at the locks; runners that are gone are told to the store.
-    pub(super) async fn look(
+    /// Checks the locks, and reports runners that are gone to the store.
+    pub(super) async fn check_locks(
         &mut self,
         client: &Client,
         notifier: &ChangeNotifier,
@@ -112,28 +118,28 @@ impl PeerTable {
         match self.states(client).await {
             Ok(states) => {
                 let now = Instant::now();
-                self.looked_at = Some(now);
-                let vanished = self.judge(&states, now);
+                self.checked_at = Some(now);
+                let vanished = self.evaluate(&states, now);
                 if !vanished.is_empty() {
-                    notifier.tell_vanished(vanished);
+                    notifier.report_vanished(vanished);
                 }
             }
             Err(error) if error.code().is_none() => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, "deaths on other machines are noticed only by the end of a lease");
-                self.is_blind = true;
+                tracing::debug!(%error, "cannot read the runners' advisory locks: deaths on other machines are noticed only when a lease ends");
+                self.cannot_read_locks = true;
             }
         }
         Ok(())
     }
 
-    /// The states of the runners of other stores.
+    /// Reads the states of the runners of other stores.
     async fn states(&mut self, client: &Client) -> Result<Vec<PeerState>, tokio_postgres::Error> {
         let statement = match &self.statement {
             Some(statement) => statement.clone(),
             None => self
                 .statement
-                .insert(client.prepare(&locks(self.schema.as_deref())).await?)
+                .insert(client.prepare(&lock_query(self.schema.as_deref())).await?)
                 .clone(),
         };
         let mut states = Vec::new();
@@ -152,35 +158,36 @@ impl PeerTable {
         Ok(states)
     }
 
-    /// The runners that are gone, as far as locks and heartbeats tell. `states`: all that were not declared dead.
-    fn judge(&mut self, states: &[PeerState], now: Instant) -> Vec<RunnerId> {
-        let mut seen = std::mem::take(&mut self.seen);
+    /// Returns the runners that locks and heartbeats show to be gone. `states` covers all runners that were not
+    /// declared dead.
+    fn evaluate(&mut self, states: &[PeerState], now: Instant) -> Vec<RunnerId> {
+        let mut tracked = std::mem::take(&mut self.tracked);
         let mut vanished = Vec::new();
         for state in states {
             let heartbeat_at = state.heartbeat_at;
-            let suspicion = match seen.remove(&state.runner) {
+            let suspicion = match tracked.remove(&state.runner) {
                 _ if state.is_locked => None,
                 None => continue,
                 Some(None) => Some(Suspicion {
                     since: now,
                     heartbeat_at,
                 }),
-                // It lives without its lock: nothing is known of it until the lock is back.
+                // A heartbeat without a lock: the runner is alive, and watched again once its lock is back.
                 Some(Some(suspicion)) if suspicion.heartbeat_at != heartbeat_at => continue,
-                Some(Some(suspicion)) if now.duration_since(suspicion.since) >= GRACE => {
+                Some(Some(suspicion)) if now.duration_since(suspicion.since) >= GRACE_PERIOD => {
                     vanished.push(state.runner);
                     continue;
                 }
                 Some(suspicion) => suspicion,
             };
-            self.seen.insert(state.runner, suspicion);
+            self.tracked.insert(state.runner, suspicion);
         }
         vanished
     }
 }
 
-/// The half of the id that is random.
-fn key(runner: RunnerId) -> i64 {
+/// Returns the lock key of a runner: the random half of its id.
+fn lock_key(runner: RunnerId) -> i64 {
     let bytes = runner.as_bytes();
     bytes[8..]
         .iter()
@@ -191,50 +198,51 @@ fn key(runner: RunnerId) -> i64 {
 mod tests {
     use super::*;
 
-    /// Looks at one runner: its heartbeats as they are found, and whether its lock is held, at parts of the grace.
-    fn verdicts<const N: usize>(looks: [(u32, i64, bool); N]) -> [bool; N] {
+    /// Checks one runner repeatedly and returns at which checks it is reported. A check is the time in half grace
+    /// periods, the heartbeat and whether the lock is held.
+    fn reported<const N: usize>(checks: [(u32, i64, bool); N]) -> [bool; N] {
         let (mut table, runner, start) =
             (PeerTable::default(), RunnerId::generate(), Instant::now());
-        looks.map(|(halves, heartbeat_at, is_locked)| {
+        checks.map(|(half_periods, heartbeat_at, is_locked)| {
             let state = PeerState {
                 runner,
                 heartbeat_at,
                 is_locked,
             };
-            table.judge(&[state], start + GRACE / 2 * halves) == [runner]
+            table.evaluate(&[state], start + GRACE_PERIOD / 2 * half_periods) == [runner]
         })
     }
 
     #[test]
-    fn e3_a_vanished_lock_is_judged_once_after_the_grace() {
-        let looks = [
+    fn e3_a_vanished_lock_is_reported_once_after_the_grace_period() {
+        let checks = [
             (0, 1, true),
             (0, 1, false),
             (1, 1, false),
             (2, 1, false),
             (4, 1, false),
         ];
-        assert_eq!(verdicts(looks), [false, false, false, true, false]);
+        assert_eq!(reported(checks), [false, false, false, true, false]);
     }
 
     #[test]
-    fn e3_a_lock_that_this_session_never_saw_tells_nothing() {
-        let looks = [(0, 1, false), (2, 1, false), (4, 1, false), (8, 1, false)];
-        assert_eq!(verdicts(looks), [false; 4]);
+    fn e3_a_lock_never_seen_held_is_not_reported() {
+        let checks = [(0, 1, false), (2, 1, false), (4, 1, false), (8, 1, false)];
+        assert_eq!(reported(checks), [false; 4]);
     }
 
     #[test]
-    fn e3_a_runner_that_listens_again_or_sends_heartbeats_lives() {
+    fn e3_a_runner_that_relocks_or_sends_heartbeats_is_not_reported() {
         let listens = [(0, 1, true), (0, 1, false), (2, 1, true), (2, 1, false)];
-        assert_eq!(verdicts(listens), [false; 4]);
+        assert_eq!(reported(listens), [false; 4]);
         let beats = [(0, 1, true), (0, 1, false), (2, 2, false), (9, 2, false)];
-        assert_eq!(verdicts(beats), [false; 4]);
+        assert_eq!(reported(beats), [false; 4]);
     }
 
     #[test]
-    fn e3_a_runner_whose_row_is_gone_is_forgotten() {
+    fn e3_a_runner_without_a_row_is_forgotten() {
         let (mut table, runner, now) = (PeerTable::default(), RunnerId::generate(), Instant::now());
-        table.judge(
+        table.evaluate(
             &[PeerState {
                 runner,
                 heartbeat_at: 1,
@@ -242,7 +250,7 @@ mod tests {
             }],
             now,
         );
-        assert_eq!(table.judge(&[], now), []);
-        assert!(table.seen.is_empty());
+        assert_eq!(table.evaluate(&[], now), []);
+        assert!(table.tracked.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Deleting old executions.
+//! Deletes old executions.
 
 use diesel::sql_types::{Array, BigInt, Nullable, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::statement::query;
 use crate::store::prune_cursor::PruneCursor;
 use crate::types::{ExecutionId, Timestamp};
 
-/// Rows read at a time in the search for old ones.
+/// Number of rows that the search for old executions reads at a time.
 const PAGE: i64 = 1000;
 
 query! {
@@ -19,7 +19,8 @@ query! {
 }
 
 query! {
-    /// The end is compared again: an execution may run again since, by a retry. In the order of ids, as every writer.
+    /// Compares the end time again, because a retry may have resumed an execution meanwhile. Follows the order of ids,
+    /// like every writer.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
     "WITH gone AS (
          DELETE FROM cloacina_executions AS e USING unnest($1) AS n (id)
@@ -65,8 +66,9 @@ pub(super) async fn prune(
         .max(definitions))
 }
 
-/// Reads from the oldest id on, after those that this pass has read. No index of end times is needed, since ids grow with time: an execution that was
-/// submitted after `before` cannot have ended before it, nor can any that follows.
+/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. No index of
+/// end times is needed, because ids grow with time: an execution submitted after `before` cannot have ended before it,
+/// nor can any later one.
 async fn ended_before(
     connection: &Connection,
     session: &Session,

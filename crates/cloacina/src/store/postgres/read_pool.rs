@@ -1,112 +1,113 @@
-//! The pool of connections that only read.
+//! A pool of connections that only read.
 
-use super::write_connection::Lane;
+use super::blocking_connection::BlockingConnection;
 use crate::types::sync::{Condvar, Mutex};
 
-/// Readers at the same time; they are opened when they are first needed.
-const READERS: usize = 3;
+/// Maximum number of connections. They are opened when they are first needed.
+const MAX_READERS: usize = 3;
 
-/// Lanes that only read.
-pub(super) struct Readers {
+/// Connections that only read.
+pub(super) struct ReadPool {
     limit: usize,
-    pool: Mutex<Pool>,
+    state: Mutex<ReadPoolState>,
     returned: Condvar,
 }
 
 #[derive(Default)]
-struct Pool {
-    idle: Vec<Lane>,
+struct ReadPoolState {
+    idle: Vec<BlockingConnection>,
     open: usize,
     closed: bool,
-    /// Connections end when their loans do.
-    ended: bool,
+    /// Whether borrowed connections are closed when they come back.
+    close_returned: bool,
 }
 
-impl Readers {
-    /// At most so many; none may be enough.
+impl ReadPool {
+    /// Creates a pool of at most `limit` connections; 0 is allowed.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            limit: limit.min(READERS),
-            pool: Mutex::default(),
+            limit: limit.min(MAX_READERS),
+            state: Mutex::default(),
             returned: Condvar::new(),
         }
     }
 
-    /// Lends a lane; waits while all are lent. `None`: there are none.
-    pub(super) fn borrow(&self) -> Option<Loan<'_>> {
-        let mut pool = self.pool.lock();
+    /// Borrows a connection, waiting while all are in use. `None` if the pool is closed or has no connections.
+    pub(super) fn borrow(&self) -> Option<PooledConnection<'_>> {
+        let mut state = self.state.lock();
         loop {
-            if pool.closed || self.limit == 0 {
+            if state.closed || self.limit == 0 {
                 return None;
             }
-            let lane = match pool.idle.pop() {
-                Some(lane) => lane,
-                None if pool.open < self.limit => {
-                    pool.open += 1;
-                    Lane::new()
+            let connection = match state.idle.pop() {
+                Some(connection) => connection,
+                None if state.open < self.limit => {
+                    state.open += 1;
+                    BlockingConnection::new()
                 }
                 None => {
-                    self.returned.wait(&mut pool);
+                    self.returned.wait(&mut state);
                     continue;
                 }
             };
-            return Some(Loan {
-                readers: self,
-                lane: Some(lane),
+            return Some(PooledConnection {
+                pool: self,
+                connection: Some(connection),
             });
         }
     }
 
-    /// Ends the idle connections, and the others when they come back; lends none any more.
-    pub(super) fn end(&self) {
-        let mut pool = self.pool.lock();
-        pool.closed = true;
-        pool.ended = true;
-        pool.open -= pool.idle.len();
-        let idle = std::mem::take(&mut pool.idle);
-        drop(pool);
+    /// Closes the idle connections now, and the others when they come back. The pool lends no more.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.close_returned = true;
+        state.open -= state.idle.len();
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
         drop(idle);
         self.returned.notify_all();
     }
 
-    /// Ends all connections and lends none any more; the server's processes that end with them.
-    pub(super) fn close(&self) -> Vec<i32> {
-        let mut pool = self.pool.lock();
-        pool.closed = true;
+    /// Closes all connections, waiting for borrowed ones, and returns the process ids of the sessions that end. The
+    /// pool lends no more.
+    pub(super) fn close_and_wait(&self) -> Vec<i32> {
+        let mut state = self.state.lock();
+        state.closed = true;
         let mut pids = Vec::new();
         loop {
-            let idle = std::mem::take(&mut pool.idle);
-            pool.open -= idle.len();
-            pids.extend(idle.iter().filter_map(Lane::pid));
+            let idle = std::mem::take(&mut state.idle);
+            state.open -= idle.len();
+            pids.extend(idle.iter().filter_map(BlockingConnection::pid));
             self.returned.notify_all();
-            if pool.open == 0 {
+            if state.open == 0 {
                 return pids;
             }
-            self.returned.wait(&mut pool);
+            self.returned.wait(&mut state);
         }
     }
 }
 
-/// A lane's place in the pool; it goes back when the loan ends, however it ends.
-pub(super) struct Loan<'a> {
-    readers: &'a Readers,
-    lane: Option<Lane>,
+/// A borrowed connection. Dropping it returns the connection to the pool.
+pub(super) struct PooledConnection<'a> {
+    pool: &'a ReadPool,
+    connection: Option<BlockingConnection>,
 }
 
-impl Loan<'_> {
-    pub(super) fn lane(&mut self) -> &mut Lane {
-        self.lane.get_or_insert_with(Lane::new)
+impl PooledConnection<'_> {
+    pub(super) fn connection(&mut self) -> &mut BlockingConnection {
+        self.connection.get_or_insert_with(BlockingConnection::new)
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
-        let mut pool = self.readers.pool.lock();
-        match self.lane.take() {
-            Some(lane) if !pool.ended => pool.idle.push(lane),
-            _ => pool.open -= 1,
+        let mut state = self.pool.state.lock();
+        match self.connection.take() {
+            Some(connection) if !state.close_returned => state.idle.push(connection),
+            _ => state.open -= 1,
         }
-        // Not one: who closes waits here too.
-        self.readers.returned.notify_all();
+        // Wakes all: `close_and_wait` waits here too.
+        self.pool.returned.notify_all();
     }
 }

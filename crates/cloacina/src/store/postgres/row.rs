@@ -1,4 +1,4 @@
-//! Columns as values: JSON texts and counters.
+//! Conversions between columns and values.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::error::Fault;
 use crate::types::{Delta, Timestamp};
 
-/// A JSON column, decoded without a copy of its text.
+/// A JSON column, decoded without copying its text.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Decoded<T>(pub(super) T);
 
@@ -20,7 +20,7 @@ impl<T: DeserializeOwned> FromSql<Text, Pg> for Decoded<T> {
     }
 }
 
-/// A JSON column whose row is worth having although it cannot be decoded.
+/// A JSON column that may be undecodable without failing the whole query.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Tolerated<T>(pub(super) Result<T, String>);
 
@@ -43,16 +43,19 @@ impl FromSql<Text, Pg> for DeltaColumn {
     }
 }
 
-/// A column that counts.
+/// Converts a counter column.
 pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
-    u32::try_from(value)
-        .map_err(|_| Fault::Corrupt(format!("a row has {value} in its column {column}")))
+    u32::try_from(value).map_err(|_| {
+        Fault::Corrupt(format!(
+            "a row has the invalid value {value} in its column {column}"
+        ))
+    })
 }
 
-/// A value as the text of a JSON column.
+/// Encodes a value as JSON text.
 pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<String, Fault> {
     serde_json::to_string(value)
-        .map_err(|error| Fault::Corrupt(format!("a value has no JSON form: {error}")))
+        .map_err(|error| Fault::Corrupt(format!("a value cannot be encoded as JSON: {error}")))
 }
 
 pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {

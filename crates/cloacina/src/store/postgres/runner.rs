@@ -1,4 +1,4 @@
-//! Rows of runners: leases by the database's clock, deaths, what they hold.
+//! Rows of runners: leases by the database's clock, deaths and claims.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 
-/// The longest time in microseconds that an answer may take before the database's clock is taken to have been set.
-const SLOW: i64 = 2_000_000;
-/// The difference in microseconds by which the database's clock may run ahead before it is noted again.
-const DRIFT: i64 = 100_000;
+/// Maximum time of an answer, in microseconds. A larger clock difference means that a clock was set.
+const MAX_LATENCY: i64 = 2_000_000;
+/// How far the database's clock may run ahead of the known difference, in microseconds, before it is measured again.
+const MAX_DRIFT: i64 = 100_000;
 
-/// How long the rows that came with a heartbeat are good enough for a look at the others. A lease that moved since is
-/// found when somebody is declared dead.
-const FRESH: Duration = Duration::from_millis(5500);
+/// How long the rows that came with a heartbeat are used to check other runners. A lease that was extended meanwhile is
+/// noticed when the runner is declared dead.
+const CACHE_TTL: Duration = Duration::from_millis(5500);
 
 query! {
-    /// Sent again by a runner that did not learn the outcome, it changes nothing.
+    /// Changes nothing when it is sent again by a runner that did not learn the outcome.
     InsertRunner {
         id: Uuid => SqlUuid,
         host: String => Text,
@@ -42,7 +42,7 @@ query! {
 }
 
 query! {
-    /// Extends a lease and looks at all runners; their rows are as before the heartbeat.
+    /// Extends a lease and returns all runners, with their rows as before the heartbeat.
     Heartbeat { lease: i64 => BigInt, id: Uuid => SqlUuid } -> (
         BigInt, Bool, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>,
@@ -72,7 +72,7 @@ query! {
 }
 
 query! {
-    /// Through the open executions, whose index is small: an index of running tasks would cost two writes a task.
+    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes per task.
     ClaimsOf { running: Uuid => SqlUuid, paused: Uuid => SqlUuid } -> SqlUuid;
     "SELECT e.id FROM cloacina_executions AS e WHERE e.state = 1 AND e.state <> 3
      AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = $1)
@@ -87,7 +87,7 @@ query! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct ClockAndRunner {
     now: i64,
     alive: bool,
     id: Option<Uuid>,
@@ -101,60 +101,60 @@ struct Row {
     workflows: Option<Decoded<Vec<String>>>,
 }
 
-/// What this store knows of the runners. Rows in here are by the database's clock.
+/// The runners as this store last read them. Times are by the database's clock.
 #[derive(Default)]
-pub(super) struct Roster {
+pub(super) struct RunnerCache {
     /// The database's clock minus the caller's.
     offset: Option<i64>,
     living: Vec<RunnerRow>,
     dead: Vec<RunnerId>,
-    fetched: Option<Instant>,
-    /// The end of a lease as a caller saw it, and as it is stored.
-    seen: HashMap<RunnerId, (Timestamp, i64)>,
-    /// Runners of this store.
+    fetched_at: Option<Instant>,
+    /// Per runner, the end of its lease as shown to callers and as stored.
+    shown_leases: HashMap<RunnerId, (Timestamp, i64)>,
+    /// The runners of this store.
     own: Vec<RunnerId>,
 }
 
-impl Roster {
-    /// Whether somebody else may be there to be told of changes.
+impl RunnerCache {
+    /// Returns whether there may be other runners to notify of changes.
     pub(super) fn has_others(&self) -> bool {
-        self.fetched.is_none() || self.living.iter().any(|row| !self.own.contains(&row.id))
+        self.fetched_at.is_none() || self.living.iter().any(|row| !self.own.contains(&row.id))
     }
 
-    /// Whether a notification comes from the only runner of this store.
+    /// Returns whether this is the only runner of this store.
     pub(super) fn is_sole(&self, runner: RunnerId) -> bool {
         self.own == [runner]
     }
 
-    /// The runners of this store that are not among others.
+    /// Returns the runners of this store that are not in `others`.
     pub(super) fn own_except(&self, others: &HashSet<RunnerId>) -> Vec<RunnerId> {
         let own = self.own.iter().copied();
         own.filter(|runner| !others.contains(runner)).collect()
     }
-    /// Look again before the next answer.
-    pub(super) fn forget(&mut self) {
-        self.fetched = None;
+    /// Makes the next use read the rows again.
+    pub(super) fn invalidate(&mut self) {
+        self.fetched_at = None;
     }
 
-    /// A runner of this store was lost; it has no use for its own notifications any more.
-    pub(super) fn lose(&mut self, runner: RunnerId) {
+    /// Removes a runner of this store that is dead or has stopped.
+    pub(super) fn remove_own(&mut self, runner: RunnerId) {
         self.own.retain(|own| *own != runner);
-        self.forget();
+        self.invalidate();
     }
 
-    /// Notes both clocks. The difference changes only where one of them was set, so that a row that nobody writes keeps its
-    /// times: a slow answer makes the database's clock look late, by less than `SLOW`.
+    /// Measures the difference of the two clocks. It is changed only if a clock was set, so that an unchanged row keeps
+    /// its translated times. A slow answer makes the database's clock look late, by less than `MAX_LATENCY`.
     fn note_clock(&mut self, theirs: i64, ours: Timestamp) {
         let offset = theirs.saturating_sub(ours.0);
         let is_kept = self
             .offset
-            .is_some_and(|known| (known - SLOW..=known + DRIFT).contains(&offset));
+            .is_some_and(|known| (known - MAX_LATENCY..=known + MAX_DRIFT).contains(&offset));
         if !is_kept {
             self.offset = Some(offset);
         }
     }
 
-    fn fill(&mut self, rows: Vec<Row>) {
+    fn replace_rows(&mut self, rows: Vec<ClockAndRunner>) {
         self.living.clear();
         self.dead.clear();
         for row in rows {
@@ -184,24 +184,23 @@ impl Roster {
         }
         self.living.sort_unstable_by_key(|row| row.id);
         self.dead.sort_unstable();
-        self.fetched = Some(Instant::now());
+        self.fetched_at = Some(Instant::now());
     }
 
     fn is_fresh(&self) -> bool {
-        self.fetched
-            .is_some_and(|fetched| fetched.elapsed() < FRESH)
+        self.fetched_at.is_some_and(|at| at.elapsed() < CACHE_TTL)
     }
 
-    /// The living ones in the caller's time, if they are known well enough.
+    /// Returns the living runners, with times by the caller's clock, if the rows are recent enough.
     pub(super) fn living(&mut self) -> Option<Vec<RunnerRow>> {
         if !self.is_fresh() {
             return None;
         }
         let offset = self.offset.unwrap_or_default();
-        let seen = &mut self.seen;
+        let shown_leases = &mut self.shown_leases;
         let translate = |row: &RunnerRow| {
             let lease_until = row.lease_until - offset;
-            seen.insert(row.id, (lease_until, row.lease_until.0));
+            shown_leases.insert(row.id, (lease_until, row.lease_until.0));
             RunnerRow {
                 heartbeat_at: row.heartbeat_at - offset,
                 lease_until,
@@ -215,16 +214,16 @@ impl Roster {
         self.is_fresh().then(|| self.dead.clone())
     }
 
-    /// The stored end of a lease that a caller saw.
-    pub(super) fn stored_lease(&self, runner: RunnerId, seen: Timestamp) -> Option<i64> {
-        self.seen
+    /// Returns the stored end of a lease that was shown to a caller.
+    pub(super) fn stored_lease(&self, runner: RunnerId, lease: Timestamp) -> Option<i64> {
+        self.shown_leases
             .get(&runner)
-            .filter(|(shown, _)| *shown == seen)
+            .filter(|(shown, _)| *shown == lease)
             .map(|(_, stored)| *stored)
     }
 }
 
-/// What `register` learnt: the stored heartbeat and lease; none if the row was there.
+/// Inserts a runner's row. Returns the stored heartbeat and lease, or `None` if the row existed.
 pub(super) async fn register(
     connection: &Connection,
     session: &Session,
@@ -242,20 +241,26 @@ pub(super) async fn register(
     Ok(session.fetch(connection, statement).await?.first().copied())
 }
 
-pub(super) fn registered(roster: &mut Roster, row: &RunnerRow, stored: Option<(i64, i64)>) {
-    roster.forget();
+pub(super) fn note_registered(
+    runner_cache: &mut RunnerCache,
+    row: &RunnerRow,
+    stored: Option<(i64, i64)>,
+) {
+    runner_cache.invalidate();
     if let Some((heartbeat_at, lease_until)) = stored {
-        roster.note_clock(heartbeat_at, row.heartbeat_at);
-        roster.seen.insert(row.id, (row.lease_until, lease_until));
-        if !roster.own.contains(&row.id) {
-            roster.own.push(row.id);
+        runner_cache.note_clock(heartbeat_at, row.heartbeat_at);
+        runner_cache
+            .shown_leases
+            .insert(row.id, (row.lease_until, lease_until));
+        if !runner_cache.own.contains(&row.id) {
+            runner_cache.own.push(row.id);
         }
     }
 }
 
-/// What a heartbeat learnt.
-pub(super) struct Beat {
-    rows: Vec<Row>,
+/// The rows of all runners, each with the database's time.
+pub(super) struct RunnerRows {
+    rows: Vec<ClockAndRunner>,
 }
 
 pub(super) async fn heartbeat(
@@ -263,7 +268,7 @@ pub(super) async fn heartbeat(
     session: &Session,
     runner: RunnerId,
     lease: i64,
-) -> Result<Beat, Fault> {
+) -> Result<RunnerRows, Fault> {
     let rows = session
         .fetch(
             connection,
@@ -273,42 +278,44 @@ pub(super) async fn heartbeat(
             },
         )
         .await?;
-    Ok(Beat { rows })
+    Ok(RunnerRows { rows })
 }
 
-/// Whether the runner is alive.
-pub(super) fn beaten(
-    roster: &mut Roster,
-    beat: Beat,
+/// Updates the cache after a heartbeat, and returns whether the runner is alive.
+pub(super) fn apply_heartbeat(
+    runner_cache: &mut RunnerCache,
+    answer: RunnerRows,
     runner: RunnerId,
     now: Timestamp,
     lease_until: Timestamp,
 ) -> bool {
-    let Some((theirs, alive)) = beat.rows.first().map(|row| (row.now, row.alive)) else {
+    let Some((theirs, alive)) = answer.rows.first().map(|row| (row.now, row.alive)) else {
         return false;
     };
-    roster.note_clock(theirs, now);
-    let mut rows = beat.rows;
+    runner_cache.note_clock(theirs, now);
+    let mut rows = answer.rows;
     let stored = theirs.saturating_add(lease_until.since(now));
     if alive {
         for row in rows.iter_mut().filter(|row| row.id == Some(runner.uuid())) {
             row.heartbeat_at = Some(theirs);
             row.lease_until = Some(stored);
         }
-        roster.seen.insert(runner, (lease_until, stored));
+        runner_cache
+            .shown_leases
+            .insert(runner, (lease_until, stored));
     }
-    roster.fill(rows);
+    runner_cache.replace_rows(rows);
     alive
 }
 
-pub(super) async fn all(connection: &Connection, session: &Session) -> Result<Beat, Fault> {
-    Ok(Beat {
+pub(super) async fn all(connection: &Connection, session: &Session) -> Result<RunnerRows, Fault> {
+    Ok(RunnerRows {
         rows: session.fetch(connection, AllRunners {}).await?,
     })
 }
 
-pub(super) fn fetched(roster: &mut Roster, beat: Beat) {
-    roster.fill(beat.rows);
+pub(super) fn update_cache(runner_cache: &mut RunnerCache, answer: RunnerRows) {
+    runner_cache.replace_rows(answer.rows);
 }
 
 pub(super) async fn declare_dead(
@@ -347,12 +354,12 @@ pub(super) async fn retire(
     session: &Session,
     runner: RunnerId,
 ) -> Result<(), Fault> {
-    // Without its row nobody would ever take these claims back. None can be added between the two statements: a runner that
-    // was declared dead writes nothing, and a living one retires itself when it has stopped.
+    // Without the row, nobody would ever rescue these claims. None can be added between the two statements: a runner
+    // that was declared dead writes nothing, and a living one retires itself after it has stopped.
     let claims = claims_of(connection, session, runner).await?.len();
     if claims > 0 {
         return Err(Fault::Refused(format!(
-            "runner {runner} cannot be retired: it has claims in {claims} executions"
+            "cannot retire runner {runner}: it still has claims in {claims} executions"
         )));
     }
     session
@@ -368,12 +375,12 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     #[test]
-    fn e2_a_slow_answer_does_not_move_the_leases_of_others() {
-        let mut roster = Roster::default();
+    fn e2_a_slow_answer_does_not_move_leases() {
+        let mut runner_cache = RunnerCache::default();
         let ours = Timestamp(1_800_000_000 * SECOND);
         let mut offset_after = |latency: i64, step: i64| {
-            roster.note_clock(ours.0 + 5 * SECOND, ours + latency + step);
-            roster.offset
+            runner_cache.note_clock(ours.0 + 5 * SECOND, ours + latency + step);
+            runner_cache.offset
         };
         let first = offset_after(1_000, 0);
         assert_eq!(offset_after(0, 0), first);

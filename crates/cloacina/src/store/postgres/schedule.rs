@@ -36,7 +36,7 @@ type Columns = (
     Nullable<BigInt>,
 );
 
-/// A query of whole schedules.
+/// Declares a query that returns whole schedules.
 macro_rules! schedules {
     ($(#[$attribute:meta])* $name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {
@@ -122,7 +122,7 @@ query! {
 }
 
 query! {
-    /// Schedules that changed (0), and ticks that have their outcome by this statement (1).
+    /// Returns the schedules that were changed (0), and the ticks whose outcome this statement wrote (1).
     #[derive(Default)]
     Apply {
         ids: Vec<Uuid> => Array<SqlUuid>,
@@ -185,7 +185,7 @@ query! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct ScheduleRow {
     id: Uuid,
     kind: i16,
     identity: String,
@@ -202,12 +202,12 @@ struct Row {
     deleted_at: Option<i64>,
 }
 
-impl TryFrom<Row> for ScheduleRecord {
+impl TryFrom<ScheduleRow> for ScheduleRecord {
     type Error = Fault;
 
-    fn try_from(row: Row) -> Result<Self, Fault> {
+    fn try_from(row: ScheduleRow) -> Result<Self, Fault> {
         let kind = ScheduleKind::from_code(row.kind)
-            .ok_or_else(|| Fault::Corrupt(format!("a schedule has the kind {}", row.kind)))?;
+            .ok_or_else(|| Fault::Corrupt(format!("invalid schedule kind {}", row.kind)))?;
         Ok(Self {
             id: row.id.into(),
             kind,
@@ -231,14 +231,14 @@ fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
     move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
 }
 
-fn add_due(rows: Vec<Row>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<ScheduleRow>, found: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from(row.id);
         found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
-fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
+fn records(rows: Vec<ScheduleRow>) -> Result<Vec<ScheduleRecord>, Fault> {
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
@@ -297,7 +297,7 @@ pub(super) async fn put(
         Err(fault) if !fault.is(&SqlState::UNIQUE_VIOLATION) => return Err(fault),
         _ => {}
     }
-    // Another one of this identity came in between.
+    // Another schedule with this identity was inserted meanwhile.
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
     Ok(match holder {
         Some(holder) if holder.id != record.id => Put::Exists(holder.id),
@@ -305,7 +305,7 @@ pub(super) async fn put(
     })
 }
 
-/// Applies the schedules of a batch, in the transaction that is open, noting executions that must not be submitted.
+/// Applies the schedule writes of a batch, within the open transaction. Executions not to submit go into `dropped`.
 pub(super) async fn apply(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -316,7 +316,7 @@ pub(super) async fn apply(
         now_again: batch.now.0,
         ..Apply::default()
     };
-    // Row locks are waited for in one order by everybody.
+    // All writers take row locks in the same order.
     let mut writes: Vec<_> = batch.schedules.iter().collect();
     writes.sort_by_key(|write| write.record.id);
     for write in writes {
@@ -343,17 +343,17 @@ pub(super) async fn apply(
     }
     let rows: Vec<(i16, Uuid, i64)> = statement.load(connection).await?;
     let applied: HashSet<(i16, Uuid, i64)> = rows.into_iter().collect();
-    let mut verdicts = Vec::with_capacity(batch.schedules.len());
+    let mut outcomes = Vec::with_capacity(batch.schedules.len());
     for write in &batch.schedules {
         let id = write.record.id.uuid();
-        verdicts.push(applied.contains(&(0, id, 0)));
+        outcomes.push(applied.contains(&(0, id, 0)));
         let lost = write
             .ticks
             .iter()
             .filter(|tick| !applied.contains(&(1, id, tick.due_at.0)));
         dropped.extend(lost.filter_map(|tick| tick.execution));
     }
-    Ok(verdicts)
+    Ok(outcomes)
 }
 
 pub(super) async fn by_id(
@@ -361,7 +361,7 @@ pub(super) async fn by_id(
     session: &Session,
     id: ScheduleId,
 ) -> Result<Option<ScheduleRecord>, Fault> {
-    let rows: Vec<Row> = session.fetch(connection, ById { id: id.uuid() }).await?;
+    let rows: Vec<ScheduleRow> = session.fetch(connection, ById { id: id.uuid() }).await?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
@@ -375,7 +375,7 @@ pub(super) async fn by_identity(
         kind: kind.code(),
         identity,
     };
-    let rows: Vec<Row> = session.fetch(connection, statement).await?;
+    let rows: Vec<ScheduleRow> = session.fetch(connection, statement).await?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
@@ -436,14 +436,14 @@ pub(super) async fn ticks(
     limit: usize,
     offset: usize,
 ) -> Result<Vec<TickRecord>, Fault> {
-    type Parts = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
+    type TickColumns = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
     let statement = Ticks {
         schedule_id: schedule.uuid(),
         limit: bounded(limit),
         offset: bounded(offset),
     };
-    let rows: Vec<Parts> = session.fetch(connection, statement).await?;
-    let read = |(due_at, outcome, execution, created_at, updated_at, detail): Parts| {
+    let rows: Vec<TickColumns> = session.fetch(connection, statement).await?;
+    let read = |(due_at, outcome, execution, created_at, updated_at, detail): TickColumns| {
         Ok(TickRecord {
             schedule,
             due_at: Timestamp(due_at),
@@ -459,7 +459,7 @@ pub(super) async fn ticks(
 
 fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
     TickOutcome::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("a tick has the outcome {code}")))
+        .ok_or_else(|| Fault::Corrupt(format!("invalid tick outcome {code}")))
 }
 
 pub(super) async fn count(

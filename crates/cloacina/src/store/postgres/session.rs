@@ -1,4 +1,4 @@
-//! What the connections of a store have in common: settings, schema, and the checks of a new connection.
+//! What the connections of a store have in common: settings, schema, and the check of a new connection.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,11 +12,11 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 
 use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
-use super::url::{PostgresOptions, Wanted};
+use super::url::{PostgresOptions, TargetSession};
 use crate::store::StoreError;
 
-/// Plans that do not depend on what the statistics say of a young table (see `ARCHITECTURE.md`), no transaction that outlives
-/// its client, and no statement that works on for long after its client gave it up.
+/// Settings of every session. Query plans must not depend on the statistics of a young table (see `ARCHITECTURE.md`),
+/// and no transaction or statement may outlive its client for long.
 const SETTINGS: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -29,10 +29,10 @@ const SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", "60s"),
 ];
 
-/// Settings of every session, without those that the URL's `options` give.
+/// Returns the settings of a session, except those that the URL's `options` set.
 fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
-    // Before the client gives the connection up: an error leaves it usable.
-    let lock_timeout = options.patience.mul_f64(0.8).as_millis();
+    // Shorter than the client's timeout: after an error from the server the connection stays usable.
+    let lock_timeout = options.answer_timeout.mul_f64(0.8).as_millis();
     let given = options.options.as_deref().unwrap_or_default();
     SETTINGS
         .map(|(name, value)| (name, value.to_owned()))
@@ -42,35 +42,36 @@ fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What every connection of a store has in common.
+/// Options and checks that all connections of a store share.
 pub(super) struct Session {
     pub(super) options: PostgresOptions,
     pub(super) location: String,
-    /// Between this program and the server is a transaction pooler.
+    /// Whether a transaction pooler stands in front of the server.
     pub(super) pooled: bool,
     begin: String,
-    /// The schema in which every connection has to find itself, once it is known to be there.
-    home: OnceLock<String>,
-    /// The server's process that listens for this store.
+    /// The schema in which every connection must be, once it is known to exist.
+    schema: OnceLock<String>,
+    /// Process id of the session that listens for this store; 0 if there is none.
     listener_pid: AtomicI32,
 }
 
-/// Where a new connection finds itself. `current_schema` is null for a schema that is not there or that the role may not use.
-pub(super) const WHEREABOUTS: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_schema(), \
+/// Query for the process id and the schema of a new session. `current_schema` is null if the schema does not exist or
+/// the role may not use it.
+pub(super) const SESSION_INFO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_schema(), \
     pg_catalog.current_setting('search_path'), (SELECT n.nspname FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     WHERE c.oid = pg_catalog.to_regclass('cloacina_executions'))";
 
-/// What the server says of a connection.
-pub(super) struct Whereabouts {
+/// The process id and the schema of a session.
+pub(super) struct SessionInfo {
     pub(super) pid: i32,
     schema: Option<String>,
     search_path: String,
-    /// The schema in which the engine's tables are found.
+    /// The schema in which unqualified names find the engine's tables.
     tables: Option<String>,
 }
 
-impl Whereabouts {
+impl SessionInfo {
     pub(super) fn read(messages: &[SimpleQueryMessage]) -> Option<Self> {
         messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(Self {
@@ -98,61 +99,61 @@ impl Session {
             location: options.location(),
             pooled: options.pooled,
             begin,
-            home: OnceLock::new(),
+            schema: OnceLock::new(),
             listener_pid: AtomicI32::new(0),
             options,
         }
     }
 
-    /// From now on every connection must be in this schema.
-    pub(super) fn settle(&self, schema: String) {
-        // Settled twice, it was the same one: the first connection was checked against it.
-        let _ = self.home.set(schema);
+    /// Sets the schema in which every later connection must be.
+    pub(super) fn set_schema(&self, schema: String) {
+        // A second call sets the same schema, which the first connection was checked against.
+        let _ = self.schema.set(schema);
     }
 
-    /// The schema in which all connections are, once one was opened.
-    pub(super) fn home(&self) -> Option<&str> {
-        self.home.get().map(String::as_str)
+    /// Returns the schema of all connections, once one was opened.
+    pub(super) fn schema(&self) -> Option<&str> {
+        self.schema.get().map(String::as_str)
     }
 
-    /// H1: a connection that is not pinned to its schema is not used.
-    pub(super) fn check_pin(&self, found: &Whereabouts) -> Result<(), StoreError> {
+    /// Refuses a connection that is not pinned to the store's schema (H1).
+    pub(super) fn verify_schema(&self, info: &SessionInfo) -> Result<(), StoreError> {
         let refuse = |what: String| {
             Err(StoreError::Failed(format!(
-                "the database {} gave a connection that {what}; the connection is refused",
+                "the connection is refused: the database {} opened a session that {what}",
                 self.location
             )))
         };
         if let Some(schema) = &self.options.schema {
             let pinned = [format!("\"{schema}\""), schema.clone()];
-            if !pinned.contains(&found.search_path) {
+            if !pinned.contains(&info.search_path) {
                 return refuse(format!(
-                    "is not pinned to the schema '{schema}' but to {}: something between drops the options of \
-                     connections; add pgbouncer=true to the URL if it is a transaction pooler",
-                    found.search_path
+                    "is not pinned to the schema '{schema}' but to {}: a proxy drops the options of connections; \
+                     hint: add pgbouncer=true to the URL if it is a transaction pooler",
+                    info.search_path
                 ));
             }
         }
-        let Some(home) = self.home.get() else {
+        let Some(expected) = self.schema.get() else {
             return Ok(());
         };
-        let place = found.schema.as_deref().unwrap_or("none");
-        if place != home {
+        let actual = info.schema.as_deref().unwrap_or("none");
+        if actual != expected {
             return refuse(format!(
-                "is in the schema '{place}' and not in '{home}': the schema is gone, or the role lost the right to use it"
+                "is in the schema '{actual}' instead of '{expected}': the schema is gone, or the role lost the right to use it"
             ));
         }
-        match &found.tables {
-            Some(tables) if tables == home => Ok(()),
+        match &info.tables {
+            Some(tables) if tables == expected => Ok(()),
             Some(tables) => refuse(format!(
-                "finds the engine's tables in the schema '{tables}' and not in '{home}'"
+                "finds the engine's tables in the schema '{tables}' instead of '{expected}'"
             )),
-            None => refuse(format!("finds no tables of the engine in '{home}'")),
+            None => refuse(format!("finds none of the engine's tables in '{expected}'")),
         }
     }
 
-    /// Lets the statements of the open transaction take any time, unless the URL says how long.
-    pub(super) fn unhurried(&self) -> String {
+    /// Returns SQL that disables the timeouts of the open transaction, except those that the URL sets.
+    pub(super) fn without_timeouts(&self) -> String {
         let given = self.options.options.as_deref().unwrap_or_default();
         [
             ("lock_timeout", "SET LOCAL lock_timeout = 0; "),
@@ -164,7 +165,7 @@ impl Session {
         .collect()
     }
 
-    /// Starts a transaction; behind a pooler with the settings that elsewhere belong to the session.
+    /// Returns the SQL that starts a transaction, including the session's settings behind a pooler.
     pub(super) fn begin(&self) -> &str {
         &self.begin
     }
@@ -216,12 +217,12 @@ impl Session {
             config.password(&password.0);
         }
         config.connect_timeout(options.connect_timeout);
-        // Within the lease: a connection into nowhere must end while there is time for another one.
+        // Shorter than a lease, so that after a dead connection there is time for another one.
         config.keepalives_idle(Duration::from_secs(4));
         config.keepalives_interval(Duration::from_secs(2));
         config.keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(10));
-        if options.wanted == Wanted::ReadWrite {
+        if options.target_session == TargetSession::ReadWrite {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if !self.pooled {
@@ -237,10 +238,11 @@ impl Session {
         config
     }
 
-    /// The channel of the schema: notifications are for a whole database.
+    /// Returns the notification channel of the schema. Each schema has its own, because channels belong to the whole
+    /// database.
     pub(super) fn channel(&self) -> String {
-        // Not what was asked for: a role's sessions may begin in its schema without being told.
-        let digest = Sha256::digest(self.home().unwrap_or_default().as_bytes());
+        // From the actual schema, not from the options: a role's sessions may start in its schema by themselves.
+        let digest = Sha256::digest(self.schema().unwrap_or_default().as_bytes());
         let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
         format!("cloacina_{short:016x}")
     }
@@ -249,7 +251,7 @@ impl Session {
         self.listener_pid.store(pid, Ordering::Release);
     }
 
-    /// The server's process that listens for this store, if there is one.
+    /// Returns the process id of the session that listens for this store, if there is one.
     pub(super) fn listener_pid(&self) -> Option<i32> {
         Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
     }
@@ -258,28 +260,28 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::postgres::Surroundings;
+    use crate::store::postgres::Environment;
 
     fn settings_of(url: &str) -> String {
-        let around = Surroundings {
+        let environment = Environment {
             variable: &|_| None,
             pass_file: &|_| None,
         };
-        let mut options = PostgresOptions::read(url, &around).unwrap();
-        options.patience = Duration::from_secs(5);
+        let mut options = PostgresOptions::read(url, &environment).unwrap();
+        options.answer_timeout = Duration::from_secs(5);
         let config = Session::new(options).config();
         config.get_options().unwrap_or_default().to_owned()
     }
 
     #[test]
-    fn b16_sessions_wait_for_locks_less_than_their_client() {
+    fn b16_lock_timeout_is_shorter_than_the_client_timeout() {
         let settings = settings_of("postgresql://u@h/d");
         assert!(settings.contains("-c lock_timeout=4000ms"), "{settings}");
         assert!(settings.contains("-c statement_timeout=60s"), "{settings}");
     }
 
     #[test]
-    fn b16_options_of_the_url_win() {
+    fn b16_options_of_the_url_override_settings() {
         let settings = settings_of("postgresql://u@h/d?options=-c%20lock_timeout%3D9s");
         assert_eq!(settings.matches("lock_timeout").count(), 1, "{settings}");
         assert!(settings.contains("-c lock_timeout=9s"), "{settings}");

@@ -1,7 +1,7 @@
-//! Statements as types of their own: each has a constant text, which can be pasted into `psql`.
+//! Macros that declare each statement as a type with a constant text, which can be pasted into `psql`.
 
-/// Declares a statement that answers with rows of the SQL types after the arrow. Its fields are the parameters `$1`, `$2`, … of
-/// the text, in their order.
+/// Declares a statement that returns rows of the SQL types after the arrow. Its fields are the parameters `$1`, `$2`, …
+/// of the text, in order.
 macro_rules! query {
     (
         $(#[$attribute:meta])*
@@ -35,7 +35,7 @@ macro_rules! query {
     };
 }
 
-/// Declares a statement without an answer.
+/// Declares a statement that returns no rows.
 macro_rules! statement {
     (
         $(#[$attribute:meta])*
@@ -52,7 +52,7 @@ macro_rules! statement {
 
 pub(super) use {query, statement};
 
-/// The highest number of a parameter in a text.
+/// Returns the highest parameter number in a text.
 pub(super) const fn parameters(text: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut highest, mut at) = (0, 0);

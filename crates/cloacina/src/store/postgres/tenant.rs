@@ -1,82 +1,90 @@
-//! Stores of several tenants that share their connections (semantics H4).
+//! Stores of several tenants that share connections (semantics H4).
 
 use std::sync::Arc;
 
+use super::blocking_connection::BlockingConnection;
+use super::blocking_connection::close;
 use super::driver::Connection;
 use super::error::Fault;
 use super::listener::Listener;
-use super::pool::{Pool, PoolSlot};
 use super::session::Session;
+use super::shared_pool::{PoolSlot, SharedPool};
 use super::url::PostgresOptions;
-use super::write_connection::Lane;
-use super::write_connection::close;
 use super::{PostgresStore, migration};
 use crate::store::StoreError;
 
-/// The least number of connections that can be shared: one that listens, one that works, and one to change over.
-const LEAST: usize = 3;
+/// Minimum number of connections for sharing: one that listens, one that works, and a spare one for switching between
+/// tenants.
+const MIN_SHARED_CONNECTIONS: usize = 3;
 
 impl PostgresStore {
-    /// The options with which the store was opened.
+    /// Returns the options with which the store was opened.
     pub fn options(&self) -> &PostgresOptions {
         &self.session.options
     }
 
-    /// Opens a tenant's schema, within this store's number of connections and over its listener.
+    /// Opens a tenant's schema, within this store's connection limit and on its listener.
     ///
     /// `options` must name the same database: only the role and the schema may differ.
     ///
     /// # Errors
-    /// As for [`Self::open`], and when there are too few connections to share.
+    /// As for [`Self::open`], and if there are too few connections to share.
     pub fn open_tenant(&self, options: &PostgresOptions) -> Result<Self, StoreError> {
-        let pool = self.share()?;
+        let pool = self.share_connections()?;
         let session = Arc::new(Session::new(options.clone()));
-        let berth = PoolSlot {
+        let pool_slot = PoolSlot {
             key: pool.join(),
             pool,
-            listener: self.berth.get().and_then(|berth| berth.listener.clone()),
+            listener: self
+                .pool_slot
+                .get()
+                .and_then(|pool_slot| pool_slot.listener.clone()),
         };
-        let store = Self::with(Arc::clone(&session), Lane::new(), self.connections);
-        store.readers.close();
-        // Nobody else has set it. Set before anything may fail, so that its connections are closed with the store.
-        let _ = store.berth.set(berth);
+        let store = Self::with(
+            Arc::clone(&session),
+            BlockingConnection::new(),
+            self.connections,
+        );
+        store.readers.close_and_wait();
+        // Set before anything can fail, so that dropping the store closes its connections.
+        let _ = store.pool_slot.set(pool_slot);
         store.write(migration::prepare)?;
         Ok(store)
     }
 
     /// Runs `work` on a shared connection.
-    pub(super) fn share_out<T: Send>(
+    pub(super) fn run_shared<T: Send>(
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
-        match self.berth.get() {
-            Some(berth) => {
-                let (key, session) = (berth.key, &*self.session);
-                berth
+        match self.pool_slot.get() {
+            Some(pool_slot) => {
+                let (key, session) = (pool_slot.key, &*self.session);
+                pool_slot
                     .pool
-                    .lend(key, session, |lane| lane.run(session, work))
+                    .run(key, session, |connection| connection.run(session, work))
             }
             None => self.writer.lock().run(&self.session, work),
         }
     }
 
-    /// Ends the shared connections that are this store's now.
-    pub(super) fn end_shared(&self) {
-        if let Some(berth) = self.berth.get() {
-            berth.pool.leave(berth.key);
+    /// Closes this store's idle connections in the shared pool.
+    pub(super) fn close_shared_connections(&self) {
+        if let Some(pool_slot) = self.pool_slot.get() {
+            pool_slot.pool.leave(pool_slot.key);
         }
     }
 
-    /// Gives the store's own connections up for shared ones. The first tenant makes it so.
-    fn share(&self) -> Result<Arc<Pool>, StoreError> {
+    /// Replaces the store's own connections by a shared pool, when the first tenant is opened.
+    fn share_connections(&self) -> Result<Arc<SharedPool>, StoreError> {
         let mut listener = self.listener.lock();
-        if let Some(berth) = self.berth.get() {
-            return Ok(Arc::clone(&berth.pool));
+        if let Some(pool_slot) = self.pool_slot.get() {
+            return Ok(Arc::clone(&pool_slot.pool));
         }
-        if self.connections < LEAST {
+        if self.connections < MIN_SHARED_CONNECTIONS {
             return Err(StoreError::Failed(format!(
-                "the runner on the database {} has {} connection(s), and needs {LEAST} to share them among tenants; \
-                 raise db_pool_size",
+                "the runner on the database {} has {} connection(s), but needs {MIN_SHARED_CONNECTIONS} to share them \
+                 among tenants; hint: raise db_pool_size",
                 self.session.location, self.connections
             )));
         }
@@ -84,21 +92,21 @@ impl PostgresStore {
         let shared = listens
             .then(|| Listener::start(Arc::clone(&self.session)))
             .transpose()?;
-        let pool = Arc::new(Pool::new(self.connections - usize::from(listens)));
+        let pool = Arc::new(SharedPool::new(self.connections - usize::from(listens)));
         let key = pool.join();
-        // Nobody writes, reads or listens until it is done.
+        // Holding the writer and the listener, with the readers closed, keeps all other work out until this is done.
         let mut writer = self.writer.lock();
-        let mut pids = self.readers.close();
+        let mut pids = self.readers.close_and_wait();
         pids.extend(close(&mut writer));
         let was_listening = listener.take().is_some();
         pids.extend(self.session.listener_pid().filter(|_| was_listening));
-        let berth = PoolSlot {
+        let pool_slot = PoolSlot {
             pool: Arc::clone(&pool),
             key,
             listener: shared,
         };
         let settled = pool.await_ends(key, &self.session, pids);
-        let _ = self.berth.set(berth);
+        let _ = self.pool_slot.set(pool_slot);
         drop(writer);
         drop(listener);
         if was_listening {
@@ -111,8 +119,8 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        // Its listener first: it may still read.
+        // The listener is closed first, because it may still read.
         drop(self.listener.lock().take());
-        self.end_shared();
+        self.close_shared_connections();
     }
 }

@@ -1,4 +1,4 @@
-//! TLS as libpq's `sslmode` means it.
+//! TLS with the meaning of libpq's `sslmode`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::url::{PostgresOptions, TlsMode};
 use crate::store::StoreError;
 
-/// Checks the certificate's signers if it has any to compare with, and never the name in it.
+/// A certificate verifier that checks the signature if CA certificates are given, and never the host name.
 #[derive(Debug)]
 struct Lenient {
     roots: Option<RootCertStore>,
@@ -80,16 +80,16 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-/// What makes TLS connections as the options want them.
+/// Creates the TLS connector for the options.
 pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, StoreError> {
     let location = options.location();
     let failed = |what: String| {
-        StoreError::Failed(format!("the database {location} cannot be reached: {what}"))
+        StoreError::Failed(format!("cannot connect to the database {location}: {what}"))
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| failed(format!("no protocol of TLS can be used ({error})")))?;
+        .map_err(|error| failed(format!("no TLS protocol is available ({error})")))?;
     let checks = options.tls >= TlsMode::VerifyCa;
     let roots = match &options.root_certificates {
         Some(path) if options.tls >= TlsMode::Require => Some(roots_of(path).map_err(failed)?),
@@ -98,7 +98,7 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
             let path = home.join(".postgresql/root.crt");
             Some(roots_of(&path).map_err(|error| {
                 failed(format!(
-                    "{error}; name a file of authorities with sslrootcert=, or sslrootcert=system"
+                    "{error}; hint: name a CA file with sslrootcert=, or use sslrootcert=system"
                 ))
             })?)
         }
@@ -116,13 +116,13 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
             let chain = certificates(certificate).map_err(failed)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
                 failed(format!(
-                    "the key file {} cannot be read: {error}",
+                    "cannot read the key file {}: {error}",
                     key.display()
                 ))
             })?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| {
-                failed(format!("the client's certificate cannot be used: {error}"))
-            })?
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| failed(format!("cannot use the client certificate: {error}")))?
         }
     };
     Ok(MakeRustlsConnect::new(config))
@@ -137,7 +137,7 @@ fn roots_of(path: &Path) -> Result<RootCertStore, String> {
         for certificate in certificates(path)? {
             roots.add(certificate).map_err(|error| {
                 format!(
-                    "the file of authorities {} holds what is no certificate: {error}",
+                    "cannot parse a certificate in the CA file {}: {error}",
                     path.display()
                 )
             })?;
@@ -145,7 +145,7 @@ fn roots_of(path: &Path) -> Result<RootCertStore, String> {
     }
     if roots.is_empty() {
         return Err(format!(
-            "the file of authorities {} holds no certificate",
+            "the CA file {} contains no certificate",
             path.display()
         ));
     }
@@ -157,7 +157,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .and_then(Iterator::collect)
         .map_err(|error| {
             format!(
-                "the certificate file {} cannot be read: {error}",
+                "cannot read the certificate file {}: {error}",
                 path.display()
             )
         })

@@ -1,11 +1,11 @@
-//! PostgreSQL URLs as libpq reads them: the same parameters, environment variables and pass file.
+//! Parses PostgreSQL URLs like libpq, with the same parameters, environment variables and password file.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hosts::{Host, decode, hosts};
-use super::pass_file::{Surroundings, from_pass_file, read_pass_file};
+use super::pass_file::{Environment, from_pass_file, read_pass_file};
 use crate::store::error::invalid;
 use crate::types::{Error, check_schema_name, nearest};
 
@@ -36,26 +36,26 @@ const PARAMETERS: [&str; 24] = [
     "pgbouncer",
 ];
 
-/// How a connection is protected, in libpq's words.
+/// TLS requirements of a connection, named like libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsMode {
-    /// Never.
+    /// No TLS.
     Disable,
-    /// Only if the server refuses anything else.
+    /// TLS only if the server refuses a plain connection.
     Allow,
-    /// If the server can; its certificate is not checked.
+    /// TLS if the server supports it; its certificate is not checked.
     #[default]
     Prefer,
-    /// Always; the certificate is checked only if `sslrootcert` is given.
+    /// TLS required; the certificate is checked only if `sslrootcert` is given.
     Require,
-    /// Always, with a certificate that a known authority signed.
+    /// TLS required, with a certificate signed by a trusted CA.
     VerifyCa,
-    /// The same, and the certificate must be for the host's name.
+    /// Like `VerifyCa`, and the certificate must match the host name.
     VerifyFull,
 }
 
 impl TlsMode {
-    /// libpq's word for it.
+    /// Returns the value of `sslmode` for this mode.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl TlsMode {
     }
 }
 
-/// A text that is never shown.
+/// A string that debug output hides, such as a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub String);
 
@@ -79,20 +79,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which sessions are wanted, among several hosts.
+/// Which kind of server to connect to when a URL names several hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
-    /// The first that answers.
+pub enum TargetSession {
+    /// The first server that answers.
     #[default]
     Any,
-    /// The first that can be written.
+    /// The first server that accepts writes.
     ReadWrite,
 }
 
-/// How to reach a PostgreSQL database.
+/// Settings for opening a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
-    /// Where the server may be; the first that answers is taken.
+    /// Hosts to try in order; the first that answers is used.
     pub hosts: Vec<Host>,
     /// The database.
     pub database: String,
@@ -100,54 +100,54 @@ pub struct PostgresOptions {
     pub user: String,
     /// Its password.
     pub password: Option<Secret>,
-    /// The name under which the server lists the sessions.
+    /// Application name that the server shows for the sessions.
     pub application_name: String,
-    /// How long opening a connection may take in all.
+    /// Maximum total time for opening a connection.
     pub connect_timeout: Duration,
-    /// How long the server may say nothing before a connection is given up. Shorter than a third of a lease, so that a
-    /// heartbeat can be sent over another connection in time.
-    pub patience: Duration,
-    /// Settings for the server, as it takes them on its command line.
+    /// Maximum time without an answer from the server before a connection is dropped. Shorter than a third of a lease,
+    /// so that a heartbeat can still be sent over a new connection in time.
+    pub answer_timeout: Duration,
+    /// Server settings in command-line form (libpq's `options`).
     pub options: Option<String>,
-    /// Protection of the connection.
+    /// TLS requirements.
     pub tls: TlsMode,
-    /// File of trusted authorities, or `system`.
+    /// File with trusted CA certificates, or `system`.
     pub root_certificates: Option<PathBuf>,
     /// Client's certificate and key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// Which sessions are wanted.
-    pub wanted: Wanted,
-    /// Whether other runners' changes are learnt by LISTEN.
+    /// Which kind of server to connect to.
+    pub target_session: TargetSession,
+    /// Whether to learn of other runners' changes by LISTEN.
     pub listen: bool,
-    /// Whether a transaction pooler is between: no state of the session is relied on.
+    /// Whether a transaction pooler stands in front of the server, so that no session state may be relied on.
     pub pooled: bool,
-    /// The schema to live in; none means the first of the role's search path.
+    /// Schema of the tables; `None` means the first one on the role's search path.
     pub schema: Option<String>,
-    /// Whether opening migrates.
+    /// Whether opening the database applies pending migrations.
     pub auto_migrate: bool,
 }
 
 impl PostgresOptions {
-    /// Reads a URL, and what it leaves open from the process's surroundings.
+    /// Parses a URL, and takes what it leaves open from the process's environment.
     ///
     /// # Errors
-    /// `UrlInvalid`, with the part and what it may be; never with a password.
+    /// `UrlInvalid`, naming the invalid part and the allowed values, never a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         Self::read(
             url,
-            &Surroundings {
+            &Environment {
                 variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
                 pass_file: &read_pass_file,
             },
         )
     }
 
-    /// Reads a URL in given surroundings.
+    /// Parses a URL in the given environment.
     ///
     /// # Errors
     /// As for [`Self::from_url`].
-    pub fn read(url: &str, around: &Surroundings) -> Result<Self, Error> {
-        let (authority, path, parameters) = cut(url)?;
+    pub fn read(url: &str, environment: &Environment) -> Result<Self, Error> {
+        let (authority, path, parameters) = split(url)?;
         let (user_part, host_part) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
@@ -158,8 +158,9 @@ impl PostgresOptions {
                 .find(|(known, _)| known == name)
                 .map(|(_, value)| value.clone())
         };
-        let or_variable =
-            |name: &str, variable: &str| parameter(name).or_else(|| (around.variable)(variable));
+        let or_variable = |name: &str, variable: &str| {
+            parameter(name).or_else(|| (environment.variable)(variable))
+        };
         let (mut user, mut password) = (None, None);
         if let Some(part) = user_part {
             let (name, secret) = part
@@ -174,23 +175,25 @@ impl PostgresOptions {
             .filter(|_| parameter("user").is_some() || user.is_none())
             .or(user);
         let user = user
-            .or_else(|| (around.variable)("USER"))
-            .or_else(|| (around.variable)("LOGNAME"))
+            .or_else(|| (environment.variable)("USER"))
+            .or_else(|| (environment.variable)("LOGNAME"))
             .unwrap_or_else(|| "postgres".to_owned());
         let database = parameter("dbname")
             .or(Some(decode(path, "database")?).filter(|name| !name.is_empty()))
-            .or_else(|| (around.variable)("PGDATABASE"))
+            .or_else(|| (environment.variable)("PGDATABASE"))
             .unwrap_or_else(|| user.clone());
         let hosts = hosts(host_part, &or_variable)?;
         let password = parameter("password")
             .or(password)
-            .or_else(|| (around.variable)("PGPASSWORD"))
-            .or_else(|| from_pass_file(around, parameter("passfile"), &hosts, &database, &user));
+            .or_else(|| (environment.variable)("PGPASSWORD"))
+            .or_else(|| {
+                from_pass_file(environment, parameter("passfile"), &hosts, &database, &user)
+            });
         let root_certificates = or_variable("sslrootcert", "PGSSLROOTCERT");
         let tls = or_variable("sslmode", "PGSSLMODE");
         let tls = tls.as_deref().map(tls_mode).transpose()?;
         let tls = if root_certificates.as_deref() == Some("system") {
-            full_for_system(tls)?
+            require_verify_full(tls)?
         } else {
             tls.unwrap_or_default()
         };
@@ -205,13 +208,15 @@ impl PostgresOptions {
                 .or_else(|| parameter("fallback_application_name"))
                 .unwrap_or_else(|| "cloaca".to_owned()),
             connect_timeout: timeout(or_variable("connect_timeout", "PGCONNECT_TIMEOUT"))?,
-            patience: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(10),
             options: or_variable("options", "PGOPTIONS"),
             tls,
             root_certificates: root_certificates.map(PathBuf::from),
             client_certificate: certificate
                 .map(|(certificate, key)| (certificate.into(), key.into())),
-            wanted: wanted(or_variable("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref())?,
+            target_session: target_session(
+                or_variable("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref(),
+            )?,
             listen: switch("listen", parameter("listen").as_deref(), true)?,
             pooled: switch("pgbouncer", parameter("pgbouncer").as_deref(), false)?,
             schema: None,
@@ -219,29 +224,29 @@ impl PostgresOptions {
         })
     }
 
-    /// The same database, pinned to a schema.
+    /// Returns options for the same database, pinned to a schema.
     ///
     /// # Errors
-    /// `Configuration` for a name that is no `[A-Za-z_][A-Za-z0-9_]{0,62}`, or reserved.
+    /// `Configuration` if the name does not match `[A-Za-z_][A-Za-z0-9_]{0,62}` or is reserved.
     pub fn with_schema(mut self, schema: &str) -> Result<Self, Error> {
         check_schema_name(schema)?;
         self.schema = Some(schema.to_owned());
         Ok(self)
     }
 
-    /// The database for messages, with the schema.
+    /// Returns the database for use in messages, with its schema.
     #[must_use]
     pub fn location(&self) -> String {
         let schema = self
             .schema
             .as_ref()
             .map_or_else(String::new, |schema| format!(" (schema {schema})"));
-        format!("{}{schema}", self.place())
+        format!("{}{schema}", self.location_without_schema())
     }
 
-    /// The database for messages.
+    /// Returns the database for use in messages, without its schema.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn location_without_schema(&self) -> String {
         let host = |host: &Host| {
             if host.name.contains(':') {
                 format!("[{}]:{}", host.name, host.port)
@@ -261,17 +266,20 @@ impl PostgresOptions {
 
 type Parameters = Vec<(String, String)>;
 
-/// The parts of a URL: user and hosts, path, parameters.
-fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
+/// Splits a URL into authority (user and hosts), path and parameters.
+fn split(url: &str) -> Result<(&str, &str, Parameters), Error> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, query) = rest
         .split_once('?')
         .map_or((rest, ""), |(base, query)| (base, query));
     if query.contains('@') && !base.contains('@') {
-        return Err(invalid("the PostgreSQL URL has a '?' before its '@'")
-            .with_hint("write special characters of a password in their % form, e.g. ? as %3F and @ as %40"));
+        return Err(
+            invalid("the PostgreSQL URL has a '?' before its '@'").with_hint(
+                "percent-encode special characters in a password, e.g. ? as %3F and @ as %40",
+            ),
+        );
     }
-    // The last `@` ends the user part: what comes before may hold slashes.
+    // The last `@` ends the user part, which may contain slashes.
     let host_start = base.rfind('@').map_or(0, |at| at + 1);
     let path_start = base[host_start..].find('/').map(|at| host_start + at);
     let (authority, path) = path_start.map_or((base, ""), |at| (&base[..at], &base[at + 1..]));
@@ -279,14 +287,12 @@ fn cut(url: &str) -> Result<(&str, &str, Parameters), Error> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !PARAMETERS.contains(&name) {
-            // A password that holds a '&' goes on here.
+            // This may be the rest of a password with an unencoded `&`, which must not be shown.
             if parameters.iter().any(|(known, _)| known.contains("pass")) {
                 return Err(invalid(
                     "the PostgreSQL URL has an unknown parameter after its password",
                 )
-                .with_hint(
-                    "write special characters of a password in their % form, e.g. & as %26",
-                ));
+                .with_hint("percent-encode special characters in a password, e.g. & as %26"));
             }
             let near = nearest(name, PARAMETERS)
                 .map_or_else(String::new, |near| format!("did you mean '{near}'? "));
@@ -326,8 +332,9 @@ fn tls_mode(text: &str) -> Result<TlsMode, Error> {
     })
 }
 
-/// As libpq: with the system's authorities anybody may have a certificate, so that the name in it must be checked.
-fn full_for_system(mode: Option<TlsMode>) -> Result<TlsMode, Error> {
+/// Requires `verify-full`, like libpq: anyone can get a certificate from one of the system's CAs, so the host name must
+/// be checked.
+fn require_verify_full(mode: Option<TlsMode>) -> Result<TlsMode, Error> {
     match mode {
         None | Some(TlsMode::VerifyFull) => Ok(TlsMode::VerifyFull),
         Some(weak) => Err(invalid(format!(
@@ -338,14 +345,14 @@ fn full_for_system(mode: Option<TlsMode>) -> Result<TlsMode, Error> {
     }
 }
 
-fn wanted(text: Option<&str>) -> Result<Wanted, Error> {
+fn target_session(text: Option<&str>) -> Result<TargetSession, Error> {
     match text {
-        None | Some("any") => Ok(Wanted::Any),
-        Some("read-write" | "primary") => Ok(Wanted::ReadWrite),
+        None | Some("any") => Ok(TargetSession::Any),
+        Some("read-write" | "primary") => Ok(TargetSession::ReadWrite),
         Some(other) => Err(wrong_value(
             "target_session_attrs",
             other,
-            "any, read-write or primary: a runner has to write",
+            "any, read-write or primary, because a runner needs to write",
         )),
     }
 }
@@ -361,7 +368,7 @@ fn timeout(text: Option<String>) -> Result<Duration, Error> {
         Err(_) => Err(wrong_value(
             "connect_timeout",
             &text,
-            "a number of seconds, or 0 to wait for ever",
+            "a number of seconds, or 0 to wait forever",
         )),
     }
 }

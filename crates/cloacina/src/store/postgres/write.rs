@@ -1,4 +1,4 @@
-//! Rows of executions and their tasks, gathered for the one statement that writes a whole batch.
+//! Collects the rows of a batch as columns, for the one statement that writes them.
 
 use std::collections::HashSet;
 
@@ -11,9 +11,9 @@ use super::statement::query;
 use crate::store::{Advance, Submit, TaskWrite};
 use crate::types::{ExecutionRecord, HistoryEvent, TaskStatus};
 
-/// What a batch writes: the arguments of one statement, column by column (see `write_statement`).
+/// The rows that a batch writes, as one array per column (see `write_statement`).
 #[derive(Default)]
-pub(super) struct Write<'a> {
+pub(super) struct WriteColumns<'a> {
     pub(super) runner: Uuid,
     pub(super) needs_runner: bool,
 
@@ -89,13 +89,13 @@ pub(super) struct Write<'a> {
     pub(super) known_definitions: Vec<i64>,
 }
 
-/// A row of the answer: which part wrote it, and the execution.
-pub(super) type Written = (i16, Option<Uuid>);
+/// A row of the answer: the part of the statement that wrote it, and the execution.
+pub(super) type WrittenRow = (i16, Option<Uuid>);
 pub(super) const SUBMITTED: i16 = 1;
 pub(super) const ADVANCED: i16 = 2;
 
 query! {
-    /// The executions that hold keys, each with the place of its key.
+    /// The executions that have these keys, each with its key's `place` in the request.
     #[derive(Default)]
     ExecutionsOfKeys {
         places: Vec<i64> => Array<BigInt>,
@@ -110,7 +110,7 @@ query! {
      ) AS e"
 }
 
-impl<'a> Write<'a> {
+impl<'a> WriteColumns<'a> {
     pub(super) fn new(runner: Uuid, needs_runner: bool) -> Self {
         Self {
             runner,
@@ -235,14 +235,15 @@ impl<'a> Write<'a> {
     }
 }
 
-/// One write of a batch, with its place among its kind.
+/// A submission or an advance of a batch, by its index.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
     Submit(usize),
     Advance(usize),
 }
 
-/// Cuts a batch into statements: one sees the database as it was before it, so it cannot hold two changes of one execution.
+/// Splits a batch into statements. A statement does not see its own writes, so it cannot contain two changes of one
+/// execution.
 pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change>> {
     let mut rounds: Vec<(HashSet<Uuid>, Vec<Change>)> = Vec::new();
     let submitted = submits
@@ -254,7 +255,7 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         .enumerate()
         .map(|(index, advance)| (advance.record.id, Change::Advance(index)));
     for (id, change) in submitted.chain(advanced) {
-        // After the last round that has the execution.
+        // The round after the last one that changes this execution.
         let after = rounds
             .iter()
             .rposition(|(ids, _)| ids.contains(&id.uuid()))
@@ -266,8 +267,8 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         rounds[after].1.push(change);
     }
     let mut rounds: Vec<Vec<Change>> = rounds.into_iter().map(|(_, changes)| changes).collect();
-    // Row locks and unique keys are waited for in one order by everybody. The sort is stable: of two submissions with one
-    // key, the first stays the first.
+    // All writers take row locks and unique keys in the same order, so that they cannot deadlock. The sort is stable:
+    // of two submissions with the same key, the first stays first.
     for changes in &mut rounds {
         changes.sort_by_key(|change| match change {
             Change::Submit(index) => {
@@ -288,7 +289,7 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
     rounds
 }
 
-/// Whether another runner could want to know of a change: something to claim, something that ended, or an act of control.
+/// Returns whether a change matters to other runners: a task to claim, an end, or a pause, cancel or retry.
 pub(super) fn concerns_others(record: &ExecutionRecord, tasks: &[TaskWrite]) -> bool {
     record.status.is_terminal()
         || record.paused_at.is_some()

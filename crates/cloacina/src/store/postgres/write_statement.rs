@@ -1,5 +1,5 @@
-//! The statement that writes a batch. It has only the parts that the batch needs: each costs the server a little, and a
-//! connection soon has prepared the few combinations that occur.
+//! The statement that writes a batch. It contains only the parts that the batch needs, because each part costs the
+//! server time. A connection soon has the few combinations that occur prepared.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,16 +10,16 @@ use diesel::sql_types::{Array, BigInt, HasSqlType, Nullable, SmallInt, Text, Uui
 
 use super::driver::{Parameters, Statement};
 use super::error::Fault;
-use super::write::Write;
+use super::write::WriteColumns;
 
-/// A text that is put together, and its parameters.
+/// A statement under construction.
 #[derive(Default)]
-struct Draft {
+struct StatementBuilder {
     text: String,
     parameters: Parameters,
 }
 
-impl Draft {
+impl StatementBuilder {
     fn push_sql(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -35,7 +35,7 @@ impl Draft {
     }
 }
 
-/// Appends the rows that columns make: the columns as arrays, or one row of values, which costs the server far less.
+/// Appends a table of the columns' values: as arrays, or as one row of `VALUES`, which costs the server far less.
 macro_rules! rows {
     ($out:ident, $is_one:expr, $($column:ident . $name:ident : $sql:ty as $cast:literal),* $(,)?) => {{
         $out.push_sql(if $is_one { "(VALUES (" } else { "unnest(" });
@@ -59,19 +59,19 @@ macro_rules! rows {
     }};
 }
 
-// Everything in one statement, so that a batch costs one round trip and is atomic by itself.
+// Everything is in one statement, so that a batch costs one round trip and is atomic by itself.
 //
-// - `submitted` runs before `advanced` (the first reader of `applied` pulls them in this order), and both in the order of
-//   their arrays, which are sorted: no two batches can wait for each other.
-// - `(x IN (SELECT …)) IS TRUE` and not a join: the planner then looks up a hash table, whatever the join settings are.
-// - The fence is written so that the planner takes it for anything but selective (see `benchmarks/limits`).
-// - `cloacina_refuse` raises an error when something is wrong, so that nothing of the statement or its transaction stays.
-impl Statement for Write<'_> {
+// - `submitted` runs before `advanced`, because the first reader of `applied` pulls them in this order. Both follow the
+//   order of their arrays, which are sorted, so two batches cannot deadlock.
+// - `(x IN (SELECT …)) IS TRUE` instead of a join makes the planner use a hash table, whatever the join settings are.
+// - The fence is written so that the planner does not estimate it as selective (see `benchmarks/limits`).
+// - `cloacina_refuse` raises an error if a check fails, which rolls back the statement and its transaction.
+impl Statement for WriteColumns<'_> {
     type Row = (SmallInt, Nullable<SqlUuid>);
 
     fn encode(&self) -> Result<(Cow<'static, str>, Parameters), Fault> {
-        let mut draft = Draft::default();
-        let out = &mut draft;
+        let mut builder = StatementBuilder::default();
+        let out = &mut builder;
         let is_one = self.is_one();
         out.push_sql("WITH ");
         if self.needs_runner {
@@ -110,14 +110,14 @@ impl Statement for Write<'_> {
             (true, false) => " SELECT 1::smallint, id FROM submitted",
             _ => " SELECT 2::smallint, id FROM advanced",
         });
-        if self.may_be_wrong() {
+        if self.needs_checks() {
             out.push_sql(" UNION ALL SELECT 0::smallint, NULL::uuid FROM refused");
         }
-        Ok((draft.text.into(), draft.parameters))
+        Ok((builder.text.into(), builder.parameters))
     }
 }
 
-/// Whether a row's execution was written: of one execution, whether any was.
+/// Returns the condition that a row's execution was written. For a single execution, any written row will do.
 const fn is_applied(is_one: bool, of_many: &'static str) -> &'static str {
     if is_one {
         "EXISTS (SELECT 1 FROM applied)"
@@ -128,7 +128,7 @@ const fn is_applied(is_one: bool, of_many: &'static str) -> &'static str {
 
 const OF_APPLIED: &str = "(n.id IN (SELECT id FROM applied)) IS TRUE";
 
-impl Write<'_> {
+impl WriteColumns<'_> {
     const fn submits(&self) -> bool {
         !self.ids.is_empty()
     }
@@ -141,7 +141,7 @@ impl Write<'_> {
         !self.update_ids.is_empty()
     }
 
-    /// Whether this is about one execution, with one row at most in each part.
+    /// Returns whether there is one execution, with at most one row in each part.
     const fn is_one(&self) -> bool {
         self.ids.len() + self.advance_ids.len() == 1
             && self.insert_ids.len() <= 1
@@ -149,20 +149,20 @@ impl Write<'_> {
             && self.event_ids.len() <= 1
     }
 
-    /// Whether there is anything that a caller may have got wrong.
-    const fn may_be_wrong(&self) -> bool {
+    /// Returns whether the statement needs a check that may refuse it.
+    const fn needs_checks(&self) -> bool {
         self.needs_runner || self.submits() || self.updates()
     }
 
-    fn alive(&self, out: &mut Draft) -> Result<(), Fault> {
+    fn alive(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
         out.push_sql("alive AS MATERIALIZED (SELECT r.id FROM cloacina_runners AS r WHERE r.id = ");
         out.push_bind_param::<SqlUuid, _>(&self.runner)?;
         out.push_sql("::uuid AND r.dead_at IS NULL FOR SHARE), ");
         Ok(())
     }
 
-    /// The executions that are new, and the definitions that nobody has stored.
-    fn submitted(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    /// Appends the new executions, and the check for definitions that are not stored.
+    fn submitted(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             "submitted AS (
              INSERT INTO cloacina_executions (id, definition_id, workflow, state, revision, priority, execution_key,
@@ -198,7 +198,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn advanced(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    fn advanced(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             "advanced AS (
              UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at,
@@ -224,7 +224,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn inputs(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    fn inputs(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", inputs AS (INSERT INTO cloacina_inputs (execution_id, input) SELECT n.id, n.input FROM ",
         );
@@ -243,7 +243,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn inserted(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    fn inserted(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", inserted AS (
              INSERT INTO cloacina_tasks (execution_id, ordinal, state, attempt, uncounted, rescues, runner_id, ready_at,
@@ -274,8 +274,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// The tasks that change, and those that should have changed and did not.
-    fn updated(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    /// Appends the task updates, and the check for rows that were not updated.
+    fn updated(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", updated AS (
              UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted,
@@ -327,7 +327,7 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn events(&self, out: &mut Draft, is_one: bool) -> Result<(), Fault> {
+    fn events(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", events AS (
              INSERT INTO cloacina_events (execution_id, time, kind, ordinal, attempt, runner_id, data)
@@ -350,9 +350,9 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Refuses the whole statement when something is wrong with it.
-    fn refused(&self, out: &mut Draft) -> Result<(), Fault> {
-        if !self.may_be_wrong() {
+    /// Appends the checks that refuse the whole statement.
+    fn refused(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
+        if !self.needs_checks() {
             return Ok(());
         }
         out.push_sql(", refused AS MATERIALIZED (");

@@ -1,4 +1,4 @@
-//! Claims: which tasks a runner may have, and taking them.
+//! Finds and claims ready tasks.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -13,9 +13,9 @@ use super::statement::query;
 use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
-// Each queue is read by a statement of its own, in the order of its index and only as far as needed: one statement over
-// all queues would sort the whole backlog at each claim. These two tell which queues have anything at all, by jumping
-// from one to the next in the index, so that a runner with many workflows does not ask each in vain.
+// Each queue is read by its own statement, in index order and only as far as needed: one statement over all queues
+// would sort the whole backlog at each claim. These two return the queues that have any tasks, by skipping from one
+// queue to the next in the index, so that a runner with many workflows does not query empty queues.
 query! {
     DueQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
@@ -32,7 +32,8 @@ query! {
      FROM due WHERE due.queue IS NOT NULL) SELECT queue FROM due WHERE queue IS NOT NULL"
 }
 
-/// The ready tasks of a queue. Which definition a task belongs to is looked up only where something is excluded.
+/// Declares the queries for the ready tasks of a queue. A task's definition is looked up only if the class excludes
+/// tasks.
 macro_rules! ready_tasks {
     ($due:ident, $waiting:ident, $definition:literal) => {
         query! {
@@ -63,7 +64,7 @@ ready_tasks! {
     "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// When a task is ready, its priority, execution, ordinal and definition.
+/// The time at which a task is ready, its priority, execution, ordinal and definition.
 type ReadyRow = (i64, i16, Id, i64, i64);
 
 query! {
@@ -87,7 +88,7 @@ query! {
      WHERE execution_id = ? AND ordinal = ? AND state = 1 RETURNING attempt"
 }
 
-/// A task that may be claimed, in the order of claims: higher priority, then older execution, then declaration.
+/// A task that may be claimed. Sorts in claim order: higher priority, then older execution, then order of declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Candidate {
     priority: Reverse<i16>,
@@ -95,30 +96,30 @@ struct Candidate {
     ordinal: Ordinal,
 }
 
-/// What a request finds.
+/// The tasks that a request may claim.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Per class, in the order of claims.
+pub(super) struct ClaimCandidates {
+    /// Candidates per class, in claim order.
     classes: Vec<Vec<Candidate>>,
     pub(super) more: Vec<bool>,
     pub(super) next_due: Option<Timestamp>,
 }
 
-impl Found {
+impl ClaimCandidates {
     pub(super) fn is_empty(&self) -> bool {
         self.classes.iter().all(Vec::is_empty)
     }
 }
 
-/// Looks up what may be claimed, without changing anything.
+/// Finds the tasks that may be claimed. Changes nothing.
 pub(super) fn find(
     connection: &mut SqliteConnection,
     request: &ClaimRequest,
     now: Timestamp,
-) -> Result<Found, Fault> {
+) -> Result<ClaimCandidates, Fault> {
     let due_queues: HashSet<i64> = DueQueues {}.load(connection)?.into_iter().collect();
     let waiting_queues: HashSet<i64> = WaitingQueues {}.load(connection)?.into_iter().collect();
-    let mut found = Found::default();
+    let mut found = ClaimCandidates::default();
     let mut taken = HashSet::new();
     for class in &request.classes {
         let excluded = class.excluded.iter().copied().collect();
@@ -145,7 +146,7 @@ pub(super) fn find(
         }
         let mut candidates = search.candidates;
         candidates.sort_unstable();
-        // A queue may be named twice.
+        // A class may name a queue twice.
         candidates.dedup();
         found.more.push(candidates.len() > class.limit);
         candidates.truncate(class.limit);
@@ -165,7 +166,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Adds the first due tasks of a queue: one more than can be taken, to know whether there are more.
+    /// Adds the first due tasks of a queue: one more than the limit, to know whether there are more.
     fn find_due(&mut self, connection: &mut SqliteConnection, queue: QueueId) -> Result<(), Fault> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
@@ -189,7 +190,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Adds the first tasks of a queue whose time has come, and returns when the time of the next comes.
+    /// Adds the first waiting tasks of a queue that are due, and returns when the next one is due.
     fn find_waiting(
         &mut self,
         connection: &mut SqliteConnection,
@@ -199,7 +200,7 @@ impl Search<'_> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
         let mut next = None;
-        // Past the tasks that are wanted, only the first one after `now` counts.
+        // Once enough tasks are found, only the first one after `now` is still needed.
         for from in [i64::MIN, now.0.saturating_add(1)] {
             let rows = if self.excluded.is_empty() {
                 WaitingTasks { queue, from }
@@ -231,7 +232,7 @@ impl Search<'_> {
         Ok(next)
     }
 
-    /// The row's task and when it is ready, unless the class excludes it.
+    /// Returns the task of a row and when it is ready, unless the class excludes it.
     fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, Candidate)>, Fault> {
         let (ready_at, priority, execution, ordinal, definition) = row;
         let ordinal = count("ordinal", ordinal)?;
@@ -251,11 +252,11 @@ impl Search<'_> {
 /// Takes what was found, in the same transaction.
 pub(super) fn take(
     connection: &mut SqliteConnection,
-    found: Found,
+    found: ClaimCandidates,
     runner: RunnerId,
     now: Timestamp,
 ) -> Result<Committed, Fault> {
-    // An execution's row is written once, however many of its tasks are taken.
+    // Write each execution's row once, however many of its tasks are claimed.
     let mut claims: HashMap<Id, i64> = HashMap::new();
     for candidate in found.classes.iter().flatten() {
         *claims.entry(candidate.execution).or_default() += 1;
@@ -272,7 +273,7 @@ pub(super) fn take(
                 started_at: now.0,
                 id: &execution.0,
             };
-            // No row: the execution is held or over. Nothing of it is ready then; such a row is nobody's to claim.
+            // No row means that the execution is paused or has ended. Its tasks must not be claimed.
             if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first()
             {
                 executions.insert(execution, (revision - count, DefinitionId(*definition)));
@@ -290,7 +291,7 @@ pub(super) fn take(
         let attempts: Vec<i64> = statement.load(connection)?;
         let Some(attempt) = attempts.first() else {
             return Err(Fault::Corrupt(format!(
-                "task {ordinal} of execution {} is in the index of ready tasks and is not ready",
+                "task {ordinal} of execution {} is in the index of ready tasks but is not ready",
                 crate::types::ExecutionId::from(execution)
             )));
         };

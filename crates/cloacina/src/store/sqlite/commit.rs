@@ -1,11 +1,12 @@
-//! The one transaction of a batch: is the runner alive, submissions, advances, claims.
+//! Commits a batch in one transaction: checks that the runner is alive, then applies schedules, submissions, advances
+//! and claims.
 
 use std::collections::HashSet;
 
 use diesel::sql_types::{BigInt, Binary};
 use diesel::{RunQueryDsl, SqliteConnection};
 
-use super::claim::{self, Found};
+use super::claim::{self, ClaimCandidates};
 use super::connection::Writer;
 use super::error::Fault;
 use super::statement::query;
@@ -27,7 +28,8 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     }
     let connection = &mut *writer.lock()?;
     if !writes {
-        // Looking for work needs no write lock, which other processes may want. What is found is looked up again under it.
+        // A search for work takes no write lock, which other processes may need. The search is repeated under the lock
+        // if it finds anything.
         let found = writer.peek(connection, |connection| {
             check_alive(connection, batch.runner)?;
             claim::find(connection, &batch.claim, batch.now)
@@ -74,7 +76,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     })
 }
 
-fn claimed_nothing(found: Found) -> Committed {
+fn claimed_nothing(found: ClaimCandidates) -> Committed {
     Committed {
         more: found.more,
         next_due: found.next_due,
@@ -94,8 +96,8 @@ fn check_alive(connection: &mut SqliteConnection, runner: RunnerId) -> Result<()
     }
 }
 
-/// Whether the batch says something that only the owner of a claim may say. Control of an execution and a submission that
-/// nobody has claimed need no runner.
+/// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
+/// submission without a claim, need no live runner.
 fn needs_a_live_runner(batch: &Batch) -> bool {
     let in_submits = batch
         .submits

@@ -1,4 +1,4 @@
-//! One writer, a few readers, and transactions on them.
+//! The connection that writes, the connections that read, and their transactions.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::file::DatabaseFile;
 use super::statement::{query, statement};
 use crate::store::prune_cursor::PruneCursor;
 
-/// Readers at the same time; they are opened when they are first needed.
-const READERS: usize = 4;
+/// Maximum number of read connections. They are opened when they are first needed.
+const MAX_READERS: usize = 4;
 
-/// How long SQLite itself waits for the write lock before the loop in [`Writer::until_free`] asks again. Left to itself it
-/// waits up to 100 ms between two looks, and four busy processes on one file kept each other out for up to 4 s; asked
-/// every millisecond, for 0.1 s, at 0.9 of the throughput of one process.
+/// How long SQLite itself waits for the write lock before the loop in [`Writer::until_free`] tries again. SQLite's own
+/// wait grows to 100 ms between two attempts, and four busy processes on one file then waited up to 4 s. With an
+/// attempt every millisecond they waited 0.1 s, at 0.9 of the throughput of one process.
 const LOCK_POLL: Duration = Duration::from_millis(1);
 
 statement! { BeginWrite {} "BEGIN IMMEDIATE" }
@@ -30,31 +30,32 @@ statement! { Commit {} "COMMIT" }
 statement! { Rollback {} "ROLLBACK" }
 
 query! {
-    /// Changes when another connection has committed; the connection's own commits do not count.
+    /// Changes when another connection commits, but not with the connection's own commits.
     DataVersion {} -> BigInt;
     "PRAGMA data_version"
 }
 
 query! {
-    /// The number of rows that the connection has changed since it was opened.
+    /// Number of rows that the connection has changed since it was opened.
     TotalChanges {} -> BigInt;
     "SELECT total_changes()"
 }
 
-/// The connection that writes. Within the process, writers queue at the mutex; among processes, at SQLite's lock.
+/// The connection that writes. Writers of one process queue at the mutex, those of several processes at SQLite's lock.
 pub(super) struct Writer {
     connection: Arc<Mutex<Option<SqliteConnection>>>,
-    /// None for a database in memory, which ends with its connection.
+    /// `None` for an in-memory database, which ends with its connection.
     file: Option<Arc<DatabaseFile>>,
     busy_timeout: Duration,
     is_wal: bool,
-    /// The number of rows that this writer has changed, where other writers use the same connection.
+    /// Number of rows that this writer has changed, if other writers share the connection.
     own_changes: Option<AtomicI64>,
     pub(super) prune_cursor: PruneCursor,
 }
 
 impl Writer {
-    /// `is_wal`: with another journal a commit may wait for readers too, and that waiting stays SQLite's.
+    /// Creates a writer. In WAL mode it polls for the lock itself; with another journal a commit also waits for
+    /// readers, which is left to SQLite.
     pub(super) fn new(
         mut connection: SqliteConnection,
         file: Option<Arc<DatabaseFile>>,
@@ -74,7 +75,7 @@ impl Writer {
         })
     }
 
-    /// Another writer on the same connection, which is that of a database in memory.
+    /// Returns another writer on the same connection, which is that of an in-memory database.
     pub(super) fn share(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
@@ -86,7 +87,7 @@ impl Writer {
         }
     }
 
-    /// The connection, opened again for this one use if the store was closed.
+    /// Locks the connection. If the store was closed, opens one for this use.
     pub(super) fn lock(&self) -> Result<WriteConnection<'_>, Fault> {
         let mut held = self.connection.lock();
         if let Some(file) = &self.file {
@@ -102,7 +103,7 @@ impl Writer {
         Ok(WriteConnection { held, writer: self })
     }
 
-    /// Closes the connection, once it is free, and has the file's others closed after their use.
+    /// Closes the connection once it is free, and marks the file as closed.
     pub(super) fn close(&self) {
         if let Some(file) = &self.file {
             file.close();
@@ -110,8 +111,8 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in a transaction that has the write lock from its start: one that took it later could be refused
-    /// because another process had written in between.
+    /// Runs `work` in a transaction that takes the write lock at its start. A transaction that takes it later fails if
+    /// another process has written meanwhile.
     pub(super) fn write<T>(
         &self,
         connection: &mut SqliteConnection,
@@ -121,7 +122,7 @@ impl Writer {
         let before = changes.map(|_| first(connection, TotalChanges {}));
         let before = before.transpose()?;
         self.until_free(|| Ok(BeginWrite {}.execute(connection)?))?;
-        let result = within(connection, work);
+        let result = in_transaction(connection, work);
         if let (Some(own), Some(before)) = (changes, before) {
             own.fetch_add(
                 first(connection, TotalChanges {})? - before,
@@ -129,14 +130,16 @@ impl Writer {
             );
         }
         let value = result?;
-        // What went into a deleted file is not acknowledged.
-        self.file.as_ref().map_or(Ok(()), |file| file.look())?;
+        // A write into a deleted file must not be acknowledged.
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| file.check_files())?;
         Ok(value)
     }
 
-    /// A number that changes when anything but this writer has changed the database.
+    /// Returns a number that changes when another writer has changed the database.
     pub(super) fn change_marker(&self) -> Result<i64, Fault> {
-        // On the connection that writes: for a reader, this store's own commits would count as another connection's.
+        // Read on the write connection: on a read connection, this store's own commits would count as foreign.
         let connection = &mut *self.lock()?;
         self.peek(connection, |connection| match &self.own_changes {
             None => first(connection, DataVersion {}),
@@ -144,13 +147,13 @@ impl Writer {
         })
     }
 
-    /// Runs `work`, which only reads, on the connection that writes.
+    /// Runs `work`, which only reads, on the write connection.
     pub(super) fn peek<T>(
         &self,
         connection: &mut SqliteConnection,
         mut work: impl FnMut(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        // Even a reader meets a lock for a moment, while the last other connection closes the file.
+        // Even a reader can find the file locked for a moment, while the last other connection closes it.
         self.until_free(|| work(connection))
     }
 
@@ -173,25 +176,25 @@ where
     Ok(numbers.first().copied().unwrap_or_default())
 }
 
-/// The connection that writes, held by one thread.
+/// The locked write connection.
 pub(super) struct WriteConnection<'a> {
     held: MutexGuard<'a, Option<SqliteConnection>>,
     writer: &'a Writer,
 }
 
-const OPENED: &str = "`lock` opens the connection";
+const LOCK_OPENS: &str = "`lock` opens the connection";
 
 impl Deref for WriteConnection<'_> {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
-        self.held.as_ref().expect(OPENED)
+        self.held.as_ref().expect(LOCK_OPENS)
     }
 }
 
 impl DerefMut for WriteConnection<'_> {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        self.held.as_mut().expect(OPENED)
+        self.held.as_mut().expect(LOCK_OPENS)
     }
 }
 
@@ -213,16 +216,16 @@ fn poll_for_lock(connection: &mut SqliteConnection, busy_timeout: Duration) -> Q
     connection.batch_execute(&format!("PRAGMA busy_timeout = {}", poll.as_millis()))
 }
 
-/// Runs `work` in a transaction in which the database does not change.
+/// Runs `work` in a read transaction.
 pub(super) fn read<T>(
     connection: &mut SqliteConnection,
     work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     BeginRead {}.execute(connection)?;
-    within(connection, work)
+    in_transaction(connection, work)
 }
 
-fn within<T>(
+fn in_transaction<T>(
     connection: &mut SqliteConnection,
     work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
@@ -236,7 +239,7 @@ fn within<T>(
     Ok(value)
 }
 
-/// Rolls back what did not reach its commit, after a panic too.
+/// Rolls back when dropped without a commit, for example after a panic.
 struct OpenTransaction<'a> {
     connection: &'a mut SqliteConnection,
     ended: bool,
@@ -245,45 +248,45 @@ struct OpenTransaction<'a> {
 impl Drop for OpenTransaction<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // SQLite has already rolled back after some errors (disk full, input/output) and says so: nothing to do.
+            // Fails harmlessly if SQLite has already rolled back, as it does after some errors (disk full, I/O).
             let _ = Rollback {}.execute(self.connection);
         }
     }
 }
 
-/// Connections that only read. In WAL mode they never wait for the writer.
-pub(super) struct Readers {
+/// A pool of connections that only read. In WAL mode they never wait for the writer.
+pub(super) struct ReadPool {
     file: Arc<DatabaseFile>,
-    pool: Mutex<Pool>,
+    state: Mutex<ReadPoolState>,
     returned: Condvar,
 }
 
 #[derive(Default)]
-struct Pool {
+struct ReadPoolState {
     idle: Vec<SqliteConnection>,
     open: usize,
 }
 
-impl Readers {
+impl ReadPool {
     pub(super) fn new(file: Arc<DatabaseFile>) -> Self {
         Self {
             file,
-            pool: Mutex::default(),
+            state: Mutex::default(),
             returned: Condvar::new(),
         }
     }
 
-    /// Lends a connection to `work`; waits while all are lent.
-    pub(super) fn lend<T>(
+    /// Runs `work` on a connection, waiting while all are in use.
+    pub(super) fn run<T>(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         self.file.refuse_lost()?;
-        let mut loan = Loan {
-            readers: self,
+        let mut pooled = PooledConnection {
+            pool: self,
             connection: self.take(),
         };
-        let connection = match &mut loan.connection {
+        let connection = match &mut pooled.connection {
             Some(connection) => connection,
             none => none.insert(self.file.connect()?),
         };
@@ -292,40 +295,40 @@ impl Readers {
 
     /// Closes the idle connections.
     pub(super) fn close(&self) {
-        let mut pool = self.pool.lock();
-        pool.open -= pool.idle.len();
-        pool.idle.clear();
+        let mut state = self.state.lock();
+        state.open -= state.idle.len();
+        state.idle.clear();
     }
 
-    /// An idle connection, or the place for a new one.
+    /// Takes an idle connection; `None` means that a new one may be opened.
     fn take(&self) -> Option<SqliteConnection> {
-        let mut pool = self.pool.lock();
+        let mut state = self.state.lock();
         loop {
-            if let Some(connection) = pool.idle.pop() {
+            if let Some(connection) = state.idle.pop() {
                 return Some(connection);
             }
-            if pool.open < READERS {
-                pool.open += 1;
+            if state.open < MAX_READERS {
+                state.open += 1;
                 return None;
             }
-            self.returned.wait(&mut pool);
+            self.returned.wait(&mut state);
         }
     }
 }
 
-/// A connection's place in the pool; it goes back when the loan ends, however it ends.
-struct Loan<'a> {
-    readers: &'a Readers,
+/// A borrowed connection. Dropping it returns the connection to the pool.
+struct PooledConnection<'a> {
+    pool: &'a ReadPool,
     connection: Option<SqliteConnection>,
 }
 
-impl Drop for Loan<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
-        let mut pool = self.readers.pool.lock();
+        let mut state = self.pool.state.lock();
         match self.connection.take() {
-            Some(connection) if !self.readers.file.is_closed() => pool.idle.push(connection),
-            _ => pool.open -= 1,
+            Some(connection) if !self.pool.file.is_closed() => state.idle.push(connection),
+            _ => state.open -= 1,
         }
-        self.readers.returned.notify_one();
+        self.pool.returned.notify_one();
     }
 }

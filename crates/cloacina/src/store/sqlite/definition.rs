@@ -48,8 +48,8 @@ query! {
 }
 
 query! {
-    /// Executions that have not ended are found by the index of their states. The last versions may be those of programs that
-    /// live and have submitted nothing yet.
+    /// Finds executions that have not ended by the index of states. Includes the last 64 versions, which may belong to
+    /// running programs that have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow \
@@ -58,7 +58,7 @@ query! {
 }
 
 query! {
-    /// Versions that nobody needs: old, not the newest of their workflow, and run by no execution.
+    /// Versions that are not needed: old, not the newest of their workflow, and not used by any execution.
     Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
     "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < ? \
          AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id) \
@@ -66,7 +66,7 @@ query! {
 }
 
 statement! {
-    /// Asked again under the lock: an execution may run it since.
+    /// Checked again under the lock: a new execution may use the version.
     DeleteUnneeded { id: i64 => BigInt, definition_id: i64 => BigInt }
     "DELETE FROM cloacina_definitions WHERE id = ? \
      AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = ?)"
@@ -108,7 +108,8 @@ pub(super) fn put(
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
     let connection = &mut *writer.lock()?;
-    // Usually it is known already, and every start of a runner puts all its workflows: look before taking the write lock.
+    // Usually the version is stored already, since every start of a runner puts all its workflows. So this reads before
+    // it takes the write lock.
     let select = || SelectVersion {
         workflow: workflow.name(),
         version: workflow.version(),
@@ -140,9 +141,9 @@ pub(super) fn put(
             created_at: now.0,
         };
         let ids: Vec<i64> = insert.load(connection)?;
-        ids.first()
-            .map(|id| DefinitionId(*id))
-            .ok_or_else(|| Fault::Corrupt("a definition got no id".to_owned()))
+        ids.first().map(|id| DefinitionId(*id)).ok_or_else(|| {
+            Fault::Corrupt("the database returned no id for a definition".to_owned())
+        })
     })
 }
 
@@ -182,7 +183,8 @@ fn version((id, workflow): (i64, String)) -> StoredVersion {
     }
 }
 
-/// Deletes versions that nobody needs, and returns their number. A submission that refers to one fails by its foreign key.
+/// Deletes versions that are not needed, and returns their number. A submission that refers to a deleted one fails by
+/// its foreign key.
 pub(super) fn prune(
     writer: &Writer,
     connection: &mut SqliteConnection,
@@ -206,7 +208,7 @@ pub(super) fn prune(
     })
 }
 
-/// Ids of all versions of a workflow.
+/// Returns the ids of all versions of a workflow.
 pub(super) fn ids_of(connection: &mut SqliteConnection, workflow: &str) -> Result<Vec<i64>, Fault> {
     Ok(SelectIds { workflow }.load(connection)?)
 }

@@ -1,23 +1,23 @@
-//! What SQLite's errors mean for a caller.
+//! Translates SQLite's errors into store errors.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::store::StoreError;
 
-/// An error inside a verb, before it is told where it happened.
+/// An error inside a request, without the database's location yet.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// SQLite or Diesel said no.
+    /// SQLite or Diesel reported an error.
     Sql(DieselError),
-    /// A row or the caller's decision cannot be what it is.
+    /// A row, or the caller's decision, violates an invariant.
     Corrupt(String),
-    /// What is wrong with the schema, as the end of a sentence about the database.
+    /// A problem with the schema, as the end of a sentence that begins with the database.
     Migration(String),
-    /// The verb does not apply.
+    /// The request is not allowed in the current state.
     Refused(String),
-    /// The writing runner is dead.
+    /// The writing runner was declared dead.
     RunnerLost,
-    /// A connection could not be opened, or the file is gone; the message has the place.
+    /// An error that already names the database.
     Store(StoreError),
 }
 
@@ -34,7 +34,7 @@ impl From<DieselError> for Fault {
 }
 
 impl Fault {
-    /// Why a row cannot be read.
+    /// Returns the reason why a row cannot be read.
     pub(super) fn reason(self) -> String {
         match self {
             Self::Corrupt(reason) => reason,
@@ -42,7 +42,7 @@ impl Fault {
         }
     }
 
-    /// The public error, with the place in its message.
+    /// Returns the public error, which names the database.
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
             Self::Sql(error) => classify(&error, location),
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// Whether another connection's lock was in the way. Nothing was applied then.
+/// Returns whether another connection's lock prevented the statement. Nothing was applied then.
 pub(super) fn is_busy(error: &DieselError) -> bool {
     message_of(error).is_some_and(|message| Cause::of(message) == Cause::Busy)
 }
@@ -75,8 +75,8 @@ fn message_of(error: &DieselError) -> Option<&str> {
     }
 }
 
-/// Diesel hands over SQLite's text and not its code. The texts are those of SQLite's `sqlite3_errstr`, a fixed table, and
-/// a test provokes each of them.
+/// The cause of an SQLite error. Diesel passes on SQLite's text instead of its code. The texts are those of the fixed
+/// table `sqlite3_errstr`, and a test provokes each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Busy,
@@ -118,15 +118,15 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
             explain(information.message(), location)
         }
         DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
-            "a row of the database {location} holds what this version cannot read: {cause}"
+            "cannot read a row of the database {location}: {cause}"
         )),
         // The only foreign key is that of executions to their definition.
         DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
             StoreError::DefinitionGone(format!(
-                "a submission refers to a workflow definition that the database {location} does not hold"
+                "a submission refers to a workflow definition that is not stored in the database {location}"
             ))
         }
-        // A constraint that the engine's writes always keep: the row is not what the engine took it for.
+        // The engine's writes never violate a constraint, so the row is not what the engine assumed.
         DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
             "the database {location} refused a row: {}; nothing of the batch was written",
             information.message()
@@ -135,33 +135,31 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
     }
 }
 
-/// The error of one of SQLite's texts.
+/// Translates one of SQLite's error texts.
 pub(super) fn explain(message: &str, location: &str) -> StoreError {
     match Cause::of(message) {
         Cause::Busy => StoreError::Unavailable(format!(
-            "the database {location} is held by another process for longer than its busy_timeout; \
-             look for a program with an open transaction, or raise busy_timeout in the URL"
+            "the database {location} was held by another process for longer than its busy_timeout; \
+             hint: look for a program with an open transaction, or raise busy_timeout in the URL"
         )),
         Cause::Full => StoreError::Failed(format!(
-            "the disk of the database {location} is full; free some space and try again"
+            "the disk of the database {location} is full; hint: free some space and try again"
         )),
         Cause::ReadOnly => StoreError::Failed(format!(
             "the database {location} cannot be written: it was opened with mode=ro, or the file or its folder is \
-             read-only; change the URL or the permissions"
+             read-only; hint: change the URL or the permissions"
         )),
         Cause::InputOutput => StoreError::Failed(format!(
-            "the disk of the database {location} reported an error ({message}); check the disk and the system's log"
+            "the disk of the database {location} reported an error ({message}); hint: check the disk and the system log"
         )),
         Cause::CannotOpen => StoreError::Failed(format!(
-            "the database {location} cannot be opened; its folder must exist, and this user must be allowed to read \
+            "cannot open the database {location}; hint: its folder must exist, and this user must be allowed to read \
              and write the file and the folder"
         )),
         Cause::Damaged => StoreError::Failed(format!(
-            "{location} is not an SQLite database or is damaged ({message}); check the path, or restore a backup"
+            "{location} is not an SQLite database or is damaged ({message}); hint: check the path, or restore a backup"
         )),
-        Cause::NoMemory => {
-            StoreError::Failed(format!("no memory is left for the database {location}"))
-        }
+        Cause::NoMemory => StoreError::Failed(format!("out of memory in the database {location}")),
         Cause::Other => StoreError::Failed(format!("the database {location} failed: {message}")),
     }
 }

@@ -1,4 +1,4 @@
-//! The file of a store: opening connections to it, and noticing that it was taken away.
+//! The file of a store: opens connections to it, and detects that it was deleted or replaced.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -14,23 +14,24 @@ use super::options::SqliteOptions;
 use crate::store::StoreError;
 use crate::types::sync::Mutex;
 
-/// Least time between two looks at the file's names: three system calls, against one commit's hundred microseconds.
-const LOOK: Duration = Duration::from_millis(20);
+/// Minimum time between two checks of the file names. A check costs three system calls, a commit about a hundred
+/// microseconds.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The database file of a store.
 pub(super) struct DatabaseFile {
     uri: String,
     options: SqliteOptions,
-    /// Whether connections are closed after each use.
+    /// Whether the store was closed: each connection is then closed after its use.
     closed: AtomicBool,
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedFiles>,
     lost: OnceLock<StoreError>,
 }
 
-/// The database, its write-ahead log and the shared memory, as they were when the store was opened.
-struct Watched {
+/// The identities of the database, its write-ahead log and its shared memory when the store was opened.
+struct WatchedFiles {
     files: Vec<(PathBuf, FileId)>,
-    next_look: Instant,
+    next_check: Instant,
 }
 
 impl DatabaseFile {
@@ -39,9 +40,9 @@ impl DatabaseFile {
             uri,
             options,
             closed: AtomicBool::new(false),
-            watched: Mutex::new(Watched {
+            watched: Mutex::new(WatchedFiles {
                 files: Vec::new(),
-                next_look: Instant::now(),
+                next_check: Instant::now(),
             }),
             lost: OnceLock::new(),
         }
@@ -51,7 +52,7 @@ impl DatabaseFile {
         connect(&self.uri, &self.options)
     }
 
-    /// Has all connections closed after their use from now on.
+    /// Marks the store as closed.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -60,7 +61,7 @@ impl DatabaseFile {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Remembers which files the names stand for. To be called while a connection keeps SQLite from removing them.
+    /// Records the identities of the files. Call it while a connection is open, which keeps SQLite from removing them.
     pub(super) fn watch(&self) {
         let Some(path) = &self.options.path else {
             return;
@@ -76,34 +77,34 @@ impl DatabaseFile {
             .collect();
     }
 
-    /// Refuses to go on once a file was found to be gone.
+    /// Fails if a file was found to be deleted or replaced.
     pub(super) fn refuse_lost(&self) -> Result<(), Fault> {
         self.lost
             .get()
             .map_or(Ok(()), |error| Err(error.clone().into()))
     }
 
-    /// Looks now and then whether the names still stand for the files that SQLite has open. What is written to a file
-    /// without a name is lost.
-    pub(super) fn look(&self) -> Result<(), Fault> {
+    /// Checks from time to time whether the names still refer to the files that SQLite has open. What is written to a
+    /// deleted file is lost.
+    pub(super) fn check_files(&self) -> Result<(), Fault> {
         if self.is_closed() {
             return Ok(());
         }
         let now = Instant::now();
         let mut watched = self.watched.lock();
-        if now < watched.next_look {
+        if now < watched.next_check {
             return Ok(());
         }
-        watched.next_look = now + LOOK;
+        watched.next_check = now + CHECK_INTERVAL;
         let missing = watched
             .files
             .iter()
             .find(|(name, id)| FileId::of(name) != Some(*id));
         if let Some((name, _)) = missing {
             let error = StoreError::Failed(format!(
-                "the file {} of the database {} was deleted or replaced while it was open: what was written since is \
-                 not in the database, and nothing more is written; stop all programs that use it, put the file back or \
-                 restore a backup, and start again",
+                "the file {} of the database {} was deleted or replaced while it was open: later writes are lost, and \
+                 the store refuses further ones; hint: stop all programs that use it, put the file back or restore a \
+                 backup, and start again",
                 name.display(),
                 self.options.location()
             ));

@@ -1,11 +1,11 @@
 //! The identity of a database file.
 
-/// A database file, whatever its name: device and inode.
+/// The identity of a file independent of its name: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId(pub(super) u64, pub(super) u64);
 
 impl FileId {
-    /// The file that has a name now.
+    /// Returns the file that currently has this name.
     #[cfg(unix)]
     pub(super) fn of(path: &std::path::Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Insight into an SQLite database.
+//! Offers, progress, logs and health of an SQLite database.
 
 use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -99,8 +99,8 @@ query! { PageCount {} -> BigInt; "PRAGMA page_count" }
 query! { FreePages {} -> BigInt; "PRAGMA freelist_count" }
 query! { PageSize {} -> BigInt; "PRAGMA page_size" }
 
-/// Less free room than this is not worth a word, in bytes.
-const MUCH: u64 = 16 << 20;
+/// Minimum free space in bytes that is reported.
+const MIN_REPORTED_FREE_SPACE: u64 = 16 << 20;
 
 pub(super) fn announce(
     writer: &Writer,
@@ -165,15 +165,15 @@ pub(super) fn offers(
 
 pub(super) fn note(writer: &Writer, progress: &[Progress], logs: &[LogChunk]) -> Result<(), Fault> {
     let work = |connection: &mut SqliteConnection| {
-        for said in progress {
+        for report in progress {
             PutProgress {
-                execution_id: said.execution.as_bytes(),
-                ordinal: said.task.into(),
-                attempt: said.attempt.into(),
-                done: said.done,
-                total: said.total,
-                message: said.message.as_deref(),
-                time: said.time.0,
+                execution_id: report.execution.as_bytes(),
+                ordinal: report.task.into(),
+                attempt: report.attempt.into(),
+                done: report.done,
+                total: report.total,
+                message: report.message.as_deref(),
+                time: report.time.0,
             }
             .execute(connection)?;
         }
@@ -195,9 +195,9 @@ pub(super) fn progress(
     connection: &mut SqliteConnection,
     id: ExecutionId,
 ) -> Result<Vec<Progress>, Fault> {
-    type Row = (i64, i64, f64, f64, Option<String>, i64);
-    let rows: Vec<Row> = ProgressOf { id: id.as_bytes() }.load(connection)?;
-    let said = rows
+    type ProgressColumns = (i64, i64, f64, f64, Option<String>, i64);
+    let rows: Vec<ProgressColumns> = ProgressOf { id: id.as_bytes() }.load(connection)?;
+    let reports = rows
         .into_iter()
         .map(|(task, attempt, done, total, message, time)| {
             Ok(Progress {
@@ -210,7 +210,7 @@ pub(super) fn progress(
                 time: Timestamp(time),
             })
         });
-    said.collect()
+    reports.collect()
 }
 
 pub(super) fn logs(
@@ -245,10 +245,10 @@ pub(super) fn check(connection: &mut SqliteConnection) -> Result<Health, Fault> 
     let size = page * first(PageCount {}.load(connection)?);
     let free = page * first(FreePages {}.load(connection)?);
     let mut advice = Vec::new();
-    if free >= MUCH && free * 4 >= size {
+    if free >= MIN_REPORTED_FREE_SPACE && free * 4 >= size {
         advice.push(format!(
-            "{} of {} MiB hold nothing: new executions use them up; to give them back to the disk, stop all runners \
-             and run VACUUM on the file",
+            "{} of {} MiB are unused: new executions will use them; to return them to the disk, stop all runners and \
+             run VACUUM on the file",
             free >> 20,
             size >> 20
         ));

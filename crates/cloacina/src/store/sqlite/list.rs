@@ -1,7 +1,7 @@
-//! Lists of executions: by id, by state, by definition, by deadline.
+//! Lists executions by id, state, definition or deadline.
 //!
-//! Each list reads one index in order and only as far as it must. What that index does not tell is compared here, and not
-//! left to a planner that knows nothing about the distribution of the rows.
+//! Each list reads one index in order, only as far as needed. Other conditions are checked here instead of in SQL,
+//! because the planner does not know the distribution of the rows.
 
 use std::collections::HashSet;
 
@@ -16,10 +16,10 @@ use super::statement::query;
 use crate::store::{Due, ListQuery};
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
 
-/// Ids grow with the time of their submission, to within this many microseconds.
+/// Maximum difference in microseconds between the time in an id and the time of submission.
 const ID_SLACK: i64 = 60_000_000;
 
-/// Above every id: a longer blob with the same beginning is greater.
+/// A blob above every id: of two blobs with the same prefix, the longer one is greater.
 const ABOVE_ALL: &[u8] = &[0xFF; 17];
 
 query! {
@@ -33,7 +33,7 @@ query! {
      WHERE definition_id = ? AND id < ? ORDER BY id DESC"
 }
 
-/// SQLite uses the partial index only for a literal state, so each has a statement.
+/// Declares a statement per state, because SQLite uses the partial index only for a literal state.
 macro_rules! by_state {
     ($($name:ident = $state:literal),*) => {
         $(query! {
@@ -59,9 +59,9 @@ query! {
      WHERE deadline > ? AND state = 1 ORDER BY deadline LIMIT 1"
 }
 
-type Row = (Id, i64, i16, i64);
+type ListedRow = (Id, i64, i16, i64);
 
-/// What a query asks beyond the index that is read.
+/// The conditions of a query that the index does not cover.
 struct Filter<'a> {
     statuses: &'a [ExecutionStatus],
     definitions: Option<HashSet<i64>>,
@@ -72,7 +72,7 @@ struct Filter<'a> {
 impl Filter<'_> {
     fn keep(
         &self,
-        rows: impl Iterator<Item = diesel::QueryResult<Row>>,
+        rows: impl Iterator<Item = diesel::QueryResult<ListedRow>>,
         ids: &mut Vec<Id>,
     ) -> Result<(), Fault> {
         let mut wanted = self.limit;
@@ -103,7 +103,7 @@ impl Filter<'_> {
     }
 }
 
-/// Ids of executions, newest first.
+/// Returns ids of executions, newest first.
 pub(super) fn list(
     connection: &mut SqliteConnection,
     query: &ListQuery,
@@ -116,11 +116,11 @@ pub(super) fn list(
     };
     let before = query.before.as_ref().map_or(ABOVE_ALL, |id| id.as_bytes());
     let mut ids = Vec::new();
-    // Macro and not function: each statement is a type of its own.
+    // A macro instead of a function, because each statement has its own type.
     macro_rules! read {
         ($statement:expr) => {
             filter.keep(
-                $statement.load_iter::<Row, DefaultLoadingMode>(connection)?,
+                $statement.load_iter::<ListedRow, DefaultLoadingMode>(connection)?,
                 &mut ids,
             )?
         };
@@ -152,7 +152,7 @@ pub(super) fn list(
     Ok(ids.into_iter().map(Into::into).collect())
 }
 
-/// The definitions that the query allows; none means all.
+/// Returns the definitions that the query allows; `None` means all.
 fn definitions(
     connection: &mut SqliteConnection,
     query: &ListQuery,
@@ -173,7 +173,7 @@ fn definitions(
     ))
 }
 
-/// Running executions that have overrun their timeout, and the next deadline.
+/// Returns running executions whose deadline has passed, and the next deadline.
 pub(super) fn overdue(connection: &mut SqliteConnection, now: Timestamp) -> Result<Due, Fault> {
     let executions: Vec<Id> = Overdue { now: now.0 }.load(connection)?;
     let next: Vec<i64> = NextDeadline { now: now.0 }.load(connection)?;

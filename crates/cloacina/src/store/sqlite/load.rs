@@ -1,4 +1,4 @@
-//! Reading executions and their history.
+//! Reads executions and their history.
 
 use std::sync::Arc;
 
@@ -96,7 +96,8 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
-/// The executions that exist, in the order of their ids here, with or without inputs and what tasks wrote. To be called in a transaction: they are read in parts.
+/// Returns the executions that exist, in the order of `ids`. `contents`: whether to read inputs and task results. Must
+/// be called in a transaction, because it takes several statements.
 pub(super) fn executions(
     connection: &mut SqliteConnection,
     ids: &[ExecutionId],
@@ -171,13 +172,13 @@ fn tasks(
         let ordinal = count("ordinal", row.ordinal)?;
         let Some(task) = tasks.get_mut(ordinal as usize) else {
             return Err(Fault::Corrupt(format!(
-                "execution {id} has a row of task {ordinal}, and its workflow has {task_count} tasks"
+                "execution {id} has a row for task {ordinal}, but its workflow has only {task_count} tasks"
             )));
         };
         *task = TaskRecord {
             status: TaskStatus::from_code(row.state).ok_or_else(|| {
                 Fault::Corrupt(format!(
-                    "task {ordinal} of execution {id} has the state {}",
+                    "task {ordinal} of execution {id} has the invalid state {}",
                     row.state
                 ))
             })?,
@@ -199,10 +200,10 @@ fn tasks(
 
 pub(super) fn execution_status(code: i16) -> Result<ExecutionStatus, Fault> {
     ExecutionStatus::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("an execution has the state {code}")))
+        .ok_or_else(|| Fault::Corrupt(format!("an execution has the invalid state {code}")))
 }
 
-/// The states of the executions that exist.
+/// Returns the states of the executions that exist.
 pub(super) fn statuses(
     connection: &mut SqliteConnection,
     ids: &[ExecutionId],
@@ -219,7 +220,7 @@ pub(super) fn statuses(
     Ok(statuses)
 }
 
-/// The stored events of an execution, oldest first.
+/// Returns the stored events of an execution, oldest first.
 pub(super) fn history(
     connection: &mut SqliteConnection,
     id: ExecutionId,

@@ -1,13 +1,14 @@
-//! File locks that neither a foreign `close` nor a fork takes away (decision 001).
+//! File locks that survive an unrelated `close` and a fork (decision 001).
 //!
-//! SQLite locks with POSIX record locks. A process loses all of them on a file as soon as any of its descriptors for that
-//! file is closed, and a second copy of SQLite in the same process does not see them. Linux's locks of open file
-//! descriptions have neither flaw, so SQLite's calls of `fcntl` are redirected to them. SQLite counts its locks per process
-//! and file and may release on one descriptor what it took on another: [`Table`] keeps all locks of a database file on
-//! the descriptor that took the first one.
+//! SQLite uses POSIX record locks. A process loses all its record locks on a file when it closes any descriptor for
+//! that file, and a second copy of SQLite in the same process does not see them. Linux's open file description locks
+//! have neither problem, so SQLite's calls of `fcntl` are redirected to them. SQLite counts its locks per process and
+//! file, and may release on one descriptor a lock that it took on another. [`LockTable`] therefore keeps all locks of a
+//! database file on the descriptor that took the first one.
 //!
-//! A forked child shares its parent's descriptions and inherits SQLite's counters. It lets go of the descriptors and does not
-//! inherit the mapped memory, so that it cannot hold locks of a parent that died, and [`is_inherited`] keeps it away from those files.
+//! A forked child shares its parent's file descriptions and inherits SQLite's counters. The child replaces the
+//! descriptors and does not inherit the mapped memory, so that it cannot keep locks of a dead parent. [`is_inherited`]
+//! keeps SQLite in the child from opening those files.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -20,21 +21,22 @@ use libsqlite3_sys as ffi;
 use super::file_id::FileId;
 use crate::types::sync::{Mutex, MutexGuard};
 
-/// SQLite's byte that a connection locks before its first lock of a database file.
+/// Byte that SQLite locks before a connection's first lock on a database file.
 const PENDING_BYTE: i64 = 0x4000_0000;
-/// SQLite's last byte of the locks in the `-shm` file: held for as long as the file is in use.
+/// SQLite's last lock byte in the `-shm` file, locked as long as the file is in use.
 const DEAD_MAN_SWITCH: i64 = 128;
 
-/// A file that this process, or an ancestor of it, has locked.
-struct Locked {
+/// A file that this process or one of its ancestors has locked.
+struct LockedFile {
     file: FileId,
-    /// The descriptor whose description has the locks.
+    /// The descriptor that has the locks.
     descriptor: c_int,
-    /// Locked by an ancestor when it forked: SQLite's counters for the file are wrong in this process.
+    /// Whether an ancestor had locked it when it forked, so that SQLite's counters for the file are wrong in this
+    /// process.
     inherited: bool,
 }
 
-type Table = Vec<Locked>;
+type LockTable = Vec<LockedFile>;
 
 type SystemCall = unsafe extern "C" fn();
 type SetLock = unsafe extern "C" fn(c_int, c_int, *mut libc::flock) -> c_int;
@@ -42,18 +44,19 @@ type Close = unsafe extern "C" fn(c_int) -> c_int;
 type MapMemory =
     unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void;
 
-static TABLE: Mutex<Table> = Mutex::new(Vec::new());
-/// Whether locks that SQLite took as POSIX locks may exist, on a kernel without the others or from before [`install`].
+static TABLE: Mutex<LockTable> = Mutex::new(Vec::new());
+/// Whether POSIX locks of SQLite may exist, either from before [`install`] or because the kernel lacks description
+/// locks.
 static HAS_POSIX_LOCKS: AtomicBool = AtomicBool::new(false);
 /// Whether an ancestor of this process used SQLite.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The table, locked by this thread while it forks.
-    static FORKING: RefCell<Option<MutexGuard<'static, Table>>> = const { RefCell::new(None) };
+    /// The locked table, while this thread forks.
+    static FORKING: RefCell<Option<MutexGuard<'static, LockTable>>> = const { RefCell::new(None) };
 }
 
-/// Redirects SQLite's calls; called before each opening, and works once.
+/// Redirects SQLite's system calls. Called before each opening; only the first call has an effect.
 #[expect(
     unsafe_code,
     reason = "SQLite's interface to its system calls, and the C library's to forks"
@@ -61,8 +64,8 @@ thread_local! {
 pub(super) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: the functions take what `fcntl` and `close` take; on Linux a call with variable arguments passes them like
-        // any other. The handlers only use what is safe in a forked child.
+        // SAFETY: the functions have the parameters of `fcntl`, `close` and `mmap`; on Linux, variadic arguments are
+        // passed like others. The fork handlers only use what is safe in a forked child.
         unsafe {
             HAS_POSIX_LOCKS.store(ffi::sqlite3_memory_used() > 0, Ordering::Relaxed);
             let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
@@ -92,7 +95,7 @@ pub(super) fn install() {
     });
 }
 
-/// Whether SQLite cannot be used on a file in this process, because an ancestor had it open when it forked.
+/// Returns whether SQLite must not open a file in this process, because an ancestor had it open when it forked.
 pub(super) fn is_inherited(path: &Path) -> bool {
     FileId::of(path).is_some_and(|file| {
         TABLE
@@ -111,7 +114,7 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
         // SAFETY: passed on as it came.
         _ => return unsafe { libc::fcntl(descriptor, command, argument) },
     };
-    if IS_CHILD.load(Ordering::Relaxed) && is_let_go(descriptor) {
+    if IS_CHILD.load(Ordering::Relaxed) && is_replaced(descriptor) {
         // SAFETY: errno is this thread's.
         unsafe { *libc::__errno_location() = libc::EIO };
         return -1;
@@ -119,16 +122,16 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
     // SAFETY: for these commands SQLite passes a lock.
     let lock = unsafe { &mut *argument };
     let descriptor = if (1..=DEAD_MAN_SWITCH).contains(&lock.l_start) {
-        // All of a process's locks in the `-shm` file are on one descriptor.
+        // SQLite takes all locks of a process in the `-shm` file on one descriptor.
         if lock.l_start == DEAD_MAN_SWITCH && c_int::from(lock.l_type) == libc::F_RDLCK {
-            remember(&mut TABLE.lock(), descriptor);
+            set_descriptor(&mut TABLE.lock(), descriptor);
         }
         descriptor
     } else {
         let mut table = TABLE.lock();
         let is_first = c_int::from(lock.l_type) == libc::F_RDLCK && lock.l_start == PENDING_BYTE;
         if is_first {
-            remember(&mut table, descriptor)
+            set_descriptor(&mut table, descriptor)
         } else {
             descriptor_of(&table, descriptor)
         }
@@ -136,19 +139,19 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
     set_lock(descriptor, command, lock)
 }
 
-/// Whether a descriptor is one of an ancestor's connections, which has no file any more: nothing can be locked with it.
-fn is_let_go(descriptor: c_int) -> bool {
+/// Returns whether a descriptor belonged to an ancestor's connection and was replaced, so that it cannot lock.
+fn is_replaced(descriptor: c_int) -> bool {
     TABLE
         .lock()
         .iter()
         .any(|locked| locked.inherited && locked.descriptor == descriptor)
 }
 
-/// Keeps the locks of the descriptor's file on it from now on.
-fn remember(table: &mut Table, descriptor: c_int) -> c_int {
+/// Makes the descriptor the one that has the locks of its file.
+fn set_descriptor(table: &mut LockTable, descriptor: c_int) -> c_int {
     if let Some(file) = file_of(descriptor) {
         table.retain(|locked| locked.inherited || locked.file != file);
-        table.push(Locked {
+        table.push(LockedFile {
             file,
             descriptor,
             inherited: false,
@@ -157,8 +160,8 @@ fn remember(table: &mut Table, descriptor: c_int) -> c_int {
     descriptor
 }
 
-/// The descriptor that has the locks of the file of another one.
-fn descriptor_of(table: &Table, descriptor: c_int) -> c_int {
+/// Returns the descriptor that has the locks of `descriptor`'s file.
+fn descriptor_of(table: &LockTable, descriptor: c_int) -> c_int {
     file_of(descriptor)
         .and_then(|file| {
             table
@@ -170,7 +173,7 @@ fn descriptor_of(table: &Table, descriptor: c_int) -> c_int {
 
 #[expect(unsafe_code, reason = "system call")]
 fn set_lock(descriptor: c_int, command: c_int, lock: &mut libc::flock) -> c_int {
-    // Required to be 0 by these commands, and not set by SQLite.
+    // These commands require 0, and SQLite does not set it.
     lock.l_pid = 0;
     let posix = match command {
         libc::F_OFD_SETLK => libc::F_SETLK,
@@ -182,7 +185,7 @@ fn set_lock(descriptor: c_int, command: c_int, lock: &mut libc::flock) -> c_int 
     let mut result = unsafe { libc::fcntl(descriptor, command, &raw mut *lock) };
     let error = || std::io::Error::last_os_error().raw_os_error();
     if result == -1 && error() == Some(libc::EINVAL) {
-        // A kernel or file system without such locks.
+        // The kernel or the file system has no description locks.
         HAS_POSIX_LOCKS.store(true, Ordering::Relaxed);
         // SAFETY: as above.
         result = unsafe { libc::fcntl(descriptor, posix, &raw mut *lock) };
@@ -191,7 +194,7 @@ fn set_lock(descriptor: c_int, command: c_int, lock: &mut libc::flock) -> c_int 
         unsafe { libc::fcntl(descriptor, posix, &raw mut *lock) };
     }
     if result == -1 && error() == Some(libc::EBADF) && kind == libc::F_WRLCK {
-        // The locks are on a descriptor of a connection that only reads: that is another one's lock in the way.
+        // The locks are on a read-only descriptor, which cannot take a write lock. Reported as a conflicting lock.
         // SAFETY: errno is this thread's.
         unsafe { *libc::__errno_location() = libc::EAGAIN };
     }
@@ -216,11 +219,11 @@ unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     TABLE
         .lock()
         .retain(|locked| locked.inherited || locked.descriptor != descriptor);
-    // SAFETY: the descriptor is SQLite's, which is done with it.
+    // SAFETY: the descriptor is SQLite's, which no longer uses it.
     unsafe { libc::close(descriptor) }
 }
 
-/// Memory that is mapped from a file keeps the file's description open: a forked child must not inherit it.
+/// Maps memory that a forked child does not inherit, because mapped memory keeps the file description open.
 #[expect(unsafe_code, reason = "called by SQLite in place of mmap")]
 unsafe extern "C" fn mmap(
     address: *mut c_void,
@@ -242,7 +245,7 @@ unsafe extern "C" fn mmap(
 
 extern "C" fn before_fork() {
     let table = TABLE.lock();
-    // A thread that is ending has no place for it; its child then finds the table locked or not, as chance has it.
+    // A thread that is ending has no thread-local storage. Its child may then find the table locked.
     let _ = FORKING.try_with(|forking| *forking.borrow_mut() = Some(table));
 }
 
@@ -259,19 +262,19 @@ extern "C" fn after_fork_in_child() {
         let Some(mut table) = forking.borrow_mut().take() else {
             return;
         };
-        // SAFETY: the descriptors in the table are this process's copies of SQLite's. They stay taken, by another file:
-        // what the child inherited of SQLite must not find a new file of the program behind them.
+        // SAFETY: the descriptors in the table are this process's copies of SQLite's. They are replaced by /dev/null
+        // and not closed, so that the inherited SQLite state never refers to a file that the program opens later.
         unsafe {
             IS_CHILD.store(true, Ordering::Relaxed);
-            let nothing = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            let dev_null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
             for locked in table.iter_mut().filter(|locked| !locked.inherited) {
-                if nothing >= 0 {
-                    libc::dup3(nothing, locked.descriptor, libc::O_CLOEXEC);
+                if dev_null >= 0 {
+                    libc::dup3(dev_null, locked.descriptor, libc::O_CLOEXEC);
                 }
                 locked.inherited = true;
             }
-            if nothing >= 0 {
-                libc::close(nothing);
+            if dev_null >= 0 {
+                libc::close(dev_null);
             }
         }
     });

@@ -1,7 +1,7 @@
-//! The schema's versions.
+//! Applies migrations and reads the schema versions.
 //!
-//! The SQL is embedded by Diesel's macro, the bookkeeping is ours: Diesel's table of applied migrations has one fixed name,
-//! and these tables must be able to live beside those of an application that uses Diesel itself.
+//! The SQL is embedded by Diesel's macro, but the versions are kept in a table of our own: Diesel's table of applied
+//! migrations has a fixed name, and an application in the same database may use Diesel itself.
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource};
@@ -36,15 +36,15 @@ const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations \
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// The number of the queue of a name: SQLite cannot compute it.
+    /// Returns the number of the queue with a name, which SQLite itself cannot compute.
     fn cloacina_queue(name: Text) -> BigInt;
 }
 
-/// Which versions a database has and lacks.
+/// The applied and the pending versions of a database.
 pub(super) struct Schema {
-    /// Applied ones, oldest first.
+    /// Applied versions, oldest first.
     pub(super) applied: Vec<String>,
-    /// Ones that this program knows and the database lacks, oldest first.
+    /// Versions that this program has and the database lacks, oldest first.
     pub(super) pending: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Schema {
             return Ok(());
         }
         Err(Fault::Migration(format!(
-            "has the schema version {}, which is newer than this program knows (up to {}); install the version of \
+            "has the schema version {}, which is newer than this program knows (up to {}); hint: install the version of \
              cloaca that migrated it, or a later one",
             newer.join(", "),
             known.last().map_or("none", |(name, _)| name.as_str())
@@ -89,9 +89,9 @@ impl Schema {
     }
 }
 
-/// Applies what is pending. To be called in a transaction that has the write lock.
+/// Applies pending migrations. Must be called in a transaction that has the write lock.
 pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    // Read again under the lock: another process may have migrated in the meantime.
+    // Read again under the lock: another process may have migrated meanwhile.
     let schema = Schema::read(connection)?;
     schema.refuse_newer()?;
     connection.batch_execute(CREATE_VERSIONS)?;
@@ -100,7 +100,7 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
         if schema.pending.contains(&version) {
             migration.run(connection).map_err(|error| {
                 Fault::Migration(format!(
-                    "was not migrated, since version {version} failed: {error}"
+                    "was not migrated, because version {version} failed: {error}"
                 ))
             })?;
             InsertVersion { version: &version }.execute(connection)?;
@@ -112,9 +112,8 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
 type Known = Vec<(String, Box<dyn Migration<Sqlite>>)>;
 
 fn known() -> Result<Known, Fault> {
-    let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS).map_err(|error| {
-        Fault::Corrupt(format!("the embedded migrations cannot be read: {error}"))
-    })?;
+    let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS)
+        .map_err(|error| Fault::Corrupt(format!("cannot read the embedded migrations: {error}")))?;
     let mut known: Known = migrations
         .into_iter()
         .map(|migration| (migration.name().version().to_string(), migration))

@@ -1,7 +1,7 @@
-//! The store in an SQLite file, or in memory by SQLite.
+//! The SQLite store, in a file or in memory.
 //!
-//! One connection writes, a few read (`connection`). Every statement of the hot path is a type of its own with a constant
-//! text (`statement`), so that Diesel prepares it once per connection.
+//! One connection writes and a few read (`connection`). Every statement is a type with a constant text (`statement`),
+//! so that Diesel prepares it once per connection.
 
 mod claim;
 mod commit;
@@ -30,7 +30,7 @@ mod write;
 
 use diesel::SqliteConnection;
 
-use connection::{Readers, Writer};
+use connection::{ReadPool, Writer};
 use error::Fault;
 use migration::Schema;
 pub use options::{OpenMode, SqliteOptions, Synchronous};
@@ -41,7 +41,7 @@ use super::{Changes, Request, Response, Store, StoreError};
 pub struct SqliteStore {
     location: String,
     writer: Writer,
-    readers: Option<Readers>,
+    readers: Option<ReadPool>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -53,10 +53,11 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a database, creating and migrating it where the options allow it.
+    /// Opens a database, creating and migrating it if the options allow that.
     ///
     /// # Errors
-    /// What the path, the file or its schema lack, and what to do. A file that did not exist before does not exist after.
+    /// If the path, the file or its schema cannot be used. A file that did not exist before the call does not exist
+    /// after it.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let open::Opened {
             location,
@@ -70,7 +71,7 @@ impl SqliteStore {
         })
     }
 
-    /// The newest version of the schema that the database has, if it has any. Changes nothing.
+    /// Returns the newest schema version that is applied, if any. Changes nothing.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -78,7 +79,7 @@ impl SqliteStore {
         open::schema(options).map(|Schema { mut applied, .. }| applied.pop())
     }
 
-    /// The versions of the schema that the database lacks, oldest first. Changes nothing.
+    /// Returns the schema versions that are not applied yet, oldest first. Changes nothing.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -86,16 +87,16 @@ impl SqliteStore {
         open::schema(options).map(|schema| schema.pending)
     }
 
-    /// Another store on the same database in memory, for another runner of this process. Its change marker tells of what
-    /// is written through the others.
+    /// Returns another store on the same in-memory database, for another runner of this process. Its change marker
+    /// reports writes through the other stores.
     ///
     /// # Panics
-    /// If the database is a file: that is opened again.
+    /// If the database is a file, which is opened a second time instead.
     #[must_use]
     pub fn share(&self) -> Self {
         assert!(
             self.readers.is_none(),
-            "only a database in memory is shared"
+            "only an in-memory database can be shared"
         );
         Self {
             location: self.location.clone(),
@@ -110,17 +111,17 @@ impl SqliteStore {
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            // Nobody else writes while this holds the database's only connection.
+            // Holding the only connection keeps all writers out.
             None => self
                 .writer
                 .lock()
                 .and_then(|mut connection| work(&mut connection)),
-            Some(readers) => readers.lend(|connection| connection::read(connection, work)),
+            Some(readers) => readers.run(|connection| connection::read(connection, work)),
         }
         .map_err(|fault| self.error(fault))
     }
 
-    /// Has a function write, in transactions of its own.
+    /// Calls a function that writes, in transactions of its own.
     fn write<T>(&self, work: impl FnOnce(&Writer) -> Result<T, Fault>) -> Result<T, StoreError> {
         work(&self.writer).map_err(|fault| self.error(fault))
     }
@@ -265,7 +266,7 @@ impl Store for SqliteStore {
                 Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
             }
             Request::Check {} => Response::Check(self.read(insight::check)?),
-            // Nobody waits for word: every store asks for its change marker.
+            // There is nobody to notify: every store polls its change marker.
             Request::TellOthers {} => Response::TellOthers(()),
         })
     }

@@ -1,4 +1,4 @@
-//! Opening a database: clear errors, and nothing half-made left behind.
+//! Opens a database. If that fails, no half-created files are left behind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use diesel::sql_types::Text;
 use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::connect::connect;
-use super::connection::{Readers, Writer, read};
+use super::connection::{ReadPool, Writer, read};
 use super::error::{Fault, is_busy};
 use super::file::DatabaseFile;
 use super::migration::{Schema, migrate};
@@ -19,15 +19,15 @@ use crate::store::StoreError;
 query! { JournalMode {} -> Text; "PRAGMA journal_mode" }
 query! { UseWal {} -> Text; "PRAGMA journal_mode = WAL" }
 
-/// Size of a page, and of a file with no table in it.
+/// Size in bytes of a page, and of a file without tables.
 const FIRST_PAGE: u64 = 4096;
 
-/// What an opened database consists of.
+/// The parts of an open store.
 pub(super) struct Opened {
     pub(super) location: String,
     pub(super) writer: Writer,
-    /// None for a database in memory: it belongs to its one connection.
-    pub(super) readers: Option<Readers>,
+    /// `None` for an in-memory database, which has only one connection.
+    pub(super) readers: Option<ReadPool>,
 }
 
 pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
@@ -58,7 +58,7 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
     opened
 }
 
-/// The versions of a database without opening it for work: nothing is created or changed.
+/// Reads the schema versions of a database. Creates and changes nothing.
 pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
     let Some(path) = &options.path else {
         let mut connection = connect(":memory:", options)?;
@@ -80,8 +80,8 @@ pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
     read(&mut connection, Schema::read).map_err(|fault| fault.at(&options.location()))
 }
 
-/// Makes the empty file, for its owner alone: contexts may hold what is nobody else's business. SQLite gives its other
-/// files the same permissions. What goes wrong here goes wrong for SQLite too, which says what.
+/// Creates the empty file, readable by its owner only, because contexts may contain secrets. SQLite gives its other
+/// files the same permissions. Errors are ignored here: SQLite then fails to open the file and reports the cause.
 fn create(path: &Path) {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -90,12 +90,12 @@ fn create(path: &Path) {
     drop(options.open(path));
 }
 
-/// Whether the file exists; an error if it cannot be opened for a reason that the path alone tells.
+/// Returns whether the file exists. Fails if the path shows that it cannot be opened.
 fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> {
     let location = options.location();
     if path.is_dir() {
         return Err(StoreError::Failed(format!(
-            "the database {location} is a folder; name a file in it, e.g. {}",
+            "the database {location} is a folder; hint: name a file in it, e.g. {}",
             path.join("cloacina.db").display()
         )));
     }
@@ -104,19 +104,19 @@ fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> 
         Ok(false) => {}
         Err(error) => {
             return Err(StoreError::Failed(format!(
-                "the database {location} cannot be looked at: {error}; check the path and its permissions"
+                "cannot access the database {location}: {error}; hint: check the path and its permissions"
             )));
         }
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
         return Err(StoreError::Failed(format!(
-            "the database {location} cannot be created: the folder {} does not exist; create it first",
+            "cannot create the database {location}: the folder {} does not exist; hint: create it first",
             folder.display()
         )));
     }
     if options.mode != OpenMode::Create {
         return Err(StoreError::Failed(format!(
-            "the database {location} does not exist; check the path, or leave out mode= to create it"
+            "the database {location} does not exist; hint: check the path, or leave out mode= to create it"
         )));
     }
     if !options.auto_migrate {
@@ -132,7 +132,7 @@ fn finish(
 ) -> Result<Opened, StoreError> {
     let location = options.location();
     let fault = |fault: Fault| fault.at(&location);
-    // The first look at the file: a file that is no database is found here, before anything is written.
+    // The first read of the file detects a file that is not a database, before anything is written.
     let schema = read(&mut connection, Schema::read).map_err(fault)?;
     schema.refuse_newer().map_err(fault)?;
     let pending = !schema.pending.is_empty();
@@ -140,7 +140,7 @@ fn finish(
         let what = format!("lacks the schema version {}", schema.pending.join(", "));
         if options.mode == OpenMode::ReadOnly {
             return Err(fault(Fault::Migration(format!(
-                "{what}, and mode=ro does not let it be migrated; open it once without mode=ro"
+                "{what}, and mode=ro does not allow migrating it; hint: open it once without mode=ro"
             ))));
         }
         if !options.auto_migrate {
@@ -160,7 +160,7 @@ fn finish(
     if let Some(file) = &file {
         file.watch();
     }
-    let readers = file.map(Readers::new);
+    let readers = file.map(ReadPool::new);
     Ok(Opened {
         location,
         writer,
@@ -170,13 +170,13 @@ fn finish(
 
 fn not_migrated(location: &str, what: &str) -> StoreError {
     StoreError::Migration(format!(
-        "the database {location} {what}, and migrating it at start is turned off; run `cloaca db migrate`"
+        "the database {location} {what}, and migrating it at start is turned off; hint: run `cloaca db migrate`"
     ))
 }
 
-/// Turns the file to write-ahead logging; `false` on a file system that lacks the shared memory for it, where the store
-/// works, one process at a time. SQLite does not wait for the lock that this takes when another connection does the same
-/// at this moment, so the waiting is here.
+/// Switches the file to write-ahead logging. Returns `false` on a file system without the shared memory that WAL needs;
+/// the store then works with one process at a time. SQLite does not wait for the lock if another connection switches at
+/// the same moment, so this function waits.
 fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<bool, Fault> {
     let give_up = Instant::now() + busy_timeout;
     let is_wal = |modes: Vec<String>| modes == ["wal"];
@@ -190,7 +190,7 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
             Err(error) if is_busy(&error) && Instant::now() < give_up => {
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "no event tells of another process's lock"
+                    reason = "no event tells when another process releases its lock"
                 )]
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -199,19 +199,20 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
     }
 }
 
-/// Removes what a failed opening created, unless another process has made a database of it by now.
+/// Removes the files that a failed opening created, unless another process has created a database in them meanwhile.
 fn remove_created(path: &Path) {
     let files = ["", "-wal", "-shm"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     });
-    // Where the disk is full, the file cannot even be read. It has no tables then: those need a second page or a journal.
+    // On a full disk SQLite cannot even read the file. Tables need a second page or a journal, so a file without both
+    // is empty.
     let size = |file: &Path| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     let has_no_pages = size(&files[0]) <= FIRST_PAGE && size(&files[1]) == 0;
     if has_no_pages || has_no_schema(path) {
         for file in files {
-            // Best effort: the error that the caller sees is the one of the opening.
+            // Best effort: the caller gets the error of the opening.
             let _ = std::fs::remove_file(file);
         }
     }

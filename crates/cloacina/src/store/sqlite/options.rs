@@ -1,4 +1,4 @@
-//! How to open an SQLite database, and how a URL says it.
+//! Settings for opening an SQLite database, and the URLs that contain them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::store::error::invalid;
 use crate::types::{Error, nearest};
 
-/// The names that a URL may give after its `?`.
+/// The parameters that a URL may have after its `?`.
 const OPTIONS: [&str; 5] = [
     "synchronous",
     "busy_timeout",
@@ -15,45 +15,45 @@ const OPTIONS: [&str; 5] = [
     "_journal_mode",
 ];
 
-/// When SQLite waits for the disk.
+/// When SQLite waits for data to reach the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// At checkpoints only: a power loss may undo the last commits, but never damages the file.
+    /// At checkpoints only: a power loss may undo the last commits, but does not damage the file.
     Normal,
-    /// At every commit: what was acknowledged survives a power loss.
+    /// At every commit: an acknowledged commit survives a power loss.
     #[default]
     Full,
 }
 
-/// What may be done with the file.
+/// How a file may be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenMode {
-    /// Read only.
+    /// Only read.
     ReadOnly,
-    /// Read and write a file that exists.
+    /// Read and write an existing file.
     ReadWrite,
-    /// Read and write; create the file if there is none.
+    /// Read and write; create the file if it does not exist.
     #[default]
     Create,
 }
 
-/// How to open an SQLite database.
+/// Settings for opening an SQLite database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// The file; none means a database in memory, of this store alone.
+    /// The file; `None` means an in-memory database of this store alone.
     pub path: Option<PathBuf>,
-    /// When to wait for the disk.
+    /// When to wait for data to reach the disk.
     pub synchronous: Synchronous,
-    /// How long to wait for the lock of another process before giving up.
+    /// Maximum time to wait for another process's lock.
     pub busy_timeout: Duration,
-    /// What may be done with the file.
+    /// How the file may be opened.
     pub mode: OpenMode,
-    /// Whether opening brings an older schema up to date.
+    /// Whether opening the database applies pending migrations.
     pub auto_migrate: bool,
 }
 
 impl SqliteOptions {
-    /// A database in memory.
+    /// Returns options for an in-memory database.
     #[must_use]
     pub fn memory() -> Self {
         Self {
@@ -65,7 +65,7 @@ impl SqliteOptions {
         }
     }
 
-    /// A database in a file.
+    /// Returns options for a database file.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -74,15 +74,15 @@ impl SqliteOptions {
         }
     }
 
-    /// Reads what follows `sqlite://` in a URL.
+    /// Parses the part of a URL after `sqlite://`.
     ///
     /// # Errors
-    /// `UrlInvalid`, with the part and what it may be.
+    /// `UrlInvalid`, naming the invalid part and the allowed values.
     pub fn from_url(rest: &str) -> Result<Self, Error> {
         let (path, query) = rest
             .split_once('?')
             .map_or((rest, ""), |(path, query)| (path, query));
-        // `sqlite:///x` names a file of the working directory and `sqlite:////x` one of the root, as in SQLAlchemy.
+        // As in SQLAlchemy, `sqlite:///x` is relative to the working directory and `sqlite:////x` is absolute.
         let path = decode(path.strip_prefix('/').unwrap_or(path))?;
         let mut options = match path.as_path().to_str() {
             Some("") => {
@@ -107,7 +107,7 @@ impl SqliteOptions {
         }
         if options.path.is_none() && options.mode == OpenMode::ReadOnly {
             return Err(invalid(
-                "mode=ro makes no sense for a database in memory: it would stay empty",
+                "mode=ro cannot be used with an in-memory database, which would stay empty",
             )
             .with_hint("leave mode out, or name a file"));
         }
@@ -122,7 +122,7 @@ impl SqliteOptions {
             ("mode", "ro") => self.mode = OpenMode::ReadOnly,
             ("mode", "rw") => self.mode = OpenMode::ReadWrite,
             ("mode", "rwc") => self.mode = OpenMode::Create,
-            // The only journal that lets several processes read and write: accepted because other libraries want it said.
+            // WAL is always used. The option is accepted because other libraries require it in their URLs.
             ("journal_mode" | "_journal_mode", "wal") => {}
             ("busy_timeout", digits) => match digits.parse::<u32>() {
                 Ok(milliseconds) => self.busy_timeout = Duration::from_millis(milliseconds.into()),
@@ -149,7 +149,7 @@ impl SqliteOptions {
         Ok(())
     }
 
-    /// The database for messages.
+    /// Returns the database for use in messages.
     #[must_use]
     pub fn location(&self) -> String {
         self.path.as_deref().map_or_else(
@@ -158,8 +158,8 @@ impl SqliteOptions {
         )
     }
 
-    /// The URI under which SQLite opens the file at `path`, which is absolute: a reader that is opened after the process
-    /// changed its folder must find the same file.
+    /// Returns the URI under which SQLite opens the file at `path`. The path is absolute, so that a connection opened
+    /// after a change of the working directory uses the same file.
     pub(super) fn uri(&self, path: &Path) -> String {
         use std::fmt::Write;
         let mut uri = String::from("file:");
@@ -193,7 +193,7 @@ fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
         .with_hint(format!("it takes {expected}"))
 }
 
-/// Replaces `%20` and the like.
+/// Decodes percent-encoding.
 fn decode(text: &str) -> Result<PathBuf, Error> {
     let wrong = || {
         invalid(format!(
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_parts_are_refused_with_a_hint() {
+    fn invalid_parts_are_refused_with_a_hint() {
         let cases = [
             ("sqlite://", "names no file"),
             ("sqlite:///", "names no file"),

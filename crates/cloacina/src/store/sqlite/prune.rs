@@ -1,4 +1,4 @@
-//! Deleting old executions.
+//! Deletes old executions.
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::sql_types::{BigInt, Binary, Nullable};
@@ -48,7 +48,7 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         }
         let mut deleted = 0;
         for Id(id) in &ids {
-            // Asked again under the lock: it may run again since, by a retry.
+            // Checked again under the lock: a retry may have resumed the execution meanwhile.
             if (DeleteExecution {
                 id,
                 ended_before: before.0,
@@ -68,8 +68,9 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     })
 }
 
-/// Reads from the oldest id on, after those that this pass has read. No index of end times is needed, since ids grow with time: an execution that was
-/// submitted after `before` cannot have ended before it, nor can any that follows.
+/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. No index of
+/// end times is needed, because ids grow with time: an execution submitted after `before` cannot have ended before it,
+/// nor can any later one.
 fn ended_before(
     connection: &mut SqliteConnection,
     after: ExecutionId,

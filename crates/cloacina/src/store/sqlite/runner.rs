@@ -1,4 +1,4 @@
-//! Rows of runners: leases, deaths, what they hold.
+//! Rows of runners: leases, deaths and claims.
 
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -11,7 +11,7 @@ use crate::store::RunnerRow;
 use crate::types::{ExecutionId, RunnerId, Timestamp};
 
 statement! {
-    /// Sent again by a runner that did not learn the outcome, it changes nothing.
+    /// Changes nothing when it is sent again by a runner that did not learn the outcome.
     InsertRunner<'a> {
         id: &'a [u8] => Binary,
         host: &'a str => Text,
@@ -27,7 +27,7 @@ statement! {
 }
 
 statement! {
-    Beat<'a> { heartbeat_at: i64 => BigInt, lease_until: i64 => BigInt, id: &'a [u8] => Binary }
+    ExtendLease<'a> { heartbeat_at: i64 => BigInt, lease_until: i64 => BigInt, id: &'a [u8] => Binary }
     "UPDATE cloacina_runners SET heartbeat_at = ?, lease_until = ? WHERE id = ? AND dead_at IS NULL"
 }
 
@@ -48,7 +48,7 @@ statement! {
 }
 
 query! {
-    /// Through the open executions, whose index is small: an index of running tasks would cost two writes a task.
+    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes per task.
     ClaimsOf<'a> { running: &'a [u8] => Binary, paused: &'a [u8] => Binary } -> Binary;
     "SELECT execution.id FROM cloacina_executions AS execution INDEXED BY cloacina_executions_state \
      WHERE execution.state = 1 AND EXISTS (SELECT 1 FROM cloacina_tasks AS task \
@@ -65,7 +65,7 @@ statement! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct LivingRunnerRow {
     id: Id,
     host: String,
     pid: i64,
@@ -101,7 +101,7 @@ pub(super) fn heartbeat(
     lease_until: Timestamp,
 ) -> Result<bool, Fault> {
     writer.write(&mut *writer.lock()?, |connection| {
-        let statement = Beat {
+        let statement = ExtendLease {
             heartbeat_at: now.0,
             lease_until: lease_until.0,
             id: runner.as_bytes(),
@@ -111,7 +111,7 @@ pub(super) fn heartbeat(
 }
 
 pub(super) fn living(connection: &mut SqliteConnection) -> Result<Vec<RunnerRow>, Fault> {
-    let rows: Vec<Row> = LivingRunners {}.load(connection)?;
+    let rows: Vec<LivingRunnerRow> = LivingRunners {}.load(connection)?;
     Ok(rows
         .into_iter()
         .map(|row| RunnerRow {
@@ -164,11 +164,11 @@ pub(super) fn claims_of(
 
 pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
     writer.write(&mut *writer.lock()?, |connection| {
-        // Without its row nobody would ever take these claims back.
+        // Without the row, nobody would ever rescue these claims.
         let claims = claims_of(connection, runner)?.len();
         if claims > 0 {
             return Err(Fault::Refused(format!(
-                "runner {runner} cannot be retired: it has claims in {claims} executions"
+                "cannot retire runner {runner}: it still has claims in {claims} executions"
             )));
         }
         DeleteRunner {

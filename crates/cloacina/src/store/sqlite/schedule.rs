@@ -33,7 +33,7 @@ type Columns = (
     Nullable<BigInt>,
 );
 
-/// A query of whole schedules.
+/// Declares a query that returns whole schedules.
 macro_rules! schedules {
     ($(#[$attribute:meta])* $name:ident $(<$lifetime:lifetime>)? { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {
@@ -121,7 +121,7 @@ statement! {
 }
 
 statement! {
-    /// One row: the tick has this outcome now. None: it had one already.
+    /// Writes one row if the tick now has this outcome, and none if it had one already.
     PutTick<'a> {
         schedule_id: &'a [u8] => Binary,
         due_at: i64 => BigInt,
@@ -163,7 +163,7 @@ query! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct ScheduleRow {
     id: Id,
     kind: i16,
     identity: String,
@@ -180,12 +180,12 @@ struct Row {
     deleted_at: Option<i64>,
 }
 
-impl TryFrom<Row> for ScheduleRecord {
+impl TryFrom<ScheduleRow> for ScheduleRecord {
     type Error = Fault;
 
-    fn try_from(row: Row) -> Result<Self, Fault> {
+    fn try_from(row: ScheduleRow) -> Result<Self, Fault> {
         let kind = ScheduleKind::from_code(row.kind)
-            .ok_or_else(|| Fault::Corrupt(format!("a schedule has the kind {}", row.kind)))?;
+            .ok_or_else(|| Fault::Corrupt(format!("invalid schedule kind {}", row.kind)))?;
         Ok(Self {
             id: ScheduleId::from_bytes(row.id.0),
             kind,
@@ -209,14 +209,14 @@ fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
     move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
 }
 
-fn add_due(rows: Vec<Row>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<ScheduleRow>, found: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from_bytes(row.id.0);
         found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
-fn records(rows: Vec<Row>) -> Result<Vec<ScheduleRecord>, Fault> {
+fn records(rows: Vec<ScheduleRow>) -> Result<Vec<ScheduleRecord>, Fault> {
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
@@ -288,7 +288,8 @@ fn update(
     Ok(changed == 1)
 }
 
-/// Applies a change with its ticks, noting executions that must not be submitted. `false`: somebody else changed the schedule.
+/// Applies a schedule write with its ticks, and adds executions that must not be submitted to `dropped`. Returns
+/// `false` if the schedule was changed meanwhile.
 pub(super) fn apply(
     connection: &mut SqliteConnection,
     write: &ScheduleWrite,
@@ -320,7 +321,7 @@ pub(super) fn by_id(
     connection: &mut SqliteConnection,
     id: ScheduleId,
 ) -> Result<Option<ScheduleRecord>, Fault> {
-    let rows: Vec<Row> = ById { id: id.as_bytes() }.load(connection)?;
+    let rows: Vec<ScheduleRow> = ById { id: id.as_bytes() }.load(connection)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
@@ -333,7 +334,7 @@ pub(super) fn by_identity(
         kind: kind.code(),
         identity,
     };
-    let rows: Vec<Row> = statement.load(connection)?;
+    let rows: Vec<ScheduleRow> = statement.load(connection)?;
     rows.into_iter().next().map(TryInto::try_into).transpose()
 }
 
@@ -378,14 +379,14 @@ pub(super) fn ticks(
     limit: usize,
     offset: usize,
 ) -> Result<Vec<TickRecord>, Fault> {
-    type Parts = (i64, i16, Option<Id>, i64, i64, Option<String>);
+    type TickColumns = (i64, i16, Option<Id>, i64, i64, Option<String>);
     let statement = Ticks {
         schedule_id: schedule.as_bytes(),
         limit: bounded(limit),
         offset: bounded(offset),
     };
-    let rows: Vec<Parts> = statement.load(connection)?;
-    let read = |(due_at, outcome, execution, created_at, updated_at, detail): Parts| {
+    let rows: Vec<TickColumns> = statement.load(connection)?;
+    let read = |(due_at, outcome, execution, created_at, updated_at, detail): TickColumns| {
         Ok(TickRecord {
             schedule,
             due_at: Timestamp(due_at),
@@ -401,7 +402,7 @@ pub(super) fn ticks(
 
 fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
     TickOutcome::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("a tick has the outcome {code}")))
+        .ok_or_else(|| Fault::Corrupt(format!("invalid tick outcome {code}")))
 }
 
 pub(super) fn count(
@@ -424,7 +425,7 @@ pub(super) fn count(
         .collect()
 }
 
-/// Whether there are ticks to prune.
+/// Returns whether there are ticks to prune.
 pub(super) fn has_ticks_before(
     connection: &mut SqliteConnection,
     before: Timestamp,
@@ -433,7 +434,7 @@ pub(super) fn has_ticks_before(
     Ok(!found.is_empty())
 }
 
-/// Deletes old ticks, in the transaction that is open.
+/// Deletes old ticks, within the open transaction.
 pub(super) fn prune(
     connection: &mut SqliteConnection,
     before: Timestamp,

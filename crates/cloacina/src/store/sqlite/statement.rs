@@ -1,9 +1,9 @@
-//! Statements as types of their own.
+//! Macros that declare each statement as a type.
 //!
-//! Diesel caches a prepared statement under its type. What its query language builds is prepared anew on every call for
-//! most of what an engine does; a type with a constant text is prepared once per connection.
+//! Diesel caches prepared statements by type. Most of what its query builder creates for an engine is prepared again at
+//! every call; a type with a constant text is prepared once per connection.
 
-/// Declares a statement with a constant text. Its fields are bound, in order, to the placeholders `?` of the text.
+/// Declares a statement with a constant text. Its fields are bound in order to the `?` placeholders of the text.
 macro_rules! statement {
     (
         $(#[$attribute:meta])*
@@ -49,7 +49,7 @@ macro_rules! statement {
     };
 }
 
-/// Declares a statement that answers with rows of the SQL types after the arrow.
+/// Declares a statement that returns rows of the SQL types after the arrow.
 macro_rules! query {
     (
         $(#[$attribute:meta])*

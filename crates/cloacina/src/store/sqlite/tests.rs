@@ -1,4 +1,4 @@
-//! What only the inside of the store can show: prepared statements, query plans, settings, SQLite's error texts.
+//! Tests of store internals: prepared statements, query plans, settings and SQLite's error texts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
-/// Statements by how Diesel treated them.
+/// The statements that Diesel prepared and executed.
 #[derive(Default)]
-struct Seen {
+struct StatementLog {
     prepared: Vec<String>,
     executed: BTreeSet<String>,
 }
 
-fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<Seen>> {
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let events = Arc::clone(&seen);
+fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<StatementLog>> {
+    let log = Arc::new(Mutex::new(StatementLog::default()));
+    let events = Arc::clone(&log);
     connection.set_instrumentation(move |event: InstrumentationEvent<'_>| match event {
         InstrumentationEvent::CacheQuery { sql, .. } => events.lock().prepared.push(sql.to_owned()),
         InstrumentationEvent::StartQuery { query, .. } => {
@@ -41,7 +41,7 @@ fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<Seen>> {
         }
         _ => {}
     });
-    seen
+    log
 }
 
 fn workflow() -> Workflow {
@@ -59,11 +59,8 @@ fn workflow() -> Workflow {
     Workflow::new(definition).unwrap()
 }
 
-/// Uses every verb at least once, and the hot ones in all their forms.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one step after the other, none of them with a name of its own"
-)]
+/// Makes every request at least once, and frequent ones in all their forms.
+#[expect(clippy::too_many_lines, reason = "a linear sequence of steps")]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();
     let definition = store.put_definition(&workflow(), NOW).unwrap();
@@ -228,23 +225,23 @@ fn exercise(store: &SqliteStore) {
 
 #[test]
 fn each_statement_is_prepared_once_per_connection() {
-    // In memory, the one connection does everything.
+    // An in-memory database has one connection for everything.
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut store.writer.lock().unwrap());
+    let log = watch(&mut store.writer.lock().unwrap());
     for _ in 0..3 {
         exercise(&store);
     }
-    let seen = seen.lock();
-    let distinct: BTreeSet<String> = seen.prepared.iter().cloned().collect();
+    let log = log.lock();
+    let distinct: BTreeSet<String> = log.prepared.iter().cloned().collect();
     assert_eq!(
         distinct.len(),
-        seen.prepared.len(),
+        log.prepared.len(),
         "prepared twice: {:#?}",
-        seen.prepared
+        log.prepared
     );
-    // Opening has prepared these already.
+    // These were prepared when the database was opened.
     let opened = ["BEGIN", "BEGIN IMMEDIATE", "COMMIT"];
-    let executed = seen
+    let executed = log
         .executed
         .iter()
         .filter(|sql| !opened.contains(&sql.as_str()));
@@ -252,31 +249,31 @@ fn each_statement_is_prepared_once_per_connection() {
     assert!(uncached.is_empty(), "never cached: {uncached:#?}");
     assert!(
         distinct.len() > 40,
-        "only {} statements were seen",
+        "only {} statements were log",
         distinct.len()
     );
 }
 
 #[derive(QueryableByName)]
-struct Step {
+struct PlanStep {
     #[diesel(sql_type = Text)]
     detail: String,
 }
 
 #[test]
-fn no_statement_reads_a_growing_table_from_end_to_end() {
+fn no_statement_scans_a_growing_table() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
-    let seen = watch(&mut store.writer.lock().unwrap());
+    let log = watch(&mut store.writer.lock().unwrap());
     exercise(&store);
-    let prepared = seen.lock().prepared.clone();
+    let prepared = log.lock().prepared.clone();
     let mut connection = store.writer.lock().unwrap();
     for sql in prepared.iter().filter(|sql| !sql.starts_with("PRAGMA")) {
-        // Pruning reads from the oldest execution on and stops at the first that is too young.
+        // Pruning reads from the oldest execution and stops at the first one that is too young.
         if sql.contains("SELECT id, created_at, ended_at FROM cloacina_executions ORDER BY id") {
             continue;
         }
-        let Ok(plan) =
-            diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load::<Step>(&mut *connection)
+        let Ok(plan) = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
+            .load::<PlanStep>(&mut *connection)
         else {
             assert!(
                 ["BEGIN", "COMMIT", "ROLLBACK"]
@@ -286,7 +283,7 @@ fn no_statement_reads_a_growing_table_from_end_to_end() {
             );
             continue;
         };
-        for Step { detail } in plan {
+        for PlanStep { detail } in plan {
             let table = detail.strip_prefix("SCAN ").unwrap_or_default();
             let grows = [
                 "executions",
@@ -315,7 +312,7 @@ struct Setting {
 }
 
 #[test]
-fn settings_hold_on_writer_and_readers() {
+fn settings_apply_to_writer_and_readers() {
     let folder = tempfile::tempdir().unwrap();
     for (synchronous, code) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
         let options = SqliteOptions {
@@ -341,7 +338,7 @@ fn settings_hold_on_writer_and_readers() {
             .readers
             .as_ref()
             .unwrap()
-            .lend(|connection| {
+            .run(|connection| {
                 check(connection);
                 assert_eq!(get(connection, "busy_timeout"), 30_000);
                 Ok(())
@@ -351,7 +348,7 @@ fn settings_hold_on_writer_and_readers() {
 }
 
 #[test]
-fn readers_wait_for_a_free_connection_and_come_back_after_a_panic() {
+fn read_connections_are_returned_after_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&SqliteOptions::file(folder.path().join("x.db"))).unwrap();
     std::thread::scope(|scope| {
@@ -387,7 +384,7 @@ fn a_panic_in_a_transaction_leaves_the_writer_usable() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_written() {
+fn a_full_disk_is_reported_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("full.db");
     let store = SqliteStore::open(&SqliteOptions::file(&path)).unwrap();
@@ -420,7 +417,7 @@ fn a_full_disk_is_told_and_nothing_is_written() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_is_told() {
+fn an_unreadable_row_is_reported_as_corrupt() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let definition = store.put_definition(&workflow(), NOW).unwrap();
     let id = ExecutionId::generate();
@@ -453,7 +450,7 @@ fn a_row_that_cannot_be_read_is_told() {
 }
 
 #[test]
-fn errors_are_told_apart() {
+fn errors_are_classified_by_their_text() {
     let busy = |connection: &mut SqliteConnection| connection.batch_execute("BEGIN IMMEDIATE");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");

@@ -1,4 +1,4 @@
-//! Rows of executions and their tasks: the statements of the hot path.
+//! Writes rows of executions and their tasks.
 
 use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
 use diesel::{RunQueryDsl, SqliteConnection};
@@ -10,7 +10,7 @@ use crate::store::{Advance, Submit, SubmitVerdict, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, TaskRecord};
 
 statement! {
-    /// Nothing is inserted when the id or the key is there already.
+    /// Inserts nothing if the id or the key exists already.
     InsertExecution<'a> {
         id: &'a [u8] => Binary,
         definition_id: i64 => BigInt,
@@ -81,7 +81,7 @@ statement! {
      queue, priority, started_at, ended_at, delta, error, skip) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 }
 
-/// A task's queue and priority never change.
+/// Declares an update of a task. A task's queue and priority never change.
 macro_rules! update_task {
     ($(#[$attribute:meta])* $name:ident { $($fence:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         statement! {
@@ -114,7 +114,7 @@ macro_rules! update_task {
 
 update_task! { UpdateTask {} "" }
 update_task! {
-    /// Zero rows: somebody else has the claim.
+    /// Updates no row if the claim belongs to another attempt or runner.
     UpdateClaimedTask { fence_runner: &'a [u8] => Binary, fence_attempt: i64 => BigInt }
     " AND state = 2 AND runner_id = ? AND attempt = ?"
 }
@@ -174,8 +174,8 @@ pub(super) fn submit(
     Ok(SubmitVerdict::Accepted)
 }
 
-/// The execution that is in the way: the one with the key, or this very one, sent again by a caller that did not learn
-/// whether its first commit was applied.
+/// Returns the execution that conflicts with a submission: the one with the same key, or the same execution, submitted
+/// again by a caller that did not learn the outcome of its first commit.
 fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<ExecutionId, Fault> {
     let Some(key) = submit.record.key.as_deref() else {
         return Ok(submit.record.id);
@@ -190,7 +190,7 @@ fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<Ex
         .map_or(submit.record.id, |id| ExecutionId::from(*id)))
 }
 
-/// Applies a decision if nobody changed the execution since it was made.
+/// Applies a decision, unless the execution was changed since.
 pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
     let record = advance.record;
     let error = record.error.as_ref().map(encode).transpose()?;
@@ -240,7 +240,7 @@ fn write_task(
     let delta = task.delta.as_ref().map(|delta| delta.to_json());
     let error = task.error.as_ref().map(encode).transpose()?;
     let skip = task.skip.as_ref().map(encode).transpose()?;
-    // One list of columns for the three statements; the ids and fences follow in each.
+    // The columns that the three statements share.
     macro_rules! row {
         ($statement:ident { $($field:ident: $value:expr),* }) => {
             $statement {
@@ -284,7 +284,7 @@ fn write_task(
     Err(Fault::Corrupt(match write.fence {
         Some(fence) => format!(
             "task {ordinal} of execution {execution} is not claimed by runner {} for attempt {}, although the \
-             execution's revision says so; nothing of the batch was written",
+             execution's revision matches; nothing of the batch was written",
             fence.runner, fence.attempt
         ),
         None => format!(

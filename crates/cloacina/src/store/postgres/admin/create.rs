@@ -1,4 +1,4 @@
-//! Makes a tenant, and brings the schema of one up to date.
+//! Creates a tenant, and migrates the schema of one.
 
 use diesel::sql_types::{Bool, Text};
 
@@ -13,14 +13,14 @@ use super::{list, transaction};
 use crate::store::StoreError;
 
 query! {
-    Taken { schema: String => Text, role: String => Text } -> (Bool, Bool);
+    ExistingNames { schema: String => Text, role: String => Text } -> (Bool, Bool);
     "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text),
      EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $2::text)"
 }
 
 query! {
-    /// What a role can reach beyond its own schema, through what is granted to everybody.
-    Reach { role: String => Text, schema: String => Text } -> Text;
+    /// Privileges of a role beyond its own schema, which come from grants to PUBLIC.
+    ExcessPrivileges { role: String => Text, schema: String => Text } -> Text;
     "WITH wanted AS (SELECT $1::name AS role, $2::name AS home)
      SELECT 'create schemas in the database; REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) ||
      ' FROM PUBLIC' FROM wanted WHERE has_database_privilege(role, current_database(), 'CREATE')
@@ -38,133 +38,130 @@ query! {
 }
 
 query! {
-    /// Whether the role may connect without being told so.
-    Connects { role: String => Text } -> (Bool, Text);
+    /// Whether the role may connect without an explicit grant.
+    MayConnect { role: String => Text } -> (Bool, Text);
     "SELECT has_database_privilege($1::name, current_database(), 'CONNECT'), quote_ident(current_database())"
 }
 
-/// Makes the schema that the options are pinned to, migrated, and a role that may use it and nothing else.
+/// Creates the schema that the options are pinned to, migrates it, and creates a role that may use it and nothing else.
 ///
 /// # Errors
-/// When the schema or the role exists, the administrator lacks a right, or the database does not answer. Then there is
-/// neither of them.
+/// If the schema or the role exists, the administrator lacks a privilege, or the database does not answer. Nothing is
+/// created then.
 pub fn create(options: &PostgresOptions, role: &str, password: &Secret) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     // The server and its log never see the password itself.
     let verifier = postgres_protocol::password::scram_sha_256(password.0.as_bytes());
     transaction::run(&session, async |connection, session| {
         let schema = session.options.schema.as_deref().unwrap_or_default();
-        make(connection, session, schema, role, &verifier).await
+        create_in_transaction(connection, session, schema, role, &verifier).await
     })
 }
 
-async fn make(
+async fn create_in_transaction(
     connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
     verifier: &str,
 ) -> Result<(), Fault> {
-    let shared = connection;
-    shared.batch_execute(LOCK).await?;
-    refuse_taken(connection, session, schema, role).await?;
-    shared
+    connection.batch_execute(LOCK).await?;
+    refuse_existing(connection, session, schema, role).await?;
+    connection
         .batch_execute(&format!(
             "CREATE ROLE \"{role}\" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{verifier}'"
         ))
         .await?;
-    shared
+    connection
         .batch_execute(&format!("COMMENT ON ROLE \"{role}\" IS '{}'", mark(schema)))
         .await?;
     migration::apply(connection, session).await?;
-    shared.batch_execute(&grants(schema, role)).await?;
-    let connects = Connects {
+    connection.batch_execute(&grants(schema, role)).await?;
+    let connects = MayConnect {
         role: role.to_owned(),
     };
-    let connects: Vec<(bool, String)> = connects.load(shared).await?;
+    let connects: Vec<(bool, String)> = connects.load(connection).await?;
     let (may_connect, database) = connects.into_iter().next().unwrap_or_default();
     if !may_connect {
-        shared
+        connection
             .batch_execute(&format!(
                 "GRANT CONNECT ON DATABASE {database} TO \"{role}\""
             ))
             .await?;
     }
-    // So that the credentials work with any client, and with a runner that names no schema.
-    shared
+    // Makes the credentials work with any client, and with a runner that names no schema.
+    connection
         .batch_execute(&format!(
             "ALTER ROLE \"{role}\" IN DATABASE {database} SET search_path = \"{schema}\""
         ))
         .await?;
-    refuse_reach(connection, session, schema, role).await
+    refuse_excess_privileges(connection, session, schema, role).await
 }
 
-async fn refuse_taken(
+async fn refuse_existing(
     connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
 ) -> Result<(), Fault> {
-    let shared = connection;
-    let taken = Taken {
+    let existing = ExistingNames {
         schema: schema.to_owned(),
         role: role.to_owned(),
     };
-    let taken: Vec<(bool, bool)> = taken.load(shared).await?;
-    let what = match taken.into_iter().next().unwrap_or_default() {
+    let existing: Vec<(bool, bool)> = existing.load(connection).await?;
+    let what = match existing.into_iter().next().unwrap_or_default() {
         (false, false) => return Ok(()),
         (true, true) => format!("the schema '{schema}' and the role '{role}' exist already"),
         (true, false) => format!("the schema '{schema}' exists already"),
         (false, true) => format!("the role '{role}' exists already"),
     };
-    Err(Fault::Told(StoreError::Failed(format!(
-        "the tenant '{schema}' of the database {} was not created: {what}; choose other names, or remove the tenant first",
-        session.options.place()
+    Err(Fault::Store(StoreError::Failed(format!(
+        "the tenant '{schema}' of the database {} was not created: {what}; hint: choose other names, or remove the \
+         tenant first",
+        session.options.location_without_schema()
     ))))
 }
 
-/// Least privilege is checked, not assumed: what is granted to everybody is granted to the tenant.
-async fn refuse_reach(
+/// Refuses a role that can do more than use its schema: grants to PUBLIC also apply to the tenant.
+async fn refuse_excess_privileges(
     connection: &Connection,
     session: &Session,
     schema: &str,
     role: &str,
 ) -> Result<(), Fault> {
-    let shared = connection;
-    let reach = Reach {
+    let excess = ExcessPrivileges {
         role: role.to_owned(),
         schema: schema.to_owned(),
     };
-    let reach: Vec<String> = reach.load(shared).await?;
-    let Some(what) = reach.into_iter().next() else {
+    let excess: Vec<String> = excess.load(connection).await?;
+    let Some(what) = excess.into_iter().next() else {
         return Ok(());
     };
-    Err(Fault::Told(StoreError::Failed(format!(
+    Err(Fault::Store(StoreError::Failed(format!(
         "the tenant '{schema}' of the database {} was not created: its role could {what} first",
-        session.options.place()
+        session.options.location_without_schema()
     ))))
 }
 
-/// Brings the schema that the options are pinned to up to date, and lets the tenant's role use what is new.
+/// Migrates the schema that the options are pinned to, and grants the tenant's role the use of new tables.
 ///
 /// # Errors
-/// When there is no such schema, it is newer than this program, or the administrator lacks a right.
+/// If the schema does not exist, is newer than this program, or the administrator lacks a privilege.
 pub fn migrate(options: &PostgresOptions) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
-        let shared = connection;
         let schema = session.options.schema.as_deref().unwrap_or_default();
-        shared.batch_execute(LOCK).await?;
+        connection.batch_execute(LOCK).await?;
         let tenants = list::all(connection).await?;
         let Some(tenant) = tenants.into_iter().find(|tenant| tenant.schema == schema) else {
-            return Err(Fault::Told(StoreError::Failed(format!(
-                "there is no tenant '{schema}' in the database {}; list_tenants names those that there are",
-                session.options.place()
+            return Err(Fault::Store(StoreError::Failed(format!(
+                "there is no tenant '{schema}' in the database {}; hint: list_tenants returns the existing ones",
+                session.options.location_without_schema()
             ))));
         };
         migration::apply(connection, session).await?;
         if let Some(role) = tenant.role {
-            shared.batch_execute(&grants(schema, &role)).await?;
+            connection.batch_execute(&grants(schema, &role)).await?;
         }
         Ok(())
     })

@@ -1,17 +1,17 @@
-//! The tenants of a database.
+//! Lists the tenants of a database.
 
 use diesel::sql_types::{Nullable, Text};
 
+use super::super::blocking_connection::BlockingConnection;
 use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
 use super::super::session::Session;
 use super::super::statement::query;
 use super::super::url::PostgresOptions;
-use super::super::write_connection::Lane;
 use crate::store::StoreError;
 
 query! {
-    /// Schemas that hold an engine's tables, with the role that was made for each.
+    /// Schemas with the engine's tables, and the role that was created for each.
     Tenants {} -> (Text, Nullable<Text>);
     "SELECT n.nspname::text, (SELECT min(r.rolname)::text FROM pg_catalog.pg_roles AS r
      WHERE shobj_description(r.oid, 'pg_authid') = 'cloacina tenant ' || n.nspname)
@@ -24,23 +24,23 @@ query! {
 pub struct TenantRow {
     /// Its schema.
     pub schema: String,
-    /// Its role, if it was made with one.
+    /// Its role, if it was created with one.
     pub role: Option<String>,
 }
 
-/// All tenants, by the names of their schemas.
+/// Returns all tenants, ordered by schema name.
 ///
 /// # Errors
-/// When the database cannot be read.
+/// If the database cannot be read.
 pub fn list(options: &PostgresOptions) -> Result<Vec<TenantRow>, StoreError> {
     let session = Session::new(options.clone());
-    Lane::new().run(&session, async |connection, session| {
+    BlockingConnection::new().run(&session, async |connection, session| {
         let rows = session.fetch(connection, Tenants {}).await?;
         Ok(rows.into_iter().map(row).collect())
     })
 }
 
-/// The same in a transaction that is open.
+/// Returns all tenants, within the open transaction.
 pub(super) async fn all(connection: &Connection) -> Result<Vec<TenantRow>, Fault> {
     let rows: Vec<(String, Option<String>)> = Tenants {}.load(connection).await?;
     Ok(rows.into_iter().map(row).collect())

@@ -1,7 +1,8 @@
-//! Tenants of a PostgreSQL database: a schema and a role each (semantics H2).
+//! Creates, lists, migrates and removes the tenants of a PostgreSQL database. Each has a schema and a role (semantics
+//! H2).
 //!
-//! Schemas, roles, grants and tables are transactional there, so that each verb is one transaction: all or nothing. The
-//! names were checked when they entered (`types::tenant`), so that quoting them is all that is left to do.
+//! Schemas, roles, grants and tables are transactional in PostgreSQL, so each operation is one transaction. Names were
+//! validated on entry (`types::tenant`) and only need quoting here.
 
 mod create;
 mod list;

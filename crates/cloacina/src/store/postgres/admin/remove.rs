@@ -12,8 +12,9 @@ use super::transaction;
 use crate::store::StoreError;
 
 query! {
-    /// The schema, whether it holds an engine's tables, the role that was made for it; the role, and whether it is that one.
-    Found { schema: String => Text, mark: String => Text, role: String => Text, marked: String => Text } -> (
+    /// Whether the schema exists and has the engine's tables, and the role created for it; whether the named role
+    /// exists, and whether it was created for this schema.
+    FindTenant { schema: String => Text, mark: String => Text, role: String => Text, marked: String => Text } -> (
         Bool, Bool, Nullable<Text>, Bool, Bool,
     );
     "WITH home AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1::text)
@@ -27,61 +28,60 @@ query! {
 }
 
 query! {
-    Live {} -> BigInt;
+    LiveRunnerPids {} -> BigInt;
     "SELECT pid FROM cloacina_runners WHERE dead_at IS NULL
      AND lease_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint ORDER BY started_at"
 }
 
 query! {
-    Database {} -> Text;
+    DatabaseName {} -> Text;
     "SELECT quote_ident(current_database())"
 }
 
-/// Drops the schema that the options are pinned to, with all that is in it, and the tenant's role.
+/// Drops the schema that the options are pinned to, with its contents, and the tenant's role.
 ///
 /// # Errors
-/// When there is no such tenant, the names do not belong together, a runner lives in it and `force` is not set, or the
-/// role owns something elsewhere. Then nothing is removed.
+/// If the tenant does not exist, the schema and the role do not belong together, a runner uses the schema and `force`
+/// is not set, or the role owns objects elsewhere. Nothing is removed then.
 pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
         let schema = session.options.schema.as_deref().unwrap_or_default();
         let refuse = |what: String| {
-            Err(Fault::Told(StoreError::Failed(format!(
+            Err(Fault::Store(StoreError::Failed(format!(
                 "the tenant '{schema}' of the database {} was not removed: {what}",
-                session.options.place()
+                session.options.location_without_schema()
             ))))
         };
-        let shared = connection;
-        shared.batch_execute(LOCK).await?;
+        connection.batch_execute(LOCK).await?;
         let found = find(connection, schema, role).await?;
         if let Some(what) = found.objection(schema, role) {
             return refuse(what);
         }
-        if found.schema == Half::Own {
-            if force && found.role == Half::Own {
+        if found.schema == Ownership::Own {
+            if force && found.role == Ownership::Own {
                 end_sessions(connection, role).await?;
             }
-            // A runner that starts now waits, and finds no table.
+            // A runner that starts now waits for this lock, and then finds no tables.
             let lock = "SET LOCAL lock_timeout = '10s'; LOCK TABLE cloacina_runners IN ACCESS EXCLUSIVE MODE";
-            shared.batch_execute(lock).await?;
-            let live: Vec<i64> = Live {}.load(shared).await?;
+            connection.batch_execute(lock).await?;
+            let live: Vec<i64> = LiveRunnerPids {}.load(connection).await?;
             if !force && !live.is_empty() {
                 let pids: Vec<String> = live.iter().map(ToString::to_string).collect();
                 return refuse(format!(
-                    "{} live runner(s) use it (process {}); shut them down first, or remove it by force",
+                    "{} live runner(s) use it (process {}); hint: shut them down first, or use force",
                     live.len(),
                     pids.join(", ")
                 ));
             }
-            shared
+            connection
                 .batch_execute(&format!("DROP SCHEMA \"{schema}\" CASCADE"))
                 .await?;
         }
-        if found.role == Half::Own {
-            let database: Vec<String> = Database {}.load(shared).await?;
+        if found.role == Ownership::Own {
+            let database: Vec<String> = DatabaseName {}.load(connection).await?;
             let database = database.into_iter().next().unwrap_or_default();
-            shared
+            connection
                 .batch_execute(&format!(
                     "REVOKE ALL ON DATABASE {database} FROM \"{role}\"; DROP ROLE \"{role}\""
                 ))
@@ -91,18 +91,18 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
     })
 }
 
-/// Half of what makes a tenant.
+/// Whether a schema or a role belongs to the tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Half {
-    /// There is none of the name.
+enum Ownership {
+    /// It does not exist.
     Missing,
-    /// It is something else's.
+    /// It exists, but does not belong to the tenant.
     Foreign,
-    /// It is the tenant's.
+    /// It belongs to the tenant.
     Own,
 }
 
-impl Half {
+impl Ownership {
     const fn new(exists: bool, is_own: bool) -> Self {
         match (exists, is_own) {
             (false, _) => Self::Missing,
@@ -112,28 +112,28 @@ impl Half {
     }
 }
 
-struct Parts {
-    schema: Half,
-    role: Half,
-    /// The role that was made for the schema.
+struct TenantParts {
+    schema: Ownership,
+    role: Ownership,
+    /// The role that was created for the schema.
     owner: Option<String>,
 }
 
-impl Parts {
-    /// Why these two names are no tenant.
+impl TenantParts {
+    /// Returns why these two names are not a tenant, if they are not.
     fn objection(&self, schema: &str, role: &str) -> Option<String> {
         match (self.schema, self.role) {
-            (Half::Missing, Half::Missing) => Some(format!(
+            (Ownership::Missing, Ownership::Missing) => Some(format!(
                 "there is neither the schema '{schema}' nor the role '{role}'"
             )),
-            (Half::Foreign, _) => Some(format!(
-                "the schema '{schema}' holds no tables of the engine, so it is something else"
+            (Ownership::Foreign, _) => Some(format!(
+                "the schema '{schema}' has none of the engine's tables, so it is something else"
             )),
-            (_, Half::Foreign) => Some(format!(
-                "the role '{role}' was not made for it{}",
+            (_, Ownership::Foreign) => Some(format!(
+                "the role '{role}' was not created for it{}",
                 self.hint()
             )),
-            (Half::Own, Half::Missing) if self.owner.is_some() => {
+            (Ownership::Own, Ownership::Missing) if self.owner.is_some() => {
                 Some(format!("there is no role '{role}'{}", self.hint()))
             }
             _ => None,
@@ -147,8 +147,8 @@ impl Parts {
     }
 }
 
-async fn find(connection: &Connection, schema: &str, role: &str) -> Result<Parts, Fault> {
-    let found = Found {
+async fn find(connection: &Connection, schema: &str, role: &str) -> Result<TenantParts, Fault> {
+    let found = FindTenant {
         schema: schema.to_owned(),
         mark: mark(schema),
         role: role.to_owned(),
@@ -157,14 +157,14 @@ async fn find(connection: &Connection, schema: &str, role: &str) -> Result<Parts
     let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(connection).await?;
     let row = rows.into_iter().next().unwrap_or_default();
     let (has_schema, has_tables, owner, has_role, is_its) = row;
-    Ok(Parts {
-        schema: Half::new(has_schema, has_tables),
-        role: Half::new(has_role, is_its),
+    Ok(TenantParts {
+        schema: Ownership::new(has_schema, has_tables),
+        role: Ownership::new(has_role, is_its),
         owner,
     })
 }
 
-/// Ends the tenant's sessions, as far as the administrator may: one that goes on finds neither tables nor a role.
+/// Ends the tenant's sessions, as far as the administrator may. A session that remains finds neither tables nor a role.
 async fn end_sessions(connection: &Connection, role: &str) -> Result<(), Fault> {
     let end = format!(
         "DO $$BEGIN PERFORM pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = '{role}'; \

@@ -1,15 +1,16 @@
-//! What the verbs for tenants have in common: the lock, the mark of a role, and its rights.
+//! Statements that the tenant operations share: the lock, the mark of a role, and its grants.
 
-/// One administrator at a time: two that make or remove the same tenant would meet in the middle.
+/// Lets one administrator at a time create or remove tenants.
 pub(super) const LOCK: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('cloacina:tenants', 0))";
 
-/// What a role's comment says, so that removing a tenant never takes somebody else's role.
+/// Returns the comment that marks a tenant's role, so that removing a tenant never drops a role of somebody else.
 pub(super) fn mark(schema: &str) -> String {
     format!("cloacina tenant {schema}")
 }
 
-/// What a tenant's role may do in its schema, now and after later migrations. The versions are not its to write.
+/// Returns the grants of a tenant's role in its schema, which also cover tables of later migrations. The role may not
+/// write the schema versions.
 pub(super) fn grants(schema: &str, role: &str) -> String {
     format!(
         "GRANT USAGE ON SCHEMA \"{schema}\" TO \"{role}\"; \

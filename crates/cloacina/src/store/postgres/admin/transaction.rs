@@ -1,26 +1,28 @@
-//! One transaction of an administrator, whose outcome is known even when the connection ends in the middle of COMMIT.
+//! A transaction of an administrator whose outcome is determined even if the connection is lost during COMMIT.
 
 use std::time::{Duration, Instant};
 
 use diesel::sql_types::{Nullable, Text};
 use tokio_postgres::error::SqlState;
 
+use super::super::blocking_connection::BlockingConnection;
 use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
 use super::super::session::Session;
 use super::super::statement::query;
-use super::super::write_connection::Lane;
 use crate::store::StoreError;
 
-/// A transaction whose client vanished is ended by the server within this time, unless the server is down.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(20);
-/// A tenant's runners and its administrator lock the same tables in different orders.
-const ATTEMPTS: usize = 5;
+/// How long to ask for the outcome. The server ends the transaction of a lost client within this time, unless it is
+/// down.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
+const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of attempts after deadlocks: a tenant's runners and its administrator lock the same tables in
+/// different orders.
+const MAX_ATTEMPTS: usize = 5;
 
 query! {
-    /// Names the open transaction.
-    Name {} -> Text;
+    /// Returns the id of the open transaction.
+    TransactionId {} -> Text;
     "SELECT pg_catalog.pg_current_xact_id()::text"
 }
 
@@ -29,7 +31,7 @@ query! {
     "SELECT pg_catalog.pg_xact_status(($1::text)::pg_catalog.xid8)"
 }
 
-/// Runs `work` in a transaction: all of it is in the database afterwards, or nothing.
+/// Runs `work` in a transaction, and again after a deadlock.
 pub(super) fn run(
     session: &Session,
     work: impl AsyncFn(&Connection, &Session) -> Result<(), Fault> + Send + Sync,
@@ -38,7 +40,7 @@ pub(super) fn run(
     loop {
         let mut is_deadlock = false;
         let result = attempt(session, &work, &mut is_deadlock);
-        if !is_deadlock || attempts == ATTEMPTS {
+        if !is_deadlock || attempts == MAX_ATTEMPTS {
             return result;
         }
         attempts += 1;
@@ -52,34 +54,34 @@ fn attempt(
 ) -> Result<(), StoreError> {
     let mut committing = None;
     let committing_now = &mut committing;
-    let result = Lane::new().run_patiently(session, async move |connection, session| {
-        let shared = connection;
-        let begin = format!("{}; {}", session.begin(), session.unhurried());
-        shared.batch_execute(&begin).await?;
-        work(connection, session)
-            .await
-            .inspect_err(|fault| *is_deadlock = fault.is(&SqlState::T_R_DEADLOCK_DETECTED))?;
-        let names: Vec<String> = Name {}.load(shared).await?;
-        *committing_now = names.into_iter().next();
-        shared.batch_execute("COMMIT").await?;
-        Ok(())
-    });
+    let result =
+        BlockingConnection::new().run_without_timeout(session, async move |connection, session| {
+            let begin = format!("{}; {}", session.begin(), session.without_timeouts());
+            connection.batch_execute(&begin).await?;
+            work(connection, session)
+                .await
+                .inspect_err(|fault| *is_deadlock = fault.is(&SqlState::T_R_DEADLOCK_DETECTED))?;
+            let names: Vec<String> = TransactionId {}.load(connection).await?;
+            *committing_now = names.into_iter().next();
+            connection.batch_execute("COMMIT").await?;
+            Ok(())
+        });
     match (result, committing) {
-        (Err(error), Some(name)) => settle(session, &name, error),
+        (Err(error), Some(name)) => resolve_outcome(session, &name, error),
         (result, _) => result,
     }
 }
 
-/// COMMIT was sent and did not answer: asks the server what became of it.
+/// Asks the server for the outcome of a COMMIT that was not answered.
 #[expect(
     clippy::disallowed_methods,
-    reason = "nothing tells when a server is back, or has noticed that its client is gone"
+    reason = "no event tells when a server is back, or has noticed that its client is gone"
 )]
-fn settle(session: &Session, name: &str, error: StoreError) -> Result<(), StoreError> {
-    let until = Instant::now() + PATIENCE;
+fn resolve_outcome(session: &Session, name: &str, error: StoreError) -> Result<(), StoreError> {
+    let until = Instant::now() + OUTCOME_TIMEOUT;
     loop {
         let asked: Result<Vec<Option<String>>, StoreError> =
-            Lane::new().run(session, async |connection, session| {
+            BlockingConnection::new().run(session, async |connection, session| {
                 let name = name.to_owned();
                 session.fetch(connection, Outcome { name }).await
             });
@@ -94,9 +96,9 @@ fn settle(session: &Session, name: &str, error: StoreError) -> Result<(), StoreE
         if Instant::now() >= until {
             let why = unknown.map_or_else(String::new, |error| format!("; {error}"));
             return Err(StoreError::Unavailable(format!(
-                "{error}; whether it was done is not known{why}; look with DatabaseAdmin.list_tenants"
+                "{error}; whether it was done is unknown{why}; hint: check with DatabaseAdmin.list_tenants"
             )));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(OUTCOME_POLL_INTERVAL);
     }
 }
