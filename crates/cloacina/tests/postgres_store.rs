@@ -301,27 +301,30 @@ fn runners_notify_each_other_but_not_themselves() {
     );
     let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
-    let (bell_one, bell_two) = (waker(&one), waker(&two));
+    let (wakes_of_one, wakes_of_two) = (waker(&one), waker(&two));
     // Both runners know each other, and their registrations have been notified.
     assert_eq!(one.runners().unwrap().len(), 2);
     submit(&two, second, &[ready(definition, NOW)]).unwrap();
-    bell_one.recv_timeout(PATIENCE).unwrap();
-    while bell_one.recv_timeout(Duration::from_millis(200)).is_ok() {}
-    while bell_two.try_recv().is_ok() {}
+    wakes_of_one.recv_timeout(PATIENCE).unwrap();
+    while wakes_of_one
+        .recv_timeout(Duration::from_millis(200))
+        .is_ok()
+    {}
+    while wakes_of_two.try_recv().is_ok() {}
     let (before_one, before_two) = (
         one.changes(None).unwrap().marker,
         two.changes(None).unwrap().marker,
     );
     let revivals = two.changes(None).unwrap().revivals;
     submit(&one, first, &[ready(definition, NOW)]).unwrap();
-    bell_two.recv_timeout(PATIENCE).unwrap();
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
     assert_ne!(two.changes(None).unwrap().marker, before_two);
     assert_eq!(
         one.changes(None).unwrap().marker,
         before_one,
         "its own write is not a change"
     );
-    assert!(bell_one.try_recv().is_err());
+    assert!(wakes_of_one.try_recv().is_err());
     assert_eq!(
         two.changes(None).unwrap().revivals,
         revivals,
@@ -334,27 +337,30 @@ fn runners_notify_each_other_but_not_themselves() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE query ~ 'LISTEN|pg_notify|pg_advisory_lock_shared|pg_locks' AND pid <> pg_backend_pid()",
     );
-    bell_two.recv_timeout(PATIENCE).unwrap();
-    while bell_two.recv_timeout(Duration::from_millis(300)).is_ok() {}
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
+    while wakes_of_two
+        .recv_timeout(Duration::from_millis(300))
+        .is_ok()
+    {}
     assert_ne!(
         two.changes(None).unwrap().revivals,
         revivals,
         "a retry may have been missed"
     );
     submit(&one, first, &[ready(definition, NOW)]).unwrap();
-    bell_two.recv_timeout(PATIENCE).unwrap();
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]
 fn the_marker_reports_other_writers_without_listen() {
     let options = pinned(shared());
     for parameter in ["pgbouncer=true", "listen=off"] {
-        let deaf = self::options(&format!("{}?{parameter}", shared()));
-        let deaf = deaf
+        let polling = self::options(&format!("{}?{parameter}", shared()));
+        let polling = polling
             .with_schema(options.schema.as_deref().unwrap())
             .unwrap();
         let (one, two) = (
-            PostgresStore::open(&deaf).unwrap(),
+            PostgresStore::open(&polling).unwrap(),
             PostgresStore::open(&options).unwrap(),
         );
         let definition = two.put_definition(&workflow("etl", 1), NOW).unwrap();

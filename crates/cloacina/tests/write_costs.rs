@@ -30,25 +30,25 @@ use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use time::HandClock;
 
-static SEEN: AtomicUsize = AtomicUsize::new(0);
+static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
 /// Held by a test while it runs, because the counter belongs to the process.
-static TURN: Mutex<()> = Mutex::new(());
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]
-fn listening() -> Option<Box<dyn Instrumentation>> {
+fn counting() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
         if matches!(event, InstrumentationEvent::StartQuery { .. }) {
-            SEEN.fetch_add(1, Ordering::SeqCst);
+            STATEMENTS.fetch_add(1, Ordering::SeqCst);
         }
     }))
 }
 
-fn turn() -> MutexGuard<'static, ()> {
-    let turn = TURN
+fn start_counting() -> MutexGuard<'static, ()> {
+    let guard = ONE_AT_A_TIME
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    set_default_instrumentation(listening).unwrap();
-    turn
+    set_default_instrumentation(counting).unwrap();
+    guard
 }
 
 /// A runner that the test steps: all running tasks finish in the same step.
@@ -105,7 +105,7 @@ impl Runner {
 
     /// Submits executions, runs them to their end and returns the number of statements.
     fn run(&mut self, workflow: &Workflow, count: usize) -> usize {
-        SEEN.store(0, Ordering::SeqCst);
+        STATEMENTS.store(0, Ordering::SeqCst);
         let requests = (0..count).map(|_| SubmitRequest {
             id: ExecutionId::generate(),
             workflow: workflow.name().to_owned(),
@@ -158,7 +158,7 @@ impl Runner {
             count * workflow.definition().tasks.len(),
             "every task ran once"
         );
-        SEEN.load(Ordering::SeqCst)
+        STATEMENTS.load(Ordering::SeqCst)
     }
 }
 
@@ -211,7 +211,7 @@ fn assert_within(store: Arc<dyn Store>, budgets: [usize; 4]) {
 
 #[test]
 fn a_step_is_one_transaction_on_sqlite() {
-    let _turn = turn();
+    let _guard = start_counting();
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("costs.db"));
     // A transaction begins, checks that the runner is alive, and commits. It writes each execution's row once. Each
@@ -232,7 +232,7 @@ fn a_step_is_one_transaction_on_sqlite() {
 
 #[test]
 fn a_step_is_one_statement_on_postgres() {
-    let _turn = turn();
+    let _guard = start_counting();
     let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
     let options = options
         .with_schema(&private_postgres::fresh_name())

@@ -119,121 +119,123 @@ macro_rules! requests {
 }
 
 requests! { 'a
-    /// Keeps a version of a workflow once; a known version keeps its id and gets the new description and tags.
+    /// Stores a version of a workflow once. A stored version keeps its id, and its description and tags are updated.
     PutDefinition => put_definition(workflow: &'a Workflow, now: Timestamp) -> DefinitionId;
 
-    /// A definition by its id.
+    /// Returns the definition with this id.
     Definition => definition(id: DefinitionId) -> Option<StoredDefinition>;
 
-    /// The definitions with an id above `after`, oldest first; the last one of a name is its latest.
+    /// Returns the definitions with an id above `after`, oldest first. The last one of a name is the newest.
     Definitions => definitions(after: DefinitionId) -> Vec<StoredDefinition>;
 
-    /// The versions with an id above `after`, oldest first. From the beginning only those that matter: the newest of each
-    /// workflow, and those of executions that have not ended.
+    /// Returns the versions with an id above `after`, oldest first. If `after` is 0, returns only the newest version of
+    /// each workflow, the last 64 versions, and those of executions that have not ended.
     Versions => versions(after: DefinitionId) -> Vec<StoredVersion>;
 
-    /// The number of stored definitions.
+    /// Returns the number of stored definitions.
     CountDefinitions => count_definitions() -> u64;
 
     /// Applies a batch in one durable transaction: schedules, submissions, advances, then claims.
     ///
-    /// An error means that nothing was applied, or, for [`StoreError::Unavailable`], that it is not known.
+    /// After an error nothing was applied; after [`StoreError::Unavailable`] it is unknown whether the batch was.
     Commit => commit(batch: &'a Batch<'a>) -> Committed;
 
-    /// The executions with all their tasks; unknown ids are left out, the order is the given one.
+    /// Returns the executions with all their tasks, in the order of `ids`. Unknown ids are left out.
     Load => load(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
 
-    /// The same without inputs and without what tasks wrote, which may be large.
+    /// Like [`Store::load`], without inputs and task results, which may be large.
     Summaries => summaries(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
 
-    /// The states of executions, in no order; unknown ids are left out.
+    /// Returns the states of executions in any order. Unknown ids are left out.
     Statuses => statuses(ids: &'a [ExecutionId]) -> Vec<(ExecutionId, ExecutionStatus)>;
 
-    /// Ids of executions, newest first, by a keyset.
+    /// Returns the ids of executions, newest first, with keyset pagination.
     List => list(query: &'a ListQuery) -> Vec<ExecutionId>;
 
-    /// The stored history of an execution, oldest first.
+    /// Returns the stored history of an execution, oldest first.
     History => history(id: ExecutionId) -> Vec<HistoryEvent>;
 
-    /// Running executions whose deadline is at or before `now`, and the next deadline after it.
+    /// Returns the running executions whose deadline is at or before `now`, and the next deadline after it.
     Overdue => overdue(now: Timestamp) -> Due;
 
     /// Adds a runner.
     RegisterRunner => register_runner(row: &'a RunnerRow) -> ();
 
-    /// Extends a runner's lease. `false`: it was declared dead or never registered.
+    /// Extends a runner's lease. Returns `false` if the runner was declared dead or never registered.
     Heartbeat => heartbeat(runner: RunnerId, now: Timestamp, lease_until: Timestamp) -> bool;
 
-    /// All runners that were not declared dead or retired.
+    /// Returns all runners that were not declared dead or retired.
     Runners => runners() -> Vec<RunnerRow>;
 
-    /// Declares a runner dead if its lease still ends at the instant that was seen. `false`: it has moved, leave it alone.
+    /// Declares a runner dead if its lease still ends at `seen_lease`. Returns `false` if the lease was extended.
     DeclareDead => declare_dead(runner: RunnerId, seen_lease: Timestamp, now: Timestamp) -> bool;
 
-    /// Executions in which a runner has claims.
+    /// Returns the executions in which a runner has claims.
     ClaimsOf => claims_of(runner: RunnerId) -> Vec<ExecutionId>;
 
-    /// Runners that were declared dead and may still have claims.
+    /// Returns the runners that were declared dead and may still have claims.
     DeadRunners => dead_runners() -> Vec<RunnerId>;
 
-    /// Removes a runner that has no claim any more.
+    /// Removes a runner that has no claims.
     RetireRunner => retire_runner(runner: RunnerId) -> ();
 
-    /// What other runners did. `busy`: the runner that asks, if it has claims, so that its peers watch over it.
+    /// Returns the changes made by other runners. `busy` is the calling runner if it has claims; its peers then watch
+    /// its lock.
     Changes => changes(busy: Option<RunnerId>) -> Changes;
 
-    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all that belongs to them.
-    /// Ticks that were due before it go too, as many at most. So do definitions that were stored before it, that no
-    /// execution runs, and that are not the newest of their workflow. Returns the larger number of executions and definitions.
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all their rows. Also deletes
+    /// at most `limit` ticks that were due before it, and at most `limit` definitions that were stored before it, are
+    /// not used by any execution and are not the newest of their workflow. Returns the number of deleted executions or
+    /// definitions, whichever is larger.
     Prune => prune(before: Timestamp, limit: usize) -> usize;
 
     /// Adds a schedule, or changes the one whose stored revision is `expected`.
     PutSchedule => put_schedule(record: &'a ScheduleRecord, expected: Option<i64>) -> Put;
 
-    /// A schedule by its id, also a deleted one.
+    /// Returns the schedule with this id, even if it is deleted.
     Schedule => schedule(id: ScheduleId) -> Option<ScheduleRecord>, boxed;
 
-    /// The schedule of an identity that is not deleted.
+    /// Returns the schedule with this identity, unless it is deleted.
     ScheduleOf => schedule_of(kind: ScheduleKind, identity: &'a str) -> Option<ScheduleRecord>, boxed;
 
-    /// Schedules that are not deleted, oldest first.
+    /// Returns the schedules that are not deleted, oldest first.
     Schedules => schedules(query: &'a ScheduleQuery) -> Vec<ScheduleRecord>;
 
-    /// The schedules that have to be looked at now, and when the next one has to be: by index, however many there are.
+    /// Returns the schedules that are due, and when the next one is. Uses an index, however many schedules there are.
     DueSchedules => due_schedules(query: &'a DueQuery, now: Timestamp) -> DueSchedules;
 
-    /// The history of a schedule, newest first, also of a deleted one.
+    /// Returns the ticks of a schedule, newest first, even if it is deleted.
     Ticks => ticks(schedule: ScheduleId, limit: usize, offset: usize) -> Vec<TickRecord>;
 
-    /// The number of ticks of a kind that were due since a time, by outcome.
+    /// Returns the number of ticks that were due since a time, by outcome, for one kind of schedule.
     CountTicks => count_ticks(kind: ScheduleKind, since: Timestamp) -> Vec<(TickOutcome, u64)>;
 
-    /// Writes a living runner's workflows into its row, and keeps what it offers: one entry a workflow replaces the
-    /// runner's earlier one.
+    /// Writes a live runner's workflows into its row, and stores its offers. An offer replaces the runner's earlier one
+    /// for the same workflow.
     Announce => announce(runner: RunnerId, workflows: &'a [String], offers: &'a [Offer]) -> ();
 
-    /// Notes when the offers of a runner that goes away were last there (`None`: at its last heartbeat), and forgets
-    /// those of runners that went before it and had the same tasks.
+    /// Records when the offers of a stopping runner were last valid (`None`: at its last heartbeat), and deletes those
+    /// of runners that stopped before it and had the same tasks.
     Withdraw => withdraw(runner: RunnerId, seen_at: Option<Timestamp>) -> ();
 
-    /// The offers for a workflow, of runners that are there and of the last that were.
+    /// Returns the offers for a workflow, of live runners and of the last ones that stopped.
     Offers => offers(workflow: &'a str) -> Vec<Offer>;
 
-    /// Replaces the progress of attempts, and appends log lines.
+    /// Replaces the progress of tasks, and appends log lines.
     NoteInsight => note_insight(progress: &'a [Progress], logs: &'a [LogChunk]) -> ();
 
-    /// The last progress that each task of an execution reported.
+    /// Returns the last progress that each task of an execution reported.
     Progress => progress(id: ExecutionId) -> Vec<Progress>;
 
-    /// The log lines of an execution in the order in which they came.
+    /// Returns the log lines of an execution in the order in which they were written.
     Logs => logs(id: ExecutionId) -> Vec<LogChunk>;
 
-    /// Tasks that are ready and claimed by nobody, counted up to `limit`.
+    /// Returns the number of ready tasks that are not claimed, counted up to `limit`.
     Backlog => backlog(limit: usize) -> usize;
 
-    /// Checks whether the database is sound and how much space it wastes.
+    /// Checks the integrity of the database and its unused space.
     Check => check() -> Health;
 
-    /// Tells other runners at once that something was written, for a writer that is about to end.
+    /// Notifies other runners immediately of a write, for a writer that is about to end.
     TellOthers => tell_others() -> ();
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the proxy cuts. Messages of the client are counted from 1, the startup message.
+/// The point at which the proxy cuts. Messages of the client are counted from 1, the startup message.
 #[derive(Clone, Copy)]
 pub enum Cut {
     /// Cuts the first connection before this message reaches the server.
@@ -27,7 +27,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let done = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&done);
+        let was_cut = Arc::clone(&done);
         std::thread::spawn(move || {
             let mut cut = Some(cut);
             for client in listener.incoming() {
@@ -39,8 +39,8 @@ impl Proxy {
                 if matches!(first, Some(Cut::Options)) {
                     cut = first;
                 }
-                let (cut, told) = (first, Arc::clone(&told));
-                std::thread::spawn(move || carry(client, server, cut, &told));
+                let (cut, was_cut) = (first, Arc::clone(&was_cut));
+                std::thread::spawn(move || carry(client, server, cut, &was_cut));
             }
         });
         Self { port, cut: done }
@@ -52,7 +52,7 @@ impl Proxy {
     }
 }
 
-fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBool) {
+fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &AtomicBool) {
     let muted = Arc::new(AtomicBool::new(false));
     let (mut from_server, mut to_client) =
         (server.try_clone().unwrap(), client.try_clone().unwrap());
@@ -76,11 +76,11 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, told: &AtomicBo
         }
         match cut {
             Some(Cut::Before(at)) if at == count => {
-                told.store(true, Ordering::Release);
+                was_cut.store(true, Ordering::Release);
                 break;
             }
             Some(Cut::After(at)) if at == count => {
-                told.store(true, Ordering::Release);
+                was_cut.store(true, Ordering::Release);
                 // The answer ends the connection. Messages until then are forwarded, because the server needs them to
                 // answer.
                 muted.store(true, Ordering::Release);

@@ -57,7 +57,7 @@ impl ReadPool {
         }
     }
 
-    /// Closes the idle connections now, and the others when they come back. The pool lends no more.
+    /// Closes the idle connections now, and the others when they come back. Later calls of `borrow` return `None`.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -69,8 +69,8 @@ impl ReadPool {
         self.returned.notify_all();
     }
 
-    /// Closes all connections, waiting for borrowed ones, and returns the process ids of the sessions that end. The
-    /// pool lends no more.
+    /// Closes all connections, waiting for borrowed ones, and returns the process ids of the sessions that end. Later
+    /// calls of `borrow` return `None`.
     pub(super) fn close_and_wait(&self) -> Vec<i32> {
         let mut state = self.state.lock();
         state.closed = true;
