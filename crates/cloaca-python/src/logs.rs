@@ -2,6 +2,8 @@
 //!
 //! It subscribes to a runner's own threads, never globally. It only queues: the supervisor thread hands the records to
 //! Python, so that logging waits neither for the interpreter nor for a handler.
+//!
+//! See docs/explanation/decisions/081-logs-and-traces.md
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,6 @@
 //! Readiness: starts or skips tasks whose dependencies have ended, and ends executions (semantics C1–C3).
+//!
+//! See docs/explanation/decisions/022-rules-and-skips.md
 
 use super::rule::{RuleInput, evaluate, skip_cause};
 use super::{Changes, Execution};

@@ -1,4 +1,6 @@
 //! The ticks of a schedule: which fire, are missed, overlap or wait, and when it is evaluated next (semantics F4–F6).
+//!
+//! See docs/explanation/decisions/052-missed-ticks.md
 
 use super::cron::Cron;
 use crate::types::{

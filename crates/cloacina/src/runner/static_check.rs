@@ -1,6 +1,8 @@
 //! The static check of `workflow!`: validates names and finds cycles while the program compiles (semantics A2).
 //!
 //! Constant evaluation cannot allocate: a cycle is stored as indices, and messages are written into a fixed buffer.
+//!
+//! See docs/explanation/decisions/070-rust-definitions.md
 
 use super::TaskNames;
 

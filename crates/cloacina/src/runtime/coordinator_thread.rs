@@ -1,4 +1,6 @@
 //! The thread that steps a coordinator, and inline steps on other threads.
+//!
+//! See docs/explanation/decisions/034-inline-steps.md
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Changes that a process makes without a runner: controls an execution, starts a schedule's workflow. They are decided on
 //! the calling thread and written at once.
+//!
+//! See docs/explanation/decisions/023-control.md
 
 use std::sync::Arc;
 

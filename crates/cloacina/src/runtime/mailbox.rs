@@ -1,4 +1,6 @@
 //! The coordinator's inbox, and one-shot answers for blocking callers.
+//!
+//! See docs/explanation/decisions/035-coalescing-callers.md
 
 use std::sync::Arc;
 use std::thread;

@@ -1,6 +1,8 @@
 //! The counters of a runner: tasks, executions, their run times, and commits.
 //!
 //! The coordinator counts while it decides, under a lock that readers hold only while they copy the counters.
+//!
+//! See docs/explanation/decisions/080-metrics-and-progress.md
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Atomic};
 

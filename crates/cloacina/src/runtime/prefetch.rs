@@ -1,4 +1,6 @@
 //! The number of tasks that one executor of this process claims: its slots and a prefetch window (semantics C5, C6).
+//!
+//! See docs/explanation/decisions/033-prefetch.md
 
 use std::cmp::Reverse;
 

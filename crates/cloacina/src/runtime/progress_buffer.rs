@@ -1,4 +1,6 @@
 //! A buffer for the progress and the log lines of running tasks that wait to be written.
+//!
+//! See docs/explanation/decisions/080-metrics-and-progress.md
 
 use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};

@@ -2,6 +2,8 @@
 //!
 //! A task that crashes its process takes other tasks with it, and nothing shows which of them was the cause. So a task that
 //! lost its runner twice is started only while nothing else runs here. If the process dies again, the suspect is the cause.
+//!
+//! See docs/explanation/decisions/032-quarantine.md
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,6 @@
 //! Subscriptions: callers waiting for ends of executions.
+//!
+//! See docs/explanation/decisions/036-remembered-ends.md
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;

@@ -3,6 +3,8 @@
 //! The database stores wall-clock times. A timer that depends on one, such as the timeout of an execution, must not fire
 //! early or late because the clock was set. So each step of the wall clock is noted, and an instant is mapped with the offset
 //! that was in force at that instant.
+//!
+//! See docs/explanation/decisions/030-clocks.md
 
 use crate::types::{Micros, Monotonic, Timestamp};
 

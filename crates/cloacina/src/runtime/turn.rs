@@ -1,4 +1,6 @@
 //! One turn: decides messages and duties, commits them in one transaction, and splits a batch that the database refuses.
+//!
+//! See docs/explanation/decisions/031-failures-stay-with-their-item.md
 
 use super::Message;
 use super::commit::Refused;

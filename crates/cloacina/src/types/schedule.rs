@@ -1,4 +1,6 @@
 //! Schedules and triggers as they are stored, and their history.
+//!
+//! See docs/explanation/decisions/050-schedule-rows.md
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,6 +2,8 @@
 //!
 //! The defining program governs the workflow. A program that serves an external task needs to declare only its id. Every
 //! other option that it declares must be equal to the definition's; a contradiction is refused.
+//!
+//! See docs/explanation/decisions/072-external-tasks.md
 
 use std::collections::BTreeSet;
 

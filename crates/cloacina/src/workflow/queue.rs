@@ -2,6 +2,8 @@
 //!
 //! Tasks of one kind share the queue `workflow/kind`. An external task has the queue `workflow/external/task`, so that a
 //! program that serves one external task does not read the backlog of another.
+//!
+//! See docs/explanation/decisions/020-queues-by-name.md
 
 use sha2::{Digest, Sha256};
 

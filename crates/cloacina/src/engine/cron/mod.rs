@@ -1,4 +1,6 @@
 //! Cron expressions in a time zone, and the instants at which they fire (semantics F1, F2, F8).
+//!
+//! See docs/explanation/decisions/051-cron-times.md
 
 mod grammar;
 mod zone;

@@ -1,4 +1,6 @@
 //! Announces the workflows and tasks of this runner in the database, for `explain` and the command line.
+//!
+//! See docs/explanation/decisions/082-offers.md
 
 use super::duty::Duty;
 use crate::runtime::process;

@@ -2,6 +2,8 @@
 //!
 //! The coordinator checks on its own thread while it is awake anyway, so the check works even if a task holds Python's
 //! interpreter lock or a future never yields.
+//!
+//! See docs/explanation/decisions/037-stalled-tasks.md
 
 use super::duty::Duty;
 use crate::runtime::assignment::{Executor, Running};

@@ -1,4 +1,6 @@
 //! Deferred tasks, which release their worker's slot while they wait (semantics G2).
+//!
+//! See docs/explanation/decisions/041-deferral-and-polls.md
 
 use std::sync::Arc;
 use std::time::Duration;

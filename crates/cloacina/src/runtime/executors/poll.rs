@@ -1,5 +1,7 @@
 //! The queue of trigger polls for the program that has the functions. A poll needs no worker slot, so a slow one delays no
 //! task.
+//!
+//! See docs/explanation/decisions/041-deferral-and-polls.md
 
 use std::sync::Arc;
 

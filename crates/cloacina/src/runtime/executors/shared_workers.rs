@@ -2,6 +2,8 @@
 //!
 //! Each runner keeps its own queues, so that returning claims, cancelling and closing affect that runner only. The workers
 //! take one task at a time from each runner with work, in turn. Priorities order the work within one runner only.
+//!
+//! See docs/explanation/decisions/061-shared-workers.md
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
