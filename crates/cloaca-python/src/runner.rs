@@ -294,12 +294,14 @@ impl Runner {
 
     fn status(&self, py: Python<'_>, execution_id: &str) -> PyResult<&'static str> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        call::detached(py, self.guard(), || self.engine.status(id)).map(ExecutionStatus::name)
+        call::detached(py, self.guard(), || self.engine.inspector().status(id))
+            .map(ExecutionStatus::name)
     }
 
     fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        call::detached(py, self.guard(), || self.engine.execution(id)).map(Execution::new)
+        call::detached(py, self.guard(), || self.engine.inspector().execution(id))
+            .map(Execution::new)
     }
 
     /// Executions, newest first, and where the next part starts.
@@ -320,7 +322,7 @@ impl Runner {
     ) -> PyResult<Part> {
         let filter = requests::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
         let filter = filter.raise(py)?;
-        let page = call::detached(py, self.guard(), || self.engine.list(&filter))?;
+        let page = call::detached(py, self.guard(), || self.engine.inspector().list(&filter))?;
         let inspector = self.engine.inspector().clone();
         let place = Py::new(
             py,
@@ -332,7 +334,8 @@ impl Runner {
     /// The history of an execution, oldest first.
     fn events(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<EventParts>> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        let (execution, events) = call::detached(py, self.guard(), || self.engine.history(id))?;
+        let (execution, events) =
+            call::detached(py, self.guard(), || self.engine.inspector().history(id))?;
         let parts = events.into_iter().map(|event| {
             (
                 event.time.0,

@@ -1,4 +1,4 @@
-//! Why an execution is not moving: each reason, from values alone.
+//! The reasons that explain why an execution does not proceed.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
     let execution = execution(&[("a", &[]), ("b", &["a"])], None);
     let (busy, gone) = (RunnerId::generate(), RunnerId::generate());
     let waits = "Task 'b' waits for its dependency 'a' (Ready).";
-    let told = sentences(
+    let explained = sentences(
         &execution,
         &[presence(busy)],
         &[offer(busy, &["a", "b"], NOW)],
@@ -84,16 +84,16 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
     let free = format!(
         "Task 'a' is ready and waits for a free worker of runner {busy} (host box, pid 4711)."
     );
-    assert_eq!(told, [free.as_str(), waits]);
+    assert_eq!(explained, [free.as_str(), waits]);
 
-    // Another runner has the workflow, and not this task; who had the task is gone.
+    // A live runner has the workflow but not this task; the runner that had the task is gone.
     let offers = [
         offer(busy, &["b"], NOW),
         offer(gone, &["a"], NOW - 90 * SECOND),
     ];
-    let told = sentences(&execution, &[presence(busy)], &offers);
+    let explained = sentences(&execution, &[presence(busy)], &offers);
     assert_eq!(
-        told,
+        explained,
         [
             "Task 'a' is ready, but no live runner has task 'a' of workflow 'etl' (last seen 2025-06-15 15:05:10 UTC \
              (1 min 30 s ago) on host box with pid 4711).",
@@ -101,12 +101,12 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
         ]
     );
 
-    let told = sentences(&execution, &[presence(busy)], &[]);
+    let explained = sentences(&execution, &[presence(busy)], &[]);
     assert!(
-        told[0].starts_with("No live runner knows workflow 'etl' (never seen)"),
-        "{told:?}"
+        explained[0].starts_with("No live runner knows workflow 'etl' (never seen)"),
+        "{explained:?}"
     );
-    assert!(told[1].contains("no live runner has task 'a' of workflow 'etl' (never seen)"));
+    assert!(explained[1].contains("no live runner has task 'a' of workflow 'etl' (never seen)"));
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn running_task_is_explained_by_its_runners_liveness() {
     let mut execution = execution(&[("a", &[])], None);
     let (holder, other) = (RunnerId::generate(), RunnerId::generate());
     execution.note_claim(0, holder, NOW - 5 * SECOND);
-    let told = |runners: &[Presence]| sentences(&execution, runners, &[]).remove(0);
+    let explained = |runners: &[Presence]| sentences(&execution, runners, &[]).remove(0);
 
-    let alive = told(&[presence(holder)]);
+    let alive = explained(&[presence(holder)]);
     assert!(
         alive.contains("is held by runner")
             && alive.contains("until 2025-06-15 15:06:53 UTC (in 13 s)"),
@@ -126,13 +126,13 @@ fn running_task_is_explained_by_its_runners_liveness() {
         vanished: true,
         ..presence(holder)
     };
-    let dead = told(&[vanished.clone(), presence(other)]);
+    let dead = explained(&[vanished.clone(), presence(other)]);
     assert!(
         dead.contains("is held by the dead runner")
             && dead.contains("(in 13 s): a live runner takes"),
         "{dead}"
     );
-    let alone = told(&[vanished]);
+    let alone = explained(&[vanished]);
     assert!(
         alone.contains("the next runner that is started takes the task back"),
         "{alone}"
@@ -141,12 +141,12 @@ fn running_task_is_explained_by_its_runners_liveness() {
         lease_until: NOW - 4 * SECOND,
         ..presence(holder)
     };
-    let over = told(&[expired]);
+    let over = explained(&[expired]);
     assert!(
         over.contains("whose lease ended at") && over.contains("(4.0 s ago)"),
         "{over}"
     );
-    let declared = told(&[presence(other)]);
+    let declared = explained(&[presence(other)]);
     assert!(
         declared.contains("which was declared dead: a live runner"),
         "{declared}"
@@ -156,7 +156,7 @@ fn running_task_is_explained_by_its_runners_liveness() {
 #[test]
 fn d7_paused_execution_has_the_pause_as_its_only_reason() {
     let mut execution = execution(&[("a", &[]), ("b", &["a"])], None);
-    execution.pause(NOW).expect("it can be paused");
+    execution.pause(NOW).expect("the execution can be paused");
     assert_eq!(
         sentences(&execution, &[], &[]),
         [
@@ -164,7 +164,9 @@ fn d7_paused_execution_has_the_pause_as_its_only_reason() {
           it is resumed."
         ]
     );
-    execution.cancel(NOW).expect("it can be cancelled");
+    execution
+        .cancel(NOW)
+        .expect("the execution can be cancelled");
     assert_eq!(
         sentences(&execution, &[], &[]),
         ["The execution has ended already: Cancelled at 2025-06-15 15:06:40 UTC (in 0.0 s)."]

@@ -128,7 +128,7 @@ impl Run {
         self.interrupted.extend(changes.interrupted.iter().copied());
     }
 
-    /// Claims everything that is ready; time moves to where that is possible.
+    /// Claims all ready tasks, after moving the time to the point at which all may start.
     fn claim_all(&mut self) {
         let tasks = self.execution.record().tasks.len();
         let due = self
@@ -154,7 +154,7 @@ impl Run {
         }
     }
 
-    /// Nothing starts before all its dependencies have ended.
+    /// Asserts that all dependencies of a starting task have ended.
     fn assert_may_start(&self, ordinal: Ordinal) {
         for dependency in self.execution.workflow().graph().dependencies(ordinal) {
             assert!(self.execution.task(*dependency).status.is_terminal());
@@ -182,7 +182,7 @@ impl Run {
             .finish(finish.clone(), LIMITS, self.now, 0.5)
             .unwrap();
         self.note(&changes);
-        // The same result once more is refused: recorded exactly once.
+        // A result is recorded exactly once: the same one again is refused.
         assert!(
             self.execution
                 .finish(finish, LIMITS, self.now, 0.5)
@@ -201,7 +201,8 @@ fn failure() -> Failure {
     }
 }
 
-/// An own, naive reading of C3: failed means that a failed task has no completed task that names it or asks for failure.
+/// An independent, simple implementation of C3: the execution fails if, for a failed task, no completed task names it in its
+/// rule or tests for failed dependencies.
 fn expected_status(execution: &Execution) -> ExecutionStatus {
     let workflow = execution.workflow();
     let handled = |failed: Ordinal| {
@@ -267,31 +268,31 @@ fn check_end(run: &Run) {
                             .as_ref()
                             .is_some_and(|skip| skip.cause == SkipCause::Failure)
                 });
-            assert!(blocked, "a skip because of a failure has one before it");
+            assert!(blocked, "a skip caused by a failure follows a failure");
         }
     }
 }
 
-/// What happens to the tasks of one execution on the way through deaths of its runners.
+/// Something that happens to a task of an execution whose runners die.
 #[derive(Clone, Debug)]
-enum Fate {
-    /// A runner claims a task that is ready, and starts it unless it is a suspect.
+enum TaskEvent {
+    /// A runner claims a ready task, and starts it unless it is a suspect.
     Claim { runner: usize, task: u32 },
     /// A runner starts a suspect alone.
     Probe { task: u32 },
     /// A runner dies with all its claims.
     Die { runner: usize },
-    /// An attempt ends without a death: it asks to run again.
+    /// An attempt ends because it asks to run again; its runner lives on.
     Return { task: u32 },
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
+fn task_event() -> impl Strategy<Value = TaskEvent> {
     let (runner, task) = (0_usize..3, 0_u32..4);
     prop_oneof![
-        4 => (runner.clone(), task.clone()).prop_map(|(runner, task)| Fate::Claim { runner, task }),
-        3 => task.clone().prop_map(|task| Fate::Probe { task }),
-        3 => runner.prop_map(|runner| Fate::Die { runner }),
-        1 => task.prop_map(|task| Fate::Return { task }),
+        4 => (runner.clone(), task.clone()).prop_map(|(runner, task)| TaskEvent::Claim { runner, task }),
+        3 => task.clone().prop_map(|task| TaskEvent::Probe { task }),
+        3 => runner.prop_map(|runner| TaskEvent::Die { runner }),
+        1 => task.prop_map(|task| TaskEvent::Return { task }),
     ]
 }
 
@@ -316,7 +317,7 @@ proptest! {
 
     #[test]
     fn e2_only_a_task_started_alone_fails_for_a_lost_runner(
-        fates in proptest::collection::vec(fate(), 1..200), max_rescues in 1_u32..5,
+        fates in proptest::collection::vec(task_event(), 1..200), max_rescues in 1_u32..5,
     ) {
         let limits = TaskLimits { max_rescues, ..LIMITS };
         let mut run = four_tasks();
@@ -325,29 +326,29 @@ proptest! {
         let mut deaths = [0; 4];
         for fate in fates {
             match fate {
-                Fate::Claim { runner, task } => {
+                TaskEvent::Claim { runner, task } => {
                     let claim = run.execution.claim(task, runners[runner], run.now, &mut Changes::default());
                     is_alone[task as usize] &= claim.is_none();
                 }
-                Fate::Probe { task } => {
+                TaskEvent::Probe { task } => {
                     let claim = run.execution.task(task).claim();
                     if let Some(claim) = claim.filter(|_| run.execution.is_suspect(task, limits) && !is_alone[task as usize]) {
                         run.execution.probe(task, claim);
                         is_alone[task as usize] = true;
                     }
                 }
-                Fate::Die { runner } => {
+                TaskEvent::Die { runner } => {
                     let held = |task: &u32| run.execution.task(*task).claim().is_some_and(|claim| claim.runner == runners[runner]);
                     let lost: Vec<u32> = (0..4).filter(held).collect();
                     run.execution.rescue(runners[runner], limits, run.now);
                     for task in lost {
                         deaths[task as usize] += 1;
                         let failed = run.execution.task(task).status == TaskStatus::Failed;
-                        prop_assert!(!failed || is_alone[task as usize], "a task that was not alone failed");
-                        prop_assert!(!failed || deaths[task as usize] > max_rescues, "it failed too early");
+                        prop_assert!(!failed || is_alone[task as usize], "a task failed that was not running alone");
+                        prop_assert!(!failed || deaths[task as usize] > max_rescues, "the task failed too early");
                     }
                 }
-                Fate::Return { task } => {
+                TaskEvent::Return { task } => {
                     if let Some(claim) = run.execution.task(task).claim() {
                         let was_started = is_alone[task as usize] || !run.execution.is_suspect(task, limits);
                         let outcome = if was_started { Outcome::Snooze { after: 0 } } else { Outcome::Released };
@@ -371,13 +372,13 @@ proptest! {
         let mut steps = 0;
         while !run.execution.record().status.is_terminal() {
             run.claim_all();
-            prop_assert!(!run.running.is_empty(), "an open execution can go on");
+            prop_assert!(!run.running.is_empty(), "an execution that has not ended has running tasks");
             run.finish(*picks.next().unwrap(), *outcomes.next().unwrap());
             steps += 1;
             prop_assert!(steps < 200);
         }
         check_end(&run);
-        // D7: a retry of what failed ends too, and completed tasks keep their results.
+        // D7: a retried execution ends too, and completed tasks keep their results.
         if run.execution.record().status == ExecutionStatus::Failed {
             let completed: Vec<Ordinal> = (0..).zip(&run.execution.record().tasks)
                 .filter(|(_, task)| task.status == TaskStatus::Completed).map(|(ordinal, _)| ordinal).collect();
@@ -411,7 +412,7 @@ proptest! {
         match run.execution.cancel(run.now) {
             Ok(changes) => {
                 run.note(&changes);
-                prop_assert_eq!(&run.interrupted, &running, "exactly what runs is interrupted");
+                prop_assert_eq!(&run.interrupted, &running, "exactly the running tasks are interrupted");
                 prop_assert_eq!(run.execution.record().status, ExecutionStatus::Cancelled);
             }
             Err(_) => prop_assert!(run.execution.record().status.is_terminal()),
@@ -422,7 +423,7 @@ proptest! {
             prop_assert!(run.execution.finish(finish, LIMITS, run.now, 0.5).is_err(), "a late result is refused");
         }
         if before.status == ExecutionStatus::Cancelled {
-            prop_assert!(run.execution.retry(None, run.now).is_err(), "a cancelled execution cannot come back");
+            prop_assert!(run.execution.retry(None, run.now).is_err(), "a cancelled execution cannot be retried");
         }
         prop_assert_eq!(run.execution.record(), &before);
     }
@@ -450,7 +451,7 @@ proptest! {
         }
         while !run.execution.record().status.is_terminal() {
             run.claim_all();
-            prop_assert!(!run.running.is_empty(), "a resumed execution can go on");
+            prop_assert!(!run.running.is_empty(), "a resumed execution has running tasks");
             run.finish(0, 5);
         }
         check_end(&run);

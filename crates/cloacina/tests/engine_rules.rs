@@ -1,4 +1,4 @@
-//! Tables of the engine's rules, one number of the semantics each.
+//! The engine's rules; the name of each test begins with the rule's number in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -100,14 +100,14 @@ impl Run {
         assert!(
             self.try_run(id, Outcome::Completed(Arc::new(delta)))
                 .is_some(),
-            "{id} cannot run"
+            "{id} is not ready"
         );
     }
 
     fn fail(&mut self, id: &str) {
         assert!(
             self.try_run(id, Outcome::Failed(failure("boom"))).is_some(),
-            "{id} cannot run"
+            "{id} is not ready"
         );
     }
 
@@ -117,7 +117,7 @@ impl Run {
             .status
     }
 
-    fn seen_by(&mut self, id: &str) -> String {
+    fn context_of(&mut self, id: &str) -> String {
         let ordinal = self.execution.workflow().ordinal(id).unwrap();
         self.execution.view(ordinal).to_json()
     }
@@ -152,7 +152,7 @@ fn b2_task_sees_writes_and_removals_of_all_ancestors() {
     run.complete("other", r#"{"s":{"unseen":1}}"#);
     run.complete("a", r#"{"s":{"x":1},"r":["drop"]}"#);
     run.complete("b", r#"{"s":{"y":2,"x":3}}"#);
-    assert_eq!(run.seen_by("c"), r#"{"day":1,"x":3,"y":2}"#);
+    assert_eq!(run.context_of("c"), r#"{"day":1,"x":3,"y":2}"#);
     run.complete("c", "{}");
     assert_eq!(
         run.execution.final_context().to_json(),
@@ -182,7 +182,7 @@ fn b3_unordered_writes_merge_and_win_over_removals() {
         r#"{"s":{"o":{"l":1},"list":[1,2],"n":1},"r":["both"]}"#,
     );
     assert_eq!(
-        run.seen_by("join"),
+        run.context_of("join"),
         r#"{"both":7,"o":{"l":1,"r":1},"n":2,"list":[1,2,3]}"#
     );
 }
@@ -239,7 +239,7 @@ fn c1_skip_by_own_rule_does_not_block_dependents() {
 #[test]
 fn c2_named_rules_follow_the_outcomes_of_dependencies() {
     use TaskStatus::{Ready, Skipped};
-    // Outcome of the two dependencies: c completed, f failed, s skipped by its own rule.
+    // Outcomes of the two dependencies: c completed, f failed, s skipped by its own rule.
     let cases = [
         (TriggerRule::AllSuccess, [Ready, Skipped, Skipped, Skipped]),
         (TriggerRule::AllFailed, [Skipped, Skipped, Ready, Skipped]),
@@ -467,7 +467,7 @@ fn d7_retry_runs_only_failed_and_skipped_tasks() {
     );
 }
 
-/// Claims task 0, starts it alone if it is a suspect, and lets its runner die.
+/// Claims task 0, starts it alone if it is a suspect, and then has its runner die.
 fn die(run: &mut Run, limits: TaskLimits) -> Claim {
     let claim = run
         .execution

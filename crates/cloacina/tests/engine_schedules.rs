@@ -1,4 +1,4 @@
-//! The rules of schedules and triggers as functions over values (semantics F4–F6, G1).
+//! The rules of schedules and triggers (semantics F4–F6, G1).
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use cloacina::engine::cron::Cron;
@@ -22,7 +22,7 @@ fn id() -> ScheduleId {
     ScheduleId::from_bytes([7; 16])
 }
 
-/// Every ten seconds, registered at noon.
+/// A schedule that fires every ten seconds, registered at noon.
 fn every_ten(change: impl FnOnce(&mut NewSchedule)) -> ScheduleRecord {
     let mut new = NewSchedule::new("etl", "*/10 * * * * *", "UTC");
     change(&mut new);
@@ -61,8 +61,8 @@ fn change(record: &ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, V
     }
 }
 
-/// Looks until nothing is due any more.
-fn settled(mut record: ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
+/// Evaluates the schedule until nothing is due any more.
+fn evaluate_all(mut record: ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
     let mut all = Vec::new();
     while record.wake_at.is_some_and(|at| at <= inputs.now) {
         let (after, ticks) = change(&record, inputs);
@@ -94,13 +94,13 @@ fn tick_up_to_the_grace_period_late_still_fires() {
     let record = every_ten(|_| {});
     let (_, ticks) = looked(&record, at(NOON + 35 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
-    // Too late for that: the machine slept.
+    // Later than the grace period, as after the machine has slept.
     let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + MAX_LATENESS + 15 * SECOND));
     assert_eq!(ticks[..3], [(10, Missed), (20, Missed), (30, Fired)]);
     assert_eq!(record.next_due.map(seconds), Some(90));
 }
 
-/// A runner that starts 45 seconds after noon, when nobody was there before.
+/// Evaluates the schedule on a runner that starts 45 seconds after noon, without earlier runners.
 fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
     let now = NOON + 45 * SECOND;
     let inputs = ScheduleInputs {
@@ -155,7 +155,7 @@ fn f4_a_year_of_missed_seconds_makes_a_bounded_step() {
             online_since: now,
             ..at(now)
         };
-        let (record, ticks) = settled(record, inputs);
+        let (record, ticks) = evaluate_all(record, inputs);
         assert_eq!(record.next_due, Some(now + SECOND));
         assert!(ticks.len() <= 1_002, "{}", ticks.len());
         let fired: Vec<Timestamp> = ticks
@@ -163,7 +163,7 @@ fn f4_a_year_of_missed_seconds_makes_a_bounded_step() {
             .filter(|tick| tick.outcome == Fired)
             .map(|tick| tick.due_at)
             .collect();
-        // The tick of this very second is on time.
+        // The tick of the current second is on time.
         let expected = match catchup {
             Catchup::Skip => vec![now],
             Catchup::Latest => vec![now - SECOND, now],
@@ -189,14 +189,15 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
     };
     let (record, mut ticks) = change(&record, inputs);
     assert_eq!(ticks.len(), MAX_TICKS);
-    assert_eq!(record.wake_at, record.next_due, "it is due at once");
-    // The next look may be another runner's, after another downtime: what was on time at the first look still counts as missed.
+    assert_eq!(record.wake_at, record.next_due, "the rest is due at once");
+    // Another runner may evaluate it next, after another downtime. Ticks that were on time at the first evaluation still count
+    // as missed.
     let later = now + HOUR;
     let inputs = ScheduleInputs {
         online_since: later,
         ..at(later)
     };
-    let (record, rest) = settled(record, inputs);
+    let (record, rest) = evaluate_all(record, inputs);
     ticks.extend(rest);
     assert_eq!(record.next_due, Some(later + SECOND));
     assert_eq!(record.state.catching_up, None);
@@ -205,7 +206,7 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
         let fired = ticks.iter().filter(|tick| tick.outcome == Fired);
         fired.filter(|tick| tick.due_at < until).count()
     };
-    // 1,200 of each downtime, and the tick of this very second.
+    // 1,200 of each downtime, and the tick of the current second.
     assert_eq!((fired(now), fired(later)), (1_200, 2_400));
     assert_eq!(ticks.last().unwrap().outcome, Fired);
     assert_eq!(ticks.iter().filter(|tick| tick.detail.is_some()).count(), 2);
@@ -226,10 +227,10 @@ fn tick_before_the_start_is_left_to_earlier_runners_at_first() {
         evaluate(&record, &cron, inputs(now)),
         Decision::Leave(due + TAKEOVER_DELAY)
     );
-    // It did not fire it: then this one does.
+    // The earlier runner has not fired the tick in time, so this one does.
     let (_, ticks) = looked(&record, inputs(due + TAKEOVER_DELAY));
     assert_eq!(ticks, [(10, Fired)]);
-    // One that started after the tick is not responsible for it.
+    // A runner that started after the tick is not responsible for it.
     let younger = ScheduleInputs {
         others_since: Some(due + 1),
         ..inputs(now)
@@ -246,7 +247,7 @@ fn f4_overlap_skip_drops_ticks_while_an_execution_is_open() {
     };
     let (record, ticks) = looked(&record, open);
     assert_eq!(ticks, [(10, Overlapped)]);
-    // Of two at once, the first opens an execution.
+    // Of two ticks that are due together, the first starts an execution.
     let (_, ticks) = looked(&record, at(NOON + 30 * SECOND));
     assert_eq!(ticks, [(20, Fired), (30, Overlapped)]);
 }
@@ -262,7 +263,7 @@ fn f4_overlap_queue_fires_in_order_as_executions_end() {
     assert_eq!(ticks, [(10, Fired), (20, Queued)]);
     let (record, ticks) = looked(&record, open(NOON + 30 * SECOND));
     assert_eq!(ticks, [(30, Queued)]);
-    // The execution has ended: the queue goes on, one at a time.
+    // The execution has ended, so the next queued tick fires. One tick fires at a time.
     let (record, ticks) = looked(&record, at(NOON + 31 * SECOND));
     assert_eq!(ticks, [(20, Fired)]);
     let (record, ticks) = looked(&record, open(NOON + 32 * SECOND));
@@ -271,7 +272,7 @@ fn f4_overlap_queue_fires_in_order_as_executions_end() {
     assert_eq!(ticks, [(30, Fired), (40, Queued)]);
     assert!(
         record.wake_at < Some(NOON + 50 * SECOND),
-        "somebody looks after the queue"
+        "a runner must evaluate the queue again"
     );
 }
 
@@ -295,7 +296,7 @@ fn f6_start_and_end_bound_the_ticks() {
     let (record, ticks) = looked(&record, at(NOON + 55 * SECOND));
     assert_eq!(ticks, [(30, Fired), (40, Fired)]);
     assert_eq!((record.next_due, record.wake_at), (None, None));
-    // What was missed after its end is not missed.
+    // Ticks after the schedule's end do not count as missed.
     let record = every_ten(|new| new.end_at = Some(NOON + 20 * SECOND));
     assert_eq!(after_downtime(&record).1, [(10, Missed), (20, Missed)]);
 }
@@ -408,7 +409,7 @@ fn f1_invalid_options_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the clock does, no tick is dealt with twice, and none is left out.
+    /// However the clock steps, no tick is processed twice or left out.
     #[test]
     fn clock_steps_neither_repeat_nor_lose_ticks(
         steps in proptest::collection::vec(-4_000_i64..4_000, 1..40),
@@ -430,7 +431,7 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 
-    /// The last tick of a span is the one that counting through it gives.
+    /// The last tick of a span is the same as the last one found by counting through the span.
     #[test]
     fn last_tick_of_a_span_is_found_without_counting(
         expression in proptest::sample::select(vec![
@@ -474,10 +475,10 @@ fn g1_trigger_is_polled_at_its_interval_by_one_runner() {
     assert_eq!(held.wake_at.map(seconds), Some(23));
     let (after, tick) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
     assert_eq!((after.wake_at.map(seconds), tick), (Some(10), None));
-    // A function that took longer than the interval is called again at once.
+    // A function that took longer than the interval is polled again at once.
     let (late, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 17 * SECOND);
     assert_eq!(late.wake_at.map(seconds), Some(17));
-    // A clock that was set back does not put it off.
+    // A clock that was set back does not delay the next poll.
     let (early, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON - HOUR);
     assert_eq!(early.wake_at, Some(NOON - HOUR + 10 * SECOND));
 }

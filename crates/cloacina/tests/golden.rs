@@ -1,4 +1,4 @@
-//! The golden vectors of `tests/golden`, which the Python tests read too.
+//! Checks the golden vectors in `tests/golden`. The Python tests check the same files.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;

@@ -384,7 +384,10 @@ fn h4_tenants_of_one_process_stay_within_the_connection_limit() {
                     );
                 }
             }
-            let foreign = engines[0].execution(submitted[1][0]).unwrap_err();
+            let foreign = engines[0]
+                .inspector()
+                .execution(submitted[1][0])
+                .unwrap_err();
             assert_eq!(foreign.code, ErrorCode::ExecutionNotFound);
             parent.stop(std::time::Duration::from_secs(20));
             assert!(engines.iter().all(EngineHandle::is_closed));

@@ -1,4 +1,4 @@
-//! Ten thousand schedules: due ones fire on time, and the others cost nothing.
+//! Ten thousand schedules: due ones fire on time, and idle ones cost no queries.
 
 #![cfg(feature = "sqlite")]
 
@@ -22,13 +22,13 @@ const SECOND: i64 = 1_000_000;
 /// 2025-06-15T12:00:00Z
 const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
 
-/// A database that counts how often it is asked for due schedules.
-struct Counted {
+/// A store that counts the queries for due schedules.
+struct CountingStore {
     store: SqliteStore,
     looks: AtomicUsize,
 }
 
-impl Layer for Counted {
+impl Layer for CountingStore {
     type Below = SqliteStore;
 
     fn below(&self) -> &SqliteStore {
@@ -44,7 +44,7 @@ impl Layer for Counted {
 
 #[test]
 fn idle_schedules_cost_one_query_per_wake_up() {
-    let store = Arc::new(Counted {
+    let store = Arc::new(CountingStore {
         store: SqliteStore::open(&SqliteOptions::memory()).unwrap(),
         looks: AtomicUsize::new(0),
     });
@@ -78,7 +78,7 @@ fn idle_schedules_cost_one_query_per_wake_up() {
     // The first tick of the five, then thirty more.
     let mut costs = Vec::new();
     for round in 1..=31 {
-        // While nothing is due, time passes without a look.
+        // While nothing is due, there is no query.
         let before = store.looks.load(Ordering::SeqCst);
         for step in 1..10 {
             clock.move_to(NOON + (round - 1) * 10 * SECOND + step * SECOND);
@@ -97,14 +97,14 @@ fn idle_schedules_cost_one_query_per_wake_up() {
             .iter()
             .map(|tick| tick.created_at.since(tick.due_at))
             .max();
-        assert_eq!(late, Some(0), "by the clock that was set, none is late");
+        assert_eq!(late, Some(0), "no tick is late by the injected clock");
         assert!(
             ticks(id)
                 .iter()
                 .all(|tick| tick.outcome == TickOutcome::Skipped)
         );
     }
-    // One look at each wake-up. The very first round also looks at the start.
+    // One query at each wake-up. The first round also has the query at the start.
     costs.remove(0);
     let sum: usize = costs.iter().sum();
     assert!((1..=costs.len()).contains(&sum), "{costs:?}");

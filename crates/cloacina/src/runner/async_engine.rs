@@ -72,7 +72,8 @@ impl AsyncEngine {
     }
 
     pub(super) async fn execution(&self, execution: ExecutionId) -> Result<Ended, Error> {
-        self.read(move |engine| engine.execution(execution)).await
+        self.read(move |engine| engine.inspector().execution(execution))
+            .await
     }
 
     pub(super) async fn control(

@@ -92,7 +92,7 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(record))
     }
 
-    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is computed anew.
+    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is recomputed.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `ScheduleInvalid` for an invalid expression or time zone, or when another schedule already has

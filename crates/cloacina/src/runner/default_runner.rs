@@ -236,7 +236,7 @@ impl DefaultRunner {
         let filter = filter.into_inner();
         let page = self
             .engine
-            .read(move |engine| engine.list_whole(&filter))
+            .read(move |engine| engine.inspector().list_with_contexts(&filter))
             .await?;
         Ok(ExecutionPage::new(page))
     }

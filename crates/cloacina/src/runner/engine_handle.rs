@@ -9,11 +9,10 @@ use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
 use super::Inspector;
-use super::listing::{ListFilter, ListPage};
 use super::open::{OpenedStore, StoreOptions, open_store};
 use super::tenant_group::TenantGroup;
 use crate::runtime::{
-    Answer, Control, Coordinator, CoordinatorThread, Deferrals, Ended, Executor, Mailbox, Message,
+    Answer, Control, Coordinator, CoordinatorThread, Deferrals, Executor, Mailbox, Message,
     Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, Service,
     SharedCoordinator, SubmitRequest, Subscriptions, TokioExecutor, WorkQueue, WorkQueues,
 };
@@ -21,8 +20,7 @@ use crate::store::Store;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::PostgresStore;
 use crate::types::{
-    Clock, Error, ExecutionId, ExecutionStatus, HistoryEvent, Monotonic, RunnerId, SystemClock,
-    Timestamp, micros,
+    Clock, Error, ExecutionId, ExecutionStatus, Monotonic, RunnerId, SystemClock, Timestamp, micros,
 };
 
 /// The options to open a runner.
@@ -367,48 +365,6 @@ impl EngineHandle {
     /// The inspector of the runner's database, for states, listings, histories and explanations.
     pub const fn inspector(&self) -> &Inspector {
         &self.inspector
-    }
-
-    /// The state of an execution.
-    ///
-    /// # Errors
-    /// As for [`Inspector::status`].
-    pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
-        self.inspector.status(id)
-    }
-
-    /// The current state of an execution with all its tasks.
-    ///
-    /// # Errors
-    /// As for [`Inspector::execution`].
-    pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
-        self.inspector.execution(id)
-    }
-
-    /// Lists executions: see [`Inspector::list`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
-        self.inspector.list(filter)
-    }
-
-    /// Lists executions like [`list`](Self::list), but with their inputs and the writes of their tasks.
-    pub(super) fn list_whole(&self, filter: &ListFilter) -> Result<ListPage, Error> {
-        let page = self.list(filter)?;
-        let ids: Vec<ExecutionId> = page.items.iter().map(|item| item.record().id).collect();
-        Ok(ListPage {
-            items: self.inspector.executions(&ids)?,
-            next: page.next,
-        })
-    }
-
-    /// The history of an execution, oldest event first.
-    ///
-    /// # Errors
-    /// As for [`Inspector::history`].
-    pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
-        self.inspector.history(id)
     }
 
     /// Stops the runner and waits until it has stopped: running tasks get up to `grace` to finish, the remaining claims are

@@ -170,6 +170,16 @@ impl Inspector {
         })
     }
 
+    /// Lists executions like [`list`](Self::list), but with their inputs and the writes of their tasks.
+    pub(super) fn list_with_contexts(&self, filter: &ListFilter) -> Result<ListPage, Error> {
+        let page = self.list(filter)?;
+        let ids: Vec<ExecutionId> = page.items.iter().map(|item| item.record().id).collect();
+        Ok(ListPage {
+            items: self.executions(&ids)?,
+            next: page.next,
+        })
+    }
+
     /// The history of an execution, oldest event first.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl Inspector {
         Ok(self.store.schedule_of(ScheduleKind::Trigger, name)?)
     }
 
-    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is computed anew.
+    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is recomputed.
     ///
     /// # Errors
     /// `ScheduleInvalid`; `ScheduleNotFound`; `Database` or `Connection`.

@@ -60,7 +60,7 @@ impl EngineHandle {
         let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
         let Ok(ended) = self.inspector().executions(&ended) else {
             // Possibly another one of them cannot be read: read the one in question alone.
-            return self.execution(id).map(Some);
+            return self.inspector().execution(id).map(Some);
         };
         self.channels().subscriptions.note_read(&read, &ended);
         let asked = ended.iter().find(|ended| ended.record().id == id);

@@ -120,7 +120,9 @@ impl WorkflowHandle {
     /// Since 0.1.
     pub async fn status(&self) -> Result<ExecutionStatus, Error> {
         let id = self.id;
-        self.engine.read(move |engine| engine.status(id)).await
+        self.engine
+            .read(move |engine| engine.inspector().status(id))
+            .await
     }
 
     /// The current state of the execution with all its tasks.
@@ -193,7 +195,9 @@ impl WorkflowHandle {
     /// Since 0.1.
     pub async fn events(&self) -> Result<Vec<ExecutionEvent>, Error> {
         let id = self.id;
-        let read = self.engine.read(move |engine| engine.history(id));
+        let read = self
+            .engine
+            .read(move |engine| engine.inspector().history(id));
         let (execution, events) = read.await?;
         let events = events.into_iter();
         Ok(events

@@ -171,7 +171,7 @@ fn last_heartbeat(store: &Arc<dyn Store>) -> Option<Timestamp> {
 
 fn executions(engine: &EngineHandle) -> Vec<String> {
     let page = insist(|| {
-        engine.list(&ListFilter {
+        engine.inspector().list(&ListFilter {
             limit: 10,
             ..ListFilter::default()
         })
@@ -195,7 +195,10 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
         .iter()
         .filter_map(|tick| {
             let execution = tick.execution?;
-            Some((tick.outcome, insist(|| engine.status(execution))))
+            Some((
+                tick.outcome,
+                insist(|| engine.inspector().status(execution)),
+            ))
         })
         .collect()
 }
@@ -203,8 +206,8 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
 /// Makes every request of the inspector.
 fn look(engine: &EngineHandle, id: ExecutionId) -> End {
     let inspector = engine.inspector();
-    let execution = insist(|| engine.execution(id));
-    assert!(!insist(|| engine.history(id)).1.is_empty());
+    let execution = insist(|| engine.inspector().execution(id));
+    assert!(!insist(|| engine.inspector().history(id)).1.is_empty());
     assert!(!insist(|| engine.explain(id)).is_empty());
     assert_eq!(insist(|| inspector.backlog(10)), 0);
     let schedules = insist(|| {

@@ -1,4 +1,4 @@
-//! Random input: of the pieces that matter to a parser, and of valid input with something odd in it.
+//! Random input: text made of the tokens that matter to a parser, and valid input with a random change.
 
 use cloacina::types::Json;
 use cloacina::workflow::{Operator, TriggerRule};
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
-/// Text made of the pieces that matter to a parser, and of any other.
-fn pieces(known: &'static [&'static str]) -> impl Strategy<Value = String> {
+/// Text made of `known` tokens and of random characters.
+fn tokens(known: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => select(known).prop_map(str::to_owned),
         1 => "\\PC{0,6}",
@@ -17,7 +17,7 @@ fn pieces(known: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 pub fn url() -> impl Strategy<Value = String> {
-    pieces(&[
+    tokens(&[
         "sqlite",
         "postgresql",
         "postgres",
@@ -54,7 +54,7 @@ pub fn url() -> impl Strategy<Value = String> {
     ])
 }
 
-/// A field: mostly what it takes.
+/// A field of a cron expression, mostly a valid one.
 fn field(low: u32, high: u32, words: &'static [&'static str]) -> impl Strategy<Value = String> {
     let number = || low..=high;
     let item = prop_oneof![
@@ -72,7 +72,7 @@ fn field(low: u32, high: u32, words: &'static [&'static str]) -> impl Strategy<V
     ]
 }
 
-/// Five fields, or six, and text of any pieces.
+/// A cron expression of five or six fields, or text of random tokens.
 pub fn cron() -> impl Strategy<Value = String> {
     let days = &["MON", "sun", "FRI-SUN", "1#2", "MON#5", "5L", "7"][..];
     let fields = (
@@ -87,7 +87,7 @@ pub fn cron() -> impl Strategy<Value = String> {
         let second = second.map(|second| second + " ").unwrap_or_default();
         format!("{second}{minute} {hour} {day} {month} {weekday}")
     });
-    let any = pieces(&[
+    let any = tokens(&[
         "*",
         "/",
         "-",
@@ -123,13 +123,13 @@ pub fn zone() -> impl Strategy<Value = String> {
             "America/St_Johns",
         ][..],
     );
-    let any = pieces(&["Europe", "/", "Berlin", "UTC", "+01:00", "Etc/GMT-14", ".."]);
+    let any = tokens(&["Europe", "/", "Berlin", "UTC", "+01:00", "Etc/GMT-14", ".."]);
     prop_oneof![5 => known.prop_map(str::to_owned), 1 => any]
 }
 
-/// Pieces of JSON.
+/// Text made of JSON tokens.
 pub fn json_text() -> impl Strategy<Value = String> {
-    pieces(JSON)
+    tokens(JSON)
 }
 
 const JSON: &[&str] = &[
@@ -155,7 +155,7 @@ const JSON: &[&str] = &[
     "\n",
 ];
 
-/// A context as JSON, often with a piece too many in it.
+/// A context as JSON, often with a stray token in it.
 pub fn context() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -175,9 +175,9 @@ pub fn context() -> impl Strategy<Value = String> {
     let surplus = proptest::option::of((any::<Index>(), select(JSON)));
     (fields, surplus).prop_map(|(fields, surplus)| {
         let mut text = Value::Object(fields.into_iter().collect()).to_string();
-        if let Some((place, piece)) = surplus {
-            let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
-            text.insert_str(places[place.index(places.len())], piece);
+        if let Some((position, piece)) = surplus {
+            let places: Vec<usize> = text.char_indices().map(|(position, _)| position).collect();
+            text.insert_str(places[position.index(places.len())], piece);
         }
         text
     })
@@ -211,9 +211,9 @@ pub fn rule() -> impl Strategy<Value = TriggerRule> {
             "{\"a\": 1}",
         ][..],
     )
-    .prop_map(|text| Json::parse(text).expect("it is JSON"));
+    .prop_map(|text| Json::parse(text).expect("the text is JSON"));
     let named = select(TriggerRule::NAMES)
-        .prop_map(|name| TriggerRule::from_name(name).expect("it is a name"));
+        .prop_map(|name| TriggerRule::from_name(name).expect("the name is known"));
     let leaf = prop_oneof![
         named,
         task().prop_map(|task| TriggerRule::TaskSuccess { task }),
@@ -235,7 +235,7 @@ pub fn rule() -> impl Strategy<Value = TriggerRule> {
     })
 }
 
-/// A valid definition in which a few places hold something odd.
+/// A valid definition with a few random changes.
 pub fn definition() -> impl Strategy<Value = String> {
     let odd = select(vec![
         Value::Null,
@@ -261,15 +261,15 @@ pub fn definition() -> impl Strategy<Value = String> {
     ]);
     let change = (any::<Index>(), any::<bool>(), odd);
     proptest::collection::vec(change, 0..4).prop_map(|changes| {
-        let mut definition = sound();
-        for (place, removes, odd) in changes {
-            alter(&mut definition, place, removes, &odd);
+        let mut definition = valid_definition();
+        for (position, removes, odd) in changes {
+            alter(&mut definition, position, removes, &odd);
         }
         definition.to_string()
     })
 }
 
-fn sound() -> Value {
+fn valid_definition() -> Value {
     json!({
         "name": "w",
         "tenant": "public",
@@ -290,11 +290,11 @@ fn sound() -> Value {
     })
 }
 
-/// Puts something odd into one of all the places, or takes what is there away.
-fn alter(definition: &mut Value, place: Index, removes: bool, odd: &Value) {
+/// Replaces one value of the definition by `odd`, or removes it.
+fn alter(definition: &mut Value, position: Index, removes: bool, odd: &Value) {
     let mut pointers = Vec::new();
     collect(definition, String::new(), &mut pointers);
-    let pointer = &pointers[place.index(pointers.len())];
+    let pointer = &pointers[position.index(pointers.len())];
     if removes && let Some((parent, key)) = pointer.rsplit_once('/') {
         match definition.pointer_mut(parent) {
             Some(Value::Object(fields)) => drop(fields.remove(key)),

@@ -1,5 +1,5 @@
-//! What must be true of any input: nothing panics, what is accepted comes back the same, what can be run ends, and what is
-//! refused is refused with its culprit named. Each judge returns the text of the refusal.
+//! The properties of any input: nothing panics, accepted input round-trips, every execution ends, and a refusal names its
+//! cause. Each function returns the text of the refusal, if the input is refused.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ const LIMITS: TaskLimits = TaskLimits {
 };
 const SECRET: &str = "s3cr3tpassw0rd";
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-/// An execution that has not ended after so many rounds does not end.
+/// Maximum number of rounds after which an execution must have ended.
 const MOST_ROUNDS: usize = 2_000;
 
-/// Parts of an input that are not quoted as they stand: they are empty, hold quotes or control characters, or may hold a
-/// password.
+/// Messages that do not quote the input, because the part in question is empty, has quotes or control characters, or may
+/// contain a password.
 const PARTS: [&str; 14] = [
     "URL has an unknown scheme",
     "URL has an invalid port",
@@ -41,11 +41,11 @@ const PARTS: [&str; 14] = [
     "unknown SQLite option",
 ];
 
-/// Whether an input is accepted, or the text with which it is refused.
-pub type Verdict = Result<(), String>;
+/// `Ok` for accepted input, or the message with which it is refused.
+pub type Acceptance = Result<(), String>;
 
-/// A refusal names its culprit: it quotes a part of the input, or says where in it.
-fn refused(input: &str, error: &impl std::fmt::Display) -> Verdict {
+/// Asserts that a refusal names its cause: it quotes a part of the input, or gives the position in it.
+fn refused(input: &str, error: &impl std::fmt::Display) -> Acceptance {
     let text = error.to_string();
     assert!(
         names_culprit(&text, input),
@@ -64,7 +64,7 @@ fn names_culprit(text: &str, input: &str) -> bool {
     has_place || has_part || quotes || input.trim().is_empty()
 }
 
-pub fn url(text: &str) -> Verdict {
+pub fn url(text: &str) -> Acceptance {
     drop(without_password(text));
     match DatabaseUrl::parse(text) {
         Ok(DatabaseUrl::Postgres(url)) => match PostgresOptions::from_url(&url) {
@@ -79,8 +79,8 @@ pub fn url(text: &str) -> Verdict {
     }
 }
 
-/// A URL's password is in no text that people see.
-pub fn password(user: &str, rest: &str) -> Verdict {
+/// Asserts that the password of a URL does not appear in any message.
+pub fn password(user: &str, rest: &str) -> Acceptance {
     let text = format!("postgresql://{user}:{SECRET}@host/db?{rest}");
     let shown = without_password(&text);
     assert!(!shown.contains(SECRET), "{shown}");
@@ -95,13 +95,13 @@ pub fn password(user: &str, rest: &str) -> Verdict {
     Err(told)
 }
 
-pub fn cron(text: &str, zone: &str) -> Verdict {
+pub fn cron(text: &str, zone: &str) -> Acceptance {
     let new = NewSchedule::new("any", text, zone);
     let record = match new.record(ScheduleId::from_bytes([1; 16]), NOW) {
         Ok(record) => record,
         Err(error) => return refused(&format!("{text} {zone}"), &error),
     };
-    let cron = cron_of(&record).expect("what was accepted is read again");
+    let cron = cron_of(&record).expect("an accepted expression parses again");
     let mut last = NOW;
     for time in cron.preview(NOW, 5) {
         assert!(time.at > last, "'{text}' fires at {} after {last}", time.at);
@@ -113,7 +113,7 @@ pub fn cron(text: &str, zone: &str) -> Verdict {
     Ok(())
 }
 
-pub fn context(text: &str) -> Verdict {
+pub fn context(text: &str) -> Acceptance {
     drop(Json::parse(text));
     drop(Delta::from_json(text));
     match Context::from_json(text) {
@@ -125,7 +125,7 @@ pub fn context(text: &str) -> Verdict {
     }
 }
 
-pub fn rule(text: &str) -> Verdict {
+pub fn rule(text: &str) -> Acceptance {
     let rule = match serde_json::from_str::<TriggerRule>(text) {
         Ok(rule) => rule,
         Err(error) => return refused(text, &error),
@@ -154,21 +154,24 @@ pub fn rule(text: &str) -> Verdict {
     accept(text, definition)
 }
 
-pub fn definition(text: &str) -> Verdict {
+pub fn definition(text: &str) -> Acceptance {
     match serde_json::from_str::<WorkflowDefinition>(text) {
         Ok(definition) => accept(text, definition),
         Err(error) => refused(text, &error),
     }
 }
 
-/// A definition is refused with a reason, or it can be stored, read and run, whatever its tasks do.
-fn accept(text: &str, definition: WorkflowDefinition) -> Verdict {
+/// Checks that a definition is refused with a reason, or can be stored, read and run, however its tasks end.
+fn accept(text: &str, definition: WorkflowDefinition) -> Acceptance {
     let workflow = match Workflow::new(definition) {
         Ok(workflow) => Arc::new(workflow),
         Err(error) => return refused(text, &error),
     };
-    let stored: WorkflowDefinition = workflow.stored().decode().expect("what was stored is read");
-    let again = Workflow::new(stored).expect("what was accepted is accepted again");
+    let stored: WorkflowDefinition = workflow
+        .stored()
+        .decode()
+        .expect("a stored definition can be read");
+    let again = Workflow::new(stored).expect("an accepted definition is accepted again");
     assert_eq!(again.definition(), workflow.definition());
     assert_eq!(again.version(), workflow.version());
     for pattern in 0..4 {
@@ -177,7 +180,7 @@ fn accept(text: &str, definition: WorkflowDefinition) -> Verdict {
     Ok(())
 }
 
-/// Runs an execution to its end; the pattern decides which of its tasks fail.
+/// Runs an execution to its end. The bits of `pattern` decide which of its tasks fail.
 fn run(workflow: &Arc<Workflow>, pattern: u32) {
     let new = NewExecution {
         id: ExecutionId::generate(),
@@ -213,11 +216,11 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
         }
         assert!(
             started || execution.record().status.is_terminal(),
-            "an execution stands still: {:?}",
+            "an execution has no ready task and has not ended: {:?}",
             execution.record()
         );
     }
-    // Somebody may well want so many attempts.
+    // A policy may allow that many attempts.
     let most = workflow.definition().tasks.iter();
     let most = most.map(|task| task.retry.max_attempts as usize).max();
     assert!(
@@ -238,7 +241,7 @@ fn outcome(workflow: &Workflow, task: Ordinal, pattern: u32) -> Outcome {
         });
     }
     let mut delta = Delta::default();
-    let value = Json::parse("[1, \"x\"]").expect("it is JSON");
+    let value = Json::parse("[1, \"x\"]").expect("the text is JSON");
     let id = workflow.task(task).id.clone();
     delta.set.insert(id.into(), value);
     Outcome::Completed(Arc::new(delta))

@@ -1,7 +1,6 @@
-//! What users feed in, at random: no input panics, and what is accepted comes back the same and can be run.
+//! Random input from users: no input panics; accepted input round-trips and can be run.
 //!
-//! `CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was ever found is kept in `tests/fuzz_cases` of the
-//! repository and tried first.
+//! `CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). `tests/fuzz_cases` has the inputs that once failed.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
@@ -9,15 +8,15 @@ mod input;
 mod judge;
 
 use cloacina::workflow::TriggerRule;
-use judge::Verdict;
+use judge::Acceptance;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// Inputs for each property.
+/// Number of inputs for each property.
 const CASES: u32 = 50_000;
 
-/// Inputs of which shares are counted.
+/// Number of inputs of which the accepted ones are counted.
 const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {
@@ -27,56 +26,60 @@ fn cases() -> u32 {
 }
 
 #[derive(serde::Deserialize)]
-struct Kept {
+struct RecordedCase {
     text: String,
-    /// What the refusal must contain. `None`: the input is accepted.
+    /// Text that the refusal must contain; `None` when the input must be accepted.
     refusal: Option<String>,
 }
 
-/// Tries what was found before. The files are shared with `tests/test_fuzz.py`.
-fn kept(file: &str) -> Vec<Kept> {
+/// Reads recorded cases. `tests/test_fuzz.py` uses the same files.
+fn recorded(file: &str) -> Vec<RecordedCase> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz_cases");
-    let text = std::fs::read_to_string(format!("{folder}/{file}")).expect("the cases are there");
-    let kept: Vec<Kept> = serde_json::from_str(&text).expect("the cases can be read");
-    assert!(!kept.is_empty());
-    kept
+    let text =
+        std::fs::read_to_string(format!("{folder}/{file}")).expect("the file of cases exists");
+    let recorded: Vec<RecordedCase> =
+        serde_json::from_str(&text).expect("the file of cases is valid");
+    assert!(!recorded.is_empty());
+    recorded
 }
 
-fn try_kept(file: &str, judge: impl Fn(&str) -> Verdict) {
-    for Kept { text, refusal } in kept(file) {
-        let verdict = judge(&text);
-        let told = verdict.as_ref().err();
+fn check_recorded(file: &str, judge: impl Fn(&str) -> Acceptance) {
+    for RecordedCase { text, refusal } in recorded(file) {
+        let acceptance = judge(&text);
+        let told = acceptance.as_ref().err();
         let is_expected = match &refusal {
             None => told.is_none(),
             Some(part) => told.is_some_and(|told| told.contains(part)),
         };
         assert!(
             is_expected,
-            "{file}: '{text}' gives {verdict:?}, expected {refusal:?}"
+            "{file}: '{text}' gives {acceptance:?}, expected {refusal:?}"
         );
     }
 }
 
 #[test]
 fn recorded_cases_keep_their_verdicts() {
-    try_kept("urls.json", judge::url);
-    for Kept { text, .. } in kept("urls.json") {
+    check_recorded("urls.json", judge::url);
+    for RecordedCase { text, .. } in recorded("urls.json") {
         drop(judge::password("user", &text));
     }
-    try_kept("crons.json", |text| judge::cron(text, "Europe/Berlin"));
-    try_kept("contexts.json", judge::context);
-    try_kept("rules.json", judge::rule);
-    try_kept("definitions.json", judge::definition);
+    check_recorded("crons.json", |text| judge::cron(text, "Europe/Berlin"));
+    check_recorded("contexts.json", judge::context);
+    check_recorded("rules.json", judge::rule);
+    check_recorded("definitions.json", judge::definition);
 }
 
-/// Input that is always refused, or never, tests little.
+/// Random input that is always or never refused would test little.
 #[test]
 fn random_input_is_neither_always_nor_never_accepted() {
-    fn share<S: Strategy>(name: &str, input: S, judge: impl Fn(S::Value) -> Verdict) {
+    fn share<S: Strategy>(name: &str, input: S, judge: impl Fn(S::Value) -> Acceptance) {
         let mut runner = TestRunner::default();
         let mut accepted = 0;
         for _ in 0..SAMPLE {
-            let tree = input.new_tree(&mut runner).expect("input is made");
+            let tree = input
+                .new_tree(&mut runner)
+                .expect("the strategy generates input");
             accepted += usize::from(judge(tree.current()).is_ok());
         }
         let least = SAMPLE / 50;
@@ -101,7 +104,7 @@ fn random_input_is_neither_always_nor_never_accepted() {
 }
 
 fn text_of(rule: &TriggerRule) -> String {
-    serde_json::to_string(rule).expect("a rule is data")
+    serde_json::to_string(rule).expect("a rule serializes")
 }
 
 proptest! {

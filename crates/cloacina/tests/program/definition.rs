@@ -1,4 +1,4 @@
-//! What the macros make of functions.
+//! The definitions that the macros create.
 
 use cloacina::types::Backoff;
 use cloacina::workflow::{Operator, TaskKind, TriggerRule};
@@ -149,7 +149,7 @@ fn a4_function_body_changes_the_version_but_comments_do_not() {
     assert_ne!(one().version(), other().version());
 }
 
-/// The macro has a table of its own: both must read a word alike.
+/// The macro has its own table of operators, which must agree with the engine's.
 #[test]
 fn c2_macro_accepts_the_operators_of_the_engine() {
     macro_rules! check {
@@ -160,7 +160,7 @@ fn c2_macro_accepts_the_operators_of_the_engine() {
                     Ok(())
                 }
                 let TriggerRule::ContextValue { operator, .. } = probe::definition().rule else {
-                    panic!("no rule of the context");
+                    panic!("not a context_value rule");
                 };
                 let word = stringify!($word).trim_matches('"');
                 assert_eq!(operator, Operator::parse(word).unwrap(), "{word}");

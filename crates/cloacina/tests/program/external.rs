@@ -1,4 +1,4 @@
-//! A workflow that one program defines and another serves.
+//! A workflow that one program defines and whose external tasks another runs.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use cloacina::{Context, ErrorCode, ExecutionId, ExecutionStatus, TaskError, task
 
 use super::support::{Database, PATIENCE, databases, start};
 
-/// Another program: it defines a workflow in its own way, and submits.
+/// Another program, which defines the workflow and submits executions.
 struct Owner(EngineHandle);
 
 impl Owner {
@@ -75,14 +75,14 @@ async fn publish(context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Its name is a typing error.
+/// A task with a typing error in its name.
 #[task]
 async fn othre(_context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Blocking calls of the owner must not stand in a runtime's thread.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs a blocking call of the owner outside the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
@@ -90,9 +90,9 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 async fn program_runs_external_tasks_of_another_programs_workflow() {
     for database in databases() {
         let worker = start(&database).await;
-        // One before the definition is known, one after.
+        // The first is registered before the definition is stored, the second after.
         worker.register_external::<resize>("images").await.unwrap();
-        let (id, owner) = aside({
+        let (id, owner) = blocking({
             let owner = Owner::open(&database);
             move || {
                 let tasks = vec![external("resize", &[]), external("publish", &["resize"])];
@@ -105,10 +105,10 @@ async fn program_runs_external_tasks_of_another_programs_workflow() {
         let result = worker.handle(id).result_within(PATIENCE).await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Completed);
         assert_eq!(result.final_context().get::<u32>("published").unwrap(), 640);
-        // A worker may also start what it does not define.
+        // A program may also submit executions of a workflow that it does not define.
         let own = worker.execute("images", Context::new()).await.unwrap();
         assert_eq!(own.status(), ExecutionStatus::Completed);
-        aside(move || drop(owner)).await;
+        blocking(move || drop(owner)).await;
         worker.shutdown().await.unwrap();
     }
 }
@@ -116,7 +116,7 @@ async fn program_runs_external_tasks_of_another_programs_workflow() {
 #[tokio::test]
 async fn declaration_that_contradicts_the_definition_is_refused() {
     for database in databases() {
-        let owner = aside({
+        let owner = blocking({
             let owner = Owner::open(&database);
             move || {
                 let local = TaskDefinition {
@@ -155,7 +155,7 @@ async fn declaration_that_contradicts_the_definition_is_refused() {
             .await
             .unwrap_err();
         assert_eq!(refused.hint.as_deref(), Some("did you mean 'other'?"));
-        aside(move || drop(owner)).await;
+        blocking(move || drop(owner)).await;
         worker.shutdown().await.unwrap();
     }
 }
@@ -166,7 +166,7 @@ async fn later_definition_that_contradicts_is_not_served() {
         let worker = start(&database).await;
         worker.register_external::<publish>("later").await.unwrap();
         worker.register_external::<resize>("later").await.unwrap();
-        let (id, owner) = aside({
+        let (id, owner) = blocking({
             let owner = Owner::open(&database);
             move || {
                 // `publish` declares that it follows `resize`.
@@ -188,8 +188,8 @@ async fn later_definition_that_contradicts_is_not_served() {
             }
             tokio::task::yield_now().await;
         }
-        // The next version agrees: it is served, and so is what it submits.
-        let (next, owner) = aside(move || {
+        // The next version is compatible, so its executions are served.
+        let (next, owner) = blocking(move || {
             let tasks = vec![external("resize", &[]), external("publish", &["resize"])];
             owner.define("later", tasks);
             (owner.submit("later"), owner)
@@ -198,7 +198,7 @@ async fn later_definition_that_contradicts_is_not_served() {
         let result = worker.handle(next).result_within(PATIENCE).await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Completed);
         assert_eq!(handle.status().await.unwrap(), ExecutionStatus::Running);
-        aside(move || drop(owner)).await;
+        blocking(move || drop(owner)).await;
         worker.shutdown().await.unwrap();
     }
 }

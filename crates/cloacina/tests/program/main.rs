@@ -1,4 +1,4 @@
-//! Programs in Rust, as users write them: the macros and `DefaultRunner`, on every database of the build.
+//! Tests of the public Rust API: the macros and `DefaultRunner`, on every database that this build supports.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod definition;

@@ -1,4 +1,4 @@
-//! Executions from start to end, by `DefaultRunner`.
+//! Executions on a `DefaultRunner`, from submission to their end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -82,7 +82,7 @@ async fn c7_executions_are_listed_and_a_key_submits_once() {
             again.result().await.unwrap().status(),
             ExecutionStatus::Completed
         );
-        // Asked again, and through another handle.
+        // The result can be read again, and through another handle.
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
         let many = (0..3).map(|_| Submission::new(&workflow, day()));
@@ -151,11 +151,11 @@ async fn panicking_task_fails_with_its_message() {
         panic!("no more than {n}");
     }
     #[task(trigger_rules = task_failed(burst))]
-    async fn mend(context: &mut Context) -> Result<(), TaskError> {
-        context.set("mended", true)?;
+    async fn repair(context: &mut Context) -> Result<(), TaskError> {
+        context.set("repaired", true)?;
         Ok(())
     }
-    let workflow = workflow! { name: "panics", tasks: [burst, mend] };
+    let workflow = workflow! { name: "panics", tasks: [burst, repair] };
     for database in databases() {
         let runner = start(&database).await;
         let input = Context::from_json(r#"{"n":5}"#).unwrap();
@@ -164,7 +164,7 @@ async fn panicking_task_fails_with_its_message() {
         assert_eq!((burst.status, burst.attempts), (TaskStatus::Failed, 2));
         assert_eq!(burst.error.unwrap().message, "no more than 5");
         assert_eq!(result.status(), ExecutionStatus::Completed);
-        assert!(result.final_context().get::<bool>("mended").unwrap());
+        assert!(result.final_context().get::<bool>("repaired").unwrap());
         runner.shutdown().await.unwrap();
     }
 }
@@ -214,10 +214,10 @@ async fn d2_task_can_retry_snooze_and_abort() {
     }
 }
 
-/// Tells when it is dropped.
-struct Dropped(mpsc::UnboundedSender<&'static str>);
+/// Sends a message when it is dropped.
+struct DropSignal(mpsc::UnboundedSender<&'static str>);
 
-impl Drop for Dropped {
+impl Drop for DropSignal {
     fn drop(&mut self) {
         self.0.send("dropped").ok();
     }
@@ -231,7 +231,7 @@ async fn d4_d6_cancel_and_timeout_drop_the_future() {
     #[task(retry_attempts = 1)]
     async fn hang(context: &mut Context) -> Result<(), TaskError> {
         let sender = TOLD.lock().unwrap().clone().unwrap();
-        let dropped = Dropped(sender.clone());
+        let dropped = DropSignal(sender.clone());
         sender.send("started").ok();
         std::future::pending::<()>().await;
         drop(dropped);
@@ -309,7 +309,7 @@ async fn d7_execution_can_be_paused_resumed_and_retried() {
     }
 }
 
-/// E1: heartbeats do not depend on the threads that run tasks.
+/// Heartbeats do not depend on the threads that run tasks.
 #[tokio::test]
 async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     static RELEASE: AtomicBool = AtomicBool::new(false);
@@ -334,14 +334,14 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
             .build()
             .unwrap();
         let runner = start_with(&database, config.clone()).await;
-        // As many as there are threads for tasks.
+        // One for each thread that runs tasks.
         let count = std::thread::available_parallelism().unwrap().get();
         let many = (0..count).map(|_| Submission::new(&workflow, Context::new()));
         let handles = runner.submit_many(many).await.unwrap();
         while STARTED.load(Ordering::SeqCst) < u32::try_from(count).unwrap() {
             tokio::task::yield_now().await;
         }
-        // Another runner would take the work of one whose lease ran out.
+        // Another runner would rescue the tasks if the lease expired.
         let other = start_with(&database, config).await;
         tokio::time::sleep(Duration::from_millis(1500)).await; // longer than two leases
         RELEASE.store(true, Ordering::SeqCst);
@@ -358,7 +358,7 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     }
 }
 
-/// The only thread of the program's runtime goes on while everything else waits for the runner.
+/// The only thread of the program's runtime keeps running while calls wait for the runner.
 #[tokio::test(flavor = "current_thread")]
 async fn no_call_blocks_the_callers_thread() {
     let workflow = simple::define();
@@ -403,7 +403,7 @@ async fn dropped_runner_loses_nothing() {
     }
 }
 
-/// A runner that only works hears of what its process defines later.
+/// A runner that submits nothing also registers workflows that its process defines later.
 #[tokio::test]
 async fn running_runner_runs_a_workflow_defined_later() {
     #[task]

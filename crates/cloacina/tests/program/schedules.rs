@@ -1,4 +1,4 @@
-//! Schedules and tenants, as programs in Rust use them.
+//! Schedules and tenants in the public Rust API.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn f1_invalid_schedule_is_refused() {
             assert_eq!(refused.unwrap_err().code, ErrorCode::ScheduleInvalid);
         }
         assert!(runner.list_cron_schedules(false).await.unwrap().is_empty());
-        // A worker elsewhere may have the workflow.
+        // Another program may define the workflow.
         let id = runner
             .register_cron_workflow("elsewhere", "@daily", "Europe/Berlin")
             .await
@@ -102,7 +102,7 @@ async fn f1_invalid_schedule_is_refused() {
     }
 }
 
-/// H4: tenants in one process, with the workers and the connections of one runner.
+/// Tenants in one process share the workers and the connections of one runner.
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn h4_tenants_share_workers_and_nothing_else() {

@@ -1,4 +1,4 @@
-//! A future that never yields is named in the log.
+//! A task whose future never yields is reported in the log.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::support::{PATIENCE, databases, start_with};
 
-/// Keeps the texts of warnings of the whole process.
+/// A subscriber that records all warnings of the process.
 struct Warnings;
 
 static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -81,10 +81,10 @@ async fn e1_future_that_never_yields_is_logged_once() {
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
         let end = Instant::now() + PATIENCE;
         while warnings_of("stuck").is_empty() {
-            assert!(Instant::now() < end, "it is not named");
+            assert!(Instant::now() < end, "no warning was logged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // Longer than a look at running tasks takes to come round again.
+        // Longer than the interval between two checks of running tasks.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         RELEASE.store(true, Ordering::SeqCst);
         let result = handle.result_within(PATIENCE).await.unwrap();

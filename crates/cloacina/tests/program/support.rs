@@ -1,4 +1,4 @@
-//! A fresh database of each kind that this build has.
+//! Creates fresh databases of each kind that this build supports.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use cloacina::{DefaultRunner, DefaultRunnerConfig};
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
 
-/// No test waits longer.
+/// Maximum time that a test waits for an event.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A database that goes with the value.
+/// A database that is deleted when the value is dropped.
 pub struct Database {
     pub url: String,
     pub schema: Option<String>,
     _folder: tempfile::TempDir,
 }
 
-/// One fresh database of each kind.
+/// Creates one fresh database of each kind.
 pub fn databases() -> Vec<Database> {
     let mut databases = Vec::new();
     if cfg!(feature = "sqlite") {
@@ -52,10 +52,10 @@ pub async fn start_with(database: &Database, config: DefaultRunnerConfig) -> Def
     builder.config(config).build().await.unwrap()
 }
 
-/// Waits for something that a task tells.
+/// Waits for a message from a task.
 pub async fn hear<T>(receiver: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> T {
     tokio::time::timeout(PATIENCE, receiver.recv())
         .await
-        .expect("nothing came")
-        .expect("the sender is gone")
+        .expect("no message arrived in time")
+        .expect("the sender was dropped")
 }

@@ -1,4 +1,4 @@
-//! Timeouts, cancel, pause, retry, shutdown.
+//! Timeouts, cancel, pause, retry and shutdown.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn d6_cancelled_execution_ends_and_cannot_be_retried() {
         assert_eq!(
             engine.control(id, Control::Cancel).unwrap(),
             ExecutionStatus::Cancelled,
-            "cancelling twice is no error"
+            "a second cancel is not an error"
         );
         let error = engine
             .control(id, Control::Retry { from_task: None })
@@ -109,7 +109,10 @@ fn d7_paused_execution_waits_and_resumed_one_ends() {
         );
         let other = submit(&engine, "polls");
         wait(&engine, other);
-        assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Paused);
+        assert_eq!(
+            engine.inspector().status(id).unwrap(),
+            ExecutionStatus::Paused
+        );
         assert_eq!(
             engine.control(id, Control::Resume).unwrap(),
             ExecutionStatus::Pending

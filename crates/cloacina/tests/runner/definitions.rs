@@ -1,4 +1,4 @@
-//! Versions of workflows come and go while runners work (B7), and tasks that a runner has no handler for are left alone.
+//! Versions of workflows are stored and pruned while runners work (B7). Runners leave tasks without a handler alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn b7_submissions_survive_a_race_with_pruning() {
 #[test]
 fn b7_claim_without_handler_is_returned_and_not_repeated() {
     on_each_database(|open| {
-        // A version whose task `gone` nobody has any more, and whose task `a` has a handler under its name.
+        // A version with a task `gone` that no runner has a handler for, and a task `a` that this runner has one for.
         let former = start(open(), config());
         let workflow = version(0, vec![task("a", &[]), task("gone", &[])]);
         let registration = Registration {
@@ -120,7 +120,7 @@ fn b7_claim_without_handler_is_returned_and_not_repeated() {
         until("task a has completed", || {
             record().tasks[0].status == TaskStatus::Completed
         });
-        // The runner forgets the version while others come.
+        // The runner forgets the version when others are stored.
         for number in 1..200 {
             put(&*store, number);
             if number % 40 == 0 {
@@ -141,14 +141,14 @@ fn b7_claim_without_handler_is_returned_and_not_repeated() {
     });
 }
 
-/// Counts what claims ask for, and the definitions that are read.
-struct Counting {
+/// A store that counts the queues that claims ask for, and the definitions that are read.
+struct CountingStore {
     below: Arc<dyn Store>,
     asked: AtomicUsize,
     read: AtomicUsize,
 }
 
-impl Layer for Counting {
+impl Layer for CountingStore {
     type Below = dyn Store + 'static;
 
     fn below(&self) -> &(dyn Store + 'static) {
@@ -171,7 +171,7 @@ impl Layer for Counting {
     }
 }
 
-/// The shortest time of an execution among many, which says what it costs.
+/// The shortest time of an execution among many, the best estimate of its cost.
 fn cost(engine: &EngineHandle) -> Duration {
     let times = (0..200).map(|_| {
         let begin = Instant::now();
@@ -183,7 +183,7 @@ fn cost(engine: &EngineHandle) -> Duration {
 }
 
 fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
-    let counting = Arc::new(Counting {
+    let counting = Arc::new(CountingStore {
         below: Arc::clone(store),
         asked: AtomicUsize::new(0),
         read: AtomicUsize::new(0),
@@ -194,14 +194,14 @@ fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
     assert!(asked > 0);
     add_versions();
     let newest = put(&**store, 0);
-    until("the versions were noticed", || {
+    until("the runner has seen the versions", || {
         counting.read.load(Ordering::SeqCst) > 0
     });
     let after = cost(&engine);
     assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
     assert!(after < before * 3 / 2, "{before:?} {after:?}");
     engine.stop(Duration::from_secs(1));
-    // A runner that starts reads the versions that matter: a bounded number.
+    // A new runner reads only the versions that it needs, a bounded number.
     counting.read.store(0, Ordering::SeqCst);
     let engine = with_task_a(counting.clone());
     let id = submit(&engine, "etl");

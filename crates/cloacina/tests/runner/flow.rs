@@ -1,4 +1,4 @@
-//! Executions from submission to their end.
+//! Executions, from submission to their end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,8 +33,8 @@ fn b2_chain_runs_in_order_and_deltas_reach_descendants() {
         let ended = wait(&engine, id);
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
         assert_eq!(ended.final_context().to_json(), r#"{"n":1,"sum":2}"#);
-        // C8: what was told is what the database holds.
-        let stored = engine.execution(id).unwrap();
+        // C8: the reported end is the one in the database.
+        let stored = engine.inspector().execution(id).unwrap();
         assert_eq!(stored.record().tasks, ended.record().tasks);
         assert_eq!(stored.record().revision, ended.record().revision);
         engine.stop(Duration::from_secs(1));
@@ -103,7 +103,7 @@ fn d3_retry_starts_when_its_delay_is_over() {
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
         assert_eq!(ended.record().tasks[0].attempt, 2);
         assert!(started.elapsed() >= Duration::from_millis(50));
-        let (_, events) = engine.history(id).unwrap();
+        let (_, events) = engine.inspector().history(id).unwrap();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(
             kinds,
@@ -186,7 +186,7 @@ fn c6_higher_priority_starts_first() {
             .iter()
             .position(|priority| *priority == 1)
             .unwrap();
-        assert!(place < 500, "the urgent one was number {place}");
+        assert!(place < 500, "the urgent execution ran as number {place}");
         engine.stop(Duration::from_secs(1));
     });
 }
@@ -220,6 +220,7 @@ fn unknown_workflow_is_refused_with_a_similar_name() {
         assert!(error.hint.unwrap().contains("'nightly'"));
         assert!(
             engine
+                .inspector()
                 .list(&cloacina::runner::ListFilter {
                     limit: 10,
                     ..Default::default()

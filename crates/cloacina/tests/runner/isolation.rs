@@ -1,4 +1,4 @@
-//! A failure stays with the item that caused it, and a step of the wall clock changes nothing.
+//! A failure affects only the item that caused it, and steps of the wall clock have no effect.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::store::{Batch, Store, StoreError};
 use cloacina::types::{Clock, ExecutionId, ExecutionStatus, Progress, TaskStatus};
 
-use super::stepped::{MILLISECOND, SECOND, Stepped, with_timeout};
+use super::stepped::{MILLISECOND, SECOND, SteppedRunner, with_timeout};
 use super::support::{config, done, request, wrote};
 
 const HOUR: i64 = 3_600 * SECOND;
@@ -19,7 +19,7 @@ fn poison() -> Outcome {
     wrote("poison", "1")
 }
 
-/// The database cannot store the key `poison`.
+/// Refuses a batch with the key `poison`, like a database that cannot store it.
 fn refuses_poison(batch: &Batch) -> Option<StoreError> {
     let is_poison = |execution: &&_| {
         let advance: &cloacina::store::Advance = execution;
@@ -32,9 +32,9 @@ fn refuses_poison(batch: &Batch) -> Option<StoreError> {
     found.map(|_| StoreError::Refused("no such character".to_owned()))
 }
 
-/// A runner with many executions whose only task runs.
-fn busy(count: usize) -> (Stepped, Vec<ExecutionId>) {
-    let mut runner = Stepped::new(RunnerConfig {
+/// A runner with `count` running executions of one task.
+fn busy(count: usize) -> (SteppedRunner, Vec<ExecutionId>) {
+    let mut runner = SteppedRunner::new(RunnerConfig {
         max_concurrent_tasks: count,
         ..config()
     });
@@ -48,22 +48,22 @@ fn b3_only_the_refused_result_fails() {
     runner.refuse(refuses_poison);
     let mut messages = Vec::new();
     let mut poisoned = None;
-    while let Some(entered) = runner.enter() {
-        let id = entered.1.execution;
+    while let Some(started) = runner.start_next() {
+        let id = started.1.execution;
         let outcome = if messages.len() == 41 {
             poisoned = Some(id);
             poison()
         } else {
             done()
         };
-        let message = runner.ended(entered, outcome);
+        let message = runner.finished(started, outcome);
         messages.push(message);
     }
     assert_eq!(messages.len(), 64);
     runner.coordinator.step(messages);
     assert!(
         runner.coordinator.is_database_up(),
-        "one bad item is no outage"
+        "one refused item does not cause an outage"
     );
     let poisoned = poisoned.unwrap();
     for id in ids {
@@ -80,23 +80,23 @@ fn b3_only_the_refused_result_fails() {
 #[test]
 fn b3_unreadable_execution_does_not_block_rescues() {
     let (mut runner, ids) = busy(40);
-    while runner.enter().is_some() {}
+    while runner.start_next().is_some() {}
     let next = runner.beside(RunnerConfig {
         max_concurrent_tasks: 64,
         ..config()
     });
-    *next.picky.unreadable.lock() = Some(ids[17]);
+    *next.faulty.unreadable.lock() = Some(ids[17]);
     drop(runner.coordinator);
     let mut runner = next;
     for _ in 0..40 {
         runner.pass(SECOND / 2);
         assert!(
             runner.coordinator.is_database_up(),
-            "one bad row is no outage"
+            "one bad row does not cause an outage"
         );
     }
-    while let Some(entered) = runner.enter() {
-        runner.finish(entered, done());
+    while let Some(started) = runner.start_next() {
+        runner.finish(started, done());
     }
     for id in &ids {
         let expected = if *id == ids[17] {
@@ -108,36 +108,38 @@ fn b3_unreadable_execution_does_not_block_rescues() {
     }
     let refused = runner.ask(ids[17], Control::Cancel);
     let error = refused.unwrap_err();
-    assert!(error.message.contains("cannot be read"), "{error:?}");
+    assert!(error.message.contains("cannot read execution"), "{error:?}");
 }
 
 #[test]
 fn b3_caller_of_an_unreadable_execution_gets_an_error() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.beside(config());
     let id = other.submit(request("w"));
-    let entered = other.enter().unwrap();
+    let started = other.start_next().unwrap();
     let answered = OneShot::default();
     let answer = answered.clone();
     runner
         .subscriptions
         .subscribe(id, move |ended| answer.set(ended));
-    *runner.picky.unreadable.lock() = Some(id);
-    other.finish(entered, done());
+    *runner.faulty.unreadable.lock() = Some(id);
+    other.finish(started, done());
     runner.pass(50 * MILLISECOND);
-    let error = answered.wait(Duration::ZERO).expect("it is answered");
-    assert!(error.unwrap_err().message.contains("cannot be read"));
+    let error = answered
+        .wait(Duration::ZERO)
+        .expect("the caller gets an answer");
+    assert!(error.unwrap_err().message.contains("cannot read execution"));
 }
 
 #[test]
 fn b3_work_continues_while_progress_cannot_be_written() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     runner.fail_always(Verb::NoteInsight, Moment::Before);
     for _ in 0..20 {
         let id = runner.submit(request("w"));
-        let entered = runner.enter().unwrap();
-        let buffer: &ProgressBuffer = &entered.1.insight;
+        let started = runner.start_next().unwrap();
+        let buffer: &ProgressBuffer = &started.1.insight;
         buffer.note_progress(Progress {
             execution: id,
             task: 0,
@@ -148,7 +150,7 @@ fn b3_work_continues_while_progress_cannot_be_written() {
             time: runner.clock.now(),
         });
         runner.pass(SECOND);
-        runner.finish(entered, done());
+        runner.finish(started, done());
         assert_eq!(runner.status(id), ExecutionStatus::Completed);
         assert!(runner.coordinator.is_database_up());
     }
@@ -156,18 +158,18 @@ fn b3_work_continues_while_progress_cannot_be_written() {
 
 #[test]
 fn b3_refused_claim_fails_no_result() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
-    let entered = runner.enter().unwrap();
-    // A row that is in the index of ready tasks and is not ready.
+    let started = runner.start_next().unwrap();
+    // A row that is in the index of ready tasks but is not ready.
     runner.refuse(|batch| {
         let claims = !batch.claim.classes.is_empty();
         claims.then(|| StoreError::Corrupt("an odd row".to_owned()))
     });
-    // Another process writes: this one looks for work, and its claim is refused.
+    // Another process writes: this runner polls for work, and its claim is refused.
     runner.store.tell_others().unwrap();
     runner.step(Message::Watch);
-    runner.finish(entered, done());
+    runner.finish(started, done());
     for _ in 0..5 {
         runner.pass(SECOND);
     }
@@ -177,23 +179,23 @@ fn b3_refused_claim_fails_no_result() {
 
 #[test]
 fn b14_change_is_polled_again_after_an_error() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.beside(RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
     });
-    // The other runner has one worker: what it cannot take is for this one.
+    // The other runner has one worker, so it leaves claims to this runner.
     for _ in 0..20 {
         other.submit(request("w"));
     }
     runner.fail_once(Verb::Overdue, Moment::Before);
     runner.pass(50 * MILLISECOND);
-    assert!(runner.enter().is_none(), "the look failed");
+    assert!(runner.start_next().is_none(), "the poll failed");
     for _ in 0..5 {
         runner.pass(50 * MILLISECOND);
     }
-    assert!(runner.enter().is_some());
+    assert!(runner.start_next().is_some());
 }
 
 #[test]
@@ -201,12 +203,12 @@ fn b4_step_writes_at_most_one_database_message() {
     let (mut runner, ids) = busy(100);
     let text = format!("\"{}\"", "x".repeat(LARGE));
     let mut messages = Vec::new();
-    while let Some(entered) = runner.enter() {
-        let message = runner.ended(entered, wrote("large", &text));
+    while let Some(started) = runner.start_next() {
+        let message = runner.finished(started, wrote("large", &text));
         messages.push(message);
     }
     assert_eq!(messages.len(), 100);
-    // They come together, as after an outage.
+    // All results are written together, as after an outage.
     runner.fail_once(Verb::Commit, Moment::Before);
     runner.coordinator.step(messages);
     for _ in 0..20 {
@@ -216,27 +218,27 @@ fn b4_step_writes_at_most_one_database_message() {
         assert_eq!(runner.status(id), ExecutionStatus::Completed);
     }
     assert!(
-        runner.enter().is_none(),
-        "a task whose result waited for its turn would run again"
+        runner.start_next().is_none(),
+        "a task whose result is written in a later step must not run again"
     );
-    let largest = runner.picky.largest_batch.load(Ordering::SeqCst);
+    let largest = runner.faulty.largest_batch.load(Ordering::SeqCst);
     assert!(largest > 0 && largest <= 33 << 20, "{largest}");
 }
 
 #[test]
 fn b1_clock_set_forward_causes_no_timeout() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let limited = runner.submit(with_timeout());
-    let entered = runner.enter().unwrap();
+    let started = runner.start_next().unwrap();
     let id = runner.submit(request("w"));
-    let second = runner.enter().unwrap();
+    let second = runner.start_next().unwrap();
     runner.clock.set(HOUR);
     runner.pass(100 * MILLISECOND);
     assert_eq!(runner.task(limited).status, TaskStatus::Running);
     assert_eq!(runner.task(id).status, TaskStatus::Running);
     runner.clock.set(-HOUR);
     runner.pass(100 * MILLISECOND);
-    runner.finish(entered, done());
+    runner.finish(started, done());
     runner.finish(second, done());
     assert_eq!(runner.status(limited), ExecutionStatus::Completed);
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
@@ -244,9 +246,9 @@ fn b1_clock_set_forward_causes_no_timeout() {
 
 #[test]
 fn b1_clock_set_back_does_not_delay_timeouts() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
-    let _entered = runner.enter().unwrap();
+    let _entered = runner.start_next().unwrap();
     runner.pass(500 * MILLISECOND);
     runner.clock.set(-HOUR);
     runner.pass(400 * MILLISECOND);
@@ -257,9 +259,9 @@ fn b1_clock_set_back_does_not_delay_timeouts() {
 
 #[test]
 fn b1_runner_started_after_a_step_leaves_timeouts_to_the_claimant() {
-    let mut first = Stepped::new(config());
+    let mut first = SteppedRunner::new(config());
     let id = first.submit(with_timeout());
-    let entered = first.enter().unwrap();
+    let started = first.start_next().unwrap();
     first.pass(500 * MILLISECOND);
     first.clock.set(HOUR);
     let mut second = first.beside(config());
@@ -268,16 +270,16 @@ fn b1_runner_started_after_a_step_leaves_timeouts_to_the_claimant() {
         second.coordinator.step(Vec::new());
     }
     assert_eq!(first.status(id), ExecutionStatus::Running);
-    first.finish(entered, done());
+    first.finish(started, done());
     assert_eq!(first.status(id), ExecutionStatus::Completed);
 }
 
 #[test]
 fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     runner.pass(SECOND);
     runner.clock.set(-HOUR);
-    let lease = |runner: &Stepped| runner.store.runners().unwrap()[0].heartbeat_at;
+    let lease = |runner: &SteppedRunner| runner.store.runners().unwrap()[0].heartbeat_at;
     let before = lease(&runner);
     for _ in 0..6 {
         runner.pass(SECOND);
@@ -287,10 +289,10 @@ fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
 
 #[test]
 fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
-    let mut first = Stepped::new(config());
+    let mut first = SteppedRunner::new(config());
     let mut second = first.beside(config());
     let id = first.submit(request("w"));
-    let entered = first.enter().unwrap();
+    let started = first.start_next().unwrap();
     for jump in [HOUR, -HOUR, -HOUR, HOUR, HOUR, -HOUR] {
         first.clock.set(jump);
         for _ in 0..40 {
@@ -299,12 +301,12 @@ fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
         }
         assert_eq!(first.task(id).rescues, 0);
     }
-    first.finish(entered, done());
+    first.finish(started, done());
     assert_eq!(first.status(id), ExecutionStatus::Completed);
 }
 
-/// A process dies in the middle of its work, and another one takes its place.
-fn die(dead: Stepped, seconds: i64) -> Stepped {
+/// Kills a runner without a shutdown and starts another one, which runs for `seconds`.
+fn die(dead: SteppedRunner, seconds: i64) -> SteppedRunner {
     let next = dead.beside(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
@@ -320,7 +322,7 @@ fn die(dead: Stepped, seconds: i64) -> Stepped {
 
 #[test]
 fn a9_only_the_task_that_kills_its_process_fails() {
-    let mut runner = Stepped::new(RunnerConfig {
+    let mut runner = SteppedRunner::new(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
         ..config()
@@ -329,20 +331,20 @@ fn a9_only_the_task_that_kills_its_process_fails() {
     let poison = ids[2];
     let mut deaths = 0;
     loop {
-        let mut entered = Vec::new();
-        while let Some(work) = runner.enter() {
-            entered.push(work);
+        let mut started = Vec::new();
+        while let Some(work) = runner.start_next() {
+            started.push(work);
         }
-        if entered.is_empty() {
+        if started.is_empty() {
             break;
         }
-        if entered.iter().any(|(_, work)| work.execution == poison) {
+        if started.iter().any(|(_, work)| work.execution == poison) {
             deaths += 1;
-            assert!(deaths < 10, "it goes on for ever");
+            assert!(deaths < 10, "the task kills its process without end");
             runner = die(runner, 8);
             continue;
         }
-        for work in entered {
+        for work in started {
             runner.finish(work, done());
             runner.pass(MILLISECOND);
         }
@@ -355,19 +357,19 @@ fn a9_only_the_task_that_kills_its_process_fails() {
         };
         assert_eq!(runner.status(id), expected);
     }
-    assert_eq!(deaths, 4, "twice in company, twice alone");
+    assert_eq!(deaths, 4, "twice beside others, twice alone");
 }
 
 #[test]
 fn a9_cancelled_suspect_leaves_the_quarantine() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let ids: Vec<ExecutionId> = (0..3).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
-        while runner.enter().is_some() {}
+        while runner.start_next().is_some() {}
         runner = die(runner, 20);
     }
-    let (token, first) = runner.enter().expect("one suspect is started alone");
-    assert!(runner.enter().is_none());
+    let (token, first) = runner.start_next().expect("one suspect is started alone");
+    assert!(runner.start_next().is_none());
     let waiting: Vec<ExecutionId> = ids
         .into_iter()
         .filter(|id| *id != first.execution)
@@ -375,24 +377,24 @@ fn a9_cancelled_suspect_leaves_the_quarantine() {
     runner.control(waiting[0], Control::Cancel);
     runner.finish((token, first), done());
     runner.pass(MILLISECOND);
-    let (_, last) = runner.enter().expect("the other suspect");
+    let (_, last) = runner.start_next().expect("the other suspect is started");
     assert_eq!(last.execution, waiting[1]);
     assert_eq!(runner.status(waiting[0]), ExecutionStatus::Cancelled);
     let fresh = runner.submit(request("w"));
-    assert!(runner.enter().is_none(), "a suspect runs alone");
+    assert!(runner.start_next().is_none(), "a suspect runs alone");
     assert_eq!(runner.task(fresh).status, TaskStatus::Ready);
     assert_eq!(runner.queues.of(Executor::Threads).load().0, 1);
 }
 
 #[test]
 fn a9_suspect_cancelled_in_its_first_step_does_not_run() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let ids: Vec<ExecutionId> = (0..2).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
-        while runner.enter().is_some() {}
+        while runner.start_next().is_some() {}
         runner = die(runner, 20);
     }
-    let first = runner.enter().expect("one suspect is started alone");
+    let first = runner.start_next().expect("one suspect is started alone");
     let other = ids.into_iter().find(|id| *id != first.1.execution).unwrap();
     let cancel = Message::Control {
         execution: other,
@@ -400,27 +402,30 @@ fn a9_suspect_cancelled_in_its_first_step_does_not_run() {
         give_up: runner.clock.monotonic() + SECOND,
         reply: Box::new(|status| assert_eq!(status.unwrap(), ExecutionStatus::Cancelled)),
     };
-    let ended = runner.ended(first, done());
+    let ended = runner.finished(first, done());
     runner.coordinator.step(vec![ended, cancel]);
-    assert!(runner.enter().is_none(), "it is cancelled");
+    assert!(
+        runner.start_next().is_none(),
+        "the other suspect is cancelled"
+    );
     let fresh = runner.submit(request("w"));
     runner.pass(MILLISECOND);
-    let (_, next) = runner.enter().expect("the quarantine is over");
+    let (_, next) = runner.start_next().expect("the quarantine is over");
     assert_eq!(next.execution, fresh);
 }
 
 #[test]
 fn d5_ended_execution_is_not_read_again_at_its_deadline() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
-    let entered = runner.enter().unwrap();
-    // The two clocks of a machine are never read at quite the same instant.
+    let started = runner.start_next().unwrap();
+    // The wall clock and the monotonic clock are never read at exactly the same instant.
     runner.clock.set(3);
     runner.pass(MILLISECOND);
-    runner.finish(entered, done());
+    runner.finish(started, done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
-    *runner.picky.unreadable.lock() = Some(id);
+    *runner.faulty.unreadable.lock() = Some(id);
     runner.pass(2 * SECOND);
     assert_eq!(runner.coordinator.idle_bytes(), 0);
-    assert_eq!(runner.picky.unreadable_reads.load(Ordering::SeqCst), 0);
+    assert_eq!(runner.faulty.unreadable_reads.load(Ordering::SeqCst), 0);
 }

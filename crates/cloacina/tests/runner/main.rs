@@ -1,4 +1,4 @@
-//! Whole runners on real stores, with tasks in Rust.
+//! Tests of runners on real stores, below the public API.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,13 +12,13 @@ mod records;
 mod control;
 mod definitions;
 mod flow;
+mod inline;
 mod isolation;
-mod leading;
+mod peers;
 mod presence;
 mod recovery;
 mod schedule_faults;
 mod schedules;
-mod sharing;
 mod stepped;
 mod stepwise;
 mod support;

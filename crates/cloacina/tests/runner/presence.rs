@@ -1,4 +1,4 @@
-//! On PostgreSQL, a session that vanished tells of a death long before the lease ends (semantics E3).
+//! On PostgreSQL a vanished session reveals a dead runner long before its lease expires (semantics E3).
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -18,7 +18,7 @@ use super::support::{
 
 const HOUR: i64 = 3_600_000_000;
 
-/// The same database under a name by which the server's views show its sessions.
+/// The same database with an application name, by which the server's views show its sessions.
 fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
     let name = fresh_name();
     let url = format!("{}?application_name={name}", shared());
@@ -29,9 +29,9 @@ fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
     (options, name)
 }
 
-/// Waits until a session of that name has looked at the locks, and knows who holds one. Meanwhile the peer is `busy`.
-fn has_looked_at_locks(name: &str, busy: impl Fn()) {
-    let look = |condition: &str| {
+/// Waits until the sessions with a name have queried the locks, and so know which runners hold one. Calls `busy` meanwhile.
+fn wait_until_locks_are_read(name: &str, busy: impl Fn()) {
+    let query_start = |condition: &str| {
         administer(
             shared(),
             &format!(
@@ -41,31 +41,31 @@ fn has_looked_at_locks(name: &str, busy: impl Fn()) {
         )
     };
     let mut first = String::new();
-    until("it looks at the locks", || {
+    until("the locks are queried", || {
         busy();
-        first = look("").pop().unwrap_or_default();
+        first = query_start("").pop().unwrap_or_default();
         !first.is_empty()
     });
-    // The first look may still be on its way; when the next one begins, it is over.
-    until("it looks again", || {
+    // The first query may still be running. It has ended when the next one starts.
+    until("the locks are queried again", || {
         busy();
         let later = format!("AND query_start > '{first}'::timestamptz + interval '300 ms'");
-        !look(&later).is_empty()
+        !query_start(&later).is_empty()
     });
 }
 
 /// Waits until the store listens, and so holds the locks of its runners.
-fn listens(store: &PostgresStore) {
+fn wait_until_listening(store: &PostgresStore) {
     let (sender, receiver) = mpsc::channel();
     store.on_change(Arc::new(move || {
-        // Nobody listens any more at the end of a test.
+        // The receiver is gone at the end of the test.
         let _ = sender.send(());
     }));
     receiver.recv_timeout(PATIENCE).unwrap();
 }
 
-/// A runner on another machine, whose lease lasts for an hour, that claimed one task.
-fn far_away(
+/// Registers a runner on another machine with a lease of an hour, and claims one task for it.
+fn remote_runner(
     store: &PostgresStore,
     workflow: &cloacina::workflow::Workflow,
     now: Timestamp,
@@ -77,7 +77,7 @@ fn far_away(
         ..runner_row(runner, now)
     };
     store.register_runner(&row).unwrap();
-    listens(store);
+    wait_until_listening(store);
     let definition = store.put_definition(workflow, now).unwrap();
     let queue = QueueId::of(workflow, 0);
     let record = ready(definition, now);
@@ -124,11 +124,14 @@ fn e3_runner_whose_session_vanished_is_rescued_at_once() {
         tasks: vec![task("a", &[])],
         ..Default::default()
     });
-    let (peer, id) = far_away(&theirs, &workflow.unwrap(), SystemClock.now());
+    let (peer, id) = remote_runner(&theirs, &workflow.unwrap(), SystemClock.now());
     let engine = start(Arc::new(PostgresStore::open(&ours).unwrap()), config());
     define(&engine, "w", vec![(task("a", &[]), body(|_| done()))]);
-    has_looked_at_locks(&name, || drop(theirs.changes(Some(peer)).unwrap()));
-    assert_eq!(engine.status(id).unwrap(), ExecutionStatus::Running);
+    wait_until_locks_are_read(&name, || drop(theirs.changes(Some(peer)).unwrap()));
+    assert_eq!(
+        engine.inspector().status(id).unwrap(),
+        ExecutionStatus::Running
+    );
     drop(theirs);
     let ended = wait(&engine, id);
     assert_eq!(ended.record().status, ExecutionStatus::Completed);
@@ -151,7 +154,7 @@ fn e3_live_runner_that_lost_its_sessions_is_not_rescued() {
     define(&engine, "w", vec![(task("a", &[]), waits)]);
     let id = submit(&engine, "w");
     let other = start(Arc::new(PostgresStore::open(&watching).unwrap()), config());
-    has_looked_at_locks(&watcher, || {});
+    wait_until_locks_are_read(&watcher, || {});
     let listeners = format!(
         "FROM pg_stat_activity AS a WHERE a.application_name = '{worker}' AND EXISTS \
          (SELECT 1 FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory')"
@@ -164,7 +167,7 @@ fn e3_live_runner_that_lost_its_sessions_is_not_rescued() {
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{worker}'"
             ),
         );
-        until("it listens again", || {
+        until("the runner listens again", || {
             let now = administer(shared(), &format!("SELECT a.pid {listeners}"));
             !now.is_empty() && now != before
         });

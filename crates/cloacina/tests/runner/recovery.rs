@@ -75,7 +75,7 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
         let declared = || {
             let rows = store.runners().unwrap();
             let row = rows.iter().find(|row| row.id == runner).unwrap();
-            // A heartbeat may come between.
+            // A heartbeat between the two calls makes this return false.
             store
                 .declare_dead(runner, row.lease_until, silent.now())
                 .unwrap()
@@ -86,10 +86,10 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
         let ended = wait(&other, id);
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
         assert_eq!(ended.record().tasks[0].rescues, 1);
-        let before = other.execution(id).unwrap();
+        let before = other.inspector().execution(id).unwrap();
         silent.stop(Duration::from_secs(3));
         assert_eq!(
-            other.execution(id).unwrap().record(),
+            other.inspector().execution(id).unwrap().record(),
             before.record(),
             "the late result changed nothing"
         );
@@ -108,7 +108,10 @@ fn e5_workflow_without_live_runner_waits_unchanged() {
         let id = submit(&stranger, "known");
         let other = submit(&stranger, "other");
         wait(&stranger, other);
-        assert_eq!(stranger.status(id).unwrap(), ExecutionStatus::Pending);
+        assert_eq!(
+            stranger.inspector().status(id).unwrap(),
+            ExecutionStatus::Pending
+        );
         let owner = start(open(), config());
         define(&owner, "known", vec![(task("a", &[]), body(|_| done()))]);
         assert_eq!(

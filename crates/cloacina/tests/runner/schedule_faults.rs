@@ -1,4 +1,4 @@
-//! A schedule or a trigger that fails harms no other, and is not forgotten.
+//! A failing schedule or trigger does not affect others, and is tried again.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -10,12 +10,12 @@ use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::store::{Store, StoreError};
 use cloacina::types::{Clock, ScheduleId};
 
-use super::stepped::{MILLISECOND, SECOND, Stepped};
+use super::stepped::{MILLISECOND, SECOND, SteppedRunner};
 use super::support::config;
 
 const HOUR: i64 = 3_600 * SECOND;
 
-fn add_schedule(runner: &Stepped, instance: &str) -> ScheduleId {
+fn add_schedule(runner: &SteppedRunner, instance: &str) -> ScheduleId {
     let new = NewSchedule {
         instance: Some(instance.to_owned()),
         ..NewSchedule::new("w", "*/10 * * * * *", "UTC")
@@ -26,15 +26,15 @@ fn add_schedule(runner: &Stepped, instance: &str) -> ScheduleId {
     id
 }
 
-fn ticks(runner: &Stepped, id: ScheduleId) -> usize {
+fn ticks(runner: &SteppedRunner, id: ScheduleId) -> usize {
     runner.store.ticks(id, 1_000, 0).unwrap().len()
 }
 
 /// A runner with a trigger that has been polled once and is polled again in an hour.
-fn with_trigger(config: RunnerConfig) -> (Stepped, ScheduleId) {
-    let mut runner = Stepped::new(config);
+fn with_trigger(config: RunnerConfig) -> (SteppedRunner, ScheduleId) {
+    let mut runner = SteppedRunner::new(config);
     let added = Arc::new(Mutex::new(None));
-    let told = Arc::clone(&added);
+    let reply = Arc::clone(&added);
     runner.step(Message::RegisterTrigger {
         trigger: NewTrigger {
             name: "t".to_owned(),
@@ -45,16 +45,16 @@ fn with_trigger(config: RunnerConfig) -> (Stepped, ScheduleId) {
             allow_concurrent: false,
         },
         handler: 1,
-        reply: Box::new(move |id| *told.lock().unwrap() = Some(id.unwrap())),
+        reply: Box::new(move |id| *reply.lock().unwrap() = Some(id.unwrap())),
     });
     runner.pass(MILLISECOND);
-    let id = added.lock().unwrap().expect("it is stored");
+    let id = added.lock().unwrap().expect("the trigger is stored");
     (runner, id)
 }
 
 #[test]
 fn b3_refused_schedule_does_not_block_others() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let bad = add_schedule(&runner, "bad");
     runner.refuse(move |batch| {
         let has_bad = batch.schedules.iter().any(|write| write.record.id == bad);
@@ -64,12 +64,12 @@ fn b3_refused_schedule_does_not_block_others() {
         .map(|number| add_schedule(&runner, &number.to_string()))
         .collect();
     runner.step(Message::Rescheduled);
-    let mut turns_at_once = 0;
+    let mut immediate_steps = 0;
     for _ in 0..40 {
         runner.clock.pass(SECOND / 2);
         while runner.coordinator.step(Vec::new()) <= runner.clock.monotonic() {
-            turns_at_once += 1;
-            assert!(turns_at_once < 100, "it would spin");
+            immediate_steps += 1;
+            assert!(immediate_steps < 100, "the coordinator spins");
         }
     }
     for id in others {
@@ -100,7 +100,7 @@ fn g1_changed_trigger_is_read_again_after_an_error() {
     runner.fail_always(Verb::DueSchedules, Moment::Before);
     runner.step(Message::Rescheduled);
     runner.pass(SECOND);
-    runner.fail_once(Verb::Check, Moment::Before); // nothing fails any more
+    runner.fail_once(Verb::Check, Moment::Before); // replaces the failpoint; nothing fails any more
     for _ in 0..20 {
         runner.pass(SECOND / 2);
     }
@@ -116,7 +116,7 @@ fn b3_poll_of_an_unreadable_trigger_causes_no_outage() {
     let expected = record.revision;
     record.revision += 1;
     (runner.store.put_schedule(&record, Some(expected))).unwrap();
-    runner.picky.hides_schedules.store(true, Ordering::SeqCst);
+    runner.faulty.hides_schedules.store(true, Ordering::SeqCst);
     runner.step(Message::Polled {
         token: poll.token,
         outcome: PollOutcome::Skip,

@@ -1,4 +1,4 @@
-//! Schedules on running runners, by an injected clock.
+//! Schedules on running runners, with an injected clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
 
 fn settings() -> RunnerConfig {
     RunnerConfig {
-        // The clock is moved by hours: nobody is to be taken for dead by that.
+        // The tests move the clock by hours, which must not make a runner appear dead.
         lease_ttl: Duration::from_hours(24),
         heartbeat_interval: Duration::from_hours(8),
         ..config()
@@ -47,7 +47,7 @@ fn start_with(store: Arc<dyn Store>, clock: &Arc<HandClock>, config: RunnerConfi
     engine
 }
 
-/// Each call of `open` is another program's way into the same database.
+/// Runs a test whose every call of `open` opens the same database, as another program would.
 fn on_one_database(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("schedules.db"));
@@ -58,7 +58,7 @@ fn every_ten() -> NewSchedule {
     NewSchedule::new("etl", "*/10 * * * * *", "UTC")
 }
 
-/// Seconds after noon and outcome, oldest first.
+/// The ticks of a schedule, oldest first: seconds after noon, and outcome.
 fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
     let mut ticks = engine
         .inspector()
@@ -130,7 +130,7 @@ fn b1_clock_set_back_fires_no_tick_twice() {
             .unwrap()
             .id;
         clock.move_to(NOON + -HOUR + 60 * SECOND);
-        // The new schedule lives in the time that is now.
+        // The new schedule uses the current time of the stepped clock.
         until("the other tick", || history(&engine, other).len() == 1);
         assert_eq!(history(&engine, id).len(), 6);
         clock.move_to(NOON + 60 * SECOND);
@@ -162,7 +162,7 @@ fn b1_clock_set_forward_follows_the_catch_up_rule() {
             (1..=6).map(|n| n * 600).zip(outcomes).collect()
         };
         for (id, expected) in [
-            // The last one is five seconds late and no more.
+            // The last tick is only five seconds late.
             (skip, [Missed, Missed, Missed, Missed, Missed, Fired]),
             (latest, [Missed, Missed, Missed, Missed, Fired, Fired]),
             (all, [Fired; 6]),
@@ -215,7 +215,10 @@ fn f4_two_runners_fire_each_tick_once() {
             limit: 100,
             ..Default::default()
         };
-        assert_eq!(engines[0].list(&filter).unwrap().items.len(), 20);
+        assert_eq!(
+            engines[0].inspector().list(&filter).unwrap().items.len(),
+            20
+        );
         for engine in engines {
             engine.stop(Duration::from_secs(1));
         }
@@ -236,13 +239,13 @@ fn runner_with_schedules_disabled_fires_no_tick() {
     clock.move_to(NOON + 10 * SECOND);
     let execution = engine.run_schedule_now(id).unwrap();
     wait(&engine, execution);
-    // By then it has stepped a few times, and the tick is still there for another runner.
+    // By now the runner has run some steps, and the tick is still left to other runners.
     assert_eq!(
         engine.inspector().schedule(id).unwrap().next_due,
         Some(NOON + 10 * SECOND)
     );
     let other = start(open(), &clock);
-    until("the other one fires", || history(&other, id).len() == 2);
+    until("the other runner fires", || history(&other, id).len() == 2);
     engine.stop(Duration::from_secs(1));
     other.stop(Duration::from_secs(1));
 }
@@ -282,7 +285,9 @@ fn f4_queued_tick_fires_when_the_previous_execution_ends() {
         assert_eq!(history(&engine, id), [(10, Fired), (20, Queued)]);
         assert_eq!(history(&engine, skip), [(10, Fired), (20, Overlapped)]);
         drop(closed);
-        until("the queue goes on", || executions(&engine, id).len() == 2);
+        until("the queued tick fires", || {
+            executions(&engine, id).len() == 2
+        });
         assert_eq!(history(&engine, id), [(10, Fired), (20, Fired)]);
         for execution in executions(&engine, id) {
             wait(&engine, execution);
@@ -317,10 +322,10 @@ fn tick_is_skipped_until_its_workflow_is_defined() {
         until("the next tick", || history(&engine, id).len() == 2);
         assert_eq!(history(&engine, id)[1], (20, Fired));
         let execution = executions(&engine, id)[0];
-        // Who lost the race for this tick looks for the winner's work at its next poll: by this clock, which must go on.
+        // The runner that lost the race for this tick finds the winner's work at its next poll, which needs a later time.
         clock.move_to(NOON + 21 * SECOND);
-        until("it ran", || {
-            engine.status(execution).unwrap() == ExecutionStatus::Completed
+        until("the execution completes", || {
+            engine.inspector().status(execution).unwrap() == ExecutionStatus::Completed
         });
         engine.stop(Duration::from_secs(1));
         other.stop(Duration::from_secs(1));
@@ -433,19 +438,24 @@ fn g1_one_runner_polls_and_a_poll_fires_once() {
             assert_eq!(polls.len(), 1);
             let (index, poll) = &polls[0];
             assert_eq!(poll.name, "inbox");
-            // Told twice, it counts once.
+            // A second report of the same end has no effect.
             for _ in 0..2 {
                 engines[*index].end_poll(poll.token, PollOutcome::Fire(Context::new()));
             }
             fired += 1;
-            until("it fires", || executions(&engines[0], id).len() == fired);
+            until("the poll fires", || {
+                executions(&engines[0], id).len() == fired
+            });
             clock.move_to(NOON + (round + 1) * 10 * SECOND);
         }
         let filter = cloacina::runner::ListFilter {
             limit: 100,
             ..Default::default()
         };
-        assert_eq!(engines[0].list(&filter).unwrap().items.len(), fired);
+        assert_eq!(
+            engines[0].inspector().list(&filter).unwrap().items.len(),
+            fired
+        );
         for engine in engines {
             engine.stop(Duration::from_secs(1));
         }
@@ -474,7 +484,7 @@ fn g1_poll_whose_lease_was_taken_over_does_not_fire() {
         !next.is_empty()
     });
     engine.end_poll(next[0].token, PollOutcome::Failed("ouch".to_owned()));
-    until("its end", || !history(&engine, id).is_empty());
+    until("the end of the poll", || !history(&engine, id).is_empty());
     assert_eq!(history(&engine, id), [(10, TickOutcome::Failed)]);
     let record = engine.inspector().trigger("inbox").unwrap().unwrap();
     assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
@@ -492,7 +502,7 @@ fn g1_stopping_runner_leaves_its_poll_to_others() {
     have_trigger(&second, inbox());
     first.stop(Duration::ZERO);
     clock.move_to(NOON + 10 * SECOND);
-    until("the other one polls", || {
+    until("the other runner polls", || {
         !second.queues().polls().take().is_empty()
     });
     second.stop(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! A coordinator stepped by hand, and what may befall its database.
+//! A coordinator that a test steps by hand, on a database with injected faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,23 +26,24 @@ use super::time::HandClock;
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
 
-/// Says why the database refuses a batch, if it does.
+/// Returns the error with which the database refuses a batch, if it does.
 pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
 
-/// A database that refuses batches, and counts the bytes that those it takes write.
-pub struct Picky {
+/// A store that refuses batches or reads, and measures the batches that it writes.
+pub struct FaultyStore {
     store: SqliteStore,
     refusal: Mutex<Option<Refusal>>,
-    /// An execution whose row holds what cannot be read.
+    /// An execution whose row cannot be read.
     pub unreadable: Mutex<Option<ExecutionId>>,
-    /// How often somebody tried to read it.
+    /// Number of attempts to read it.
     pub unreadable_reads: AtomicI64,
-    /// Whether no schedule can be read by its id.
+    /// Whether reading a schedule by its id fails.
     pub hides_schedules: AtomicBool,
+    /// Size of the deltas in the largest batch, in bytes.
     pub largest_batch: AtomicI64,
 }
 
-impl Layer for Picky {
+impl Layer for FaultyStore {
     type Below = SqliteStore;
 
     fn below(&self) -> &SqliteStore {
@@ -81,17 +82,17 @@ fn bytes(record: &ExecutionRecord) -> usize {
     deltas.map(Delta::size).sum()
 }
 
-/// Fails at a point: once, or for ever.
+/// A failpoint that fails once, or every time.
 #[derive(Default)]
-pub struct Trap(Mutex<Option<(Failpoint, bool)>>);
+pub struct ArmedFailpoint(Mutex<Option<(Failpoint, bool)>>);
 
-impl Failpoints for Trap {
+impl Failpoints for ArmedFailpoint {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
         let mut set = self.0.lock();
-        if let Some((trapped, for_ever)) = *set
-            && trapped == point
+        if let Some((armed, every_time)) = *set
+            && armed == point
         {
-            if !for_ever {
+            if !every_time {
                 *set = None;
             }
             return Err(StoreError::Unavailable("the connection broke".to_owned()));
@@ -100,19 +101,20 @@ impl Failpoints for Trap {
     }
 }
 
-/// A runner of the workflow `w` with one task, and what other processes may do to its database.
-pub struct Stepped {
+/// A runner of the workflow `w`, which has one task, on a database that other processes use too.
+pub struct SteppedRunner {
     pub coordinator: Coordinator,
     pub queues: WorkQueues,
     pub subscriptions: Arc<Subscriptions>,
     pub clock: Arc<HandClock>,
-    trap: Arc<Trap>,
-    pub picky: Arc<Picky>,
+    failpoint: Arc<ArmedFailpoint>,
+    pub faulty: Arc<FaultyStore>,
     pub store: Arc<SqliteStore>,
+    /// Another process on the same database.
     pub others: Inspector,
 }
 
-impl Stepped {
+impl SteppedRunner {
     pub fn new(config: RunnerConfig) -> Self {
         let clock = Arc::new(HandClock::default());
         clock.set(1_800_000_000 * SECOND);
@@ -120,18 +122,18 @@ impl Stepped {
         Self::on(in_memory(), clock, config, 1)
     }
 
-    /// Another runner of the same database.
+    /// Starts another runner on the same database.
     pub fn beside(&self, config: RunnerConfig) -> Self {
         let store = Arc::new(self.store.share());
         Self::on(store, Arc::clone(&self.clock), config, 2)
     }
 
     fn on(store: Arc<SqliteStore>, clock: Arc<HandClock>, config: RunnerConfig, seed: u64) -> Self {
-        let (trap, queues) = (Arc::new(Trap::default()), WorkQueues::default());
+        let (failpoint, queues) = (Arc::new(ArmedFailpoint::default()), WorkQueues::default());
         let subscriptions = Arc::new(Subscriptions::default());
-        let points = Arc::clone(&trap) as Arc<dyn Failpoints>;
-        // A handle of its own, as another process has: it tells of the writes of the others.
-        let picky = Arc::new(Picky {
+        let points = Arc::clone(&failpoint) as Arc<dyn Failpoints>;
+        // Its own handle, as another process has, so that it notices the writes of the others.
+        let faulty = Arc::new(FaultyStore {
             store: store.share(),
             refusal: Mutex::default(),
             unreadable: Mutex::default(),
@@ -139,9 +141,9 @@ impl Stepped {
             hides_schedules: AtomicBool::default(),
             largest_batch: AtomicI64::default(),
         });
-        let trapped = FailpointStore::new(Arc::clone(&picky), points);
+        let failing = FailpointStore::new(Arc::clone(&faulty), points);
         let coordinator = Coordinator::start(
-            Arc::new(trapped),
+            Arc::new(failing),
             Arc::clone(&clock) as Arc<dyn Clock>,
             config,
             queues.clone(),
@@ -158,8 +160,8 @@ impl Stepped {
             queues,
             subscriptions,
             clock,
-            trap,
-            picky,
+            failpoint,
+            faulty,
             store,
             others,
         };
@@ -167,7 +169,7 @@ impl Stepped {
         stepped
     }
 
-    /// Gives it the workflow. `calls_back`: the task has a function for when it succeeds.
+    /// Registers the workflow. `calls_back`: whether the task has a success callback.
     pub fn register(&mut self, calls_back: bool) {
         let mut only = task("a", &[]);
         only.kind = TaskKind::Sync;
@@ -197,23 +199,23 @@ impl Stepped {
         self.coordinator.step(vec![message]);
     }
 
-    /// Time goes on, and what is due is done.
+    /// Advances the clock and runs a step.
     pub fn pass(&mut self, micros: Micros) {
         self.clock.pass(micros);
         self.coordinator.step(Vec::new());
     }
 
     pub fn fail_once(&self, verb: Verb, moment: Moment) {
-        *self.trap.0.lock() = Some((Failpoint { verb, moment }, false));
+        *self.failpoint.0.lock() = Some((Failpoint { verb, moment }, false));
     }
 
     pub fn fail_always(&self, verb: Verb, moment: Moment) {
-        *self.trap.0.lock() = Some((Failpoint { verb, moment }, true));
+        *self.failpoint.0.lock() = Some((Failpoint { verb, moment }, true));
     }
 
-    /// Has the database refuse batches from now on.
+    /// Makes the database refuse batches from now on.
     pub fn refuse(&self, refusal: impl Fn(&Batch) -> Option<StoreError> + Send + 'static) {
-        *self.picky.refusal.lock() = Some(Box::new(refusal));
+        *self.faulty.refusal.lock() = Some(Box::new(refusal));
     }
 
     pub fn submit(&mut self, request: SubmitRequest) -> ExecutionId {
@@ -230,7 +232,7 @@ impl Stepped {
         self.ask(execution, action).unwrap();
     }
 
-    /// What a caller is answered that wants something of an execution.
+    /// Sends a control action, runs a step and returns the answer.
     pub fn ask(
         &mut self,
         execution: ExecutionId,
@@ -246,12 +248,12 @@ impl Stepped {
         answer.wait(Duration::ZERO).expect("the step answers")
     }
 
-    /// A worker enters what waits, and never returns from it unless it is told to.
-    pub fn enter(&mut self) -> Option<(WorkToken, Assignment)> {
+    /// Starts the next task on a worker. It runs until the test ends it.
+    pub fn start_next(&mut self) -> Option<(WorkToken, Assignment)> {
         let now = self.clock.now();
         let dispatched = (self.queues.of(Executor::Threads)).try_take(1, &*self.clock)?;
         let Work::Task(token, assignment) = dispatched.work else {
-            panic!("nothing calls back here");
+            panic!("a callback was dispatched instead of a task");
         };
         if assignment.reports_start {
             self.step(Message::Started {
@@ -264,14 +266,18 @@ impl Stepped {
         Some((token, assignment))
     }
 
-    /// A worker's function returns.
+    /// Ends a running task with an outcome.
     pub fn finish(&mut self, (token, assignment): (WorkToken, Assignment), outcome: Outcome) {
-        let message = self.ended((token, assignment), outcome);
+        let message = self.finished((token, assignment), outcome);
         self.step(message);
     }
 
-    /// The message that tells of it.
-    pub fn ended(&self, (token, assignment): (WorkToken, Assignment), outcome: Outcome) -> Message {
+    /// The worker's message about the end of a running task.
+    pub fn finished(
+        &self,
+        (token, assignment): (WorkToken, Assignment),
+        outcome: Outcome,
+    ) -> Message {
         drop(self.queues.of(Executor::Threads).complete(token));
         Message::Finished {
             execution: assignment.execution,
@@ -295,7 +301,7 @@ impl Stepped {
     }
 }
 
-/// An execution that fails after a second, however long its function takes.
+/// A submission with a timeout of one second.
 pub fn with_timeout() -> SubmitRequest {
     SubmitRequest {
         timeout: Some(SECOND),

@@ -1,4 +1,4 @@
-//! Courses of events that hinge on what meets in one step of a coordinator.
+//! Events that meet in one step of the coordinator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +9,16 @@ use cloacina::store::Store;
 use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::types::{Clock, ExecutionStatus, TaskStatus};
 
-use super::stepped::{MILLISECOND, SECOND, Stepped, with_timeout};
+use super::stepped::{MILLISECOND, SECOND, SteppedRunner, with_timeout};
 use super::support::{config, done, failed, request};
 
 #[test]
 fn d5_late_result_wins_over_paused_timeout() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
-    let (token, assignment) = runner.enter().unwrap();
+    let (token, assignment) = runner.start_next().unwrap();
     runner.others.control(id, &Control::Pause).unwrap();
-    // The deadline passes, and the runner has not heard of the pause when its database goes away.
+    // The deadline passes while the database is unavailable, before the runner knows of the pause.
     runner.fail_once(Verb::Changes, Moment::Before);
     runner.pass(2 * SECOND);
     runner.clock.pass(50 * MILLISECOND);
@@ -38,53 +38,59 @@ fn d5_late_result_wins_over_paused_timeout() {
         runner.pass(MILLISECOND);
     }
     assert_eq!(runner.task(id).status, TaskStatus::Completed);
-    assert!(runner.enter().is_none(), "it would run a second time");
+    assert!(
+        runner.start_next().is_none(),
+        "the task must not run a second time"
+    );
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Completed);
 }
 
 #[test]
 fn d5_paused_execution_keeps_no_runner_awake_after_its_deadline() {
-    let mut runner = Stepped::new(RunnerConfig {
+    let mut runner = SteppedRunner::new(RunnerConfig {
         cache_bytes: 0,
         ..config()
     });
     let id = runner.submit(with_timeout());
-    let attempt = runner.enter().unwrap();
+    let attempt = runner.start_next().unwrap();
     runner.control(id, Control::Pause);
-    // From here on the execution has no work in this process, and leaves the cache after each turn.
+    // From here on the execution has no work in this process, and is evicted from the cache after each step.
     let after = 100 * SECOND;
     runner.finish(attempt, Outcome::Snooze { after });
     runner.pass(2 * SECOND);
     let due = runner.coordinator.step(Vec::new());
-    assert!(due > runner.clock.monotonic(), "it would spin");
+    assert!(due > runner.clock.monotonic(), "the coordinator spins");
     assert_eq!(runner.status(id), ExecutionStatus::Paused);
 }
 
 #[test]
 fn d7_stuck_attempts_do_not_block_slots_after_a_retry() {
-    let mut runner = Stepped::new(RunnerConfig {
+    let mut runner = SteppedRunner::new(RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
     });
     let stuck = runner.submit(with_timeout());
     for attempt in 1..=20 {
-        let (_, assignment) = runner.enter().unwrap();
+        let (_, assignment) = runner.start_next().unwrap();
         assert_eq!(assignment.claim.attempt, attempt);
         runner.pass(2 * SECOND);
         runner.control(stuck, Control::Retry { from_task: None });
     }
     let fresh = runner.submit(request("w"));
-    assert!(runner.enter().is_some(), "the last attempt");
-    let (_, assignment) = runner.enter().unwrap();
+    assert!(
+        runner.start_next().is_some(),
+        "the last attempt is dispatched"
+    );
+    let (_, assignment) = runner.start_next().unwrap();
     assert_eq!(assignment.execution, fresh);
 }
 
 #[test]
 fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
-    runner.enter().unwrap();
+    runner.start_next().unwrap();
     runner.pass(2 * SECOND);
     let retry = Control::Retry { from_task: None };
     runner.others.control(id, &retry).unwrap();
@@ -93,35 +99,35 @@ fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
         runner.pass(50 * MILLISECOND);
     }
     assert_eq!(runner.task(id).status, TaskStatus::Running);
-    let (_, assignment) = runner.enter().unwrap();
+    let (_, assignment) = runner.start_next().unwrap();
     assert_eq!(assignment.claim.attempt, 2);
 }
 
 #[test]
 fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     let mut doomed = runner.beside(config());
     let id = doomed.submit(request("w"));
     let lease = i64::try_from(config().lease_ttl.as_micros()).unwrap();
     runner.clock.pass(2 * lease);
-    let told = Arc::new(AtomicBool::new(false));
-    let tell = Arc::clone(&told);
+    let notified = Arc::new(AtomicBool::new(false));
+    let notify = Arc::clone(&notified);
     runner
         .subscriptions
-        .subscribe(id, move |_| tell.store(true, Ordering::SeqCst));
+        .subscribe(id, move |_| notify.store(true, Ordering::SeqCst));
     runner.control(id, Control::Cancel);
-    // At once: the next look at the database might be far away.
-    assert!(told.load(Ordering::SeqCst));
+    // In this step: the next poll of the database may be far away.
+    assert!(notified.load(Ordering::SeqCst));
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Cancelled);
 }
 
 #[test]
 fn d7_failure_retried_in_the_same_step_calls_no_success_callback() {
-    let mut runner = Stepped::new(config());
+    let mut runner = SteppedRunner::new(config());
     runner.register(true);
     let id = runner.submit(request("w"));
-    let (token, assignment) = runner.enter().unwrap();
+    let (token, assignment) = runner.start_next().unwrap();
     drop(runner.queues.of(Executor::Threads).complete(token));
     let finished = Message::Finished {
         execution: id,
@@ -141,16 +147,16 @@ fn d7_failure_retried_in_the_same_step_calls_no_success_callback() {
         reply: Box::new(|status| assert!(!status.unwrap().is_terminal())),
     };
     runner.coordinator.step(vec![finished, retry]);
-    let (_, again) = runner.enter().unwrap();
+    let (_, again) = runner.start_next().unwrap();
     assert_eq!(again.claim.attempt, 2);
 }
 
 #[test]
-fn d4_timed_out_attempt_is_stopped_even_if_retried_in_the_same_step() {
-    let mut runner = Stepped::new(config());
+fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
+    let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
-    let (_, assignment) = runner.enter().unwrap();
-    // Nothing else is new to it: the retry is claimed in its own step.
+    let (_, assignment) = runner.start_next().unwrap();
+    // The runner has no other news, so the retry is claimed in its own step.
     for _ in 0..3 {
         runner.pass(200 * MILLISECOND);
     }
@@ -164,7 +170,7 @@ fn d4_timed_out_attempt_is_stopped_even_if_retried_in_the_same_step() {
     let timeout = Message::Deadline { execution: id };
     runner.coordinator.step(vec![timeout, retry]);
     assert!(assignment.cancelled.load(Ordering::SeqCst));
-    let (_, again) = runner.enter().unwrap();
+    let (_, again) = runner.start_next().unwrap();
     assert_eq!(again.claim.attempt, 2);
     assert!(!again.cancelled.load(Ordering::SeqCst));
 }

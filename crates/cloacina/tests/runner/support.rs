@@ -1,4 +1,4 @@
-//! What the tests share: a runner with named Rust tasks.
+//! Helpers of the tests: fresh databases, and runners with Rust tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub use super::time::{PATIENCE, until};
 
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 
-/// Runs a test on a fresh database of each kind. Each call of its argument opens that database once more, as another
+/// Runs a test on a fresh database of each kind. Each call of the test's argument opens that database again, as another
 /// process would.
 pub fn on_each_database(test: impl Fn(Open<'_>)) {
     let folder = tempfile::tempdir().unwrap();
@@ -32,7 +32,7 @@ pub fn on_each_database(test: impl Fn(Open<'_>)) {
     test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
 }
 
-/// The same for tests that open it once, and so in SQLite's memory too.
+/// Runs a test that opens its database only once, and so can run on SQLite in memory too.
 pub fn on_each_store(test: impl Fn(Open<'_>)) {
     test(&|| in_memory());
     on_each_database(test);
@@ -172,7 +172,12 @@ pub fn wait(engine: &EngineHandle, id: ExecutionId) -> Ended {
         .unwrap();
     ended
         .wait(PATIENCE)
-        .unwrap_or_else(|| panic!("execution {id} did not end: {:?}", engine.execution(id)))
+        .unwrap_or_else(|| {
+            panic!(
+                "execution {id} did not end: {:?}",
+                engine.inspector().execution(id)
+            )
+        })
         .unwrap()
 }
 

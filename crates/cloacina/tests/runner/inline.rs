@@ -1,4 +1,4 @@
-//! Threads that make the coordinator's step themselves, and short tasks that wake nobody.
+//! Steps that callers' threads run inline, and short tasks for which no worker is woken.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ fn inline_and_queued_messages_are_all_processed() {
         }
     });
     engine.stop(Duration::from_secs(1));
-    // A closed runner answers a leader too.
+    // A closed runner also answers a message to be run inline.
     let late = engine.submit_inline(vec![request("pair")]);
     assert!(late.wait(PATIENCE).expect("no answer came").is_err());
 }
@@ -58,23 +58,23 @@ fn short_work_waits_for_its_worker_and_long_work_gets_help() {
         Vec::new(),
         true,
     );
-    assert_eq!(wanted(&queue), 1, "the first worker");
+    assert_eq!(wanted(&queue), 1, "the first worker is wanted");
     let taken = queue.try_take(1, &SystemClock).expect("work waits");
     assert!(matches!(taken.work, Work::Task(..)));
     assert_eq!(
         wanted(&queue),
         0,
-        "it will be back before another one is there"
+        "the worker is expected back before another one could start"
     );
     assert!(queue.must_check_short_tasks());
     assert!(
         queue.check_short_tasks(),
-        "something was taken since the last look"
+        "a task was taken since the last check"
     );
     assert_eq!(wanted(&queue), 0);
     assert!(
         !queue.check_short_tasks(),
-        "nothing was: the task is not short"
+        "no task was taken, so the running task is not short"
     );
     assert_eq!(wanted(&queue), 1);
 }
@@ -91,7 +91,7 @@ fn no_worker_is_woken_for_work_that_a_busy_one_will_take() {
     assert_eq!(
         queue.notices(Duration::ZERO),
         [Notice::WorkerWanted],
-        "for the other one"
+        "the other task needs a worker"
     );
 }
 

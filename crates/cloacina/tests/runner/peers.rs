@@ -1,4 +1,4 @@
-//! Runners that share a database share its work, and what they know of its ends.
+//! Runners on one database share its work, and find out about ends by other runners.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::support::{
 
 /// Counts the reads of executions.
 #[derive(Default)]
-struct Reads(AtomicUsize);
+struct ReadCounter(AtomicUsize);
 
-impl Failpoints for Reads {
+impl Failpoints for ReadCounter {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
         if point.moment == Moment::Before && matches!(point.verb, Verb::Load | Verb::Statuses) {
             self.0.fetch_add(1, Ordering::SeqCst);
@@ -29,7 +29,7 @@ impl Failpoints for Reads {
     }
 }
 
-/// A runner that knows a workflow and has no function of it: others run what it submits.
+/// Starts a runner that knows a workflow but has no handlers: other runners run what it submits.
 fn start_without_functions(store: Arc<dyn Store>, workflow: Arc<Workflow>) -> EngineHandle {
     let runner = start(store, config());
     runner
@@ -48,7 +48,7 @@ fn ends_by_other_runners_are_read_in_batches() {
         let worker = start(open(), config());
         let tasks = || vec![(task("only", &[]), body(|_| done()))];
         let workflow = define(&worker, "single", tasks());
-        let reads = Arc::new(Reads::default());
+        let reads = Arc::new(ReadCounter::default());
         let store = FailpointStore::new(open(), Arc::clone(&reads) as Arc<dyn Failpoints>);
         let submitter = start_without_functions(Arc::new(store), workflow);
         let requests = (0..COUNT).map(|_| request("single")).collect();
@@ -57,7 +57,7 @@ fn ends_by_other_runners_are_read_in_batches() {
             let states = open().statuses(&ids).unwrap();
             states.iter().all(|(_, status)| status.is_terminal())
         });
-        // What the worker wrote last has been heard of.
+        // Now the submitter knows of the worker's last write.
         wait(&submitter, ids[0]);
         let before = reads.0.load(Ordering::SeqCst);
         for id in &ids {
@@ -120,7 +120,7 @@ fn d7_result_is_forgotten_after_a_retry_by_another_runner() {
         worker
             .control(id, cloacina::runtime::Control::Retry { from_task: None })
             .unwrap();
-        until("the submitter hears of it", || {
+        until("the submitter sees the new end", || {
             wait(&submitter, id).record().status == ExecutionStatus::Completed
         });
         submitter.stop(Duration::from_secs(1));
@@ -144,7 +144,10 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
         let (is_closed, is_open) = (Arc::clone(&closed), Arc::clone(&gate));
         let slow = body(move |_| {
             while is_closed.load(Ordering::SeqCst) && !is_open.load(Ordering::SeqCst) {
-                #[expect(clippy::disallowed_methods, reason = "a task that takes its time")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the task polls until the test lets it end"
+                )]
                 std::thread::sleep(Duration::from_millis(1));
             }
             done()
@@ -159,7 +162,8 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
                 .filter(|record| claimed(record.tasks[0].status)))
             .count()
         };
-        // It learns that these tasks are short, and that no peer lives. On a busy machine they may take long: then once more.
+        // The runner learns that these tasks are short and that it is the sole runner. On a busy machine they may take long; then
+        // the caller tries again.
         let learn = || {
             closed.store(false, Ordering::SeqCst);
             for id in first.submit(many(200)).unwrap() {
@@ -174,14 +178,14 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
             ids
         };
         let ids = (0..20).map(|_| learn()).find(|ids| held(ids) > 10);
-        let ids = ids.expect("it claims ahead");
+        let ids = ids.expect("the first runner prefetches");
         let second = start(open(), config());
         define(
             &second,
             "single",
             vec![(task("only", &[]), body(|_| done()))],
         );
-        until("the second runner does the rest", || held(&ids) <= 2);
+        until("the second runner has run the rest", || held(&ids) <= 2);
         let records = open().load(&ids).unwrap();
         assert!(
             records
