@@ -6,16 +6,16 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
-# rustup's folder: a shell that was not started anew does not have it in its path.
+# rustup's folder: a shell started before rustup was installed does not have it in its path.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-# PyO3's build script asks this interpreter, not whichever is first in the path.
+# PyO3's build script runs this interpreter, not the first one in the path.
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
-# Under CI the lock file must be true; elsewhere cargo may bring it up to date.
+# Under CI the lock file must be up to date; elsewhere cargo may update it.
 CARGO_FLAGS ?= $(if $(CI),--locked)
-# Two at a time, on machines with two processors or more.
+# Two test processes at a time.
 PYTEST_FLAGS ?= -n 2
 
 PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
@@ -30,7 +30,7 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 	@scripts/setup.sh demo release
 	@$(PYTHON) examples/weather/run.py
 
-# Minutes of random input, where the tests alone try as many as takes seconds.
+# How many times the usual number of random inputs to try: minutes instead of seconds.
 FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 
 .PHONY: test
@@ -40,11 +40,11 @@ test: ## Run all tests, Rust and Python
 	$(MAKE) simulate
 	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
-# Built with SQLite alone, and optimised.
+# An optimised build with SQLite only.
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate 10,000 seeds of several runners under every trouble
+simulate: ## Simulate 10,000 seeds of several runners under every fault
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
@@ -52,7 +52,7 @@ soak: ## Simulate a million seeds (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
 
 .PHONY: fuzz
-fuzz: ## Feed random input to all that reads any, a thousand times as much as the tests (hours)
+fuzz: ## Run the tests of random input with a thousand times as many inputs (hours)
 	@scripts/setup.sh test dev
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
@@ -63,7 +63,7 @@ features: ## Test the crate with each database alone
 	cargo test -p cloacina --no-default-features --features postgres $(CARGO_FLAGS)
 
 .PHONY: long
-long: ## Run the tests that load databases for as long as promised (half an hour)
+long: ## Run the load tests at full length (half an hour)
 	@scripts/setup.sh test dev
 	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} $(PYTHON) -m pytest --timeout 900 tests/test_kill.py tests/test_outage.py \
 		tests/test_many_processes.py tests/test_idle.py tests/test_stall.py tests/test_schedules.py
@@ -71,7 +71,7 @@ long: ## Run the tests that load databases for as long as promised (half an hour
 		tests/test_shared_tenants.py -k many
 
 .PHONY: chaos
-chaos: ## Take databases, networks and disks away under load; writes docs/explanation/chaos-report.md
+chaos: ## Break databases, networks and disks under load; writes docs/explanation/chaos-report.md
 	@scripts/setup.sh test dev
 	$(PYTHON) scripts/chaos.py
 
@@ -87,7 +87,7 @@ check: ## Check format, lints and types
 	$(PYTHON) -m mypy.stubtest cloaca._core --mypy-config-file pyproject.toml
 
 .PHONY: format
-format: ## Format the sources and mend what the linter can
+format: ## Format the sources and fix what the linter can
 	@scripts/setup.sh test
 	cargo fmt --all
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
@@ -101,7 +101,7 @@ docs: ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: pictures
-pictures: ## Draw the pictures of the documentation anew
+pictures: ## Redraw the pictures of the documentation
 	@scripts/setup.sh test dev
 	$(PYTHON) scripts/pictures.py
 	$(PYTHON) scripts/cli_pictures.py
@@ -124,7 +124,7 @@ wheel: ## Build the wheel into dist/
 	$(BIN)/maturin build --release --out dist $(CARGO_FLAGS)
 
 .PHONY: lock
-lock: ## Write the lock files of the Python packages anew, with the oldest supported Python
+lock: ## Update the lock files of the Python packages, with the oldest supported Python
 	scripts/lock.sh
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Measures what pruning in the background costs those who work: W2 with and without it.
+"""Measures how much background pruning slows down other work: W2 with and without it.
 
     python benchmarks/prune.py [--url URL] [--old 100000] [--rounds 5]
 
@@ -41,7 +41,7 @@ while deleted := inspector.prune(age_us + int((time.time() - float(sys.argv[3]))
 
 
 def fill(runner: cloaca.DefaultRunner, count: int) -> None:
-    """Executions that have ended."""
+    """Fills a database with ended executions."""
     for begin in range(0, count, 10_000):
         size = min(10_000, count - begin)
         for handle in runner.submit_many(("single", None) for _ in range(size)):

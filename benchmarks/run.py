@@ -116,7 +116,7 @@ def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
 
 
 def python_share(workload: str, python: Figures, rust: Figures) -> float:
-    """What part of the time of a workload with Python tasks would go if they were Rust ones."""
+    """The share of a workload's time that Rust tasks instead of Python tasks would save."""
     if workload == "W1":
         return float(1 - rust["p50_us"] / python["p50_us"])
     per_s = "tasks_per_s" if workload == "W3" else "executions_per_s"
@@ -146,7 +146,7 @@ def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
 
 
 def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
-    """What was asked of the figures, and whether they give it."""
+    """The targets of a workload, each with whether its figure meets it."""
     share, target = figures.get("ratio_to_limit"), SHARES.get(workload)
     if share is not None:
         asked = ""
@@ -181,7 +181,7 @@ def show(database: str, workload: str, figures: Figures, language: str = "") -> 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """The URL of a PostgreSQL server of this run's own, as durable as by default."""
-    # Its user is not ours: the folder must be one that everybody may enter.
+    # The server runs as another user, who must be able to enter the folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-bench-", dir=os.environ.get("CLOACA_BENCH_DIR")))
     folder.chmod(0o755)
     try:
@@ -195,7 +195,7 @@ def server() -> Iterator[str]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, if the system knows it."""
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as lines:
         for line in lines:
             if line.startswith("model name"):

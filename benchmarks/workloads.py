@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import crowd
-import place
-import steady
+import databases
+import process_workloads
+import sustained_workloads
 
 import cloaca
 
@@ -27,7 +27,7 @@ Figures = dict[str, Any]
 
 
 def nothing(context: cloaca.Context) -> None:
-    """What most tasks do."""
+    """The function of most tasks: it does nothing."""
 
 
 def define() -> None:
@@ -147,17 +147,17 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
 def main() -> None:
     """Run the workload of the command line; of several rounds, the median by its first figure."""
     name, where, quick = sys.argv[1], sys.argv[2], "--quick" in sys.argv
-    if name in crowd.WORKLOADS:
-        print(json.dumps(crowd.WORKLOADS[name](where, quick=quick)))
+    if name in process_workloads.WORKLOADS:
+        print(json.dumps(process_workloads.WORKLOADS[name](where, quick=quick)))
         return
-    if name in steady.WORKLOADS:
-        steady.define()
-        print(json.dumps(steady.WORKLOADS[name](where, quick=quick)))
+    if name in sustained_workloads.WORKLOADS:
+        sustained_workloads.define()
+        print(json.dumps(sustained_workloads.WORKLOADS[name](where, quick=quick)))
         return
     define()
     rounds = []
     for _ in range(1 if quick else 5):
-        with cloaca.DefaultRunner(place.fresh(where, name)) as runner:
+        with cloaca.DefaultRunner(databases.fresh(where, name)) as runner:
             # Once before it counts: threads are started, code and caches are warm.
             WORKLOADS[name](runner, quick=True)
             rounds.append(WORKLOADS[name](runner, quick=quick))

@@ -48,7 +48,7 @@ if __name__ == "__main__":
         WRITTEN.wait(30)
         runner.set_cron_schedule_enabled(schedule, False)
         print("enabled:", runner.get_cron_schedule(schedule)["enabled"])
-        # Switched off, it would stay so at the next start, whoever registers it again.
+        # A schedule that is switched off stays off when it is registered again.
         runner.delete_cron_schedule(schedule)
 
         INBOX.write_text("Ada,12.50\n")

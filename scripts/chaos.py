@@ -1,4 +1,4 @@
-"""Chaos: real troubles under a real load. Writes its report to docs/explanation/chaos-report.md.
+"""Chaos: real faults under a real load. Writes its report to docs/explanation/chaos-report.md.
 
     make chaos
 
@@ -34,12 +34,12 @@ SERVER = ROOT / "scripts" / "private_postgres.sh"
 REPORT = ROOT / "docs" / "explanation" / "chaos-report.md"
 SLOW_DISK = ROOT / "scripts" / "slow_disk.c"
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
-# What each fsync of a slow disk takes longer, in milliseconds.
+# The delay added to each fsync of a slow disk, in milliseconds.
 SYNC_MS = 250
 
 
 class CannotRun(Exception):
-    """What a trial needs is not here."""
+    """The machine lacks something that a trial needs."""
 
 
 class Proxy:
@@ -92,17 +92,17 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        """Nothing comes through, and nobody is told."""
+        """Data stops flowing, and neither side gets an error."""
         self._open.clear()
 
     def heal(self) -> None:
-        """All is well."""
+        """The proxy works normally again."""
         self.refuses, self.delay = False, 0.0
         self._open.set()
 
 
 class Server:
-    """A PostgreSQL server of a trial's own."""
+    """A PostgreSQL server for one trial."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -149,7 +149,7 @@ def small_disk(size: str):
 
 def fill(folder: Path) -> Path:
     filler = folder / "filler"
-    # Unbuffered: what a buffer still holds would fail once more when the file is closed.
+    # Unbuffered: flushing a buffer would fail once more when the file is closed.
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"x" * 65536)
@@ -157,7 +157,7 @@ def fill(folder: Path) -> Path:
 
 
 def _plain(message: str) -> str:
-    """The first line without where the database of this trial was."""
+    """The first line, without the location of the trial's database."""
     line = re.sub(
         r"the database \S+://\S+|the disk of the database \S+",
         "the database",
@@ -167,7 +167,7 @@ def _plain(message: str) -> str:
 
 
 class Load:
-    """Chains of three that are submitted all the time, and what became of them."""
+    """A load of chains of three tasks, with the outcome of each."""
 
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
@@ -199,7 +199,7 @@ class Load:
 
 
 def trial(url: str, trouble) -> dict[str, object]:
-    """Runs the load around a trouble; what was seen."""
+    """Runs the load before, during and after a fault, and returns what was seen."""
     load, stop = Load(), threading.Event()
     config = cloaca.DefaultRunnerConfig(db_timeout=2)
     with cloaca.DefaultRunner(url, config) as runner:
@@ -260,7 +260,7 @@ def network(what: str):
                     proxy.delay = 0.05
                 else:
                     getattr(proxy, what)()
-                time.sleep(SECONDS / 2)  # so long the trouble lasts
+                time.sleep(SECONDS / 2)  # the fault lasts this long
                 proxy.heal()
 
             return trial(through, trouble)
@@ -274,7 +274,7 @@ def full_disk_sqlite() -> dict[str, object]:
 
         def trouble() -> None:
             filler = fill(folder)
-            time.sleep(SECONDS / 2)  # so long there is no room
+            time.sleep(SECONDS / 2)  # the disk is full for this long
             filler.unlink()
 
         seen = trial(f"sqlite:///{path}", trouble)
@@ -298,7 +298,7 @@ def full_disk_postgres() -> dict[str, object]:
 
             def trouble() -> None:
                 filler = fill(folder)
-                time.sleep(SECONDS / 2)  # so long there is no room
+                time.sleep(SECONDS / 2)  # the disk is full for this long
                 filler.unlink()
                 # A server that could not write its log has stopped.
                 running.start()
@@ -325,14 +325,14 @@ class SlowDisk:
         self.environment = {"LD_PRELOAD": str(library), "SLOW_DISK": str(self._switch)}
 
     def trouble(self) -> None:
-        """The disk is slow for as long as a trouble lasts."""
+        """The disk is slow while a fault lasts."""
         self._switch.write_text(str(SYNC_MS))
         self._switch.chmod(0o644)
         time.sleep(SECONDS / 2)
         self._switch.unlink()
 
     def check(self, seen: dict[str, object]) -> dict[str, object]:
-        """What was seen, if the disk was really slow."""
+        """The figures of a trial, after a check that the disk was really slow."""
         syncs = self._counter.stat().st_size
         if not syncs:
             raise AssertionError("no fsync was slow: nothing was tried")
@@ -352,7 +352,7 @@ def slow_disk_postgres() -> dict[str, object]:
 
 
 def slow_disk_sqlite() -> dict[str, object]:
-    """In a process of its own: the engine that writes the file is the one that must be slow."""
+    """In another process, because the disk must be slow for the engine that writes the file."""
     with slow_disk() as disk, tempfile.TemporaryDirectory(prefix="cloaca-chaos-") as folder:
         child = subprocess.Popen(
             [sys.executable, __file__, "--sqlite", f"{folder}/{uuid.uuid4().hex}.db"],
@@ -363,7 +363,7 @@ def slow_disk_sqlite() -> dict[str, object]:
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        # The child says when the trouble is to begin, and hears when it is over.
+        # The child says when the fault should begin, and is told when it is over.
         if child.stdout.readline() != "trouble\n":
             raise AssertionError(f"the child ended with {child.wait()}")
         disk.trouble()
@@ -374,7 +374,7 @@ def slow_disk_sqlite() -> dict[str, object]:
 
 
 def sqlite_child(path: str) -> int:
-    """The load on an SQLite file around a trouble that the parent makes."""
+    """The load on an SQLite file around a fault that the parent process causes."""
 
     def trouble() -> None:
         print("trouble", flush=True)

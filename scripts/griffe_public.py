@@ -1,4 +1,4 @@
-"""What the reference shows: public names, and of the Rust module the texts that Python shows."""
+"""Selects what the reference shows: public names, and the Python docstrings of the Rust module."""
 
 from __future__ import annotations
 

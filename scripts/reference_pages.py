@@ -3,7 +3,7 @@
     .venv/bin/python scripts/reference_pages.py [--check]
 
 A page keeps its own words; what stands between `<!-- generated -->` and `<!-- /generated -->` is
-written anew. With `--check` nothing is written, and the exit status is 1 where a page is not
+rewritten. With `--check` nothing is written, and the exit status is 1 where a page is not
 current.
 """
 
@@ -249,7 +249,7 @@ def metrics() -> str:
     return "\n".join(rows) + "\n"
 
 
-#: What each workload does.
+#: A description of each workload.
 WORKLOADS = {
     "W1": "a chain of 3 tasks, one execution at a time, from submit to result",
     "W2": "2,000 executions of one task by one `submit_many`, to the last result",

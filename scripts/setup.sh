@@ -41,7 +41,7 @@ install_debian() {
 # Looked for first: without them, minutes of installing packages would be for nothing.
 find_compilers() {
     local needed has
-    # rustup puts cargo here, and a shell that was not started anew does not know it yet.
+    # rustup puts cargo here, and a shell started before that does not have it in its path.
     command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     command -v cargo >/dev/null && command -v rustc >/dev/null ||
@@ -53,7 +53,7 @@ find_compilers() {
         fail "no C compiler was found" "apt-get install gcc libc6-dev"
 }
 
-# Prints the interpreter itself: an active environment may be the very one that is made anew.
+# Prints the interpreter itself: an active environment may be the one that is recreated.
 find_python() {
     local candidate
     local probe='import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)'

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 ALLOWED = [
     {
-        "path": "scripts/word_rules.py",
-        "reason": "the rules quote what they find",
+        "path": "scripts/word*.py",
+        "reason": "the rules and this list quote what is found",
     },
     {
         "path": "tests/test_words.py",
         "reason": "the tests of the checker quote what it finds",
+    },
+    {
+        "path": "examples/weather/run.py",
+        "rule": "who",
+        "text": "Who ran what",
+        "reason": "the heading of a table, asked as a question",
     },
 ]

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures that the tests share."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
-# Tests lose nothing that they would miss after a crash of the machine.
+# Tests do not need their data after a crash of the machine.
 SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
 
 
 class Server:
-    """A PostgreSQL server of one's own."""
+    """A private PostgreSQL server."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        # Its user is not ours: the folder must be one that everybody may enter.
+        # The server runs as another user, who must be able to enter the folder.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="cloaca-postgres-"))
         self.folder.chmod(0o755)
         self.url = self.start()
 
     def start(self) -> str:
-        """Start it, after a stop on the same port, and give its URL."""
+        """Start the server, after a stop on the same port, and return its URL."""
         command = [str(SERVER_SCRIPT), "start", str(self.folder)]
         environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
         started = subprocess.run(
@@ -54,7 +54,7 @@ class Server:
         return subprocess.Popen([str(SERVER_SCRIPT), "stop", str(self.folder), mode], text=True)
 
     def sql(self, text: str, database: str = "postgres") -> str:
-        """Run SQL as the superuser; what it answers, a line for a row."""
+        """Run SQL as the superuser and return the rows, one per line."""
         url = f"{self.url.rpartition('/')[0]}/{database}"
         command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align"]
         command += ["--set", "ON_ERROR_STOP=1", url, "--command", text]
@@ -69,7 +69,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A PostgreSQL server of this test run's own."""
+    """A PostgreSQL server for this test run."""
     server = Server()
     yield server
     server.close()
@@ -77,7 +77,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def private_server() -> Iterator[Server]:
-    """A PostgreSQL server of one test's own, to stop and start."""
+    """A PostgreSQL server for one test, which may stop and start it."""
     server = Server()
     yield server
     server.close()

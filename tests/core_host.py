@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class CoreHost:
-    """Does for a runner what the package does, with functions of `Work`."""
+    """Runs the workers and the supervisor of a runner, as the package does."""
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.runner = _core.Runner(url, json.dumps(SETTINGS | settings))

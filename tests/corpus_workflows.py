@@ -1,4 +1,4 @@
-"""What runs in the databases of the corpus. Later releases complete it: do not change it."""
+"""Workflows in the databases of the corpus. Later releases complete them: never change them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-#: What stands outside the site, and is read as well.
+#: Pages outside the site, which are checked too.
 LOOSE = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+) *(?P<language>[\w+-]*)(?P<info>.*)$")
@@ -29,9 +29,9 @@ class Block:
     #: The number of its first line of code in the page, from 1 on.
     line: int
     code: str
-    #: Why it is not run; `None` where it is.
+    #: The reason why the block is not run; `None` if it is run.
     excuse: str | None
-    #: Whether the excuse is for its main part alone.
+    #: Whether the reason applies to the block's main part only.
     is_imported: bool
 
 
@@ -126,6 +126,6 @@ def read(path: Path) -> Page:
 
 
 def pages() -> list[Page]:
-    """Every page of the documentation, and the loose ones."""
+    """Every page of the documentation, and the pages outside the site."""
     paths = sorted(DOCS.rglob("*.md")) + [ROOT / name for name in LOOSE]
     return [read(path) for path in paths]

@@ -1,4 +1,4 @@
-"""What tests of several processes share: how long they last, and a ledger that all write."""
+"""Helpers of tests with several processes: their length, and a ledger that all processes write."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: How long the tests that load a database for some time do so. They can do it for longer.
+#: Seconds for which load tests load a database. The environment may ask for more.
 SECONDS = os.environ.get("CLOACA_TEST_SECONDS")
-#: Whether the times that are promised are also asked for. A busy machine may miss them.
+#: Whether the promised times are checked too. A busy machine may miss them.
 IS_STRICT = SECONDS is not None
 
 #: What every script begins with: `note(...)` appends a line to the ledger in one write.
@@ -28,7 +28,7 @@ def wait_for(name):
 
 """
 
-#: Takes root's rights from a process, which then may write no more than any owner of its files.
+#: Drops root's rights in a process, so that file permissions apply to it.
 DROP_RIGHTS = """
 import ctypes, os
 
@@ -44,7 +44,7 @@ def seconds(short: float) -> float:
 
 
 def until(what: str, fact: Callable[[], bool], patience: float = 60) -> None:
-    """Wait for a fact that other processes bring about."""
+    """Wait until a condition holds that other processes bring about."""
     end = time.monotonic() + patience
     while not fact():
         assert time.monotonic() < end, f"never: {what}"
@@ -52,7 +52,7 @@ def until(what: str, fact: Callable[[], bool], patience: float = 60) -> None:
 
 
 class Ledger:
-    """The lines that the scripts of a test wrote."""
+    """The lines that a test's scripts wrote into the ledger."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger.txt"
@@ -65,6 +65,6 @@ class Ledger:
         return [line[1:] for line in words if line[0] == first]
 
     def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
-        """The same, once there are so many."""
+        """The same, after waiting until there are `count` of them."""
         until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
         return self.lines(first)

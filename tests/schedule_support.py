@@ -1,4 +1,4 @@
-"""What the tests of schedules and of triggers share."""
+"""Helpers of the tests of schedules and triggers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def define(name: str, body=lambda context: None) -> None:
 
 
 def until(fact, seconds: float = 30):
-    """Waits for a fact; there is no event for what another thread writes into a history."""
+    """Polls for a condition, because a history has no event for what another thread writes."""
     end = time.monotonic() + seconds
     while not (found := fact()):
         assert time.monotonic() < end, "never"

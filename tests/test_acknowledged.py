@@ -12,7 +12,7 @@ import pytest
 
 import cloaca
 
-# Does one thing, tells what the call returned by a single write, and dies in the next instant.
+# Makes one call, prints its result in a single write, and dies right after that.
 SCRIPT = """
     import json, os, signal, sys
     import cloaca
@@ -42,7 +42,7 @@ SCRIPT = """
 
 
 def killed(script, database: str, call: str):
-    """What the call of a process said before it was killed."""
+    """The result of a call in a process that was killed right after it."""
     code = SCRIPT.replace("CALL", call)
     process = script(code, database)
     output, errors = process.communicate(timeout=60)
@@ -52,7 +52,7 @@ def killed(script, database: str, call: str):
 
 @pytest.fixture
 def after(database):
-    """Another runner on the database, once the first one is dead; it runs nothing."""
+    """Another runner, opened after the first one died; it runs nothing."""
     running = []
 
     def start():

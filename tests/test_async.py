@@ -54,7 +54,7 @@ def test_c5_a_thousand_coroutines_run_at_once(runner):
 
 
 def test_c5_no_more_run_at_once_than_allowed(database):
-    """Claimed ahead or not: what runs is bounded, of coroutines and of functions."""
+    """Prefetched or not, the number of running coroutines and functions is bounded."""
     lock = threading.Lock()
     running = {"coroutine": 0, "function": 0}
     most = {"coroutine": 0, "function": 0}
@@ -259,7 +259,7 @@ def test_a_wait_that_is_given_up_leaves_the_execution_alone(database):
     asyncio.run(main())
 
 
-def test_a_waiter_hears_of_the_end_of_its_runner(database):
+def test_waiter_is_told_when_its_runner_stops(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -327,7 +327,7 @@ def test_c5_no_more_coroutines_run_at_once_than_allowed(database: str) -> None:
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
-            # A few turns of the loop, in which others would be begun if they might.
+            # A few turns of the loop, in which other coroutines would start if allowed to.
             for _ in range(5):
                 await asyncio.sleep(0)
             running -= 1

@@ -1,4 +1,4 @@
-"""Log records of tasks: whose they are, and where they are kept."""
+"""Log records of tasks: which attempt they belong to, and where they are kept."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_captured_lines_stay_with_the_execution(database, keeper):
     with cloaca.DefaultRunner(database, config) as runner:
         handle = runner.submit("w")
         handle.result(PATIENCE)
-        # Durable before the end is: no waiting.
+        # Log lines are durable before the end is, so the test need not wait.
         lines = handle.logs()
         told = [(line.task_id, line.attempt, line.level_name, line.message) for line in lines]
         assert sorted(told) == [
@@ -174,7 +174,7 @@ def test_captures_are_bounded(database, keeper):
     assert "KeyError: 'inner'" in messages["odd"][2]
 
 
-def test_what_is_no_unicode_is_captured_as_far_as_it_is():
+def test_invalid_unicode_is_captured_with_question_marks():
     class Core:
         def note_logs(self, work, lines):
             self.lines = lines

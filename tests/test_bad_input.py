@@ -44,7 +44,7 @@ def test_a_directory_as_database_is_refused(tmp_path):
 
 def test_a_corrupt_file_is_refused_and_left_as_it_was(tmp_path):
     path = tmp_path / "corrupt.db"
-    path.write_bytes(b"this is no database " * 500)
+    path.write_bytes(b"this is not a database " * 500)
     before = path.read_bytes()
     with pytest.raises(cloaca.DatabaseError, match=r"corrupt\.db"):
         cloaca.DefaultRunner(f"sqlite:///{path}")
@@ -133,7 +133,7 @@ def test_a2_a_handler_that_cannot_be_called_is_refused():
             pass
 
 
-def test_a3_an_exception_in_the_with_block_is_what_the_user_sees(runner):
+def test_a3_with_block_raises_the_exception_of_the_user(runner):
     def define():
         with cloaca.WorkflowBuilder("half"):
             cloaca.task(id="a")(nothing)

@@ -1,4 +1,4 @@
-"""Rows that hold nonsense, as a newer release may have left them: each harms only itself."""
+"""An unreadable row, as a newer release may leave it, affects only its own execution."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_the_graph_is_drawn_for_notebooks():
     assert "digraph" in builder.build().to_dot()
 
 
-def test_a_graph_too_large_to_draw_is_told_in_a_sentence():
+def test_graph_too_large_to_draw_gives_a_sentence():
     builder = cloaca.WorkflowBuilder("large")
     with builder:
         for number in range(300):
@@ -138,7 +138,7 @@ def test_loose_tasks_are_added_by_id_or_function():
     assert builder.build().dependencies["loose_two"] == ["loose_one"]
 
 
-def test_a2_add_task_refuses_what_is_no_task():
+def test_a2_add_task_refuses_anything_but_a_task():
     builder = cloaca.WorkflowBuilder("refuses")
     cloaca.task(id="known_task")(nothing)
     with pytest.raises(ValueError, match="Task 'knwon_task' not found in registry") as caught:
@@ -150,7 +150,7 @@ def test_a2_add_task_refuses_what_is_no_task():
         builder.add_task(3)
 
 
-def test_a2_a_second_task_of_one_id_is_refused_at_its_line():
+def test_a2_duplicate_task_id_is_refused_at_its_line():
     with cloaca.WorkflowBuilder("twice"):
         cloaca.task(id="a")(nothing)
         with pytest.raises(cloaca.WorkflowValidationError, match=r"'twice'.*'a'"):

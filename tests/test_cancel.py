@@ -21,7 +21,7 @@ def test_d6_a_pending_execution_that_is_cancelled_never_starts(runner):
     handle.cancel()
     with cloaca.WorkflowBuilder("after"):
         cloaca.task(id="other")(lambda context: None)
-    # Due after the cancelled one would have been.
+    # It is due after the cancelled execution would have been.
     assert runner.submit("after", delay=0.4).result(timeout=20).status == "Completed"
     assert ran == []
     assert handle.status() == "Cancelled"

@@ -119,7 +119,7 @@ def test_run_shows_the_tasks_and_the_context(shell):
     assert "  total = 6" in lines
 
 
-def test_what_tasks_print_is_not_among_the_json(shell):
+def test_task_output_stays_out_of_the_json(shell):
     (shell.folder / "noisy.py").write_text(
         """
 import os, subprocess, sys
@@ -154,7 +154,7 @@ def test_run_as_json_with_a_context(shell):
     assert document["final_context"]["total"] == 3
 
 
-def test_run_of_what_fails_ends_with_1_and_names_the_culprit(shell):
+def test_run_of_a_failing_workflow_exits_1_and_names_the_task(shell):
     output, errors = shell.run("run", "pipeline:bad", status=1)
     assert "Failed" in output
     assert errors.startswith("error: execution ")
@@ -185,7 +185,7 @@ def test_run_of_what_fails_ends_with_1_and_names_the_culprit(shell):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_wrong_is_told_without_a_traceback(bare, arguments, status, told):
+def test_errors_are_shown_without_a_traceback(bare, arguments, status, told):
     (bare.folder / "broken.py").write_text("1 / 0")
     (bare.folder / "leaves.py").write_text("raise SystemExit(7)")
     (bare.folder / "setup.py").write_text("def fail():\n    raise ValueError('no way')")
@@ -310,7 +310,7 @@ def test_a_worker_is_controlled_from_outside(shell):
     assert shell.json("runners") == []
 
 
-def test_control_is_told_to_people_and_to_programs(shell):
+def test_control_prints_text_or_json(shell):
     shell.run("run", "pipeline:etl")
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         id = runner.submit("etl", delay=3600).id
@@ -355,7 +355,7 @@ with cloaca.DefaultRunner({shell.environment["CLOACA_DATABASE_URL"]!r}, config) 
     [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],
     ids=lambda arguments: arguments[0],
 )
-def test_a_reader_that_goes_away_is_no_error(shell, arguments):
+def test_closed_output_pipe_is_not_an_error(shell, arguments):
     id = shell.json("run", "pipeline:etl")["execution_id"]
     arguments = ["etl" if word == "wide" else id if word == "ID" else word for word in arguments]
     process = shell.start(*arguments)
@@ -378,7 +378,7 @@ def test_a_reader_that_goes_away_is_no_error(shell, arguments):
     ],
     ids=lambda arguments: "-".join(arguments[:2]),
 )
-def test_a_database_that_is_not_there_is_named_and_not_made(bare, arguments):
+def test_missing_database_is_named_and_not_created(bare, arguments):
     output, errors = bare.run(*arguments, "-c", "sqlite:///absent.db", status=1)
     assert output == "" or arguments == ["db", "status"]
     assert errors.startswith("error: ")
@@ -514,7 +514,7 @@ def test_help_takes_at_most_100_ms_of_a_processor(bare):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    # The best of many: a busy machine only ever adds.
+    # The best of many rounds, because a busy machine only makes them slower.
     times = [processor_seconds()]
     while min(times) > 0.1 and len(times) < 30:
         times.append(processor_seconds())

@@ -70,7 +70,7 @@ def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_b1_a_clock_that_jumps_loses_no_lease_and_times_nothing_out(
+def test_b1_clock_jump_expires_no_lease_and_no_task(
     database: str, script: Script, tmp_path: Path, wall_clock: Path
 ) -> None:
     clock = tmp_path / "clock"

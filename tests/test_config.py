@@ -99,7 +99,7 @@ def test_names_of_earlier_releases_are_taken():
         ("cron_max_catchup_executions", -1, "not -1"),
     ],
 )
-def test_a2_a_bad_value_is_refused_with_its_name_and_the_rule(name, value, text):
+def test_a2_bad_value_is_refused_with_name_and_rule(name, value, text):
     with pytest.raises(cloaca.ConfigurationError, match=f"{name}.*{text}") as caught:
         cloaca.DefaultRunnerConfig(**{name: value})
     assert isinstance(caught.value, ValueError)
@@ -177,7 +177,7 @@ def test_the_url_may_come_from_the_environment(monkeypatch, tmp_path):
         ("fine", "Failed to create DefaultRunner with schema 'fine'.*SQLite"),
     ],
 )
-def test_h1_h3_a_schema_that_cannot_be_is_refused(schema, text, tmp_path):
+def test_h1_h3_invalid_schema_is_refused(schema, text, tmp_path):
     database = f"sqlite:///{tmp_path / 'test.db'}"
     with pytest.raises(cloaca.ConfigurationError, match=f"(?s){text}"):
         cloaca.DefaultRunner.with_schema(database, schema)

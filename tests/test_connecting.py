@@ -1,4 +1,4 @@
-"""A database that cannot be used: errors say what and where, soon, without the password."""
+"""Errors of an unusable database come soon, and say what and where, without the password."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_missing_database_is_told(server):
     refused(url, "no_such_database", "127.0.0.1")
 
 
-def test_a_role_that_may_not_write_is_told(postgres, role, server):
+def test_role_without_write_access_gets_an_error(postgres, role, server):
     # It may log in, and nothing else.
     refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
@@ -73,7 +73,7 @@ def test_a_role_that_only_reads_is_told(postgres, role, server):
     refused(login(postgres, role, PASSWORD), "read-only", "127.0.0.1")
 
 
-def test_a_role_that_reads_a_database_that_is_there_is_told(postgres, role, server):
+def test_role_without_write_access_to_a_migrated_database_gets_an_error(postgres, role, server):
     cloaca.DefaultRunner(postgres).shutdown()
     server.sql(
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", postgres.rpartition("/")[2]
@@ -81,7 +81,7 @@ def test_a_role_that_reads_a_database_that_is_there_is_told(postgres, role, serv
     refused(login(postgres, role, PASSWORD), "permission denied", role)
 
 
-def test_a_port_where_nobody_listens_is_told():
+def test_port_without_a_listener_is_reported():
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -91,7 +91,7 @@ def test_a_port_where_nobody_listens_is_told():
     assert isinstance(error, ConnectionError)
 
 
-def test_a_server_that_does_not_answer_is_told_within_connect_timeout():
+def test_silent_server_is_reported_within_connect_timeout():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -101,7 +101,7 @@ def test_a_server_that_does_not_answer_is_told_within_connect_timeout():
     assert isinstance(error, cloaca.ConnectionError)
 
 
-def test_a_host_that_is_not_known_is_told():
+def test_unknown_host_is_reported():
     url = f"postgresql://someone:{PASSWORD}@no-such-host.invalid/work?connect_timeout=5"
     error = refused(url, "no-such-host.invalid", within=30)
     assert isinstance(error, cloaca.ConnectionError)
@@ -116,7 +116,7 @@ def failure(url):
 
 
 def test_a_server_that_shuts_down_is_told(private_server):
-    # A shutdown that waits for its clients lets nobody in any more.
+    # A server in a smart shutdown accepts no new connections.
     client = subprocess.Popen(
         ["psql", "--quiet", "--no-psqlrc", private_server.url],
         stdin=subprocess.PIPE,

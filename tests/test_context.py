@@ -35,7 +35,7 @@ def test_it_is_a_mutable_mapping_with_the_whole_protocol():
     assert repr(context) == "Context({'b': [1, 2], 'c': 3})"
 
 
-def test_get_set_insert_update_remove_delete_are_told_apart():
+def test_get_set_insert_update_remove_delete_differ():
     context = cloaca.Context()
     assert context.get("k") is None
     assert context.get("k", 5) == 5
@@ -103,7 +103,7 @@ def test_from_json_refuses_what_is_no_object(text):
 
 
 @pytest.mark.parametrize("key", [1, None, b"a", ("a",)])
-def test_b1_a_key_that_is_no_string_is_refused(key):
+def test_b1_key_that_is_not_a_string_is_refused(key):
     with pytest.raises(TypeError):
         cloaca.Context()[key] = 1
     with pytest.raises(TypeError):
@@ -111,7 +111,7 @@ def test_b1_a_key_that_is_no_string_is_refused(key):
 
 
 @pytest.mark.parametrize("data", ["day", b"day", 5, print])
-def test_what_is_no_mapping_is_refused_with_what_is_wanted(data):
+def test_value_that_is_not_a_mapping_is_refused_with_a_hint(data):
     for refuse in (cloaca.Context, cloaca.Context().update, cloaca.Context().update_from_dict):
         with pytest.raises(
             TypeError, match=f"mapping from names to values.*'{type(data).__name__}"
@@ -165,7 +165,7 @@ def test_a2_a_task_that_reads_deeper_text_fails_alone(runner):
     assert "key 'deep' is nested deeper than 512 levels" in result.error_message
 
 
-def test_a2_a_stored_row_over_the_limit_is_an_error_and_no_crash(tmp_path):
+def test_a2_stored_row_over_the_limit_raises_an_error(tmp_path):
     path = tmp_path / "x.db"
     with cloaca.WorkflowBuilder("stored"):
         cloaca.task(id="only")(lambda context: None)

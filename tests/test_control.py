@@ -12,7 +12,7 @@ import pytest
 import cloaca
 
 
-def test_d2_a_task_asks_for_another_attempt_or_gives_up_or_comes_back(runner):
+def test_d2_task_can_retry_fail_for_good_or_snooze(runner):
     snoozes = itertools.count(1)
     with cloaca.WorkflowBuilder("asks"):
 
@@ -255,7 +255,7 @@ def test_d7_pause_holds_and_resume_goes_on(runner):
         handle.pause()
 
 
-def test_d7_a_retry_runs_what_failed_and_what_was_skipped_for_it(runner):
+def test_d7_retry_runs_failed_and_skipped_tasks(runner):
     ran = []
     broken = {"left"}
 

@@ -119,7 +119,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         Context({"k": circle})
 
 
-def test_the_depth_that_is_refused_is_the_same_for_plain_and_for_converted_values() -> None:
+def test_depth_limit_is_the_same_for_plain_and_converted_values() -> None:
     def nested(depth: int, leaf: object) -> object:
         for _ in range(depth):
             leaf = [leaf]
@@ -158,7 +158,7 @@ def test_a_write_of_many_pairs_is_all_or_nothing() -> None:
 
 
 @pytest.mark.parametrize("key", [1, None, b"a", ("a",)])
-def test_a_key_that_is_no_string_is_a_type_error(key: Any) -> None:
+def test_key_that_is_not_a_string_is_a_type_error(key: Any) -> None:
     context = Context()
     for call in (
         lambda: context[key],
@@ -202,7 +202,7 @@ def test_update_with_anything_else_is_that_of_a_dict() -> None:
         context.update("a", 1, 2)  # type: ignore[call-overload]
 
 
-def test_a_context_is_equal_to_what_holds_the_same() -> None:
+def test_contexts_with_equal_items_are_equal() -> None:
     context = Context({"a": 1, "b": [1.5]})
     assert context == Context({"b": [1.5], "a": 1})
     assert context == {"b": [1.5], "a": 1.0}
@@ -239,7 +239,7 @@ def test_views_follow_the_context() -> None:
     assert list(reversed(context)) == ["b", "a"]
 
 
-def test_a_text_that_is_no_object_is_refused() -> None:
+def test_text_that_is_not_an_object_is_refused() -> None:
     for text in ("[]", "", "{", "null", '{"a":NaN}', "{'a':1}"):
         with pytest.raises(ValueError, match="JSON object"):
             Context.from_json(text)
@@ -276,7 +276,7 @@ steps = st.one_of(
 
 
 @given(st.dictionaries(keys, st.integers()), st.lists(steps))
-def test_a_context_behaves_like_a_dict_and_its_delta_tells_the_difference(
+def test_context_behaves_like_a_dict_and_records_its_delta(
     start: dict[str, int], history: list[tuple[Any, ...]]
 ) -> None:
     context, model = Context(start), dict(start)

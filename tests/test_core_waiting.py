@@ -187,7 +187,7 @@ def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
     assert statuses == ["Completed"] * 20
 
 
-def test_waiting_threads_hear_of_the_end_of_the_runner(host: CoreHost) -> None:
+def test_waiting_threads_are_told_when_the_runner_stops(host: CoreHost) -> None:
     host.define("later", once("a"))
     id = host.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
     errors: list[BaseException] = []

@@ -38,7 +38,7 @@ def test_i2_an_old_database_is_migrated_and_completed(path, tmp_path, request):
     url = restored(path, tmp_path, request)
     define()
     with cloaca.DefaultRunner(url, cloaca.DefaultRunnerConfig(retention_days=None)) as runner:
-        # Every key is known, and gives the execution that was there.
+        # Each key still returns the execution that was stored.
         keys = ["completed", "failed", "paused", "cancelled", "delayed", "running", "retrying"]
         handles = {key: runner.submit("corpus", {"number": 0}, key=key) for key in keys}
         assert len(list(runner.list_executions())) == len(keys)

@@ -109,7 +109,7 @@ def test_d3_a_retry_delay_survives_kill_9(database, script):
     assert (out, err) == ("Completed 2\n", "")
 
 
-def test_an_interpreter_that_exits_with_a_runner_left_open_ends(database, script):
+def test_interpreter_exits_with_a_runner_left_open(database, script):
     process = script(
         """
         import sys, cloaca
@@ -218,7 +218,7 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
         assert [task.attempts for task in open_tasks] == [0, 0]
 
 
-def test_e4_a_paused_process_that_lost_its_lease_goes_on_under_a_new_id(database, script):
+def test_e4_process_that_lost_its_lease_continues_under_a_new_id(database, script):
     config = "cloaca.DefaultRunnerConfig(heartbeat_interval=0.2, lease_ttl=0.6)"
     code = f"""
         import os, sys, time, cloaca
@@ -248,5 +248,5 @@ def test_e4_a_paused_process_that_lost_its_lease_goes_on_under_a_new_id(database
     assert (out, err) == (f"started\n{second.pid}\n", "")
     first.send_signal(signal.SIGCONT)
     out, err = first.communicate(timeout=60)
-    # The result that came late was refused, and what it does now it does under another id.
+    # The late result was refused, and the process works under another id now.
     assert out.split() == [str(second.pid), "started", "Completed", "1", "False"]

@@ -1,4 +1,4 @@
-"""`TaskHandle.defer_until` lends the worker's place while it waits (semantics G2)."""
+"""`TaskHandle.defer_until` releases the worker's slot while it waits (semantics G2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def one_worker(database):
         yield runner
 
 
-def test_a_waiting_function_lends_its_place_and_has_it_back_afterwards(one_worker):
+def test_waiting_function_releases_and_reacquires_its_slot(one_worker):
     opened, held = threading.Event(), []
     busy, most = [0], [0]
 
@@ -49,7 +49,7 @@ def test_a_waiting_function_lends_its_place_and_has_it_back_afterwards(one_worke
             busy[0] -= 1
 
     waiting = [one_worker.submit("waits") for _ in range(5)]
-    # The only worker is lent five times over, and still does the others' work.
+    # The only worker's slot is released five times, and it still runs the other tasks.
     until(lambda: held.count(False) >= 5)
     for _ in range(20):
         assert one_worker.execute("works").status == "Completed"
@@ -57,7 +57,7 @@ def test_a_waiting_function_lends_its_place_and_has_it_back_afterwards(one_worke
     opened.set()
     for handle in [*waiting, *others]:
         assert handle.result(timeout=60).status == "Completed"
-    # All together never were more than one at a time.
+    # No two of them ever ran at the same time.
     assert most[0] == 1
     assert held[0] is True
     assert held.count(False) >= 5
@@ -65,7 +65,7 @@ def test_a_waiting_function_lends_its_place_and_has_it_back_afterwards(one_worke
     assert one_worker.execute("works").status == "Completed"
 
 
-def test_a_condition_that_holds_at_once_lends_nothing(one_worker):
+def test_condition_that_holds_at_once_keeps_the_slot(one_worker):
     held = []
     with cloaca.WorkflowBuilder("ready"):
 
@@ -77,7 +77,7 @@ def test_a_condition_that_holds_at_once_lends_nothing(one_worker):
     assert held == [True]
 
 
-def test_a_waiting_coroutine_lends_its_place(one_worker):
+def test_waiting_coroutine_releases_its_slot(one_worker):
     opened, held = threading.Event(), []
     with cloaca.WorkflowBuilder("waits_async"):
 
@@ -107,7 +107,7 @@ def test_a_waiting_coroutine_lends_its_place(one_worker):
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_the_wait_is_bounded_by_the_timeout_and_the_place_is_there_afterwards(one_worker, kind):
+def test_timeout_ends_the_wait_and_the_slot_is_usable_again(one_worker, kind):
     with cloaca.WorkflowBuilder("never"):
         if kind == "function":
 
@@ -134,7 +134,7 @@ def test_the_wait_is_bounded_by_the_timeout_and_the_place_is_there_afterwards(on
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-def test_the_wait_ends_at_cancel_and_the_place_is_there_afterwards(one_worker, kind):
+def test_cancel_ends_the_wait_and_the_slot_is_usable_again(one_worker, kind):
     began = threading.Event()
 
     def never():
@@ -203,7 +203,7 @@ def test_a_shutdown_does_not_wait_for_a_waiting_task(database):
         runner.shutdown(timeout=0.1)
         assert time.monotonic() - started < 10
     with cloaca.DefaultRunner(database) as runner:
-        # Given back, and begun again.
+        # The claim was returned, and the task started again.
         began.clear()
         assert began.wait(30)
         assert runner.cancel_execution(handle.id) == "Cancelled"

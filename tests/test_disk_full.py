@@ -1,4 +1,4 @@
-"""A full disk: a clear error, no corruption, and on it goes when there is room.
+"""A full disk gives a clear error and no corruption, and work continues once there is room.
 
 On SQLite and on PostgreSQL.
 """
@@ -22,21 +22,21 @@ MEGABYTE = 1024 * 1024
 
 
 class Disk:
-    """A small file system of its own."""
+    """A small file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """Take all the room that there is."""
-        # Unbuffered: what a buffer still holds would fail once more when the file is closed.
+        """Fill the file system."""
+        # Unbuffered: flushing a buffer would fail once more when the file is closed.
         with self._filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(b"x" * 65536)
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space again."""
         self._filler.unlink()
 
 
@@ -52,7 +52,7 @@ class SqliteOnDisk(Disk):
         yield
 
     def damage(self) -> str:
-        """Asked by another process: this one's engine has the file open."""
+        """Another process asks, because this one's engine has the file open."""
         code = """
 import sqlite3, sys
 for row in sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check"):
@@ -80,11 +80,11 @@ class PostgresOnDisk(Disk):
 
     def free(self) -> None:
         super().free()
-        # One that could not write its log has stopped.
+        # A server that could not write its log has stopped.
         self.server.start()
 
     def damage(self) -> str:
-        """What PostgreSQL's own checker finds in the tables and indexes."""
+        """The faults that PostgreSQL's own checker finds in the tables and indexes."""
         self.server.sql("CREATE EXTENSION amcheck", "work")
         tables = """
             SELECT relation.oid::regclass, problem.msg
@@ -103,7 +103,7 @@ class PostgresOnDisk(Disk):
 def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | PostgresOnDisk]:
     """A database on a file system with little room."""
     kind = request.param
-    # Not pytest's folder: the server's user must be able to enter it.
+    # Not pytest's folder, because the server's user must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-small-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", f"size={kind.SIZE},mode=755", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
@@ -120,11 +120,11 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | Postgr
 
 
 def text(length: int) -> str:
-    """Text that no database makes smaller."""
+    """Text that databases cannot compress."""
     return os.urandom(length // 2).hex()
 
 
-def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
+def test_e6_full_disk_is_reported_and_survived(small_disk):
     with cloaca.WorkflowBuilder("quick"):
 
         @cloaca.task()
@@ -145,7 +145,7 @@ def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
             submit_many()
         assert caught.value.code
         small_disk.free()
-        # What was acknowledged comes to its end, and new work is taken.
+        # Acknowledged executions complete, and new ones are accepted.
         for handle in acknowledged:
             assert handle.result(timeout=60).final_context["length"] == 20_000
         assert runner.execute("quick", {"data": "xyz"}).final_context["length"] == 3
@@ -153,7 +153,7 @@ def test_e6_a_full_disk_is_told_harms_nothing_and_passes(small_disk):
     assert small_disk.damage() == ""
 
 
-def test_a_task_that_ends_on_a_full_disk_is_recorded_when_there_is_room(small_disk):
+def test_result_on_a_full_disk_is_recorded_once_there_is_room(small_disk):
     filled = []
     with cloaca.WorkflowBuilder("fills"):
 

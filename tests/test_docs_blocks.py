@@ -41,7 +41,7 @@ def runnable(page: Page) -> list[Block]:
 
 
 def cases() -> list[object]:
-    """Each page with the databases that it is to be tried on."""
+    """Each page with the databases to run it on."""
     found: list[object] = []
     for page in PAGES:
         blocks = runnable(page)
@@ -54,7 +54,7 @@ def cases() -> list[object]:
 
 
 def expected_outputs(page: Page, blocks: list[Block]) -> list[str | None]:
-    """For each block what the page says it prints."""
+    """The output of each block according to the page."""
     outputs: list[str | None] = []
     for block in blocks:
         following = page.blocks[page.blocks.index(block) + 1 :]
@@ -118,14 +118,14 @@ def test_the_blocks_of_a_page_run(
             assert matches(wanted, said), f"{page.name}:{block.line} printed\n{said}"
 
 
-def test_an_output_that_differs_is_told_from_one_that_is_right() -> None:
+def test_output_comparison_finds_differences() -> None:
     assert matches("Completed 6\n", "Completed 6\n")
     assert matches("<Event ... submitted>\n", "<Event 2026-01-01 submitted>")
     assert not matches("Completed 6\n", "Completed 7\n")
     assert not matches("a\n", "a\nb\n")
 
 
-def test_a_block_that_does_not_run_says_why_and_can_be_read() -> None:
+def test_block_that_is_not_run_gives_a_reason_and_parses() -> None:
     for page in PAGES:
         for block in page.blocks:
             if block.language == "python" and block.excuse is not None:
@@ -148,7 +148,7 @@ def test_a_block_with_the_path_of_a_file_is_that_file() -> None:
                 assert text == block.code, f"{page.name}:{block.line} is not {block.title}"
 
 
-def test_a_rust_block_is_a_file_that_cargo_builds_or_says_why_not() -> None:
+def test_rust_block_is_built_by_cargo_or_gives_a_reason() -> None:
     for page in PAGES:
         for block in page.blocks:
             if block.language.startswith("rust"):

@@ -1,4 +1,4 @@
-"""What the documentation has from code, measurements and examples is current."""
+"""The generated parts of the documentation are current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site holds together: every page is in the navigation, and no link inside it is broken."""
+"""Every page of the site is in the navigation, and no link inside the site is broken."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def navigation() -> list[str]:
 
 
 def problem(page: Page, target: str) -> str | None:
-    """What is wrong with a link."""
+    """The fault of a link, or `None`."""
     if EXTERNAL.match(target):
         return None
     file, _, anchor = target.partition("#")

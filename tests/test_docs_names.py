@@ -29,7 +29,7 @@ KINDS: dict[str, list[type]] = {
 }
 DOTTED = re.compile(r"(?<![\w./-])(cloaca|" + "|".join(KINDS) + r")\.([A-Za-z]\w*(?:\.\w+)*)")
 PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
-# What a file or a folder is called, and not a name of the package.
+# Names of files and folders, not of the package.
 FILES = {"md", "py", "rs", "db", "toml", "yml", "txt"}
 
 
@@ -62,7 +62,7 @@ def test_every_name_in_the_documentation_exists() -> None:
         for page in PAGES
         for span in page.spans()
         for owner, path in DOTTED.findall(span)
-        # There the variables are those of a Rust program.
+        # On this page the variables belong to a Rust program.
         if owner == "cloaca" or page.path != RUST
         if path.rpartition(".")[2] not in FILES and not is_known(owner, path)
     }
@@ -113,7 +113,7 @@ def is_alias(name: str) -> bool:
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """Every public object: functions, classes, and what their classes have of their own."""
+    """Every public function and class, and the members that each class defines."""
     for name in cloaca.__all__:
         found = getattr(cloaca, name)
         if name == "__version__" or is_alias(name):
@@ -147,7 +147,7 @@ def listed_members() -> dict[str, list[str]]:
     return {owner: re.findall(r"- (\w+)", members) for owner, members in lists}
 
 
-def test_a_list_of_members_in_the_reference_is_whole() -> None:
+def test_member_list_in_the_reference_is_complete() -> None:
     lists = listed_members()
     assert "DefaultRunner" in lists
     for owner, members in lists.items():

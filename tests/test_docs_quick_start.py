@@ -10,7 +10,7 @@ from pathlib import Path
 from documentation import DOCS, read
 
 PAGE = read(DOCS / "quick-start.md")
-#: The block that shows the history has this in it.
+#: Text that only the block with the history contains.
 LOOK_BACK = "task.attempts for task in"
 
 
@@ -20,7 +20,7 @@ def block_with(text: str) -> int:
 
 
 def shown(text: str) -> str:
-    """What the page shows below that block."""
+    """The output that the page shows below that block."""
     return PAGE.blocks[block_with(text) + 1].code
 
 

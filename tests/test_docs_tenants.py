@@ -1,4 +1,4 @@
-"""What the guide to tenants says of shells is so; its Python blocks run with all others."""
+"""The shell commands of the guide to tenants work; its Python blocks run with all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tenant_server import psql
 
 @pytest.fixture
 def databases(postgres: str) -> list[str]:
-    """URLs of two fresh databases. Roles belong to the server: what earlier tests left goes."""
+    """URLs of two fresh databases. Roles of earlier tests are removed: a server shares them."""
     urls = []
     for _ in range(2):
         name = f"docs_{uuid.uuid4().hex[:12]}"
@@ -23,7 +23,7 @@ def databases(postgres: str) -> list[str]:
 
 
 def test_a_tenant_moves_as_the_guide_says(databases):
-    """Its finished execution is there, and its unfinished one goes on."""
+    """The finished execution is there, and the unfinished one continues."""
     with cloaca.WorkflowBuilder("moves"):
 
         @cloaca.task

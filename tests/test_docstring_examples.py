@@ -1,4 +1,4 @@
-"""The examples in docstrings that say what comes out are right.
+"""Examples in docstrings that show their output are right.
 
 Those run that define every name that they use. Others are pieces: they show how a thing is written.
 """
@@ -69,7 +69,7 @@ def test_an_example_in_a_docstring_can_be_read(name: str) -> None:
     ast.parse(code_of(name))
 
 
-def test_examples_that_are_whole_are_told_from_those_that_are_not() -> None:
+def test_complete_examples_are_recognised() -> None:
     assert not missing_names("import cloaca\nfor x in [1]:\n    print(x, cloaca.__version__)")
     assert missing_names("runner.submit('etl')") == {"runner"}
     assert "RetryPolicyBuilder" in WHOLE

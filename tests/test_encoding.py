@@ -35,7 +35,7 @@ class Point:
 
 
 class Attrs:
-    """What attrs leaves on a class; the library itself is no dependency of the tests."""
+    """The attributes that attrs sets on a class; the tests do not depend on the library."""
 
     __attrs_attrs__ = (types.SimpleNamespace(name="a"), types.SimpleNamespace(name="b"))
     a = 1
@@ -152,7 +152,7 @@ def chain(levels):
         (chain(513), ValueError, "deeper than 512"),
     ],
 )
-def test_b1_what_is_not_json_is_refused_at_the_line_that_sets_it(value, error, text):
+def test_b1_value_that_is_not_json_is_refused_where_set(value, error, text):
     context = cloaca.Context()
     with pytest.raises(error, match=f"(?s)price.*{text}"):
         context["price"] = value

@@ -19,7 +19,7 @@ ADMIN_URL = "ADMIN_URL"
 
 
 def cases() -> list[object]:
-    """Each example with the databases that it is to be tried on."""
+    """Each example with the databases to run it on."""
     return [
         pytest.param(example, kind, id=f"{example.stem}-{kind}")
         for example in EXAMPLES
@@ -55,7 +55,7 @@ def test_an_example_runs(
     assert process.stdout
 
 
-def test_every_example_is_told_of_in_a_tutorial() -> None:
+def test_every_example_is_covered_by_a_tutorial() -> None:
     text = "".join(page.read_text() for page in DOCS.rglob("*.md"))
     for example in EXAMPLES:
         assert f'title="examples/{example.name}"' in text, example.name

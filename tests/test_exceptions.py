@@ -84,7 +84,7 @@ def test_every_code_has_a_class_and_every_leaf_a_code():
         assert issubclass(kind, cloaca.CloacaException), code
 
 
-def test_the_end_of_a_wait_is_a_timeout_but_not_the_executions_own():
+def test_wait_timeout_is_not_the_execution_timeout():
     kind = CLASS_BY_CODE["wait_timeout"]
     assert issubclass(kind, TimeoutError)
     assert not issubclass(kind, cloaca.WorkflowTimeoutError)

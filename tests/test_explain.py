@@ -16,7 +16,7 @@ PATIENCE = 30
 
 
 def until(look, wanted):
-    """Looks again until a sentence has the wanted words; gives all sentences."""
+    """Polls until a sentence has the wanted words, and returns all sentences."""
     import time
 
     end = time.monotonic() + PATIENCE
@@ -76,7 +76,7 @@ def test_how_a_failed_execution_ended(runner):
     assert ended.endswith("because task 'a' failed with ValueError: too much.")
 
 
-def test_a_retry_timer_and_when_it_is_due(runner):
+def test_explains_a_retry_timer_and_its_due_time(runner):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a", retry_attempts=3, retry_delay_ms=60_000, retry_jitter=False)
@@ -176,12 +176,12 @@ def test_no_live_runner_has_the_task(runner):
     )
 
 
-def test_no_live_runner_knows_the_workflow_and_who_had_it_last(database):
+def test_explains_that_no_live_runner_has_the_workflow(database):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as first:
         handle = first.submit("w", delay=0.3)
-    # Nothing here has the workflow any more: this looks without a runner.
+    # No runner here has the workflow any more, so this reads without one.
     inspector = cloaca._core.Inspector(database)
     unknown, missing = until(lambda: inspector.explain(handle.id), "no live runner has task")
     seen = rf"last seen .* ago\) on host \S+ with pid {os.getpid()}\)"
@@ -202,7 +202,7 @@ with cloaca.DefaultRunner(sys.argv[1]) as runner:
 """
 
 
-def test_a_live_runner_of_another_process_then_its_death(script, database):
+def test_explains_a_runner_of_another_process_and_its_death(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     inspector = cloaca._core.Inspector(database)
@@ -240,7 +240,7 @@ def test_a_schedule_that_is_disabled(runner):
     assert runner.explain(execution)[-1] == off.replace("is disabled", "was deleted")
 
 
-def test_a_schedule_of_a_workflow_that_nobody_has_stored(runner):
+def test_explains_a_schedule_without_a_stored_workflow(runner):
     id = runner.register_cron_workflow("elsewhere", "0 0 1 1 *")
     unknown, next_time = runner.explain(id)
     assert "workflow 'elsewhere', of which no program has stored a definition" in unknown
@@ -254,7 +254,7 @@ def test_an_unknown_id(runner):
         runner.explain("x")
 
 
-def test_a_runners_row_has_the_workflows_that_it_was_told_of_later(runner):
+def test_runner_row_lists_workflows_registered_later(runner):
     with cloaca.WorkflowBuilder("first"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.WorkflowBuilder("second"):

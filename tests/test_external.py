@@ -34,7 +34,7 @@ OWNER = """
 
 @pytest.fixture(autouse=True)
 def forget_served_tasks():
-    """What a test serves is not for the runners of the others."""
+    """Handlers of one test must not reach the runners of other tests."""
     yield
     registry._served.clear()
 
@@ -78,7 +78,7 @@ def test_a_task_for_another_program_s_workflow_runs_here(database, script, kind)
         handle.cancel()
 
 
-def test_a_task_of_a_program_that_defines_the_workflow_too_runs_it(database, script):
+def test_program_that_also_defines_the_workflow_runs_its_task(database, script):
     worker = script(
         """
         import sys
@@ -157,7 +157,7 @@ def test_a_definition_that_comes_later_and_contradicts_is_left_alone(database, s
             time.sleep(0.01)
 
 
-def test_the_workflow_of_a_task_is_a_name_and_not_another_builder_s():
+def test_workflow_of_an_external_task_must_be_a_name():
     for name in (3, "", "a b", "nul \0"):
         with pytest.raises(cloaca.TaskValidationError, match="workflow must be the name of one"):
             cloaca.task(id="x", workflow=name)(lambda context: None)

@@ -24,7 +24,7 @@ GOLDEN = {
 
 
 def function(code, name="f", filename=None, **names):
-    """The function of a source text that Python can find again."""
+    """The function defined by a source text that Python can read again."""
     source = textwrap.dedent(code)
     filename = filename or f"<cloaca-test-{abs(hash(source))}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -96,7 +96,7 @@ def test_a4_a_default_of_this_package_counts_without_its_private_module():
     )
 
 
-def test_a4_several_functions_of_one_line_or_name_are_told_apart():
+def test_a4_functions_of_one_line_or_name_are_distinguished():
     two = "f, g = lambda c: 1, lambda c: 2"
     assert fingerprint(function(two)) != fingerprint(function(two, "g"))
     code = """
@@ -178,7 +178,7 @@ def test_a4_description_and_tags_do_not_change_the_version():
     assert builder.build().version == before
 
 
-def test_b21_the_order_of_a_tuple_counts_and_that_of_a_set_does_not():
+def test_b21_tuple_order_counts_and_set_order_does_not():
     def compiled(expression):
         scope = {}
         exec(f"def f(context): return {expression}", scope)

@@ -17,7 +17,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "crates" / "cloacina" / "src"
 
-# What each floor may import, besides itself.
+# The floors that each floor may import, besides itself.
 MAY_IMPORT = {
     "types": set[str](),
     "workflow": {"types"},
@@ -33,7 +33,7 @@ IO = re.compile(
     r"\b(?:tokio|diesel|diesel_migrations|libsqlite3_sys|std\s*::\s*(?:env|fs|io|net|process|thread))\b"
 )
 
-# Time and randomness are arguments. `types` defines the clock and the ids, the others may not ask.
+# Time and randomness are arguments. `types` defines the clock and the ids; others may not use them.
 TIMELESS_FLOORS = {"workflow", "engine"}
 CLOCK = re.compile(
     r"\b(?:SystemClock|fastrand|\w+Id\s*::\s*generate"
@@ -121,13 +121,15 @@ def imports(source: str, module: list[str]) -> Iterator[list[str]]:
 
 
 def violations(file: Path, source: str) -> list[str]:
-    """What a source file does that its floor may not, as sentences."""
+    """The violations of its floor's rules in a source file, as sentences."""
     module = module_of(file)
     if not module:
         return []  # lib.rs: it names every floor, to re-export
     floor = module[0]
     if floor not in MAY_IMPORT:
-        return [f"{file}: `{floor}` is no floor; put the file into one of {', '.join(MAY_IMPORT)}"]
+        return [
+            f"{file}: `{floor}` is not a floor; move the file to one of {', '.join(MAY_IMPORT)}"
+        ]
     found = []
     for path in imports(source, module):
         target = path[0] if path else "*"
@@ -350,7 +352,7 @@ def upward_arrows(crate: Rooms) -> list[str]:
 
 
 def long_files(sources: Sources) -> list[str]:
-    """The files with too many lines: they do more than one thing."""
+    """The files with too many lines."""
     limits = {"runtime/coordinator.rs": 250}
     return [
         f"{file}: {lines} lines, at most {limits.get(file, MAX_LINES)}"

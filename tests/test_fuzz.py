@@ -1,4 +1,4 @@
-"""Whatever users feed in: it works, or it is refused with an error that names the culprit.
+"""Any input works, or is refused with an error that names the fault.
 
 `CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was found is kept in
 `tests/fuzz_cases`.
@@ -24,7 +24,7 @@ TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 
 def bounded(examples: int) -> settings:
-    """So many examples, or as many times more as are asked for."""
+    """Settings with `count` examples, times the factor from the environment."""
     return settings(
         max_examples=examples * TIMES,
         deadline=None,

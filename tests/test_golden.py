@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def vectors(name: str) -> Any:
-    """What a file holds."""
+    """The content of a file."""
     return json.loads((GOLDEN / name).read_text())
 
 

@@ -40,7 +40,7 @@ def test_two_idle_runners_ask_less_than_every_two_seconds(server, postgres, scri
         before, start = statements(server), time.monotonic()
         time.sleep(seconds(10))
         spans.append((statements(server) - before, time.monotonic() - start))
-    # Two more, for heartbeats of either that fall into the span by chance.
+    # Two more, for a heartbeat of each runner that may fall into the span.
     loud = [(asked, passed) for asked, passed in spans if asked > len(runners) * passed / 2 + 2]
     assert not loud, f"statements and seconds: {spans}"
     (tmp_path / "stop").touch()

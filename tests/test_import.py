@@ -1,4 +1,4 @@
-"""What `import cloaca` costs and shows."""
+"""The time that `import cloaca` takes, and the names that it defines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     python("import cloaca", str(tmp_path))
-    # The best of many, side by side: a busy machine only ever adds.
+    # The best of many rounds, because a busy machine only makes them slower.
     bare, full = [], []
     for _ in range(40):
         bare.append(processor_seconds("pass"))
@@ -74,7 +74,7 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
 
 def test_all_lists_what_there_is():
     assert sorted(cloaca.__all__) == sorted(set(cloaca.__all__))
-    # A module such as `cloaca.testing` is there once somebody has imported it.
+    # A module such as `cloaca.testing` is an attribute once some code has imported it.
     public = {
         name
         for name, value in vars(cloaca).items()

@@ -12,7 +12,7 @@ import cloaca
 from processes import IS_STRICT, PREAMBLE, Ledger
 
 IN_FLIGHT = 50
-#: The promise is 2 s; on a busy machine it is enough that nobody waits for the end of a lease.
+#: The promise is 2 s; on a busy machine the test only checks that no lease has to expire.
 LIMIT = 2 if IS_STRICT else 10
 
 WORKER = PREAMBLE + textwrap.dedent(
@@ -42,7 +42,7 @@ WORKER = PREAMBLE + textwrap.dedent(
 
 
 def check(database, ledger, killed_at):
-    """Everything completed once, and the work that was in flight went on soon."""
+    """Everything completed once, and the work in flight continued soon."""
     with cloaca.DefaultRunner(database) as runner:
         runner.wait_until_idle(timeout=60)
         results = runner.list_executions(limit=1000).items

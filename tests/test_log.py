@@ -1,4 +1,4 @@
-"""What goes to Python's logging, and what does not."""
+"""Records that go to Python's logging, and those that do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_what_a_callback_raises_is_logged_with_its_task(runner):
     assert (record.workflow, record.task, record.execution_id) == ("w", "a", result.execution_id)
 
 
-def test_nothing_is_shown_where_the_program_does_not_ask_for_it(script, database):
+def test_callback_errors_print_nothing_by_default(script, database):
     process = script(
         """
         import sys, threading, cloaca

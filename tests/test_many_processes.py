@@ -1,4 +1,4 @@
-"""Several processes on one database: nothing runs twice, nobody starves or sees an error."""
+"""Several processes on one database: nothing runs twice, and none starves or gets an error."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ RACER = PREAMBLE + textwrap.dedent(
 )
 
 
-def test_two_processes_that_finish_two_parents_at_once_start_the_child_once(
-    database, script, tmp_path
-):
+def test_child_of_two_parents_in_two_processes_starts_once(database, script, tmp_path):
     count = 1000 if IS_STRICT else 250
     ledger = Ledger(tmp_path)
     (tmp_path / "meet").write_bytes(bytes(2 * count))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Script
 
-#: A million, to see it hold as promised; the tests alone see it in a tenth.
+#: The promise is for a million; the usual test run submits a tenth of that.
 SUBMISSIONS = 100_000
 
 PROGRAM = """

@@ -1,4 +1,4 @@
-"""What a runner counts, as Prometheus reads it."""
+"""The metrics of a runner, in Prometheus format."""
 
 from __future__ import annotations
 

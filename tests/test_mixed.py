@@ -49,7 +49,7 @@ def worker_program(example: ModuleType) -> Path:
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """What a test started, ended with it."""
+    """Processes that a test starts; they are ended with it."""
     started: list[subprocess.Popen[str]] = []
     yield started
     for process in started:
@@ -62,7 +62,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def wait_for(what: str, fact: Callable[[], bool]) -> None:
-    """Wait until another process has done something that it tells through a file."""
+    """Wait until a file shows that another process has done something."""
     until = time.monotonic() + PATIENCE
     while not fact():
         assert time.monotonic() < until, f"never: {what}"
@@ -113,7 +113,7 @@ def test_either_side_is_killed_and_the_execution_completes(
     assert pipeline.returncode == 0
     report = Path(out.strip()).read_text()
     assert f"{LINES:,} requests" in report
-    # A finished task does not run again, whoever dies after it.
+    # A finished task does not run again, whichever side dies after it.
     assert journal().count(["fetch", "1 of 8 files"]) == fetched
     with cloaca.DefaultRunner(database) as runner:
         (result,) = runner.list_executions()
@@ -172,7 +172,7 @@ def test_a_workflow_that_rust_defines_is_served_by_python(
         return any(result.tasks["fetch"].status == "Completed" for result in results)
 
     wait_for("fetch", fetched)
-    # Nobody has the task yet. The defining side dies and comes back; then Python comes.
+    # No runner has the task yet. The defining side dies and restarts; then Python starts.
     first.kill()
     first.wait()
     second = define()

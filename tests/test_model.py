@@ -1,4 +1,4 @@
-"""The public API against a plain model: whatever is done in whatever order, both tell the same."""
+"""The public API agrees with a plain model, for random calls in random order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloaca.testing import VirtualRunner
 
 SLEEP = 100
 BACK_OFF = 50
-# Ended executions go after so long, at the latest a minute later.
+# Ended executions are pruned after this time, at most a minute late.
 RETENTION = 3600
 KINDS = ["quick", "fails", "flaky", "slow"]
 ENDED = {"Completed", "Failed", "Cancelled"}
@@ -110,7 +110,7 @@ class Modelled:
         self.pass_time(now)
 
     def restart(self, now):
-        """What slept is given back, and starts again."""
+        """Snoozed tasks become ready again."""
         if self.phase == "sleeping":
             self.tries -= 1
             if self.status == "Paused":
@@ -218,7 +218,7 @@ class Api(RuleBasedStateMachine):
 
     @rule(target=handles, kind=st.sampled_from(KINDS))
     def prune(self, kind):
-        # There is always one that has not ended.
+        # At least one execution has not ended.
         id = self.submit(kind, 2 * RETENTION)
         self.advance(RETENTION + 61)
         listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
@@ -227,7 +227,7 @@ class Api(RuleBasedStateMachine):
         return id
 
     def kept(self, seconds):
-        """What has not ended so many seconds ago: a runner prunes once a minute."""
+        """Executions that must still be stored: a runner prunes once a minute."""
         return {
             id
             for id, known in self.model.items()

@@ -1,4 +1,4 @@
-"""A task that ends its process, restarted by a supervisor, beside harmless tasks."""
+"""A task that kills its process, which a supervisor restarts, beside harmless tasks."""
 
 from __future__ import annotations
 

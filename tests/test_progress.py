@@ -1,4 +1,4 @@
-"""How far tasks are, for other threads, other processes, terminals and notebooks."""
+"""Progress of tasks, in other threads, other processes, terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_percentage_and_any_words_are_taken(runner):
     assert (task.done, task.total, task.message) == (3, 4, "nul \ufffd, half ?")
 
 
-def test_a_task_that_reports_all_the_time_writes_a_few_times_a_second(runner):
+def test_frequent_progress_reports_are_written_a_few_times_a_second(runner):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a")

@@ -100,7 +100,7 @@ def test_c5_a_long_task_does_not_delay_another_execution(runner):
     assert long.result(timeout=30).status == "Completed"
 
 
-def test_c4_a_failure_names_task_and_error_and_leaves_other_branches_alone(runner):
+def test_c4_failure_names_its_task_and_spares_other_branches(runner):
     with cloaca.WorkflowBuilder("fails"):
 
         @cloaca.task(retry_attempts=1)

@@ -56,7 +56,7 @@ def test_f5_registering_on_every_start_keeps_one_row(database):
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second"
         )
         assert other not in ids
-        # Switched off by somebody, it stays so; its options are the new ones.
+        # A disabled schedule stays disabled, with the new options.
         runner.set_cron_schedule_enabled(other, False)
         again = runner.register_cron_workflow(
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second", overlap="queue"
@@ -117,7 +117,7 @@ def test_changing_the_expression_or_the_zone_gives_another_next_tick(runner):
     runner.update_cron_schedule(id, cron_expression="0 13 * * *")
     assert at(runner.get_cron_schedule(id)["next_run_at"]).strftime("%H:%M") == "07:15"
     assert at(before["next_run_at"]).strftime("%H:%M") == "12:00"
-    # A schedule that another one would become is refused, and stays as it was.
+    # A change that would duplicate another schedule is refused, and changes nothing.
     other = runner.register_cron_workflow("report", "0 14 * * *")
     with pytest.raises(cloaca.ScheduleError, match=r"^Failed to update cron schedule: "):
         runner.update_cron_schedule(other, "0 13 * * *", "Asia/Kathmandu")
@@ -142,7 +142,7 @@ def test_switching_off_and_on_and_deleting(runner):
     assert runner.list_cron_schedules() == []
     with pytest.raises(cloaca.ScheduleError, match=r"^Failed to get cron schedule: .* is deleted"):
         runner.get_cron_schedule(id)
-    # The same may be registered anew, as another one.
+    # The same schedule may be registered again, under a new id.
     assert runner.register_cron_workflow("tick", "* * * * * *", enabled=False) != id
 
 
@@ -159,7 +159,7 @@ def test_run_now_starts_it_once_whatever_its_rules_say(runner):
     assert {row["detail"] for row in rows} == {"run by hand"}
 
 
-def test_an_unknown_workflow_is_accepted_with_a_warning_and_seen_in_the_history(runner, caplog):
+def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
     # What a process defines, each later runner of it has too.
     name = f"elsewhere-{uuid.uuid4()}"
     with caplog.at_level(logging.WARNING, logger="cloaca"):
@@ -180,7 +180,7 @@ def test_stats_count_what_started_and_what_was_lost(database):
         assert runner.get_cron_execution_stats(since)["success_rate"] == 0
         id = runner.register_cron_workflow("tick", "* * * * * *")
         until(lambda: runner.get_cron_execution_history(id))
-    # Nobody is there for some ticks: not a wait for something, but the thing itself.
+    # No runner is live for some ticks. The sleep is the tested condition, not a wait.
     time.sleep(2.1)
     with cloaca.DefaultRunner(database) as runner:
         until(lambda: runner.get_cron_execution_history(id)[0]["outcome"] == "fired")
@@ -195,7 +195,7 @@ def test_stats_count_what_started_and_what_was_lost(database):
     assert stats["overlapped_executions"] == 0
 
 
-def test_f4_latest_makes_up_for_one_missed_tick_and_all_for_each_oldest_first(database):
+def test_f4_latest_fires_one_missed_tick_and_all_fires_each(database):
     ran: list[str] = []
     define("tick")
     define("each", lambda context: ran.append(context["scheduled_time"]))
@@ -259,7 +259,7 @@ def test_a_slow_workflow_delays_no_schedule(database):
         rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
         gate.set()
         late = [at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows]
-        # Most are on time: one that is not tells of a busy machine.
+        # Most are on time; a single late one may come from a busy machine.
         assert sorted(late)[len(late) // 2] < timedelta(seconds=0.5)
         assert {row["outcome"] for row in rows} == {"fired"}
         for schedule in runner.list_cron_schedules():

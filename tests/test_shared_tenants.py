@@ -27,7 +27,7 @@ CONNECTIONS = 10
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TenantServer]:
-    # Its user is not ours: the folder must be one that everybody may enter.
+    # The server runs as another user, who must be able to enter the folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-tenants-"))
     folder.chmod(0o755)
     started = TenantServer(folder, log="none")
@@ -56,7 +56,7 @@ class Watch:
     def _run(self) -> None:
         import subprocess
 
-        # A session of its own, so that looking is cheap; it does not count itself.
+        # One open session, so that each count is cheap; it does not count itself.
         command = ["psql", "--no-psqlrc", "-qAt", self.url]
         count = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -137,7 +137,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
     settings = DefaultRunnerConfig(db_pool_size=connections, max_concurrent_tasks=2)
     with DefaultRunner(url, settings) as runner:
         loud, quiet = runner.tenant("loud"), runner.tenant("quiet")
-        # Priority is worth nothing against another tenant.
+        # Priority has no effect between tenants.
         flood = loud.submit_many(
             {"workflow": "work", "context": {"tenant": "loud"}, "priority": 100}
             for _ in range(3000)
@@ -145,7 +145,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
         for _ in range(5):
             result = quiet.execute("work", {"tenant": "quiet"})
             assert result.status == "Completed"
-        # The quiet one was through while most of the flood waited.
+        # The quiet tenant finished while most of the flood waited.
         assert done.count("loud") < 2500
         loud.shutdown(timeout=0)
         assert quiet.execute("work", {"tenant": "quiet"}).status == "Completed"
@@ -154,7 +154,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
     assert flood[0].id
 
 
-def test_h4_a_tenant_that_ends_in_the_middle_of_tasks_leaves_its_workers_to_others(url):
+def test_h4_tenant_that_stops_mid_task_frees_its_workers(url):
     entered, gate = threading.Barrier(3), threading.Event()
     with cloaca.WorkflowBuilder("held"):
 
@@ -176,7 +176,7 @@ def test_h4_a_tenant_that_ends_in_the_middle_of_tasks_leaves_its_workers_to_othe
 
 
 def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
-    # The trigger is for no later runner of this process.
+    # Later runners of this process must not get the trigger.
     monkeypatch.setattr(registry, "_trigger_revisions", {})
     polled: list[str] = []
     with cloaca.WorkflowBuilder("tick"):
@@ -237,7 +237,7 @@ def test_h4_tenants_with_their_own_credentials(url):
         runner.tenant(made[0].schema_name, made[0].connection_string).shutdown()
         with pytest.raises(cloaca.DatabaseError):
             runner.tenant(made[0].schema_name, made[1].connection_string)
-        # Work of another process is heard at once, over the shared listener.
+        # The shared listener notices work of another process at once.
         with DefaultRunner(
             made[0].connection_string, DefaultRunnerConfig(max_concurrent_tasks=1)
         ) as other:
@@ -283,7 +283,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
             assert result.final_context["first"] == f"{name}-0"
 
 
-def test_h4_work_that_runs_while_the_first_tenant_comes_is_not_lost(url):
+def test_h4_work_running_when_the_first_tenant_joins_is_kept(url):
     go = threading.Event()
     with cloaca.WorkflowBuilder("waits"):
 
@@ -301,7 +301,7 @@ def test_h4_work_that_runs_while_the_first_tenant_comes_is_not_lost(url):
             assert handle.result(60).final_context["done"] is True
 
 
-def test_h4_the_end_of_the_runner_is_the_end_of_its_tenants(url):
+def test_h4_runner_shutdown_ends_its_tenants(url):
     define()
     runner = DefaultRunner(url)
     tenant = runner.tenant("ends")
@@ -313,11 +313,11 @@ def test_h4_the_end_of_the_runner_is_the_end_of_its_tenants(url):
             ended.submit("shared", {"tenant": "x", "number": 0})
     with pytest.raises(cloaca.CloacaException, match="shut down"):
         runner.tenant("another")
-    tenant.shutdown()  # once more does no harm
+    tenant.shutdown()  # a second call has no effect
     assert psql(url, "SELECT count(*) FROM ends.cloacina_runners") == "0"
 
 
-def test_h4_a_tenant_that_cannot_be_is_refused(url, tmp_path):
+def test_h4_invalid_tenant_is_refused(url, tmp_path):
     with DefaultRunner(f"sqlite:///{tmp_path}/x.db") as runner:
         with pytest.raises(ConfigurationError, match="no schemas") as raised:
             runner.tenant("acme")

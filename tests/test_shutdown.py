@@ -97,7 +97,7 @@ def test_d8_shutdown_ends_the_threads_of_a_runner(database):
     assert set(threading.enumerate()) <= before
 
 
-def test_d8_a_coroutine_that_does_not_end_is_cancelled_and_given_back(database):
+def test_d8_coroutine_that_outlasts_shutdown_is_cancelled_and_returned(database):
     started, cancelled = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -192,7 +192,7 @@ def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path
     assert process.returncode == 0
 
 
-def test_a27_run_forever_ends_with_an_error_when_the_engine_has_failed(script):
+def test_a27_run_forever_raises_when_the_engine_has_failed(script):
     process = script(
         """
         import threading
@@ -254,7 +254,7 @@ def test_a_forked_child_drops_the_runner_of_its_parent_in_silence(script):
     assert process.communicate(timeout=60) == ("0\n", "")
 
 
-def test_a_forked_child_of_a_task_cannot_report_and_does_not_hang(script):
+def test_child_forked_in_a_task_neither_reports_nor_hangs(script):
     process = script(
         """
         import logging, os, cloaca
@@ -284,7 +284,7 @@ def test_a_forked_child_of_a_task_cannot_report_and_does_not_hang(script):
     assert process.communicate(timeout=60) == ("7\n", "")
 
 
-def test_a12_a_runner_that_was_shut_down_has_no_session_of_the_server(server, postgres):
+def test_a12_runner_after_shutdown_has_no_server_session(server, postgres):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

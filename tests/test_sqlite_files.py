@@ -1,4 +1,4 @@
-"""What happens to an SQLite database when something else touches its files."""
+"""SQLite databases whose files other programs open, lock or delete."""
 
 import os
 import sqlite3
@@ -51,7 +51,7 @@ def seen_elsewhere(file: Path) -> int:
 
 
 def seen_by_sqlite(file: Path) -> int:
-    """The same by Python's own SQLite in a process of its own, which checks the file too."""
+    """The same count by Python's `sqlite3` in another process, which also checks the file."""
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "assert c.execute('PRAGMA integrity_check').fetchall() == [('ok',)]; "
@@ -88,7 +88,7 @@ def test_a24_opening_and_closing_the_file_in_this_process_loses_nothing(file, to
     assert seen_by_sqlite(file) == acknowledged
 
 
-def test_a24_a_transaction_of_python_sqlite3_in_this_process_keeps_the_engine_out(file):
+def test_a24_sqlite3_transaction_in_this_process_locks_the_engine_out(file):
     config = cloaca.DefaultRunnerConfig(db_timeout=1)
     with cloaca.DefaultRunner(url(file) + "?busy_timeout=200", config) as runner:
         acknowledge(runner, 1)
@@ -117,7 +117,7 @@ runner.execute("w")
 """
 
 
-def test_a1_a_forked_child_is_refused_on_the_file_of_its_parent(file, script):
+def test_a1_forked_child_is_refused_the_file_of_its_parent(file, script):
     process = script(
         FORK
         + """
@@ -170,7 +170,7 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
     assert seen_by_sqlite(file) == 41
 
 
-def test_a1_a_child_keeps_no_lock_of_a_parent_that_was_killed(file, script):
+def test_a1_child_keeps_no_lock_of_its_killed_parent(file, script):
     process = script(
         FORK
         + """
@@ -201,7 +201,7 @@ def open_files(folder: Path) -> list[Path]:
     return [link for link in links if folder in link.parents]
 
 
-def test_a12_a_runner_that_was_shut_down_has_no_file_open_and_its_results_can_be_read(file):
+def test_a12_results_are_readable_after_shutdown_closed_all_files(file):
     runner = cloaca.DefaultRunner(url(file))
     handle = runner.submit("w", {"given": 1})
     handle.result(timeout=30)
@@ -214,7 +214,7 @@ def test_a12_a_runner_that_was_shut_down_has_no_file_open_and_its_results_can_be
     assert open_files(file.parent) == []
 
 
-def test_a28_a_lock_of_another_process_keeps_a_caller_for_db_timeout_only(file, script):
+def test_a28_foreign_lock_blocks_a_caller_for_db_timeout_only(file, script):
     config = cloaca.DefaultRunnerConfig(db_timeout=1)
     with cloaca.DefaultRunner(url(file), config) as runner:
         process = script(
@@ -237,7 +237,7 @@ def test_a28_a_lock_of_another_process_keeps_a_caller_for_db_timeout_only(file, 
         acknowledge(runner, 1)
 
 
-def test_a10_a_deleted_file_is_told_and_nothing_more_is_acknowledged(file):
+def test_a10_deleted_file_is_reported_and_nothing_more_is_acknowledged(file):
     runner = cloaca.DefaultRunner(url(file))
     acknowledge(runner, 1)
     file.unlink()

@@ -1,4 +1,4 @@
-"""A task that hangs is named; a runner whose interpreter is held is not taken for dead."""
+"""A task that hangs is named; a runner whose interpreter is blocked is not declared dead."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HOLDER = PREAMBLE + textwrap.dedent(
 
 
 @pytest.mark.parametrize("settings", ["dict(stall_threshold=1)", "{}"])
-def test_e1_a_task_that_holds_the_interpreter_is_named_and_not_rescued(
+def test_e1_task_holding_the_interpreter_is_named_but_not_rescued(
     database, script, tmp_path, settings
 ):
     ledger = Ledger(tmp_path)
@@ -69,7 +69,7 @@ def test_e1_a_task_that_holds_the_interpreter_is_named_and_not_rescued(
 
 
 class Records(logging.Handler):
-    """Keeps records and says when one came."""
+    """Keeps records, and sets an event when one arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_a_task_that_waits_for_ever_is_named_once(database, records):
     assert record.execution_id == handle.id
 
 
-def test_a_task_that_says_that_it_goes_on_is_not_named(database, records):
+def test_task_that_reports_progress_is_not_named(database, records):
     release = threading.Event()
     with cloaca.WorkflowBuilder("pair"):
 
@@ -119,7 +119,7 @@ def test_a_task_that_says_that_it_goes_on_is_not_named(database, records):
 
         @cloaca.task
         def lively(context, handle):
-            # Long enough for the other one to be named.
+            # It runs until the silent task has been named.
             while not records.came.is_set():
                 handle.heartbeat()
                 release.wait(0.01)

@@ -200,7 +200,7 @@ def test_a2_a_context_that_is_not_json_is_refused(runner):
         runner.submit("w", 3)
 
 
-def test_a_part_of_a_listing_may_be_of_any_length(runner):
+def test_listing_page_may_have_any_length(runner):
     define()
     runner.submit_many([("w", None)] * 2100)
     page = runner.list_executions(limit=2050)
@@ -406,7 +406,7 @@ def test_two_runners_of_one_process_share_its_workflows(tmp_path):
         assert len(one.list_executions()) == 1
 
 
-def test_a_runner_that_is_forgotten_warns_and_ends(database):
+def test_unreferenced_runner_warns_and_stops(database):
     define(function=lambda context: None)
     before = set(threading.enumerate())
     runner = cloaca.DefaultRunner(database)

@@ -1,4 +1,4 @@
-"""No task ends the threads of its runner, and no moment of want leaves one missing."""
+"""No task ends a thread of its runner, and a lack of resources delays threads but loses none."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_a5_an_exception_that_cannot_be_read_ends_the_attempt_alone(define, how):
+def test_a5_unreadable_exception_ends_only_its_attempt(define, how):
     define(HOSTILE[how])
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
         assert runner.submit("bad").result(timeout=30).status == "Failed"
         assert runner.submit("fine").result(timeout=30).status == "Completed"
 
 
-def test_a5_of_a_message_of_50_megabytes_the_beginning_is_kept(define):
+def test_a5_start_of_a_50_megabyte_message_is_kept(define):
     def work():
         raise ValueError("x" * 50_000_000)
 
@@ -111,7 +111,7 @@ def test_a5_of_a_message_of_50_megabytes_the_beginning_is_kept(define):
 
 
 @pytest.mark.parametrize("setting", ["settrace", "setprofile"])
-def test_a20_a_trace_function_that_raises_ends_the_attempt_alone(define, setting):
+def test_a20_raising_trace_function_ends_only_its_attempt(define, setting):
     define(lambda: getattr(sys, setting)(exits))
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
         # The next attempt of the thread may be the one that the trace function hits.
@@ -309,7 +309,7 @@ def test_a6_a_thread_that_could_not_be_started_is_started_later(monkeypatch, wha
     assert len(missing) == 3
 
 
-def test_a6_the_event_loop_is_made_once_there_are_descriptors(monkeypatch):
+def test_a6_event_loop_starts_once_descriptors_are_free(monkeypatch):
     make, missing = event_loop.LoopThread.make_loop, []
 
     def starved(thread):

@@ -230,7 +230,7 @@ def test_a2_a_function_that_cannot_be_called_is_refused(function, text):
         cloaca.task(id="x")(function)
 
 
-def test_the_decorator_without_brackets_refuses_what_is_no_function():
+def test_bare_decorator_refuses_anything_but_a_function():
     with pytest.raises(cloaca.TaskValidationError, match="str"):
         cloaca.task("load")  # type: ignore[call-overload]
 

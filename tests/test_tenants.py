@@ -27,7 +27,7 @@ from tenant_server import TenantServer, psql
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TenantServer]:
-    # Its user is not ours: the folder must be one that everybody may enter.
+    # The server runs as another user, who must be able to enter the folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-tenants-"))
     folder.chmod(0o755)
     started = TenantServer(folder)
@@ -123,7 +123,7 @@ def test_h2_a_tenant_reaches_its_own_tables_and_nothing_else(admin, admin_url):
         DefaultRunner.with_schema(a.connection_string, fresh("new"))
 
 
-def test_h2_a_later_table_of_a_migration_is_the_tenants_too(admin, admin_url):
+def test_h2_tenant_may_write_tables_that_a_later_migration_adds(admin, admin_url):
     made = admin.create_tenant(config())
     later = f"SET ROLE postgres; CREATE TABLE {made.schema_name}.cloacina_later (id bigint)"
     psql(admin_url, later)
@@ -181,7 +181,7 @@ def test_h2_rescue_and_events_stay_inside(admin, admin_url, script):
 
     state = f"SELECT state FROM {a.schema_name}.cloacina_tasks"
     with DefaultRunner(b.connection_string) as runner:
-        # Time enough for a rescue, had it been its own.
+        # Enough time for a rescue, if the execution belonged to this tenant.
         for _ in range(3):
             assert runner.execute("dies").status == "Completed"
             time.sleep(0.5)  # dead runners are looked for once a second
@@ -255,7 +255,7 @@ def test_h2_removing_under_a_live_runner_needs_force(admin, admin_url):
         runner.shutdown(timeout=0)
 
 
-def test_h2_a_password_of_every_printable_character_works_and_is_never_shown(server, admin, caplog):
+def test_h2_password_of_any_printable_character_works_and_stays_hidden(server, admin, caplog):
     caplog.set_level(logging.DEBUG)
     printable = "".join(sorted(set(string.printable) - set("\t\n\r\x0b\x0c")))
     passwords = [
@@ -283,7 +283,7 @@ def test_h2_a_password_of_every_printable_character_works_and_is_never_shown(ser
         if len(password) > 5:
             for text in [*shown, caplog.text, server.log()]:
                 assert password not in text
-        # A wrong one is refused, so the right one counted.
+        # A wrong password is refused, so the right one was checked.
         wrong = made.connection_string.replace(made.username + ":", made.username + ":x")
         with pytest.raises(PermissionError, match="password authentication failed"):
             psql(wrong, "SELECT 1")
@@ -314,7 +314,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", [*HOSTILE, "information_schema"])
 def test_h1_a_hostile_schema_name_is_refused_before_any_sql(name):
-    # Nothing listens on this port: whoever asked it would raise another error.
+    # Nothing listens on this port, so a connection attempt would raise another error.
     nowhere = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"
     with pytest.raises(ConfigurationError, match="Schema name"):
         TenantConfig(name, "fine")
@@ -367,7 +367,7 @@ def test_h3_on_sqlite_a_tenant_is_a_file(url):
     assert "a file of its own" in str(raised.value.hint)
 
 
-# What the server is made to refuse, by the tag that its event trigger sees.
+# Statements that an event trigger makes the server refuse, by their tag.
 STEPS = [
     "CREATE SCHEMA",
     "CREATE TABLE",
@@ -407,7 +407,7 @@ def test_h2_a_step_that_fails_leaves_nothing_behind(step, admin, admin_url):
     admin.create_tenant(wanted)
 
 
-def test_h2_an_administrator_without_the_right_is_told(server, admin_url):
+def test_h2_administrator_without_rights_gets_an_error(server, admin_url):
     role = fresh("weak")
     psql(admin_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     weak = admin_url.replace("postgres@", f"{role}:x@")
@@ -417,7 +417,7 @@ def test_h2_an_administrator_without_the_right_is_told(server, admin_url):
     psql(admin_url, f"ALTER ROLE {role} CREATEROLE")
     with pytest.raises(DatabaseError, match="permission denied"):
         DatabaseAdmin(weak).create_tenant(wanted)
-    # What it needs and no more: no superuser.
+    # Only the rights that it needs; it is not a superuser.
     database = admin_url.rpartition("/")[2]
     psql(admin_url, f"GRANT CREATE ON DATABASE {database} TO {role}")
     made = DatabaseAdmin(weak).create_tenant(wanted)
@@ -427,7 +427,7 @@ def test_h2_an_administrator_without_the_right_is_told(server, admin_url):
     DatabaseAdmin(weak).remove_tenant(made.schema_name, made.username)
 
 
-def test_h2_a_tenant_behind_the_programs_version_is_told_who_migrates(admin, admin_url):
+def test_h2_outdated_tenant_schema_error_names_who_migrates(admin, admin_url):
     made = admin.create_tenant(config())
     table = f"{made.schema_name}.cloacina_migrations"
     psql(admin_url, f"DROP SCHEMA {made.schema_name} CASCADE; CREATE SCHEMA {made.schema_name}")

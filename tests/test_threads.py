@@ -55,7 +55,7 @@ def test_32_threads_submit_cancel_and_read_for_ten_seconds(runner):
         thread.join(60)
     assert not errors
     assert len(ends) > 100
-    # No lost update: what was told is what the database holds.
+    # No lost update: the database holds what the calls returned.
     for id, (number, cancelled) in ends.items():
         stored = runner.get_execution(id)
         assert stored.status == ("Cancelled" if cancelled else "Completed")

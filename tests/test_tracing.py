@@ -21,7 +21,7 @@ _exporter = InMemorySpanExporter()
 
 @pytest.fixture
 def spans():
-    """What was exported; the provider of a process can be set only once."""
+    """The exported spans. One list for all tests: a process can set its provider only once."""
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(_exporter))

@@ -21,13 +21,13 @@ SKIP = cloaca.TriggerResult.skip
 
 
 def fresh() -> str:
-    """A name of its own: what a test process defines, every later runner of it has too."""
+    """A unique name, because every later runner of this process gets the trigger too."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """What a process defines, each later runner of it has too: not so from test to test."""
+    """Removes the triggers of a test, which later runners of this process would get too."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -121,8 +121,8 @@ class Silent(Exception):
         raise RuntimeError("there are no words")
 
 
-def test_g1_an_exception_that_cannot_be_told_is_not_fatal_either(name, runner, monkeypatch):
-    # Who collects the log may not be able to pass on what is no Unicode.
+def test_g1_exception_that_cannot_be_printed_is_not_fatal(name, runner, monkeypatch):
+    # A log collector may not be able to pass on invalid Unicode.
     monkeypatch.setattr(logging.getLogger("cloaca"), "propagate", False)
     define("target")
     errors = [ValueError("nul \0, half \ud800"), Silent()]
@@ -190,7 +190,7 @@ def test_slow_triggers_and_workflows_delay_neither_schedules_nor_triggers(databa
             rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
             late = sorted(at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows)
             assert late[len(late) // 2] < timedelta(seconds=0.5)
-            # Two seconds and more have passed, in which nothing ended.
+            # At least two seconds have passed, and no execution has ended.
             assert len(polled) >= 10
         finally:
             gate.set()
@@ -234,7 +234,7 @@ def test_polls_may_follow_a_cron_expression(name, runner):
     assert at(again) - at(first) > timedelta(seconds=0.5)
 
 
-def test_one_process_at_a_time_polls_and_a_killed_one_is_replaced(database, script):
+def test_one_process_polls_and_is_replaced_when_killed(database, script):
     code = """
         import sys, time, cloaca
         with cloaca.WorkflowBuilder("job"):
@@ -275,7 +275,7 @@ def test_one_process_at_a_time_polls_and_a_killed_one_is_replaced(database, scri
             assert began >= ended
 
 
-def test_without_a_workflow_it_is_never_polled_and_a_warning_says_so(caplog):
+def test_trigger_without_a_workflow_warns_and_is_never_polled(caplog):
     with caplog.at_level(logging.WARNING, logger="cloaca"):
 
         @cloaca.trigger(poll_interval="10ms")

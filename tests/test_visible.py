@@ -1,4 +1,4 @@
-"""Text of others reaches terminals, pipes and pages with its control characters as escapes."""
+"""Control characters in stored text are escaped in terminals, pipes and pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker of words finds each habit that it names, and passes the plain way to say it."""
+"""The checker of words finds the bad example of each rule, and passes the good one."""
 
 from __future__ import annotations
 

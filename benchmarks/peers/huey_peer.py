@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from huey import Huey, PostgresHuey, SqliteHuey, chord
 from protocol import PAYLOAD, WORKERS, Peer, main
 
-#: How the consumer knows the database.
+#: The environment variable that gives the consumer its database.
 URL = "HUEY_PEER_URL"
 
 

@@ -39,7 +39,7 @@ class Pgqueuer(Peer):
         async def driver() -> AsyncpgDriver:
             return AsyncpgDriver(await asyncpg.connect(url))
 
-        # One connection each for the worker, its jobs, the submitter and who waits.
+        # One connection each for the worker, its jobs, the submitter and the waiting caller.
         self.queries, jobs = Queries(await driver()), Queries(await driver())
         self.watching = await driver()
         await self.queries.install()
@@ -70,7 +70,7 @@ class Pgqueuer(Peer):
         self.worker = asyncio.create_task(worker.run())
 
     def watcher(self, *, alone: bool) -> CompletionWatcher:
-        """Who waits; for one execution without the pause that gathers notices of many."""
+        """Waits for completions; for one execution without the pause that batches notices."""
         debounce = timedelta(milliseconds=0 if alone else 50)
         return CompletionWatcher(self.watching, queries=Queries(self.watching), debounce=debounce)
 

@@ -1,4 +1,4 @@
-"""What the programs of all peers have in common, cloaca's own among them.
+"""The protocol shared by the programs of all peers, including cloaca's.
 
     python NAME_peer.py WORKLOAD URL [--count N] [--seconds S]
 
@@ -30,13 +30,13 @@ PAYLOAD = [{"name": f"item {number}", "value": number} for number in range(2700)
 
 
 class Peer:
-    """One library on one database. It starts when it is made."""
+    """One library on one database. The constructor starts it."""
 
-    #: Why a workload cannot be expressed, by its name.
+    #: Reasons why workloads cannot be expressed, by the workload's name.
     cannot: ClassVar[dict[str, str]] = {}
     #: The databases that it knows.
     databases: ClassVar[tuple[str, ...]] = ("sqlite", "postgres")
-    #: What makes its results durable.
+    #: Settings that make its results durable.
     settings: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, workload: str) -> None:
@@ -67,7 +67,7 @@ class Peer:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the library."""
 
 
 def timed(work: Callable[..., None], *arguments: int) -> float:
@@ -91,7 +91,7 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
     """Executions in a second, and of how many: the median of three rounds where time allows."""
     trial = max(1, min(count, 10))
-    # Twice: the first makes threads and connections.
+    # Twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial
     if trial * 10 < count and 20 * trial * estimate < seconds:
         # A fixed delay weighs too much in so short a trial.
@@ -125,7 +125,7 @@ def main(peer_class: type[Peer]) -> None:
     parser.add_argument("--count", type=int, help="how many executions")
     parser.add_argument("--seconds", type=float, default=30, help="how long they may take")
     options = parser.parse_args()
-    # What the libraries print must not get between the lines of the answer.
+    # Output of the libraries must not mix with the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -146,7 +146,7 @@ def main(peer_class: type[Peer]) -> None:
         figures, size = measure(peer, options.workload, count, options.seconds)
         leave({"figures": figures, "count": size, "settings": peer_class.settings[database]})
     finally:
-        # Some leave threads behind that would keep the process, or never stop when asked to.
+        # Some libraries leave threads that keep the process alive, or never stop when asked to.
         closing = threading.Thread(target=peer.close, daemon=True)
         closing.start()
         closing.join(10)

@@ -38,7 +38,7 @@ VENVS = HERE / ".venvs"
 REQUIREMENTS = HERE / "requirements"
 
 PEERS = sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
-#: What is asked of everybody, and how many executions each has: (in full, for a smoke test).
+#: Workloads of all peers with their numbers of executions: (in full, for a smoke test).
 COUNTS = {
     "W1": (500, 20),
     "W2": (2000, 50),
@@ -46,7 +46,7 @@ COUNTS = {
     "W3": (300, 10),
     "W4": (200, 10),
 }
-#: What cloaca has to be compared by.
+#: The workload of cloaca that a workload of a peer is compared with.
 SAME_AS = {"W2-jobs": "W2"}
 
 Report = dict[str, Any]
@@ -55,17 +55,17 @@ Database = Callable[[], contextlib.AbstractContextManager[str]]
 
 
 class CannotInstallError(Exception):
-    """The environment of a peer cannot be made; says why."""
+    """The environment of a peer cannot be created; the message says why."""
 
 
 def last_line(text: str) -> str:
-    """What a failed program said last."""
+    """The last line that a failed program printed."""
     lines = text.strip().splitlines()
     return lines[-1].strip() if lines else "it said nothing"
 
 
 def install(name: str) -> Path:
-    """The interpreter of a peer's environment, made anew when its requirements changed."""
+    """The interpreter of a peer's environment, recreated when its requirements changed."""
     requirements = REQUIREMENTS / f"{name}.txt"
     if not requirements.exists():
         raise CannotInstallError(f"there is no {requirements.relative_to(ROOT)}")
@@ -238,7 +238,7 @@ def main() -> None:
                         if "why" in answer:
                             print(f"cloaca: {answer['why']}", file=sys.stderr, flush=True)
                         continue
-                    # Only one of them has both, and that the others have one is no news.
+                    # Only one peer has both workloads; the others need no note.
                     if workload == "W2-jobs" and "why" in answer:
                         continue
                     cloaca = own[SAME_AS.get(workload, workload)]

@@ -23,7 +23,7 @@ SLOWNESS = [30, 120, 60, 80, 250, 90, 40, 5]
 
 
 def note(context: cloaca.Context, task: str, text: str) -> None:
-    """Note who did what, so that everybody can see what ran twice."""
+    """Note which process ran what, so that a task that ran twice shows."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\tPython\t{task}\t{text}\n")
 

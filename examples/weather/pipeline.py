@@ -31,7 +31,7 @@ DIE_IN = ""
 
 
 def journal(context: cloaca.Context, task: str, text: str) -> None:
-    """Note who ran what, so that everybody can see what ran twice; then die if that was asked."""
+    """Note which process ran what, so that a task that ran twice shows; then die if asked to."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\t{task}\t{text}\n")
     time.sleep(0.15)  # so that people can watch

@@ -26,7 +26,7 @@ def paint(text: str, code: str) -> str:
 
 
 def journal() -> list[list[str]]:
-    """What the tasks wrote: process, task, what it found."""
+    """The lines that the tasks wrote: process, task and finding."""
     path = OUTPUT / "journal.tsv"
     return [line.split("\t") for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def show(first: int, second: int) -> int:
-    """Who ran what: a table, and the check that the demo stands for."""
+    """Print which process ran which task, and check that nothing ran twice."""
     print(paint("3. Who ran what", "1"))
     runs = [(int(process), task) for process, task, _ in journal()]
     failed = False

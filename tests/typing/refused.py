@@ -1,4 +1,4 @@
-"""Lines that must not type-check: mypy complains about each `ignore` that is not needed."""
+"""Lines that must not type-check: mypy reports each `ignore` that is not needed."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-import place
+import databases
 
 Figures = dict[str, Any]
 
-#: What every process below begins with: it says a line, and is told to go on by another.
+#: The beginning of every script below: functions to report figures and to wait for a go-ahead.
 SCRIPT = """
 import json, os, statistics, sys, time
 import cloaca
@@ -109,7 +109,7 @@ with cloaca.DefaultRunner(url) as runner:
 
 
 class Process:
-    """A script in a process of its own."""
+    """A script that runs in a new process."""
 
     def __init__(self, code: str, url: str, **arguments: Any) -> None:
         command = [sys.executable, "-c", SCRIPT + code, url, json.dumps(arguments)]
@@ -117,28 +117,28 @@ class Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def hear(self) -> Figures:
-        """What it says next."""
+    def receive(self) -> Figures:
+        """The figures that the process reports next."""
         line = stream(self.process.stdout).readline()
         if not line:
             raise RuntimeError("a process ended too early; see its error above")
         figures: Figures = json.loads(line)
         return figures
 
-    def tell(self) -> None:
-        """Let it go on."""
+    def resume(self) -> None:
+        """Let the process continue."""
         stream(self.process.stdin).write("\n")
         stream(self.process.stdin).flush()
 
-    def end(self) -> None:
-        """Let it go on to its end."""
+    def finish(self) -> None:
+        """Let the process continue, and wait until it has ended."""
         self.process.communicate("\n")
         if self.process.returncode:
             raise RuntimeError("a process failed; see its error above")
 
 
 def stream(pipe: IO[str] | None) -> IO[str]:
-    """The pipe of a process that was started with it."""
+    """A pipe of a process, which is never `None` for processes started here."""
     assert pipe is not None
     return pipe
 
@@ -152,7 +152,7 @@ def cold(where: str, *, quick: bool) -> Figures:
         subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
         return (time.perf_counter() - start) * 1e3
 
-    urls = [place.fresh(where, "W5") for _ in range(rounds)]
+    urls = [databases.fresh(where, "W5") for _ in range(rounds)]
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         script.write(SCRIPT + COLD)
         script.flush()
@@ -160,59 +160,59 @@ def cold(where: str, *, quick: bool) -> Figures:
     bare = statistics.median(timed("-c", "pass") for _ in range(rounds))
     imported = statistics.median(timed("-c", "import cloaca") for _ in range(rounds))
     figures = {"first_result_ms": first, "import_ms": imported - bare}
-    return figures | idle(place.fresh(where, "W5"), quick=quick)
+    return figures | idle(databases.fresh(where, "W5"), quick=quick)
 
 
 def idle(url: str, *, quick: bool) -> Figures:
-    """What a runner costs that has nothing to do."""
+    """CPU time, memory and queries of a runner without work."""
     seconds = 1 if quick else 20
     runner = Process(IDLE, url, seconds=seconds)
-    runner.hear()
+    runner.receive()
     asks = url.startswith("postgres")
     count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'"
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
     if asks and not quick:
-        # What its sessions did before is in the server's books after ten seconds at the latest.
+        # The server counts what its sessions did within ten seconds.
         time.sleep(12)
-    before = int(place.sql(server, count.format(database))) if asks else 0
-    runner.tell()
-    figures = runner.hear()
-    after = int(place.sql(server, count.format(database))) if asks else 0
-    runner.end()
+    before = int(databases.sql(server, count.format(database))) if asks else 0
+    runner.resume()
+    figures = runner.receive()
+    after = int(databases.sql(server, count.format(database))) if asks else 0
+    runner.finish()
     queries = {"idle_queries_per_s": (after - before) / seconds} if asks else {}
     return {"idle_cpu_percent": figures["cpu"], "memory_mb": figures["memory"]} | queries
 
 
 def killed(where: str, *, quick: bool) -> Figures:
     """W8: `kill -9` with 50 executions in flight, then a restart."""
-    url = place.fresh(where, "W8")
-    doomed = Process(KILLED, url, submit=True, hang=600)
+    url = databases.fresh(where, "W8")
+    victim = Process(KILLED, url, submit=True, hang=600)
     for _ in range(50):
-        doomed.hear()
-    doomed.process.kill()
-    doomed.process.wait()
+        victim.receive()
+    victim.process.kill()
+    victim.process.wait()
     start = time.time()
-    heir = Process(KILLED, url, submit=False, hang=0)
-    resumed = heir.hear()["started"] - start
+    successor = Process(KILLED, url, submit=False, hang=0)
+    resumed = successor.receive()["started"] - start
     for _ in range(49):
-        heir.hear()
-    last = heir.hear()
-    heir.end()
+        successor.receive()
+    last = successor.receive()
+    successor.finish()
     assert last["attempts"] == 2
     return {"resumed_after_s": resumed, "all_done_after_s": last["end"] - start}
 
 
-def crowd_rate(url: str, processes: int, count: int) -> float:
-    """Executions per second of processes that each submit and work."""
-    crowd = [Process(RUNNER, url, count=count) for _ in range(processes)]
-    for process in crowd:
-        process.hear()
-    for process in crowd:
-        process.tell()
-    spans = [process.hear() for process in crowd]
-    for process in crowd:
-        process.end()
+def process_rate(url: str, processes: int, count: int) -> float:
+    """Executions per second of several processes that each submit and run work."""
+    started = [Process(RUNNER, url, count=count) for _ in range(processes)]
+    for process in started:
+        process.receive()
+    for process in started:
+        process.resume()
+    spans = [process.receive() for process in started]
+    for process in started:
+        process.finish()
     span = max(figures["end"] for figures in spans) - min(figures["start"] for figures in spans)
     return processes * count / span
 
@@ -220,8 +220,8 @@ def crowd_rate(url: str, processes: int, count: int) -> float:
 def together(where: str, *, quick: bool) -> Figures:
     """W9: four processes on one database, each submitting and working; against one process."""
     count = 50 if quick else 2000
-    one = crowd_rate(place.fresh(where, "W9"), 1, count)
-    four = crowd_rate(place.fresh(where, "W9"), 4, count)
+    one = process_rate(databases.fresh(where, "W9"), 1, count)
+    four = process_rate(databases.fresh(where, "W9"), 4, count)
     return {"executions_per_s": four, "one_process_per_s": one, "of_one_process": four / one}
 
 
@@ -229,20 +229,20 @@ def apart(where: str, *, quick: bool) -> Figures:
     """W10: four runners, work submitted in a fifth process; against one runner."""
     figures = {}
     for runners in (1, 4):
-        url = place.fresh(where, "W10")
+        url = databases.fresh(where, "W10")
         workers = [Process(WORKER, url) for _ in range(runners)]
         for worker in workers:
-            worker.hear()
+            worker.receive()
         counts = (
             {"alone": 5, "count": 50, "rounds": 1}
             if quick
             else {"alone": 200, "count": 20_000, "rounds": 3}
         )
         submitter = Process(SUBMITTER, url, **counts)
-        figures[runners] = submitter.hear()
-        submitter.end()
+        figures[runners] = submitter.receive()
+        submitter.finish()
         for worker in workers:
-            worker.end()
+            worker.finish()
     one, four = figures[1]["rate"], figures[4]["rate"]
     waits = [wait * 1e3 for wait in figures[4]["waits"]]
     return {

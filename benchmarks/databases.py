@@ -10,33 +10,33 @@ import time
 _NUMBERS = itertools.count()
 
 
-def is_postgres(place: str) -> bool:
-    """Whether a place is the URL of a server and not a folder."""
-    return "://" in place
+def is_postgres(location: str) -> bool:
+    """Whether a location is the URL of a server rather than a folder."""
+    return "://" in location
 
 
-def fresh(place: str, name: str) -> str:
-    """The URL of a new database in `place`: the URL of a server, or a folder for SQLite."""
+def fresh(location: str, name: str) -> str:
+    """The URL of a new database in `location`: the URL of a server, or a folder for SQLite."""
     unique = f"{name}_{os.getpid()}_{next(_NUMBERS)}".lower().replace("-", "_")
-    if not is_postgres(place):
-        return f"sqlite:///{place}/{unique}.db"
-    sql(place, f"CREATE DATABASE {unique}")
-    return f"{place.rpartition('/')[0]}/{unique}"
+    if not is_postgres(location):
+        return f"sqlite:///{location}/{unique}.db"
+    sql(location, f"CREATE DATABASE {unique}")
+    return f"{location.rpartition('/')[0]}/{unique}"
 
 
 def sql(url: str, text: str) -> str:
-    """Run SQL; what it answers, a line for a row."""
+    """Run SQL and return the rows, one per line."""
     command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align", url]
     answer = subprocess.run([*command, "--command", text], check=True, stdout=subprocess.PIPE)
     return answer.stdout.decode().strip()
 
 
-def settle(place: str, patience: float = 180) -> None:
-    """Wait until a server has cleaned up behind what was written: it takes a processor for that."""
-    if not is_postgres(place):
+def settle(location: str, patience: float = 180) -> None:
+    """Wait until autovacuum is idle, because it takes processor time from the measurement."""
+    if not is_postgres(location):
         return
     cleaning = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
     end, quiet = time.monotonic() + patience, 0
     while quiet < 4 and time.monotonic() < end:
-        quiet = 0 if sql(place, cleaning) != "0" else quiet + 1
+        quiet = 0 if sql(location, cleaning) != "0" else quiet + 1
         time.sleep(0.5)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import place
+import databases
 
 import cloaca
 
@@ -21,7 +21,7 @@ Figures = dict[str, Any]
 
 BURST = 2_000
 #: Seconds between the bursts of a load.
-BEAT = 0.005
+BURST_INTERVAL = 0.005
 
 
 def define() -> None:
@@ -65,7 +65,7 @@ def burst(runner: cloaca.DefaultRunner, count: int = BURST) -> float:
 
 
 def memory_mb(name: str = "VmRSS") -> float:
-    """What the process has in memory now, or had at most (`VmHWM`)."""
+    """Resident memory of the process in megabytes: now, or at its peak (`VmHWM`)."""
     with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
 
@@ -76,13 +76,13 @@ def full(where: str, *, quick: bool) -> Figures:
     count, rounds = (100, 1) if quick else (BURST, 9)
     figures: Figures = {}
     done = 0
-    with cloaca.DefaultRunner(place.fresh(where, "W6")) as runner:
+    with cloaca.DefaultRunner(databases.fresh(where, "W6")) as runner:
         burst(runner, 50)
         for size in sizes:
             while done < size:
                 done += 5_000
                 burst(runner, 5_000)
-            place.settle(where)
+            databases.settle(where)
             figures[f"at_{size}_per_s"] = statistics.median(
                 burst(runner, count) for _ in range(rounds)
             )
@@ -94,7 +94,7 @@ def full(where: str, *, quick: bool) -> Figures:
 def coroutines(where: str, *, quick: bool) -> Figures:
     """W7: a thousand coroutines of 100 ms, in a thousand executions and in one."""
     count = 50 if quick else 1000
-    with cloaca.DefaultRunner(place.fresh(where, "W7")) as runner:
+    with cloaca.DefaultRunner(databases.fresh(where, "W7")) as runner:
         runner.execute("sleep")
         many = []
         for _ in range(1 if quick else 5):
@@ -110,7 +110,7 @@ def coroutines(where: str, *, quick: bool) -> Figures:
 
 @contextmanager
 def background(step: Callable[[], None]) -> Iterator[None]:
-    """Does something again and again on another thread."""
+    """Repeats a step on another thread while the block runs."""
     over = threading.Event()
 
     def loop() -> None:
@@ -140,7 +140,7 @@ def chains(runner: cloaca.DefaultRunner, seconds: float) -> list[float]:
 def loaded(where: str, *, quick: bool) -> Figures:
     """W1 while W2 runs at half of what it can."""
     seconds = 0.2 if quick else 8.0
-    with cloaca.DefaultRunner(place.fresh(where, "load")) as runner:
+    with cloaca.DefaultRunner(databases.fresh(where, "load")) as runner:
         burst(runner, 200)
         capacity = statistics.median(burst(runner, 200 if quick else BURST) for _ in range(5))
         idle = chains(runner, seconds / 4)
@@ -152,7 +152,7 @@ def loaded(where: str, *, quick: bool) -> Figures:
             if due > 0:
                 runner.submit_many(("single", None) for _ in range(due))
                 sent += due
-            time.sleep(BEAT)
+            time.sleep(BURST_INTERVAL)
 
         with background(submit):
             under = chains(runner, seconds)
@@ -171,7 +171,7 @@ def fair(where: str, *, quick: bool) -> Figures:
     """How late a flood of short tasks makes an urgent execution, a tick and a heartbeat."""
     seconds = 1.2 if quick else 10.0
     config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.5, lease_ttl=5)
-    with cloaca.DefaultRunner(place.fresh(where, "fair"), config) as runner:
+    with cloaca.DefaultRunner(databases.fresh(where, "fair"), config) as runner:
         burst(runner, 200)
         schedule = runner.register_cron_workflow("noted", "* * * * * *")
         inspector = runner._core.inspector()
@@ -210,14 +210,14 @@ def seconds_of(text: str) -> float:
 
 
 def memory(where: str, *, quick: bool) -> Figures:
-    """A wide fan-out, and W2 in a loop: what the process grows by."""
+    """Memory growth of a wide fan-out and of W2 in a loop."""
     seconds = 0.5 if quick else 60.0
     return leak(where, seconds=seconds, wide=not quick)
 
 
 def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
-    """The same for so many seconds."""
-    with cloaca.DefaultRunner(place.fresh(where, "memory")) as runner:
+    """Memory growth of W2 in a loop, for a number of seconds."""
+    with cloaca.DefaultRunner(databases.fresh(where, "memory")) as runner:
         if wide:
             assert runner.execute("wide").status == "Completed"
         peak = memory_mb("VmHWM")
