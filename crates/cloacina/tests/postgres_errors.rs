@@ -16,7 +16,7 @@ mod records;
 use std::cell::Cell;
 
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
-use cloacina::store::{Batch, ClaimRequest, Store, StoreError, Submit, SubmitVerdict};
+use cloacina::store::{Batch, ClaimRequest, Store, StoreError, Submit, SubmitOutcome};
 use cloacina::types::{DefinitionId, ExecutionRecord, RunnerId};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use private_postgres::{administer, fresh_name, shared};
@@ -56,7 +56,7 @@ impl World {
         &self,
         records: &[ExecutionRecord],
         workflow: &str,
-    ) -> Result<Vec<SubmitVerdict>, StoreError> {
+    ) -> Result<Vec<SubmitOutcome>, StoreError> {
         let submits = records.iter().map(|record| Submit {
             record,
             workflow,
@@ -195,7 +195,7 @@ fn a26_a_value_outside_the_database_encoding_is_refused() {
     assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
     assert_eq!(world.store.load(&[good.id]).unwrap(), []);
     let verdicts = world.submit(&[good], "etl").unwrap();
-    assert_eq!(verdicts, [SubmitVerdict::Accepted]);
+    assert_eq!(verdicts, [SubmitOutcome::Accepted]);
 }
 
 #[test]
@@ -236,9 +236,9 @@ fn b5_resubmitting_ten_thousand_keys_takes_four_statements() {
     let before = STATEMENTS.get();
     let verdicts = world.submit(&records(&world), "etl").unwrap();
     let statements = STATEMENTS.get() - before;
-    let expected: Vec<SubmitVerdict> = first
+    let expected: Vec<SubmitOutcome> = first
         .iter()
-        .map(|record| SubmitVerdict::Duplicate(record.id))
+        .map(|record| SubmitOutcome::Duplicate(record.id))
         .collect();
     assert_eq!(verdicts, expected);
     assert!(statements <= 4, "{statements} statements");

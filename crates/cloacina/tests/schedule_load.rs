@@ -14,7 +14,7 @@ use cloacina::engine::schedule::NewSchedule;
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::RunnerConfig;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::store::{Layer, Put, Request, Response, Store, StoreError};
+use cloacina::store::{Layer, PutOutcome, Request, Response, Store, StoreError};
 use cloacina::types::{Clock, ScheduleId, TickOutcome, Timestamp};
 use time::{HandClock, until};
 
@@ -52,7 +52,10 @@ fn idle_schedules_cost_one_query_per_wake_up() {
         let mut new = NewSchedule::new("absent", expression, "UTC");
         new.instance = Some(name);
         let record = new.record(ScheduleId::generate(), NOON).unwrap();
-        assert_eq!(store.put_schedule(&record, None).unwrap(), Put::Written);
+        assert_eq!(
+            store.put_schedule(&record, None).unwrap(),
+            PutOutcome::Written
+        );
         record.id
     };
     for number in 0..10_000 {

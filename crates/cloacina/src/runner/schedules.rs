@@ -135,7 +135,7 @@ impl Inspector {
 
     fn notify_runners(&self) {
         // The change is committed. Without the notification the runners find it at their next poll, so this is not an error.
-        if let Err(error) = self.store.tell_others() {
+        if let Err(error) = self.store.notify_peers() {
             tracing::debug!(%error, "cannot notify the other runners of a change to a schedule");
         }
     }

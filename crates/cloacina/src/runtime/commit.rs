@@ -12,7 +12,7 @@ use super::dispatch::Dispatch;
 use super::message::{Message, SubmitRequest};
 use super::prefetch::ClaimKey;
 use super::step::{Signal, Step};
-use crate::store::{Batch, Claimed, Committed, StoreError, SubmitVerdict};
+use crate::store::{Batch, Claimed, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 
 /// A batch that was not written.
@@ -246,12 +246,12 @@ impl Step {
         for (id, change) in std::mem::take(&mut batch.executions) {
             if change.expected.is_none() {
                 match submits.next() {
-                    Some(SubmitVerdict::Duplicate(existing)) => {
+                    Some(SubmitOutcome::Duplicate(existing)) => {
                         duplicates.insert(id, *existing);
                         not_applied.insert(id);
                         continue;
                     }
-                    Some(SubmitVerdict::Accepted) => {
+                    Some(SubmitOutcome::Accepted) => {
                         if let Some(execution) = self.ledger.get(id) {
                             self.metrics.submitted(execution);
                             accepted.push(id);

@@ -142,7 +142,7 @@ fn commit(
 
 /// Notifies the runners of a change. It is durable already, so a failure only delays them.
 fn notify_runners(store: &dyn Store) {
-    if let Err(error) = store.tell_others() {
+    if let Err(error) = store.notify_peers() {
         tracing::debug!(%error, "cannot notify other runners; they find the change at their next poll");
     }
 }

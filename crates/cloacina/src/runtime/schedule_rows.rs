@@ -1,6 +1,6 @@
 //! Changes of schedules' rows on the calling thread: optimistic, and repeated if another writer was first.
 
-use crate::store::{Put, Store};
+use crate::store::{PutOutcome, Store};
 use crate::types::{Error, ErrorCode, ScheduleId, ScheduleKind, ScheduleRecord};
 
 /// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
@@ -17,7 +17,7 @@ pub fn register(
 ) -> Result<ScheduleRecord, Error> {
     for _ in 0..MAX_TRIES {
         let Some(known) = store.schedule_of(new.kind, &new.identity)? else {
-            if store.put_schedule(new, None)? == Put::Written {
+            if store.put_schedule(new, None)? == PutOutcome::Written {
                 return Ok(new.clone());
             }
             continue;
@@ -26,7 +26,7 @@ pub fn register(
             return Ok(known);
         };
         record.revision = known.revision + 1;
-        if store.put_schedule(&record, Some(known.revision))? == Put::Written {
+        if store.put_schedule(&record, Some(known.revision))? == PutOutcome::Written {
             return Ok(record);
         }
     }
@@ -49,8 +49,8 @@ pub fn change(
         let mut record = change(&known)?;
         record.revision = known.revision + 1;
         match store.put_schedule(&record, Some(known.revision))? {
-            Put::Written => return Ok(record),
-            Put::Exists(other) => {
+            PutOutcome::Written => return Ok(record),
+            PutOutcome::Exists(other) => {
                 return Err(Error::new(
                     ErrorCode::ScheduleInvalid,
                     format!(
@@ -61,7 +61,7 @@ pub fn change(
                     "delete one of the two, or register one under an instance_name of its own",
                 ));
             }
-            Put::Changed => identity = record.identity,
+            PutOutcome::Changed => identity = record.identity,
         }
     }
     Err(busy(&identity))

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, Changes, Committed, Due, DueQuery, DueSchedules, Health, ListQuery, Put, RunnerRow,
-    ScheduleQuery, StoreError, StoredDefinition, StoredVersion,
+    Batch, Changes, Committed, DueQuery, DueSchedules, Health, ListQuery, OverdueExecutions,
+    PutOutcome, RunnerRow, ScheduleQuery, StoreError, StoredDefinition, StoredVersion,
 };
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
@@ -156,7 +156,7 @@ requests! { 'a
     History => history(id: ExecutionId) -> Vec<HistoryEvent>;
 
     /// Returns the running executions whose deadline is at or before `now`, and the next deadline after it.
-    Overdue => overdue(now: Timestamp) -> Due;
+    Overdue => overdue(now: Timestamp) -> OverdueExecutions;
 
     /// Adds a runner.
     RegisterRunner => register_runner(row: &'a RunnerRow) -> ();
@@ -190,7 +190,7 @@ requests! { 'a
     Prune => prune(before: Timestamp, limit: usize) -> usize;
 
     /// Adds a schedule, or changes the one whose stored revision is `expected`.
-    PutSchedule => put_schedule(record: &'a ScheduleRecord, expected: Option<i64>) -> Put;
+    PutSchedule => put_schedule(record: &'a ScheduleRecord, expected: Option<i64>) -> PutOutcome;
 
     /// Returns the schedule with this id, even if it is deleted.
     Schedule => schedule(id: ScheduleId) -> Option<ScheduleRecord>, boxed;
@@ -237,5 +237,5 @@ requests! { 'a
     Check => check() -> Health;
 
     /// Notifies other runners immediately of a write, for a writer that is about to end.
-    TellOthers => tell_others() -> ();
+    NotifyPeers => notify_peers() -> ();
 }

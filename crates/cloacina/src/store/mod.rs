@@ -26,8 +26,9 @@ pub use call::{Request, Response, Store, Verb};
 pub use error::StoreError;
 pub use layer::Layer;
 pub use requests::{
-    Advance, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Due, Health, ListQuery,
-    QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitVerdict, TaskWrite,
+    Advance, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Health, ListQuery,
+    OverdueExecutions, QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitOutcome,
+    TaskWrite,
 };
-pub use schedule::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, TickWrite};
+pub use schedule::{DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};

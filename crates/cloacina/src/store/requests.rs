@@ -162,7 +162,7 @@ pub struct Claimed {
 
 /// The outcome of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubmitVerdict {
+pub enum SubmitOutcome {
     /// The execution was stored.
     Accepted,
     /// An execution with this workflow and key exists; nothing was stored.
@@ -175,7 +175,7 @@ pub struct Committed {
     /// One per schedule, in order: whether it was applied. If not, another runner has handled its ticks.
     pub schedules: Vec<bool>,
     /// One per submission, in order. A submission that was dropped with its tick counts as a duplicate of itself.
-    pub submits: Vec<SubmitVerdict>,
+    pub submits: Vec<SubmitOutcome>,
     /// One per advance, in order: whether it was applied. If not, the execution was changed meanwhile: load it and
     /// decide again.
     pub advances: Vec<bool>,
@@ -189,7 +189,7 @@ pub struct Committed {
 
 /// Executions that have passed their deadlines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Due {
+pub struct OverdueExecutions {
     /// Executions whose deadline has passed.
     pub executions: Vec<ExecutionId>,
     /// The next deadline.

@@ -56,7 +56,7 @@ pub(super) fn bounded(count: usize) -> i64 {
 
 /// The outcome of writing a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
+pub enum PutOutcome {
     /// The schedule was written.
     Written,
     /// Another schedule has this identity; nothing was written.

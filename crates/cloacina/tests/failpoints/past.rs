@@ -1,7 +1,7 @@
 //! Data of earlier runners that is in the database before a run begins.
 
 use cloacina::engine::schedule::NewSchedule;
-use cloacina::store::{Batch, ClaimRequest, Put, RunnerRow, Store, Submit};
+use cloacina::store::{Batch, ClaimRequest, PutOutcome, RunnerRow, Store, Submit};
 use cloacina::types::{
     Catchup, Clock, ExecutionRecord, ExecutionStatus, RunnerId, ScheduleId, SystemClock, Timestamp,
 };
@@ -73,5 +73,5 @@ fn leave_schedule(store: &dyn Store) {
         ..NewSchedule::new("ticked", "* * * * * *", "UTC")
     };
     let record = new.record(ScheduleId::generate(), created).unwrap();
-    assert_eq!(store.put_schedule(&record, None), Ok(Put::Written));
+    assert_eq!(store.put_schedule(&record, None), Ok(PutOutcome::Written));
 }

@@ -167,7 +167,7 @@ fn b3_refused_claim_fails_no_result() {
         claims.then(|| StoreError::Corrupt("an odd row".to_owned()))
     });
     // Another process writes: this runner polls for work, and its claim is refused.
-    runner.store.tell_others().unwrap();
+    runner.store.notify_peers().unwrap();
     runner.step(Message::Watch);
     runner.finish(started, done());
     for _ in 0..5 {

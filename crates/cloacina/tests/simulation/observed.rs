@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{
     Advance, Batch, Committed, Layer, Request, Response, ScheduleWrite, Store, StoreError, Submit,
-    SubmitVerdict, TaskWrite,
+    SubmitOutcome, TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
@@ -127,7 +127,7 @@ impl ObservedStore {
     fn observe(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
         let mut touched: Vec<(ExecutionId, &[HistoryEvent])> = Vec::new();
         for (submit, verdict) in batch.submits.iter().zip(&committed.submits) {
-            if *verdict == SubmitVerdict::Accepted {
+            if *verdict == SubmitOutcome::Accepted {
                 touched.push((submit.record.id, submit.history));
             }
         }
@@ -149,7 +149,7 @@ impl ObservedStore {
             oracle.write(batch.runner, record, history, now);
         }
         let duplicates = committed.submits.iter();
-        for _ in duplicates.filter(|verdict| matches!(verdict, SubmitVerdict::Duplicate(_))) {
+        for _ in duplicates.filter(|verdict| matches!(verdict, SubmitOutcome::Duplicate(_))) {
             oracle.cover(Coverage::Duplicate);
         }
         for _ in committed.advances.iter().filter(|applied| !**applied) {
@@ -390,7 +390,7 @@ impl ObservedStore {
             Some(Mutant::StartBeforeCommit) => self.start_early(batch),
             Some(Mutant::AcknowledgeEarly) if !batch.submits.is_empty() && batch.now.0 % 5 == 0 => {
                 return Ok(Committed {
-                    submits: vec![SubmitVerdict::Accepted; batch.submits.len()],
+                    submits: vec![SubmitOutcome::Accepted; batch.submits.len()],
                     advances: vec![true; batch.advances.len()],
                     more: vec![false; batch.claim.classes.len()],
                     ..Committed::default()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use cloacina::runtime::{Coordinator, Message};
-use cloacina::store::{Put, Store};
+use cloacina::store::{PutOutcome, Store};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Clock, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use fastrand::Rng;
@@ -237,7 +237,7 @@ impl World {
         let plan = &self.scenario;
         for record in &plan.schedules {
             let put = self.store.put_schedule(record, None);
-            assert_eq!(put, Ok(Put::Written), "the store is empty and calm");
+            assert_eq!(put, Ok(PutOutcome::Written), "the store is empty and calm");
         }
         let mut state = self.state.lock();
         let mut at = |time: Micros, event: Event| state.schedule(EPOCH + time, None, event);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloacina::store::{Advance, Batch, Due, ListQuery, Submit};
+use cloacina::store::{Advance, Batch, ListQuery, OverdueExecutions, Submit};
 use cloacina::types::ExecutionStatus::{Cancelled, Completed, Failed, Paused, Pending, Running};
 use cloacina::types::{
     Context, ExecutionId, ExecutionRecord, ExecutionStatus, TaskStatus, Timestamp,
@@ -252,7 +252,10 @@ fn with_deadline(world: &World, deadline: Timestamp) -> ExecutionRecord {
 
 pub fn overdue_finds_running_executions_and_the_next_deadline(subject: Subject) {
     let world = World::new(subject, 1);
-    assert_eq!(world.store.overdue(NOW).unwrap(), Due::default());
+    assert_eq!(
+        world.store.overdue(NOW).unwrap(),
+        OverdueExecutions::default()
+    );
     let later = with_deadline(&world, NOW + 2 * SECOND);
     let now = with_deadline(&world, NOW);
     let past = with_deadline(&world, NOW - SECOND);
@@ -269,19 +272,25 @@ pub fn only_a_running_execution_can_be_overdue(subject: Subject) {
     let mut record = with_deadline(&world, NOW);
     record.status = ExecutionStatus::Paused;
     assert!(world.advance(&mut record, vec![]));
-    assert_eq!(world.store.overdue(NOW).unwrap(), Due::default());
+    assert_eq!(
+        world.store.overdue(NOW).unwrap(),
+        OverdueExecutions::default()
+    );
     record.status = ExecutionStatus::Running;
     record.deadline = Some(NOW + SECOND);
     assert!(world.advance(&mut record, vec![]));
     assert_eq!(
         world.store.overdue(NOW).unwrap(),
-        Due {
+        OverdueExecutions {
             executions: vec![],
             next: Some(NOW + SECOND)
         }
     );
     assert!(world.finish(&mut record, ExecutionStatus::Failed, NOW));
-    assert_eq!(world.store.overdue(NOW + SECOND).unwrap(), Due::default());
+    assert_eq!(
+        world.store.overdue(NOW + SECOND).unwrap(),
+        OverdueExecutions::default()
+    );
 }
 
 pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subject) {
@@ -320,7 +329,7 @@ pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subjec
     assert_eq!(world.store.list(&all()).unwrap(), [young.id]);
     // No rows are left: the same id can be submitted again with all its rows.
     old.revision = 1;
-    assert_eq!(world.submit(&old), cloacina::store::SubmitVerdict::Accepted);
+    assert_eq!(world.submit(&old), cloacina::store::SubmitOutcome::Accepted);
 }
 
 pub fn prune_keeps_open_and_younger_executions(subject: Subject) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloacina::store::{
-    Batch, DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite, Store, SubmitVerdict,
+    Batch, DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite, Store, SubmitOutcome,
     TickWrite,
 };
 use cloacina::types::{
@@ -45,7 +45,10 @@ fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
 }
 
 fn stored(store: &dyn Store, record: ScheduleRecord) -> ScheduleRecord {
-    assert_eq!(store.put_schedule(&record, None).unwrap(), Put::Written);
+    assert_eq!(
+        store.put_schedule(&record, None).unwrap(),
+        PutOutcome::Written
+    );
     record
 }
 
@@ -73,7 +76,7 @@ fn fire(
     after: &ScheduleRecord,
     ticks: &[TickWrite],
     executions: &[&ExecutionRecord],
-) -> (bool, Vec<SubmitVerdict>) {
+) -> (bool, Vec<SubmitOutcome>) {
     let batch = Batch {
         schedules: vec![ScheduleWrite {
             record: after,
@@ -138,7 +141,7 @@ pub fn every_schedule_column_is_read_back(subject: Subject) {
     "Europe/Berlin".clone_into(&mut changed.spec.timezone);
     assert_eq!(
         world.store.put_schedule(&changed, Some(1)).unwrap(),
-        Put::Written
+        PutOutcome::Written
     );
     assert_eq!(world.store.schedule(record.id).unwrap(), Some(changed));
 }
@@ -149,7 +152,7 @@ pub fn an_identity_is_unique_until_its_schedule_is_deleted(subject: Subject) {
     let second = schedule("same", None);
     assert_eq!(
         world.store.put_schedule(&second, None).unwrap(),
-        Put::Exists(first.id)
+        PutOutcome::Exists(first.id)
     );
     let other = stored(&*world.store, schedule("other", None));
     let renamed = ScheduleRecord {
@@ -159,7 +162,7 @@ pub fn an_identity_is_unique_until_its_schedule_is_deleted(subject: Subject) {
     };
     assert_eq!(
         world.store.put_schedule(&renamed, Some(1)).unwrap(),
-        Put::Exists(first.id)
+        PutOutcome::Exists(first.id)
     );
     assert_eq!(world.store.schedule(other.id).unwrap(), Some(other));
     let deleted = ScheduleRecord {
@@ -168,7 +171,7 @@ pub fn an_identity_is_unique_until_its_schedule_is_deleted(subject: Subject) {
     };
     assert_eq!(
         world.store.put_schedule(&deleted, Some(1)).unwrap(),
-        Put::Written
+        PutOutcome::Written
     );
     assert_eq!(
         world.store.schedule_of(ScheduleKind::Cron, "same").unwrap(),
@@ -182,7 +185,7 @@ pub fn an_identity_is_unique_until_its_schedule_is_deleted(subject: Subject) {
     let again = moved(&deleted, None);
     assert_ne!(
         world.store.put_schedule(&again, Some(2)).unwrap(),
-        Put::Written
+        PutOutcome::Written
     );
 }
 
@@ -192,18 +195,18 @@ pub fn a_stale_change_of_a_schedule_is_refused(subject: Subject) {
     let changed = moved(&record, Some(NOW));
     assert_eq!(
         world.store.put_schedule(&changed, Some(1)).unwrap(),
-        Put::Written
+        PutOutcome::Written
     );
     let late = moved(&record, None);
     assert_eq!(
         world.store.put_schedule(&late, Some(1)).unwrap(),
-        Put::Changed
+        PutOutcome::Changed
     );
     assert_eq!(world.store.schedule(record.id).unwrap(), Some(changed));
     let unknown = schedule("unknown", None);
     assert_eq!(
         world.store.put_schedule(&unknown, Some(1)).unwrap(),
-        Put::Changed
+        PutOutcome::Changed
     );
 }
 
@@ -302,7 +305,7 @@ pub fn a_tick_submits_its_execution_and_is_in_the_history(subject: Subject) {
     ];
     assert_eq!(
         fire(&world, &after, &ticks, &[&execution]),
-        (true, vec![SubmitVerdict::Accepted])
+        (true, vec![SubmitOutcome::Accepted])
     );
     assert_eq!(world.load(execution.id).id, execution.id);
     assert_eq!(world.store.schedule(record.id).unwrap(), Some(after));
@@ -347,7 +350,7 @@ pub fn a_stale_schedule_drops_only_its_submissions(subject: Subject) {
     assert!(!applied);
     assert_eq!(
         verdicts,
-        [SubmitVerdict::Duplicate(loser.id), SubmitVerdict::Accepted]
+        [SubmitOutcome::Duplicate(loser.id), SubmitOutcome::Accepted]
     );
     assert_eq!(
         world.store.load(&[loser.id, bystander.id]).unwrap().len(),
@@ -380,7 +383,7 @@ pub fn a_known_tick_drops_only_its_submission(subject: Subject) {
     assert!(applied);
     assert_eq!(
         verdicts,
-        [SubmitVerdict::Duplicate(again.id), SubmitVerdict::Accepted]
+        [SubmitOutcome::Duplicate(again.id), SubmitOutcome::Accepted]
     );
     let history = world.store.ticks(record.id, 10, 0).unwrap();
     let executions: Vec<_> = history.iter().map(|tick| tick.execution).collect();
@@ -402,7 +405,7 @@ pub fn a_queued_tick_fires_later(subject: Subject) {
     let ticks = [tick(NOW, TickOutcome::Fired, Some(execution.id))];
     assert_eq!(
         fire(&world, &after, &ticks, &[&execution]),
-        (true, vec![SubmitVerdict::Accepted])
+        (true, vec![SubmitOutcome::Accepted])
     );
     let history = world.store.ticks(record.id, 10, 0).unwrap();
     assert_eq!(history.len(), 1);
@@ -506,7 +509,7 @@ pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
                             claim: cloacina::store::ClaimRequest::default(),
                         };
                         let committed = world.commit(&batch).unwrap();
-                        let is_accepted = committed.submits == [SubmitVerdict::Accepted];
+                        let is_accepted = committed.submits == [SubmitOutcome::Accepted];
                         assert_eq!(committed.schedules, [is_accepted]);
                         usize::from(is_accepted)
                     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloacina::store::{
     Advance, Batch, ClaimClass, ClaimRequest, Claimed, Committed, QueueId, Store, StoreError,
-    Submit, SubmitVerdict, TaskWrite,
+    Submit, SubmitOutcome, TaskWrite,
 };
 use cloacina::types::{
     Claim, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent,
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    pub fn submit(&self, record: &ExecutionRecord) -> SubmitVerdict {
+    pub fn submit(&self, record: &ExecutionRecord) -> SubmitOutcome {
         let batch = Batch {
             submits: vec![self.submission(record)],
             ..self.batch()

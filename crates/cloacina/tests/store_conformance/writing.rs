@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloacina::store::{Advance, Batch, StoreError, Submit, SubmitVerdict};
+use cloacina::store::{Advance, Batch, StoreError, Submit, SubmitOutcome};
 use cloacina::types::{DefinitionId, Delta, ExecutionId, ExecutionStatus, RunnerId, TaskStatus};
 
 use crate::world::{
@@ -25,7 +25,7 @@ pub fn duplicate_key_returns_the_first_id(subject: Subject) {
     let world = World::new(subject, 1);
     let mut first = world.ready(&[0]);
     first.key = Some("order-1".to_owned());
-    assert_eq!(world.submit(&first), SubmitVerdict::Accepted);
+    assert_eq!(world.submit(&first), SubmitOutcome::Accepted);
     let mut second = world.ready(&[0]);
     second.key.clone_from(&first.key);
     let events = [history("submitted")];
@@ -40,14 +40,14 @@ pub fn duplicate_key_returns_the_first_id(subject: Subject) {
             ..world.batch()
         })
         .unwrap();
-    assert_eq!(committed.submits, [SubmitVerdict::Duplicate(first.id)]);
+    assert_eq!(committed.submits, [SubmitOutcome::Duplicate(first.id)]);
     assert_eq!(world.store.load(&[second.id]).unwrap(), []);
     assert_eq!(world.store.history(second.id).unwrap(), []);
     assert_eq!(world.claim(10).len(), 1, "only the first execution's task");
     // The key is taken as long as the execution exists, even after its end.
     let mut first = world.load(first.id);
     assert!(world.finish(&mut first, ExecutionStatus::Completed, NOW));
-    assert_eq!(world.submit(&second), SubmitVerdict::Duplicate(first.id));
+    assert_eq!(world.submit(&second), SubmitOutcome::Duplicate(first.id));
 }
 
 pub fn a_duplicate_within_one_batch_returns_the_first_id(subject: Subject) {
@@ -68,9 +68,9 @@ pub fn a_duplicate_within_one_batch_returns_the_first_id(subject: Subject) {
         })
         .unwrap();
     let expected = [
-        SubmitVerdict::Accepted,
-        SubmitVerdict::Accepted,
-        SubmitVerdict::Duplicate(records[0].id),
+        SubmitOutcome::Accepted,
+        SubmitOutcome::Accepted,
+        SubmitOutcome::Duplicate(records[0].id),
     ];
     assert_eq!(committed.submits, expected);
 }
@@ -95,7 +95,7 @@ pub fn the_same_key_of_another_workflow_is_another_execution(subject: Subject) {
             ..world.batch()
         })
         .unwrap();
-    assert_eq!(committed.submits, [SubmitVerdict::Accepted]);
+    assert_eq!(committed.submits, [SubmitOutcome::Accepted]);
 }
 
 pub fn a_submission_sent_again_returns_its_own_id(subject: Subject) {
@@ -103,8 +103,8 @@ pub fn a_submission_sent_again_returns_its_own_id(subject: Subject) {
     for key in [None, Some("key".to_owned())] {
         let mut record = world.ready(&[0]);
         record.key = key;
-        assert_eq!(world.submit(&record), SubmitVerdict::Accepted);
-        assert_eq!(world.submit(&record), SubmitVerdict::Duplicate(record.id));
+        assert_eq!(world.submit(&record), SubmitOutcome::Accepted);
+        assert_eq!(world.submit(&record), SubmitOutcome::Duplicate(record.id));
         assert_eq!(world.load(record.id), as_stored(&record));
     }
 }
@@ -118,7 +118,7 @@ pub fn a_key_is_free_again_after_pruning(subject: Subject) {
     assert_eq!(world.store.prune(NOW + 1, 10).unwrap(), 1);
     let mut second = world.ready(&[0]);
     second.key.clone_from(&first.key);
-    assert_eq!(world.submit(&second), SubmitVerdict::Accepted);
+    assert_eq!(world.submit(&second), SubmitOutcome::Accepted);
 }
 
 pub fn stale_advance_writes_nothing(subject: Subject) {
@@ -366,7 +366,7 @@ fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store
     }
     assert_eq!(world.claim(10), []);
     // The store still works.
-    assert_eq!(world.submit(&new), SubmitVerdict::Accepted);
+    assert_eq!(world.submit(&new), SubmitOutcome::Accepted);
     assert_eq!(world.claim(10).len(), 1);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::store::{
-    Batch, ClaimClass, ClaimRequest, Put, QueueId, RunnerRow, Store, Submit, TaskWrite,
+    Batch, ClaimClass, ClaimRequest, PutOutcome, QueueId, RunnerRow, Store, Submit, TaskWrite,
 };
 use cloacina::types::{
     Context, ExecutionId, ExecutionRecord, ExecutionStatus, RunnerId, ScheduleId, ScheduleKind,
@@ -89,7 +89,10 @@ pub fn fill(store: &dyn Store) -> ExecutionId {
             "{:?} {:?} {:?} {instance:?}",
             "etl", "0 5 * * *", "Europe/Berlin"
         );
-        assert!(matches!(store.put_schedule(&known, None), Ok(Put::Written)));
+        assert!(matches!(
+            store.put_schedule(&known, None),
+            Ok(PutOutcome::Written)
+        ));
     }
     record.id
 }

@@ -143,7 +143,7 @@ impl PostgresStore {
             Request::Logs { id } => Response::Logs(self.logs(id)?),
             Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
             Request::Check {} => Response::Check(self.check()?),
-            Request::TellOthers {} => Response::TellOthers(self.tell_others()?),
+            Request::NotifyPeers {} => Response::NotifyPeers(self.notify_peers()?),
         })
     }
 }

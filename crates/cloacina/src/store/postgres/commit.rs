@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::schedule;
 use super::session::Session;
 use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, WriteColumns, WrittenRow};
-use crate::store::{Batch, Committed, Submit, SubmitVerdict, TaskWrite};
+use crate::store::{Batch, Committed, Submit, SubmitOutcome, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryKind, RunnerId, TaskStatus};
 
 /// The answer of a step of the pipeline.
@@ -77,8 +77,8 @@ pub(super) async fn commit(
         }
     }
     let submits = batch.submits.iter().map(|submit| match submit.record.id {
-        id if dropped.contains(&id) => SubmitVerdict::Duplicate(id),
-        _ => SubmitVerdict::Accepted,
+        id if dropped.contains(&id) => SubmitOutcome::Duplicate(id),
+        _ => SubmitOutcome::Accepted,
     });
     let mut committed = Committed {
         schedules,
@@ -105,7 +105,7 @@ pub(super) async fn commit(
     }
     let holders = duplicates_of(connection, session, &batch.submits, &duplicates).await?;
     for (index, id) in duplicates.into_iter().zip(holders) {
-        committed.submits[index] = SubmitVerdict::Duplicate(id);
+        committed.submits[index] = SubmitOutcome::Duplicate(id);
     }
     for by_class in by_class {
         committed.claimed.extend(by_class.claimed);
@@ -249,7 +249,7 @@ pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
     let submits = batch.submits.iter().zip(&committed.submits);
     let advances = batch.advances.iter().zip(&committed.advances);
     submits
-        .filter(|(_, verdict)| **verdict == SubmitVerdict::Accepted)
+        .filter(|(_, verdict)| **verdict == SubmitOutcome::Accepted)
         .any(|(submit, _)| write::concerns_others(submit.record, &submit.tasks))
         || advances
             .filter(|(_, applied)| **applied)

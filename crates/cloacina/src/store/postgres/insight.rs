@@ -325,7 +325,7 @@ impl PostgresStore {
         })
     }
 
-    pub(super) fn tell_others(&self) -> Result<(), StoreError> {
+    pub(super) fn notify_peers(&self) -> Result<(), StoreError> {
         if !self.can_listen() {
             return Ok(());
         }

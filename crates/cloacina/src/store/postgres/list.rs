@@ -9,7 +9,7 @@ use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
-use crate::store::{Due, ListQuery};
+use crate::store::{ListQuery, OverdueExecutions};
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
 
 /// Maximum difference in microseconds between the time in an id and the time of submission.
@@ -168,7 +168,7 @@ pub(super) async fn overdue(
     connection: &Connection,
     session: &Session,
     now: Timestamp,
-) -> Result<Due, Fault> {
+) -> Result<OverdueExecutions, Fault> {
     let rows: Vec<(Option<Uuid>, i64)> = session
         .fetch(
             connection,
@@ -178,7 +178,7 @@ pub(super) async fn overdue(
             },
         )
         .await?;
-    let mut due = Due::default();
+    let mut due = OverdueExecutions::default();
     for (id, deadline) in rows {
         match id {
             Some(id) => due.executions.push(id.into()),

@@ -59,7 +59,9 @@ use statement::query;
 pub use url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 use super::prune_cursor::PruneCursor;
-use super::{Batch, Changes, Committed, Put, Request, Response, RunnerRow, Store, StoreError};
+use super::{
+    Batch, Changes, Committed, PutOutcome, Request, Response, RunnerRow, Store, StoreError,
+};
 use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
 use crate::workflow::Workflow;
 
@@ -362,11 +364,11 @@ impl PostgresStore {
         &self,
         record: &ScheduleRecord,
         expected: Option<i64>,
-    ) -> Result<Put, StoreError> {
+    ) -> Result<PutOutcome, StoreError> {
         let put = self.write(async |connection, session| {
             schedule::put(connection, session, record, expected).await
         })?;
-        if put == Put::Written {
+        if put == PutOutcome::Written {
             self.notifier.notify_changed(None);
         }
         Ok(put)

@@ -13,7 +13,7 @@ use super::row::{Tolerated, encode, micros};
 use super::session::Session;
 use super::statement::query;
 use crate::store::schedule::bounded;
-use crate::store::{Batch, DueQuery, DueSchedules, Put, ScheduleQuery};
+use crate::store::{Batch, DueQuery, DueSchedules, PutOutcome, ScheduleQuery};
 use crate::types::{
     ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
     TickOutcome, TickRecord, Timestamp,
@@ -247,10 +247,10 @@ pub(super) async fn put(
     session: &Session,
     record: &ScheduleRecord,
     expected: Option<i64>,
-) -> Result<Put, Fault> {
+) -> Result<PutOutcome, Fault> {
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
     if let Some(holder) = holder.filter(|holder| holder.id != record.id) {
-        return Ok(Put::Exists(holder.id));
+        return Ok(PutOutcome::Exists(holder.id));
     }
     let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
     let written: Result<Vec<Uuid>, Fault> = match expected {
@@ -293,15 +293,15 @@ pub(super) async fn put(
         }
     };
     match written {
-        Ok(written) if !written.is_empty() => return Ok(Put::Written),
+        Ok(written) if !written.is_empty() => return Ok(PutOutcome::Written),
         Err(fault) if !fault.is(&SqlState::UNIQUE_VIOLATION) => return Err(fault),
         _ => {}
     }
     // Another schedule with this identity was inserted meanwhile.
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
     Ok(match holder {
-        Some(holder) if holder.id != record.id => Put::Exists(holder.id),
-        _ => Put::Changed,
+        Some(holder) if holder.id != record.id => PutOutcome::Exists(holder.id),
+        _ => PutOutcome::Changed,
     })
 }
 

@@ -11,7 +11,7 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::statement::query;
 use super::{schedule, write};
-use crate::store::{Batch, Committed, SubmitVerdict, TaskWrite};
+use crate::store::{Batch, Committed, SubmitOutcome, TaskWrite};
 use crate::types::{ExecutionRecord, RunnerId, TaskStatus};
 
 query! {
@@ -52,7 +52,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             .submits
             .iter()
             .map(|submit| match submit.record.id {
-                id if dropped.contains(&id) => Ok(SubmitVerdict::Duplicate(id)),
+                id if dropped.contains(&id) => Ok(SubmitOutcome::Duplicate(id)),
                 _ => write::submit(connection, submit),
             })
             .collect::<Result<_, _>>()?;

@@ -13,7 +13,7 @@ use super::error::Fault;
 use super::load::execution_status;
 use super::row::Id;
 use super::statement::query;
-use crate::store::{Due, ListQuery};
+use crate::store::{ListQuery, OverdueExecutions};
 use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
 
 /// Maximum difference in microseconds between the time in an id and the time of submission.
@@ -174,10 +174,13 @@ fn definitions(
 }
 
 /// Returns running executions whose deadline has passed, and the next deadline.
-pub(super) fn overdue(connection: &mut SqliteConnection, now: Timestamp) -> Result<Due, Fault> {
+pub(super) fn overdue(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<OverdueExecutions, Fault> {
     let executions: Vec<Id> = Overdue { now: now.0 }.load(connection)?;
     let next: Vec<i64> = NextDeadline { now: now.0 }.load(connection)?;
-    Ok(Due {
+    Ok(OverdueExecutions {
         executions: executions.into_iter().map(Into::into).collect(),
         next: next.first().copied().map(Timestamp),
     })

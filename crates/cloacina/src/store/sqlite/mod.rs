@@ -267,7 +267,7 @@ impl Store for SqliteStore {
             }
             Request::Check {} => Response::Check(self.read(insight::check)?),
             // There is nobody to notify: every store polls its change marker.
-            Request::TellOthers {} => Response::TellOthers(()),
+            Request::NotifyPeers {} => Response::NotifyPeers(()),
         })
     }
 }

@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::row::{Id, Tolerated, encode, micros};
 use super::statement::{query, statement};
 use crate::store::schedule::bounded;
-use crate::store::{DueQuery, DueSchedules, Put, ScheduleQuery, ScheduleWrite};
+use crate::store::{DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite};
 use crate::types::{
     ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
     TickOutcome, TickRecord, Timestamp,
@@ -224,19 +224,19 @@ pub(super) fn put(
     writer: &Writer,
     record: &ScheduleRecord,
     expected: Option<i64>,
-) -> Result<Put, Fault> {
+) -> Result<PutOutcome, Fault> {
     writer.write(&mut *writer.lock()?, |connection| {
         let written = match expected {
             None => insert(connection, record)?,
             Some(expected) => update(connection, record, expected)?,
         };
         if written {
-            return Ok(Put::Written);
+            return Ok(PutOutcome::Written);
         }
         let holder = by_identity(connection, record.kind, &record.identity)?;
         Ok(match holder {
-            Some(holder) if holder.id != record.id => Put::Exists(holder.id),
-            _ => Put::Changed,
+            Some(holder) if holder.id != record.id => PutOutcome::Exists(holder.id),
+            _ => PutOutcome::Changed,
         })
     })
 }

@@ -6,7 +6,7 @@ use diesel::{RunQueryDsl, SqliteConnection};
 use super::error::Fault;
 use super::row::{Id, encode, micros};
 use super::statement::{query, statement};
-use crate::store::{Advance, Submit, SubmitVerdict, TaskWrite};
+use crate::store::{Advance, Submit, SubmitOutcome, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, TaskRecord};
 
 statement! {
@@ -137,7 +137,7 @@ statement! {
 pub(super) fn submit(
     connection: &mut SqliteConnection,
     submit: &Submit,
-) -> Result<SubmitVerdict, Fault> {
+) -> Result<SubmitOutcome, Fault> {
     let record = submit.record;
     let id = record.id.as_bytes();
     let error = record.error.as_ref().map(encode).transpose()?;
@@ -160,7 +160,7 @@ pub(super) fn submit(
     }
     .execute(connection)?;
     if inserted == 0 {
-        return duplicate_of(connection, submit).map(SubmitVerdict::Duplicate);
+        return duplicate_of(connection, submit).map(SubmitOutcome::Duplicate);
     }
     if !record.input.is_empty() {
         InsertInput {
@@ -171,7 +171,7 @@ pub(super) fn submit(
     }
     write_tasks(connection, record, &submit.tasks)?;
     write_history(connection, record.id, submit.history)?;
-    Ok(SubmitVerdict::Accepted)
+    Ok(SubmitOutcome::Accepted)
 }
 
 /// Returns the execution that conflicts with a submission: the one with the same key, or the same execution, submitted
