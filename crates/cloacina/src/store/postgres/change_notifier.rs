@@ -1,4 +1,6 @@
 //! State shared by a store and its listener: changes reported by peers, and notifications to send to them.
+//!
+//! See docs/explanation/decisions/013-changes-and-notifications.md
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Limits the rate of NOTIFY: each one takes a database-wide lock and wakes every runner.
+//!
+//! See docs/explanation/decisions/013-changes-and-notifications.md
 
 use std::time::{Duration, Instant};
 

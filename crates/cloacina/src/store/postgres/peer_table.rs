@@ -5,6 +5,8 @@
 //! this session has seen its lock held, and reported only if the lock stays away for a grace period without a
 //! heartbeat. A living runner takes its lock again at once, and sends heartbeats until it has. Locks are checked only
 //! while a peer reports that it has claims.
+//!
+//! See docs/explanation/decisions/012-presence.md
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

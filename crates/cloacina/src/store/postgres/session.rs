@@ -15,7 +15,7 @@ use super::error::Fault;
 use super::url::{PostgresOptions, TargetSession};
 use crate::store::StoreError;
 
-/// Settings of every session. Query plans must not depend on the statistics of a young table (see `ARCHITECTURE.md`),
+/// Settings of every session. Query plans must not depend on the statistics of a young table (see decision 011),
 /// and no transaction or statement may outlive its client for long.
 const SETTINGS: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),

@@ -6,6 +6,8 @@
 //! The limit applies to the sessions that the server counts, and a session that was closed here takes a while to end
 //! there. Closed sessions are therefore counted until the server no longer lists them, and one slot is kept spare for
 //! the connection that asks the server.
+//!
+//! See docs/explanation/decisions/061-shared-workers.md
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The statement that writes a batch. It contains only the parts that the batch needs, because each part costs the
 //! server time. A connection soon has the few combinations that occur prepared.
+//!
+//! See docs/explanation/decisions/011-postgres-commits.md
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

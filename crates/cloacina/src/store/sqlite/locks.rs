@@ -9,6 +9,8 @@
 //! A forked child shares its parent's file descriptions and inherits SQLite's counters. The child replaces the
 //! descriptors and does not inherit the mapped memory, so that it cannot keep locks of a dead parent. [`is_inherited`]
 //! keeps SQLite in the child from opening those files.
+//!
+//! See docs/explanation/decisions/001-sqlite-locks.md
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};

@@ -3,6 +3,8 @@
 //!
 //! Schemas, roles, grants and tables are transactional in PostgreSQL, so each operation is one transaction. Names were
 //! validated on entry (`types::tenant`) and only need quoting here.
+//!
+//! See docs/explanation/decisions/060-tenants-as-schemas.md
 
 mod create;
 mod list;
