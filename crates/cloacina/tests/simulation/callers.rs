@@ -1,4 +1,4 @@
-//! Callers: they submit, control, and wait for what they were promised.
+//! Callers, which submit and control executions, and wait for the ends of acknowledged ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::scenario::{ActionPlan, SECOND};
 use super::timeline::Event;
 use super::world::World;
 
-/// What a caller was acknowledgements.
+/// The acknowledgement of a submission to a caller.
 pub struct Acknowledgement {
     runner: usize,
     alive: Arc<AtomicBool>,
@@ -115,7 +115,7 @@ impl World {
         self.wake(runner);
     }
 
-    /// What callers do with what they were acknowledgements: they wait for the end.
+    /// Lets callers wait for the ends of the executions that were acknowledged.
     pub(super) fn await_acknowledged(&self) {
         let acknowledgements = std::mem::take(&mut *self.acknowledgements.lock());
         for Acknowledgement { runner, alive, ids } in acknowledgements {
@@ -135,7 +135,7 @@ impl World {
                         ends.lock().insert((runner, id));
                     }
                 });
-                // As the facade does: subscribed first, looked at second.
+                // Like the facade, it subscribes first and then checks the status.
                 let ended = self
                     .store
                     .statuses(&[id])

@@ -1,7 +1,7 @@
-//! Deterministic simulation: the runtime's logic under a virtual clock, a seeded scheduler and every trouble there is.
+//! Deterministic simulation: the runtime's logic under a virtual clock, a seeded scheduler and injected faults.
 //!
-//! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints what happened.
-//! `CLOACINA_SEEDS=n` sets how many are run.
+//! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints its events.
+//! `CLOACINA_SEEDS=n` sets the number of seeds.
 #![cfg(feature = "sqlite")]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
@@ -23,12 +23,12 @@ use observed::Mutant;
 use oracle::Coverage;
 use world::World;
 
-/// So many seeds are run where nothing else is said: what an unoptimised build does in seconds. `make simulate` runs
-/// 10,000, `make soak` a million.
+/// The default number of seeds, which an unoptimised build runs in seconds. `make simulate` runs 10,000, and `make soak` a
+/// million.
 const SEEDS: u64 = 300;
-/// Enough of them to have seen everything.
+/// The number of seeds from which on each kind of covered event must have occurred.
 const MANY_SEEDS: u64 = 5_000;
-/// A broken engine must be noticed within so many.
+/// The number of seeds within which a mutant must be detected.
 const MUTANT_SEEDS: u64 = 1_000;
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -36,7 +36,7 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(text.parse().expect("a whole number"))
 }
 
-/// Runs seeds on all cores until one breaks something; the lowest of those that did, and what was seen.
+/// Runs seeds on all cores until one fails. Returns the lowest failing seed with its error, and the coverage.
 fn explore(
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
@@ -81,7 +81,7 @@ fn explore(
 }
 
 #[test]
-fn every_seed_keeps_every_promise() {
+fn every_seed_satisfies_the_oracle() {
     let count = from_environment("CLOACINA_SEEDS").unwrap_or(SEEDS);
     let first = from_environment("CLOACINA_FIRST_SEED").unwrap_or(0);
     let (broken, coverage) = explore(first..first + count, None);
@@ -89,35 +89,35 @@ fn every_seed_keeps_every_promise() {
     if let Some((seed, what)) = broken {
         panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
     }
-    // A simulation in which nothing happens proves nothing.
+    // A simulation proves something only if the interesting events occur.
     if count >= MANY_SEEDS {
         let absent: Vec<Coverage> = Coverage::ALL
             .into_iter()
             .filter(|covered| !coverage.contains_key(covered))
             .collect();
-        assert!(absent.is_empty(), "never seen: {absent:?}");
+        assert!(absent.is_empty(), "these never occurred: {absent:?}");
     }
 }
 
 #[test]
-fn a_seed_replays_exactly() {
+fn seed_replays_exactly() {
     for seed in 0..40 {
         let (first, second) = (World::run(seed, None, true), World::run(seed, None, true));
         assert!(
             first.trace == second.trace,
-            "seed {seed} took another course"
+            "seed {seed} replayed differently"
         );
         assert_eq!(first.coverage, second.coverage, "seed {seed}");
     }
 }
 
 #[test]
-fn every_broken_engine_is_noticed() {
+fn every_mutant_is_detected() {
     for mutant in Mutant::ALL {
         let (broken, _) = explore(0..MUTANT_SEEDS, Some(mutant));
         match broken {
             Some((seed, what)) => println!("{mutant:?}: seed {seed}: {what}"),
-            None => panic!("{mutant:?} was not noticed within {MUTANT_SEEDS} seeds"),
+            None => panic!("{mutant:?} was not detected within {MUTANT_SEEDS} seeds"),
         }
     }
 }

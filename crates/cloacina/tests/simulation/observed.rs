@@ -1,4 +1,4 @@
-//! The database of a world: SQLite in memory. The oracle sees each transaction. Some are broken on purpose.
+//! The database of a simulation: SQLite in memory. The oracle observes each transaction, and mutants alter some.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,38 +17,38 @@ use cloacina::workflow::Workflow;
 
 use super::oracle::{Coverage, Oracle};
 
-/// A way to break the engine, to see that the oracle notices.
+/// A defect that is injected to check that the oracle detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// Writes do not compare revisions and claims.
     DropFence,
-    /// Work is handed out before it is durable.
+    /// Tasks are dispatched before their claims are durable.
     StartBeforeCommit,
-    /// Results are answered for before they are durable.
+    /// Callers are answered before the transaction is durable.
     AcknowledgeEarly,
-    /// A completed task is taken for running and recorded again.
+    /// A completed task is read as running and recorded again.
     RecordTwice,
-    /// The runner sleeps until somebody calls.
+    /// The runner ignores its timers and wakes up only for messages.
     ForgetTimers,
-    /// The store does not tell of waiting work.
+    /// The store does not report ready tasks that are left, nor due times.
     ForgetWaiting,
     /// A worker's report gets lost.
     LoseResult,
     /// Tasks do not wait for their dependencies.
     IgnoreDependencies,
-    /// Trigger rules are not judged.
+    /// Trigger rules are ignored.
     IgnoreRules,
-    /// `max_attempts` does not hold.
+    /// `max_attempts` is exceeded.
     NeverGiveUp,
-    /// `max_concurrent_tasks` does not hold.
+    /// `max_concurrent_tasks` is exceeded.
     TakeTooMuch,
-    /// `max_rescues` does not hold.
+    /// `max_rescues` is exceeded.
     RescueForever,
-    /// A schedule fires whatever another runner has made of its tick.
+    /// A schedule fires a tick that another runner has decided already.
     FireTwice,
     /// A tick starts its execution and is not recorded.
     ForgetTicks,
-    /// Timers run on the wall clock.
+    /// Timers use the wall clock.
     WallClockTimers,
     /// An item that the database refuses is tried again with its batch.
     RetryRefusedBatch,
@@ -56,7 +56,7 @@ pub enum Mutant {
     NeverEvict,
 }
 
-/// The key of a result that the database refuses.
+/// The context key of a result that the database refuses.
 pub const UNSTORABLE: &str = "unstorable";
 
 impl Mutant {
@@ -87,9 +87,9 @@ pub struct ObservedStore {
     now: Arc<AtomicI64>,
     mutant: Option<Mutant>,
     workflows: Vec<Arc<Workflow>>,
-    /// Transactions that changed something.
+    /// The number of transactions that changed something.
     pub changes: Arc<AtomicU64>,
-    /// For `RecordTwice`: what executions looked like before a task completed.
+    /// For `RecordTwice`: the records of executions before a task completed.
     stale: Arc<Mutex<HashMap<ExecutionId, ExecutionRecord>>>,
 }
 
@@ -111,7 +111,7 @@ impl ObservedStore {
         }
     }
 
-    /// The same database as another process sees it: its marker tells of the writes of others.
+    /// Returns the same database for another process, with a change marker of its own.
     pub fn share(&self) -> Self {
         Self {
             inner: self.inner.share(),
@@ -184,7 +184,7 @@ impl ObservedStore {
         }
     }
 
-    /// The same batch as if its writer had seen what is stored now.
+    /// Commits a batch as if its writer had read the stored state.
     fn commit_without_fence(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let ids: Vec<ExecutionId> = batch
             .advances
@@ -239,7 +239,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// The same batch with schedules as a mutant would write them.
+    /// Commits a batch with the schedule changes of a mutant.
     fn commit_with_ticks(&self, batch: &Batch, mutant: Mutant) -> Result<Committed, StoreError> {
         let mut records = Vec::new();
         for write in &batch.schedules {
@@ -253,7 +253,7 @@ impl ObservedStore {
                 ticks.clear();
             }
             for tick in ticks.iter_mut().filter(|_| moved) {
-                // Else the row of the first one would stand in its way.
+                // With the same due time, the row of the first tick would prevent the write.
                 tick.due_at = tick.due_at + 1;
             }
             records.push((record, ticks));
@@ -348,7 +348,7 @@ impl ObservedStore {
         workflow: &Workflow,
         now: Timestamp,
     ) -> Result<DefinitionId, StoreError> {
-        // A mutant may show another workflow than is meant.
+        // A mutant may register an altered workflow; the database stores the true one.
         let known = self
             .workflows
             .iter()
@@ -370,7 +370,7 @@ impl ObservedStore {
         let message = "a value cannot be stored".to_owned();
         match self.mutant {
             _ if !is_refused => Ok(()),
-            // Acknowledgement as an error of the database, not of an item.
+            // The mutant reports an error of the database instead of one of an item.
             Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message)),
             _ => Err(StoreError::Refused(message)),
         }

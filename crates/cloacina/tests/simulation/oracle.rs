@@ -1,4 +1,4 @@
-//! What must always be true, checked at every transaction, without asking the engine.
+//! The invariants of the engine, checked at every transaction without calling the engine.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use cloacina::workflow::{TriggerRule, Workflow};
 
 type TaskKey = (ExecutionId, Ordinal);
 
-/// How often something worth testing happened.
+/// A kind of event that the simulation must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Coverage {
     Claimed,
@@ -87,15 +87,15 @@ impl Coverage {
     ];
 }
 
-/// What the tallies say of one task.
+/// The counts of one task.
 #[derive(Default)]
 struct TaskTally {
-    /// Attempts that failed, since the last `retry_execution`.
+    /// The number of attempts that failed since the last `retry_execution`.
     failures: u32,
     ready_since: Option<Timestamp>,
 }
 
-/// Follows every transaction of a world.
+/// Checks every transaction of a simulation.
 pub struct Oracle {
     pub workflows: HashMap<DefinitionId, Arc<Workflow>>,
     pub mirror: BTreeMap<ExecutionId, ExecutionRecord>,
@@ -107,24 +107,25 @@ pub struct Oracle {
     claims: HashSet<(ExecutionId, Ordinal, Claim)>,
     /// The instant at which the function of each attempt was entered.
     started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
-    /// What functions returned that were still thought to have their claim.
+    /// The results of attempts that had their claim, as far as their runner knew.
     returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     tallies: HashMap<TaskKey, TaskTally>,
-    /// What runners have claimed and not ended, with its priority.
+    /// The open claims of each runner, with their priorities.
     held: HashMap<RunnerId, HashMap<(ExecutionId, Ordinal), i16>>,
     /// Ticks that started an execution.
     fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
     max_rescues: u32,
-    /// Most claims of one runner, and the longest wait of a due task; where faults do not blur them.
+    /// Maximum number of claims of one runner. `None` in scenarios with faults.
     pub claim_limit: Option<usize>,
+    /// Maximum wait of a due task. `None` in scenarios with faults.
     pub max_wait: Option<Micros>,
-    /// The shortest timeout of a task that names none.
+    /// The shortest timeout of a task that sets none.
     pub task_timeout: Option<Micros>,
     /// The task whose results the database refuses.
     pub unstorable: Option<(String, Ordinal)>,
-    /// Clocks differ by up to so much.
+    /// Maximum difference of the wall clocks.
     pub skew: Micros,
-    /// What happened to executions, if that is wanted.
+    /// Lines about executions, if a trace is requested.
     pub log: Option<Vec<String>>,
 }
 
@@ -169,7 +170,7 @@ impl Oracle {
         }
     }
 
-    /// A caller was told that these are stored.
+    /// A submission was acknowledged to a caller.
     pub fn acknowledge(&mut self, ids: &[ExecutionId], workflow: &str, key: Option<&str>) {
         for id in ids {
             self.acknowledged.insert(*id);
@@ -187,7 +188,7 @@ impl Oracle {
         }
     }
 
-    /// A caller was told of an execution's state.
+    /// A cancel was acknowledged to a caller.
     pub fn acknowledge_cancel(&mut self, id: ExecutionId) {
         let status = self.mirror.get(&id).map(|record| record.status);
         self.check(status == Some(ExecutionStatus::Cancelled), || {
@@ -195,7 +196,7 @@ impl Oracle {
         });
     }
 
-    /// A worker enters a function.
+    /// A worker calls a function.
     pub fn start(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, now: Timestamp) {
         self.note(|| format!("    task {task} of {id} starts under {claim:?}"));
         let durable = self.claims.contains(&(id, task, claim));
@@ -208,12 +209,12 @@ impl Oracle {
         });
     }
 
-    /// A function returned well, and its worker may still report it.
+    /// A function returned, and its worker may still report the result.
     pub fn returned(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, mark: String) {
         self.returned.insert((id, task, claim), mark);
     }
 
-    /// An execution is written by a transaction.
+    /// A transaction writes an execution.
     pub fn write(
         &mut self,
         writer: RunnerId,
@@ -237,7 +238,7 @@ impl Oracle {
                     before.revision, after.revision
                 )
             });
-            // A second cancel writes the same once more, to be sure that it is still so.
+            // A second cancel writes the same record again.
             let same = before.status == after.status && before.tasks == after.tasks;
             self.check(!before.status.is_terminal() || retried || same, || {
                 format!("{id} changed after its end as {}", before.status)
@@ -254,7 +255,7 @@ impl Oracle {
                 .filter(|event| event.task == Some(ordinal))
                 .map(|event| event.kind.as_str())
                 .collect();
-            // Its last attempt may have failed in the very step of the retry.
+            // Its last attempt may have failed in the same step as the retry.
             let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
             if retried && reset && task.uncounted == old.attempt {
                 self.tallies.insert((id, ordinal), TaskTally::default());
@@ -323,7 +324,7 @@ impl Oracle {
         }
     }
 
-    /// Attempts and rescues stay within their limits.
+    /// Checks that attempts and rescues stay within their limits.
     fn count(
         &mut self,
         id: ExecutionId,
@@ -378,7 +379,7 @@ impl Oracle {
         if times("task_snoozed") + times("task_released") > 0
             && let Some(claim) = old.claim()
         {
-            // Its number will be given again.
+            // The number of the attempt will be used again.
             self.started.remove(&(id, ordinal, claim));
             if task.claim() != Some(claim) {
                 self.claims.remove(&(id, ordinal, claim));
@@ -386,7 +387,7 @@ impl Oracle {
         }
     }
 
-    /// An attempt timed out: by the time of the world it has run for its timeout, however its clock was set.
+    /// Checks that an attempt that timed out has run for its timeout in simulated time, regardless of its clock.
     fn check_timeout(
         &mut self,
         id: ExecutionId,
@@ -432,7 +433,7 @@ impl Oracle {
         self.check(writer == claim.runner, || {
             format!("task {ordinal} of {id} ran under {claim:?} and was recorded by {writer}")
         });
-        // Taken out: a second record of the same attempt finds nothing.
+        // The result is removed, so that a second record of the same attempt fails this check.
         let mark = self.returned.remove(&(id, ordinal, claim));
         let key = format!("t{ordinal}");
         let written = task
@@ -504,10 +505,10 @@ impl Oracle {
         let priority = task.priority.unwrap_or(after.priority);
         let held = self.held.entry(writer).or_default();
         held.insert((id, ordinal), priority);
-        // What is urgent may be claimed beyond the limit, to overtake what waits.
-        let bound: Vec<i16> = held.values().copied().collect();
-        let lowest = bound.iter().min().copied().unwrap_or(priority);
-        let held = bound.iter().filter(|held| **held == lowest).count();
+        // Urgent tasks may be claimed beyond the limit, so only claims of the lowest priority are counted.
+        let priorities: Vec<i16> = held.values().copied().collect();
+        let lowest = priorities.iter().min().copied().unwrap_or(priority);
+        let held = priorities.iter().filter(|held| **held == lowest).count();
         let limit = self.claim_limit;
         self.check(limit.is_none_or(|limit| held <= limit), || {
             format!("runner {writer} holds {held} claims, more than {limit:?}")
@@ -524,7 +525,7 @@ impl Oracle {
         }
     }
 
-    /// C3, judged anew.
+    /// C3: checks the final status of an execution.
     fn check_end(&mut self, workflow: &Workflow, record: &ExecutionRecord) {
         let id = record.id;
         let open = record
@@ -551,8 +552,7 @@ impl Oracle {
         });
     }
 
-    /// All that must be true once everything has come to rest.
-    /// A schedule's row was changed by a transaction that recorded these ticks.
+    /// A transaction changed a schedule's row and recorded these ticks.
     pub fn ticked(&mut self, schedule: ScheduleId, ticks: &[TickWrite]) {
         for tick in ticks {
             self.cover(match tick.outcome {
@@ -577,7 +577,7 @@ impl Oracle {
         }
     }
 
-    /// At rest: what a schedule's history must hold, by its expression.
+    /// Checks at the end that a schedule's history holds exactly the ticks of its expression.
     pub fn check_ticks(&mut self, schedule: &ScheduleRecord, ticks: &[TickRecord]) {
         let id = schedule.id;
         let cron = cron_of(schedule).expect("it was read before");
@@ -615,6 +615,7 @@ impl Oracle {
         });
     }
 
+    /// Checks at the end that all executions have ended.
     pub fn check_at_rest(&mut self) {
         let acknowledged: Vec<ExecutionId> = self.acknowledged.iter().copied().collect();
         for id in acknowledged {
@@ -658,7 +659,7 @@ fn holds(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> boo
     rule_holds(&workflow.task(ordinal).rule, workflow, record, ordinal)
 }
 
-/// C1 and C2 as the semantics words them.
+/// C1 and C2, evaluated directly from the text of the semantics.
 fn rule_holds(
     rule: &TriggerRule,
     workflow: &Workflow,
@@ -695,7 +696,7 @@ fn rule_holds(
         TriggerRule::TaskSuccess { task } => is(task, TaskStatus::Completed),
         TriggerRule::TaskFailed { task } => is(task, TaskStatus::Failed),
         TriggerRule::TaskSkipped { task } => is(task, TaskStatus::Skipped),
-        // The scenarios ask only for keys that a dependency writes when it completes.
+        // The scenarios use only keys that a dependency writes when it completes.
         TriggerRule::ContextValue { key, operator, .. } => {
             let wanted = *operator == cloacina::workflow::Operator::Exists;
             is(key, TaskStatus::Completed) == wanted
@@ -706,7 +707,7 @@ fn rule_holds(
     }
 }
 
-/// C3: somebody who asked for it, or for failures, completed.
+/// C3: whether a task that names the failed one, or asks for failures, completed.
 fn is_handled(workflow: &Workflow, record: &ExecutionRecord, failed: Ordinal) -> bool {
     let id = workflow.task(failed).id.as_str();
     (0..).zip(&record.tasks).any(|(ordinal, task)| {

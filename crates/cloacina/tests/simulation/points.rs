@@ -1,4 +1,4 @@
-//! What happens at the points before and after each verb of a runner's store.
+//! Faults at the failpoints before and after each request to a runner's store.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,10 +10,10 @@ use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
 use super::world::World;
 
-/// How deep runners may work in the middle of each other's verbs.
+/// Maximum depth to which runners run steps in the middle of each other's requests.
 const MAX_DEPTH: u8 = 2;
 
-/// The points of one runner's store.
+/// The failpoints of one runner's store.
 pub struct Points {
     pub world: Weak<World>,
     pub runner: usize,
@@ -65,7 +65,7 @@ impl World {
                 _ => Ok(()),
             }
         };
-        // Commits and loads are where others can come in between.
+        // At these requests, changes of other runners in between matter.
         let delicate = matches!(
             point.verb,
             Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead
@@ -88,7 +88,7 @@ impl World {
             self.oracle.lock().cover(covered);
         }
         if is_suspended {
-            // The process is stopped in the middle of a verb, and the world goes on without it.
+            // The process is suspended in the middle of a request, and the simulation continues without it.
             self.oracle.lock().cover(Coverage::StoppedInTheMiddle);
             self.run_until(self.now() + span);
         } else if nests {

@@ -1,4 +1,4 @@
-//! Processes of runners: how they start, die, stop and stand still.
+//! Processes of runners: their start, crash, shutdown and suspension.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -131,9 +131,9 @@ impl World {
         }
     }
 
-    /// The process is gone at once; its rows stay.
+    /// Kills a runner's process, whose rows remain.
     pub(super) fn kill(&self, runner: usize) {
-        // A process in the middle of a step dies when it gets out of it.
+        // A process in the middle of a step dies when it leaves the step.
         let busy = self.coordinators[runner].lock().take().is_none();
         let mut state = self.state.lock();
         if busy && state.processes[runner].is_some() {
@@ -194,7 +194,7 @@ impl World {
         }
         state.schedule(now + 30 * SECOND, None, Event::ResumeAll);
         drop(state);
-        // From here on nothing may wait for nothing, once leases and rescues are through.
+        // Without faults, no due task may wait for longer than a poll.
         if self.scenario.faults.is_fault_free() {
             let polls = self
                 .scenario
@@ -208,7 +208,7 @@ impl World {
                 .iter()
                 .map(|plan| plan.count)
                 .sum();
-            // Every three seconds, for a minute and a little.
+            // The fastest schedule fires every three seconds, for a little more than a minute.
             let most = 8 * (submitted + 30 * self.scenario.schedules.len());
             let roomy = self.scenario.runners.iter().all(|plan| {
                 let config = &plan.config;
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// Callers resume whatever is still paused, so that it can end; again until all is at rest.
+    /// Resumes all paused executions, so that they can end, and repeats this every 30 seconds.
     pub(super) fn resume_all(&self) {
         let paused: Vec<ExecutionId> = {
             let oracle = self.oracle.lock();

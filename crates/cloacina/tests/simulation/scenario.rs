@@ -1,4 +1,4 @@
-//! What a seed means: random workflows, runners, callers and faults.
+//! The scenario of a seed: random workflows, runners, callers and faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::world::EPOCH;
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
 
-/// One experiment. Everything in it follows from its seed.
+/// The scenario of one simulation, which its seed determines.
 pub struct Scenario {
     pub seed: u64,
     pub workflows: Vec<Arc<Workflow>>,
@@ -27,21 +27,21 @@ pub struct Scenario {
     pub submissions: Vec<SubmissionPlan>,
     pub controls: Vec<ControlPlan>,
     pub faults: Faults,
-    /// Schedules that are there from the start and end a little after the faults.
+    /// Schedules that exist from the start and end a little after the faults.
     pub schedules: Vec<ScheduleRecord>,
-    /// A task that ends every process that runs it, by its workflow and number.
+    /// A task that crashes every process that runs it, by its workflow and number.
     pub poison: Option<(usize, usize)>,
     /// A task whose results the database refuses, by its workflow and number.
     pub unstorable: Option<(usize, usize)>,
-    /// When the faults end: from then on everything must come to its end.
+    /// The end of the faults. From then on every execution must reach its end.
     pub heals_at: Micros,
 }
 
 pub struct RunnerPlan {
     pub config: RunnerConfig,
-    /// Its clock is off by so much.
+    /// The error of its wall clock.
     pub skew: Micros,
-    /// Which workflows it has from its start; after the faults it has all.
+    /// Whether it registers each workflow at its start. After the faults it registers all.
     pub knows: Vec<bool>,
 }
 
@@ -54,7 +54,7 @@ pub struct SubmissionPlan {
     pub priority: i16,
     pub delay: Option<Micros>,
     pub timeout: Option<Micros>,
-    /// Executions that are submitted at once.
+    /// The number of executions that are submitted at once.
     pub count: usize,
 }
 
@@ -70,34 +70,35 @@ pub enum ActionPlan {
 pub struct ControlPlan {
     pub at: Micros,
     pub runner: usize,
-    /// Which of the acknowledged executions, modulo their number.
+    /// The index of an acknowledged execution, modulo their number.
     pub target: usize,
     pub action: ActionPlan,
 }
 
-/// Probabilities per store verb, and times of what happens to whole runners.
+/// The probabilities of faults of store requests and wake-ups, and the times of faults of whole runners.
 #[derive(Default)]
 pub struct Faults {
-    /// A verb fails and nothing was applied.
+    /// Probability that a request fails before it is applied.
     pub fails_before: f64,
-    /// A verb fails and was applied.
+    /// Probability that a request fails after it was applied.
     pub fails_after: f64,
-    /// Its runner's process dies at a verb.
+    /// Probability that the runner's process dies at a request.
     pub crashes: f64,
-    /// Another runner works in the middle of a verb.
+    /// Probability that another runner runs a step in the middle of a request.
     pub interleaves: f64,
-    /// A wake-up gets lost; another is repeated.
+    /// Probability that a wake-up gets lost.
     pub loses_wake_ups: f64,
+    /// Probability that a wake-up is repeated.
     pub repeats_wake_ups: f64,
-    /// From, until: the whole database is gone, or is full.
+    /// Outages of the database: start, end, and whether its disk is full.
     pub outages: Vec<(Micros, Micros, bool)>,
-    /// From, until, runner: its process is stopped and goes on later.
+    /// Suspensions of a runner's process: start, end, runner.
     pub pauses: Vec<(Micros, Micros, usize)>,
-    /// When, runner: it is killed and started anew a little later.
+    /// Kills of a runner's process, which is started again a little later: time, runner.
     pub kills: Vec<(Micros, usize)>,
-    /// When, runner: it is asked to stop, and started anew.
+    /// Shutdowns of a runner, which is started again afterwards: time, runner.
     pub stops: Vec<(Micros, usize)>,
-    /// When, runner, by how much: the wall clock of its machine is set.
+    /// Steps of the wall clock of a runner's machine: time, runner, step.
     pub clock_steps: Vec<(Micros, usize, Micros)>,
 }
 
@@ -167,7 +168,7 @@ impl Scenario {
             let workflow = rng.usize(0..workflows.len());
             (workflow, rng.usize(0..workflows[workflow].len()))
         });
-        // Drawn last: what a seed meant before there were schedules it still means.
+        // Later features draw their random numbers last, so that a seed keeps its scenario.
         let schedules = (0..rng.u8(0..5).saturating_sub(2))
             .map(|number| schedule(&mut rng, number, workflows.len(), heals_at))
             .collect();
@@ -262,7 +263,7 @@ fn rule(rng: &mut Rng, named: Option<String>, depth: u8) -> TriggerRule {
         6 => TriggerRule::TaskSuccess { task },
         7 => TriggerRule::TaskFailed { task },
         8 => TriggerRule::TaskSkipped { task },
-        // Every completed task writes a key of its own name.
+        // Every completed task writes a key with its own name.
         9 => TriggerRule::ContextValue {
             key: task,
             operator: if rng.bool() {
@@ -297,7 +298,7 @@ fn config(rng: &mut Rng) -> RunnerConfig {
         heartbeat_interval: Duration::from_secs(5),
         lease_ttl: Duration::from_secs(15),
         db_timeout: Duration::from_secs(5),
-        // Long retention: what was acknowledged must still be there at the end.
+        // Retention is long, because acknowledged executions must still exist at the end.
         ..RunnerConfig::default()
     }
 }
@@ -345,8 +346,8 @@ fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> Sc
         .expect("generated schedules are valid")
 }
 
-/// A step of a clock: by a second, a minute, or longer. What a runner whose clock is ahead writes is due that much later for the
-/// others, who look for it all the time: so it is ahead by ten minutes at most, and may be an hour behind.
+/// Returns a step of a clock: by a second, a minute, or longer. Timers written by a runner whose clock is ahead are due that
+/// much later for its peers, which poll meanwhile. To bound the events, a clock is at most ten minutes ahead, or an hour behind.
 fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize, Micros) {
     let forward = rng.bool();
     let longest = if forward { 600 } else { 3_600 };

@@ -1,4 +1,4 @@
-//! What is to happen when, and what processes have beside their coordinator.
+//! The planned events, and the state of processes besides their coordinators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
 use fastrand::Rng;
 
 pub enum Event {
-    /// The runner's thread wakes up.
+    /// The coordinator's thread of a runner wakes up.
     Step(usize),
     Message(usize, Message),
     /// A function returns.
@@ -22,14 +22,14 @@ pub enum Event {
     Stop(usize),
     Pause(usize, bool),
     Outage(Option<bool>),
-    /// Somebody sets the wall clock of a runner's machine.
+    /// The wall clock of a runner's machine is set.
     ClockStep(usize, Micros),
     Heal,
     ResumeAll,
 }
 
 impl Event {
-    /// The runner whose process it needs.
+    /// The runner whose process handles the event.
     pub fn process(&self) -> Option<usize> {
         match self {
             Self::Step(runner) | Self::Message(runner, _) | Self::Return(runner, ..) => {
@@ -61,29 +61,30 @@ impl Event {
     }
 }
 
-/// A function that runs.
+/// A running function.
 pub struct Running {
-    /// `None`: it ends its process.
+    /// `None`: it crashes its process.
     pub outcome: Option<Outcome>,
     pub holds_slot: bool,
-    /// What it runs under.
+    /// The attempt.
     pub claim: (ExecutionId, Ordinal, Claim),
 }
 
-/// What a process has beside its coordinator.
+/// A process without its coordinator.
 pub struct Process {
     pub queues: WorkQueues,
     pub subscriptions: Arc<Subscriptions>,
     pub inbox: Vec<Message>,
     pub functions: BTreeMap<(usize, u64), Running>,
     pub next_wake: Micros,
-    /// Cleared when it dies: what it says afterwards nobody hears.
+    /// Cleared when it dies. Its later answers are ignored.
     pub alive: Arc<AtomicBool>,
 }
 
-/// An event, and the start of the process that it is for.
+/// An event, with the incarnation of the process that handles it.
 pub type Planned = (Option<u64>, Event);
 
+/// The changing state of a simulation.
 pub struct WorldState {
     pub rng: Rng,
     pub events: BTreeMap<(Micros, u64), Planned>,
@@ -91,13 +92,13 @@ pub struct WorldState {
     pub handled: u64,
     pub depth: u8,
     pub processes: Vec<Option<Process>>,
-    /// Counts starts: events for an earlier process of the same runner are void.
+    /// The number of starts of each runner. Events for an earlier incarnation are ignored.
     pub incarnations: Vec<u64>,
     pub paused: Vec<bool>,
-    /// What is to happen to a runner once it is not paused or busy any more.
+    /// Events of each runner to handle once it is neither paused nor in a step.
     pub deferred: Vec<Vec<Planned>>,
     pub crashing: Vec<bool>,
-    /// The database is gone, or is full.
+    /// `Some(true)`: the disk of the database is full; `Some(false)`: the database does not answer.
     pub outage: Option<bool>,
     pub healed: bool,
     pub acknowledged: Vec<ExecutionId>,
@@ -134,12 +135,12 @@ impl WorldState {
             .insert((at, self.sequence), (incarnation, event));
     }
 
-    /// For the process that the runner has now.
+    /// Schedules an event for the present process of a runner.
     pub fn schedule_for(&mut self, runner: usize, at: Micros, event: Event) {
         self.schedule(at, Some(self.incarnations[runner]), event);
     }
 
-    /// The runner's thread notices its inbox a little later.
+    /// Wakes the coordinator's thread of a runner, which reads its inbox a little later.
     pub fn wake(&mut self, runner: usize, now: Micros) {
         let waits = |process: &Process| !process.inbox.is_empty();
         if self.processes[runner].as_ref().is_some_and(waits) {
@@ -154,7 +155,7 @@ impl WorldState {
         }
     }
 
-    /// From here on nobody hears the process.
+    /// Lets a process die. Its later answers are ignored.
     pub fn crash(&mut self, runner: usize) {
         self.crashing[runner] = true;
         if let Some(process) = &self.processes[runner] {
@@ -162,7 +163,7 @@ impl WorldState {
         }
     }
 
-    /// The process is gone.
+    /// Removes a dead process.
     pub fn remove_process(&mut self, runner: usize) {
         self.crash(runner);
         self.processes[runner] = None;
@@ -176,7 +177,7 @@ impl WorldState {
         ExecutionId::from_parts(Timestamp(now), bits)
     }
 
-    /// Functions that occupy a worker.
+    /// The number of functions that occupy a worker.
     pub fn busy(&self, runner: usize, executor: usize) -> usize {
         let Some(process) = &self.processes[runner] else {
             return usize::MAX;

@@ -1,4 +1,4 @@
-//! Workers: what functions do, for how long, and how it is reported.
+//! Workers: the outcomes and run times of functions, and their reports.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::world::World;
 const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 
 impl World {
-    /// Lets free workers take what waits, and hears whom to interrupt.
+    /// Lets free workers take ready tasks, and interrupts attempts.
     pub(super) fn feed_workers(&self, runner: usize) {
         let mut state = self.state.lock();
         let plan = &self.scenario.runners[runner];
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// What the function will have done. `None`: it ends its process.
+    /// The outcome of a function. `None`: it crashes its process.
     fn outcome(&self, state: &mut WorldState, assignment: &Assignment) -> Option<Outcome> {
         let faults = &self.scenario.faults;
         if !state.healed && faults.crashes > 0.0 && state.rng.u8(0..50) == 0 {
@@ -211,7 +211,7 @@ impl World {
         state.send(runner, message);
     }
 
-    /// A coroutine is cancelled; a thread's function goes on, without its slot when it overran.
+    /// Interrupts an attempt: a coroutine is cancelled, and a thread's function runs on, without its slot if it overran.
     #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
     fn interrupt(
         &self,

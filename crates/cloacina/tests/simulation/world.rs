@@ -1,4 +1,4 @@
-//! Virtual runners on one database under one virtual clock. One seed decides whatever happens and in which order.
+//! Virtual runners on one database under one virtual clock. A seed determines all events and their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,11 +16,11 @@ use super::oracle::{Coverage, Oracle};
 use super::scenario::{MILLISECOND, SECOND, Scenario};
 use super::timeline::{Event, WorldState};
 
-/// The world begins at this instant.
+/// The start of the simulation.
 pub const EPOCH: Micros = 1_800_000_000 * SECOND;
-/// After the faults everything must have ended within so long.
+/// Maximum time from the end of the faults to the end of all executions.
 const MAX_RECOVERY: Micros = 3 * 3600 * SECOND;
-/// More events than this are no life any more.
+/// Maximum number of events. More of them are a loop.
 const MAX_EVENTS: u64 = 300_000;
 
 /// The clocks of a runner's machine.
@@ -29,12 +29,12 @@ pub struct VirtualClock {
     now: Arc<AtomicI64>,
     /// The error of its wall clock.
     skew: Arc<AtomicI64>,
-    /// A broken engine reads the wall clock for its timers.
+    /// A mutant uses the wall clock as its monotonic clock.
     steps: bool,
 }
 
 impl VirtualClock {
-    /// Sets the wall clock.
+    /// Steps the wall clock.
     fn step(&self, by: Micros) {
         self.skew.fetch_add(by, Ordering::Relaxed);
     }
@@ -44,7 +44,7 @@ impl VirtualClock {
         self.skew.load(Ordering::Relaxed)
     }
 
-    /// The time of the world at an instant of the monotonic clock.
+    /// The simulated time at an instant of the monotonic clock.
     fn world_time(&self, at: Monotonic) -> Micros {
         at.0.saturating_sub(if self.steps { self.skew() } else { 0 })
     }
@@ -65,25 +65,25 @@ pub struct World {
     pub scenario: Scenario,
     pub mutant: Option<Mutant>,
     pub clock: Arc<AtomicI64>,
-    /// One for each runner.
+    /// The clock of each runner.
     pub clocks: Vec<VirtualClock>,
     pub store: Arc<ObservedStore>,
     pub oracle: Arc<Mutex<Oracle>>,
-    /// Empty while it is in a step: others may work meanwhile.
+    /// The coordinators. One that is in a step is taken out, and others may run meanwhile.
     pub coordinators: Vec<Mutex<Option<Coordinator>>>,
     pub state: Mutex<WorldState>,
-    /// What callers were acknowledgements; looked at after each step.
+    /// New acknowledgements of submissions, processed after each step.
     pub acknowledgements: Arc<Mutex<Vec<Acknowledgement>>>,
     pub ends: Arc<Mutex<BTreeSet<(usize, ExecutionId)>>>,
     pub awaited: Mutex<Vec<(usize, Arc<AtomicBool>, ExecutionId)>>,
     pub me: Weak<World>,
 }
 
-/// How a world ended.
+/// The result of a simulation.
 pub struct Report {
     pub broken: Option<String>,
     pub coverage: BTreeMap<Coverage, u64>,
-    /// All that happened, if it was asked for: equal seeds give equal ones.
+    /// All events, if they were requested. Equal seeds have equal traces.
     pub trace: Vec<String>,
 }
 
@@ -119,7 +119,7 @@ impl World {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
             });
-            // Four times as many at most while functions take a millisecond or longer.
+            // Functions take at least a millisecond, for which the prefetch window is at most three times the slots.
             oracle.claim_limit = limits.max().map(|limit| limit * 4);
         }
         oracle.log = traced.then(Vec::new);
@@ -158,22 +158,22 @@ impl World {
         self.plan();
         let end = EPOCH + self.scenario.heals_at + MAX_RECOVERY;
         while !self.is_over() && self.handle_next(end) {}
-        let tired = self.state.lock().handled >= MAX_EVENTS;
-        self.oracle
-            .lock()
-            .check(!tired, || format!("{MAX_EVENTS} events and no rest"));
+        let is_looping = self.state.lock().handled >= MAX_EVENTS;
+        self.oracle.lock().check(!is_looping, || {
+            format!("{MAX_EVENTS} events and executions are still open")
+        });
         self.oracle.lock().check_at_rest();
         self.check_ticks();
         self.check_waits();
     }
 
-    /// Lets the world go on while one of its runners is in the middle of a step.
+    /// Continues the simulation while one of its runners is in the middle of a step.
     pub fn run_until(&self, end: Micros) {
         while self.handle_next(end) {}
         self.clock.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// At rest: everything has ended and every caller knows, or something is broken.
+    /// Whether all executions have ended and all callers were answered, or a check has failed.
     fn is_over(&self) -> bool {
         let state = self.state.lock();
         if state.handled >= MAX_EVENTS {
@@ -199,7 +199,7 @@ impl World {
             && self.schedules_are_over()
     }
 
-    /// No schedule has a tick left, neither to come nor waiting for an execution's end.
+    /// Whether no schedule has a tick left, neither to come nor queued.
     fn schedules_are_over(&self) -> bool {
         self.scenario.schedules.iter().all(|plan| {
             let found = self.store.schedule(plan.id).ok().flatten();
@@ -207,12 +207,12 @@ impl World {
         })
     }
 
-    /// Every tick of every schedule is in its history, once, and those that fired have the executions that there are.
+    /// Checks that each tick of each schedule is in its history once, and that those that fired have the schedule's executions.
     fn check_ticks(&self) {
         let mut oracle = self.oracle.lock();
         for plan in &self.scenario.schedules {
             let ticks = self.store.ticks(plan.id, usize::MAX, 0);
-            let ticks = ticks.expect("the store is calm");
+            let ticks = ticks.expect("this store has no faults");
             oracle.check_ticks(plan, &ticks);
         }
     }
@@ -237,7 +237,11 @@ impl World {
         let plan = &self.scenario;
         for record in &plan.schedules {
             let put = self.store.put_schedule(record, None);
-            assert_eq!(put, Ok(PutOutcome::Written), "the store is empty and calm");
+            assert_eq!(
+                put,
+                Ok(PutOutcome::Written),
+                "the store is empty and has no faults"
+            );
         }
         let mut state = self.state.lock();
         let mut at = |time: Micros, event: Event| state.schedule(EPOCH + time, None, event);
@@ -270,7 +274,7 @@ impl World {
         at(plan.heals_at, Event::Heal);
     }
 
-    /// Lets the next thing happen; `false` when nothing is left until `end`.
+    /// Handles the next event. Returns `false` if there is none until `end`.
     fn handle_next(&self, end: Micros) -> bool {
         let mut state = self.state.lock();
         let Some(entry) = state
@@ -304,7 +308,7 @@ impl World {
         true
     }
 
-    /// Puts what the oracle saw between the events.
+    /// Moves the lines of the oracle's log into the trace.
     pub fn copy_oracle_log(&self) {
         let lines = match &mut self.oracle.lock().log {
             Some(log) => std::mem::take(log),
@@ -362,7 +366,7 @@ impl World {
         }
     }
 
-    /// One step of a runner's coordinator, and what follows from it.
+    /// Runs one step of a runner's coordinator, and its effects.
     pub fn step(&self, runner: usize) {
         let Some(mut coordinator) = self.coordinators[runner].lock().take() else {
             return;
@@ -406,7 +410,7 @@ impl World {
         if let Some(process) = &mut state.processes[runner] {
             process.next_wake = due;
         }
-        // A thread wakes up a little after it wanted.
+        // A thread wakes up a little later than its timer.
         let late = state.rng.i64(0..MILLISECOND);
         state.schedule_for(runner, due + late, Event::Step(runner));
         self.reschedule_deferred(&mut state, runner);
@@ -416,7 +420,7 @@ impl World {
         self.await_acknowledged();
     }
 
-    /// Tells the other runners that something changed; some of it gets lost, some comes twice.
+    /// Notifies the other runners of a change. Some notifications get lost, and some are repeated.
     fn wake_others(&self, runner: usize) {
         let changes = self.store.changes.load(Ordering::Relaxed);
         let mut state = self.state.lock();
