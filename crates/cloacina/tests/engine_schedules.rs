@@ -473,13 +473,13 @@ fn g1_trigger_is_polled_at_its_interval_by_one_runner() {
     assert_eq!(taken.wake_at.map(seconds), Some(15));
     let held = trigger::lease_extended(&taken, NOON + 8 * SECOND, 15 * SECOND);
     assert_eq!(held.wake_at.map(seconds), Some(23));
-    let (after, tick) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
+    let (after, tick) = trigger::after_poll(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
     assert_eq!((after.wake_at.map(seconds), tick), (Some(10), None));
     // A function that took longer than the interval is polled again at once.
-    let (late, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON + 17 * SECOND);
+    let (late, _) = trigger::after_poll(&held, &PollOutcome::Skip, false, NOON + 17 * SECOND);
     assert_eq!(late.wake_at.map(seconds), Some(17));
     // A clock that was set back does not delay the next poll.
-    let (early, _) = trigger::polled(&held, &PollOutcome::Skip, false, NOON - HOUR);
+    let (early, _) = trigger::after_poll(&held, &PollOutcome::Skip, false, NOON - HOUR);
     assert_eq!(early.wake_at, Some(NOON - HOUR + 10 * SECOND));
 }
 
@@ -488,12 +488,12 @@ fn g1_poll_outcomes_start_executions_or_record_errors() {
     let taken = trigger::lease_taken(&poller(|_| {}).unwrap(), NOON, SECOND);
     let fire = PollOutcome::Fire(Context::new());
     let told = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
-        trigger::polled(record, outcome, open, NOON).1
+        trigger::after_poll(record, outcome, open, NOON).1
     };
     assert_eq!(told(&taken, &fire, false), Some(Fired));
     assert_eq!(told(&taken, &fire, true), Some(Overlapped));
     let failed = PollOutcome::Failed("ouch".to_owned());
-    let (record, tick) = trigger::polled(&taken, &failed, false, NOON);
+    let (record, tick) = trigger::after_poll(&taken, &failed, false, NOON);
     assert_eq!(tick, Some(TickOutcome::Failed));
     assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
     assert!(record.wake_at.is_some());

@@ -79,7 +79,7 @@ impl Execution {
         if !self.holds(ordinal, claim) {
             return None;
         }
-        self.survived(ordinal, false, limits);
+        self.revert_probe(ordinal, false, limits);
         let mut changes = Changes::default();
         changes.touch(ordinal);
         changes.interrupted.push((ordinal, claim));
@@ -188,20 +188,20 @@ impl Execution {
         }
         let graph_workflow = std::sync::Arc::clone(&self.workflow);
         let graph = graph_workflow.graph();
-        let mut again = vec![false; self.record.tasks.len()];
+        let mut rerun = vec![false; self.record.tasks.len()];
         for (index, task) in self.record.tasks.iter().enumerate() {
             let upstream = task
                 .skip
                 .as_ref()
                 .is_some_and(|skip| skip.cause != SkipCause::Rule);
-            again[index] =
+            rerun[index] =
                 upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
         }
         for ordinal in from_task
             .iter()
             .flat_map(|task| graph.with_descendants(*task))
         {
-            again[ordinal as usize] = true;
+            rerun[ordinal as usize] = true;
         }
         // The rule of a skipped task may hold after a task before it ran again.
         for ordinal in graph.order() {
@@ -209,10 +209,10 @@ impl Execution {
             let before = graph
                 .dependencies(*ordinal)
                 .iter()
-                .any(|dependency| again[*dependency as usize]);
-            again[*ordinal as usize] |= skipped && before;
+                .any(|dependency| rerun[*dependency as usize]);
+            rerun[*ordinal as usize] |= skipped && before;
         }
-        if !again.contains(&true) {
+        if !rerun.contains(&true) {
             return Err(self.control_error(
                 "completed without a failure: there is nothing to retry",
                 Some("name a task with from_task to run it and its descendants again"),
@@ -225,11 +225,11 @@ impl Execution {
         let ids: Vec<&str> = graph
             .order()
             .iter()
-            .filter(|task| again[**task as usize])
+            .filter(|task| rerun[**task as usize])
             .map(|task| graph_workflow.task(*task).id.as_str())
             .collect();
         let data = Json::encode(&serde_json::json!({ "tasks": ids })).ok();
-        let ordinals = || (0..).zip(&again).filter(|(_, again)| **again);
+        let ordinals = || (0..).zip(&rerun).filter(|(_, rerun)| **rerun);
         let erased = erased_by_retry(self, ordinals().map(|(ordinal, _)| ordinal));
         changes.history.extend(erased);
         changes.record(now, HistoryKind::Retried, None, data);
@@ -259,7 +259,7 @@ impl Execution {
             .iter()
             .rev()
             .copied()
-            .filter(|task| again[*task as usize])
+            .filter(|task| rerun[*task as usize])
             .collect();
         self.propagate(candidates, now, &mut changes);
         Ok(changes)

@@ -213,7 +213,7 @@ impl Execution {
     }
 
     /// Notes that the rows of tasks have been written.
-    pub fn written(&mut self, tasks: impl IntoIterator<Item = Ordinal>) {
+    pub fn note_written(&mut self, tasks: impl IntoIterator<Item = Ordinal>) {
         for task in tasks {
             let task = self.task_mut(task);
             task.stored |= task.status != TaskStatus::Pending || task.ready_at.is_some();

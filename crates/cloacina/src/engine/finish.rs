@@ -55,7 +55,7 @@ pub struct TaskLimits {
 
 /// The error of a result whose claim was lost. The caller drops and logs the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
+pub struct ClaimLost;
 
 impl Execution {
     /// Applies the end of an attempt. `random` in 0..1 selects the delay of a retry within its jitter.
@@ -68,9 +68,9 @@ impl Execution {
         limits: TaskLimits,
         now: Timestamp,
         random: f64,
-    ) -> Result<Changes, Refused> {
+    ) -> Result<Changes, ClaimLost> {
         if !self.holds(finish.task, finish.claim) {
-            return Err(Refused);
+            return Err(ClaimLost);
         }
         let mut changes = Changes::default();
         let task = self.task_mut(finish.task);
@@ -78,7 +78,7 @@ impl Execution {
             task.started_at = Some(started_at);
         }
         changes.touch(finish.task);
-        self.survived(finish.task, finish.outcome == Outcome::Released, limits);
+        self.revert_probe(finish.task, finish.outcome == Outcome::Released, limits);
         match self.within_limits(finish.task, finish.outcome, limits) {
             Outcome::Completed(delta) => self.complete(finish.task, delta, now, &mut changes),
             Outcome::Failed(failure) => {

@@ -28,7 +28,7 @@ pub use compare::compare;
 pub use control::ControlError;
 pub use diagnosis::{DiagnosisInput, Reason, SeenRunner, explain};
 pub use execution::{Execution, NewExecution, Unreadable};
-pub use finish::{Finish, Outcome, Refused, TaskLimits};
+pub use finish::{ClaimLost, Finish, Outcome, TaskLimits};
 pub use history::history_of;
 pub use recovery::Recovery;
 pub use retry::{retry_delay, should_retry};

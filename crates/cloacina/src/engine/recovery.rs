@@ -71,7 +71,7 @@ impl Execution {
     }
 
     /// Reverts the count of a suspect's start, because the attempt did not crash its process.
-    pub(super) fn survived(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
+    pub(super) fn revert_probe(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
         if self.is_suspect(ordinal, limits) {
             let task = self.task_mut(ordinal);
             task.rescues = if is_released {

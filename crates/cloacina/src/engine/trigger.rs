@@ -163,7 +163,7 @@ pub enum PollOutcome {
 
 /// Returns the trigger after a poll, and the outcome to record in its history.
 #[must_use]
-pub fn polled(
+pub fn after_poll(
     known: &ScheduleRecord,
     outcome: &PollOutcome,
     is_open: bool,

@@ -49,23 +49,23 @@ impl Capacity {
     }
 
     /// Notes that a slot is free: its attempt ended or is deferred.
-    pub(super) const fn freed(&mut self, executor: Executor) {
-        self.prefetch[executor.index()].freed();
+    pub(super) const fn free_slot(&mut self, executor: Executor) {
+        self.prefetch[executor.index()].free_slot();
     }
 
     /// Notes that a claim takes a slot.
-    pub(super) const fn taken(&mut self, executor: Executor) {
-        self.prefetch[executor.index()].taken();
+    pub(super) const fn take_slot(&mut self, executor: Executor) {
+        self.prefetch[executor.index()].take_slot();
     }
 
     /// Adds the run time of an attempt to the averages.
-    pub(super) fn ran(&mut self, executor: Executor, micros: Micros) {
-        self.prefetch[executor.index()].ran(micros);
+    pub(super) fn note_run(&mut self, executor: Executor, micros: Micros) {
+        self.prefetch[executor.index()].note_run(micros);
     }
 
     /// Adds the size of an execution whose task was claimed to the averages.
-    pub(super) fn weighed(&mut self, executor: Executor, bytes: usize) {
-        self.prefetch[executor.index()].weighed(bytes);
+    pub(super) fn note_size(&mut self, executor: Executor, bytes: usize) {
+        self.prefetch[executor.index()].note_size(bytes);
     }
 
     /// Notes that the database may hold ready tasks that this process does not know of.
@@ -91,7 +91,7 @@ impl Capacity {
             let surplus = queue.take_last(prefetch.surplus(longest_run));
             returned.extend(surplus.into_iter().map(|assignment| {
                 let (execution, task) = (assignment.execution, assignment.task);
-                released(execution, task, assignment.claim, executor)
+                release_message(execution, task, assignment.claim, executor)
             }));
         }
         returned
@@ -113,7 +113,7 @@ impl Capacity {
         let prefetch = &mut self.prefetch[index];
         let allowed = !self.is_paused && prefetch.allows_direct(&key, lowest[index]);
         if !allowed {
-            prefetch.left(key);
+            prefetch.note_left(key);
         }
         allowed
     }
@@ -140,8 +140,8 @@ impl Capacity {
     }
 
     /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
-    pub(super) fn claimed(&mut self, executor: Executor, more: bool, last: Option<ClaimKey>) {
-        self.prefetch[executor.index()].claimed(more, last);
+    pub(super) fn note_claimed(&mut self, executor: Executor, more: bool, last: Option<ClaimKey>) {
+        self.prefetch[executor.index()].note_claimed(more, last);
     }
 
     /// Whether the next tasks are expected to end before another worker would have woken up.
@@ -202,7 +202,7 @@ impl Capacity {
 }
 
 /// The message that returns a claim whose task did not run to its end here.
-pub(super) fn released(
+pub(super) fn release_message(
     execution: ExecutionId,
     task: Ordinal,
     claim: Claim,

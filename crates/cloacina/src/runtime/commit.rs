@@ -16,7 +16,7 @@ use crate::store::{Batch, Claimed, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 
 /// A batch that was not written.
-pub(super) struct Refused {
+pub(super) struct RefusedBatch {
     pub(super) error: StoreError,
     /// The messages whose decisions it held.
     pub(super) messages: Vec<Message>,
@@ -28,7 +28,7 @@ pub(super) struct Refused {
     pub(super) has_claim: bool,
 }
 
-impl Refused {
+impl RefusedBatch {
     const fn items(&self) -> usize {
         self.messages.len() + self.rescued.len() + self.schedules.len()
     }
@@ -101,7 +101,7 @@ impl Step {
     }
 
     /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
-    pub(super) fn commit(&mut self) -> Result<ScheduleResults, Refused> {
+    pub(super) fn commit(&mut self) -> Result<ScheduleResults, RefusedBatch> {
         let pending = std::mem::take(&mut self.batch);
         for (id, change) in &pending.executions {
             if let (Some(execution), Some(expected)) = (self.ledger.get_mut(*id), change.expected) {
@@ -137,13 +137,14 @@ impl Step {
         match self.store.commit(&batch) {
             Ok(committed) => {
                 let changed = batch.submits.len() + batch.advances.len();
-                self.metrics.committed(changed, micros(begin.elapsed()));
+                self.metrics
+                    .count_committed(changed, micros(begin.elapsed()));
                 if has_claim {
                     self.claims_resume_at = None;
                 }
                 Ok(self.apply_commit(pending, &committed, &executors))
             }
-            Err(error) => Err(Refused {
+            Err(error) => Err(RefusedBatch {
                 has_claim,
                 ..self.undo(pending, error)
             }),
@@ -151,8 +152,8 @@ impl Step {
     }
 
     /// Reverts the decisions of a batch that is not known to be written.
-    fn undo(&mut self, batch: WriteBatch, error: StoreError) -> Refused {
-        let mut refused = Refused {
+    fn undo(&mut self, batch: WriteBatch, error: StoreError) -> RefusedBatch {
+        let mut refused = RefusedBatch {
             error,
             messages: Vec::new(),
             rescued: Vec::new(),
@@ -253,7 +254,7 @@ impl Step {
                     }
                     Some(SubmitOutcome::Accepted) => {
                         if let Some(execution) = self.ledger.get(id) {
-                            self.metrics.submitted(execution);
+                            self.metrics.count_submitted(execution);
                             accepted.push(id);
                         }
                     }
@@ -280,7 +281,7 @@ impl Step {
             self.ledger.remove(id);
         }
         for (id, change) in applied {
-            if let Some(suspect) = self.quarantine.started(id) {
+            if let Some(suspect) = self.quarantine.take_started(id) {
                 self.assign_now(id, suspect.task, suspect.claim, &mut dispatch);
             }
             self.apply_change(id, change, &mut dispatch);
@@ -301,7 +302,7 @@ impl Step {
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
-        execution.written(change.changes.tasks.iter().copied());
+        execution.note_written(change.changes.tasks.iter().copied());
         let status = execution.record().status;
         let definition = execution.record().definition;
         for ordinal in &change.changes.ended_tasks {
@@ -316,7 +317,7 @@ impl Step {
         if change.changes.ended {
             self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
-                self.metrics.ended(&execution);
+                self.metrics.count_ended(&execution);
                 self.subscriptions.notify(&std::sync::Arc::new(execution));
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
@@ -373,13 +374,13 @@ impl Step {
             if execution.holds(ordinal, claim) {
                 self.note_claim(id, ordinal, claim, handler.executor);
                 self.capacity
-                    .weighed(handler.executor, self.ledger.bytes_of(id));
+                    .note_size(handler.executor, self.ledger.bytes_of(id));
                 self.assign(id, ordinal, claim, dispatch);
             }
         }
         for (executor, more) in executors.iter().zip(&committed.more) {
             self.capacity
-                .claimed(*executor, *more, last[executor.index()]);
+                .note_claimed(*executor, *more, last[executor.index()]);
         }
     }
 
@@ -399,7 +400,7 @@ impl Step {
                 Some(execution) if !missing.contains(&id) => {
                     execution.note_claim(claimed.ordinal, self.runner, self.now);
                     execution.set_revision(claimed.revision);
-                    execution.written([claimed.ordinal]);
+                    execution.note_written([claimed.ordinal]);
                 }
                 _ => {
                     self.ledger.remove(id);

@@ -190,7 +190,7 @@ impl Metrics {
         self.outage.store(outage, Atomic::Relaxed);
     }
 
-    pub(super) fn started(&self, execution: &Execution, task: Ordinal) {
+    pub(super) fn count_started(&self, execution: &Execution, task: Ordinal) {
         let mut counters = self.counters.lock();
         counters
             .of(execution)
@@ -199,7 +199,7 @@ impl Metrics {
     }
 
     /// Counts an attempt that ended. `execution` is its state afterwards.
-    pub(super) fn finished(
+    pub(super) fn count_finished(
         &self,
         execution: &Execution,
         task: Ordinal,
@@ -226,11 +226,11 @@ impl Metrics {
         }
     }
 
-    pub(super) fn submitted(&self, execution: &Execution) {
+    pub(super) fn count_submitted(&self, execution: &Execution) {
         self.counters.lock().of(execution).submitted += 1;
     }
 
-    pub(super) fn ended(&self, execution: &Execution) {
+    pub(super) fn count_ended(&self, execution: &Execution) {
         let record = execution.record();
         let index = match record.status {
             ExecutionStatus::Completed => 0,
@@ -247,18 +247,18 @@ impl Metrics {
         }
     }
 
-    pub(super) fn committed(&self, executions: usize, took: Micros) {
+    pub(super) fn count_committed(&self, executions: usize, took: Micros) {
         let mut counters = self.counters.lock();
         let size = i64::try_from(executions).unwrap_or(i64::MAX);
         counters.batch.observe(&SIZE_BOUNDS, size);
         counters.commit.observe(&TIME_BOUNDS, took);
     }
 
-    pub(super) fn rescued(&self, tasks: u32) {
+    pub(super) fn count_rescued(&self, tasks: u32) {
         self.counters.lock().rescued += u64::from(tasks);
     }
 
-    pub(super) fn dropped(&self) {
+    pub(super) fn count_dropped(&self) {
         self.counters.lock().dropped += 1;
     }
 }

@@ -116,11 +116,11 @@ impl Prefetch {
         self.is_sole
     }
 
-    pub(super) const fn taken(&mut self) {
+    pub(super) const fn take_slot(&mut self) {
         self.in_flight += 1;
     }
 
-    pub(super) const fn freed(&mut self) {
+    pub(super) const fn free_slot(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
@@ -129,7 +129,7 @@ impl Prefetch {
         clippy::cast_precision_loss,
         reason = "run times are far below 2^53 microseconds"
     )]
-    pub(super) fn ran(&mut self, micros: Micros) {
+    pub(super) fn note_run(&mut self, micros: Micros) {
         self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);
         let long = if micros < SHORT { 0.0 } else { 1.0 };
         self.long_share += WEIGHT * (long - self.long_share);
@@ -138,7 +138,7 @@ impl Prefetch {
     /// Adds the size of an execution to the average. A larger one weighs more, so that the window shrinks before it is full of
     /// large executions.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(super) fn weighed(&mut self, bytes: usize) {
+    pub(super) fn note_size(&mut self, bytes: usize) {
         let bytes = (bytes as f64).max(1_024.0);
         let weight = if bytes > self.average_bytes {
             0.5
@@ -174,7 +174,7 @@ impl Prefetch {
     }
 
     /// Notes that a ready task is left in the database.
-    pub(super) fn left(&mut self, key: ClaimKey) {
+    pub(super) fn note_left(&mut self, key: ClaimKey) {
         if self
             .lower_bound
             .as_ref()
@@ -210,7 +210,7 @@ impl Prefetch {
     }
 
     /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
-    pub(super) fn claimed(&mut self, more: bool, last: Option<ClaimKey>) {
+    pub(super) fn note_claimed(&mut self, more: bool, last: Option<ClaimKey>) {
         self.is_stale = false;
         self.lower_bound = if more {
             last.or(self.lower_bound)
@@ -229,7 +229,7 @@ mod tests {
         let mut prefetch = Prefetch::new(4);
         prefetch.set_sole(sole);
         for _ in 0..1_000 {
-            prefetch.ran(1);
+            prefetch.note_run(1);
         }
         prefetch
     }
@@ -245,7 +245,7 @@ mod tests {
         let mut prefetch = Prefetch::new(4);
         prefetch.set_sole(true);
         for _ in 0..1_000 {
-            prefetch.ran(1_000_000);
+            prefetch.note_run(1_000_000);
         }
         assert_eq!(prefetch.room(), 4);
     }
@@ -254,10 +254,10 @@ mod tests {
     fn c5_claim_waits_until_a_quarter_of_the_window_is_free() {
         let mut prefetch = with_short_tasks(false);
         for _ in 0..4 + 384 - 95 {
-            prefetch.taken();
+            prefetch.take_slot();
         }
         assert!(!prefetch.wants_claim());
-        prefetch.freed();
+        prefetch.free_slot();
         assert!(prefetch.wants_claim());
     }
 
@@ -265,10 +265,10 @@ mod tests {
     fn c5_one_free_slot_is_enough_for_a_claim_of_long_tasks() {
         let mut prefetch = Prefetch::new(40);
         for _ in 0..1_000 {
-            prefetch.ran(1_000_000);
+            prefetch.note_run(1_000_000);
         }
         for _ in 0..39 {
-            prefetch.taken();
+            prefetch.take_slot();
         }
         assert!(prefetch.wants_claim());
     }
@@ -280,24 +280,24 @@ mod tests {
             (Reverse(priority), id, 0)
         };
         let mut prefetch = Prefetch::new(1);
-        prefetch.claimed(false, None);
+        prefetch.note_claimed(false, None);
         while prefetch.room() > 0 {
-            prefetch.taken();
+            prefetch.take_slot();
         }
         for sole in [false, true] {
             prefetch.set_sole(sole);
             while prefetch.room() > 0 {
-                prefetch.taken();
+                prefetch.take_slot();
             }
             assert_eq!(prefetch.allows_direct(&key(5), Some(0)), sole);
             assert!(!prefetch.allows_direct(&key(5), Some(5)));
             assert!(!prefetch.allows_direct(&key(5), None));
         }
         assert_eq!(prefetch.claims(Some(0)), 0, "no task is left");
-        prefetch.left(key(5));
+        prefetch.note_left(key(5));
         assert_eq!(prefetch.claims(Some(0)), 1);
         assert_eq!(prefetch.claims(Some(5)), 0);
-        prefetch.claimed(true, Some(key(5)));
+        prefetch.note_claimed(true, Some(key(5)));
         assert_eq!(
             prefetch.claims(Some(0)),
             0,
@@ -309,14 +309,14 @@ mod tests {
     fn c5_surplus_depends_on_the_oldest_running_attempt() {
         let mut prefetch = with_short_tasks(true);
         for _ in 0..1_000 {
-            prefetch.taken();
+            prefetch.take_slot();
         }
         assert_eq!(prefetch.surplus(10_000_000), 0, "no peer lives");
         prefetch.set_sole(false);
         assert_eq!(prefetch.surplus(0), 1_000 - 4 - 384);
         assert_eq!(prefetch.surplus(10_000_000), 1_000 - 4);
         for _ in 0..1_000 - 4 {
-            prefetch.freed();
+            prefetch.free_slot();
         }
         assert_eq!(prefetch.room(), 0, "returned claims are not claimed again");
     }
@@ -325,21 +325,21 @@ mod tests {
     fn b18_long_attempt_causes_no_loop_of_returns_and_claims() {
         let mut prefetch = with_short_tasks(false);
         for _ in 0..388 {
-            prefetch.taken();
+            prefetch.take_slot();
         }
         let mut returned = 0;
         for look in 1..=10 {
             let surplus = prefetch.surplus(look * 1_000_000);
             returned += surplus;
             for _ in 0..surplus {
-                prefetch.freed();
+                prefetch.free_slot();
             }
             // Short tasks run beside the long one, and their slots are claimed for again.
             for _ in 0..300 {
-                prefetch.freed();
-                prefetch.ran(1);
+                prefetch.free_slot();
+                prefetch.note_run(1);
                 while prefetch.room() > 0 {
-                    prefetch.taken();
+                    prefetch.take_slot();
                 }
             }
         }
@@ -352,7 +352,7 @@ mod tests {
     fn a25_large_executions_shrink_the_window() {
         let mut prefetch = with_short_tasks(true);
         for _ in 0..20 {
-            prefetch.weighed(10 << 20);
+            prefetch.note_size(10 << 20);
         }
         assert!(prefetch.room() <= 4 + 13, "{}", prefetch.room());
     }

@@ -61,7 +61,7 @@ impl Quarantine {
     }
 
     /// Returns the suspect of an execution whose start is durable now, for dispatch.
-    pub(super) fn started(&mut self, execution: ExecutionId) -> Option<Suspect> {
+    pub(super) fn take_started(&mut self, execution: ExecutionId) -> Option<Suspect> {
         let current = self.current.filter(|_| self.is_starting);
         let started = current.filter(|suspect| suspect.execution == execution);
         self.is_starting &= started.is_none();

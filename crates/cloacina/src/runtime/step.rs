@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::assignment::Executor;
 use super::batch::WriteBatch;
-use super::capacity::{Capacity, released};
+use super::capacity::{Capacity, release_message};
 use super::executors::WorkQueues;
 use super::ledger::{HeldClaim, Ledger};
 use super::message::fitting;
@@ -294,9 +294,9 @@ impl Step {
         if let Some(former) = self.ledger.hold(id, task, claim, executor) {
             self.free_slot(former);
         }
-        self.capacity.taken(executor);
+        self.capacity.take_slot(executor);
         if let Some(execution) = self.ledger.get(id) {
-            self.metrics.started(execution, task);
+            self.metrics.count_started(execution, task);
         }
     }
 
@@ -312,7 +312,7 @@ impl Step {
     /// Frees the slot of a dropped claim, unless its attempt is deferred and has released it already.
     fn free_slot(&mut self, held: HeldClaim) {
         if !held.is_deferred {
-            self.capacity.freed(held.executor);
+            self.capacity.free_slot(held.executor);
         }
     }
 
@@ -324,7 +324,7 @@ impl Step {
         claim: Claim,
         executor: Executor,
     ) {
-        self.retry.push(released(id, task, claim, executor));
+        self.retry.push(release_message(id, task, claim, executor));
     }
 
     /// Notes that an attempt has released its slot, or has reacquired one.
@@ -337,9 +337,9 @@ impl Step {
     ) {
         if let Some(held) = self.ledger.set_deferred(id, task, claim, deferred) {
             if deferred {
-                self.capacity.freed(held.executor);
+                self.capacity.free_slot(held.executor);
             } else {
-                self.capacity.taken(held.executor);
+                self.capacity.take_slot(held.executor);
             }
         }
     }

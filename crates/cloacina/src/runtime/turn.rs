@@ -3,7 +3,7 @@
 //! See docs/explanation/decisions/031-failures-stay-with-their-item.md
 
 use super::Message;
-use super::commit::Refused;
+use super::commit::RefusedBatch;
 use super::duties::{self, Duties};
 use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
@@ -92,7 +92,7 @@ impl Turn {
 
     /// Splits a refused batch in halves until the item that causes the refusal is alone. That one fails, and the others are
     /// written.
-    fn split(&mut self, refused: Refused) -> Result<(), Failed> {
+    fn split(&mut self, refused: RefusedBatch) -> Result<(), Failed> {
         if matches!(refused.error, StoreError::DefinitionGone(_)) && self.restores < MAX_RESTORES {
             return self.decide_with_restored_versions(refused);
         }
@@ -121,7 +121,7 @@ impl Turn {
     }
 
     /// Holds claims back after a batch with one was refused, because the claim may be the cause.
-    fn hold_claims(&mut self, refused: &Refused) {
+    fn hold_claims(&mut self, refused: &RefusedBatch) {
         if !refused.has_claim {
             return;
         }
@@ -135,7 +135,7 @@ impl Turn {
 
     /// B7: decides the messages of a refused batch again after restoring versions, because a version of a submission was
     /// pruned.
-    fn decide_with_restored_versions(&mut self, refused: Refused) -> Result<(), Failed> {
+    fn decide_with_restored_versions(&mut self, refused: RefusedBatch) -> Result<(), Failed> {
         self.restores += 1;
         if let Err(error) = self.step.restore_definitions() {
             return Err((error, refused.messages));
@@ -230,7 +230,7 @@ impl Turn {
                 duties.triggers.duty.register(step, trigger, handler, reply);
             }
             Message::Polled { token, outcome } => {
-                return duties.triggers.duty.polled(step, token, outcome);
+                return duties.triggers.duty.end_poll(step, token, outcome);
             }
             Message::RunNow {
                 schedule,

@@ -21,7 +21,7 @@ impl Step {
         let Finish { task, claim, .. } = finish;
         let was_mine = self.drop_claim(id, task, claim);
         if was_mine && !matches!(finish.outcome, Outcome::Released) {
-            self.capacity.ran(executor, ran);
+            self.capacity.note_run(executor, ran);
         }
         let limits = self.limits();
         let random = self.random();
@@ -31,7 +31,7 @@ impl Step {
         // After a runner was declared dead, it drops the results of attempts that it claimed under its old id (E4).
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
-            self.metrics.dropped();
+            self.metrics.count_dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
             // If the change that took the claim in this turn is not written, the result is decided again and may count.
             if claim.runner == self.runner
@@ -47,7 +47,7 @@ impl Step {
             return;
         }
         let change = self.batch.change(execution);
-        let again = finish.clone();
+        let retry = finish.clone();
         let written = match &finish.outcome {
             Outcome::Completed(delta) => delta.size(),
             _ => 0,
@@ -56,13 +56,13 @@ impl Step {
             change.changes.merge(changes);
             // A result that is decided again was counted the first time.
             if was_mine {
-                let kind = OutcomeKind::of(&again.outcome);
+                let kind = OutcomeKind::of(&retry.outcome);
                 self.metrics
-                    .finished(execution, task, &kind, again.started_at, ran);
+                    .count_finished(execution, task, &kind, retry.started_at, ran);
             }
             change.messages.push(Message::Finished {
                 execution: id,
-                finish: again,
+                finish: retry,
                 executor,
                 ran,
             });
@@ -111,7 +111,7 @@ impl Step {
         if claim.runner != self.runner {
             return;
         }
-        let again = Message::Overdue {
+        let retry = Message::Overdue {
             execution: id,
             task,
             claim,
@@ -120,7 +120,7 @@ impl Step {
         if !execution.holds(task, claim) {
             // As for a result: the change that took the claim in this turn may not be written.
             if let Some(change) = self.batch.executions.get_mut(&id) {
-                change.messages.push(again);
+                change.messages.push(retry);
             }
             return;
         }
@@ -130,7 +130,7 @@ impl Step {
         {
             changes.interrupted.clear(); // the queue has interrupted the worker already
             change.changes.merge(changes);
-            change.messages.push(again);
+            change.messages.push(retry);
         }
     }
 
@@ -161,8 +161,8 @@ impl Step {
                 .filter_map(TaskRecord::claim)
                 .any(is_of_peer)
         {
-            let again = self.monotonic + self.lease();
-            return self.ledger.watch_deadline(id, again);
+            let next_check = self.monotonic + self.lease();
+            return self.ledger.watch_deadline(id, next_check);
         }
         if let Some(execution) = self.ledger.get_mut(id) {
             let change = self.batch.change(execution);

@@ -36,7 +36,7 @@ impl Announcer {
             .collect();
         let workflows = step.registry.registered();
         step.store.announce(step.runner, &workflows, &offers)?;
-        step.registry.announced();
+        step.registry.note_announced();
         self.at = None;
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::schedules::{by_hand, trim_open, unknown, unknown_workflow};
 use crate::engine::cron::Cron;
 use crate::engine::schedule::{self, Decision, ScheduleInputs};
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::commit::Refused;
+use crate::runtime::commit::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
@@ -66,7 +66,7 @@ impl CronDuty {
     }
 
     /// Handles a refused batch: fewer schedules are changed at once, and one that is refused alone is skipped for a while.
-    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
+    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}; it does not fire now");
             self.skipped_until
@@ -164,7 +164,7 @@ impl CronDuty {
                 self.next = step.monotonic;
                 break;
             }
-            step.learn(&record.workflow)?;
+            step.read_latest(&record.workflow)?;
             let cron = match self.cron(&record) {
                 Ok(cron) => cron,
                 Err(error) => {
@@ -332,7 +332,7 @@ pub(in crate::runtime) fn run_now(
         Ok(record) => record,
         Err(error) => return reply(Err(error)),
     };
-    if let Err(error) = step.learn(&record.workflow) {
+    if let Err(error) = step.read_latest(&record.workflow) {
         return reply(Err(error.into()));
     }
     let due_at = schedule::between_ticks(&record, step.now);

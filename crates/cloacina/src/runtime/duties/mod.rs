@@ -34,7 +34,7 @@ use stall::StallDetector;
 use triggers::TriggerDuty;
 
 use super::batch::Purpose;
-use super::commit::{Refused, ScheduleResults};
+use super::commit::{RefusedBatch, ScheduleResults};
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
@@ -115,7 +115,7 @@ impl Duties {
     }
 
     /// Notifies the duties of a refused batch, so that each adds less to the next one.
-    pub(super) fn note_refused(&mut self, step: &mut Step, refused: &Refused) {
+    pub(super) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         self.rescuer.duty.note_refused(step, refused);
         self.cron.duty.note_refused(step, refused);
         self.triggers.duty.note_refused(step, refused);

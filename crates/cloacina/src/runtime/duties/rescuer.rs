@@ -2,7 +2,7 @@
 //! them take back a claim.
 
 use super::duty::Duty;
-use crate::runtime::commit::Refused;
+use crate::runtime::commit::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
@@ -37,7 +37,7 @@ impl Default for Rescuer {
 
 impl Rescuer {
     /// Handles a refused batch: fewer executions are processed at once, and one that is refused alone is skipped.
-    pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &Refused) {
+    pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.rescued.as_slice(), refused.is_single()) {
             step.set_unreadable(*id, "the database refuses the rescue of its tasks");
         }
@@ -113,7 +113,7 @@ impl Rescuer {
             }
         } else {
             self.batch = (self.batch * 2).min(BATCH);
-            step.metrics.rescued(rescued);
+            step.metrics.count_rescued(rescued);
             tracing::info!(dead_runner_id = %dead, tasks = rescued, "rescued tasks of a dead runner");
         }
         Ok(())

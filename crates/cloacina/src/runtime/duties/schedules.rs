@@ -40,7 +40,7 @@ impl Step {
     }
 
     /// Reads the latest version of a workflow, including versions that other programs have stored since the last read.
-    pub(super) fn learn(&mut self, workflow: &str) -> Result<(), StoreError> {
+    pub(super) fn read_latest(&mut self, workflow: &str) -> Result<(), StoreError> {
         if self.latest_definition(workflow)?.is_none() {
             self.read_definitions()?;
             self.latest_definition(workflow)?;

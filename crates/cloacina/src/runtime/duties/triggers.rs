@@ -14,7 +14,7 @@ use crate::engine::schedule;
 use crate::engine::trigger::{self, NewTrigger, PollOutcome};
 use crate::runtime::assignment::{Poll, PollToken};
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::commit::Refused;
+use crate::runtime::commit::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
@@ -71,7 +71,7 @@ impl TriggerDuty {
     ///
     /// # Errors
     /// When the database fails. The message goes to the retry queue.
-    pub(in crate::runtime) fn polled(
+    pub(in crate::runtime) fn end_poll(
         &mut self,
         step: &mut Step,
         token: PollToken,
@@ -134,7 +134,7 @@ impl TriggerDuty {
             }
         }
         let mut records = [poll.record.clone()];
-        step.learn(&records[0].workflow)?;
+        step.read_latest(&records[0].workflow)?;
         step.forget_ended(&mut records)?;
         let [record] = records;
         Ok(Some(record))
@@ -152,7 +152,7 @@ impl TriggerDuty {
         }
         let polled_at = record.last_due.unwrap_or(step.now);
         let (mut record, tick) =
-            trigger::polled(record, &outcome, !record.state.open.is_empty(), step.now);
+            trigger::after_poll(record, &outcome, !record.state.open.is_empty(), step.now);
         let mut ticks = Vec::new();
         if let Some(result) = tick {
             let mut write = TickWrite {
@@ -295,7 +295,7 @@ impl TriggerDuty {
     }
 
     /// Handles a refused batch: a trigger whose change is refused alone is skipped for a while.
-    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &Refused) {
+    pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             self.skipped_until
                 .insert(*id, step.monotonic + BROKEN_PAUSE);

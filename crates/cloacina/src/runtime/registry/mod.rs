@@ -292,7 +292,7 @@ impl Registry {
     }
 
     /// Notes that all handlers have been announced.
-    pub(super) fn announced(&mut self) {
+    pub(super) fn note_announced(&mut self) {
         self.unannounced.clear();
     }
 
