@@ -168,7 +168,7 @@ def test_run_of_a_failing_workflow_exits_1_and_names_the_task(shell):
     ("arguments", "status", "told"),
     [
         (["run", "pipeline"], 2, "name the workflow too"),
-        (["run", "pipeline:etl", "--context", "[1]"], 2, "no JSON object"),
+        (["run", "pipeline:etl", "--context", "[1]"], 2, "not a JSON object"),
         (["run", "pipeline:etl", "--context", "@missing.json"], 2, "cannot be read"),
         (["run", "missing:etl"], 1, "no module 'missing'"),
         (["run", "pipeline:elt"], 1, "defines no workflow 'elt'\nhint: did you mean 'etl'?"),

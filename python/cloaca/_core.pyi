@@ -193,10 +193,10 @@ class Work:
     @property
     def timeout_us(self) -> int | None: ...
     def begin_deferral(self) -> bool:
-        """Lend the worker's slot to others meanwhile; `False` if that is not possible."""
+        """Release the worker's slot until `end_deferral`; `False` if that is not possible."""
 
     def end_deferral(self) -> None:
-        """Take the slot back; a thread waits for a free one."""
+        """Reacquire the slot; a thread waits for a free one."""
 
     def beat(self) -> None: ...
     def is_cancelled(self) -> bool: ...
@@ -290,7 +290,7 @@ class Runner:
         """Submit and wait for the end."""
 
     def inspector(self) -> Inspector:
-        """What looks at the runner's database."""
+        """The inspector of the runner's database."""
 
     def metrics(self) -> str:
         """The counters in the text format of Prometheus."""
@@ -308,7 +308,7 @@ class Runner:
         """Wait for the end of an execution; `None` when the time is over."""
 
     def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
-        """Have `waker` told of the end of an execution, also when it has ended already."""
+        """Signal `waker` when an execution ends, at once if it has ended already."""
 
     def unsubscribe(self, token: int) -> None: ...
     def status(self, execution_id: str) -> str: ...
@@ -363,7 +363,7 @@ class Runner:
     @property
     def loop_waker(self) -> LoopWaker: ...
     def take_async(self, limit: int) -> builtins.list[Work]:
-        """What waits, at most `limit`; the waker does not tell again of what is left."""
+        """At most `limit` waiting tasks; the waker does not signal again for the others."""
     def async_notices(self) -> builtins.list[tuple[str, int]]:
         """("overrun" | "cancelled", token) for coroutines to cancel."""
 
@@ -375,7 +375,7 @@ class Runner:
 
 @final
 class Inspector:
-    """A database to look at, and executions in it to control, without a runner."""
+    """Reads a database and controls its executions, without a runner."""
 
     def __new__(
         cls, database_url: str, schema: str | None = None, migrate: bool = False
@@ -437,7 +437,7 @@ class Inspector:
 class Schedules:
     """The schedules and triggers of a database; only with a runner can some be registered.
 
-    A schedule or trigger is told as a dict: id, name, workflow, expression, timezone, interval_us,
+    A schedule or trigger is a dict: id, name, workflow, expression, timezone, interval_us,
     instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
     last_us, fired_us, last_error, created_us, updated_us.
     """
@@ -594,7 +594,7 @@ class BenchRunner:
 
     @property
     def in_flight(self) -> int:
-        """Claimed tasks whose end the coordinator has not heard of."""
+        """Claimed tasks whose end has not reached the coordinator."""
 
     def hurry(self, grace_us: int) -> None:
         """Begin to stop, and let the time run away under this runner alone."""

@@ -1,7 +1,7 @@
-"""Testing workflows: no real time, no real database, and a crash wherever there can be one.
+"""Testing workflows: no real time, no database file, and a crash at every commit point.
 
 Installing the package gives pytest the fixture `cloaca_runner`: a runner on a database in memory
-whose clock only moves when somebody waits, or when the test says `advance`.
+whose clock only moves while a caller waits, or when the test calls `advance`.
 
 Example:
     >>> def test_the_report_is_sent_again_after_an_hour(cloaca_runner):

@@ -28,9 +28,9 @@ COMMANDS = {
     "completion": ("completion:completion", "Print the completion script of a shell."),
 }
 
-#: What `--help` says first.
+#: The first lines of `--help`.
 SUMMARY = """\
-Run workflows, and look after those that run.
+Run workflows, inspect and control their executions.
 
 Exit status: 0 done, 1 it failed (the execution or the request; stderr says
 what), 2 wrong usage, 130 interrupted by Ctrl-C.
@@ -38,7 +38,7 @@ what), 2 wrong usage, 130 interrupted by Ctrl-C.
 
 
 def help_text() -> str:
-    """What `cloaca --help` prints; a test compares it with what click makes of the commands."""
+    """Returns the text of `cloaca --help`; a test compares it with what click would print."""
     width = max(map(len, COMMANDS))
     lines = ["Usage: cloaca [OPTIONS] COMMAND [ARGS]...", ""]
     lines += [f"  {line}".rstrip() for line in SUMMARY.splitlines()]

@@ -50,7 +50,7 @@ class Database:
         return url
 
     def inspect(self, *, migrate: bool = False) -> Inspector:
-        """The database, to look at; no runner is started.
+        """The database, for reading and control; no runner is started.
 
         Args:
             migrate: Whether to create and migrate it; else it must be there.
@@ -69,7 +69,7 @@ def database_options(command: Command) -> Command:
         "--database",
         "url",
         metavar="URL",
-        help="The database; CLOACA_DATABASE_URL where left out.",
+        help="The database; CLOACA_DATABASE_URL if omitted.",
     )
     @click.option("--schema", metavar="NAME", help="The PostgreSQL schema to work in.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")

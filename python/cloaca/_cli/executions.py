@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cloaca._executions.result import WorkflowResult
 
 _STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
-# Between two looks of `watch`: the process that runs the execution does not know of this one.
+# Between two refreshes of `watch`: the process that runs the execution does not know of this one.
 _LOOK_SECONDS = 0.2
 
 
@@ -230,7 +230,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     bars = Bars() if is_shown() and not as_json else None
     states: dict[str, str] = {}
 
-    def look() -> bool:
+    def refresh() -> bool:
         execution, said = inspector.progress(id)
         if bars is not None:
             bars.show(execution, said)
@@ -241,11 +241,11 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     from cloaca._executions.result import WorkflowResult
 
     if bars is None:
-        while not look():
+        while not refresh():
             sleep(_LOOK_SECONDS)
     else:
         with bars:
-            while not look():
+            while not refresh():
                 sleep(_LOOK_SECONDS)
     result = _result(database, id)
     if as_json:
@@ -256,7 +256,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
 
 
 def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
-    """A line for each task whose state changed since the last look."""
+    """A line for each task whose state changed since the last refresh."""
     for task in result.tasks.values():
         if states.get(task.task_id, "Pending") != task.status:
             states[task.task_id] = str(task.status)

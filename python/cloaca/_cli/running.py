@@ -33,7 +33,7 @@ def _context(
     try:
         return Context.from_json(text)
     except ValueError as error:
-        raise click.BadParameter(f"{place} is no JSON object: {error}") from None
+        raise click.BadParameter(f"{place}: {error}") from None
 
 
 def _split(target: str) -> tuple[str, str | None]:
@@ -156,7 +156,7 @@ def worker(
                 if runner.metrics_url:
                     say(f"metrics at {runner.metrics_url}", err=True)
 
-            # Who hears that it works may end it by a signal at once.
+            # Signal handlers come first: a program that reads this line may send a signal at once.
             serve(runner, announce)
 
 

@@ -106,7 +106,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
 
 @schedules.command(context_settings=HELP_NAMES)
 @click.argument("what", metavar="ID|EXPRESSION")
-@click.option("--timezone", metavar="ZONE", help="Of an expression; UTC where left out.")
+@click.option("--timezone", metavar="ZONE", help="Of an expression; UTC if omitted.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many."
 )

@@ -34,7 +34,7 @@ def list_command(database: Database, as_json: bool) -> None:
 
 @tenants.command(context_settings=HELP_NAMES)
 @click.argument("schema_name", metavar="SCHEMA")
-@click.option("--username", metavar="NAME", help="The role's name; the schema's where left out.")
+@click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
 @click.option(
     "--password-stdin", is_flag=True, help="Read the role's password from stdin; else one is made."
 )
@@ -70,7 +70,7 @@ def create(
 
 @tenants.command(context_settings=HELP_NAMES)
 @click.argument("schema_name", metavar="SCHEMA")
-@click.option("--username", metavar="NAME", help="The role's name; the schema's where left out.")
+@click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
 @click.option("--force", is_flag=True, help="Remove it although it is in use.")
 @database_options
 def remove(

@@ -135,7 +135,7 @@ class WorkflowHandle:
 
         Raises:
             WorkflowError: The execution has not ended, was cancelled, has completed and
-                `from_task` is left out, or has no such task.
+                `from_task` is omitted, or has no such task.
 
         Since 0.1.
         """
@@ -160,7 +160,7 @@ class WorkflowHandle:
         return self._runner.explain(self._id)
 
     def logs(self) -> list[LogLine]:
-        """What its tasks logged: see `DefaultRunner.logs`. Since 0.1."""
+        """The log lines of its tasks: see `DefaultRunner.logs`. Since 0.1."""
         return self._runner.logs(self._id)
 
     def _repr_html_(self) -> str:

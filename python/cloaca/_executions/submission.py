@@ -35,7 +35,7 @@ def request(
 
     Raises:
         ConfigurationError: One of them is not valid, or two exclude each other.
-        TypeError: The context is no mapping, or a value in it is not JSON.
+        TypeError: The context is not a mapping, or a value in it is not JSON.
         ValueError: A value in the context is NaN or an infinity.
     """
     name: object = workflow.name if isinstance(workflow, Workflow) else workflow

@@ -8,31 +8,31 @@ if TYPE_CHECKING:
     from logging import Logger
     from typing import Any
 
-# What a log record has of its own.
-_TAKEN = frozenset(
+# The attributes that every log record has.
+_RECORD_ATTRIBUTES = frozenset(
     {"args", "asctime", "created", "exc_info", "exc_text", "filename", "funcName", "levelname"}
     | {"levelno", "lineno", "message", "module", "msecs", "msg", "name", "pathname", "process"}
     | {"processName", "relativeCreated", "stack_info", "taskName", "thread", "threadName"}
 )
 
 
-# `logging.WARNING`, which holds where the program sets no level.
+# `logging.WARNING`, the level if the program sets none.
 _WARNING = 30
 
 
 def logger() -> Logger:
-    """The logger `cloaca`. Where the program sets no level, WARNING and above are logged."""
+    """The logger `cloaca`. If the program sets no level, WARNING and above are logged."""
     import logging
 
     found = logging.getLogger("cloaca")
     if not found.handlers:
-        # Where the program has no handler either, Python would print warnings to stderr by itself.
+        # Without any handler, Python would print warnings to stderr by itself.
         found.addHandler(logging.NullHandler())
     return found
 
 
 def prepare() -> int:
-    """Sets the level that `CLOACA_LOG_LEVEL` asks for, and gives the one that holds.
+    """Sets the level from `CLOACA_LOG_LEVEL`, and returns the effective level.
 
     Raises:
         ConfigurationError: The variable names no level.
@@ -59,7 +59,9 @@ def prepare() -> int:
 
 def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> None:
     """Logs a record of the engine; its fields become attributes of the record."""
-    extra = {f"{name}_" if name in _TAKEN else name: value for name, value in fields.items()}
+    extra = {
+        f"{name}_" if name in _RECORD_ATTRIBUTES else name: value for name, value in fields.items()
+    }
     extra["target"] = target
     shown = ", ".join(f"{name}={value}" for name, value in fields.items())
     logger().log(level, "%s (%s)" if shown else "%s%s", message, shown, extra=extra)

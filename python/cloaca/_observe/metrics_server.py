@@ -16,7 +16,7 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsServer:
-    """Serves what `read` gives, until it is closed."""
+    """Serves the text that `read` returns, until it is closed."""
 
     def __init__(
         self, read: Callable[[], str], host: str, port: int, names: Iterable[str] = ()
@@ -24,7 +24,7 @@ class MetricsServer:
         """Start.
 
         Args:
-            read: What gives the text.
+            read: Returns the text.
             host: The address to serve at.
             port: The port; 0 for a free one.
             names: The names by which it may be asked for, beside `localhost`, `host` and addresses;
@@ -59,7 +59,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Scrapes are no news."""
+                """Logs nothing: a scrape is not worth a line."""
 
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -80,7 +80,7 @@ class MetricsServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and give the port back."""
+        """Stop, and free the port."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()

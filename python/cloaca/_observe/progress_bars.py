@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from cloaca import _core
 
-# Between two looks, in microseconds: people see no difference to less.
-_LOOK_US = 100_000
+# Microseconds between two refreshes: a shorter interval makes no visible difference.
+_REFRESH_US = 100_000
 # More tasks than this are shown as one bar.
 _MAX_BARS = 25
 
@@ -31,7 +31,7 @@ _STYLES = {
 
 
 def is_shown() -> bool:
-    """Whether somebody can see bars: stderr is a terminal, or this is a notebook."""
+    """Whether bars are visible: stderr is a terminal, or this is a notebook."""
     try:
         return sys.stderr.isatty() or "ipykernel" in sys.modules
     except (AttributeError, ValueError):
@@ -39,14 +39,14 @@ def is_shown() -> bool:
 
 
 def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
-    """Waits for the end of an execution of a runner, with bars where they can be seen."""
+    """Waits for the end of an execution of a runner, with bars if they are visible."""
     if not is_shown():
         ended = core.wait(execution_id, None)
         assert ended is not None
         return WorkflowResult(ended)
     inspector = core.inspector()
     with Bars() as bars:
-        while (ended := core.wait(execution_id, _LOOK_US)) is None:
+        while (ended := core.wait(execution_id, _REFRESH_US)) is None:
             bars.show(*inspector.progress(execution_id))
         bars.show(ended, [])
     return WorkflowResult(ended)
@@ -104,7 +104,7 @@ class Bars:
             self._draw(task.task_id, task.status, task.fraction, words, ended_now)
 
     def drawing(self) -> Any:
-        """What is shown, for rich to print once."""
+        """The bars as they are, for rich to print once."""
         return self._progress.get_renderable()
 
     def _draw(self, name: str, status: str, fraction: float, words: str, ended: bool) -> None:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from cloaca._core import Outcome, Runner, Work
     from cloaca._executions.submission import Request
 
-# So many executions' contexts are remembered.
+# Maximum number of executions whose trace contexts are cached.
 _REMEMBERED = 4096
 
 
 def tracer() -> Tracer | None:
-    """The tracer, where the program has set one up."""
+    """Returns the tracer if the program has set one up."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None or not hasattr(trace, "get_tracer_provider"):
         return None
@@ -50,28 +50,29 @@ class ExecutionSpan:
         )
         headers: dict[str, str] = {}
         propagate.inject(headers, trace.set_span_in_context(self._span))
-        #: What the execution keeps.
+        #: The trace context that is stored with the execution.
         self.carrier = json.dumps(headers)
 
     def identify(self, execution_id: str) -> None:
-        """The execution has an id."""
+        """Adds the execution's id."""
         self._span.set_attribute("cloaca.execution_id", execution_id)
 
     def end(self, status: str, ended_at_us: int | None, error: Any = None) -> None:
-        """The execution ended."""
+        """Ends the span with the execution."""
         self._span.set_attribute("cloaca.status", status)
         _mark(self._span, status == "Completed", str(error) if error else status)
         self._span.end(None if ended_at_us is None else ended_at_us * 1000)
 
     def abandon(self, error: BaseException | None = None) -> None:
-        """It was not submitted, or this process ends before it."""
+        """Ends the span of an execution that was not submitted, or that outlives this process."""
         if error is not None:
             self._span.record_exception(error)
             _mark(self._span, False, str(error))
         self._span.end()
 
 
-# The open spans of the process: a runner's supervisor hears of its tenants' executions too.
+# The open spans of the process: a runner's supervisor receives the ends of its tenants' executions
+# too.
 _open: dict[str, tuple[ExecutionSpan, Tracing]] = {}
 
 
@@ -89,7 +90,7 @@ class Tracing:
         return None if found is None else ExecutionSpan(found, request[0])
 
     def submitted(self, spans: list[ExecutionSpan | None], ids: list[str]) -> None:
-        """The executions are durable; their ends will be told."""
+        """Notes the ids of durable executions, and asks the engine to announce their ends."""
         for span, id in zip(spans, ids, strict=True):
             if span is not None:
                 span.identify(id)
@@ -100,13 +101,13 @@ class Tracing:
                     self._core.announce_end(id)
 
     def ended(self, id: str, status: str, ended_at_us: int | None, error: str | None) -> None:
-        """An execution ended."""
+        """Ends the span of an execution."""
         found = _open.pop(id, None)
         if found is not None:
             found[0].end(status, ended_at_us, error)
 
     def close(self) -> None:
-        """Ends what is open: the runner is shut down."""
+        """Ends the open spans: the runner is shut down."""
         for id, (span, owner) in list(_open.items()):
             if owner is self and _open.pop(id, None) is not None:
                 span.abandon()
@@ -122,7 +123,7 @@ class Tracing:
         try:
             kept = self._core.inspector().trace(execution_id)
         except Exception:
-            return None  # a database in trouble: the task matters more than its trace
+            return None  # the database does not answer: the task matters more than its trace
         found = propagate.extract(json.loads(kept)) if kept else None
         with self._lock:
             if len(self._contexts) >= _REMEMBERED:
@@ -163,7 +164,7 @@ class AttemptSpan:
         self._span.end()
 
     def note(self, outcome: Outcome) -> None:
-        """How the attempt ended."""
+        """Records how the attempt ended."""
         kind = outcome[0]
         self._span.set_attribute("cloaca.outcome", kind)
         if kind == "failed":

@@ -1,4 +1,4 @@
-"""The parts of a retry policy: how a delay grows, and which failures are tried again."""
+"""The parts of a retry policy: the growth of the delay and the condition for a retry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INFINITY = float("inf")
 
 
 class BackoffStrategy:
-    """How the delay grows from attempt to attempt.
+    """The growth of the delay from attempt to attempt.
 
     Made by its static methods; compared by value.
 
@@ -125,7 +125,7 @@ class RetryCondition:
 
     @staticmethod
     def transient_only() -> RetryCondition:
-        """Timeouts and connection errors: told by type, then by words such as "unavailable".
+        """Timeouts and connection errors, by type or by words such as "unavailable".
 
         Since 0.1.
         """

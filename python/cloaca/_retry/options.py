@@ -57,7 +57,7 @@ def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
     """The policy that the options of a task say.
 
     Args:
-        options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` where left out.
+        options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` if omitted.
 
     Raises:
         TaskValidationError: One of them is not valid, or two exclude each other.

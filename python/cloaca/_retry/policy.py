@@ -68,11 +68,11 @@ class RetryPolicy:
 
         Args:
             max_attempts: All tries together; 0 and 1 both mean one.
-            backoff: How the delay grows; exponential with base 2 when left out.
+            backoff: The growth of the delay; exponential with base 2 if omitted.
             initial_delay: The first delay, in seconds.
             max_delay: No delay is longer, in seconds.
             with_jitter: Whether a delay varies by a quarter up or down.
-            condition: Which failures are retried; all when left out.
+            condition: Which failures are retried; all if omitted.
             retry_on: Only these exception types and their subclasses, when not empty.
             never_on: Never these exception types and their subclasses.
 
@@ -122,12 +122,12 @@ class RetryPolicy:
 
     @property
     def backoff(self) -> BackoffStrategy:
-        """How the delay grows. Since 0.1."""
+        """The growth of the delay. Since 0.1."""
         return self._backoff
 
     @property
     def condition(self) -> RetryCondition:
-        """Which failures are retried. Since 0.1."""
+        """The condition that a failure must meet to be retried. Since 0.1."""
         return self._condition
 
     @property
@@ -165,7 +165,7 @@ class RetryPolicy:
         )
 
     def calculate_delay(self, attempt: int) -> float:
-        """The delay after a failed attempt, in seconds. With jitter it is drawn anew on every call.
+        """The delay after a failed attempt, in seconds. With jitter it differs from call to call.
 
         Args:
             attempt: Which attempt failed; the first is 1.
@@ -242,7 +242,7 @@ class RetryPolicy:
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        """What it says."""
+        """The constructor call that makes it."""
         parts = [
             f"max_attempts={self._max_attempts}",
             f"backoff={self._backoff!r}",
@@ -418,7 +418,7 @@ def attempts(option: str, value: object) -> int:
     """A number of attempts as the engine takes it.
 
     Raises:
-        TaskValidationError: It is no whole number, negative, or absurdly high.
+        TaskValidationError: It is not a whole number, or is negative or absurdly high.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_ATTEMPTS:
         raise TaskValidationError(

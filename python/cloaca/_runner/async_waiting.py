@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Waiters:
-    """Who waits for executions of one runner.
+    """The coroutines that wait for executions of one runner.
 
     One waker for each event loop, however many coroutines wait.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class DefaultRunnerConfig:
     """The settings of a `DefaultRunner`. Each is an attribute, checked whenever it is set.
 
-    What is left out is taken from the environment variable `CLOACA_` + the setting's name in
+    What is omitted is taken from the environment variable `CLOACA_` + the setting's name in
     capital letters (`none` stands for `None`), else from the defaults.
 
     Example:

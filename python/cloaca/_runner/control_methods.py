@@ -1,4 +1,4 @@
-"""What a runner tells of executions, and does to them."""
+"""Methods of a runner that read executions and control them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BATCH = 1000
 
 
 class ControlMethods:
-    """The part of `DefaultRunner` that looks at executions and controls them. Private."""
+    """The part of `DefaultRunner` that reads executions and controls them. Private."""
 
     _core: _core.Runner
 
@@ -186,7 +186,7 @@ class ControlMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
             WorkflowError: The execution has not ended, was cancelled, or has completed and
-                `from_task` is left out.
+                `from_task` is omitted.
             WorkflowValidationError: It has no task `from_task`. It is a `WorkflowError`.
 
         Since 0.1.

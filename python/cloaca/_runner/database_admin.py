@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TenantConfig:
-    """What a tenant is to be. Checked when it is made, before any database hears of it.
+    """The description of a tenant. Checked when it is made, before any database is used.
 
     Example:
         >>> cloaca.TenantConfig(schema_name="acme", username="acme_user")
@@ -29,10 +29,10 @@ class TenantConfig:
             schema_name: The schema: at most 63 letters, digits and `_`, not beginning with a
                 digit, and not reserved.
             username: The role, under the same rule.
-            password: Its password. A strong one is made where left out.
+            password: Its password. A strong one is generated if omitted.
 
         Raises:
-            ConfigurationError: A name or the password cannot be. It is a `ValueError`.
+            ConfigurationError: A name or the password is not valid. It is a `ValueError`.
         """
         for what, value in (
             ("schema_name", schema_name),
@@ -203,7 +203,7 @@ class DatabaseAdmin:
             force: Whether to do it under live runners too; their sessions are ended.
 
         Raises:
-            ConfigurationError: A name cannot be. It is a `ValueError`.
+            ConfigurationError: A name is not valid. It is a `ValueError`.
             DatabaseError: There is no such tenant, the role is not its own, or a runner lives in
                 it and `force` is not set. Then nothing was removed.
 

@@ -8,13 +8,13 @@ import os
 from cloaca import _core
 from cloaca._workflows.registry import registry
 
-# At the interpreter's end running tasks get at most so many seconds: what is cut off runs again at
-# the next start.
+# Maximum number of seconds that running tasks get when the interpreter ends. A task that is cut off
+# runs again at the next start.
 _EXIT_GRACE = 5.0
 
 
 def install() -> None:
-    """Asks Python to be told of the end and of forks."""
+    """Registers the handlers for the end of the process and for forks."""
     atexit.register(_close_runners)
     os.register_at_fork(after_in_child=_after_fork)
 

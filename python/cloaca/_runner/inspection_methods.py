@@ -1,4 +1,4 @@
-"""What a runner tells to those who operate it."""
+"""Methods of a runner for operators: explanations, logs, metrics, pruning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.config import DefaultRunnerConfig
 
-# Deleted in one transaction: small enough not to be felt by others.
+# Executions deleted in one transaction: few enough not to delay other transactions.
 _PRUNE_BATCH = 500
 
 
@@ -31,7 +31,7 @@ class InspectionMethods:
     _metrics_server: MetricsServer | None = None
 
     def explain(self, execution_id: str) -> list[str]:
-        """Why an execution is where it is: what it waits for, who has it in hand, until when.
+        """Explain the state of an execution: what it waits for, which runner has it, until when.
 
         Args:
             execution_id: Its id. The id of a schedule or a trigger is taken too, and tells why it
@@ -52,7 +52,7 @@ class InspectionMethods:
         return self._core.inspector().explain(execution_id)
 
     def logs(self, execution_id: str) -> list[LogLine]:
-        """What an execution's tasks logged, where `capture_logs` is on in the runners that ran it.
+        """The log lines of an execution's tasks, from the runners where `capture_logs` is on.
 
         Args:
             execution_id: Its id.
@@ -80,7 +80,7 @@ class InspectionMethods:
 
     @property
     def metrics_url(self) -> str | None:
-        """Where `/metrics` is served; `None` without the setting `metrics_port`. Since 0.1."""
+        """The URL of `/metrics`; `None` without the setting `metrics_port`. Since 0.1."""
         return None if self._metrics_server is None else self._metrics_server.url
 
     def prune(self, older_than: float | timedelta | None = None) -> int:
@@ -89,7 +89,7 @@ class InspectionMethods:
         A runner does it by itself in the background: see the setting `retention_days`.
 
         Args:
-            older_than: Seconds since their end; `retention_days` where left out.
+            older_than: Seconds since their end; `retention_days` if omitted.
 
         Returns:
             How many were deleted.
@@ -133,7 +133,7 @@ class InspectionMethods:
 
 
 def prune_all(inspector: _core.Inspector, age_us: int) -> int:
-    """Deletes what ended longer ago, batch by batch; how many it deleted. Private."""
+    """Deletes older ended executions in batches; returns their number. Private."""
     total = 0
     while deleted := inspector.prune(age_us, _PRUNE_BATCH):
         total += deleted

@@ -48,7 +48,7 @@ class DefaultRunner(
     """
 
     _polls_triggers = True
-    #: None until it has started: `__del__` is called of what never did, too.
+    #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
 
     def __init__(
@@ -62,9 +62,9 @@ class DefaultRunner(
 
         Args:
             database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
-                path, or a `postgresql://` URL. The environment's `CLOACA_DATABASE_URL` where left
-                out.
-            config: Settings; the environment's and the defaults where left out.
+                path, or a `postgresql://` URL. The environment's `CLOACA_DATABASE_URL` if
+                omitted.
+            config: Settings; the environment's and the defaults if omitted.
             schema: The PostgreSQL schema to work in: one for each tenant.
 
         Raises:
@@ -79,7 +79,7 @@ class DefaultRunner(
         self._begin(start(database_url, config, schema))
 
     def _begin(self, started: Started) -> None:
-        """Take a started engine over."""
+        """Adopt a started engine."""
         TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
@@ -163,8 +163,8 @@ class DefaultRunner(
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: When it may start; a datetime with a time zone.
-            progress: Show a bar for each task on stderr while it runs. Nothing is shown where that
-                is no terminal and no notebook.
+            progress: Show a bar for each task on stderr while it runs. Nothing is shown if stderr
+                is neither a terminal nor a notebook.
 
         Returns:
             The result, also of an execution that failed, timed out or was cancelled.
@@ -323,7 +323,7 @@ class DefaultRunner(
         return WorkflowHandle(self, execution_id)
 
     def run_forever(self) -> None:
-        """Work until SIGTERM or SIGINT, then shut down: running tasks end, the rest is given back.
+        """Work until SIGTERM or SIGINT, then shut down; running tasks end, others are returned.
 
         A second signal cuts that short. On another thread than the main one, it works until
         `shutdown` is called.
@@ -339,7 +339,7 @@ class DefaultRunner(
         serve(self)
 
     def shutdown(self, *, timeout: float | None = None) -> None:
-        """Stop: no new task starts, running ones get time to end, the rest is given back.
+        """Stop: no new task starts, running ones get time to end, other claims are returned.
 
         Calling it twice is harmless.
 
@@ -441,7 +441,7 @@ class DefaultRunner(
         try:
             self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
         except BaseException:
-            # Ctrl-C, for one: what runs is given back by the end of the lease.
+            # Ctrl-C, for one: other runners take the running tasks over when the lease ends.
             return
 
     def __enter__(self) -> Self:
@@ -473,7 +473,7 @@ class DefaultRunner(
         await asyncio.to_thread(self.shutdown)
 
     def __del__(self) -> None:
-        """Warn about a runner that nobody shut down, and stop it like a crash would.
+        """Warn about a runner that was not shut down, and stop it like a crash would.
 
         Nothing is lost.
         """

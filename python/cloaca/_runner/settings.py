@@ -1,4 +1,4 @@
-"""What the settings of a runner are: kind, range, and what the engine calls them."""
+"""The settings of a runner: kind, range, and the engine's name of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Setting:
         self.maximum = maximum
         #: Whether `None` is a value.
         self.is_optional = is_optional
-        #: The engine's name, and microseconds per unit or 0 for what is no span.
+        #: The engine's name, and microseconds per unit; 0 for a setting that is not a span.
         self.to_engine = to_engine
 
     def check(self, name: str, value: Any) -> Any:

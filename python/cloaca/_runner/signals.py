@@ -1,4 +1,4 @@
-"""Serving until a signal asks to end (semantics D8)."""
+"""Serving until a signal (semantics D8)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
     On another thread than the main one Python gets no signals: then it waits for `shutdown`.
 
     Args:
-        runner: What serves.
-        begun: Called once signals are heeded.
+        runner: The runner that serves.
+        begun: Called once the signal handlers are installed.
 
     Raises:
         SystemExit: With 128 + the signal's number, after a second signal.
@@ -60,7 +60,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
 
 
 def _check(runner: ServingRunner) -> None:
-    """Refuses to go on, or to end as if all were well, with a runner that has failed."""
+    """Raises if the runner has failed, so that serving does not end as if all were well."""
     if runner._shutdown_request.failed:
         from cloaca._values.exceptions import RunnerClosedError
 

@@ -25,12 +25,12 @@ _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class SharedWorkerHost:
-    """The threads of a tenant's runner: those of the runner that made it, which ends them."""
+    """The threads of a tenant's runner, which belong to the runner that made it."""
 
     is_shared = True
 
     def join(self, timeout: float) -> None:
-        """They go on."""
+        """Does nothing: the threads go on."""
 
 
 class Started:
@@ -114,7 +114,7 @@ def _refuse_green_threads() -> None:
 
 
 def start_threads(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
-    """A running engine with its Python threads."""
+    """Starts the Python threads of a running engine."""
     tracing = Tracing(core)
     worker_host = WorkerHost(core, log_level, tracing, capture_logs=config.capture_logs)
     started = Started(core, config, worker_host, tracing)
@@ -140,7 +140,7 @@ def start_tenant(
 
 
 def abandon(core: _core.Runner, worker_host: WorkerHost | SharedWorkerHost) -> None:
-    """Stops an engine that nobody can reach any more, without waiting for it."""
+    """Stops an engine whose runner was dropped, without waiting for it."""
 
     def stop() -> None:
         try:

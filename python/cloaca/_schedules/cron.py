@@ -1,4 +1,4 @@
-"""Schedules as values, and a look ahead at when an expression fires."""
+"""Schedules as values, and a preview of the times at which an expression fires."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def cron_preview(
         expression: 5 fields, or 6 with seconds first.
         timezone: An IANA time zone.
         n: How many times, 0 to 100000.
-        start: Times after this one; a datetime with a time zone. Now where left out.
+        start: Times after this one; a datetime with a time zone. Now if omitted.
 
     Returns:
         Datetimes with the offset from UTC that the zone has at each of them.
@@ -153,7 +153,7 @@ def is_count(value: object) -> bool:
 
 
 def check_text(what: str, value: object) -> None:
-    """Refuse what is no text.
+    """Refuse a value that is not text.
 
     Raises:
         ScheduleError: It is not.
@@ -193,7 +193,7 @@ def options(
     Raises:
         ScheduleError: One of them makes no sense.
         ConfigurationError: A time or a span makes no sense.
-        TypeError: The input is no mapping, or a value in it is not JSON.
+        TypeError: The input is not a mapping, or a value in it is not JSON.
     """
     if instance_name is not None:
         check_text("instance_name", instance_name)

@@ -63,12 +63,12 @@ class ScheduleMethods:
             catchup: What becomes of ticks that were due while no runner was there: `"skip"` records
                 them as missed, `"latest"` fires the last one, `"all"` fires them, oldest first.
             max_catchup: How many missed ticks fire at most; the setting
-                `cron_max_catchup_executions` where left out.
+                `cron_max_catchup_executions` if omitted.
             overlap: What becomes of a tick while an execution of the schedule is open: `"allow"`
                 fires it, `"skip"` records it as overlapped, `"queue"` fires it afterwards.
             start_at: No tick before; a datetime with a time zone.
             end_at: No tick after.
-            jitter_seconds: Ticks fire up to so many seconds later, each by another amount.
+            jitter_seconds: Maximum number of seconds by which a tick fires late, random for each.
             enabled: Whether a new schedule fires.
 
         Returns:
@@ -78,7 +78,7 @@ class ScheduleMethods:
             ScheduleError: The expression, the zone or an option cannot be read, or the expression
                 never fires. It is a `ValueError`.
             ConfigurationError: A time or a span makes no sense. It is a `ValueError`.
-            TypeError: The input holds what is not JSON.
+            TypeError: A value of the input is not JSON.
             RunnerClosedError: The runner was shut down.
 
         Example:
@@ -186,8 +186,8 @@ class ScheduleMethods:
 
         Args:
             id: Its id.
-            cron_expression: The new expression; the old one where left out.
-            timezone: The new time zone; the old one where left out.
+            cron_expression: The new expression; the old one if omitted.
+            timezone: The new time zone; the old one if omitted.
 
         Raises:
             ScheduleError: There is no such schedule, the new values cannot be read, or another
@@ -310,7 +310,7 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
     """How many rows, and from where on.
 
     Raises:
-        ConfigurationError: One of them is no whole number, or negative.
+        ConfigurationError: One of them is negative or not a whole number.
     """
     for name, value in (("limit", limit), ("offset", offset)):
         if value is not None and not is_count(value):

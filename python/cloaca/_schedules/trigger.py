@@ -77,7 +77,7 @@ class TriggerResult:
         return self._context
 
     def __repr__(self) -> str:
-        """How it was made."""
+        """The call that makes it."""
         return f"TriggerResult.fire({self._context!r})" if self._fires else "TriggerResult.skip()"
 
 
@@ -103,7 +103,7 @@ def trigger(
         poll_interval: Time between two calls: text such as `"500ms"`, `"30s"` (the default),
             `"5m"`, `"1h"`, or seconds, or a timedelta.
         cron: Times of the calls as a cron expression instead.
-        timezone: The IANA time zone of the expression; UTC where left out.
+        timezone: The IANA time zone of the expression; UTC if omitted.
         allow_concurrent: Whether it starts the workflow while an execution that it started is open.
 
     Returns:

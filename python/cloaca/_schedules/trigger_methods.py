@@ -1,4 +1,4 @@
-"""What a runner tells of triggers, and does with them."""
+"""Methods of a runner that read triggers and control them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class TaskDefinition:
 
     @property
     def kind(self) -> str:
-        """Who executes it, as the engine says it."""
+        """The kind of its executor, as the engine names it."""
         if self.call is None:
             return "external"
         return "async" if self.call.is_async else "sync"
@@ -86,7 +86,7 @@ class TaskDefinition:
         return self._fingerprint
 
     def handler_parts(self) -> tuple[str, int, bool, bool] | None:
-        """Who runs the task here, as the engine reads it; `None` where nobody does."""
+        """The handler in this process, as the engine reads it; `None` if there is none."""
         if self.handler is None:
             return None
         return (

@@ -30,7 +30,7 @@ def read_options(
     on_failure: Any = None,
     **retry: Any,
 ) -> TaskOptions:
-    """Validates options; `None` stands for one that was left out.
+    """Validates options; `None` stands for an omitted one.
 
     Args:
         task: What begins the messages, e.g. `task 'load'`.
@@ -65,7 +65,7 @@ def check_priority(value: object) -> int:
     """A priority in its range.
 
     Raises:
-        TaskValidationError: It is no whole number from -32768 to 32767.
+        TaskValidationError: It is not a whole number from -32768 to 32767.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value not in PRIORITIES:
         raise TaskValidationError(

@@ -45,7 +45,7 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
     Args:
         what: What the reference is, for messages.
         reference: An id, or a function that `task` decorated.
-        among: Tasks to look at first, where a function was decorated several times.
+        among: Tasks to search first, if a function was decorated several times.
 
     Raises:
         TaskValidationError: It is neither, or the function is several tasks.

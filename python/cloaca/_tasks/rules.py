@@ -54,7 +54,7 @@ def all_of(*conditions: TriggerRule | str) -> TriggerRule:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is no rule.
+        TaskValidationError: There is no condition, or one of them is not a rule.
 
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
@@ -74,7 +74,7 @@ def any_of(*conditions: TriggerRule | str) -> TriggerRule:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is no rule.
+        TaskValidationError: There is no condition, or one of them is not a rule.
 
     Since 0.1.
     """
@@ -91,7 +91,7 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is no rule.
+        TaskValidationError: There is no condition, or one of them is not a rule.
 
     Since 0.1.
     """
@@ -162,7 +162,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: The operator is not known, or the key is no string.
+        TaskValidationError: The operator is not known, or the key is not a string.
         TypeError: The value is not JSON.
         ValueError: The value is NaN or an infinity.
 

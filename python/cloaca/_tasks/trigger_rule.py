@@ -67,7 +67,7 @@ def named(name: str) -> TriggerRule:
 
 
 def as_rule(option: str, value: object) -> TriggerRule:
-    """What an option gives: a rule, or the name of one.
+    """The rule of an option that is a rule or the name of one.
 
     Raises:
         TaskValidationError: It is neither.

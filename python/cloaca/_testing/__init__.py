@@ -1,1 +1,1 @@
-"""What `cloaca.testing` offers: a virtual clock, crashes at commit points, single tasks."""
+"""The parts of `cloaca.testing`: a virtual clock, crashes at commit points, single tasks."""

@@ -1,4 +1,4 @@
-"""Killing a runner at every transaction of a workflow, and looking at what comes of it."""
+"""Killing a runner at every transaction of a workflow, and comparing the results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
 _KEY = "crash_everywhere"
-# A workflow with more transactions than this is not what it seems.
+# Maximum number of transactions of a workflow: one with more probably does not end.
 _MOST_POINTS = 10_000
 
 
 class CrashReport:
-    """What `crash_everywhere` saw. Since 0.1."""
+    """The findings of `crash_everywhere`. Since 0.1."""
 
     def __init__(self) -> None:
         #: The points at which the runner was killed, in words.
@@ -35,7 +35,7 @@ class CrashReport:
         self.ran_twice: dict[str, list[str]] = {}
 
     def __str__(self) -> str:
-        """All of it, for people."""
+        """The findings as text."""
         lines = [f"killed at {len(self.points)} points, the end was always the same"]
         for task, points in self.ran_twice.items():
             lines.append(f"  '{task}' ran twice after a crash {', '.join(points)}")
@@ -109,7 +109,7 @@ def crash_everywhere(
 
     Each run has a database in memory of its own and takes no real time: sleeps, delays and the
     lease of the killed runner pass on a virtual clock. A runner is killed before a transaction is
-    applied, and once more after it was applied and before the runner heard of it.
+    applied, and once more after it was applied and before the runner learnt of it.
 
     Args:
         workflow: The workflow.

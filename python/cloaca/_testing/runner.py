@@ -1,4 +1,4 @@
-"""The runner of the tests: a database in memory, and a clock that moves when somebody waits."""
+"""The runner of the tests: a database in memory, and a clock that moves while a caller waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DAY_US = 86_400_000_000
-# Where there is nobody else, nothing has to be looked for, and nobody has to see this runner live.
+# There are no peers: this runner need not poll for changes, and no peer needs its heartbeats.
 _ALONE = {
     "poll_interval_us": 1000 * _DAY_US,
     "heartbeat_interval_us": 300 * _DAY_US,
@@ -39,7 +39,7 @@ _AMONG_OTHERS = {
     "enable_recovery": True,
     "retention_us": None,
 }
-# A function that keeps a test waiting for so long in real time hangs.
+# Seconds of real time after which a function that keeps a test waiting is taken to hang.
 _REAL_PATIENCE = 60.0
 # Seconds that running functions get at the end.
 _GRACE = 2.0
@@ -73,7 +73,7 @@ class VirtualRunner(DefaultRunner):
         """Start on an empty database.
 
         Args:
-            config: Settings; the defaults where left out.
+            config: Settings; the defaults if omitted.
         """
         self._shut = False
         # A runner that is killed runs one workflow: polls would be transactions without end.
@@ -120,7 +120,7 @@ class VirtualRunner(DefaultRunner):
         return self._virtual.now_us / 1_000_000
 
     def shutdown(self, *, timeout: float | None = None) -> None:
-        """Stop. Sleeping functions wake up; what does not end soon is given back.
+        """Stop. Sleeping functions wake up; tasks that do not end soon are returned.
 
         Args:
             timeout: Seconds that running functions may take.
@@ -136,7 +136,7 @@ class VirtualRunner(DefaultRunner):
 
 
 class Pacer:
-    """Moves the time: step by step for `advance`, and by itself while somebody waits."""
+    """Moves the time: step by step for `advance`, and by itself while a caller waits."""
 
     def __init__(
         self, runner: _core.BenchRunner, virtual: VirtualTime, max_concurrent_tasks: int
@@ -159,7 +159,7 @@ class Pacer:
 
     @contextmanager
     def waiting(self, execution_id: str | None, until_us: int | None = None) -> Iterator[None]:
-        """While it lasts somebody waits: for an end or an answer, until then at most."""
+        """Registers a caller that waits for an end or an answer, until then at most."""
         number = self.follow(execution_id, until_us)
         try:
             yield
@@ -168,7 +168,7 @@ class Pacer:
                 self._waiting.pop(number, None)
 
     def follow(self, execution_id: str | None, until_us: int | None = None) -> int:
-        """Somebody begins to wait."""
+        """Registers a waiting caller."""
         with self._changed:
             self._last += 1
             self._waiting[self._last] = (execution_id, until_us)
@@ -191,7 +191,7 @@ class Pacer:
             thread.join(5)
 
     def advance(self, span_us: int) -> None:
-        """Moves the time on by so much."""
+        """Moves the time on by a span."""
         with self._moving:
             target = self._virtual.now_us + span_us
             while (due := self._rest()) <= target:
@@ -215,7 +215,7 @@ class Pacer:
                 _pause()
 
     def _is_waited_for(self) -> bool:
-        """Whether somebody waits for what has not come. Asked at rest: nothing is on its way."""
+        """Whether a caller still waits. Called at rest, when no result is on its way."""
         core, now = self._runner.core, self._virtual.now_us
         with self._changed:
             waiting = list(self._waiting.items())
@@ -224,7 +224,7 @@ class Pacer:
             if execution_id is None:
                 waits = True
             elif core.closed or self._has_ended(execution_id):
-                # Who waits on an event loop does not say when it has heard.
+                # A coroutine does not report that its wait is over.
                 with self._changed:
                     self._waiting.pop(number, None)
             else:
@@ -235,7 +235,7 @@ class Pacer:
         try:
             return self._runner.core.status(execution_id) in _ENDED
         except CloacaException:
-            return not self._runner.crashed  # pruned: nobody will hear of its end
+            return not self._runner.crashed  # pruned: its end will not be announced
 
     def _rest(self) -> int:
         """Waits until nothing runs but what sleeps; when something becomes due next."""
@@ -271,7 +271,7 @@ class Pacer:
 
 
 class VirtualCore:
-    """The engine as a virtual runner uses it: whoever waits for it moves the time."""
+    """The engine of a virtual runner: a call that waits moves the time."""
 
     def __init__(self, core: _core.Runner, pacer: Pacer, hastens: bool) -> None:
         self._core = core
@@ -296,7 +296,7 @@ class VirtualCore:
             return self._core.submit(requests)
 
     def wait(self, execution_id: str, timeout_us: int | None) -> _core.Execution | None:
-        """Waits, at most so much virtual time."""
+        """Waits, at most for a span of virtual time."""
         if timeout_us is None:
             with self._pacer.waiting(execution_id):
                 return self._core.wait(execution_id, None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _LoneWork:
-    """What the handle of a function that runs by itself knows."""
+    """The work behind the handle of a function that runs by itself."""
 
     callback = False
     error = None
@@ -35,10 +35,10 @@ class _LoneWork:
         return False
 
     def beat(self) -> None:
-        """Nobody waits for a sign of life."""
+        """Does nothing: no runner waits for a sign of life."""
 
     def begin_deferral(self) -> bool:
-        return False  # there is no worker's place to lend
+        return False  # there is no worker's slot to release
 
 
 def run_task(

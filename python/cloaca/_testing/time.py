@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cloaca._core import Bench, Runner
 
 _real_sleep = time.sleep
-# A sleeper looks up so often in real time: an interrupt must reach it.
+# Seconds of real time between two wake-ups of a sleeper, so that an interrupt reaches it.
 _SLICE = 0.01
 
 
 class VirtualTime:
-    """The clock of one bench, and who sleeps by it."""
+    """The clock of one bench, and the threads and loops that sleep by it."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -35,7 +35,7 @@ class VirtualTime:
         return self._bench.now_us
 
     def move_to(self, now_us: int) -> None:
-        """Moves the time on, and wakes who slept until then."""
+        """Moves the time on, and wakes the sleepers whose time has come."""
         self._bench.move_to(now_us)
         with self._changed:
             for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
@@ -46,7 +46,7 @@ class VirtualTime:
             loop.nudge()
 
     def end(self) -> None:
-        """Nobody sleeps any more: the runner is being shut down."""
+        """Ends all sleeps: the runner is being shut down."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -70,7 +70,7 @@ class VirtualTime:
                 self._sleepers.pop(thread, None)
 
     def add_loop(self, loop: VirtualLoop) -> None:
-        """Has a loop nudged when the time moves."""
+        """Registers a loop to be nudged when the time moves."""
         with self._changed:
             self._loops.append(loop)
 
@@ -103,7 +103,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return (self._virtual.now_us - self._start_us) / 1_000_000
 
     def nudge(self) -> None:
-        """Has the loop look at its timers again."""
+        """Makes the loop check its timers again."""
         try:
             self.call_soon_threadsafe(lambda: None)
         except RuntimeError:
@@ -114,19 +114,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         answer: list[int] = []
         done = threading.Event()
 
-        def look() -> None:
+        def check() -> None:
             # Private to asyncio, and the same in every version: ready and scheduled handles.
             loop: Any = self
             timers = [handle for handle in loop._scheduled if not handle._cancelled]
             if loop._ready or any(handle._when < self.time() for handle in timers):
-                self.call_soon(look)
+                self.call_soon(check)
                 return
             due = (round(handle._when * 1_000_000) + 1 for handle in timers)
             answer.extend(self._start_us + span for span in due)
             done.set()
 
         try:
-            self.call_soon_threadsafe(look)
+            self.call_soon_threadsafe(check)
         except RuntimeError:
             return []
         while not done.wait(0.05):
@@ -152,7 +152,7 @@ class Patched:
         self._times: dict[int, VirtualTime] = {}
 
     def add(self, core: Runner, virtual: VirtualTime) -> None:
-        """From here on the worker threads of a runner sleep by a virtual time."""
+        """Makes the worker threads of a runner sleep by a virtual time."""
         with self._lock:
             if not self._times:
                 sleep: Any = self._sleep
@@ -161,7 +161,7 @@ class Patched:
             self._times[id(core)] = virtual
 
     def remove(self, core: Runner) -> None:
-        """The opposite."""
+        """Undoes `add`."""
         with self._lock:
             self._times.pop(id(core), None)
             if not self._times:

@@ -21,7 +21,7 @@ def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) ->
         zero: Whether a span of zero makes sense.
 
     Raises:
-        ConfigurationError: The span is negative, not finite, zero without leave, or no number.
+        ConfigurationError: The span is not a number, negative, not finite, or a refused zero.
     """
     seconds = getattr(value, "total_seconds", None)
     if seconds is not None:
@@ -45,7 +45,7 @@ def instant_to_us(name: str, value: datetime) -> int:
         value: A datetime with a time zone.
 
     Raises:
-        ConfigurationError: It is no datetime, or has no time zone.
+        ConfigurationError: It is not a datetime, or has no time zone.
     """
     from datetime import UTC, datetime, timedelta
 

@@ -76,7 +76,7 @@ def plain(value: object, depth: int = 0) -> object:
     Parts that are plain are not copied.
 
     Raises:
-        TypeError: A part of it has no JSON form, or an object's key is no string.
+        TypeError: A part of it has no JSON form, or an object's key is not a string.
         ValueError: It is nested too deeply.
     """
     if type(value) in _SCALARS:

@@ -118,7 +118,7 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
 
 class ContextError(CloacaException):
-    """A context lacks a key, is too large, or holds what is not JSON. Since 0.1."""
+    """A context lacks a key, is too large, or holds a value that is not JSON. Since 0.1."""
 
     _default_code = "context_invalid"
     _default_message = "the context is not valid"

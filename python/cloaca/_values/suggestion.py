@@ -1,4 +1,4 @@
-"""Hints for words that are not known."""
+"""Hints for unknown words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def suggestion(typed: object, known: Iterable[str], *, listing: bool = False) -> str | None:
-    """What was probably meant.
+    """Returns a hint that names the word that was probably meant.
 
     Args:
         typed: The unknown word.

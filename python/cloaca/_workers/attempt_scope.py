@@ -1,6 +1,6 @@
-"""Which attempt this thread or coroutine runs: for log records, captured lines and traces.
+"""The attempt that a thread or coroutine runs: for log records, captured lines and traces.
 
-Outside tasks nothing happens here. Inside one, setting a context variable is all that a task pays.
+Outside tasks nothing happens here. Inside a task, the only cost is setting a context variable.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from cloaca._core import Outcome, Runner, Work
     from cloaca._observe.tracing import Tracing
 
-#: Looked at for each attempt: no tracing is set up in a program that has not loaded it.
+#: Checked for each attempt: a program that has not loaded this module has set up no tracing.
 TRACING = "opentelemetry.trace"
 modules = sys.modules
 
-#: What runs here: the work, or the capture that has it.
+#: The running work, or the capture of its log lines.
 current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", default=None)
 
-# Of each attempt so much is kept.
+# Limits of what is kept of each attempt.
 _MAX_LINES = 500
 _MAX_BYTES = 256 * 1024
 _MAX_LINE = 16 * 1024
 _MAX_LEVEL = 2**31 - 1
-# Lines wait until there are so many, or until the attempt ends.
+# Number of lines that are written together; fewer when the attempt ends.
 _BATCH = 50
 
 _NAMES = ("execution_id", "task_id", "attempt", "workflow")
@@ -50,9 +50,9 @@ class LogCapture:
         self._bytes = 0
 
     def add(self, record: LogRecord) -> None:
-        """Takes a record. What is beyond the bounds is counted only.
+        """Keeps a record; beyond the limits, records are only counted.
 
-        `logging.makeLogRecord` fills a record only after this: such a one is not kept.
+        `logging.makeLogRecord` fills a record only after this: such a record is not kept.
         """
         level: Any = record.levelno
         name: Any = record.name
@@ -81,7 +81,7 @@ class LogCapture:
             self.flush()
 
     def flush(self) -> None:
-        """Hands the lines over; they are durable before the attempt's end is."""
+        """Passes the lines to the engine; they are durable before the attempt's end is."""
         if self._lines:
             lines, self._lines = self._lines, []
             try:
@@ -103,7 +103,7 @@ class LogCapture:
 
 
 class AttemptScope:
-    """How a runner's workers run an attempt: plainly, or with what watches it."""
+    """Runs the attempts of a runner's workers, with tracing and log capture if they are on."""
 
     __slots__ = ("capture_logs", "core", "tracing")
 
@@ -113,12 +113,12 @@ class AttemptScope:
         self.capture_logs = capture_logs
 
     def watch(self, work: Work) -> Watch:
-        """What watches an attempt: a context manager around it."""
+        """Returns a context manager around an attempt that traces it and captures its logs."""
         return Watch(self, work)
 
 
 class Watch:
-    """Around one attempt: its span, and the capture of its log lines."""
+    """The span of one attempt, and the capture of its log lines."""
 
     __slots__ = ("_capture", "_span")
 
@@ -144,13 +144,13 @@ class Watch:
             self._capture.close()
 
     def note(self, outcome: Outcome) -> None:
-        """How the attempt ended."""
+        """Records how the attempt ended."""
         if self._span is not None:
             self._span.note(outcome)
 
 
 def install() -> None:
-    """Has log records made inside tasks say which attempt they are from.
+    """Makes log records of tasks name their attempt.
 
     Python asks one factory for all records: ours asks the one before it. Where the program has not
     loaded `logging` there is nothing to do yet.
@@ -210,7 +210,7 @@ class _OfTask:
         told.setdefault("workflow", work.workflow_name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets a plain record with the values."""
+        """Pickles as a plain record with the values."""
         import logging
 
         self._tell()

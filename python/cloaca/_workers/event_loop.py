@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloaca._core import Outcome, Runner, Work
     from cloaca._workers.attempt_scope import AttemptScope
 
-# What is taken from the engine before the loop gets a turn.
+# Maximum number of tasks taken from the engine before the loop gets a turn.
 _BATCH = 256
 # Seconds between two tries to make a loop.
 _FIRST_PAUSE = 0.05
@@ -45,7 +45,7 @@ class LoopThread:
         return self._core
 
     def make_loop(self) -> AbstractEventLoop:
-        """The loop to run on; tests put one with a clock of their own here."""
+        """Makes the loop; `cloaca.testing` replaces this by a loop with a virtual clock."""
         import asyncio
 
         return asyncio.new_event_loop()
@@ -55,7 +55,7 @@ class LoopThread:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Cancels what still runs and ends the thread, waiting at most so many seconds."""
+        """Cancels what still runs and ends the thread, waiting at most `timeout` seconds."""
         self._closing.set()
         try:
             if self._loop is not None:

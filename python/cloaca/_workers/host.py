@@ -1,7 +1,4 @@
-"""The thread that does for the engine what only Python can.
-
-Start workers and the loop, interrupt, log.
-"""
+"""The supervisor thread: starts workers and the loop for the engine, interrupts tasks, and logs."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from cloaca._observe.tracing import Tracing
 
 _INFO = 20
-# What starts a thread: tried again until the system gives one.
+# Events that start a thread: retried until the system provides one.
 _STARTS = frozenset({"worker_wanted", "loop_wanted", "poll"})
 # Microseconds between two tries.
 _FIRST_PAUSE_US = 20_000
@@ -45,15 +42,15 @@ class WorkerHost:
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
-        # INFO comes in any case, so that a level that is lowered later is noticed.
+        # INFO records always come, so that a level that is lowered later is noticed.
         core.set_log_level(min(log_level, _INFO))
 
     def start(self) -> None:
-        """Starts the supervisor; it starts the others when they are wanted."""
+        """Starts the supervisor, which starts the other threads on demand."""
         self._thread.start()
 
     def join(self, timeout: float) -> None:
-        """Ends the threads of a stopped engine, waiting at most so many seconds in all."""
+        """Ends the threads of a stopped engine, waiting at most `timeout` seconds in all."""
         from time import monotonic
 
         until = monotonic() + timeout

@@ -27,7 +27,7 @@ def of_return(context: Context, returned: object) -> Outcome:
     """The outcome of a function that returned.
 
     Args:
-        context: What it was given.
+        context: The context that it received.
         returned: What it returned. `None` or the context: its writes count. Another context: it
             replaces the view. A mapping: it is merged in. Anything else: the task fails.
     """
@@ -58,7 +58,7 @@ def of_return(context: Context, returned: object) -> Outcome:
 
 
 def of_exception(error: BaseException) -> Outcome:
-    """The outcome of a function that raised, whatever the exception's own methods do."""
+    """The outcome of a function that raised, even if the exception's own methods raise."""
     try:
         return _outcome_of(error)
     except BaseException as broken:
@@ -77,7 +77,7 @@ def _outcome_of(error: BaseException) -> Outcome:
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, whatever its `__str__` does: its first 64 Ki characters."""
+    """The first 64 Ki characters of an exception's message, even if its `__str__` raises."""
     try:
         text = str(error)
         return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
@@ -110,7 +110,7 @@ def _without_own(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _close(returned: object) -> None:
-    """A coroutine that nobody awaits would warn about it later."""
+    """Closes a coroutine, which would otherwise warn that it was never awaited."""
     close = getattr(returned, "close", None)
     if close is not None and hasattr(returned, "cr_code"):
         close()

@@ -1,7 +1,4 @@
-"""The threads that run functions.
-
-Each pulls a task, runs it, and hands its outcome back (design §6).
-"""
+"""The threads that run functions: each takes a task, runs it, and reports its outcome."""
 
 from __future__ import annotations
 
@@ -44,8 +41,8 @@ class WorkerPool:
     def interrupt(self, number: int) -> None:
         """Raises `TaskTimeoutError` in the function that a worker runs, as far as Python can.
 
-        The engine has given the worker's place to another one: it ends after this task. So the
-        exception, however late it comes, cannot hit another task.
+        The engine has given the worker's slot to another worker, and this one ends after its task.
+        So a late exception cannot hit another task.
         """
         with self._lock:
             worker = self._workers.get(number)
@@ -53,7 +50,7 @@ class WorkerPool:
             worker.interrupt()
 
     def join(self, timeout: float) -> None:
-        """Waits for the threads to end, at most so many seconds in all."""
+        """Waits for the threads to end, at most `timeout` seconds in all."""
         from time import monotonic
 
         until = monotonic() + timeout
@@ -69,7 +66,7 @@ class WorkerPool:
 
 
 class _Worker:
-    """One thread."""
+    """One worker thread."""
 
     def __init__(
         self,
@@ -96,7 +93,7 @@ class _Worker:
     def interrupt(self) -> None:
         from ctypes import c_ulong, py_object, pythonapi
 
-        # Under the lock the thread cannot end: its number could be another one's by then.
+        # Under the lock the thread cannot end, so its number cannot belong to another thread yet.
         with self._lock:
             if not self._ended and self.thread.ident is not None:
                 pythonapi.PyThreadState_SetAsyncExc(
@@ -154,7 +151,7 @@ def attempt(work: Work, scope: AttemptScope) -> Outcome:
 
 
 def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
-    """Runs a task's function, and nothing around it."""
+    """Runs a task's function, without tracing and log capture."""
     try:
         task = registry.task(work.handler)
         context = work.context
@@ -179,7 +176,7 @@ def invoke(
     context: Context,
     core: Runner | None = None,
 ) -> Any:
-    """Calls a function with what it takes of context and handle."""
+    """Calls a function with the arguments that it takes: context, handle or both."""
     given: dict[str, Any] = {"context": context}
     if call.wants_handle:
         from cloaca._workers.task_handle import TaskHandle

@@ -1,4 +1,4 @@
-"""What a task's function can ask and say about its own attempt."""
+"""The handle by which a task's function reads and reports its own attempt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from cloaca._core import Runner, Work
 
-# Seconds between two looks at whether the execution was cancelled.
-_LOOK = 0.1
+# Seconds between two checks whether the execution was cancelled.
+_CHECK_INTERVAL = 0.1
 
 
 class TaskHandle:
@@ -62,11 +62,11 @@ class TaskHandle:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is; the first is 1. Since 0.1."""
+        """The number of the attempt; the first is 1. Since 0.1."""
         return self._work.attempt
 
     def is_cancelled(self) -> bool:
-        """Whether the execution was cancelled meanwhile: then what the function returns is dropped.
+        """Whether the execution was cancelled: then the function's result is dropped.
 
         Since 0.1.
         """
@@ -129,11 +129,11 @@ class TaskHandle:
         condition: Callable[[], bool | Awaitable[bool]],
         poll_interval_ms: float = 1000,
     ) -> Awaitable[None]:
-        """Wait until a condition holds, and lend the worker's place to other tasks meanwhile.
+        """Wait until a condition holds, and release the worker's slot to other tasks meanwhile.
 
         In a function it blocks; in an `async def` task it must be awaited. A function goes on once
-        a place is free again. The wait counts for the task's timeout. At most 256 functions of a
-        runner lend their places at once; further ones keep theirs.
+        it has reacquired a slot. The wait counts towards the task's timeout. At most 256 functions
+        of a runner release their slots at a time; further ones keep theirs.
 
         Args:
             condition: Called at once and then after every interval; in an `async def` task it may
@@ -169,25 +169,25 @@ class TaskHandle:
 
         if condition():
             return
-        lent = self._lend()
+        released = self._release_slot()
         try:
             while True:
                 until = monotonic() + seconds
                 while (left := until - monotonic()) > 0:
                     self._check()
-                    sleep(min(left, _LOOK, self._left()))
+                    sleep(min(left, _CHECK_INTERVAL, self._left()))
                 self._check()
                 if condition():
                     return
         finally:
-            self._take_back(lent)
+            self._reacquire_slot(released)
 
     async def _defer_async(self, condition: Callable[[], Any], seconds: float) -> None:
         from asyncio import sleep
         from inspect import isawaitable
 
         # Timeout and cancel come as the coroutine's cancellation.
-        lent = False
+        released = False
         try:
             while True:
                 holds = condition()
@@ -195,21 +195,21 @@ class TaskHandle:
                     holds = await holds
                 if holds:
                     return
-                lent = lent or self._lend()
+                released = released or self._release_slot()
                 self._work.beat()
                 await sleep(seconds)
         finally:
-            self._take_back(lent)
+            self._reacquire_slot(released)
 
-    def _lend(self) -> bool:
-        """Lends the worker's place. Of several waits at once, the first one does."""
+    def _release_slot(self) -> bool:
+        """Releases the worker's slot. Of several concurrent waits, only the first one does."""
         if self._defers or not self._work.begin_deferral():
             return False
         self._defers = True
         return True
 
-    def _take_back(self, lent: bool) -> None:
-        if lent:
+    def _reacquire_slot(self, released: bool) -> None:
+        if released:
             self._work.end_deferral()
             self._defers = False
 
@@ -217,7 +217,7 @@ class TaskHandle:
         """Seconds until the attempt's deadline."""
         from time import monotonic
 
-        return _LOOK if self._deadline is None else max(self._deadline - monotonic(), 0)
+        return _CHECK_INTERVAL if self._deadline is None else max(self._deadline - monotonic(), 0)
 
     def _check(self) -> None:
         from time import monotonic

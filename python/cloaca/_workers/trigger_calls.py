@@ -22,11 +22,11 @@ _MAX_ERROR = 4096
 
 
 def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
-    """Calls a trigger's function on a thread of its own, and tells the engine what it said.
+    """Calls a trigger's function on a thread of its own, and reports its result to the engine.
 
     Args:
-        poll: What to call.
-        loop: Gives the event loop's thread, for coroutine functions.
+        poll: The call that the engine asks for.
+        loop: Returns the event loop's thread, for coroutine functions.
     """
     threading.Thread(
         target=_poll,
@@ -45,13 +45,13 @@ def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDef
             poll.end("fire", context)
     except BaseException as error:
         text = storable(f"{type_name(type(error))}: {message_of(error)}")
-        # First of all: until it is told, nobody calls the function again.
+        # Reported first: until then, no runner calls the function again.
         poll.end("failed", None, text[:_MAX_ERROR])
         _log(trigger, error)
 
 
 def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> Context | None:
-    """What the function's execution starts from; nothing if it starts none."""
+    """Returns the context of the execution to start; `None` if there is none to start."""
     from cloaca._core import Context
     from cloaca._schedules.trigger import TriggerResult
 

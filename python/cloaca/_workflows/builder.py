@@ -48,12 +48,12 @@ class WorkflowBuilder:
 
         Args:
             name: Its name: 1 to 255 of the characters `A-Z a-z 0-9 _ . -`.
-            tenant: First part of the full task names; `public` where left out.
-            package: Second part of the full task names; `embedded` where left out.
+            tenant: First part of the full task names; `public` if omitted.
+            package: Second part of the full task names; `embedded` if omitted.
             workflow: Third part of the full task names: the workflow's name, and nothing else.
 
         Raises:
-            WorkflowValidationError: An argument is no string, or `workflow` is not the name.
+            WorkflowValidationError: An argument is not a string, or `workflow` is not the name.
         """
         given: dict[str, object] = {"name": name, "tenant": tenant, "package": package}
         for what, value in given.items():
@@ -89,7 +89,7 @@ class WorkflowBuilder:
             The builder.
 
         Raises:
-            WorkflowValidationError: It is no string.
+            WorkflowValidationError: It is not a string.
 
         Since 0.1.
         """
@@ -112,7 +112,7 @@ class WorkflowBuilder:
             The builder.
 
         Raises:
-            WorkflowValidationError: One of them is no string.
+            WorkflowValidationError: One of them is not a string.
 
         Since 0.1.
         """

@@ -1,6 +1,6 @@
-"""What this process has defined.
+"""The definitions of a process: workflows, tasks outside of any workflow, and triggers.
 
-Workflows by name, tasks outside of any workflow, and the runners to be told.
+The registry also knows the live runners, which learn of every new definition.
 """
 
 from __future__ import annotations
@@ -171,12 +171,12 @@ class WorkflowRegistry:
         return self._handlers[handler]
 
     def add_runner(self, runner: LiveRunner) -> None:
-        """Has a runner told of workflows that are defined from now on."""
+        """Adds a runner, which learns of all later definitions."""
         with self._lock:
             self._runners.add(runner)
 
     def remove_runner(self, runner: LiveRunner) -> None:
-        """The opposite."""
+        """Removes a runner that is shut down."""
         with self._lock:
             self._runners.discard(runner)
 

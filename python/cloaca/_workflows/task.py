@@ -116,17 +116,17 @@ def task(
         trigger_rule: When the task starts, once its dependencies have ended: a name such as
             `"one_failed"`, or a rule.
         trigger_rules: The same.
-        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` where left
-            out.
+        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` if
+            omitted.
         timeout_seconds: The same.
         priority: The place among what waits for a worker, -32768 to 32767; higher first.
         max_context_bytes: How much the task may write to the context, in bytes.
         workflow: The name of a workflow that another program defines, in Python or in Rust, and
-            that names this task as external. The runners of this process then run it, whoever
-            submitted the execution. The other program's definition governs the task: the id is all
-            that has to be said here, and what is declared beyond it must be what the definition
-            says. A contradiction is refused where the runner starts or submits; if the definition
-            comes later, the task is left alone and the log says why.
+            that names this task as external. The runners of this process then run it, in executions
+            of any submitter. The other program's definition governs the task: only the id is needed
+            here, and other options must agree with the definition. A contradiction is refused where
+            the runner starts or submits; if the definition comes later, the task is left alone and
+            the log says why.
 
     Returns:
         The function itself.

@@ -38,7 +38,7 @@ class Workflow:
         self._definitions = definitions
 
     def _handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
-        """Who runs its tasks here, as the engine reads it."""
+        """The handlers of its tasks in this process, as the engine reads them."""
         return {
             task.id: parts
             for task in self._definitions.values()
