@@ -35,7 +35,7 @@ PART = re.compile(r"(<!-- generated -->\n).*?(<!-- /generated -->)", re.DOTALL)
 ERRORS: dict[str, tuple[str, str]] = {
     "workflow_invalid": (
         "A definition is empty, has an id twice, an unknown dependency, or a cycle.",
-        "The message names the culprit.",
+        "The message names the cause.",
     ),
     "workflow_not_found": (
         "No workflow of this name is defined here or stored in the database.",
@@ -47,36 +47,36 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "workflow_cancelled": ("`raise_for_status()` of an execution that was cancelled.", ""),
     "workflow_timeout": (
-        "`raise_for_status()` of an execution that overran its own timeout.",
+        "`raise_for_status()` of an execution that exceeded its own timeout.",
         "Allow more time, or find what is slow in `result.tasks`.",
     ),
     "task_invalid": (
-        "An option of a task makes no sense.",
-        "The message names option, value and rule.",
+        "An option of a task is invalid.",
+        "The message names the option, the value and the rule.",
     ),
     "task_failed": (
-        "For tasks to raise; also what a task ends with that lost its runner too often.",
+        "Raised by tasks; also the error of a task that lost its runner too often.",
         "",
     ),
     "task_timeout": (
-        "Raised inside a function that overran its timeout.",
-        "Let it pass: the result is dropped anyway.",
+        "Raised inside a function that exceeded its timeout.",
+        "Do not catch it: the result is dropped anyway.",
     ),
     "context_invalid": (
         "A required key is missing, or a task wrote more than `max_context_bytes`.",
-        "Keep large data in a file and its name in the context.",
+        "Keep large data in a file, and its name in the context.",
     ),
     "configuration": (
-        "A setting or an argument makes no sense.",
+        "A setting or an argument is invalid.",
         "The message names the value and the rule.",
     ),
-    "url_invalid": ("A database URL cannot be read.", "The hint lists what is known."),
+    "url_invalid": ("A database URL cannot be read.", "The hint lists the known forms."),
     "connection": (
         "The database cannot be reached, or does not answer in time.",
-        "Look at the server; the message says which one.",
+        "Check the server; the message names it.",
     ),
     "database": (
-        "The database refused: a path, a permission, a full disk, a damaged file.",
+        "The database refused a request: a path, a permission, a full disk, a damaged file.",
         "The message says what and where.",
     ),
     "migration": (
@@ -88,16 +88,16 @@ ERRORS: dict[str, tuple[str, str]] = {
         "It may have been pruned, or be in another database.",
     ),
     "execution_state": (
-        "The execution's state does not allow it, e.g. to retry what was cancelled.",
-        "The hint says what would work.",
+        "The execution's state does not allow the request, e.g. retrying a cancelled one.",
+        "The hint says what is possible.",
     ),
     "wait_timeout": (
-        "`result(timeout=…)`: the waiting is over, the execution goes on.",
+        "`result(timeout=…)` stopped waiting; the execution continues.",
         "Call it again, or cancel the execution.",
     ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
     "forked": (
-        "A runner, or an SQLite file that was open, was used in a process forked meanwhile.",
+        "A forked process used a runner, or an SQLite file, that was open at the fork.",
         "Use `spawn`, shut the runner down before the fork, or open the first one after it.",
     ),
     "schedule_invalid": (
@@ -106,7 +106,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "schedule_not_found": (
         "No schedule has this id, or no trigger this name.",
-        "`list_cron_schedules()` shows those of the database.",
+        "`list_cron_schedules()` lists the schedules of the database.",
     ),
 }
 

@@ -1,5 +1,7 @@
 //! The asynchronous side of a `DefaultRunner`: waits for answers without blocking a thread, and registers the workflows that
 //! this process defines.
+//!
+//! See docs/explanation/decisions/071-async-rust.md
 
 use std::collections::BTreeMap;
 use std::fmt;

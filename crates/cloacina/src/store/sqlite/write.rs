@@ -1,4 +1,6 @@
 //! Writes rows of executions and their tasks.
+//!
+//! See docs/explanation/decisions/002-row-layout.md
 
 use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
 use diesel::{RunQueryDsl, SqliteConnection};
