@@ -31,7 +31,7 @@ use proc_macro::TokenStream;
 /// | `retry_backoff = "exponential"` | how the delay grows: `fixed`, `linear` or `exponential` |
 /// | `retry_delay_ms = 1000` | delay before the first retry, in milliseconds |
 /// | `retry_max_delay_ms = 60000` | maximum delay, in milliseconds |
-/// | `retry_condition = "all"` | the failures that are retried: `never`, `transient` or `all`, or a list of texts that the error contains |
+/// | `retry_condition = "all"` | the retried failures: `never`, `transient` or `all`, or a list of texts to find in the error |
 /// | `retry_jitter = true` | whether each delay varies at random by up to 25 % either way |
 /// | `retry_on = ["…"]`, `never_on = ["…"]` | names of the error types that are retried, or never retried |
 /// | `trigger_rule = "none_failed"` | the condition to start once its dependencies have ended, by name |
@@ -40,8 +40,8 @@ use proc_macro::TokenStream;
 /// | `priority = 0` | priority, -32768 to 32767: tasks with a higher one are claimed first |
 /// | `max_context_bytes = 1000000` | maximum size of what one attempt writes to the context |
 ///
-/// Where an option has a default, the table shows it, except for `max_context_bytes` and `timeout_ms`, whose defaults are the
-/// runner's settings.
+/// Where an option has a default, the table shows it. The defaults of `timeout_ms` and `max_context_bytes` are the runner's
+/// settings.
 ///
 /// # Trigger rules
 ///

@@ -582,14 +582,14 @@ mod explained {
         let told = sentences(&record, true, true);
         assert_eq!(
             told[0],
-            format!("2 ticks wait for the end of execution {open}, by its overlap rule.")
+            format!("2 ticks wait for the end of execution {open}, because of its overlap rule.")
         );
 
         let mut over = every_ten(|new| new.end_at = Some(NOON + SECOND));
         over.next_due = None;
         let told = sentences(&over, true, true);
         assert!(
-            told[0].contains("has no tick any more: it ended at"),
+            told[0].contains("has no more ticks: it ended at"),
             "{told:?}"
         );
     }

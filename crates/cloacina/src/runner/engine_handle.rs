@@ -119,8 +119,8 @@ impl EngineHandle {
         queues: WorkQueues,
         tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
     ) -> Result<Self, Error> {
-        // A PostgreSQL connection blocks on a tokio runtime of its own, which is not allowed on a thread of the tasks' runtime. A
-        // step there would have to start a thread, which costs more than waking the coordinator's.
+        // A PostgreSQL connection blocks on a tokio runtime of its own, which is not allowed on a thread of the tasks'
+        // runtime. A step there would have to start a thread, which costs more than waking the coordinator's.
         #[cfg(feature = "postgres")]
         let may_run_inline = opened.postgres.is_none();
         #[cfg(not(feature = "postgres"))]

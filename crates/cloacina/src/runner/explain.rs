@@ -90,8 +90,8 @@ impl Reason {
             } => {
                 let since = since.map_or_else(String::new, |since| format!(" since {}", at(since)));
                 format!(
-                    "Task '{task}' (attempt {attempt}) is held by runner {} until {}: it is alive, extends its lease, and \
-                     has run the task{since}.",
+                    "Task '{task}' (attempt {attempt}) is held by runner {} until {}: the runner is alive, extends its \
+                     lease, and has run the task{since}.",
                     format_runner(runner),
                     at(*until)
                 )
@@ -154,14 +154,14 @@ impl ScheduleReason {
         let at = |time: Timestamp| format_time(time, now);
         match self {
             Self::Deleted { what, at: deleted } => format!(
-                "{what} was deleted at {}: it fires no more, and its history stays.",
+                "{what} was deleted at {}: it no longer fires, and its history is kept.",
                 at(*deleted)
             ),
             Self::Disabled { what, workflow } => format!(
                 "{what} is disabled: it starts no execution of workflow '{workflow}' until it is enabled."
             ),
             Self::Over { what, end_at } => format!(
-                "{what} has no tick any more{}.",
+                "{what} has no more ticks{}.",
                 end_at.map_or_else(String::new, |end| format!(": it ended at {}", at(end)))
             ),
             Self::WorkflowUnknown { what, workflow } => format!(
@@ -178,7 +178,7 @@ impl ScheduleReason {
                     || "an execution of it".to_owned(),
                     |id| format!("execution {id}"),
                 );
-                format!("{ticks} for the end of {open}, by its overlap rule.")
+                format!("{ticks} for the end of {open}, because of its overlap rule.")
             }
             Self::PollFailed { error } => {
                 format!("Its function raised at the last poll: {error}.")

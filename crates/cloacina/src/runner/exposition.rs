@@ -131,14 +131,14 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     page.family(
         name,
         gauge,
-        "When the runner started, since the Unix epoch.",
+        "Start time of the runner, in seconds since the Unix epoch.",
     );
     page.sample(name, &[], as_float(engine.started_at().0) / 1e6);
     let name = "cloaca_database_up";
     page.family(
         name,
         gauge,
-        "Whether the database takes this runner's writes.",
+        "Whether the database accepts this runner's writes.",
     );
     page.count(name, &[], u64::from(metrics.is_database_up()));
     let loads = Executor::ALL.map(|executor| {
@@ -150,7 +150,7 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
         (name, engine.queues().of(executor).load())
     });
     let name = "cloaca_tasks_running";
-    page.family(name, gauge, "Tasks that run in this runner now.");
+    page.family(name, gauge, "Tasks that are running in this runner.");
     for (executor, (running, _)) in loads {
         page.count(name, &[("executor", executor)], running as u64);
     }
@@ -158,7 +158,7 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     page.family(
         name,
         gauge,
-        "Tasks that this runner has claimed and that wait for one of its workers.",
+        "Tasks that this runner has claimed and that wait for a free worker.",
     );
     for (executor, (_, waiting)) in loads {
         page.count(name, &[("executor", executor)], waiting as u64);
@@ -169,7 +169,7 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
         page.family(
             name,
             gauge,
-            "Tasks in the database that are ready and claimed by no runner, counted up to 100000.",
+            "Ready tasks in the database that no runner has claimed, counted up to 100000.",
         );
         page.count(name, &[], backlog as u64);
     }
@@ -182,11 +182,7 @@ fn executions(page: &mut MetricsText, names: &ByName) {
         page.count(name, &[("workflow", workflow)], *count);
     }
     let name = "cloaca_executions_ended_total";
-    page.family(
-        name,
-        "counter",
-        "Executions that this runner brought to their end.",
-    );
+    page.family(name, "counter", "Executions that this runner ended.");
     for ((workflow, status), count) in &names.ended {
         page.count(name, &[("workflow", workflow), ("status", status)], *count);
     }
@@ -194,7 +190,7 @@ fn executions(page: &mut MetricsText, names: &ByName) {
     page.family(
         name,
         "histogram",
-        "From the start of an execution's first task to its end.",
+        "Duration of executions, from the start of the first task to the end.",
     );
     for (workflow, times) in &names.durations {
         page.histogram(name, &[("workflow", workflow)], &TIME_BOUNDS, 1e6, times);
@@ -209,7 +205,7 @@ type TaskTimes = (&'static str, &'static str, fn(&TaskCounters) -> &Times);
 const TASK_COUNTERS: [TaskCounter; 4] = [
     (
         "cloaca_tasks_started_total",
-        "Attempts that were claimed for this runner.",
+        "Attempts that this runner claimed.",
         |task| task.started,
     ),
     (
@@ -219,12 +215,12 @@ const TASK_COUNTERS: [TaskCounter; 4] = [
     ),
     (
         "cloaca_tasks_failed_total",
-        "Attempts that failed their task for good.",
+        "Attempts that failed and are not retried.",
         |task| task.failed,
     ),
     (
         "cloaca_tasks_retried_total",
-        "Attempts that failed and are followed by another.",
+        "Attempts that failed and are retried.",
         |task| task.retried,
     ),
 ];
@@ -232,12 +228,12 @@ const TASK_COUNTERS: [TaskCounter; 4] = [
 const TASK_TIMES: [TaskTimes; 2] = [
     (
         "cloaca_task_duration_seconds",
-        "How long attempts ran.",
+        "Duration of attempts.",
         |task| &task.duration,
     ),
     (
         "cloaca_task_wait_seconds",
-        "How long first attempts waited from being ready to their start.",
+        "Time that first attempts waited from being ready to their start.",
         |task| &task.wait,
     ),
 ];
@@ -267,24 +263,24 @@ fn writes(page: &mut MetricsText, counters: &Counters) {
     page.family(
         name,
         "histogram",
-        "Executions that were written in one commit.",
+        "Number of executions written in one commit.",
     );
     page.histogram(name, &[], &SIZE_BOUNDS, 1.0, &counters.batch);
     let name = "cloaca_commit_duration_seconds";
-    page.family(name, "histogram", "How long commits took.");
+    page.family(name, "histogram", "Duration of commits.");
     page.histogram(name, &[], &TIME_BOUNDS, 1e6, &counters.commit);
     let name = "cloaca_tasks_rescued_total";
     page.family(
         name,
         "counter",
-        "Tasks that this runner took back from dead runners.",
+        "Tasks that this runner rescued from dead runners.",
     );
     page.count(name, &[], counters.rescued);
     let name = "cloaca_results_dropped_total";
     page.family(
         name,
         "counter",
-        "Results that were dropped because their claim was lost, by a timeout, a cancel or a rescue.",
+        "Results that were dropped because their claim was lost to a timeout, a cancel or a rescue.",
     );
     page.count(name, &[], counters.dropped);
 }

@@ -20,7 +20,7 @@ mod schedules;
 mod scheduling;
 mod static_check;
 mod submission;
-mod subscribing;
+mod subscriptions;
 mod task;
 mod task_error;
 mod tenant_group;

@@ -14,8 +14,8 @@ use crate::workflow::TaskDefinition;
 pub type TaskFuture<'a> = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send + 'a>>;
 
 /// A task, which `#[task]` defines from a function: it leaves the function unchanged and implements this trait for a type of
-/// the same name. Where a *type* is expected, as in [`DefaultRunner::register_external`](super::DefaultRunner::register_external), the name therefore means
-/// the task.
+/// the same name. Where a *type* is expected, as in
+/// [`DefaultRunner::register_external`](super::DefaultRunner::register_external), the name therefore means the task.
 ///
 /// Do not implement it by hand.
 ///

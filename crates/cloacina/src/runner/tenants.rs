@@ -23,8 +23,8 @@ impl EngineHandle {
         self.tenant_group.get().map(|group| &group.workers)
     }
 
-    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and the
-    /// role is allowed to.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and
+    /// the role is allowed to.
     ///
     /// The new runner has this runner's settings and shares its worker threads, event loop and connections: `db_pool_size` is
     /// the limit for the whole tenant group, whose runners take turns. It shares nothing else, and stops when this runner

@@ -176,8 +176,8 @@ impl WorkflowHandle {
         self.retry_with(None).await
     }
 
-    /// Retries as [`retry`](Self::retry) does, and also runs the task `task` and all tasks that depend on it again, even if they
-    /// completed.
+    /// Retries as [`retry`](Self::retry) does, and also runs the task `task` and all tasks that depend on it again, even if
+    /// they completed.
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel); `TaskInvalid` for an unknown task.

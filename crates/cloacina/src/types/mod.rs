@@ -6,12 +6,12 @@ mod failure;
 mod finite;
 mod history;
 mod id;
-mod insight;
 mod json;
 mod merge;
 mod overlay;
 mod policy;
 mod presence;
+mod progress;
 mod record;
 mod schedule;
 mod state;
@@ -25,12 +25,12 @@ pub use error::{Error, ErrorCode, nearest};
 pub use failure::{Failure, FailureKind};
 pub use history::{HistoryEvent, HistoryKind};
 pub use id::{DefinitionId, ExecutionId, Ordinal, RunnerId, ScheduleId};
-pub use insight::{LogChunk, LogLine, Progress};
 pub use json::{Json, JsonError, JsonShape, MAX_JSON_DEPTH};
 pub use merge::merge_values;
 pub use overlay::Overlay;
 pub use policy::{Backoff, RetryCondition, RetryPolicy};
 pub use presence::{Offer, Presence};
+pub use progress::{LogChunk, LogLine, Progress};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
 pub use schedule::{
     CatchingUp, Catchup, Overlap, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,

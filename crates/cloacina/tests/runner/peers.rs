@@ -162,8 +162,8 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
                 .filter(|record| claimed(record.tasks[0].status)))
             .count()
         };
-        // The runner learns that these tasks are short and that it is the sole runner. On a busy machine they may take long; then
-        // the caller tries again.
+        // The runner learns that these tasks are short and that it is the sole runner. On a busy machine they may take long;
+        // then the caller tries again.
         let learn = || {
             closed.store(false, Ordering::SeqCst);
             for id in first.submit(many(200)).unwrap() {
