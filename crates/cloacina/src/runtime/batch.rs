@@ -1,4 +1,6 @@
 //! The write batch of a step: the changes decided for all its messages, written in one transaction.
+//!
+//! See docs/explanation/decisions/021-revisions.md
 
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;

@@ -1,4 +1,6 @@
 //! The queue between the coordinator and the workers of one executor: ready tasks, running attempts, worker slots.
+//!
+//! See docs/explanation/decisions/040-python-pulls.md
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
