@@ -199,9 +199,7 @@ RUNTIME_ORDER = (
 
 # The circles and long files that are left, as the tests name them.
 CIRCLES_LEFT: frozenset[str] = frozenset()
-EXTENSION_CIRCLES_LEFT = frozenset(
-    {("execution.rs", "inspector.rs"), ("logs.rs", "supervision.rs")},
-)
+EXTENSION_CIRCLES_LEFT = frozenset({("execution.rs", "inspector.rs")})
 LONG_FILES_LEFT: frozenset[str] = frozenset()
 
 Sources = Mapping[str, str]

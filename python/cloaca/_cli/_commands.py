@@ -5,26 +5,26 @@ Without click: loading it would take most of the time of `cloaca --help`.
 
 from __future__ import annotations
 
-#: Where each command is, and what `--help` says of it: loading all of them to ask would be slow.
+#: The place of each command and its line in `--help`, which is printed without loading any.
 COMMANDS = {
     "run": ("running:run", "Run a workflow of a module and wait for its end."),
-    "worker": ("running:worker", "Work on what is submitted, until SIGTERM or Ctrl-C."),
+    "worker": ("running:worker", "Run submitted work until SIGTERM or Ctrl-C."),
     "list": ("executions:list_command", "List executions, newest first."),
     "show": ("executions:show", "Show an execution with its tasks."),
     "events": ("executions:events", "Show the history of an execution."),
-    "logs": ("executions:logs", "Show what the tasks of an execution logged."),
-    "explain": ("executions:explain", "Say why an execution is where it is, or a schedule."),
+    "logs": ("executions:logs", "Show the log lines of an execution's tasks."),
+    "explain": ("executions:explain", "Explain the state of an execution or a schedule."),
     "watch": ("executions:watch", "Follow an execution to its end."),
     "cancel": ("control:cancel", "End an execution."),
     "pause": ("control:pause", "Start no new task of an execution."),
     "resume": ("control:resume", "Go on with a paused execution."),
     "retry": ("control:retry", "Run the failed tasks of an ended execution again."),
-    "schedules": ("schedules:schedules", "Look at schedules, switch them on and off."),
-    "workflows": ("workflows:workflows", "Look at workflow definitions."),
-    "runners": ("runners:runners", "List the runners that are there."),
+    "schedules": ("schedules:schedules", "Inspect schedules, switch them on and off."),
+    "workflows": ("workflows:workflows", "Inspect workflow definitions."),
+    "runners": ("runners:runners", "List the runners of a database."),
     "tenants": ("tenants:tenants", "Make, list and remove tenants of a PostgreSQL database."),
     "db": ("database:db", "Migrate, check and clean up a database."),
-    "bench": ("benchmark:bench", "Measure how fast a database takes work."),
+    "bench": ("benchmark:bench", "Measure the throughput of a database."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
 }
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> ModuleType:
-    """Imports a module by its name, or by the path of its file; the current folder is looked at.
+    """Imports a module by its name, or by the path of its file; the current folder counts.
 
     Raises:
-        click.ClickException: It is not there, or fails.
+        click.ClickException: It does not exist, or its import fails.
     """
     from importlib import import_module
 
@@ -42,7 +42,7 @@ def load(name: str) -> ModuleType:
 
 
 def call(module: str, name: str, function: Callable[[], object]) -> None:
-    """Calls a function of the user's that defines workflows.
+    """Calls a user's function that defines workflows.
 
     Raises:
         click.ClickException: It fails.
@@ -54,7 +54,7 @@ def call(module: str, name: str, function: Callable[[], object]) -> None:
 
 
 def _told(what: str, error: BaseException) -> str:
-    """What the user's code raised, and on which line of it."""
+    """The error of the user's code, with the line that raised it."""
     import traceback
 
     own = f"{Path(__file__).parent.parent}{os.sep}"

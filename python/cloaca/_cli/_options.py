@@ -1,4 +1,4 @@
-"""What the commands have in common: the database, JSON, and the way to open it."""
+"""The options that all commands share: the database and `--json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class ListingGroup(click.Group):
-    """A group whose command `list` is meant where none is given."""
+    """A group that runs its command `list` if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As in every group, behind `list` where nothing or an option comes first."""
@@ -29,7 +29,7 @@ class ListingGroup(click.Group):
 
 
 class Database:
-    """Which database a command works on."""
+    """The database that a command works on."""
 
     def __init__(self, url: str | None, schema: str | None) -> None:
         self._url = url

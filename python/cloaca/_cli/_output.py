@@ -29,7 +29,7 @@ STYLES = {
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints text that may hold what others wrote, on stdout or stderr."""
+    """Prints text that may come from other programs, on stdout or stderr."""
     click.echo(visible(text), err=err)
 
 
@@ -43,7 +43,7 @@ def print_json(document: object, file: TextIO | None = None) -> None:
 
 @contextmanager
 def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
-    """Gives what prints a JSON document.
+    """Returns the function that prints a JSON document.
 
     Whatever else is printed meanwhile, by tasks and by programs that they start, goes to stderr.
 
@@ -94,7 +94,7 @@ def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in head:
-        # An id that is cut is of no use.
+        # A truncated id is useless.
         table.add_column(name, no_wrap=name in {"id", "execution"}, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
@@ -112,7 +112,7 @@ def told_time(time: datetime | None) -> str:
 
 
 def told_span(span: timedelta | None) -> str:
-    """A span as people read it."""
+    """A duration in readable units."""
     if span is None:
         return ""
     seconds = span.total_seconds()

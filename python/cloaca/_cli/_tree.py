@@ -11,7 +11,7 @@ def draw(tasks: list[str], dependencies: dict[str, list[str]], *, is_unicode: bo
 
     Args:
         tasks: The ids, in the order of their declaration.
-        dependencies: For each task those that must have ended before.
+        dependencies: The dependencies of each task.
         is_unicode: Whether lines may be drawn with box characters.
     """
     place = {task: index for index, task in enumerate(tasks)}

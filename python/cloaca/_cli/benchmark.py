@@ -26,7 +26,7 @@ _SINGLES = 2_000
 )
 @database_options
 def bench(database: Database, as_json: bool, executions: int) -> None:
-    """Measure how fast a database takes work: tasks that do nothing, every result durable.
+    """Measure the throughput of a database: tasks that do nothing, every result durable.
 
     The executions stay there, as those of the workflows `cloaca.bench.chain` and
     `cloaca.bench.single`, until they are pruned.

@@ -24,7 +24,7 @@ def _control(
 @click.argument("id")
 @database_options
 def cancel(database: Database, as_json: bool, id: str) -> None:
-    """End an execution: nothing of it starts any more, running coroutines are cancelled."""
+    """End an execution: no task of it starts any more, running coroutines are cancelled."""
     _control(database, as_json, id, "cancel")
 
 

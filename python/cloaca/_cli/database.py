@@ -1,4 +1,4 @@
-"""Looking after a database."""
+"""Commands that maintain a database."""
 
 from __future__ import annotations
 

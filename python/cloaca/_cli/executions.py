@@ -1,4 +1,4 @@
-"""Looking at executions."""
+"""Commands that read executions."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def events(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def logs(database: Database, as_json: bool, id: str) -> None:
-    """Show what the tasks of an execution logged, where their runners capture it."""
+    """Show the log lines of an execution's tasks, if their runners capture them."""
     from cloaca._executions.log_line import LogLine
 
     lines = [LogLine(*row) for row in database.inspect().logs(id)]
@@ -202,7 +202,7 @@ def logs(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def explain(database: Database, as_json: bool, id: str) -> None:
-    """Say why an execution is where it is, or a schedule, in plain sentences."""
+    """Explain the state of an execution or a schedule in plain sentences."""
     inspector = database.inspect()
     sentences = inspector.explain(id)
     if as_json:

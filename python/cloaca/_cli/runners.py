@@ -1,4 +1,4 @@
-"""Looking at runners."""
+"""Commands that read runners."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloaca._cli._output import iso, print_json, print_table, told_time
 @click.command(context_settings=HELP_NAMES)
 @database_options
 def runners(database: Database, as_json: bool) -> None:
-    """List the runners that are there, and the workflows that each has."""
+    """List the runners of a database, and the workflows that each has."""
     from cloaca._values.duration import us_to_instant
 
     found = database.inspect().runners()

@@ -114,7 +114,7 @@ def worker(
     metrics_port: int | None,
     capture_logs: bool,
 ) -> None:
-    """Work on what is submitted to the database, until SIGTERM or Ctrl-C.
+    """Run the work submitted to the database until SIGTERM or Ctrl-C.
 
     MODULE defines the workflows: a module's name or the path of its file. ATTRIBUTE, where it is
     given, is a workflow of it, or a function that defines workflows and is called first. A signal

@@ -1,4 +1,4 @@
-"""Looking at schedules, and switching them, without running anything here."""
+"""Commands that read and switch schedules, without running any task."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _told(time: str | None) -> str:
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def schedules() -> None:
-    """Look at schedules, switch them on and off; `list` where no command is given."""
+    """Inspect schedules, switch them on and off; `list` if no command is given."""
 
 
 @schedules.command("list", context_settings=HELP_NAMES)
@@ -77,7 +77,7 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
 )
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
-    """Show a schedule with what became of its last ticks."""
+    """Show a schedule with the results of its last ticks."""
     from cloaca._schedules.cron_methods import tick, told_schedule
 
     of_database = _schedules(database)

@@ -12,7 +12,7 @@ from cloaca._cli._output import print_json, print_table, say
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def tenants() -> None:
-    """Make, list (where no command is given) and remove tenants: a schema and a role each."""
+    """Make, list (if no command is given) and remove tenants: a schema and a role each."""
 
 
 @tenants.command("list", context_settings=HELP_NAMES)
@@ -48,7 +48,7 @@ def create(
 ) -> None:
     """Make a tenant: its schema, its role, and the tables; all or nothing.
 
-    Prints its credentials, once: the password is kept nowhere.
+    Prints its credentials once: the password is not stored.
     """
     from cloaca._runner.database_admin import DatabaseAdmin, TenantConfig
 

@@ -1,4 +1,4 @@
-"""Looking at workflow definitions."""
+"""Commands that read workflow definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from cloaca import _core
 
 _MODULE = click.option(
-    "--module", metavar="MODULE", help="Those that a module defines, not those of the database."
+    "--module",
+    metavar="MODULE",
+    help="Use the workflows that a module defines, not those of the database.",
 )
 
 
@@ -46,7 +48,7 @@ def _document(workflow: _core.Workflow) -> dict[str, Any]:
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def workflows() -> None:
-    """Look at workflow definitions; `list` where no command is given."""
+    """Inspect workflow definitions; `list` if no command is given."""
 
 
 @workflows.command("list", context_settings=HELP_NAMES)

@@ -1,4 +1,4 @@
-"""What a task raises to steer its own execution: try again, give up, or come back later."""
+"""The exceptions by which a task steers its own execution: retry, abort, snooze."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a task's function is called: what of context and handle it takes (semantics A2)."""
+"""The call of a task's function: which of context and handle it takes (semantics A2)."""
 
 from __future__ import annotations
 
