@@ -289,7 +289,7 @@ fn c2_rule_that_cannot_be_evaluated_fails_its_task() {
     assert!(
         error
             .message
-            .contains("a string does not compare with a number"),
+            .contains("cannot compare a string with a number"),
         "{}",
         error.message
     );

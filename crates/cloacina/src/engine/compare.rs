@@ -76,7 +76,7 @@ fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
     };
     ordering.ok_or_else(|| {
         format!(
-            "a {} does not compare with a {}",
+            "cannot compare a {} with a {}",
             left.shape().name(),
             right.shape().name()
         )

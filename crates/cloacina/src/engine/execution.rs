@@ -187,12 +187,6 @@ impl Execution {
         &self.record
     }
 
-    /// Returns the record by value.
-    #[must_use]
-    pub fn into_record(self) -> ExecutionRecord {
-        self.record
-    }
-
     /// The record of a task.
     #[must_use]
     pub fn task(&self, ordinal: Ordinal) -> &TaskRecord {

@@ -117,8 +117,7 @@ impl Execution {
     }
 
     /// The first task that failed and that no completed task handled (C3, C4).
-    #[must_use]
-    pub fn first_unhandled_failure(&self) -> Option<Ordinal> {
+    fn first_unhandled_failure(&self) -> Option<Ordinal> {
         let failed = (0..)
             .zip(&self.record.tasks)
             .filter(|(_, task)| task.status == TaskStatus::Failed);

@@ -1,9 +1,7 @@
 //! Rescue of the tasks of a dead runner (semantics E2).
 
 use super::{Changes, Execution, TaskLimits};
-use crate::types::{
-    Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, TaskStatus, Timestamp,
-};
+use crate::types::{Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, Timestamp};
 
 /// Number of rescues after which a task is started alone.
 const SUSPECT_AFTER: u32 = 2;
@@ -98,15 +96,6 @@ impl Execution {
             )
         };
         Failure::engine(FailureKind::RunnerLost, message)
-    }
-
-    /// Whether a runner holds a claim on this execution.
-    #[must_use]
-    pub fn is_claimed_by(&self, runner: RunnerId) -> bool {
-        self.record
-            .tasks
-            .iter()
-            .any(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
     }
 
     /// The context that a task sees (B2).

@@ -57,7 +57,7 @@ pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
             let found = input.view.and_then(|view| view.get(key));
             compare(found, *operator, value).map_err(|problem| {
                 format!(
-                    "trigger rule {} cannot be judged: {problem}",
+                    "trigger rule {} cannot be evaluated: {problem}",
                     rule_text(rule)
                 )
             })?

@@ -136,7 +136,7 @@ impl NewSchedule {
         if !is_name(&self.workflow) {
             let shown: String = self.workflow.chars().take(80).collect();
             return refuse(format!(
-                "'{shown}' cannot be the name of a workflow: it takes 1 to 255 of A-Z a-z 0-9 _ . -"
+                "'{shown}' cannot be the name of a workflow: use 1 to 255 characters of A-Z a-z 0-9 _ . -"
             ));
         }
         if self.expression.len() > MAX_EXPRESSION {

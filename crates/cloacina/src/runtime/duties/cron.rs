@@ -68,7 +68,7 @@ impl CronDuty {
     /// Handles a refused batch: fewer schedules are changed at once, and one that is refused alone is skipped for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
-            tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}; it does not fire now");
+            tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}, which is skipped for a minute");
             self.skipped_until
                 .insert(*id, step.monotonic + BROKEN_PAUSE);
         }
