@@ -7,9 +7,9 @@ use std::sync::Arc;
 use cloacina::store::failpoint::{Failpoint, Moment, Verb};
 
 use super::database::{Database, open};
-use super::life::{End, live, work};
-use super::past::leave_traces;
-use super::point::{Kill, Reached};
+use super::earlier_data::store_earlier_data;
+use super::point::{KillOnce, Reached};
+use super::scenario::{FinalState, run, run_in_fresh_database};
 use super::{assert_all, points};
 
 const DATABASE: &str = "CLOACINA_TEST_DATABASE";
@@ -35,14 +35,14 @@ fn child() {
     let Ok(database) = std::env::var(DATABASE) else {
         return;
     };
-    let point = Kill::parse(&std::env::var(POINT).unwrap());
-    work(&database, Arc::new(point));
+    let point = KillOnce::parse(&std::env::var(POINT).unwrap());
+    run(&database, Arc::new(point));
 }
 
 /// Kills a child at the nth call at a failpoint and continues its work. Returns whether the child reached that call.
-fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &End) -> bool {
+fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &FinalState) -> bool {
     let name = database.name();
-    leave_traces(&*open(&name));
+    store_earlier_data(&*open(&name));
     let status = run_child(&name, &format!("{point}:{number}"));
     if status.success() {
         return false;
@@ -52,14 +52,14 @@ fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &End)
         None,
         "{point}:{number}: the child failed before it was killed"
     );
-    let end = work(&name, Arc::new(Reached::default()));
+    let end = run(&name, Arc::new(Reached::default()));
     assert_eq!(end, *expected, "{point}:{number}");
     true
 }
 
 /// Kills at the first call of every request, and at every call of those that make decisions durable.
 fn kill_everywhere(fresh: impl Fn() -> Database) {
-    let expected = live(&fresh(), Arc::new(Reached::default()));
+    let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
     let killed: BTreeSet<Failpoint> = points()
         .filter(|point| kill_at(&fresh(), *point, 1, &expected))
         .collect();

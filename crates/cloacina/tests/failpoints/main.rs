@@ -3,9 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod database;
+mod earlier_data;
 mod killed;
-mod life;
-mod past;
 mod point;
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -13,6 +12,7 @@ mod private_postgres;
 #[path = "../support/records.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod records;
+mod scenario;
 #[path = "../support/time.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod time;
@@ -24,8 +24,8 @@ use std::sync::Arc;
 use cloacina::store::failpoint::{Failpoint, Moment, Verb};
 
 use database::Database;
-use life::live;
-use point::{Reached, Trip};
+use point::{FailOnce, Reached};
+use scenario::run_in_fresh_database;
 
 /// Number of calls of each request at which a failure is tested.
 const OCCURRENCES: usize = 2;
@@ -43,19 +43,19 @@ fn points() -> impl Iterator<Item = Failpoint> {
 
 /// Makes each failpoint fail in turn and checks that the final state is the same. Returns the failpoints that did fail.
 fn fail_everywhere(fresh: impl Fn() -> Database) -> BTreeSet<Failpoint> {
-    let expected = live(&fresh(), Arc::new(Reached::default()));
-    let mut tripped = BTreeSet::new();
+    let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
+    let mut failed = BTreeSet::new();
     for point in points() {
         for occurrence in 1..=OCCURRENCES {
-            let trip = Arc::new(Trip::new(point, occurrence));
-            let end = live(&fresh(), Arc::clone(&trip) as _);
+            let failure = Arc::new(FailOnce::new(point, occurrence));
+            let end = run_in_fresh_database(&fresh(), Arc::clone(&failure) as _);
             assert_eq!(end, expected, "{point}, the {occurrence}th time");
-            if trip.has_tripped() {
-                tripped.insert(point);
+            if failure.has_failed() {
+                failed.insert(point);
             }
         }
     }
-    tripped
+    failed
 }
 
 fn assert_all(reached: &BTreeSet<Failpoint>) {
@@ -82,6 +82,6 @@ fn a_failure_at_any_failpoint_does_not_change_the_end_on_postgres() {
 #[test]
 fn one_run_reaches_every_failpoint() {
     let reached = Arc::new(Reached::default());
-    live(&Database::sqlite(), Arc::clone(&reached) as _);
+    run_in_fresh_database(&Database::sqlite(), Arc::clone(&reached) as _);
     assert_all(&reached.points());
 }

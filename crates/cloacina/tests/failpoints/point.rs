@@ -26,13 +26,13 @@ impl Failpoints for Reached {
 }
 
 /// Makes one failpoint fail once.
-pub struct Trip {
+pub struct FailOnce {
     point: Failpoint,
     occurrence: usize,
     count: AtomicUsize,
 }
 
-impl Trip {
+impl FailOnce {
     pub fn new(point: Failpoint, occurrence: usize) -> Self {
         Self {
             point,
@@ -41,12 +41,12 @@ impl Trip {
         }
     }
 
-    pub fn has_tripped(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.count.load(Ordering::SeqCst) >= self.occurrence
     }
 }
 
-impl Failpoints for Trip {
+impl Failpoints for FailOnce {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
         if point == self.point && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.occurrence {
             return Err(StoreError::Unavailable(format!("failed at {point}")));
@@ -56,13 +56,13 @@ impl Failpoints for Trip {
 }
 
 /// Kills this process by SIGKILL at one failpoint.
-pub struct Kill {
+pub struct KillOnce {
     point: String,
     occurrence: usize,
     count: AtomicUsize,
 }
 
-impl Kill {
+impl KillOnce {
     /// Parses a text like `commit.after:3`.
     pub fn parse(text: &str) -> Self {
         let (point, occurrence) = text.split_once(':').expect("point:number");
@@ -74,7 +74,7 @@ impl Kill {
     }
 }
 
-impl Failpoints for Kill {
+impl Failpoints for KillOnce {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
         if point.to_string() == self.point
             && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.occurrence

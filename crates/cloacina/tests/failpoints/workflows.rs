@@ -87,7 +87,7 @@ fn run(assignment: &Assignment) -> Outcome {
                 lineage: Vec::new(),
             });
         }
-        "first" => tell(assignment),
+        "first" => report(assignment),
         _ => {}
     }
     let seen = assignment.context.iter().count();
@@ -99,7 +99,7 @@ fn run(assignment: &Assignment) -> Outcome {
 }
 
 /// Reports progress and logs a line.
-fn tell(assignment: &Assignment) {
+fn report(assignment: &Assignment) {
     let (execution, task) = (assignment.execution, assignment.task);
     let attempt = assignment.claim.attempt;
     let time = Timestamp(1_000_000);

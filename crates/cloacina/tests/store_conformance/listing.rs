@@ -63,7 +63,7 @@ pub fn executions_are_listed_newest_first_by_page(subject: Subject) {
 
 #[expect(
     clippy::too_many_lines,
-    reason = "one table of questions to the same rows"
+    reason = "one table of queries on the same rows"
 )]
 pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subject) {
     let world = World::new(subject, 1);

@@ -107,14 +107,10 @@ pub(super) async fn commit(
     for (index, id) in duplicates.into_iter().zip(holders) {
         committed.submits[index] = SubmitOutcome::Duplicate(id);
     }
-    for by_class in by_class {
-        committed.claimed.extend(by_class.claimed);
-        committed.more.push(by_class.more);
-        committed.next_due = committed
-            .next_due
-            .into_iter()
-            .chain(by_class.next_due)
-            .min();
+    for class in by_class {
+        committed.claimed.extend(class.claimed);
+        committed.more.push(class.more);
+        committed.next_due = committed.next_due.into_iter().chain(class.next_due).min();
     }
     Ok(committed)
 }

@@ -1,7 +1,7 @@
 //! Runs Diesel's statements on a `tokio_postgres` client.
 //!
-//! Values and rows are encoded by Diesel. The client is used directly because it tells the SQLSTATE of an error and
-//! promises the order of pipelined requests (see `docs/explanation/decisions/010-postgres-driver.md`).
+//! Values and rows are encoded by Diesel. The client is used directly because it exposes the SQLSTATE of an error and
+//! guarantees the order of pipelined requests (see `docs/explanation/decisions/010-postgres-driver.md`).
 
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
@@ -205,7 +205,7 @@ impl Connection {
 
     /// Runs statements without parameters.
     pub(super) async fn batch_execute(&self, text: &str) -> Result<(), Fault> {
-        self.tell_query(text);
+        self.instrument_query(text);
         Ok(self.client.batch_execute(text).await?)
     }
 
@@ -226,7 +226,7 @@ impl Connection {
                 Some(if let Some(prepared) = found {
                     prepared
                 } else {
-                    self.tell_prepared(&text);
+                    self.instrument_prepare(&text);
                     let made = self.client.prepare_typed(&text, &parameters.types).await?;
                     known.lock().insert(text.clone(), made.clone());
                     made
@@ -243,7 +243,7 @@ impl Connection {
         })
     }
 
-    fn tell_query(&self, text: &str) {
+    fn instrument_query(&self, text: &str) {
         if let Some(instrumentation) = &self.instrumentation {
             let query = StrQueryHelper::new(text);
             let event = InstrumentationEvent::start_query(&query);
@@ -251,7 +251,7 @@ impl Connection {
         }
     }
 
-    fn tell_prepared(&self, text: &str) {
+    fn instrument_prepare(&self, text: &str) {
         if let Some(instrumentation) = &self.instrumentation {
             let event = InstrumentationEvent::cache_query(text);
             instrumentation.lock().on_connection_event(event);
@@ -294,7 +294,7 @@ impl<R> Request<'_, R> {
     async fn send(self) -> Result<RowStream, Fault> {
         let Parameters { types, values } = self.parameters;
         let client = &self.connection.client;
-        self.connection.tell_query(&self.text);
+        self.connection.instrument_query(&self.text);
         self.connection.silence.lock().sent += self.bytes;
         Ok(if let Some(prepared) = &self.prepared {
             client.query_raw(prepared, values).await?

@@ -332,11 +332,11 @@ impl PostgresStore {
         let channel = self.session.channel();
         self.write(async |connection, _| {
             // The channel's name consists of letters and digits of our own.
-            let tell = format!(
+            let notify = format!(
                 "SELECT pg_notify('{channel}', '{}')",
                 super::change_notifier::CHANGED
             );
-            connection.batch_execute(&tell).await?;
+            connection.batch_execute(&notify).await?;
             Ok(())
         })
     }

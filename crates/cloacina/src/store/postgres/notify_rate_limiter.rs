@@ -18,8 +18,8 @@ const MANY: usize = 8;
 #[derive(Debug)]
 pub(super) struct NotifyRateLimiter {
     sent_at: Option<Instant>,
-    /// When the notifications sent so far would have been due at the long pause. Past `now` by the used part of the
-    /// allowance.
+    /// When the notifications sent so far would have ended at one per long pause. It lies after now by the used part of
+    /// the allowance.
     used_until: Instant,
 }
 

@@ -205,11 +205,11 @@ impl SharedPool {
     /// Closes the idle connections of a store.
     pub(super) fn leave(&self, key: StoreKey) {
         let mut state = self.state.lock();
-        let mut left = Vec::new();
+        let mut closed = Vec::new();
         while let Some(grant) = state.take_own(key) {
             state.open -= 1;
             state.ending.extend(grant.connection.pid());
-            left.push(grant.connection);
+            closed.push(grant.connection);
         }
         state.wake_next();
         drop(state);
@@ -325,12 +325,13 @@ impl BorrowedConnection<'_> {
             }
             let pids = state.ending.clone();
             drop(state);
-            let asked = pids.clone();
+            let queried = pids.clone();
             let alive: Vec<i32> = self
                 .connection
                 .run(session, async |connection, session| {
-                    let alive: Vec<i32> =
-                        session.fetch(connection, LivePids { pids: asked }).await?;
+                    let alive: Vec<i32> = session
+                        .fetch(connection, LivePids { pids: queried })
+                        .await?;
                     if !alive.is_empty() {
                         tokio::time::sleep(POLL_INTERVAL).await;
                     }

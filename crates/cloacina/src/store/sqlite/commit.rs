@@ -28,8 +28,8 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     }
     let connection = &mut *writer.lock()?;
     if !writes {
-        // A search for work takes no write lock, which other processes may need. The search is repeated under the lock
-        // if it finds anything.
+        // A search for work takes no write lock, which other processes may need. If it finds any, it is repeated under
+        // the lock.
         let found = writer.peek(connection, |connection| {
             check_alive(connection, batch.runner)?;
             claim::find(connection, &batch.claim, batch.now)

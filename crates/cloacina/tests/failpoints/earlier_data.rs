@@ -17,14 +17,14 @@ pub const MISSED: &str = "missed";
 pub const TICKS: usize = 3;
 
 /// Stores the row of a dead runner, an execution that ended long ago, and a schedule with missed ticks.
-pub fn leave_traces(store: &dyn Store) {
+pub fn store_earlier_data(store: &dyn Store) {
     let long_ago = Timestamp(1_000_000);
-    let dead = leave_runner(store, long_ago);
-    leave_execution(store, dead, long_ago);
-    leave_schedule(store);
+    let dead = store_runner(store, long_ago);
+    store_execution(store, dead, long_ago);
+    store_schedule(store);
 }
 
-fn leave_runner(store: &dyn Store, long_ago: Timestamp) -> RunnerId {
+fn store_runner(store: &dyn Store, long_ago: Timestamp) -> RunnerId {
     let dead = RunnerId::generate();
     let row = RunnerRow {
         lease_until: long_ago,
@@ -34,7 +34,7 @@ fn leave_runner(store: &dyn Store, long_ago: Timestamp) -> RunnerId {
     dead
 }
 
-fn leave_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
+fn store_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
     let definition = store.put_definition(&workflow("old", 1), long_ago);
     let record = ExecutionRecord {
         status: ExecutionStatus::Completed,
@@ -60,7 +60,7 @@ fn leave_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
 
 /// Stores a schedule whose ticks are all past and must all be caught up, so that their number does not depend on when a
 /// runner starts. A runner may catch up before it has registered the workflows, so they are stored here.
-fn leave_schedule(store: &dyn Store) {
+fn store_schedule(store: &dyn Store) {
     let created = SystemClock.now() - 10 * SECOND;
     for workflow in workflows() {
         store.put_definition(&workflow, created).unwrap();

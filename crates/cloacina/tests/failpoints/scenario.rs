@@ -18,13 +18,13 @@ use cloacina::types::{
 };
 
 use super::database::{Database, open};
-use super::past::{MISSED, TICKS, leave_traces};
+use super::earlier_data::{MISSED, TICKS, store_earlier_data};
 use super::time::{PATIENCE, until};
 use super::workflows::{registration, workflows};
 
 /// The final state, which must be the same whatever failed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct End {
+pub struct FinalState {
     status: ExecutionStatus,
     tasks: Vec<String>,
     context: String,
@@ -42,23 +42,23 @@ pub struct End {
 }
 
 /// Runs once in a fresh database and returns the final state.
-pub fn live(database: &Database, points: Arc<dyn Failpoints>) -> End {
+pub fn run_in_fresh_database(database: &Database, points: Arc<dyn Failpoints>) -> FinalState {
     let name = database.name();
-    leave_traces(&*open(&name));
-    work(&name, points)
+    store_earlier_data(&*open(&name));
+    run(&name, points)
 }
 
 /// The part that is repeated after a crash.
-pub fn work(name: &str, points: Arc<dyn Failpoints>) -> End {
+pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(name), points));
     let engine = start(&store);
     for workflow in workflows() {
-        insist(|| engine.register(registration(&engine, &workflow)));
+        retry(|| engine.register(registration(&engine, &workflow)));
     }
     let id = execute(&engine);
-    keep_schedules(&engine);
+    add_schedules(&engine);
     wait_for_the_rest(&engine, &store);
-    let end = look(&engine, id);
+    let end = inspect(&engine, id);
     engine.stop(Duration::from_secs(5));
     end
 }
@@ -70,7 +70,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
         lease_ttl: Duration::from_secs(5),
         ..RunnerConfig::default()
     };
-    insist(|| {
+    retry(|| {
         let options = OpenOptions {
             config: config.clone(),
             ..OpenOptions::default()
@@ -80,7 +80,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
 }
 
 /// Retries until the attempt succeeds, as callers do.
-fn insist<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
+fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt() {
@@ -103,14 +103,14 @@ fn execute(engine: &EngineHandle) -> ExecutionId {
         timeout: Some(50_000_000),
         trace: None,
     };
-    let id = insist(|| engine.submit(vec![request()]))[0];
+    let id = retry(|| engine.submit(vec![request()]))[0];
     let ended = OneShot::default();
-    insist(|| {
-        let told = ended.clone();
-        let hears = AtomicBool::new(true);
+    retry(|| {
+        let slot = ended.clone();
+        let is_first = AtomicBool::new(true);
         engine.when_ended(id, move |result| {
-            if hears.swap(false, Ordering::SeqCst) {
-                told.set(result);
+            if is_first.swap(false, Ordering::SeqCst) {
+                slot.set(result);
             }
         })
     });
@@ -118,19 +118,19 @@ fn execute(engine: &EngineHandle) -> ExecutionId {
     id
 }
 
-/// A schedule from its registration to its end, and a trigger.
-fn keep_schedules(engine: &EngineHandle) {
+/// Registers, changes and deletes a schedule, and registers a trigger.
+fn add_schedules(engine: &EngineHandle) {
     let yearly = NewSchedule::new("ticked", "0 0 1 1 *", "UTC");
-    let schedule = insist(|| engine.register_schedule(&yearly)).id;
-    insist(|| engine.update_schedule(schedule, None, Some("UTC")));
-    insist(|| engine.set_schedule_enabled(schedule, false));
-    assert!(!insist(|| engine.inspector().schedule(schedule)).enabled);
-    insist(|| match engine.delete_schedule(schedule) {
-        // It was deleted, and only its caller had not heard of it.
+    let schedule = retry(|| engine.register_schedule(&yearly)).id;
+    retry(|| engine.update_schedule(schedule, None, Some("UTC")));
+    retry(|| engine.set_schedule_enabled(schedule, false));
+    assert!(!retry(|| engine.inspector().schedule(schedule)).enabled);
+    retry(|| match engine.delete_schedule(schedule) {
+        // An earlier attempt has deleted it, but its answer was lost.
         Err(error) if error.code == ErrorCode::ScheduleNotFound => Ok(()),
         other => other.map(drop),
     });
-    insist(|| {
+    retry(|| {
         let trigger = NewTrigger {
             name: "watch".into(),
             workflow: "ticked".into(),
@@ -142,35 +142,38 @@ fn keep_schedules(engine: &EngineHandle) {
         let answer = engine.begin_register_trigger(trigger, 1);
         answer.wait(PATIENCE).expect("an answer")
     });
-    assert!(insist(|| engine.inspector().trigger("watch")).is_some());
+    assert!(retry(|| engine.inspector().trigger("watch")).is_some());
 }
 
-/// What a runner does at its own times; a fast machine is through with all else before they come.
+/// Waits for periodic work, which a fast machine would otherwise not reach before the end of the run.
 fn wait_for_the_rest(engine: &EngineHandle, store: &Arc<dyn Store>) {
     until("the old execution is pruned", || {
         !executions(engine).contains(&"old".to_owned())
     });
-    until("the dead runner is gone, and this one is announced", || {
-        let runners = insist(|| engine.inspector().runners());
-        runners.len() == 1 && runners[0].workflows.len() == workflows().len()
-    });
-    until("the missed ticks have come to their ends", || {
+    until(
+        "the dead runner is retired and this one is announced",
+        || {
+            let runners = retry(|| engine.inspector().runners());
+            runners.len() == 1 && runners[0].workflows.len() == workflows().len()
+        },
+    );
+    until("the executions of the missed ticks have ended", || {
         let ticks = ticks(engine);
         ticks.len() == TICKS && ticks.iter().all(|(_, status)| status.is_terminal())
     });
     for _ in 0..2 {
         let last = last_heartbeat(store);
-        until("a heartbeat", || last_heartbeat(store) > last);
+        until("a heartbeat is written", || last_heartbeat(store) > last);
     }
 }
 
 fn last_heartbeat(store: &Arc<dyn Store>) -> Option<Timestamp> {
-    let runners = insist(|| Ok(store.runners()?));
+    let runners = retry(|| Ok(store.runners()?));
     runners.iter().map(|runner| runner.heartbeat_at).max()
 }
 
 fn executions(engine: &EngineHandle) -> Vec<String> {
-    let page = insist(|| {
+    let page = retry(|| {
         engine.inspector().list(&ListFilter {
             limit: 10,
             ..ListFilter::default()
@@ -183,49 +186,46 @@ fn executions(engine: &EngineHandle) -> Vec<String> {
 }
 
 fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
-    let schedules = insist(|| {
+    let schedules = retry(|| {
         engine
             .inspector()
             .schedules(ScheduleKind::Cron, false, 10, 0)
     });
     let missed = schedules.iter().find(|known| known.spec.instance == MISSED);
     let missed = missed.expect("it was there before").id;
-    let ticks = insist(|| engine.inspector().schedule_history(missed, 10, 0));
+    let ticks = retry(|| engine.inspector().schedule_history(missed, 10, 0));
     ticks
         .iter()
         .filter_map(|tick| {
             let execution = tick.execution?;
-            Some((
-                tick.outcome,
-                insist(|| engine.inspector().status(execution)),
-            ))
+            Some((tick.outcome, retry(|| engine.inspector().status(execution))))
         })
         .collect()
 }
 
 /// Makes every request of the inspector.
-fn look(engine: &EngineHandle, id: ExecutionId) -> End {
+fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
     let inspector = engine.inspector();
-    let execution = insist(|| engine.inspector().execution(id));
-    assert!(!insist(|| engine.inspector().history(id)).1.is_empty());
-    assert!(!insist(|| engine.explain(id)).is_empty());
-    assert_eq!(insist(|| inspector.backlog(10)), 0);
-    let schedules = insist(|| {
+    let execution = retry(|| engine.inspector().execution(id));
+    assert!(!retry(|| engine.inspector().history(id)).1.is_empty());
+    assert!(!retry(|| engine.explain(id)).is_empty());
+    assert_eq!(retry(|| inspector.backlog(10)), 0);
+    let schedules = retry(|| {
         engine
             .inspector()
             .schedules(ScheduleKind::Cron, false, 10, 0)
     })
     .into_iter();
-    let triggers = insist(|| {
+    let triggers = retry(|| {
         engine
             .inspector()
             .schedules(ScheduleKind::Trigger, false, 10, 0)
     })
     .into_iter();
-    assert!(!insist(|| inspector.workflows()).is_empty());
-    let (_, progress) = insist(|| inspector.progress(id));
-    let (_, logs) = insist(|| inspector.logs(id));
-    End {
+    assert!(!retry(|| inspector.workflows()).is_empty());
+    let (_, progress) = retry(|| inspector.progress(id));
+    let (_, logs) = retry(|| inspector.logs(id));
+    FinalState {
         status: execution.record().status,
         tasks: execution
             .record()
@@ -240,7 +240,7 @@ fn look(engine: &EngineHandle, id: ExecutionId) -> End {
             .map(|known| (known.identity, known.enabled))
             .collect(),
         ticks: ticks(engine),
-        fired: insist(|| {
+        fired: retry(|| {
             engine
                 .inspector()
                 .count_ticks(ScheduleKind::Cron, Timestamp(0))
@@ -255,6 +255,6 @@ fn look(engine: &EngineHandle, id: ExecutionId) -> End {
             .flat_map(|chunk| &chunk.lines)
             .map(|line| line.message.clone())
             .collect(),
-        problems: insist(|| inspector.check()).problems,
+        problems: retry(|| inspector.check()).problems,
     }
 }
