@@ -76,13 +76,15 @@ chaos: ## Break databases, networks and disks under load; writes docs/explanatio
 	$(PYTHON) scripts/chaos.py
 
 .PHONY: check
-check: ## Check format, lints and types
-	@scripts/setup.sh test dev
+check: ## Check words, format, lints and types
+	@scripts/setup.sh test
+	$(PYTHON) scripts/check_words.py
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --package cloacina --no-deps --quiet $(CARGO_FLAGS)
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --package cloacina --no-deps --quiet $(CARGO_FLAGS)
+	@scripts/setup.sh test dev
 	$(BIN)/mypy $(TYPED_SOURCES)
 	$(PYTHON) -m mypy.stubtest cloaca._core --mypy-config-file pyproject.toml
 

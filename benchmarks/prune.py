@@ -5,8 +5,8 @@
 It fills a database with ended executions, then runs W2 (2,000 one-task executions at once) in
 turns: while a second process prunes the old ones as a runner does, in batches of 200 every 100 ms,
 and while nobody prunes. Prints the medians and their ratio as JSON. The target is at least 0.9 with
-a million old executions. Both processes need a processor: on a machine that is busy otherwise, the
-ratio tells of that.
+a million old executions. Both processes need a processor: on a busy machine the ratio is
+lower.
 """
 
 from __future__ import annotations

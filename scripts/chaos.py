@@ -2,9 +2,9 @@
 
     make chaos
 
-Each trial runs workflows while something is taken away, gives it back, and looks whether everything
-that was acknowledged has come to its end, whether a completion was recorded twice, and how long it
-took. Trials that need what is not here (the right to mount a file system, a C compiler) say so.
+Each trial runs workflows during a fault, ends the fault, and checks that every acknowledged
+execution completed, that no completion was recorded twice, and how long it took. A trial says so if
+the machine lacks what it needs (the right to mount a file system, a C compiler).
 
     python scripts/chaos.py disk        only the trials with this in their name; writes no report
     CHAOS_SECONDS=60 make chaos         longer ones

@@ -76,9 +76,9 @@ RULES = (
     ),
     Rule(
         "so-long",
-        r"\bfor so long\b(?! (that|as)\b)",
+        r"\b(for|after|within) so long\b(?! (that|as)\b)",
         "name the time",
-        bad=("A session that does not end for so long hangs.",),
+        bad=("A session that does not end for so long hangs.", "All must end within so long."),
         good=(
             "It was idle for so long that the server closed it.",
             "A session that does not end within this time hangs.",
@@ -134,10 +134,11 @@ RULES = (
     ),
     Rule(
         "it-is-that",
-        r"\bit is (not )?(the|an?|this|only|what|when) (\S+ ){1,3}that (?!is\b|was\b)",
+        r"\bit is (not )?(the|an?) (caller|coordinator|database|engine|process|runner|server|store"
+        r"|task|thread|worker) that\b",
         "begin with the subject",
         bad=("It is the database that keeps them apart.",),
-        good=("The database keeps them apart.", "It is a value that is not JSON."),
+        good=("The database keeps them apart.", "It is the UUID that was returned."),
     ),
     Rule(
         "plain-word",
@@ -201,6 +202,20 @@ RULES = (
         "write 'enters an outage' or 'fails'",
         bad=("The coordinator suffers.",),
         good=("The coordinator enters an outage.",),
+    ),
+    Rule(
+        "plain-word",
+        r"\btaken for dead\b",
+        "write 'declared dead'",
+        bad=("A silent runner is taken for dead.",),
+        good=("A runner whose lease expired is declared dead.",),
+    ),
+    Rule(
+        "plain-word",
+        r"\b(comes?|came) to (its|their|an) end\b",
+        "write 'completes' or 'ends'",
+        bad=("The execution comes to its end.",),
+        good=("The execution completes.",),
     ),
     Rule(
         "former-name",

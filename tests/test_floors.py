@@ -396,7 +396,7 @@ def test_the_rooms_of_the_runtime_keep_their_order() -> None:
     assert not found, "\n".join(found)
 
 
-def test_the_files_of_the_python_extension_import_each_other_in_one_direction() -> None:
+def test_extension_files_import_each_other_in_one_direction() -> None:
     extension = SOURCES.parent.parent / "cloaca-python" / "src"
     found = set(circles(Rooms(sources_below(extension)).arrows()))
     assert not found - EXTENSION_CIRCLES_LEFT
