@@ -71,7 +71,7 @@ impl<'a> Line<'a> {
 }
 
 impl Summary {
-    /// Reads a file; a line that cannot be read fails the task for good, for no retry will mend it.
+    /// Reads a file. A line that cannot be parsed fails the task for good, because a retry would not help.
     pub fn add_file(&mut self, file: &Path) -> Result<(), TaskError> {
         let mut reader = BufReader::new(File::open(file)?);
         let mut text = String::new();
@@ -81,7 +81,7 @@ impl Summary {
             let Some(line) = Line::parse(text.trim_end()) else {
                 let place = format!("{}:{number}", file.display());
                 return Err(TaskError::abort(format!(
-                    "{place} is no line of an access log"
+                    "{place} is not a line of an access log"
                 )));
             };
             self.add(&line);
