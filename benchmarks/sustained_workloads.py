@@ -174,7 +174,6 @@ def fair(where: str, *, quick: bool) -> Figures:
     with cloaca.DefaultRunner(databases.fresh(where, "fair"), config) as runner:
         burst(runner, 200)
         schedule = runner.register_cron_workflow("noted", "* * * * * *")
-        inspector = runner._core.inspector()
         urgent: list[float] = []
         beats: list[int] = []
         with background(lambda: burst(runner) and None):
@@ -183,7 +182,7 @@ def fair(where: str, *, quick: bool) -> Figures:
                 before = time.time()
                 at = runner.execute("noted", priority=1000).final_context["at"]
                 urgent.append((at - before) * 1e3)
-                beat = inspector.runners()[0][4]
+                beat = runner._core.reads.runners()[0].heartbeat_at_us
                 if not beats or beats[-1] != beat:
                     beats.append(beat)
                 time.sleep(0.02)

@@ -70,14 +70,14 @@ def main() -> None:
         cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
     ):
         handle = runner.submit("etl")
-        inspector = runner._core.inspector()
         # Drawn once, in the middle: a picture does not move.
         while (handle.progress().tasks["clean"].done or 0) < 5:
             time.sleep(0.02)
         run = console()
         run.print("$ cloaca run pipeline:etl", style="bold", highlight=False)
         bars = Bars(run)
-        bars.show(*inspector.progress(handle.id))
+        report = runner._core.reads.progress(handle.id)
+        bars.show(report.execution, report.tasks)
         run.print(bars.drawing())
         result = handle.result()
     save(run, "run")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from cloaca import _core
 
+Event = TypeVar("Event", bound=object)
+COMPLETED = _core.Outcome.completed()
 SETTINGS: dict[str, Any] = {
     "max_concurrent_tasks": 4,
     "max_concurrent_async_tasks": 100,
@@ -37,7 +39,7 @@ class CoreHost:
     def __init__(self, url: str, **settings: Any) -> None:
         self.runner = _core.Runner(url, json.dumps(SETTINGS | settings))
         self.functions: dict[str, Callable[[_core.Work], Any]] = {}
-        self.events: list[tuple[Any, ...]] = []
+        self.events: list[object] = []
         self.changed = threading.Condition()
         self.workers: list[threading.Thread] = []
         self.supervisor = threading.Thread(target=self._supervise, daemon=True)
@@ -45,7 +47,8 @@ class CoreHost:
 
     def define(self, name: str, *tasks: dict[str, Any], executor: str = "threads") -> None:
         workflow = _core.Workflow.build(json.dumps({"name": name, "tasks": list(tasks)}))
-        handlers = dict.fromkeys(workflow.tasks, (executor, 7, True, True))
+        handler = _core.TaskHandler(executor, 7, True, True)
+        handlers = dict.fromkeys(workflow.tasks, handler)
         self.runner.register(workflow, handlers)
 
     def execute(self, name: str, context: _core.Context | None = None) -> _core.Execution:
@@ -54,13 +57,13 @@ class CoreHost:
     def submit(self, name: str) -> str:
         return self.runner.submit([request(name)])[0]
 
-    def wait_for(self, kind: str) -> tuple[Any, ...]:
+    def wait_for(self, kind: type[Event]) -> Event:
         with self.changed:
             assert self.changed.wait_for(lambda: self.heard(kind), 20), self.events
             return self.heard(kind)[0]
 
-    def heard(self, kind: str) -> list[tuple[Any, ...]]:
-        return [event for event in self.events if event[0] == kind]
+    def heard(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
 
     def close(self, grace_us: int = 5_000_000) -> None:
         self.runner.stop(grace_us)
@@ -74,7 +77,7 @@ class CoreHost:
                 self.events += events
                 self.changed.notify_all()
             for event in events:
-                if event[0] == "worker_wanted":
+                if isinstance(event, _core.WorkerWanted):
                     number = len(self.workers) + 1
                     self.workers.append(
                         threading.Thread(target=self._work, args=(number,), daemon=True)
@@ -86,11 +89,13 @@ class CoreHost:
         while work is not None:
             function = self.functions.get("callback" if work.callback else work.task_id)
             outcome = function(work) if function is not None else None
-            work = self.runner.finish_and_next(number, work, outcome or ("completed",))
+            work = self.runner.finish_and_next(number, work, outcome or COMPLETED)
 
 
-def request(name: str, context: _core.Context | None = None, key: str | None = None) -> Any:
-    return (name, context, key, 0, None, None, None)
+def request(
+    name: str, context: _core.Context | None = None, key: str | None = None, **options: Any
+) -> _core.SubmitRequest:
+    return _core.SubmitRequest(name, context, key, **options)
 
 
 def once(id: str, *dependencies: str, **options: Any) -> dict[str, Any]:

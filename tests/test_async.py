@@ -191,7 +191,8 @@ def test_b2_coroutines_cancelled_at_once_free_their_slots(database):
         handles = runner.submit_many([("quick", None)] * 80)
         assert {handle.result(timeout=30).status for handle in handles} == {"Completed"}
         runner.wait_until_idle(timeout=10)
-        assert runner._core.load() == (0, 0)
+        load = runner._core.load()
+        assert (load.running, load.waiting) == (0, 0)
 
 
 def test_a_handle_is_awaited_and_execute_async_is_a_coroutine(database):

@@ -23,6 +23,7 @@ from cloaca._values.exceptions import (
 from core_host import SETTINGS, CoreHost, once, request
 
 Context = _core.Context
+Outcome = _core.Outcome
 
 
 @pytest.fixture
@@ -53,10 +54,8 @@ def test_what_a_task_wrote_reaches_the_next_task_and_the_result(host: CoreHost) 
     assert execution.status == "Completed"
     assert seen == [{"in": 1, "back": 4, "new": [1]}]
     assert execution.final_context() == seen[0]
-    assert [task[:3] for task in execution.tasks()] == [
-        ("a", "Completed", 1),
-        ("b", "Completed", 1),
-    ]
+    tasks = [(task.task_id, task.status, task.attempts) for task in execution.tasks()]
+    assert tasks == [("a", "Completed", 1), ("b", "Completed", 1)]
 
 
 def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: CoreHost) -> None:
@@ -69,8 +68,7 @@ def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: C
 
 
 def test_a_failure_crosses_as_data(host: CoreHost) -> None:
-    outcome = (
-        "failed",
+    outcome = Outcome.failed(
         "shop.PaymentError",
         "no \ud800 money",
         "Traceback …",
@@ -82,15 +80,16 @@ def test_a_failure_crosses_as_data(host: CoreHost) -> None:
     execution = host.execute("bad")
     assert execution.status == "Failed"
     assert execution.error is not None
-    task, kind, message, traceback = execution.error
-    assert (task, kind, traceback) == ("a", "shop.PaymentError", "Traceback …")
-    assert message.startswith("no ")
-    assert message.endswith(" money")
+    failure = execution.error
+    assert (failure.task_id, failure.type) == ("a", "shop.PaymentError")
+    assert failure.traceback == "Traceback …"
+    assert failure.message.startswith("no ")
+    assert failure.message.endswith(" money")
 
 
 def test_snooze_and_retry_come_back(host: CoreHost) -> None:
     attempts: list[int] = []
-    outcomes: list[Any] = [("snooze", 1000), ("retry", 1000, "Retry", "again", None), None]
+    outcomes: list[Any] = [Outcome.snooze(1000), Outcome.retry(1000, "Retry", "again", None), None]
 
     def task(work: _core.Work) -> Any:
         attempts.append(work.attempt)
@@ -108,8 +107,9 @@ def test_an_unknown_outcome_is_refused_and_the_attempt_goes_on(host: CoreHost) -
     refused: list[str] = []
 
     def task(work: _core.Work) -> None:
-        for wrong in (("finished",), ("failed", 1), (), (1,)):
-            with pytest.raises((ValueError, TypeError, IndexError)):
+        wrong_outcomes: list[Any] = [("completed",), None, (), 1]
+        for wrong in wrong_outcomes:
+            with pytest.raises(TypeError):
                 host.runner.finish_and_next(1, work, wrong)
             refused.append(repr(wrong))
 
@@ -132,7 +132,7 @@ def test_callbacks_come_after_the_outcome(host: CoreHost) -> None:
 
     host.functions = {
         "good": write,
-        "bad": lambda work: ("failed", "ValueError", "no", None, [], True),
+        "bad": lambda work: Outcome.failed("ValueError", "no", None, [], True),
         "callback": callback,
     }
     host.define("both", once("good"), once("bad"))
@@ -152,15 +152,15 @@ def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost
     host.define("one", once("a"))
     execution = host.execute("late")
     assert execution.error is not None
-    assert execution.error[1] == "TaskTimeoutError"
-    _, worker, token = host.wait_for("interrupt")
-    assert worker == 1
-    assert token > 0
+    assert execution.error.type == "TaskTimeoutError"
+    interrupt = host.wait_for(_core.InterruptWorker)
+    assert interrupt.worker == 1
+    assert interrupt.token > 0
     assert host.execute("one").status == "Completed"
     release.set()
     host.workers[0].join(10)
     assert not host.workers[0].is_alive()
-    assert host.runner.status(execution.execution_id) == "Failed"
+    assert host.runner.reads.status(execution.execution_id) == "Failed"
 
 
 def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None:
@@ -210,19 +210,19 @@ def test_the_same_key_gives_the_same_execution(host: CoreHost) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "code"),
     [
-        (lambda runner: runner.status("no id"), WorkflowNotFoundError, "execution_not_found"),
+        (lambda runner: runner.reads.status("no id"), WorkflowNotFoundError, "execution_not_found"),
         (
-            lambda runner: runner.list(None, [], None, None, 1, "x"),
+            lambda runner: runner.reads.executions(None, [], None, None, 1, "x"),
             ConfigurationError,
             "configuration",
         ),
         (
-            lambda runner: runner.list(None, ["Done"], None, None, 1, None),
+            lambda runner: runner.reads.executions(None, ["Done"], None, None, 1, None),
             ConfigurationError,
             "configuration",
         ),
         (
-            lambda runner: runner.execution("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"),
+            lambda runner: runner.reads.execution("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"),
             WorkflowNotFoundError,
             "execution_not_found",
         ),
@@ -232,7 +232,7 @@ def test_the_same_key_gives_the_same_execution(host: CoreHost) -> None:
             "workflow_not_found",
         ),
         (
-            lambda runner: runner.submit([(*request("one")[:3], 2**15, None, None, None)]),
+            lambda runner: runner.submit([request("one", priority=2**15)]),
             ConfigurationError,
             "configuration",
         ),

@@ -1,4 +1,4 @@
-"""Ports, waiting, signals, forks, the end of the interpreter, and log records of `cloaca._core`."""
+"""Loop wakers, waiting, signals, forks, interpreter exit and log records of `cloaca._core`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloaca import _core
 from cloaca._values.exceptions import (
     RunnerClosedError,
 )
-from core_host import SETTINGS, CoreHost, once, request
+from core_host import COMPLETED, SETTINGS, CoreHost, once, request
 
 
 @pytest.fixture
@@ -51,31 +51,32 @@ def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None
     ended: dict[int, str] = {}
     while len(ended) < 3:
         assert is_readable(waker, 20)
-        for token, execution in waker.completed():
-            assert execution is not None
-            ended[token] = execution.execution_id
+        for end in waker.completed():
+            assert end.execution is not None
+            ended[end.token] = end.execution.execution_id
     assert ended == tokens
     assert not is_readable(waker)
     # Ended already: told at once.
     token = host.runner.subscribe(waker, ids[0])
     assert is_readable(waker)
-    assert [told for told, _ in waker.completed()] == [token]
+    assert [end.token for end in waker.completed()] == [token]
 
 
 def test_a_waker_hears_of_the_end_of_its_runner(host: CoreHost) -> None:
     host.define("never", once("a", kind="external"))
-    id = host.runner.submit([("never", None, None, 0, 3_600_000_000, None, None)])[0]
+    id = host.runner.submit([request("never", delay_us=3_600_000_000)])[0]
     waker = _core.LoopWaker()
     token, dropped = host.runner.subscribe(waker, id), host.runner.subscribe(waker, id)
     host.runner.unsubscribe(dropped)
     host.close()
     assert is_readable(waker)
-    assert waker.completed() == [(token, None)]
+    (end,) = waker.completed()
+    assert (end.token, end.execution) == (token, None)
     with pytest.raises(RunnerClosedError):
         host.runner.subscribe(waker, id)
 
 
-def test_a_closed_port_hears_nothing(host: CoreHost) -> None:
+def test_a_closed_waker_hears_nothing(host: CoreHost) -> None:
     host.define("one", once("a"))
     waker = _core.LoopWaker()
     waker.close()
@@ -85,10 +86,10 @@ def test_a_closed_port_hears_nothing(host: CoreHost) -> None:
     host.runner.subscribe(waker, host.execute("one").execution_id)
 
 
-def test_the_loop_is_asked_for_once_and_takes_through_its_port(host: CoreHost) -> None:
+def test_the_loop_is_asked_for_once_and_takes_through_its_waker(host: CoreHost) -> None:
     host.define("first", once("a", kind="async"), executor="loop")
     host.define("second", once("a", kind="async"), executor="loop")
-    host.wait_for("loop_wanted")
+    host.wait_for(_core.LoopWanted)
     waker = host.runner.loop_waker
     ids = host.runner.submit([request("first") for _ in range(5)])
     done = 0
@@ -99,12 +100,12 @@ def test_the_loop_is_asked_for_once_and_takes_through_its_port(host: CoreHost) -
             assert len(taken) <= 2
             for work in taken:
                 done += not work.callback
-                host.runner.finish_async(work, ("completed",))
+                host.runner.finish_async(work, COMPLETED)
     for id in ids:
         ended = host.runner.wait(id, None)
         assert ended is not None
         assert ended.status == "Completed"
-    assert len(host.heard("loop_wanted")) == 1
+    assert len(host.heard(_core.LoopWanted)) == 1
 
 
 def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
@@ -116,7 +117,7 @@ def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
     while len(told) < 2:
         assert is_readable(waker, 20)
         waker.completed()
-        told |= {token: what for what, token in host.runner.async_notices()}
+        told |= {notice.token: notice.reason for notice in host.runner.async_notices()}
         works |= {work.token: work for work in host.runner.take_async(10) if not work.callback}
         if len(works) == 2 and not cancelled:
             cancelled = host.runner.control(ids[1], "cancel") == "Cancelled"
@@ -125,17 +126,18 @@ def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
         "long": "cancelled",
     }
     for work in works.values():
-        host.runner.finish_async(work, ("completed",))
+        host.runner.finish_async(work, COMPLETED)
     ends = [host.runner.wait(id, None) for id in ids]
     assert [end and end.status for end in ends] == ["Failed", "Cancelled"]
 
 
 def test_waiting_ends_when_its_time_is_over(host: CoreHost) -> None:
     host.define("later", once("a"))
-    id = host.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
+    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0]
     assert host.runner.wait(id, 1000) is None
     assert host.runner.wait(id, 0) is None
-    assert host.runner.load() == (0, 0)
+    load = host.runner.load()
+    assert (load.running, load.waiting) == (0, 0)
 
 
 @pytest.mark.parametrize("how", ["wait", "execute", "stop"])
@@ -189,7 +191,7 @@ def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
 
 def test_waiting_threads_are_told_when_the_runner_stops(host: CoreHost) -> None:
     host.define("later", once("a"))
-    id = host.runner.submit([("later", None, None, 0, 3_600_000_000, None, None)])[0]
+    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0]
     errors: list[BaseException] = []
     waiting = threading.Semaphore(0)
 
@@ -219,15 +221,15 @@ _core.set_exceptions(dict(CLASS_BY_CODE))
 os.register_at_fork(after_in_child=_core.after_fork_child)
 runner = _core.Runner(sys.argv[1], sys.argv[2])
 id = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
-request = ("one", None, None, 0, None, None, None)
+request = _core.SubmitRequest("one")
 waker = _core.LoopWaker()
 calls = [
     lambda: runner.submit([request]),
     lambda: runner.execute(request),
     lambda: runner.wait(id, None),
     lambda: runner.subscribe(waker, id),
-    lambda: runner.status(id),
-    lambda: runner.events(id),
+    lambda: runner.reads.status(id),
+    lambda: runner.reads.events(id),
     lambda: runner.control(id, "cancel"),
     lambda: runner.next_work(1),
     lambda: runner.supervise(),
@@ -273,8 +275,8 @@ from cloaca._values.exceptions import CLASS_BY_CODE
 _core.set_exceptions(dict(CLASS_BY_CODE))
 runner = _core.Runner(sys.argv[1], sys.argv[2])
 workflow = _core.Workflow.build(json.dumps({"name": "w", "tasks": [{"id": "a"}]}))
-runner.register(workflow, {"a": ("threads", 1, False, False)})
-id = runner.submit([("w", None, None, 0, 3_600_000_000, None, None)])[0]
+runner.register(workflow, {"a": _core.TaskHandler("threads", 1, False, False)})
+id = runner.submit([_core.SubmitRequest("w", delay_us=3_600_000_000)])[0]
 started = threading.Semaphore(0)
 
 def begin(call):
@@ -319,11 +321,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_log_records_of_the_engine_reach_the_supervisor(host: CoreHost, url: str) -> None:
     host.runner.set_log_level(10)
     assert run_script(KILLED, url, json.dumps(SETTINGS)).returncode == -signal.SIGKILL
-    _, level, target, message, fields = host.wait_for("log")
-    assert target.startswith("cloacina")
-    assert level in {10, 20}
-    assert isinstance(message, str)
-    assert all(isinstance(value, (str, int, float, bool)) for value in fields.values())
+    record = host.wait_for(_core.LogRecord)
+    assert record.target.startswith("cloacina")
+    assert record.level in {10, 20}
+    assert isinstance(record.message, str)
+    assert all(isinstance(value, (str, int, float, bool)) for value in record.fields.values())
 
 
 def test_helpers() -> None:

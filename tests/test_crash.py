@@ -233,7 +233,7 @@ def test_e4_process_that_lost_its_lease_continues_under_a_new_id(database, scrip
             handle = runner.submit("w", key="k")
             print(handle.result(timeout=60).final_context["by"], flush=True)
             print(runner.execute("w").status, flush=True)
-            there = [id for id, *_ in runner._core.inspector().runners()]
+            there = [found.runner_id for found in runner._core.reads.runners()]
             print(len(there), runner._core.runner_id in there, flush=True)
         else:
             print(runner.submit("w", key="k").result(timeout=60).final_context["by"], flush=True)

@@ -182,8 +182,8 @@ def test_explains_that_no_live_runner_has_the_workflow(database):
     with cloaca.DefaultRunner(database) as first:
         handle = first.submit("w", delay=0.3)
     # No runner here has the workflow any more, so this reads without one.
-    inspector = cloaca._core.Inspector(database)
-    unknown, missing = until(lambda: inspector.explain(handle.id), "no live runner has task")
+    reads = cloaca._core.Inspector(database).reads
+    unknown, missing = until(lambda: reads.explain(handle.id), "no live runner has task")
     seen = rf"last seen .* ago\) on host \S+ with pid {os.getpid()}\)"
     assert re.fullmatch(rf"No live runner knows workflow 'w' \({seen}: its tasks wait.*", unknown)
     assert re.search(rf"no live runner has task 'a' of workflow 'w' \({seen}\.", missing)
@@ -205,15 +205,15 @@ with cloaca.DefaultRunner(sys.argv[1]) as runner:
 def test_explains_a_runner_of_another_process_and_its_death(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
-    inspector = cloaca._core.Inspector(database)
-    (alive,) = inspector.explain(id)
+    reads = cloaca._core.Inspector(database).reads
+    (alive,) = reads.explain(id)
     assert "is held by runner" in alive
     assert f"pid {process.pid}" in alive
     assert "it is alive" in alive
 
     process.kill()
     process.wait()
-    (dead,) = until(lambda: inspector.explain(id), "dead runner")
+    (dead,) = until(lambda: reads.explain(id), "dead runner")
     assert f"pid {process.pid}" in dead
     assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(in \d", dead)
     assert "the next runner that is started takes the task back" in dead
@@ -259,11 +259,10 @@ def test_runner_row_lists_workflows_registered_later(runner):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.WorkflowBuilder("second"):
         cloaca.task(id="a")(lambda context: None)
-    inspector = runner._core.inspector()
 
     def names():
-        (row,) = inspector.runners()
-        return row[-1]
+        (found,) = runner._core.reads.runners()
+        return found.workflows
 
     assert "second" in until(names, "second")
     assert "first" in names()
@@ -274,7 +273,7 @@ def test_a_stopped_process_is_alive_as_long_as_its_lease(script, database):
     id = process.stdout.readline().strip()
     process.send_signal(signal.SIGSTOP)
     try:
-        (sentence,) = cloaca._core.Inspector(database).explain(id)
+        (sentence,) = cloaca._core.Inspector(database).reads.explain(id)
         assert "is held by runner" in sentence
     finally:
         process.send_signal(signal.SIGCONT)

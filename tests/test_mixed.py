@@ -159,16 +159,16 @@ def test_a_workflow_that_rust_defines_is_served_by_python(
         return process
 
     first = define()
-    inspector = None
+    reads = None
 
     def fetched() -> bool:
-        nonlocal inspector
+        nonlocal reads
         try:
-            inspector = inspector or cloaca._core.Inspector(database)
-            found, _ = inspector.list("images", [], None, None, 1, None)
+            reads = reads or cloaca._core.Inspector(database).reads
+            page = reads.executions("images", [], None, None, 1, None)
         except cloaca.CloacaException:
             return False  # there is no database yet
-        results = [cloaca.WorkflowResult(execution) for execution in found]
+        results = [cloaca.WorkflowResult(execution) for execution in page.executions]
         return any(result.tasks["fetch"].status == "Completed" for result in results)
 
     wait_for("fetch", fetched)

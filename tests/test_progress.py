@@ -53,8 +53,9 @@ def test_progress_is_seen_from_outside(runner, halfway, database):
     assert sum(progress.values()) == 2
     assert "'copy' Running 4 of 8" in repr(copy)
     # Through the database alone, as another process sees it.
-    _, said = cloaca._core.Inspector(database).progress(handle.id)
-    assert [row[:5] for row in said] == [("copy", 1, 4.0, 8.0, "file <4>")]
+    (seen,) = cloaca._core.Inspector(database).reads.progress(handle.id).tasks
+    assert (seen.task_id, seen.attempt) == ("copy", 1)
+    assert (seen.done, seen.total, seen.message) == (4.0, 8.0, "file <4>")
     go_on.set()
     handle.result(PATIENCE)
     assert handle.progress().fraction == 1
@@ -68,7 +69,7 @@ def test_what_an_earlier_attempt_said_does_not_count(runner):
         def a(context, handle):
             if handle.attempt == 1:
                 handle.heartbeat(0.9)
-                until(lambda: runner._core.inspector().progress(handle.execution_id)[1])
+                until(lambda: runner._core.reads.progress(handle.execution_id).tasks)
                 raise ValueError
             started.set()
             go_on.wait(PATIENCE)
@@ -88,8 +89,9 @@ def test_a_percentage_and_any_words_are_taken(runner):
         @cloaca.task(id="a", retry_attempts=1)
         def a(context, handle):
             handle.heartbeat(50)
-            look = runner._core.inspector().progress
-            seen.append(until(lambda: look(handle.execution_id)[1])[0][2:5])
+            look = runner._core.reads.progress
+            (found,) = until(lambda: look(handle.execution_id).tasks)
+            seen.append((found.done, found.total, found.message))
             handle.set_progress(3, 4, "nul \0, half \ud800")
 
     handle = runner.submit("w")
@@ -114,18 +116,22 @@ def test_frequent_progress_reports_are_written_a_few_times_a_second(runner):
     assert time.monotonic() - begin < 10
 
 
+def show(bars, report):
+    bars.show(report.execution, report.tasks)
+
+
 def test_bars_show_each_task(runner, halfway):
     from rich.console import Console
 
     handle, go_on = halfway
-    inspector = runner._core.inspector()
-    until(lambda: inspector.progress(handle.id)[1])
+    read = runner._core.reads.progress
+    until(lambda: read(handle.id).tasks)
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with Bars(console) as bars:
-        bars.show(*inspector.progress(handle.id))
+        show(bars, read(handle.id))
         go_on.set()
         handle.result(PATIENCE)
-        bars.show(*inspector.progress(handle.id))
+        show(bars, read(handle.id))
     shown = console.export_text()
     assert "copy" in shown
     assert "Completed" in shown
@@ -140,7 +146,7 @@ def test_bars_of_a_large_workflow_are_one(runner):
     result = runner.execute("large")
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with Bars(console) as bars:
-        bars.show(*runner._core.inspector().progress(result.execution_id))
+        show(bars, runner._core.reads.progress(result.execution_id))
     shown = console.export_text()
     assert "large" in shown
     assert "40 of 40 tasks" in shown

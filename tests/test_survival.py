@@ -254,14 +254,14 @@ def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
 
     with cloaca.WorkflowBuilder("w") as builder:
         cloaca.task(id="a")(never)
-    handler = builder.build()._handlers()["a"][1]
+    handler = builder.build()._handlers()["a"].number
     work = types.SimpleNamespace(token=7, callback=False, handler=handler, context=cloaca.Context())
     batches = [[work]]
     core = types.SimpleNamespace(
         loop_waker=LoopWaker(),
         take_async=lambda limit: batches.pop() if batches else [],
-        async_notices=lambda: [("cancelled", 7)],
-        finish_async=lambda work, outcome: ended.append((work.token, outcome[:2])),
+        async_notices=lambda: [types.SimpleNamespace(token=7, reason="cancelled")],
+        finish_async=lambda work, outcome: ended.append((work.token, outcome.kind, outcome.type)),
     )
     scope = types.SimpleNamespace(capture_logs=False, core=core)
     thread = event_loop.LoopThread(core, scope)
@@ -273,7 +273,7 @@ def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
     finally:
         loop.close()
     assert not started
-    assert ended == [(7, ("failed", "asyncio.exceptions.CancelledError"))]
+    assert ended == [(7, "failed", "asyncio.exceptions.CancelledError")]
 
 
 @pytest.mark.parametrize("what", ["worker", "loop", "trigger"])

@@ -2,29 +2,57 @@
 
 Private: everything public is re-exported or wrapped by `cloaca`.
 
-Times are microseconds since the Unix epoch (`*_us`), spans are microseconds too, unless a name says
-otherwise. Every method that waits releases the interpreter and honours Ctrl-C; every method refuses
-a forked child. Errors are raised as the classes of `cloaca._values.exceptions`, with their `.code`
-and `.hint`.
+Times are microseconds since the Unix epoch (`*_us`), durations are microseconds too, unless a name
+says otherwise. Every method that waits releases the interpreter and answers Ctrl-C; every method
+refuses a forked child. Errors are raised as the classes of `cloaca._values.exceptions`, with their
+`.code` and `.hint`. Plain data is returned as frozen classes with named fields.
 """
 
-import builtins
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, final, overload
+from typing import Any, Final, TypeAlias, final, overload
 
 __all__ = [
     "Bench",
+    "BenchLoad",
     "BenchRunner",
+    "CancelNotice",
     "Context",
     "DatabaseAdmin",
+    "DatabaseHealth",
+    "EndedSubscription",
+    "EventRecord",
     "Execution",
+    "ExecutionEnded",
+    "ExecutionPage",
+    "Failure",
+    "FireTime",
     "Inspector",
+    "InterruptWorker",
+    "LogLineRecord",
+    "LogRecord",
     "LoopWaker",
+    "LoopWanted",
     "Outcome",
     "Poll",
+    "ProgressRecord",
+    "ProgressReport",
+    "Reads",
     "Runner",
+    "RunnerRecord",
     "Schedules",
+    "SchemaState",
+    "StoredWorkflow",
+    "SubmitRequest",
+    "SuperviseTimeout",
+    "TaskHandler",
+    "TaskRecord",
+    "TenantCredentials",
+    "TenantRecord",
+    "TickCounts",
+    "TickRecord",
     "Work",
+    "WorkLoad",
+    "WorkerWanted",
     "Workflow",
     "__version__",
     "after_fork_child",
@@ -32,9 +60,11 @@ __all__ = [
     "cron_preview",
     "nearest",
     "now_us",
+    "retry_delay_us",
     "schema_state",
     "set_encoder",
     "set_exceptions",
+    "should_retry",
 ]
 
 __version__: str
@@ -122,8 +152,31 @@ class Workflow:
     def to_dot(self) -> str: ...
 
 @final
+class Failure:
+    """Why a task or an execution failed."""
+
+    task_id: Final[str | None]
+    """The task; `None` if the execution itself failed, for example by its timeout."""
+    type: Final[str]
+    """The qualified name of the exception's type."""
+    message: Final[str]
+    traceback: Final[str | None]
+
+@final
+class TaskRecord:
+    """The state of one task of an execution."""
+
+    task_id: Final[str]
+    status: Final[str]
+    attempts: Final[int]
+    started_at_us: Final[int | None]
+    ended_at_us: Final[int | None]
+    error: Final[Failure | None]
+    skip_reason: Final[str | None]
+
+@final
 class Execution:
-    """What is known of an execution at one instant; parts are decoded when they are read."""
+    """A snapshot of an execution. Its parts are decoded when they are read."""
 
     @property
     def execution_id(self) -> str: ...
@@ -144,31 +197,16 @@ class Execution:
     @property
     def ended_at_us(self) -> int | None: ...
     @property
-    def error(self) -> tuple[str | None, str, str, str | None] | None:
-        """Task id, type, message, traceback."""
+    def error(self) -> Failure | None:
+        """The first failed task's error, or the execution's own."""
 
     def final_context(self) -> Context: ...
-    def tasks(
-        self,
-    ) -> list[
-        tuple[
-            str,
-            str,
-            int,
-            int | None,
-            int | None,
-            tuple[str, str, str | None] | None,
-            str | None,
-        ]
-    ]:
-        """Per task.
-
-        Id, status, attempts, started_at_us, ended_at_us, (type, message, traceback), skip reason.
-        """
+    def tasks(self) -> list[TaskRecord]:
+        """Return the states of its tasks, in the order of their declaration."""
 
 @final
 class Work:
-    """A claimed task (`error is None and not callback`), or a callback to make."""
+    """A claimed task to run, or a callback to call."""
 
     @property
     def handler(self) -> int: ...
@@ -176,7 +214,7 @@ class Work:
     def callback(self) -> bool: ...
     @property
     def error(self) -> str | None:
-        """Of a callback: the error's text; `None` means success."""
+        """The text of the error that a callback is told; `None` means success."""
 
     @property
     def context(self) -> Context: ...
@@ -193,256 +231,553 @@ class Work:
     @property
     def timeout_us(self) -> int | None: ...
     def begin_deferral(self) -> bool:
-        """Release the worker's slot until `end_deferral`; `False` if that is not possible."""
+        """Release the worker's slot; return `False` if that is not possible."""
 
     def end_deferral(self) -> None:
-        """Reacquire the slot; a thread waits for a free one."""
+        """Reacquire a slot; a thread waits for a free one."""
 
     def beat(self) -> None: ...
     def is_cancelled(self) -> bool: ...
 
 @final
 class Poll:
-    """A trigger's function to call."""
+    """One call of a trigger's function."""
 
     @property
     def name(self) -> str: ...
     @property
     def handler(self) -> int: ...
     def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
-        """Say how it ended: `skip`, `fire` with a context, or `failed` with a text."""
+        """Report the result: `skip`, `fire` with a context, or `failed` with an error text."""
+
+@final
+class EndedSubscription:
+    """A subscription to the end of an execution that is over."""
+
+    token: Final[int]
+    """The token that `Runner.subscribe` returned."""
+    execution: Final[Execution | None]
+    """The ended execution; `None` if the runner has shut down."""
 
 @final
 class LoopWaker:
-    """Wakes an asyncio loop from Rust through a readable file descriptor."""
+    """Wakes an asyncio event loop through a readable file descriptor."""
 
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
-    def completed(self) -> list[tuple[int, Execution | None]]:
-        """Token and execution of the subscriptions that ended since the last call.
+    def completed(self) -> list[EndedSubscription]:
+        """Return the subscriptions that ended since the last call.
 
-        The execution is `None` when the runner is gone.
-
-        Makes the waker unreadable. Call it first whenever the waker is readable, also on
-        `Runner.loop_waker`, and only then `async_notices` and `take_async`: work that arrives later
-        makes it readable again.
+        This makes the descriptor unreadable. Call it first whenever the descriptor is readable,
+        also for `Runner.loop_waker`, and only then `async_notices` and `take_async`: whatever
+        arrives later makes it readable again.
         """
 
     def close(self) -> None: ...
 
-# How an attempt ended, for `finish_and_next` and `finish_async`:
-# ("completed",): what `work.context` notes as written counts
-# ("failed", type, message, traceback, lineage, retryable)
-# ("retry", after_us | None, type, message, traceback)
-# ("snooze", after_us)
-Outcome = tuple[Any, ...]
+@final
+class CancelNotice:
+    """A coroutine that the event loop must cancel."""
+
+    token: Final[int]
+    """The token of its attempt."""
+    reason: Final[str]
+    """`overrun` after a timeout, or `cancelled`."""
+
+@final
+class WorkerWanted:
+    """Another worker thread is needed."""
+
+@final
+class LoopWanted:
+    """The event loop's thread is needed. Sent once."""
+
+@final
+class SuperviseTimeout:
+    """The timeout of `Runner.supervise` is over."""
+
+@final
+class InterruptWorker:
+    """A worker's task overran its timeout and must be interrupted."""
+
+    worker: Final[int]
+    token: Final[int]
+    """The token of the attempt that it runs."""
+
+@final
+class LogRecord:
+    """A log record of the engine."""
+
+    level: Final[int]
+    """The level as `logging` numbers it; 5 for the engine's finest level."""
+    target: Final[str]
+    """The Rust module that logged it; it begins with `cloacina`."""
+    message: Final[str]
+    fields: Final[dict[str, Any]]
+    """Text, numbers and booleans by name."""
+
+@final
+class ExecutionEnded:
+    """An execution ended whose end `Runner.announce_end` asked for."""
+
+    execution_id: Final[str]
+    status: Final[str]
+    ended_at_us: Final[int | None]
+    error: Final[str | None]
+    """The type and message of its failure."""
+
+_SupervisorEvent: TypeAlias = (
+    WorkerWanted
+    | LoopWanted
+    | SuperviseTimeout
+    | InterruptWorker
+    | LogRecord
+    | ExecutionEnded
+    | Poll
+)
+
+@final
+class Outcome:
+    """How an attempt ended."""
+
+    @staticmethod
+    def completed() -> Outcome:
+        """The function returned. The writes of `Work.context` are recorded."""
+
+    @staticmethod
+    def failed(
+        type: str,
+        message: str,
+        traceback: str | None,
+        lineage: list[str],
+        retryable: bool,
+    ) -> Outcome:
+        """The function raised an exception. `lineage` names its base classes."""
+
+    @staticmethod
+    def retry(after_us: int | None, type: str, message: str, traceback: str | None) -> Outcome:
+        """The function asked for another attempt.
+
+        It starts after `after_us`, or after the delay of the task's retry policy.
+        """
+
+    @staticmethod
+    def snooze(after_us: int) -> Outcome:
+        """The function asked to run again after `after_us`, which is not another attempt."""
+
+    @property
+    def kind(self) -> str:
+        """`completed`, `failed`, `retry` or `snooze`."""
+
+    @property
+    def type(self) -> str | None:
+        """The qualified name of the exception's type, if there is an exception."""
+
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def traceback(self) -> str | None: ...
+
+@final
+class SubmitRequest:
+    """A submission: which workflow to start, with which input, and when."""
+
+    def __new__(
+        cls,
+        workflow: str,
+        context: Context | None = None,
+        key: str | None = None,
+        priority: int = 0,
+        delay_us: int | None = None,
+        at_us: int | None = None,
+        timeout_us: int | None = None,
+    ) -> SubmitRequest: ...
+    workflow: Final[str]
+    context: Final[Context | None]
+    """The input; `None` for an empty one."""
+    key: Final[str | None]
+    """The key under which the submission is unique."""
+    priority: Final[int]
+    """From -32768 to 32767. Higher priorities start first."""
+    delay_us: Final[int | None]
+    at_us: Final[int | None]
+    timeout_us: Final[int | None]
+    trace: Final[str | None]
+    """The trace context that is stored with the execution, as JSON."""
+    def with_trace(self, trace: str) -> SubmitRequest:
+        """Return a copy with a trace context."""
+
+@final
+class TaskHandler:
+    """A handler of a task: a number by which Python finds the function, and how to run it."""
+
+    def __new__(
+        cls, executor: str, number: int, on_success: bool, on_failure: bool
+    ) -> TaskHandler: ...
+    executor: Final[str]
+    """`threads` or `loop`."""
+    number: Final[int]
+    """The number of the function in the package's registry."""
+    on_success: Final[bool]
+    on_failure: Final[bool]
+
+@final
+class WorkLoad:
+    """The number of tasks and callbacks that run and that wait for a worker."""
+
+    running: Final[int]
+    waiting: Final[int]
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Runner:
-    """The engine on one database, with its threads. Starts at once."""
+    """The engine on one database, with its threads. It starts on construction."""
 
     def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
         """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
 
     def tenant(self, schema: str, database_url: str | None = None) -> Runner:
-        """A runner for a tenant's schema, which shares this one's workers and connections."""
+        """Return a runner for a tenant's schema.
+
+        It shares this runner's workers and connections.
+        """
 
     @property
     def location(self) -> str:
-        """The database, without a password."""
+        """The location of the database, without a password."""
 
     @property
     def runner_id(self) -> str: ...
     @property
     def closed(self) -> bool: ...
-    def register(
-        self, workflow: Workflow, handlers: Mapping[str, tuple[str, int, bool, bool]]
-    ) -> None:
-        """Handlers by task id.
+    @property
+    def reads(self) -> Reads:
+        """Reads from the runner's database."""
 
-        Executor ("threads" or "loop"), handler number, on_success, on_failure.
-        """
+    def register(self, workflow: Workflow, handlers: Mapping[str, TaskHandler]) -> None:
+        """Register a workflow with handlers by task id."""
 
-    def serve(self, workflow: str, definition: str, handler: tuple[str, int, bool, bool]) -> None:
-        """Take a handler for an external task of a workflow that another program defines.
+    def serve(self, workflow: str, definition: str, handler: TaskHandler) -> None:
+        """Register a handler for an external task of a workflow that another program defines.
 
         `definition` is the JSON of a `TaskDefinition`: what this program declares of the task.
         """
 
-    def submit(
-        self,
-        requests: builtins.list[
-            tuple[str, Context | None, str | None, int, int | None, int | None, int | None]
-        ],
-        traces: builtins.list[str | None] | None = None,
-    ) -> builtins.list[str]:
-        """Requests: workflow, context, key, priority, delay_us, at_us, timeout_us.
+    def submit(self, requests: list[SubmitRequest]) -> list[str]:
+        """Submit executions, all or none; return their ids once they are durable."""
 
-        All or none; durable on return. Of the traces, which are JSON, each is kept with its
-        execution.
-        """
-
-    def execute(
-        self,
-        request: tuple[str, Context | None, str | None, int, int | None, int | None, int | None],
-        trace: str | None = None,
-    ) -> Execution:
-        """Submit and wait for the end."""
-
-    def inspector(self) -> Inspector:
-        """The inspector of the runner's database."""
-
-    def metrics(self) -> str:
-        """The counters in the text format of Prometheus."""
-
-    def note_progress(self, work: Work, done: float, total: float, message: str | None) -> None:
-        """Take note of how far an attempt is; written a few times a second."""
-
-    def note_logs(self, work: Work, lines: builtins.list[tuple[int, int, str, str]]) -> None:
-        """Take log lines of an attempt: time_us, level, logger, message."""
-
-    def announce_end(self, execution_id: str) -> None:
-        """Have `supervise` tell of the end of an execution, also when it has ended already."""
-
-    def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
-        """Wait for the end of an execution; `None` when the time is over."""
-
-    def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
-        """Signal `waker` when an execution ends, at once if it has ended already."""
-
-    def unsubscribe(self, token: int) -> None: ...
-    def status(self, execution_id: str) -> str: ...
-    def execution(self, execution_id: str) -> Execution: ...
-    def list(
-        self,
-        workflow: str | None,
-        statuses: builtins.list[str],
-        tags: dict[str, str] | None,
-        since_us: int | None,
-        limit: int,
-        cursor: str | None,
-    ) -> tuple[builtins.list[Execution], str | None]: ...
-    def events(
-        self, execution_id: str
-    ) -> builtins.list[tuple[int, str, str, str | None, int | None, str | None, str | None]]:
-        """time_us, type, execution_id, task_id, attempt, runner_id, data as JSON."""
+    def execute(self, request: SubmitRequest) -> Execution:
+        """Submit an execution and wait for its end."""
 
     def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
-        """`cancel`, `pause`, `resume` or `retry`; the state after it is durable."""
+        """Cancel, pause, resume or retry an execution; return its new state once it is durable.
 
-    def load(self) -> tuple[int, int]:
-        """Tasks that run and that wait for a worker, in this process."""
+        `action` is `cancel`, `pause`, `resume` or `retry`.
+        """
+
+    def prune(self, older_than_us: int, limit: int) -> int:
+        """Delete at most `limit` executions that ended at least this long ago.
+
+        Return their number.
+        """
+
+    def metrics(self) -> str:
+        """Return the counters in the text format of Prometheus."""
+
+    def note_progress(self, work: Work, done: float, total: float, message: str | None) -> None:
+        """Store the progress of an attempt. It is written a few times a second."""
+
+    def note_logs(self, work: Work, lines: list[tuple[int, int, str, str]]) -> None:
+        """Store log lines of an attempt: time_us, level, logger, message.
+
+        They are tuples because an attempt may have many.
+        """
+
+    def announce_end(self, execution_id: str) -> None:
+        """Make `supervise` return an `ExecutionEnded` when an execution ends.
+
+        It does so also if the execution has ended already.
+        """
+
+    def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
+        """Wait for the end of an execution; return `None` after the timeout."""
+
+    def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
+        """Wake `waker` when an execution ends, also if it has ended already; return a token."""
+
+    def unsubscribe(self, token: int) -> None:
+        """Cancel a subscription."""
+
+    def load(self) -> WorkLoad:
+        """Return the number of tasks that run and that wait for a worker in this process."""
 
     # Worker threads
     def next_work(self, worker: int) -> Work | None:
-        """Wait for work; `None` means: end this thread."""
+        """Wait for work; `None` ends the thread."""
 
     def finish_and_next(self, worker: int, work: Work, outcome: Outcome) -> Work | None:
-        """Report and take the next work; detaches only when none waits.
+        """Report an outcome and take the next work; `None` ends the thread.
 
-        `None` means: end this thread.
+        Detaches only when no work is queued.
         """
 
     # The supervisor thread
-    def supervise(self, timeout_us: int | None = None) -> builtins.list[tuple[Any, ...]]:
-        """Wait for what to do.
+    def supervise(self, timeout_us: int | None = None) -> list[_SupervisorEvent]:
+        """Wait for events for the supervisor thread.
 
-        ("worker_wanted",), ("interrupt", worker, token), ("log", level, target, message,
-        {field: value}), ("poll", Poll) for a trigger's function to call, ("loop_wanted",) once when
-        the first "loop" handler is registered, ("ended", execution id, status, ended_at_us, error)
-        as asked by `announce_end`, ("timeout",) when the time is over. Empty list: end.
-
-        The level of a log record is a number of `logging`, or 5 for the engine's finest; the target
-        begins with `cloacina`; the values are text, numbers and booleans.
+        Return an empty list once the runner has ended, and a `SuperviseTimeout` after the timeout.
         """
 
     def set_log_level(self, level: int) -> None:
-        """Queue log records of this level of `logging` and above for `supervise`; 20 at first."""
+        """Set the lowest level of log records that `supervise` returns. It starts at 20."""
 
     # The event loop's thread
     @property
-    def loop_waker(self) -> LoopWaker: ...
-    def take_async(self, limit: int) -> builtins.list[Work]:
-        """At most `limit` waiting tasks; the waker does not signal again for the others."""
-    def async_notices(self) -> builtins.list[tuple[str, int]]:
-        """("overrun" | "cancelled", token) for coroutines to cancel."""
+    def loop_waker(self) -> LoopWaker:
+        """Readable when there is something for `take_async` or `async_notices`."""
+
+    def take_async(self, limit: int) -> list[Work]:
+        """Take queued work for the event loop, at most `limit` items.
+
+        The waker does not signal again for the rest.
+        """
+
+    def async_notices(self) -> list[CancelNotice]:
+        """Return the coroutines that the event loop must cancel."""
 
     def finish_async(self, work: Work, outcome: Outcome) -> None:
-        """Report; also what overran or was cancelled, whose result is dropped."""
+        """Report the outcome of a coroutine.
+
+        Report coroutines that overran or were cancelled too; their outcome is dropped.
+        """
 
     def stop(self, grace_us: int) -> None:
-        """Graceful shutdown; waits. A second call with a shorter grace shortens the first."""
+        """Shut down gracefully and wait for it.
+
+        A second call with a shorter grace period shortens the first one's.
+        """
 
 @final
 class Inspector:
-    """Reads a database and controls its executions, without a runner."""
+    """A database that is read and changed without a runner."""
 
     def __new__(
         cls, database_url: str, schema: str | None = None, migrate: bool = False
     ) -> Inspector:
-        """With `migrate` the database is created and migrated; without, it must be there."""
+        """Open a database. With `migrate` it is created and migrated; otherwise it must exist."""
 
     @property
     def location(self) -> str:
-        """The database, without a password."""
+        """The location of the database, without a password."""
 
-    def status(self, execution_id: str) -> str: ...
-    def execution(self, execution_id: str) -> Execution: ...
-    def list(
-        self,
-        workflow: str | None,
-        statuses: builtins.list[str],
-        tags: dict[str, str] | None,
-        since_us: int | None,
-        limit: int,
-        cursor: str | None,
-    ) -> tuple[builtins.list[Execution], str | None]: ...
-    def events(
-        self, execution_id: str
-    ) -> builtins.list[tuple[int, str, str, str | None, int | None, str | None, str | None]]:
-        """time_us, type, execution_id, task_id, attempt, runner_id, data as JSON."""
+    @property
+    def reads(self) -> Reads:
+        """Reads from the database."""
 
     def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
-        """`cancel`, `pause`, `resume` or `retry`; the state after it is durable."""
+        """Cancel, pause, resume or retry an execution; return its new state once it is durable.
 
-    def trace(self, execution_id: str) -> str | None:
-        """The trace context that the execution was submitted with, as JSON."""
-
-    def explain(self, id: str) -> builtins.list[str]:
-        """Why an execution is where it is, or what a schedule waits for, in sentences."""
-
-    def runners(
-        self,
-    ) -> builtins.list[tuple[str, str, int, int, int, int, bool, builtins.list[str]]]:
-        """Id, host, pid, started_at_us, heartbeat_at_us, lease_until_us, is alive, workflows."""
-
-    def workflows(self) -> builtins.list[tuple[int, Workflow]]:
-        """Number in the database and workflow, oldest first."""
-
-    def progress(
-        self, execution_id: str
-    ) -> tuple[Execution, builtins.list[tuple[str, int, float, float, str | None, int]]]:
-        """The execution, and per task that said so: id, attempt, done, total, message, time_us."""
-
-    def logs(self, execution_id: str) -> builtins.list[tuple[str, int, int, int, str, str]]:
-        """Task id, attempt, time_us, level, logger, message."""
+        `action` is `cancel`, `pause`, `resume` or `retry`.
+        """
 
     def prune(self, older_than_us: int, limit: int) -> int:
-        """Delete at most `limit` executions that ended longer ago; how many it deleted."""
+        """Delete at most `limit` executions that ended at least this long ago.
 
-    def check(self) -> tuple[builtins.list[str], int, int, builtins.list[str]]:
-        """Problems, bytes on disk, bytes of them that hold nothing, advice."""
+        Return their number.
+        """
 
 @final
-class Schedules:
-    """The schedules and triggers of a database; only with a runner can some be registered.
+class ExecutionPage:
+    """A page of a listing of executions."""
+
+    executions: Final[list[Execution]]
+    """Newest first."""
+    next_cursor: Final[str | None]
+    """The cursor of the next page; `None` on the last one."""
+
+@final
+class EventRecord:
+    """One event of an execution's history."""
+
+    time_us: Final[int]
+    type: Final[str]
+    execution_id: Final[str]
+    task_id: Final[str | None]
+    attempt: Final[int | None]
+    runner_id: Final[str | None]
+    data: Final[str | None]
+    """Details as a JSON object."""
+
+@final
+class ProgressRecord:
+    """The progress that a running task reported."""
+
+    task_id: Final[str]
+    attempt: Final[int]
+    done: Final[float]
+    total: Final[float]
+    message: Final[str | None]
+    time_us: Final[int]
+
+@final
+class ProgressReport:
+    """An execution with the progress of its running tasks."""
+
+    execution: Final[Execution]
+    tasks: Final[list[ProgressRecord]]
+    """The latest progress of each task that reported any."""
+
+@final
+class LogLineRecord:
+    """A captured log line of a task."""
+
+    task_id: Final[str]
+    attempt: Final[int]
+    time_us: Final[int]
+    level: Final[int]
+    logger: Final[str]
+    message: Final[str]
+
+@final
+class RunnerRecord:
+    """A runner that is registered in the database."""
+
+    runner_id: Final[str]
+    host: Final[str]
+    pid: Final[int]
+    started_at_us: Final[int]
+    heartbeat_at_us: Final[int]
+    lease_until_us: Final[int]
+    is_alive: Final[bool]
+    """Whether its lease is valid."""
+    workflows: Final[list[str]]
+    """The workflows that it has handlers for."""
+
+@final
+class StoredWorkflow:
+    """A version of a workflow that is stored in the database."""
+
+    number: Final[int]
+    """Its number in the database; later versions have higher numbers."""
+    workflow: Final[Workflow]
+
+@final
+class DatabaseHealth:
+    """The result of a check of a database."""
+
+    problems: Final[list[str]]
+    """Empty if the database is sound."""
+    size_bytes: Final[int]
+    free_bytes: Final[int]
+    """The unused part of the size."""
+    advice: Final[list[str]]
+
+@final
+class TickRecord:
+    """One tick of a schedule, or one poll of a trigger, and its outcome."""
+
+    schedule_id: Final[str]
+    due_us: Final[int]
+    outcome: Final[str]
+    execution_id: Final[str | None]
+    created_us: Final[int]
+    updated_us: Final[int]
+    detail: Final[str | None]
+
+@final
+class TickCounts:
+    """The number of ticks with each outcome."""
+
+    fired: Final[int]
+    missed: Final[int]
+    skipped: Final[int]
+    overlapped: Final[int]
+    queued: Final[int]
+
+@final
+class Reads:
+    """Reads from a database: executions, runners, workflows, schedules and triggers.
 
     A schedule or trigger is a dict: id, name, workflow, expression, timezone, interval_us,
     instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
     last_us, fired_us, last_error, created_us, updated_us.
     """
 
-    def __new__(cls, place: Runner | Inspector) -> Schedules: ...
+    def status(self, execution_id: str) -> str:
+        """Return the name of an execution's state."""
+
+    def execution(self, execution_id: str) -> Execution:
+        """Return a snapshot of an execution."""
+
+    def executions(
+        self,
+        workflow: str | None,
+        statuses: list[str],
+        tags: dict[str, str] | None,
+        since_us: int | None,
+        limit: int,
+        cursor: str | None,
+    ) -> ExecutionPage:
+        """Return a page of executions, newest first."""
+
+    def events(self, execution_id: str) -> list[EventRecord]:
+        """Return the history of an execution, oldest event first."""
+
+    def trace(self, execution_id: str) -> str | None:
+        """Return the trace context that an execution was submitted with, as JSON."""
+
+    def explain(self, id: str) -> list[str]:
+        """Return sentences that say why an execution is in its state, or what a schedule waits for.
+
+        A runner's reads also know the handlers that this process has registered.
+        """
+
+    def progress(self, execution_id: str) -> ProgressReport:
+        """Return an execution with the progress of its running tasks."""
+
+    def logs(self, execution_id: str) -> list[LogLineRecord]:
+        """Return the captured log lines of an execution."""
+
+    def runners(self) -> list[RunnerRecord]:
+        """Return the runners that were not declared dead."""
+
+    def workflows(self) -> list[StoredWorkflow]:
+        """Return the stored versions of all workflows, oldest first."""
+
+    def is_workflow_stored(self, workflow: str) -> bool:
+        """Return whether a definition of a workflow is stored."""
+
+    def check(self) -> DatabaseHealth:
+        """Check whether the database is sound."""
+
+    def schedules(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]:
+        """Return schedules, oldest first."""
+
+    def schedule(self, id: str) -> dict[str, Any]:
+        """Return a schedule."""
+
+    def schedule_history(self, id: str, limit: int, offset: int) -> list[TickRecord]:
+        """Return ticks of a schedule or polls of a trigger, newest first."""
+
+    def tick_counts(self, since_us: int) -> TickCounts:
+        """Return the number of ticks of all schedules since a time, by outcome."""
+
+    def triggers(self, enabled_only: bool, limit: int, offset: int) -> list[dict[str, Any]]:
+        """Return triggers, oldest first."""
+
+    def trigger(self, name: str) -> dict[str, Any] | None:
+        """Return a trigger, or `None` if there is none of this name."""
+
+@final
+class Schedules:
+    """Registers and changes the schedules and triggers of a database.
+
+    Schedules and triggers are dicts, as in `Reads`.
+    """
+
+    def __new__(cls, target: Runner | Inspector) -> Schedules:
+        """Take a runner or an inspector. Only a runner can register schedules and triggers."""
+
     def register(
         self,
         workflow: str,
@@ -458,27 +793,19 @@ class Schedules:
         jitter_us: int,
         enabled: bool,
     ) -> str:
-        """The schedule's id."""
+        """Register a schedule; return its id."""
 
-    def is_workflow_stored(self, workflow: str) -> bool: ...
-    def list(
-        self, enabled_only: bool, limit: int, offset: int
-    ) -> builtins.list[dict[str, Any]]: ...
-    def get(self, id: str) -> dict[str, Any]: ...
-    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]: ...
-    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]: ...
-    def delete(self, id: str) -> None: ...
+    def update(self, id: str, expression: str | None, timezone: str | None) -> dict[str, Any]:
+        """Change the expression or the time zone of a schedule; return the schedule."""
+
+    def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]:
+        """Enable or disable a schedule; return it."""
+
+    def delete(self, id: str) -> None:
+        """Delete a schedule. Its history stays."""
+
     def run_now(self, id: str) -> str:
-        """Start a schedule's workflow now; the execution's id."""
-
-    def history(
-        self, id: str, limit: int, offset: int
-    ) -> builtins.list[tuple[str, int, str, str | None, int, int, str | None]]:
-        """Newest first: schedule_id, due_us, outcome, execution_id, created_us, updated_us,
-        detail."""
-
-    def counts(self, since_us: int) -> tuple[int, int, int, int, int]:
-        """Fired, missed, skipped, overlapped, queued."""
+        """Start a schedule's workflow now; return the id of the execution."""
 
     def register_trigger(
         self,
@@ -491,110 +818,158 @@ class Schedules:
         handler: int,
         is_async: bool,
     ) -> str:
-        """Make a trigger known; `("poll", Poll)` of `supervise` asks to call it."""
+        """Register a trigger with the number of its function; return its id.
 
-    def triggers(
-        self, enabled_only: bool, limit: int, offset: int
-    ) -> builtins.list[dict[str, Any]]: ...
-    def trigger(self, name: str) -> dict[str, Any] | None: ...
-    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]: ...
+        `Runner.supervise` returns a `Poll` for each call of the function.
+        """
 
-def cron_preview(
-    expression: str, timezone: str, count: int, start_us: int
-) -> list[tuple[int, int]]:
-    """Fire times after an instant, and the zone's offset from UTC in seconds at each."""
+    def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]:
+        """Enable or disable a trigger; return it."""
 
-def now_us() -> int: ...
-def schema_state(
-    database_url: str, schema: str | None = None
-) -> tuple[str | None, builtins.list[str]]:
-    """The newest version of a database's schema, and those that it lacks. Changes nothing."""
+@final
+class FireTime:
+    """A time at which a cron expression fires."""
+
+    at_us: Final[int]
+    offset_seconds: Final[int]
+    """The time zone's offset from UTC at that time."""
+
+@final
+class SchemaState:
+    """The version of a database's schema."""
+
+    current: Final[str | None]
+    """The newest migration that was applied, if any."""
+    pending: Final[list[str]]
+    """The migrations that were not applied yet."""
+
+def cron_preview(expression: str, timezone: str, count: int, start_us: int) -> list[FireTime]:
+    """Return the next times at which a cron expression fires after `start_us`."""
+
+def now_us() -> int:
+    """Return the time in microseconds since the Unix epoch."""
+
+def schema_state(database_url: str, schema: str | None = None) -> SchemaState:
+    """Return the version of a database's schema. Changes nothing."""
 
 def after_fork_child() -> None:
     """Mark this process as a forked child.
 
-    Every engine object made before raises ForkedProcessError.
+    Every engine object that its parent made raises `ForkedProcessError`.
     """
 
 def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
-    """Exception classes by error code; each takes `(message, *, code, hint)`.
+    """Set the exception classes by error code. Each takes `(message, *, code, hint)`.
 
-    `ValueError` when a code has none.
+    Raises `ValueError` if a code has no class.
     """
 
 def set_encoder(encode: Any) -> None:
-    """`encode(key, value) -> str` for values that are not plain scalars.
+    """Set the function `encode(key, value) -> str` for values that are not plain.
 
-    Raises TypeError or ValueError.
+    It raises `TypeError` or `ValueError`.
     """
 
 def should_retry(policy: str, attempt: int, lineage: list[str], message: str) -> bool:
-    """Whether another attempt follows a failed one.
+    """Return whether another attempt follows a failed one.
 
     The policy is JSON; `lineage` has the names of the error's type and its bases, nearest first.
     """
 
 def retry_delay_us(policy: str, attempt: int, random: float) -> int:
-    """The delay after a failed attempt; `random` from 0 to 1 places it within the jitter."""
+    """Return the delay after a failed attempt.
 
-def nearest(typed: str, known: list[str]) -> str | None: ...
+    `random`, from 0 to 1, places it within the jitter.
+    """
+
+def nearest(typed: str, known: list[str]) -> str | None:
+    """Return the known word that is most similar to a typed one, if any is similar."""
+
+@final
+class TenantCredentials:
+    """A tenant with its credentials. Its `__repr__` shows no password."""
+
+    username: Final[str]
+    password: Final[str]
+    schema_name: Final[str]
+    connection_string: Final[str]
+    """The database URL that a program of the tenant connects to, with the password."""
+
+@final
+class TenantRecord:
+    """A tenant of a database."""
+
+    schema_name: Final[str]
+    username: Final[str | None]
+    """The role that was created for the schema, if it still exists."""
 
 @final
 class DatabaseAdmin:
-    """Makes, lists, migrates and removes tenants. Holds no connection."""
+    """Creates, lists, migrates and removes tenants. It holds no open connection."""
 
     def __new__(cls, database_url: str) -> DatabaseAdmin: ...
     @property
     def location(self) -> str: ...
     def create_tenant(
         self, schema_name: str, username: str, password: str | None
-    ) -> tuple[str, str, str, str]:
-        """Username, password, schema and connection string."""
+    ) -> TenantCredentials:
+        """Create a tenant: its schema, its role and the tables."""
 
-    def remove_tenant(self, schema_name: str, username: str, force: bool) -> None: ...
-    def list_tenants(self) -> list[tuple[str, str | None]]:
-        """Schemas, and the role that was made for each."""
+    def remove_tenant(self, schema_name: str, username: str, force: bool) -> None:
+        """Remove a tenant with its data; with `force` also if its programs are connected."""
 
-    def migrate_tenant(self, schema_name: str) -> None: ...
+    def list_tenants(self) -> list[TenantRecord]:
+        """Return the schemas of tenants, each with the role that was created for it."""
+
+    def migrate_tenant(self, schema_name: str) -> None:
+        """Migrate the schema of a tenant."""
 
 def check_tenant(schema_name: str, username: str, password: str | None = None) -> None:
-    """Check what a tenant is to be, without a database."""
+    """Validate the settings of a tenant without connecting to the database."""
+
+@final
+class BenchLoad:
+    """The work of a runner on a bench."""
+
+    threads: Final[WorkLoad]
+    event_loop: Final[WorkLoad]
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class Bench:
-    """A database in memory and a clock that only moves when it is told, for `cloaca.testing`."""
+    """An in-memory database with a virtual clock, for `cloaca.testing`."""
 
     def __new__(cls) -> Bench: ...
     @property
     def now_us(self) -> int: ...
     def move_to(self, now_us: int) -> None:
-        """Move the time on; it never goes back."""
+        """Move the virtual clock forward, never back."""
 
     def open(self, config: str) -> BenchRunner:
-        """Start a runner."""
+        """Start a runner on the bench."""
 
 @final
 class BenchRunner:
-    """One runner on a bench, as its tester sees it."""
+    """A runner on a bench, with control over its time and its crash."""
 
     @property
     def core(self) -> Runner: ...
     def crash_at(self, number: int, applied: bool) -> None:
-        """Have it die at its nth transaction from now: before it is applied, or after."""
+        """Plan a crash at the nth transaction from now, before or after it is applied."""
 
     @property
     def commits(self) -> int: ...
     @property
     def crashed(self) -> bool: ...
     def settle(self) -> int:
-        """Wait until the coordinator has done all that it can do now; when it is due next."""
+        """Wait until everything that is due is done; return the time of the next wake-up."""
 
-    def work(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Running and waiting: of threads, of the event loop."""
+    def work(self) -> BenchLoad:
+        """Return the tasks and callbacks of the threads, and those of the event loop."""
 
     @property
     def in_flight(self) -> int:
-        """Claimed tasks whose end has not reached the coordinator."""
+        """The number of claimed tasks whose end the coordinator has not processed."""
 
     def hurry(self, grace_us: int) -> None:
-        """Begin to stop, and let the time run away under this runner alone."""
+        """Begin to stop, and then move the time of this runner alone."""

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use cloacina::types::sync::Mutex;
-use cloacina::types::{self, Delta, Error, ErrorCode, Json, Overlay, nearest};
+use cloacina::types::{self, Delta, Json, Overlay};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
+use crate::context_arguments::{dict_of, key_and_value, key_text, missing_key, pairs_of};
 use crate::decoding::decode;
 use crate::encoding::encode;
-use crate::errors::exception;
 
 /// The data of an execution: its input, what its tasks read and write, and its result.
 ///
@@ -109,40 +109,14 @@ impl Context {
         Ok(())
     }
 
-    fn keys_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let keys: Vec<Arc<str>> = self
-            .content
-            .lock()
-            .iter()
-            .map(|(key, _)| Arc::clone(key))
-            .collect();
-        PyList::new(py, keys.iter().map(|key| PyString::new(py, key)))
+    fn key_vec(&self) -> Vec<Arc<str>> {
+        let content = self.content.lock();
+        content.iter().map(|(key, _)| Arc::clone(key)).collect()
     }
 
-    fn missing(&self, py: Python<'_>, key: &str) -> PyErr {
-        let keys: Vec<Arc<str>> = self
-            .content
-            .lock()
-            .iter()
-            .map(|(key, _)| Arc::clone(key))
-            .collect();
-        let error = Error::new(
-            ErrorCode::ContextInvalid,
-            format!("the context has no key '{key}'"),
-        );
-        let hint = match nearest(key, keys.iter().map(AsRef::as_ref)) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None if keys.is_empty() => "it is empty".to_owned(),
-            None => {
-                let shown: Vec<&str> = keys.iter().take(10).map(AsRef::as_ref).collect();
-                format!(
-                    "it has {}{}",
-                    shown.join(", "),
-                    if keys.len() > 10 { ", …" } else { "" }
-                )
-            }
-        };
-        exception(py, &error.with_hint(hint))
+    fn keys_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let keys = self.key_vec();
+        PyList::new(py, keys.iter().map(|key| PyString::new(py, key)))
     }
 }
 
@@ -283,7 +257,7 @@ impl Context {
         let name = key_text(key)?;
         match self.json(name) {
             Some(json) => decode(key.py(), &json),
-            None => Err(self.missing(key.py(), name)),
+            None => Err(missing_key(key.py(), name, &self.key_vec())),
         }
     }
 
@@ -557,63 +531,4 @@ fn parse(text: &str) -> PyResult<Arc<types::Context>> {
         ))
     })?;
     Ok(Arc::new(context))
-}
-
-fn key_text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    match key.cast::<PyString>() {
-        Ok(text) => text.to_str().map_err(|_| {
-            PyValueError::new_err("a context key with a lone surrogate is not Unicode text")
-        }),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "context keys are strings, not {}: {}",
-            key.get_type().qualname()?.to_string_lossy(),
-            key.repr()?.to_string_lossy()
-        ))),
-    }
-}
-
-/// Returns the arguments of a call `update(key, value)`, or `None` for a call in the style of `dict.update`.
-fn key_and_value<'py>(
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    let named = kwargs.map_or(0, PyDictMethods::len);
-    if args.len() + named != 2 {
-        return Ok(None);
-    }
-    let by_name = |name| match kwargs {
-        Some(kwargs) => kwargs.get_item(name),
-        None => Ok(None),
-    };
-    let (key, value) = match args.len() {
-        2 => (Some(args.get_item(0)?), Some(args.get_item(1)?)),
-        1 => match args.get_item(0)?.cast::<PyString>() {
-            Ok(key) => (Some(key.clone().into_any()), by_name("value")?),
-            Err(_) => (None, None),
-        },
-        _ => (by_name("key")?, by_name("value")?),
-    };
-    Ok(key.zip(value))
-}
-
-/// Returns the pairs of a mapping, or of an iterable of pairs, as a new list.
-fn pairs_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    match data.cast_exact::<PyDict>() {
-        Ok(dict) => Ok(dict.items()),
-        Err(_) => Ok(dict_of(data)?.items()),
-    }
-}
-
-fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    // `dict` takes a string for a sequence of pairs, and its error message is about the first letter.
-    let is_text = data.is_instance_of::<PyString>() || data.is_instance_of::<PyBytes>();
-    if is_text || (data.try_iter().is_err() && !data.hasattr("keys")?) {
-        return Err(PyTypeError::new_err(format!(
-            "a context is made of a mapping from names to values, such as {{'day': 1}}, not of a value of type '{}'",
-            data.get_type().qualname()?
-        )));
-    }
-    let dict = PyDict::new(data.py());
-    dict.call_method1("update", (data,))?;
-    Ok(dict)
 }

@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 
 use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use crate::log_record::{LogRecord, Value};
-use crate::poll;
+use crate::log_record::LogRecord;
 
 /// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
 const LOG_CAPACITY: usize = 10_000;
@@ -44,38 +41,6 @@ pub enum SupervisorEvent {
         /// The type and message of its failure.
         error: Option<String>,
     },
-}
-
-impl SupervisorEvent {
-    /// Returns the tuple that Python gets.
-    pub fn into_tuple(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        let tuple = match self {
-            Self::WorkerWanted => ("worker_wanted",).into_pyobject(py)?,
-            Self::Interrupt { worker, token } => ("interrupt", worker, token).into_pyobject(py)?,
-            Self::Ended {
-                execution,
-                status,
-                ended_at_us,
-                error,
-            } => ("ended", execution, status, ended_at_us, error).into_pyobject(py)?,
-            Self::LoopWanted => ("loop_wanted",).into_pyobject(py)?,
-            Self::Timeout => ("timeout",).into_pyobject(py)?,
-            Self::Poll(poll, ends) => ("poll", poll::Poll::new(poll, ends)).into_pyobject(py)?,
-            Self::Log(record) => {
-                let fields = PyDict::new(py);
-                for (name, value) in record.fields {
-                    match value {
-                        Value::Text(text) => fields.set_item(name, text)?,
-                        Value::Integer(number) => fields.set_item(name, number)?,
-                        Value::Float(number) => fields.set_item(name, number)?,
-                        Value::Bool(flag) => fields.set_item(name, flag)?,
-                    }
-                }
-                ("log", record.level, record.target, record.message, fields).into_pyobject(py)?
-            }
-        };
-        Ok(tuple.into_any())
-    }
 }
 
 #[derive(Default)]

@@ -2,21 +2,28 @@
 
 mod call;
 mod context;
+mod context_arguments;
 mod decoding;
 mod encoding;
 mod errors;
+mod event_classes;
 mod events;
 mod execution;
 mod inspector;
 mod log_record;
 mod logs;
 mod loop_waker;
+mod outcome;
 mod poll;
 mod process_guard;
+mod reads;
+mod record;
+mod records;
 mod reports;
 mod requests;
 mod retry;
 mod runner;
+mod schedule_dict;
 mod schedules;
 mod settings;
 mod tenants;
@@ -48,33 +55,41 @@ fn nearest(typed: &str, known: Vec<String>) -> Option<String> {
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
-    use pyo3::types::PyTuple;
 
     #[pymodule_export]
     use super::{
         context::Context,
         encoding::set_encoder,
         errors::set_exceptions,
-        execution::Execution,
+        event_classes::{
+            ExecutionEnded, InterruptWorker, LogRecord, LoopWanted, SuperviseTimeout, WorkerWanted,
+        },
+        execution::{Execution, Failure, TaskRecord},
         inspector::{Inspector, schema_state},
-        loop_waker::LoopWaker,
+        loop_waker::{EndedSubscription, LoopWaker},
         nearest, now_us,
+        outcome::Outcome,
         poll::Poll,
         process_guard::after_fork_child,
+        reads::Reads,
+        records::{
+            BenchLoad, DatabaseHealth, EventRecord, ExecutionPage, FireTime, LogLineRecord,
+            ProgressRecord, ProgressReport, RunnerRecord, SchemaState, StoredWorkflow,
+            TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
+        },
+        requests::{SubmitRequest, TaskHandler},
         retry::{retry_delay_us, should_retry},
         runner::Runner,
-        schedules::Schedules,
-        schedules::cron_preview,
-        tenants::DatabaseAdmin,
-        tenants::check_tenant,
+        schedules::{Schedules, cron_preview},
+        tenants::{DatabaseAdmin, check_tenant},
         testing::{Bench, BenchRunner},
         work::Work,
+        worker::CancelNotice,
         workflow::Workflow,
     };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("Outcome", module.py().get_type::<PyTuple>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -11,6 +11,17 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::execution::Execution;
+use crate::record::record;
+
+record! {
+    /// A subscription to the end of an execution that is over.
+    EndedSubscription {
+        /// The token that `Runner.subscribe` returned.
+        token: u64,
+        /// The ended execution; `None` if the runner has shut down.
+        execution: Option<Py<Execution>>,
+    }
+}
 
 /// The two ends of a stream. A byte in it means that there is something to fetch.
 struct Streams {
@@ -100,19 +111,25 @@ impl LoopWaker {
             .streams
             .as_ref()
             .map(|streams| streams.reader.as_raw_fd());
-        descriptor.ok_or_else(|| PyValueError::new_err("the port is closed"))
+        descriptor.ok_or_else(|| PyValueError::new_err("the waker is closed"))
     }
 
     /// Returns the subscriptions that ended since the last call, and makes the descriptor unreadable: call it first when
     /// the descriptor is readable.
-    fn completed(&self) -> Vec<(u64, Option<Execution>)> {
+    fn completed(&self, py: Python<'_>) -> PyResult<Vec<EndedSubscription>> {
         let mut state = self.handle.state.lock();
         state.acknowledge();
         let ended = std::mem::take(&mut state.ended);
         drop(state);
         ended
             .into_iter()
-            .map(|(token, ended)| (token, ended.map(Execution::new)))
+            .map(|(token, ended)| {
+                let execution = ended.map(|ended| Py::new(py, Execution::new(ended)));
+                Ok(EndedSubscription {
+                    token,
+                    execution: execution.transpose()?,
+                })
+            })
             .collect()
     }
 

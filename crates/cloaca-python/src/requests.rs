@@ -1,62 +1,158 @@
-//! Converts what Python passes to a runner into the engine's requests.
+//! What Python passes to a runner, and its conversion into the engine's requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina::runner::ListFilter;
-use cloacina::runtime::{Control, Executor, Handler, Registration, Service, SubmitRequest};
-use cloacina::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp, nearest};
+use cloacina::runtime::{self, Control, Executor, Handler, Registration, Service};
+use cloacina::types::{
+    Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, ScheduleId, Timestamp, nearest,
+};
 use cloacina::workflow::{TaskDefinition, Workflow};
 use pyo3::prelude::*;
 
 use crate::context::Context;
+use crate::record::repr_of;
 
-/// Workflow, context, key, priority, `delay_us`, `at_us`, `timeout_us`.
-pub type SubmitParts<'py> = (
-    String,
-    Option<Bound<'py, Context>>,
-    Option<String>,
-    i64,
-    Option<Micros>,
-    Option<i64>,
-    Option<Micros>,
-);
+/// A submission: which workflow to start, with which input, and when.
+#[pyclass(frozen, get_all, module = "cloaca._core")]
+pub struct SubmitRequest {
+    /// The name of the workflow.
+    workflow: String,
+    /// The input; `None` for an empty one.
+    context: Option<Py<Context>>,
+    /// The key under which the submission is unique.
+    key: Option<String>,
+    /// The priority, from -32768 to 32767. Higher ones start first.
+    priority: i64,
+    /// The delay before the start, in microseconds.
+    delay_us: Option<Micros>,
+    /// The time of the start, in microseconds since 1970.
+    at_us: Option<i64>,
+    /// The timeout of the execution, in microseconds.
+    timeout_us: Option<Micros>,
+    /// The trace context that is stored with the execution, as JSON.
+    trace: Option<String>,
+}
 
-/// Executor, handler number, `on_success`, `on_failure`.
-pub type HandlerParts = (String, u64, bool, bool);
+#[pymethods]
+impl SubmitRequest {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    #[pyo3(signature = (workflow, context=None, key=None, priority=0, delay_us=None, at_us=None, timeout_us=None))]
+    const fn new(
+        workflow: String,
+        context: Option<Py<Context>>,
+        key: Option<String>,
+        priority: i64,
+        delay_us: Option<Micros>,
+        at_us: Option<i64>,
+        timeout_us: Option<Micros>,
+    ) -> Self {
+        Self {
+            workflow,
+            context,
+            key,
+            priority,
+            delay_us,
+            at_us,
+            timeout_us,
+            trace: None,
+        }
+    }
 
-/// Returns a submission with a new execution id.
-pub fn submit_request(
-    parts: SubmitParts<'_>,
+    /// Returns a copy with a trace context, which is JSON.
+    fn with_trace(&self, py: Python<'_>, trace: String) -> Self {
+        Self {
+            workflow: self.workflow.clone(),
+            context: self.context.as_ref().map(|context| context.clone_ref(py)),
+            key: self.key.clone(),
+            trace: Some(trace),
+            ..*self
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        repr_of(
+            slf.as_any(),
+            &[
+                "workflow",
+                "key",
+                "priority",
+                "delay_us",
+                "at_us",
+                "timeout_us",
+            ],
+        )
+    }
+}
+
+/// A handler of a task: a number by which Python finds the function, and how to run it.
+#[pyclass(frozen, get_all, module = "cloaca._core")]
+pub struct TaskHandler {
+    /// `threads` or `loop`.
+    executor: String,
+    /// The number of the function in the package's registry.
+    number: u64,
+    /// Whether the task has a callback for success.
+    on_success: bool,
+    /// Whether the task has a callback for failure.
+    on_failure: bool,
+}
+
+#[pymethods]
+impl TaskHandler {
+    #[new]
+    const fn new(executor: String, number: u64, on_success: bool, on_failure: bool) -> Self {
+        Self {
+            executor,
+            number,
+            on_success,
+            on_failure,
+        }
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let fields = ["executor", "number", "on_success", "on_failure"];
+        repr_of(slf.as_any(), &fields)
+    }
+}
+
+/// Returns the engine's request for a submission, with a new execution id.
+pub fn submission(
+    request: &SubmitRequest,
     now: Timestamp,
-    trace: Option<&str>,
-) -> Result<SubmitRequest, Error> {
-    let (workflow, context, key, priority, delay, at, timeout) = parts;
+) -> Result<runtime::SubmitRequest, Error> {
+    let priority = request.priority;
     let priority = i16::try_from(priority).map_err(|_| {
         invalid(format!(
             "priority must be between -32768 and 32767, not {priority}"
         ))
     })?;
-    Ok(SubmitRequest {
+    let delayed = request.delay_us.map(|delay| now + delay);
+    Ok(runtime::SubmitRequest {
         id: ExecutionId::generate(),
-        workflow,
-        input: context.map_or_else(Arc::default, |context| context.get().snapshot()),
-        key,
+        workflow: request.workflow.clone(),
+        input: request
+            .context
+            .as_ref()
+            .map_or_else(Arc::default, |context| context.get().snapshot()),
+        key: request.key.clone(),
         priority,
-        start_at: at.map(Timestamp).or_else(|| delay.map(|delay| now + delay)),
-        timeout,
-        trace: trace.map(Arc::from),
+        start_at: request.at_us.map(Timestamp).or(delayed),
+        timeout: request.timeout_us,
+        trace: request.trace.as_deref().map(Arc::from),
     })
 }
 
 /// Returns a workflow with this program's handlers, and whether one of them runs on the event loop.
 pub fn registration(
     workflow: &Arc<Workflow>,
-    handlers: BTreeMap<String, HandlerParts>,
+    handlers: BTreeMap<String, Bound<'_, TaskHandler>>,
 ) -> Result<(Registration, bool), Error> {
     let mut wants_loop = false;
     let mut known = BTreeMap::new();
-    for (task, parts) in handlers {
+    for (task, handler) in handlers {
         let Some(ordinal) = workflow.ordinal(&task) else {
             let name = workflow.name();
             return Err(Error::new(
@@ -64,7 +160,7 @@ pub fn registration(
                 format!("cannot register a handler: workflow '{name}' has no task '{task}'"),
             ));
         };
-        let handler = handler(parts)?;
+        let handler = engine_handler(handler.get())?;
         wants_loop |= handler.executor == Executor::Loop;
         known.insert(workflow.task(ordinal).id.clone(), handler);
     }
@@ -82,7 +178,7 @@ pub fn registration(
 pub fn service(
     workflow: String,
     definition: &str,
-    parts: HandlerParts,
+    handler: &TaskHandler,
 ) -> Result<(Service, bool), Error> {
     let task: TaskDefinition = serde_json::from_str(definition).map_err(|error| {
         Error::new(
@@ -90,7 +186,7 @@ pub fn service(
             format!("cannot read a task definition for workflow '{workflow}': {error}"),
         )
     })?;
-    let handler = handler(parts)?;
+    let handler = engine_handler(handler)?;
     let tasks = vec![(task, handler)];
     Ok((
         Service { workflow, tasks },
@@ -98,17 +194,17 @@ pub fn service(
     ))
 }
 
-fn handler((executor, token, on_success, on_failure): HandlerParts) -> Result<Handler, Error> {
-    let executor = match executor.as_str() {
+fn engine_handler(handler: &TaskHandler) -> Result<Handler, Error> {
+    let executor = match handler.executor.as_str() {
         "threads" => Executor::Threads,
         "loop" => Executor::Loop,
         other => return Err(invalid(format!("'{other}' is not a Python executor"))),
     };
     Ok(Handler {
         executor,
-        token,
-        on_success,
-        on_failure,
+        token: handler.number,
+        on_success: handler.on_success,
+        on_failure: handler.on_failure,
     })
 }
 
@@ -121,6 +217,18 @@ pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
             format!("'{shown}' is not an execution id"),
         )
         .with_hint("an id is a UUID, like 0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41; submit returns it")
+    })
+}
+
+/// Parses the id of a schedule or trigger.
+pub fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        Error::new(
+            ErrorCode::ScheduleInvalid,
+            format!("Invalid schedule ID '{shown}'"),
+        )
+        .with_hint("it is the UUID that register_cron_workflow returned")
     })
 }
 

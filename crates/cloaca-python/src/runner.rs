@@ -7,24 +7,26 @@ use std::time::{Duration, Instant};
 
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::Executor;
-use cloacina::types::{Error, ExecutionStatus, Micros};
+use cloacina::types::{Error, Micros};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::call;
 use crate::errors::Raise;
+use crate::event_classes::event_object;
 use crate::events::{SupervisorEvent, SupervisorQueue};
-use crate::execution::{Execution, Part};
-use crate::inspector::{EventParts, Inspector};
+use crate::execution::Execution;
 use crate::logs::{self, LogQueue, Threshold};
 use crate::loop_waker::LoopWaker;
+use crate::outcome::Outcome;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
+use crate::reads::Reads;
+use crate::records::WorkLoad;
 use crate::reports;
-use crate::requests::{self, HandlerParts, SubmitParts};
+use crate::requests::{self, SubmitRequest, TaskHandler};
 use crate::settings::RunnerSettings;
 use crate::waiting::{self, Subscriptions};
 use crate::work::Work;
-use crate::worker::{self, PythonWorkerHost};
+use crate::worker::{self, CancelNotice, PythonWorkerHost};
 use crate::workflow::Workflow;
 
 /// The engine on one database, with its threads. It starts on construction.
@@ -32,7 +34,8 @@ use crate::workflow::Workflow;
 /// The coordinator's thread never attaches to the interpreter, so dropping a runner may wait for it while attached.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Runner {
-    engine: ProcessOwned<EngineHandle>,
+    engine: Arc<ProcessOwned<EngineHandle>>,
+    reads: Py<Reads>,
     supervisor: Arc<SupervisorQueue>,
     threshold: Threshold,
     loop_waker: Py<LoopWaker>,
@@ -41,25 +44,25 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// The engine, for the classes that are views of a runner.
+    /// Returns the engine.
     pub fn engine(&self) -> &EngineHandle {
         &self.engine
     }
 
-    /// The process that the runner is of.
-    pub const fn guard(&self) -> ProcessGuard {
+    /// Returns the guard of the process that opened the runner.
+    pub fn guard(&self) -> ProcessGuard {
         self.engine.guard()
     }
 
-    /// Asks for the event loop's thread, once.
+    /// Requests the event loop's thread, once.
     pub fn want_loop(&self) {
         if !self.loop_wanted.swap(true, Ordering::AcqRel) {
             self.supervisor.push(SupervisorEvent::LoopWanted);
         }
     }
 
-    /// A runner around the engine that `open` gives.
-    pub fn assemble(
+    /// Returns a runner for the engine that `open` returns.
+    pub fn open(
         py: Python<'_>,
         config: &str,
         open: impl FnOnce(OpenOptions) -> Result<EngineHandle, Error> + Send,
@@ -81,11 +84,30 @@ impl Runner {
         let engine = call::detached(py, guard, || open(options))?;
         worker::connect(&engine, &supervisor, handle);
         worker::connect_polls(&engine, &supervisor);
-        Ok(Self {
-            engine: ProcessOwned::new(engine, guard),
+        let waker = Py::new(py, waker)?;
+        Self::assemble(
+            py,
+            ProcessOwned::new(engine, guard),
             supervisor,
             threshold,
-            loop_waker: Py::new(py, waker)?,
+            waker,
+        )
+    }
+
+    fn assemble(
+        py: Python<'_>,
+        engine: ProcessOwned<EngineHandle>,
+        supervisor: Arc<SupervisorQueue>,
+        threshold: Threshold,
+        loop_waker: Py<LoopWaker>,
+    ) -> PyResult<Self> {
+        let engine = Arc::new(engine);
+        Ok(Self {
+            reads: Py::new(py, Reads::of_runner(&engine))?,
+            engine,
+            supervisor,
+            threshold,
+            loop_waker,
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
         })
@@ -102,12 +124,12 @@ impl Runner {
         config: &str,
         schema: Option<&str>,
     ) -> PyResult<Self> {
-        Self::assemble(py, config, |options| {
+        Self::open(py, config, |options| {
             EngineHandle::open_in_schema(database_url, schema, options)
         })
     }
 
-    /// A runner for a tenant's schema, which shares this one's workers and connections.
+    /// Returns a runner for a tenant's schema. It shares this runner's workers and connections.
     #[pyo3(signature = (schema, database_url=None))]
     fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
         let supervisor = Arc::clone(&self.supervisor);
@@ -118,17 +140,16 @@ impl Runner {
             })
         })?;
         worker::connect_polls(&engine, &self.supervisor);
-        Ok(Self {
-            engine: ProcessOwned::new(engine, self.guard()),
-            supervisor: Arc::clone(&self.supervisor),
-            threshold: self.threshold.clone(),
-            loop_waker: self.loop_waker.clone_ref(py),
-            loop_wanted: AtomicBool::new(false),
-            subscriptions: Subscriptions::default(),
-        })
+        Self::assemble(
+            py,
+            ProcessOwned::new(engine, self.guard()),
+            Arc::clone(&self.supervisor),
+            self.threshold.clone(),
+            self.loop_waker.clone_ref(py),
+        )
     }
 
-    /// The database, without a password.
+    /// The location of the database, without a password.
     #[getter]
     fn location(&self) -> String {
         self.engine.location()
@@ -144,12 +165,12 @@ impl Runner {
         self.engine.is_closed()
     }
 
-    /// Makes a workflow known, with handlers by task id: executor, handler number, `on_success`, `on_failure`.
+    /// Registers a workflow with handlers by task id.
     fn register(
         &self,
         py: Python<'_>,
         workflow: &Bound<'_, Workflow>,
-        handlers: BTreeMap<String, HandlerParts>,
+        handlers: BTreeMap<String, Bound<'_, TaskHandler>>,
     ) -> PyResult<()> {
         let workflow = workflow.get().inner();
         let (registration, wants_loop) = requests::registration(workflow, handlers).raise(py)?;
@@ -162,15 +183,16 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes a handler for an external task of a workflow that another program defines.
+    /// Registers a handler for an external task of a workflow that another program defines.
     fn serve(
         &self,
         py: Python<'_>,
         workflow: String,
         definition: &str,
-        handler: HandlerParts,
+        handler: &Bound<'_, TaskHandler>,
     ) -> PyResult<()> {
-        let (service, wants_loop) = requests::service(workflow, definition, handler).raise(py)?;
+        let (service, wants_loop) =
+            requests::service(workflow, definition, handler.get()).raise(py)?;
         call::answer(py, self.guard(), || self.engine.begin_serve(service))?;
         if wants_loop {
             self.want_loop();
@@ -178,20 +200,16 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts executions, all or none; they are durable when this returns. Of the traces each is kept with its own.
-    #[pyo3(signature = (requests, traces=None))]
+    /// Submits executions, all or none; returns their ids once they are durable.
     fn submit(
         &self,
         py: Python<'_>,
-        requests: Vec<SubmitParts<'_>>,
-        traces: Option<Vec<Option<String>>>,
+        requests: Vec<Bound<'_, SubmitRequest>>,
     ) -> PyResult<Vec<String>> {
         let now = self.engine.now();
-        let mut traces = traces.into_iter().flatten();
-        let requests = requests.into_iter().map(|parts| {
-            let trace = traces.next().flatten();
-            requests::submit_request(parts, now, trace.as_deref())
-        });
+        let requests = requests
+            .iter()
+            .map(|request| requests::submission(request.get(), now));
         let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
         let ids = if call::may_be_main() {
             call::answer(py, self.guard(), || self.engine.begin_submit(requests))
@@ -201,31 +219,30 @@ impl Runner {
         Ok(ids.iter().map(ToString::to_string).collect())
     }
 
-    /// Submits and waits for the end.
-    #[pyo3(signature = (request, trace=None))]
-    fn execute(
-        &self,
-        py: Python<'_>,
-        request: SubmitParts<'_>,
-        trace: Option<&str>,
-    ) -> PyResult<Execution> {
+    /// Submits an execution and waits for its end.
+    fn execute(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Execution> {
         self.guard().check(py)?;
-        let request = requests::submit_request(request, self.engine.now(), trace).raise(py)?;
+        let request = requests::submission(request.get(), self.engine.now()).raise(py)?;
         waiting::execute(py, &self.engine, request).map(Execution::new)
     }
 
-    /// What looks at the runner's database.
-    fn inspector(&self) -> Inspector {
-        let own = self.engine.own_offers();
-        Inspector::of_runner(self.engine.inspector().clone(), self.guard(), own)
+    /// Reads from the runner's database.
+    #[getter]
+    fn reads(&self, py: Python<'_>) -> Py<Reads> {
+        self.reads.clone_ref(py)
     }
 
-    /// The counters in the text format of Prometheus.
+    /// Deletes at most `limit` executions that ended at least `older_than_us` ago; returns their number.
+    fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
+        self.reads.get().prune(py, older_than_us, limit)
+    }
+
+    /// Returns the counters in the text format of Prometheus.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
         call::detached(py, self.guard(), || Ok(self.engine.metrics_text()))
     }
 
-    /// Takes note of how far an attempt is.
+    /// Stores the progress of an attempt.
     fn note_progress(
         &self,
         py: Python<'_>,
@@ -239,7 +256,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes log lines of an attempt: `time_us`, level, logger, message.
+    /// Stores log lines of an attempt: `time_us`, level, logger, message. They are tuples because an attempt may have many.
     fn note_logs(
         &self,
         py: Python<'_>,
@@ -251,7 +268,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Has the supervisor thread told of the end of an execution.
+    /// Makes `supervise` return an `ExecutionEnded` when an execution ends, also if it has ended already.
     fn announce_end(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let id = requests::execution_id(execution_id).raise(py)?;
         let supervisor = Arc::clone(&self.supervisor);
@@ -260,7 +277,7 @@ impl Runner {
         })
     }
 
-    /// Waits for the end of an execution; `None` when the time is over.
+    /// Waits for the end of an execution; returns `None` after the timeout.
     fn wait(
         &self,
         py: Python<'_>,
@@ -272,87 +289,28 @@ impl Runner {
         Ok(ended.map(Execution::new))
     }
 
-    /// Has `port` told of the end of an execution, also when it has ended already.
+    /// Wakes `waker` when an execution ends, also if it has ended already; returns a token.
     fn subscribe(
         &self,
         py: Python<'_>,
-        port: &Bound<'_, LoopWaker>,
+        waker: &Bound<'_, LoopWaker>,
         execution_id: &str,
     ) -> PyResult<u64> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        let waker = port.get().handle();
+        let waker = waker.get().handle();
         call::detached(py, self.guard(), || {
             self.subscriptions.open(&self.engine, waker, id)
         })
     }
 
+    /// Cancels a subscription by its token.
     fn unsubscribe(&self, py: Python<'_>, token: u64) -> PyResult<()> {
         self.guard().check(py)?;
         self.subscriptions.close(&self.engine, token);
         Ok(())
     }
 
-    fn status(&self, py: Python<'_>, execution_id: &str) -> PyResult<&'static str> {
-        let id = requests::execution_id(execution_id).raise(py)?;
-        call::detached(py, self.guard(), || self.engine.inspector().status(id))
-            .map(ExecutionStatus::name)
-    }
-
-    fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
-        let id = requests::execution_id(execution_id).raise(py)?;
-        call::detached(py, self.guard(), || self.engine.inspector().execution(id))
-            .map(Execution::new)
-    }
-
-    /// Executions, newest first, and where the next part starts.
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
-    )]
-    fn list(
-        &self,
-        py: Python<'_>,
-        workflow: Option<String>,
-        statuses: Vec<String>,
-        tags: Option<BTreeMap<String, String>>,
-        since_us: Option<i64>,
-        limit: usize,
-        cursor: Option<&str>,
-    ) -> PyResult<Part> {
-        let filter = requests::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
-        let filter = filter.raise(py)?;
-        let page = call::detached(py, self.guard(), || self.engine.inspector().list(&filter))?;
-        let inspector = self.engine.inspector().clone();
-        let place = Py::new(
-            py,
-            Inspector::of_runner(inspector, self.guard(), Vec::new()),
-        )?;
-        Ok(Execution::page(py, &place, page))
-    }
-
-    /// The history of an execution, oldest first.
-    fn events(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<EventParts>> {
-        let id = requests::execution_id(execution_id).raise(py)?;
-        let (execution, events) =
-            call::detached(py, self.guard(), || self.engine.inspector().history(id))?;
-        let parts = events.into_iter().map(|event| {
-            (
-                event.time.0,
-                event.kind,
-                id.to_string(),
-                event
-                    .task
-                    .map(|task| execution.workflow().task(task).id.clone()),
-                event.attempt,
-                event.runner.map(|runner| runner.to_string()),
-                event.data.map(|data| data.to_string()),
-            )
-        });
-        Ok(parts.collect())
-    }
-
-    /// Does `cancel`, `pause`, `resume` or `retry`; the state after it is durable.
+    /// Cancels, pauses, resumes or retries an execution; returns its new state once it is durable.
     #[pyo3(signature = (execution_id, action, from_task=None))]
     fn control(
         &self,
@@ -367,38 +325,40 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Tasks that run and that wait for a worker, in this process.
-    fn load(&self) -> (usize, usize) {
+    /// Returns the number of tasks that run and that wait for a worker in this process.
+    fn load(&self) -> WorkLoad {
         let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
-        loads
-            .iter()
-            .fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
+        WorkLoad {
+            running: loads.iter().map(|load| load.0).sum(),
+            waiting: loads.iter().map(|load| load.1).sum(),
+        }
     }
 
-    /// Waits for work; `None` means: end this thread.
+    /// Waits for work; `None` ends the thread.
     fn next_work(&self, py: Python<'_>, worker: u64) -> PyResult<Option<Work>> {
         self.guard().check_fast(py)?;
         Ok(worker::next(py, &self.engine, &self.supervisor, worker))
     }
 
-    /// Reports and takes the next work; detaches only when none waits. `None` means: end this thread.
+    /// Reports an outcome and takes the next work. Detaches only when no work is queued; `None` ends the thread.
     fn finish_and_next(
         &self,
         py: Python<'_>,
         worker: u64,
         work: &Bound<'_, Work>,
-        outcome: &Bound<'_, PyTuple>,
+        outcome: &Bound<'_, Outcome>,
     ) -> PyResult<Option<Work>> {
         self.guard().check_fast(py)?;
         let work = work.get();
-        let outcome = work.outcome(outcome)?;
+        let outcome = work.outcome(py, outcome.get());
         let (engine, supervisor) = (&self.engine, &self.supervisor);
         Ok(worker::finish_and_next(
             py, engine, supervisor, worker, work, outcome,
         ))
     }
 
-    /// Waits for what the supervisor thread has to do. Empty list: end. With a timeout, `("timeout",)` when it is over.
+    /// Waits for events for the supervisor thread. Returns an empty list once the runner has ended, and a
+    /// `SuperviseTimeout` after the timeout.
     #[pyo3(signature = (timeout_us=None))]
     fn supervise<'py>(
         &self,
@@ -411,50 +371,52 @@ impl Runner {
         events
             .unwrap_or_else(|| vec![SupervisorEvent::Timeout])
             .into_iter()
-            .map(|event| event.into_tuple(py))
+            .map(|event| event_object(py, event))
             .collect()
     }
 
-    /// Queues log events of this level (as `logging` numbers it) and above for `supervise`; 20 at first.
+    /// Sets the lowest level of log records that `supervise` returns, as `logging` numbers it. It starts at 20.
     fn set_log_level(&self, level: i64) {
         self.threshold.set(level);
     }
 
-    /// Readable when there is something for `take_async` or `async_notices`.
+    /// The waker that is readable when there is something for `take_async` or `async_notices`.
     #[getter]
     fn loop_waker(&self, py: Python<'_>) -> Py<LoopWaker> {
         self.loop_waker.clone_ref(py)
     }
 
+    /// Takes queued work for the event loop, at most `limit` items. The waker does not signal again for the rest.
     fn take_async(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Work>> {
         self.guard().check_fast(py)?;
         Ok(worker::take_for_loop(&self.engine, limit))
     }
 
-    /// ("overrun" | "cancelled", token) for coroutines to cancel.
-    fn async_notices(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64)>> {
+    /// Returns the coroutines that the event loop must cancel.
+    fn async_notices(&self, py: Python<'_>) -> PyResult<Vec<CancelNotice>> {
         self.guard().check_fast(py)?;
         Ok(worker::loop_notices(&self.engine))
     }
 
+    /// Reports the outcome of a coroutine, also of one that overran or was cancelled; that one is dropped.
     fn finish_async(
         &self,
         py: Python<'_>,
         work: &Bound<'_, Work>,
-        outcome: &Bound<'_, PyTuple>,
+        outcome: &Bound<'_, Outcome>,
     ) -> PyResult<()> {
         self.guard().check_fast(py)?;
         let work = work.get();
-        worker::finish_async(&self.engine, work, work.outcome(outcome)?);
+        worker::finish_async(&self.engine, work, work.outcome(py, outcome.get()));
         Ok(())
     }
 
-    /// Graceful shutdown; waits. A second call with a shorter grace shortens the first.
+    /// Shuts down gracefully and waits for it. A second call with a shorter grace period shortens the first one's.
     fn stop(&self, py: Python<'_>, grace_us: Micros) -> PyResult<()> {
         self.guard().check(py)?;
         let grace = Duration::from_micros(u64::try_from(grace_us).unwrap_or(0));
         let answer = self.engine.begin_stop(grace);
-        // A refusal means that the coordinator has ended already.
+        // A refusal means that the coordinator has already ended.
         let _ = call::wait(py, None, |patience| answer.wait(patience))?;
         py.detach(|| self.engine.end_stop());
         Ok(())

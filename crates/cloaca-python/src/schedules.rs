@@ -1,12 +1,10 @@
-//! `Schedules`: schedules and triggers of a database, asked by a runner on it or by an inspector.
+//! `Schedules`: registers and changes schedules and triggers. `Reads` reads them.
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::trigger::NewTrigger;
 use cloacina::runner::{self, EngineHandle};
-use cloacina::types::{
-    Error, ErrorCode, Micros, ScheduleId, ScheduleKind, ScheduleRecord, TickRecord, Timestamp,
-};
+use cloacina::types::{Error, ErrorCode, Micros, ScheduleRecord, Timestamp};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,20 +14,12 @@ use crate::context::Context;
 use crate::errors::Raise;
 use crate::inspector::Inspector;
 use crate::process_guard::ProcessGuard;
+use crate::records::FireTime;
+use crate::requests;
 use crate::runner::Runner;
+use crate::schedule_dict::schedule_dict;
 
-/// `schedule_id`, `due_us`, outcome, `execution_id`, `created_us`, `updated_us`, detail.
-type TickParts = (
-    String,
-    i64,
-    &'static str,
-    Option<String>,
-    i64,
-    i64,
-    Option<String>,
-);
-
-/// The next fire times of an expression after an instant, with the zone's offsets in seconds.
+/// Returns the next times at which a cron expression fires after `start_us`.
 #[pyfunction]
 pub fn cron_preview(
     py: Python<'_>,
@@ -37,41 +27,32 @@ pub fn cron_preview(
     timezone: &str,
     count: usize,
     start_us: i64,
-) -> PyResult<Vec<(i64, i32)>> {
+) -> PyResult<Vec<FireTime>> {
     let cron = Cron::parse(expression.trim(), timezone).raise(py)?;
     let times = py.detach(|| cron.preview(Timestamp(start_us), count));
-    Ok(times
-        .into_iter()
-        .map(|time| (time.at.0, time.offset_seconds))
-        .collect())
+    let times = times.into_iter().map(|time| FireTime {
+        at_us: time.at.0,
+        offset_seconds: time.offset_seconds,
+    });
+    Ok(times.collect())
 }
 
-/// The schedules and triggers of a database.
+/// Registers and changes the schedules and triggers of a database.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Schedules {
-    place: Place,
+    target: Target,
 }
 
-/// Who asks: a runner, whose coordinator hears of every change at once, or somebody who runs nothing.
+/// The receiver of changes: a runner, whose coordinator learns of them at once, or a database.
 #[derive(FromPyObject)]
-enum Place {
+enum Target {
     #[pyo3(transparent)]
     Runner(Py<Runner>),
     #[pyo3(transparent)]
     Database(Py<Inspector>),
 }
 
-fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
-    text.parse().map_err(|_| {
-        let shown: String = text.chars().take(80).collect();
-        Error::new(
-            ErrorCode::ScheduleInvalid,
-            format!("Invalid schedule ID '{shown}'"),
-        )
-        .with_hint("it is the UUID that register_cron_workflow returned")
-    })
-}
-
+/// Parses the name of a rule.
 fn word<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|()| {
         Error::new(
@@ -81,101 +62,54 @@ fn word<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Err
     })
 }
 
-fn described(py: Python<'_>, record: ScheduleRecord) -> PyResult<Bound<'_, PyDict>> {
-    let row = PyDict::new(py);
-    let us = |time: Option<Timestamp>| time.map(|time| time.0);
-    row.set_item("id", record.id.to_string())?;
-    row.set_item("name", &record.identity)?;
-    row.set_item("workflow", &record.workflow)?;
-    row.set_item("expression", record.spec.expression)?;
-    row.set_item("timezone", record.spec.timezone)?;
-    row.set_item("interval_us", record.spec.interval)?;
-    row.set_item("instance", record.spec.instance)?;
-    row.set_item(
-        "input",
-        Py::new(py, Context::plain(record.spec.input.into()))?,
-    )?;
-    row.set_item("enabled", record.enabled)?;
-    row.set_item("catchup", record.spec.catchup.name())?;
-    row.set_item("max_catchup", record.spec.max_catchup)?;
-    row.set_item("overlap", record.spec.overlap.name())?;
-    row.set_item("start_us", us(record.spec.start_at))?;
-    row.set_item("end_us", us(record.spec.end_at))?;
-    row.set_item("jitter_us", record.spec.jitter)?;
-    row.set_item("next_us", us(record.next_due))?;
-    row.set_item("last_us", us(record.last_due))?;
-    row.set_item("fired_us", us(record.state.last_fired_at))?;
-    row.set_item("last_error", record.state.last_error)?;
-    row.set_item("created_us", record.created_at.0)?;
-    row.set_item("updated_us", record.updated_at.0)?;
-    Ok(row)
-}
-
-fn tick_parts(tick: TickRecord) -> TickParts {
-    (
-        tick.schedule.to_string(),
-        tick.due_at.0,
-        tick.outcome.name(),
-        tick.execution.map(|id| id.to_string()),
-        tick.created_at.0,
-        tick.updated_at.0,
-        tick.detail,
-    )
-}
-
 impl Schedules {
     fn guard(&self) -> ProcessGuard {
-        match &self.place {
-            Place::Runner(runner) => runner.get().guard(),
-            Place::Database(inspector) => inspector.get().guard(),
+        match &self.target {
+            Target::Runner(runner) => runner.get().guard(),
+            Target::Database(inspector) => inspector.get().database().guard(),
         }
     }
 
-    fn read<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&runner::Inspector) -> Result<T, Error> + Send,
-    ) -> PyResult<T> {
-        let inspector = match &self.place {
-            Place::Runner(runner) => runner.get().engine().inspector(),
-            Place::Database(inspector) => inspector.get().inner(),
-        };
-        call::detached(py, self.guard(), || work(inspector))
-    }
-
+    /// Makes a change through the runner, or directly in the database.
     fn change<'py>(
         &self,
         py: Python<'py>,
         by_runner: impl FnOnce(&EngineHandle) -> Result<ScheduleRecord, Error> + Send,
         in_database: impl FnOnce(&runner::Inspector) -> Result<ScheduleRecord, Error> + Send,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let changed = match &self.place {
-            Place::Runner(runner) => {
+        let changed = match &self.target {
+            Target::Runner(runner) => {
                 let engine = runner.get().engine();
                 call::detached(py, self.guard(), || by_runner(engine))
             }
-            Place::Database(_) => self.read(py, in_database),
+            Target::Database(inspector) => {
+                let database = inspector.get().database();
+                call::detached(py, self.guard(), || in_database(database))
+            }
         };
-        described(py, changed?)
+        schedule_dict(py, changed?)
     }
 
-    /// The runner, for what only a runner can do.
+    /// Returns the runner, or raises `TypeError` if there is none.
     fn runner(&self) -> PyResult<&Runner> {
-        match &self.place {
-            Place::Runner(runner) => Ok(runner.get()),
-            Place::Database(_) => Err(PyTypeError::new_err("only a runner can register")),
+        match &self.target {
+            Target::Runner(runner) => Ok(runner.get()),
+            Target::Database(_) => Err(PyTypeError::new_err(
+                "only a runner can register schedules and triggers",
+            )),
         }
     }
 }
 
 #[pymethods]
 impl Schedules {
+    /// Takes a runner or an inspector. Only a runner can register schedules and triggers.
     #[new]
-    const fn new(place: Place) -> Self {
-        Self { place }
+    const fn new(target: Target) -> Self {
+        Self { target }
     }
 
-    /// Registers a schedule; its id.
+    /// Registers a schedule; returns its id.
     #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
     fn register(
         &self,
@@ -210,32 +144,7 @@ impl Schedules {
         Ok(record.id.to_string())
     }
 
-    /// Whether a program has stored a definition of a workflow in the database.
-    fn is_workflow_stored(&self, py: Python<'_>, workflow: &str) -> PyResult<bool> {
-        self.read(py, |database| database.is_workflow_stored(workflow))
-    }
-
-    fn list<'py>(
-        &self,
-        py: Python<'py>,
-        enabled_only: bool,
-        limit: usize,
-        offset: usize,
-    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let records = self.read(py, |database| {
-            database.schedules(ScheduleKind::Cron, enabled_only, limit, offset)
-        })?;
-        records
-            .into_iter()
-            .map(|record| described(py, record))
-            .collect()
-    }
-
-    fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
-        let id = schedule_id(id).raise(py)?;
-        described(py, self.read(py, |database| database.schedule(id))?)
-    }
-
+    /// Changes the expression or the time zone of a schedule; returns the schedule.
     fn update<'py>(
         &self,
         py: Python<'py>,
@@ -243,7 +152,7 @@ impl Schedules {
         expression: Option<&str>,
         timezone: Option<&str>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let id = schedule_id(id).raise(py)?;
+        let id = requests::schedule_id(id).raise(py)?;
         self.change(
             py,
             |engine| engine.update_schedule(id, expression, timezone),
@@ -251,13 +160,14 @@ impl Schedules {
         )
     }
 
+    /// Enables or disables a schedule; returns it.
     fn set_enabled<'py>(
         &self,
         py: Python<'py>,
         id: &str,
         enabled: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let id = schedule_id(id).raise(py)?;
+        let id = requests::schedule_id(id).raise(py)?;
         self.change(
             py,
             |engine| engine.set_schedule_enabled(id, enabled),
@@ -265,8 +175,9 @@ impl Schedules {
         )
     }
 
+    /// Deletes a schedule. Its history stays.
     fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
-        let id = schedule_id(id).raise(py)?;
+        let id = requests::schedule_id(id).raise(py)?;
         self.change(
             py,
             |engine| engine.delete_schedule(id),
@@ -275,46 +186,23 @@ impl Schedules {
         .map(drop)
     }
 
-    /// Starts a schedule's workflow now; the execution's id.
+    /// Starts a schedule's workflow now; returns the id of the execution.
     fn run_now(&self, py: Python<'_>, id: &str) -> PyResult<String> {
-        let id = schedule_id(id).raise(py)?;
-        let execution = match &self.place {
-            Place::Runner(runner) => call::answer(py, self.guard(), || {
+        let id = requests::schedule_id(id).raise(py)?;
+        let execution = match &self.target {
+            Target::Runner(runner) => call::answer(py, self.guard(), || {
                 runner.get().engine().begin_run_schedule_now(id)
             }),
-            Place::Database(_) => self.read(py, |database| database.run_schedule_now(id)),
+            Target::Database(inspector) => {
+                let database = inspector.get().database();
+                call::detached(py, self.guard(), || database.run_schedule_now(id))
+            }
         };
         Ok(execution?.to_string())
     }
 
-    /// Newest first.
-    fn history(
-        &self,
-        py: Python<'_>,
-        id: &str,
-        limit: usize,
-        offset: usize,
-    ) -> PyResult<Vec<TickParts>> {
-        let id = schedule_id(id).raise(py)?;
-        let ticks = self.read(py, |database| database.schedule_history(id, limit, offset))?;
-        Ok(ticks.into_iter().map(tick_parts).collect())
-    }
-
-    /// Fired, missed, skipped, overlapped, queued.
-    fn counts(&self, py: Python<'_>, since_us: i64) -> PyResult<(u64, u64, u64, u64, u64)> {
-        let counts = self.read(py, |database| {
-            database.count_ticks(ScheduleKind::Cron, Timestamp(since_us))
-        })?;
-        Ok((
-            counts.fired,
-            counts.missed,
-            counts.skipped,
-            counts.overlapped,
-            counts.queued,
-        ))
-    }
-
-    /// Makes a trigger known, with the number of its function; `poll` events of `Runner.supervise` ask for it.
+    /// Registers a trigger with the number of its function; returns its id. `Runner.supervise` returns a `Poll` for each
+    /// call of the function.
     #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
     fn register_trigger(
         &self,
@@ -346,27 +234,7 @@ impl Schedules {
         Ok(id.to_string())
     }
 
-    fn triggers<'py>(
-        &self,
-        py: Python<'py>,
-        enabled_only: bool,
-        limit: usize,
-        offset: usize,
-    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let records = self.read(py, |database| {
-            database.schedules(ScheduleKind::Trigger, enabled_only, limit, offset)
-        })?;
-        records
-            .into_iter()
-            .map(|record| described(py, record))
-            .collect()
-    }
-
-    fn trigger<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let found = self.read(py, |database| database.trigger(name))?;
-        found.map(|record| described(py, record)).transpose()
-    }
-
+    /// Enables or disables a trigger; returns it.
     fn set_trigger_enabled<'py>(
         &self,
         py: Python<'py>,

@@ -6,9 +6,7 @@ use pyo3::prelude::*;
 use crate::call;
 use crate::errors::Raise;
 use crate::process_guard::ProcessGuard;
-
-/// `username`, `password`, `schema_name`, `connection_string`.
-type CredentialParts = (String, String, String, String);
+use crate::records::{TenantCredentials, TenantRecord};
 
 /// Creates, lists, migrates and removes tenants. It holds no open connection.
 #[pyclass(frozen, module = "cloaca._core")]
@@ -25,19 +23,20 @@ impl DatabaseAdmin {
         })
     }
 
-    /// The database, without a password.
+    /// The location of the database, without a password.
     #[getter]
     fn location(&self) -> String {
         self.admin.location()
     }
 
+    /// Creates a tenant: its schema, its role and the tables.
     fn create_tenant(
         &self,
         py: Python<'_>,
         schema_name: String,
         username: String,
         password: Option<String>,
-    ) -> PyResult<CredentialParts> {
+    ) -> PyResult<TenantCredentials> {
         let config = TenantConfig {
             schema_name,
             username,
@@ -46,14 +45,15 @@ impl DatabaseAdmin {
         let made = call::detached(py, ProcessGuard::here(), || {
             self.admin.create_tenant(&config)
         })?;
-        Ok((
-            made.username,
-            made.password,
-            made.schema_name,
-            made.connection_string,
-        ))
+        Ok(TenantCredentials {
+            username: made.username,
+            password: made.password,
+            schema_name: made.schema_name,
+            connection_string: made.connection_string,
+        })
     }
 
+    /// Removes a tenant with its data. With `force` also if programs are connected as the tenant.
     fn remove_tenant(
         &self,
         py: Python<'_>,
@@ -67,14 +67,16 @@ impl DatabaseAdmin {
     }
 
     /// Returns the schemas of tenants, each with the role that was created for it.
-    fn list_tenants(&self, py: Python<'_>) -> PyResult<Vec<(String, Option<String>)>> {
+    fn list_tenants(&self, py: Python<'_>) -> PyResult<Vec<TenantRecord>> {
         let tenants = call::detached(py, ProcessGuard::here(), || self.admin.list_tenants())?;
-        let parts = tenants
-            .into_iter()
-            .map(|tenant| (tenant.schema_name, tenant.username));
-        Ok(parts.collect())
+        let records = tenants.into_iter().map(|tenant| TenantRecord {
+            schema_name: tenant.schema_name,
+            username: tenant.username,
+        });
+        Ok(records.collect())
     }
 
+    /// Migrates the schema of a tenant.
     fn migrate_tenant(&self, py: Python<'_>, schema_name: &str) -> PyResult<()> {
         call::detached(py, ProcessGuard::here(), || {
             self.admin.migrate_tenant(schema_name)

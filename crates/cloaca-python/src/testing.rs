@@ -14,6 +14,7 @@ use cloacina::types::{Clock, Error, Monotonic, SystemClock, Timestamp};
 use pyo3::prelude::*;
 
 use crate::errors::Raise;
+use crate::records::BenchLoad;
 use crate::runner::Runner;
 
 /// How long a coordinator sleeps in real time, unless it is woken, while its next due time is in the virtual future.
@@ -154,7 +155,7 @@ impl Bench {
         let points: Arc<dyn Failpoints> = Arc::clone(&crash) as _;
         let store = Arc::new(FailpointStore::new(Arc::new(self.store.share()), points));
         let view: Arc<dyn Clock> = Arc::clone(&clock) as _;
-        let runner = Runner::assemble(py, config, |options| {
+        let runner = Runner::open(py, config, |options| {
             EngineHandle::start(store, view, options)
         })?;
         Ok(BenchRunner {
@@ -209,12 +210,12 @@ impl BenchRunner {
     }
 
     /// Returns the running and waiting tasks and callbacks of the threads, and those of the event loop.
-    fn work(&self) -> ((usize, usize), (usize, usize)) {
+    fn work(&self) -> BenchLoad {
         let queues = self.core.get().engine().queues();
-        (
-            queues.of(Executor::Threads).load(),
-            queues.of(Executor::Loop).load(),
-        )
+        BenchLoad {
+            threads: queues.of(Executor::Threads).load().into(),
+            event_loop: queues.of(Executor::Loop).load().into(),
+        }
     }
 
     /// The number of claimed tasks whose end the coordinator has not processed. It exceeds `work` while a worker reports.

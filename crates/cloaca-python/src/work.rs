@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cloacina::engine::Outcome;
+use cloacina::engine;
 use cloacina::runtime::{self, Assignment, Callback, Deferrals, RunnerSlot};
-use cloacina::types::{Delta, Failure, Monotonic};
-use pyo3::exceptions::PyValueError;
+use cloacina::types::{Delta, Monotonic};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
 
 use crate::context::Context;
+use crate::outcome::Outcome;
 
 enum Item {
     Task(u64, Assignment),
@@ -46,51 +45,14 @@ impl Work {
         }
     }
 
-    /// Reads the tuple that describes how the attempt ended.
-    pub fn outcome(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<Outcome> {
-        let py = outcome.py();
-        let kind = outcome.get_borrowed_item(0)?;
-        let kind = kind.cast::<PyString>()?;
-        let part = |index| outcome.get_item(index);
-        match kind.to_str()? {
-            "completed" => {
-                let delta = self
-                    .context
-                    .get(py)
-                    .map_or_else(Delta::default, |context| context.get().delta());
-                Ok(Outcome::Completed(Arc::new(delta)))
-            }
-            "failed" => Ok(Outcome::Failed(Failure {
-                kind: text(&part(1)?)?,
-                message: text(&part(2)?)?,
-                traceback: optional_text(&part(3)?)?,
-                lineage: part(4)?
-                    .try_iter()?
-                    .map(|name| text(&name?))
-                    .collect::<PyResult<_>>()?,
-                retryable: part(5)?.extract()?,
-            })),
-            "retry" => Ok(Outcome::Retry {
-                after: part(1)?.extract()?,
-                failure: Failure {
-                    kind: text(&part(2)?)?,
-                    message: text(&part(3)?)?,
-                    traceback: optional_text(&part(4)?)?,
-                    lineage: Vec::new(),
-                    retryable: true,
-                },
-            }),
-            "snooze" => Ok(Outcome::Snooze {
-                after: part(1)?.extract()?,
-            }),
-            other => Err(PyValueError::new_err(format!(
-                "'{other}' is not an outcome"
-            ))),
-        }
+    /// Returns the engine's outcome of this work.
+    pub fn outcome(&self, py: Python<'_>, outcome: &Outcome) -> engine::Outcome {
+        outcome.to_engine(|| {
+            let context = self.context.get(py);
+            context.map_or_else(Delta::default, |context| context.get().delta())
+        })
     }
-}
 
-impl Work {
     /// Returns work that a thread begins at `entered`, attached to the interpreter.
     pub fn new(
         work: runtime::Work,
@@ -119,19 +81,6 @@ impl Work {
     /// Returns when the thread was attached to the interpreter. Time before that does not count as the task's duration.
     pub const fn entered(&self) -> Monotonic {
         self.entered
-    }
-}
-
-/// Returns the text of a user's exception. Lone surrogates are replaced, so that they cannot lose the outcome.
-fn text(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    Ok(value.cast::<PyString>()?.to_string_lossy().into_owned())
-}
-
-fn optional_text(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-    if value.is_none() {
-        Ok(None)
-    } else {
-        text(value).map(Some)
     }
 }
 

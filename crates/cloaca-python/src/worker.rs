@@ -13,7 +13,18 @@ use pyo3::prelude::*;
 
 use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::loop_waker::WakeHandle;
+use crate::record::record;
 use crate::work::Work;
+
+record! {
+    /// A coroutine that the event loop must cancel.
+    CancelNotice {
+        /// The token of its attempt.
+        token: u64,
+        /// `overrun` after a timeout, or `cancelled`.
+        reason: &'static str,
+    }
+}
 
 /// The worker number of the event loop.
 const LOOP_WORKER: u64 = 0;
@@ -242,15 +253,18 @@ pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
 }
 
 /// Returns the tokens of coroutines that the event loop must cancel, each with its reason.
-pub fn loop_notices(engine: &EngineHandle) -> Vec<(&'static str, u64)> {
+pub fn loop_notices(engine: &EngineHandle) -> Vec<CancelNotice> {
     let notices = match engine.shared_workers() {
         Some(shared) => shared.async_notices(),
         None => engine.queues().of(Executor::Loop).notices(Duration::ZERO),
     };
-    let named = notices.into_iter().filter_map(|notice| match notice {
-        Notice::Overrun { token, .. } => Some(("overrun", token)),
-        Notice::Cancelled { token, .. } => Some(("cancelled", token)),
-        Notice::WorkerWanted => None,
+    let named = notices.into_iter().filter_map(|notice| {
+        let (reason, token) = match notice {
+            Notice::Overrun { token, .. } => ("overrun", token),
+            Notice::Cancelled { token, .. } => ("cancelled", token),
+            Notice::WorkerWanted => return None,
+        };
+        Some(CancelNotice { token, reason })
     });
     named.collect()
 }

@@ -22,7 +22,7 @@ def migrate(database: Database, as_json: bool) -> None:
     inspector = database.inspect(migrate=True)
     from cloaca._core import schema_state
 
-    current, _ = schema_state(database.url, database.schema)
+    current = schema_state(database.url, database.schema).current
     if as_json:
         print_json({"database": inspector.location, "version": current, "pending": []})
     else:
@@ -35,7 +35,8 @@ def status(database: Database, as_json: bool) -> None:
     """Show the version of a database's schema. Ends with status 1 if it must be migrated."""
     from cloaca._core import schema_state
 
-    current, pending = schema_state(database.url, database.schema)
+    state = schema_state(database.url, database.schema)
+    current, pending = state.current, state.pending
     if as_json:
         print_json({"version": current, "pending": pending, "up_to_date": not pending})
     elif pending:
@@ -73,22 +74,24 @@ def prune(database: Database, as_json: bool, days: float) -> None:
 def check(database: Database, as_json: bool) -> None:
     """Check that a database is sound, and how much room it wastes. Status 1 if it is not sound."""
     inspector = database.inspect()
-    problems, size, free, advice = inspector.check()
+    health = inspector.reads.check()
+    problems = health.problems
     if as_json:
         print_json(
             {
                 "database": inspector.location,
                 "sound": not problems,
                 "problems": problems,
-                "size_bytes": size,
-                "free_bytes": free,
-                "advice": advice,
+                "size_bytes": health.size_bytes,
+                "free_bytes": health.free_bytes,
+                "advice": health.advice,
             }
         )
     else:
         say(inspector.location)
-        say(f"size {size / 2**20:.1f} MiB, of which {free / 2**20:.1f} MiB hold nothing")
-        for line in advice:
+        size, free = health.size_bytes / 2**20, health.free_bytes / 2**20
+        say(f"size {size:.1f} MiB, of which {free:.1f} MiB hold nothing")
+        for line in health.advice:
             say(f"advice: {line}")
         if not problems:
             say("no problem was found")

@@ -93,8 +93,8 @@ def list_command(
     wanted = None
     if tags:
         wanted = dict(tag.partition("=")[::2] for tag in tags)
-    place = database.inspect()
-    page = list_page(place, workflow, list(statuses), wanted, since_us, limit, cursor)
+    reads = database.inspect().reads
+    page = list_page(reads, workflow, list(statuses), wanted, since_us, limit, cursor)
     results, next_cursor = page.items, page.next_cursor
     if as_json:
         items = [summary_document(result) for result in results]
@@ -139,7 +139,7 @@ def events(database: Database, as_json: bool, id: str) -> None:
 
     from cloaca._executions.history import Event
 
-    found = [Event(*row) for row in database.inspect().events(id)]
+    found = [Event(record) for record in database.inspect().reads.events(id)]
     if as_json:
         print_json(
             [
@@ -178,7 +178,7 @@ def logs(database: Database, as_json: bool, id: str) -> None:
     """Show the log lines of an execution's tasks, if their runners capture them."""
     from cloaca._executions.log_line import LogLine
 
-    lines = [LogLine(*row) for row in database.inspect().logs(id)]
+    lines = [LogLine(record) for record in database.inspect().reads.logs(id)]
     if as_json:
         print_json(
             [
@@ -203,11 +203,11 @@ def logs(database: Database, as_json: bool, id: str) -> None:
 @database_options
 def explain(database: Database, as_json: bool, id: str) -> None:
     """Explain the state of an execution or a schedule in plain sentences."""
-    inspector = database.inspect()
-    sentences = inspector.explain(id)
+    reads = database.inspect().reads
+    sentences = reads.explain(id)
     if as_json:
         try:
-            document = {"execution_id": id, "status": inspector.status(id)}
+            document = {"execution_id": id, "status": reads.status(id)}
         except WorkflowNotFoundError:
             document = {"schedule_id": id}
         print_json({**document, "reasons": sentences})
@@ -226,14 +226,15 @@ def watch(database: Database, as_json: bool, id: str) -> None:
     from cloaca._executions.status import WorkflowStatus
     from cloaca._observe.progress_bars import Bars, is_shown
 
-    inspector = database.inspect()
+    reads = database.inspect().reads
     bars = Bars() if is_shown() and not as_json else None
     states: dict[str, str] = {}
 
     def refresh() -> bool:
-        execution, said = inspector.progress(id)
+        report = reads.progress(id)
+        execution = report.execution
         if bars is not None:
-            bars.show(execution, said)
+            bars.show(execution, report.tasks)
         elif not as_json:
             _tell_changes(WorkflowResult(execution), states)
         return WorkflowStatus(execution.status).is_terminal
@@ -266,4 +267,4 @@ def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
 def _result(database: Database, id: str) -> WorkflowResult:
     from cloaca._executions.result import WorkflowResult
 
-    return WorkflowResult(database.inspect().execution(id))
+    return WorkflowResult(database.inspect().reads.execution(id))

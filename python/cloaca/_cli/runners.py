@@ -14,21 +14,21 @@ def runners(database: Database, as_json: bool) -> None:
     """List the runners of a database, and the workflows that each has."""
     from cloaca._values.duration import us_to_instant
 
-    found = database.inspect().runners()
+    found = database.inspect().reads.runners()
     if as_json:
         print_json(
             [
                 {
-                    "runner_id": id,
-                    "host": host,
-                    "pid": pid,
-                    "started_at": iso(us_to_instant(started)),
-                    "heartbeat_at": iso(us_to_instant(beat)),
-                    "lease_until": iso(us_to_instant(lease)),
-                    "alive": alive,
-                    "workflows": names,
+                    "runner_id": runner.runner_id,
+                    "host": runner.host,
+                    "pid": runner.pid,
+                    "started_at": iso(us_to_instant(runner.started_at_us)),
+                    "heartbeat_at": iso(us_to_instant(runner.heartbeat_at_us)),
+                    "lease_until": iso(us_to_instant(runner.lease_until_us)),
+                    "alive": runner.is_alive,
+                    "workflows": runner.workflows,
                 }
-                for id, host, pid, started, beat, lease, alive, names in found
+                for runner in found
             ]
         )
         return
@@ -36,14 +36,14 @@ def runners(database: Database, as_json: bool) -> None:
         ("id", "host", "pid", "state", "started", "heartbeat", "workflows"),
         (
             [
-                id,
-                host,
-                str(pid),
-                "alive" if alive else "dead",
-                told_time(us_to_instant(started)),
-                told_time(us_to_instant(beat)),
-                ", ".join(names),
+                runner.runner_id,
+                runner.host,
+                str(runner.pid),
+                "alive" if runner.is_alive else "dead",
+                told_time(us_to_instant(runner.started_at_us)),
+                told_time(us_to_instant(runner.heartbeat_at_us)),
+                ", ".join(runner.workflows),
             ]
-            for id, host, pid, started, beat, _, alive, names in found
+            for runner in found
         ),
     )

@@ -43,7 +43,7 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
     """List the schedules of a database, oldest first."""
     from cloaca._schedules.cron_methods import told_schedule
 
-    rows = _schedules(database).list(enabled_only, _MAX, 0)
+    rows = database.inspect().reads.schedules(enabled_only, _MAX, 0)
     found = [told_schedule(row) for row in rows]
     if as_json:
         print_json(found)
@@ -78,11 +78,11 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     """Show a schedule with the results of its last ticks."""
-    from cloaca._schedules.cron_methods import tick, told_schedule
+    from cloaca._schedules.cron_methods import tick_dict, told_schedule
 
-    of_database = _schedules(database)
-    schedule = told_schedule(of_database.get(id))
-    history = [tick(row) for row in of_database.history(id, limit, 0)]
+    reads = database.inspect().reads
+    schedule = told_schedule(reads.schedule(id))
+    history = [tick_dict(tick) for tick in reads.schedule_history(id, limit, 0)]
     if as_json:
         print_json({**schedule, "history": history})
         return
@@ -119,7 +119,7 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
     if _is_id(what):
         if timezone is not None:
             raise click.UsageError("a schedule has its own zone: leave --timezone out")
-        row = _schedules(database).get(what)
+        row = database.inspect().reads.schedule(what)
         expression, timezone = row["expression"], row["timezone"]
     times = cron_preview(expression, timezone or "UTC", limit)
     if as_json:

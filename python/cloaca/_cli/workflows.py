@@ -25,7 +25,8 @@ _MODULE = click.option(
 def _known(database: Database, module: str | None) -> list[_core.Workflow]:
     """The latest version of each workflow, by name."""
     if module is None:
-        latest = {workflow.name: workflow for _, workflow in database.inspect().workflows()}
+        stored = database.inspect().reads.workflows()
+        latest = {version.workflow.name: version.workflow for version in stored}
     else:
         from cloaca._cli._loading import load
         from cloaca._workflows.registry import registry

@@ -153,7 +153,8 @@ class WorkflowHandle:
 
         Since 0.1.
         """
-        return ExecutionProgress(*self._runner._core.inspector().progress(self._id))
+        report = self._runner._core.reads.progress(self._id)
+        return ExecutionProgress(report.execution, report.tasks)
 
     def explain(self) -> list[str]:
         """Why the execution is where it is: see `DefaultRunner.explain`. Since 0.1."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from cloaca import _core
     from cloaca._executions.result import WorkflowResult
 
 
@@ -33,28 +34,19 @@ class Event:
 
     __slots__ = ("_time_us", "attempt", "data", "execution_id", "runner_id", "task_id", "type")
 
-    def __init__(
-        self,
-        time_us: int,
-        type: str,
-        execution_id: str,
-        task_id: str | None,
-        attempt: int | None,
-        runner_id: str | None,
-        data: str | None,
-    ) -> None:
+    def __init__(self, record: _core.EventRecord) -> None:
         """Private: made by `events`."""
-        self._time_us = time_us
-        self.type = type
-        self.execution_id = execution_id
-        self.task_id = task_id
-        self.attempt = attempt
-        self.runner_id = runner_id
+        self._time_us = record.time_us
+        self.type = record.type
+        self.execution_id = record.execution_id
+        self.task_id = record.task_id
+        self.attempt = record.attempt
+        self.runner_id = record.runner_id
         self.data: dict[str, Any] = {}
-        if data:
+        if record.data:
             import json
 
-            self.data = json.loads(data)
+            self.data = json.loads(record.data)
 
     @property
     def time(self) -> datetime:

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cloaca._core import LogLineRecord
+
 
 class LogLine:
     """A captured log line of a task.
@@ -24,16 +26,14 @@ class LogLine:
 
     __slots__ = ("_time_us", "attempt", "level", "logger", "message", "task_id")
 
-    def __init__(
-        self, task_id: str, attempt: int, time_us: int, level: int, logger: str, message: str
-    ) -> None:
+    def __init__(self, record: LogLineRecord) -> None:
         """Private: made by `logs`."""
-        self.task_id = task_id
-        self.attempt = attempt
-        self._time_us = time_us
-        self.level = level
-        self.logger = logger
-        self.message = message
+        self.task_id = record.task_id
+        self.attempt = record.attempt
+        self._time_us = record.time_us
+        self.level = record.level
+        self.logger = record.logger
+        self.message = record.message
 
     @property
     def time(self) -> datetime:

@@ -77,18 +77,20 @@ class ExecutionProgress(dict[TaskStatus, int]):
     def __init__(
         self,
         execution: _core.Execution,
-        said: list[tuple[str, int, float, float, str | None, int]],
+        reported: list[_core.ProgressRecord],
     ) -> None:
         """Private: made by `WorkflowHandle.progress`."""
         super().__init__(dict.fromkeys(TaskStatus, 0))
-        words = {row[0]: row[2:5] for row in said}
+        progress = {record.task_id: record for record in reported}
         self.tasks = {}
-        for task_id, state, attempts, *_ in execution.tasks():
-            status = TaskStatus(state)
+        for task in execution.tasks():
+            status = TaskStatus(task.status)
             self[status] += 1
-            self.tasks[task_id] = TaskProgress(
-                task_id, status, attempts, *words.get(task_id, (None, None, None))
-            )
+            shown = self.tasks[task.task_id] = TaskProgress(task.task_id, status, task.attempts)
+            record = progress.get(task.task_id)
+            if record is not None:
+                shown.done, shown.total = record.done, record.total
+                shown.message = record.message
 
     @property
     def fraction(self) -> float:

@@ -82,24 +82,15 @@ class TaskResult:
         "task_id",
     )
 
-    def __init__(
-        self,
-        task_id: str,
-        status: str,
-        attempts: int,
-        started_us: int | None,
-        ended_us: int | None,
-        error: tuple[str, str, str | None] | None,
-        skip_reason: str | None,
-    ) -> None:
+    def __init__(self, task: _core.TaskRecord) -> None:
         """Private: see `WorkflowResult.tasks`."""
-        self.task_id = task_id
-        self.status = TaskStatus(status)
-        self.attempts = attempts
-        self._started_us = started_us
-        self._ended_us = ended_us
-        self.error = None if error is None else ErrorInfo(*error, task_id)
-        self.skip_reason = skip_reason
+        self.task_id = task.task_id
+        self.status = TaskStatus(task.status)
+        self.attempts = task.attempts
+        self._started_us = task.started_at_us
+        self._ended_us = task.ended_at_us
+        self.error = None if task.error is None else _error_info(task.error)
+        self.skip_reason = task.skip_reason
 
     @property
     def started_at(self) -> datetime | None:
@@ -137,9 +128,11 @@ class _KeptExecution:
         self.created_at_us = execution.created_at_us
         self.started_at_us = execution.started_at_us
         self.ended_at_us = execution.ended_at_us
-        self.error = execution.error
+        self.error = None if execution.error is None else _plain(execution.error)
         self._context = execution.final_context()
-        self._tasks = execution.tasks()
+        self._tasks = [_plain(task) for task in execution.tasks()]
+        for task in self._tasks:
+            task.error = None if task.error is None else _plain(task.error)
 
     def final_context(self) -> _core.Context:
         return self._context.copy()
@@ -234,11 +227,8 @@ class WorkflowResult:
     @property
     def error(self) -> ErrorInfo | None:
         """Why the execution failed: the first failed task's error, or a timeout. Since 0.1."""
-        found = self._execution.error
-        if found is None:
-            return None
-        task_id, kind, message, traceback = found
-        return ErrorInfo(kind, message, traceback, task_id)
+        failure = self._execution.error
+        return None if failure is None else _error_info(failure)
 
     @property
     def error_message(self) -> str | None:
@@ -250,7 +240,8 @@ class WorkflowResult:
     def tasks(self) -> dict[str, TaskResult]:
         """What became of each task, by id, in the order of their declaration. Since 0.1."""
         if self._tasks is None:
-            self._tasks = {row[0]: TaskResult(*row) for row in self._execution.tasks()}
+            tasks = self._execution.tasks()
+            self._tasks = {task.task_id: TaskResult(task) for task in tasks}
         return self._tasks
 
     def raise_for_status(self) -> Self:
@@ -316,3 +307,15 @@ def _span(start: int | None, end: int | None) -> timedelta | None:
     from datetime import timedelta
 
     return timedelta(microseconds=end - start)
+
+
+def _error_info(failure: _core.Failure) -> ErrorInfo:
+    return ErrorInfo(failure.type, failure.message, failure.traceback, failure.task_id)
+
+
+def _plain(record: Any) -> Any:
+    """A copy of an engine's record that can be pickled."""
+    from types import SimpleNamespace
+
+    names = (name for name in dir(record) if not name.startswith("_"))
+    return SimpleNamespace(**{name: getattr(record, name) for name in names})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca._core import Context
+from cloaca._core import Context, SubmitRequest
 from cloaca._tasks.options import PRIORITIES
 from cloaca._values.duration import instant_to_us, seconds_to_us
 from cloaca._values.exceptions import ConfigurationError
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
     from typing import Any
-
-    Request = tuple[str, Context | None, str | None, int, int | None, int | None, int | None]
 
 _MAX_KEY = 512
 _NAMES = ("workflow", "context", "key", "priority", "delay", "at", "timeout")
@@ -30,7 +28,7 @@ def request(
     delay: float | timedelta | None,
     at: datetime | None,
     timeout: float | timedelta | None,
-) -> Request:
+) -> SubmitRequest:
     """Checks the arguments of a submission.
 
     Raises:
@@ -51,7 +49,7 @@ def request(
         _check_priority(priority)
     if delay is not None and at is not None:
         raise ConfigurationError("delay and at exclude each other: both say when it starts")
-    return (
+    return SubmitRequest(
         name,
         context,
         key,
@@ -62,7 +60,7 @@ def request(
     )
 
 
-def request_of(entry: object) -> Request:
+def request_of(entry: object) -> SubmitRequest:
     """The request of an entry of `submit_many`: a pair, or a mapping of `submit`'s arguments.
 
     Raises:

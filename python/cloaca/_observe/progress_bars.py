@@ -44,10 +44,10 @@ def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
         ended = core.wait(execution_id, None)
         assert ended is not None
         return WorkflowResult(ended)
-    inspector = core.inspector()
     with Bars() as bars:
         while (ended := core.wait(execution_id, _REFRESH_US)) is None:
-            bars.show(*inspector.progress(execution_id))
+            report = core.reads.progress(execution_id)
+            bars.show(report.execution, report.tasks)
         bars.show(ended, [])
     return WorkflowResult(ended)
 
@@ -84,10 +84,10 @@ class Bars:
     def show(
         self,
         execution: _core.Execution,
-        said: list[tuple[str, int, float, float, str | None, int]],
+        reported: list[_core.ProgressRecord],
     ) -> None:
         """Draws an execution as it is now."""
-        progress = ExecutionProgress(execution, said)
+        progress = ExecutionProgress(execution, reported)
         if len(progress.tasks) > _MAX_BARS:
             status = WorkflowStatus(execution.status)
             ended = sum(task.status.is_terminal for task in progress.tasks.values())

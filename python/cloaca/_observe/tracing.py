@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Tracer
 
-    from cloaca._core import Outcome, Runner, Work
-    from cloaca._executions.submission import Request
+    from cloaca._core import ExecutionEnded, Outcome, Runner, SubmitRequest, Work
 
 # Maximum number of executions whose trace contexts are cached.
 _REMEMBERED = 4096
@@ -84,10 +83,10 @@ class Tracing:
         self._lock = allocate_lock()
         self._contexts: dict[str, Any] = {}
 
-    def begin(self, request: Request) -> ExecutionSpan | None:
+    def begin(self, request: SubmitRequest) -> ExecutionSpan | None:
         """The span of an execution that is about to be submitted."""
         found = tracer()
-        return None if found is None else ExecutionSpan(found, request[0])
+        return None if found is None else ExecutionSpan(found, request.workflow)
 
     def submitted(self, spans: list[ExecutionSpan | None], ids: list[str]) -> None:
         """Notes the ids of durable executions, and asks the engine to announce their ends."""
@@ -100,11 +99,11 @@ class Tracing:
                 else:
                     self._core.announce_end(id)
 
-    def ended(self, id: str, status: str, ended_at_us: int | None, error: str | None) -> None:
+    def ended(self, event: ExecutionEnded) -> None:
         """Ends the span of an execution."""
-        found = _open.pop(id, None)
+        found = _open.pop(event.execution_id, None)
         if found is not None:
-            found[0].end(status, ended_at_us, error)
+            found[0].end(event.status, event.ended_at_us, event.error)
 
     def close(self) -> None:
         """Ends the open spans: the runner is shut down."""
@@ -121,7 +120,7 @@ class Tracing:
         from opentelemetry import propagate
 
         try:
-            kept = self._core.inspector().trace(execution_id)
+            kept = self._core.reads.trace(execution_id)
         except Exception:
             return None  # the database does not answer: the task matters more than its trace
         found = propagate.extract(json.loads(kept)) if kept else None
@@ -165,20 +164,18 @@ class AttemptSpan:
 
     def note(self, outcome: Outcome) -> None:
         """Records how the attempt ended."""
-        kind = outcome[0]
-        self._span.set_attribute("cloaca.outcome", kind)
-        if kind == "failed":
-            _, name, message, traceback, *_ = outcome
+        self._span.set_attribute("cloaca.outcome", outcome.kind)
+        if outcome.kind == "failed":
             self._span.add_event(
                 "exception",
                 {
-                    "exception.type": name,
-                    "exception.message": message,
-                    "exception.stacktrace": traceback or "",
+                    "exception.type": outcome.type or "",
+                    "exception.message": outcome.message or "",
+                    "exception.stacktrace": outcome.traceback or "",
                 },
             )
-            _mark(self._span, False, f"{name}: {message}")
-        elif kind == "completed":
+            _mark(self._span, False, f"{outcome.type}: {outcome.message}")
+        elif outcome.kind == "completed":
             _mark(self._span, True, "")
 
 

@@ -82,11 +82,11 @@ class _LoopWaiters:
     def _on_readable(self) -> None:
         from cloaca._values.exceptions import RunnerClosedError
 
-        for token, execution in self._waker.completed():
-            future = self._futures.pop(token, None)
+        for ended in self._waker.completed():
+            future = self._futures.pop(ended.token, None)
             if future is None or future.done():
                 continue
-            if execution is None:
+            if ended.execution is None:
                 future.set_exception(
                     RunnerClosedError(
                         "the runner was shut down while the execution was waited for",
@@ -94,4 +94,4 @@ class _LoopWaiters:
                     )
                 )
             else:
-                future.set_result(execution)
+                future.set_result(ended.execution)

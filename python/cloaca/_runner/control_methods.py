@@ -41,7 +41,7 @@ class ControlMethods:
 
         Since 0.1.
         """
-        return WorkflowStatus(self._core.status(execution_id))
+        return WorkflowStatus(self._core.reads.status(execution_id))
 
     def get_execution(self, execution_id: str) -> WorkflowResult:
         """An execution as it is now, ended or not.
@@ -57,7 +57,7 @@ class ControlMethods:
 
         Since 0.1.
         """
-        return WorkflowResult(self._core.execution(execution_id))
+        return WorkflowResult(self._core.reads.execution(execution_id))
 
     def list_executions(
         self,
@@ -92,7 +92,7 @@ class ControlMethods:
         _check_limit(limit)
         name: Any = getattr(workflow, "name", workflow)
         return list_page(
-            self._core,
+            self._core.reads,
             name,
             _statuses(status),
             None if tags is None else dict(tags),
@@ -115,7 +115,7 @@ class ControlMethods:
 
         Since 0.1.
         """
-        return [Event(*row) for row in self._core.events(execution_id)]
+        return [Event(record) for record in self._core.reads.events(execution_id)]
 
     def cancel_execution(self, execution_id: str) -> WorkflowStatus:
         """End an execution. No task of it starts any more; running coroutines are cancelled.
@@ -208,11 +208,11 @@ class ControlMethods:
         until = None if timeout_us is None else _core_now() + timeout_us
         open_states = [WorkflowStatus.PENDING.value, WorkflowStatus.RUNNING.value]
         while True:
-            open_now, _ = self._core.list(None, open_states, None, None, _BATCH, None)
-            if not open_now:
+            page = self._core.reads.executions(None, open_states, None, None, _BATCH, None)
+            if not page.executions:
                 return
             # The newest is waited for first: by then most of the others have ended.
-            for execution in open_now:
+            for execution in page.executions:
                 left = None if until is None else max(until - _core_now(), 0)
                 if self._core.wait(execution.execution_id, left) is None:
                     raise WaitTimeoutError(
@@ -223,7 +223,7 @@ class ControlMethods:
 
 
 def list_page(
-    place: _core.Runner | _core.Inspector,
+    reads: _core.Reads,
     workflow: str | None,
     statuses: list[str],
     tags: dict[str, str] | None,
@@ -235,8 +235,9 @@ def list_page(
     found: list[_core.Execution] = []
     while True:
         left = min(limit - len(found), _BATCH)
-        executions, cursor = place.list(workflow, statuses, tags, since_us, left, cursor)
-        found += executions
+        page = reads.executions(workflow, statuses, tags, since_us, left, cursor)
+        found += page.executions
+        cursor = page.next_cursor
         if cursor is None or len(found) >= limit:
             return Page([WorkflowResult(execution) for execution in found], cursor)
 

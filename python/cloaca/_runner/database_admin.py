@@ -192,7 +192,9 @@ class DatabaseAdmin:
                 hint="cloaca.TenantConfig(schema_name='acme', username='acme_user')",
             )
         made = self._core.create_tenant(config.schema_name, config.username, config.password)
-        return TenantCredentials(*made)
+        return TenantCredentials(
+            made.username, made.password, made.schema_name, made.connection_string
+        )
 
     def remove_tenant(self, schema_name: str, username: str, *, force: bool = False) -> None:
         """Remove a tenant: its schema with everything in it, and its role.
@@ -220,7 +222,7 @@ class DatabaseAdmin:
 
         Since 0.1.
         """
-        return [Tenant(*parts) for parts in self._core.list_tenants()]
+        return [Tenant(found.schema_name, found.username) for found in self._core.list_tenants()]
 
     def migrate_tenant(self, schema_name: str) -> None:
         """Bring a tenant's schema up to this program's version: its own role may not.

@@ -17,7 +17,7 @@ def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> N
     """
     from cloaca._values.encoding import encode_as
 
-    parts = task.handler_parts()
-    if parts is not None:
+    handler = task.core_handler()
+    if handler is not None:
         definition = encode_as(f"the definition of task {task.id!r}", task.to_definition())
-        core.serve(workflow, definition, parts)
+        core.serve(workflow, definition, handler)

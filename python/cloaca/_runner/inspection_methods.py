@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca import _core
-    from cloaca._executions.submission import Request
+    from cloaca._core import SubmitRequest
     from cloaca._observe.metrics_server import MetricsServer
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.config import DefaultRunnerConfig
@@ -49,7 +49,7 @@ class InspectionMethods:
 
         Since 0.1.
         """
-        return self._core.inspector().explain(execution_id)
+        return self._core.reads.explain(execution_id)
 
     def logs(self, execution_id: str) -> list[LogLine]:
         """The log lines of an execution's tasks, from the runners where `capture_logs` is on.
@@ -65,7 +65,7 @@ class InspectionMethods:
 
         Since 0.1.
         """
-        return [LogLine(*row) for row in self._core.inspector().logs(execution_id)]
+        return [LogLine(record) for record in self._core.reads.logs(execution_id)]
 
     def metrics(self) -> str:
         """Counters and histograms of this runner, in the text format of Prometheus.
@@ -108,7 +108,7 @@ class InspectionMethods:
                 )
             older_than = days * 86_400
         age_us = seconds_to_us("older_than", older_than, zero=True)
-        return prune_all(self._core.inspector(), age_us)
+        return prune_all(self._core, age_us)
 
     def _serve_metrics(self) -> None:
         port = self._config.metrics_port
@@ -124,7 +124,7 @@ class InspectionMethods:
                 config.metrics_allowed_hosts.split(","),
             )
 
-    def _begin_trace(self, request: Request) -> ExecutionSpan | None:
+    def _begin_trace(self, request: SubmitRequest) -> ExecutionSpan | None:
         return self._tracing.begin(request)
 
     def _close_insight(self) -> None:
@@ -132,10 +132,10 @@ class InspectionMethods:
             self._metrics_server.close()
 
 
-def prune_all(inspector: _core.Inspector, age_us: int) -> int:
+def prune_all(database: _core.Runner | _core.Inspector, age_us: int) -> int:
     """Deletes older ended executions in batches; returns their number. Private."""
     total = 0
-    while deleted := inspector.prune(age_us, _PRUNE_BATCH):
+    while deleted := database.prune(age_us, _PRUNE_BATCH):
         total += deleted
         if deleted < _PRUNE_BATCH:
             break

@@ -190,7 +190,7 @@ class DefaultRunner(
         if span is None:
             return WorkflowResult(self._core.execute(submission))
         try:
-            result = WorkflowResult(self._core.execute(submission, span.carrier))
+            result = WorkflowResult(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
             span.abandon(error)
             raise
@@ -319,7 +319,7 @@ class DefaultRunner(
 
         Since 0.1.
         """
-        self._core.status(execution_id)
+        self._core.reads.status(execution_id)
         return WorkflowHandle(self, execution_id)
 
     def run_forever(self) -> None:
@@ -377,7 +377,10 @@ class DefaultRunner(
             return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
         try:
             ids = self._core.submit(
-                requests, [None if span is None else span.carrier for span in spans]
+                [
+                    entry if span is None else entry.with_trace(span.carrier)
+                    for entry, span in zip(requests, spans, strict=True)
+                ]
             )
         except BaseException as error:
             for span in filter(None, spans):

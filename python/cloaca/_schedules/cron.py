@@ -132,8 +132,8 @@ def cron_preview(
         raise ConfigurationError(f"n must be a whole number from 0 to {_MAX_PREVIEW}, not {n!r}")
     start_us = _core.now_us() if start is None else instant_to_us("start", start)
     return [
-        _local(at_us, offset)
-        for at_us, offset in _core.cron_preview(expression, timezone, n, start_us)
+        _local(time.at_us, time.offset_seconds)
+        for time in _core.cron_preview(expression, timezone, n, start_us)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cloaca import _core
 from cloaca._schedules.cron import check_text, is_count, options
 from cloaca._values.duration import rfc3339
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any
 
+    from cloaca._core import Context, Runner, Schedules, TickRecord
     from cloaca._schedules.cron import CronSchedule
     from cloaca._workflows.workflow import Workflow
 
@@ -24,7 +24,8 @@ _ALL = 2**62
 class ScheduleMethods:
     """The part of `DefaultRunner` that deals with schedules. Private."""
 
-    _schedules: _core.Schedules
+    _core: Runner
+    _schedules: Schedules
 
     if TYPE_CHECKING:
 
@@ -37,7 +38,7 @@ class ScheduleMethods:
         timezone: str = "UTC",
         *,
         instance_name: str | None = None,
-        input: _core.Context | Mapping[str, Any] | None = None,
+        input: Context | Mapping[str, Any] | None = None,
         catchup: str = "skip",
         max_catchup: int | None = None,
         overlap: str = "allow",
@@ -103,7 +104,7 @@ class ScheduleMethods:
         )
         self._catch_up()
         id = self._schedules.register(name, cron_expression, timezone, *given)
-        if not (registry.has_workflow(name) or self._schedules.is_workflow_stored(name)):
+        if not (registry.has_workflow(name) or self._core.reads.is_workflow_stored(name)):
             from cloaca._observe.logger import logger
 
             logger().warning(
@@ -156,7 +157,7 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        rows = self._schedules.list(bool(enabled_only), *window(limit, offset))
+        rows = self._core.reads.schedules(bool(enabled_only), *window(limit, offset))
         return [told_schedule(row) for row in rows]
 
     def get_cron_schedule(self, id: str) -> dict[str, Any]:
@@ -177,7 +178,7 @@ class ScheduleMethods:
         Since 0.1.
         """
         with Failing("Failed to get cron schedule"):
-            return told_schedule(self._schedules.get(_id(id)))
+            return told_schedule(self._core.reads.schedule(_id(id)))
 
     def update_cron_schedule(
         self, id: str, cron_expression: str | None = None, timezone: str | None = None
@@ -272,8 +273,8 @@ class ScheduleMethods:
         Since 0.1.
         """
         with Failing("Failed to get cron schedule"):
-            rows = self._schedules.history(_id(id), *window(limit, offset))
-        return [tick(row) for row in rows]
+            ticks = self._core.reads.schedule_history(_id(id), *window(limit, offset))
+        return [tick_dict(tick) for tick in ticks]
 
     def get_cron_execution_stats(self, since: str | datetime) -> dict[str, Any]:
         """How many ticks started an execution, since a time.
@@ -292,17 +293,17 @@ class ScheduleMethods:
 
         Since 0.1.
         """
-        fired, missed, skipped, overlapped, queued = self._schedules.counts(_since(since))
-        total = fired + missed + skipped
+        counts = self._core.reads.tick_counts(_since(since))
+        total = counts.fired + counts.missed + counts.skipped
         return {
             "total_executions": total,
-            "successful_executions": fired,
-            "lost_executions": missed + skipped,
-            "success_rate": fired / total if total else 0.0,
-            "missed_executions": missed,
-            "skipped_executions": skipped,
-            "overlapped_executions": overlapped,
-            "queued_executions": queued,
+            "successful_executions": counts.fired,
+            "lost_executions": counts.missed + counts.skipped,
+            "success_rate": counts.fired / total if total else 0.0,
+            "missed_executions": counts.missed,
+            "skipped_executions": counts.skipped,
+            "overlapped_executions": counts.overlapped,
+            "queued_executions": counts.queued,
         }
 
 
@@ -336,21 +337,20 @@ class Failing:
             ) from None
 
 
-def tick(row: tuple[str, int, str, str | None, int, int, str | None]) -> dict[str, Any]:
-    """A row of a history."""
-    schedule, due, outcome, execution, created, updated, detail = row
-    due_at = rfc3339(due)
+def tick_dict(tick: TickRecord) -> dict[str, Any]:
+    """A tick, as `get_cron_execution_history` gives it."""
+    due_at = rfc3339(tick.due_us)
     return {
-        "id": f"{schedule}/{due_at}",
-        "schedule_id": schedule,
+        "id": f"{tick.schedule_id}/{due_at}",
+        "schedule_id": tick.schedule_id,
         "scheduled_time": due_at,
-        "claimed_at": rfc3339(created),
-        "outcome": outcome,
-        "detail": detail,
-        "workflow_execution_id": execution,
-        "pipeline_execution_id": execution,
-        "created_at": rfc3339(created),
-        "updated_at": rfc3339(updated),
+        "claimed_at": rfc3339(tick.created_us),
+        "outcome": tick.outcome,
+        "detail": tick.detail,
+        "workflow_execution_id": tick.execution_id,
+        "pipeline_execution_id": tick.execution_id,
+        "created_at": rfc3339(tick.created_us),
+        "updated_at": rfc3339(tick.updated_us),
     }
 
 

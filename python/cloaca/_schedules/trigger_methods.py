@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from cloaca import _core
-from cloaca._schedules.cron_methods import tick, when, window
+from cloaca._schedules.cron_methods import tick_dict, when, window
 from cloaca._values.exceptions import ScheduleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cloaca._core import Runner, Schedules
+
 
 class TriggerMethods:
     """The part of `DefaultRunner` that deals with triggers. Private."""
 
-    _schedules: _core.Schedules
+    _core: Runner
+    _schedules: Schedules
 
     def list_trigger_schedules(
         self,
@@ -34,7 +36,7 @@ class TriggerMethods:
 
         Since 0.1.
         """
-        rows = self._schedules.triggers(bool(enabled_only), *window(limit, offset))
+        rows = self._core.reads.triggers(bool(enabled_only), *window(limit, offset))
         return [_trigger(row) for row in rows]
 
     def get_trigger_schedule(self, name: str) -> dict[str, Any] | None:
@@ -94,12 +96,12 @@ class TriggerMethods:
         row = self._row(name)
         if row is None:
             raise _unknown(name)
-        rows = self._schedules.history(row["id"], *window(limit, offset))
-        return [{"trigger_name": name, **tick(poll)} for poll in rows]
+        polls = self._core.reads.schedule_history(row["id"], *window(limit, offset))
+        return [{"trigger_name": name, **tick_dict(poll)} for poll in polls]
 
     def _row(self, name: str) -> dict[str, Any] | None:
         # No trigger has such a name, and PostgreSQL takes no such text.
-        return None if "\0" in _name(name) else self._schedules.trigger(name)
+        return None if "\0" in _name(name) else self._core.reads.trigger(name)
 
 
 def _unknown(name: str) -> ScheduleError:

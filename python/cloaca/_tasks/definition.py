@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cloaca._core import TaskHandler
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,11 +87,11 @@ class TaskDefinition:
             self._fingerprint = fingerprint(self.function)
         return self._fingerprint
 
-    def handler_parts(self) -> tuple[str, int, bool, bool] | None:
-        """The handler in this process, as the engine reads it; `None` if there is none."""
+    def core_handler(self) -> TaskHandler | None:
+        """The engine's handler of the task; `None` if this program does not run it."""
         if self.handler is None:
             return None
-        return (
+        return TaskHandler(
             "loop" if self.kind == "async" else "threads",
             self.handler,
             self.options.on_success is not None,

@@ -233,7 +233,7 @@ class Pacer:
 
     def _has_ended(self, execution_id: str) -> bool:
         try:
-            return self._runner.core.status(execution_id) in _ENDED
+            return self._runner.core.reads.status(execution_id) in _ENDED
         except CloacaException:
             return not self._runner.crashed  # pruned: its end will not be announced
 
@@ -254,7 +254,9 @@ class Pacer:
         commits, before = self._runner.commits, self._runner.work()
         due = self._runner.settle()
         timers, sleepers = self._virtual.timers(), self._virtual.sleepers()
-        (running, queued), (coroutines, unseen) = work = self._runner.work()
+        work = self._runner.work()
+        running, queued = work.threads.running, work.threads.waiting
+        coroutines, unseen = work.event_loop.running, work.event_loop.waiting
         if work != before or self._runner.commits != commits:
             return None
         if running > len(sleepers) or coroutines > len(timers) or unseen:
@@ -281,14 +283,14 @@ class VirtualCore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._core, name)
 
-    def execute(self, request: Any) -> _core.Execution:
+    def execute(self, request: _core.SubmitRequest) -> _core.Execution:
         """Submits and waits."""
         (execution_id,) = self.submit([request])
         found = self.wait(execution_id, None)
         assert found is not None
         return found
 
-    def submit(self, requests: list[Any]) -> list[str]:
+    def submit(self, requests: list[_core.SubmitRequest]) -> list[str]:
         """Submits; the answer of a database that a crash takes away is given up in virtual time."""
         if not self._hastens:
             return self._core.submit(requests)

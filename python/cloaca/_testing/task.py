@@ -78,8 +78,8 @@ def run_task(
         returned = asyncio.run(_awaited(returned))
     if returned is not None and returned is not seen:
         outcome = of_return(seen, returned)
-        if outcome[0] == "failed":
-            raise TypeError(outcome[2])
+        if outcome.kind == "failed":
+            raise TypeError(outcome.message)
     return seen
 
 

@@ -127,9 +127,9 @@ class LoopThread:
         while batch := core.take_async(_BATCH):
             for work in batch:
                 self._begin(work)
-        for _, token in core.async_notices():
-            if token in self._running:
-                work, running = self._running[token]
+        for notice in core.async_notices():
+            if notice.token in self._running:
+                work, running = self._running[notice.token]
                 # One that is cancelled before its first step never gets to its own report.
                 running.add_done_callback(self._report_cancelled(work))
                 running.cancel()
@@ -165,11 +165,11 @@ class LoopThread:
             self._core.finish_async(work, of_exception(error))
 
 
-async def _cancel_all(loop: AbstractEventLoop, waker: int) -> None:
+async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
     """Cancels all tasks of a loop that takes no more."""
     import asyncio
 
-    loop.remove_reader(waker)
+    loop.remove_reader(descriptor)
     left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     for task in left:
         task.cancel()

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import threading
 
+from cloaca._core import (
+    ExecutionEnded,
+    InterruptWorker,
+    LogRecord,
+    LoopWanted,
+    Poll,
+    WorkerWanted,
+)
 from cloaca._workers.attempt_scope import AttemptScope, install
 from cloaca._workers.event_loop import LoopThread
 from cloaca._workers.pool import WorkerPool
@@ -11,14 +19,12 @@ from cloaca._workers.trigger_calls import start_poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from cloaca._core import Runner
     from cloaca._observe.tracing import Tracing
 
 _INFO = 20
-# Events that start a thread: retried until the system provides one.
-_STARTS = frozenset({"worker_wanted", "loop_wanted", "poll"})
+# The events that start a thread. They are retried until the operating system can start one.
+_STARTS = (WorkerWanted, LoopWanted, Poll)
 # Microseconds between two tries.
 _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
@@ -62,55 +68,55 @@ class WorkerHost:
         self._tracing.close()
 
     def _run(self) -> None:
-        later: list[tuple[Any, ...]] = []
+        later: list[object] = []
         pause_us = _FIRST_PAUSE_US
         while events := self._core.supervise(pause_us if later else None):
             pending, later = [*later, *events], []
             for event in pending:
                 try:
-                    self._handle(*event)
+                    self._handle(event)
                 except BaseException as error:
                     # The process may have no thread or descriptor left for now.
-                    if event[0] in _STARTS:
+                    if isinstance(event, _STARTS):
                         later.append(event)
                     if pause_us == _FIRST_PAUSE_US or event in events:
                         _report(event, error)
             pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
 
-    def _handle(self, what: str, *details: Any) -> None:
-        if what == "worker_wanted":
+    def _handle(self, event: object) -> None:
+        if isinstance(event, WorkerWanted):
             # The program may have loaded logging since the runner started.
             install()
             self._workers.start_worker()
-        elif what == "interrupt":
-            self._workers.interrupt(details[0])
-        elif what == "loop_wanted":
+        elif isinstance(event, InterruptWorker):
+            self._workers.interrupt(event.worker)
+        elif isinstance(event, LoopWanted):
             if self._loop is None:
                 loop = LoopThread(self._core, self._scope)
                 loop.start()
                 self._loop = loop
-        elif what == "poll":
-            start_poll(details[0], lambda: self._loop)
-        elif what == "log":
-            self._log(*details)
-        elif what == "ended":
-            self._tracing.ended(*details)
+        elif isinstance(event, Poll):
+            start_poll(event, lambda: self._loop)
+        elif isinstance(event, LogRecord):
+            self._log(event)
+        elif isinstance(event, ExecutionEnded):
+            self._tracing.ended(event)
 
-    def _log(self, level: int, target: str, message: str, fields: dict[str, Any]) -> None:
+    def _log(self, record: LogRecord) -> None:
         from cloaca._observe.logger import logger, write
 
-        write(level, target, message, fields)
+        write(record.level, record.target, record.message, record.fields)
         wanted = logger().getEffectiveLevel()
         if wanted != self._log_level:
             self._log_level = wanted
             self._core.set_log_level(min(wanted, _INFO))
 
 
-def _report(event: tuple[Any, ...], error: BaseException) -> None:
+def _report(event: object, error: BaseException) -> None:
     """Logs a thread that cannot be started or a log handler that raises. The supervisor goes on."""
     try:
         from cloaca._observe.logger import logger
 
-        logger().error("the supervisor could not handle %r: %s", event[0], error, exc_info=error)
+        logger().error("the supervisor could not handle %r: %s", event, error, exc_info=error)
     except BaseException:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca._core import Context
+from cloaca._core import Context, Outcome
 from cloaca._tasks.control import Abort, Retry, Snooze
 from cloaca._values.exceptions import TaskTimeoutError
 from cloaca._values.type_name import lineage, type_name
@@ -11,9 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from cloaca._core import Outcome
-
-COMPLETED: Outcome = ("completed",)
+COMPLETED = Outcome.completed()
 
 # The folder of this package.
 _PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
@@ -39,21 +37,15 @@ def of_return(context: Context, returned: object) -> Outcome:
         elif isinstance(returned, Mapping):
             context.update_from_dict(returned)
         else:
-            kind = type(returned).__qualname__
+            class_name = type(returned).__qualname__
             _close(returned)
             raise TypeError(
-                f"the task returned a value of type '{kind}'; "
+                f"the task returned a value of type '{class_name}'; "
                 "it may return None, its context, another Context or a mapping"
             )
     except (TypeError, ValueError) as error:
-        return (
-            "failed",
-            type_name(type(error)),
-            message_of(error),
-            None,
-            lineage(type(error)),
-            False,
-        )
+        kind = type(error)
+        return Outcome.failed(type_name(kind), message_of(error), None, lineage(kind), False)
     return COMPLETED
 
 
@@ -63,17 +55,17 @@ def of_exception(error: BaseException) -> Outcome:
         return _outcome_of(error)
     except BaseException as broken:
         told = f"<the exception cannot be read: {type(broken).__name__}>"
-        return ("failed", type_name(type(error)), told, None, lineage(type(error)), True)
+        return Outcome.failed(type_name(type(error)), told, None, lineage(type(error)), True)
 
 
 def _outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
-        return ("snooze", error._after_us)
+        return Outcome.snooze(error._after_us)
     kind = type(error)
     told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
-        return ("retry", error._after_us, *told)
-    return ("failed", *told, lineage(kind), not isinstance(error, Abort))
+        return Outcome.retry(error._after_us, *told)
+    return Outcome.failed(*told, lineage(kind), not isinstance(error, Abort))
 
 
 def message_of(error: BaseException) -> str:

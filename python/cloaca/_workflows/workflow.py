@@ -37,12 +37,12 @@ class Workflow:
         self._core = core
         self._definitions = definitions
 
-    def _handlers(self) -> dict[str, tuple[str, int, bool, bool]]:
-        """The handlers of its tasks in this process, as the engine reads them."""
+    def _handlers(self) -> dict[str, _core.TaskHandler]:
+        """The engine's handlers of the tasks that this program runs, by task."""
         return {
-            task.id: parts
+            task.id: handler
             for task in self._definitions.values()
-            if (parts := task.handler_parts()) is not None
+            if (handler := task.core_handler()) is not None
         }
 
     @property

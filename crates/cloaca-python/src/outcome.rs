@@ -1,0 +1,164 @@
+//! `Outcome`: how an attempt ended.
+
+use std::sync::Arc;
+
+use cloacina::engine;
+use cloacina::types::{Delta, Failure, Micros};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// How an attempt ended.
+///
+/// This class is on the hot path of each task: `completed` is one shared object, and reading an outcome costs a type check
+/// and a match, less than comparing the first element of a tuple.
+#[pyclass(frozen, module = "cloaca._core")]
+pub struct Outcome {
+    ending: Ending,
+}
+
+enum Ending {
+    Completed,
+    Failed(Failure),
+    Retry {
+        after: Option<Micros>,
+        failure: Failure,
+    },
+    Snooze {
+        after: Micros,
+    },
+}
+
+impl Outcome {
+    /// Returns the engine's outcome. `delta` gives the writes of a completed task.
+    pub fn to_engine(&self, delta: impl FnOnce() -> Delta) -> engine::Outcome {
+        match &self.ending {
+            Ending::Completed => engine::Outcome::Completed(Arc::new(delta())),
+            Ending::Failed(failure) => engine::Outcome::Failed(failure.clone()),
+            Ending::Retry { after, failure } => engine::Outcome::Retry {
+                after: *after,
+                failure: failure.clone(),
+            },
+            Ending::Snooze { after } => engine::Outcome::Snooze { after: *after },
+        }
+    }
+
+    const fn failure(&self) -> Option<&Failure> {
+        match &self.ending {
+            Ending::Failed(failure) | Ending::Retry { failure, .. } => Some(failure),
+            Ending::Completed | Ending::Snooze { .. } => None,
+        }
+    }
+}
+
+/// Returns the text of a user's exception. Lone surrogates are replaced, so that they cannot lose the outcome.
+fn lossy(text: &Bound<'_, PyString>) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+#[pymethods]
+impl Outcome {
+    /// The function returned. The writes of `Work.context` are recorded.
+    #[staticmethod]
+    const fn completed() -> Self {
+        Self {
+            ending: Ending::Completed,
+        }
+    }
+
+    /// The function raised an exception. `lineage` names its base classes.
+    #[staticmethod]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments of Python come as values"
+    )]
+    fn failed(
+        r#type: &Bound<'_, PyString>,
+        message: &Bound<'_, PyString>,
+        traceback: Option<&Bound<'_, PyString>>,
+        lineage: Vec<Bound<'_, PyString>>,
+        retryable: bool,
+    ) -> Self {
+        let failure = Failure {
+            kind: lossy(r#type),
+            message: lossy(message),
+            traceback: traceback.map(lossy),
+            lineage: lineage.iter().map(lossy).collect(),
+            retryable,
+        };
+        Self {
+            ending: Ending::Failed(failure),
+        }
+    }
+
+    /// The function asked for another attempt: after `after_us`, or after the delay of its retry policy.
+    #[staticmethod]
+    fn retry(
+        after_us: Option<Micros>,
+        r#type: &Bound<'_, PyString>,
+        message: &Bound<'_, PyString>,
+        traceback: Option<&Bound<'_, PyString>>,
+    ) -> Self {
+        let failure = Failure {
+            kind: lossy(r#type),
+            message: lossy(message),
+            traceback: traceback.map(lossy),
+            lineage: Vec::new(),
+            retryable: true,
+        };
+        Self {
+            ending: Ending::Retry {
+                after: after_us,
+                failure,
+            },
+        }
+    }
+
+    /// The function asked to run again after `after_us`, which does not count as an attempt.
+    #[staticmethod]
+    const fn snooze(after_us: Micros) -> Self {
+        Self {
+            ending: Ending::Snooze { after: after_us },
+        }
+    }
+
+    /// `completed`, `failed`, `retry` or `snooze`.
+    #[getter]
+    const fn kind(&self) -> &'static str {
+        match self.ending {
+            Ending::Completed => "completed",
+            Ending::Failed(_) => "failed",
+            Ending::Retry { .. } => "retry",
+            Ending::Snooze { .. } => "snooze",
+        }
+    }
+
+    /// The qualified name of the exception's type, if there is an exception.
+    #[getter]
+    fn r#type(&self) -> Option<&str> {
+        self.failure().map(|failure| failure.kind.as_str())
+    }
+
+    /// The exception's message.
+    #[getter]
+    fn message(&self) -> Option<&str> {
+        self.failure().map(|failure| failure.message.as_str())
+    }
+
+    /// The text of the exception's traceback.
+    #[getter]
+    fn traceback(&self) -> Option<&str> {
+        self.failure()?.traceback.as_deref()
+    }
+
+    fn __repr__(&self) -> String {
+        match self.failure() {
+            None => format!("<Outcome {}>", self.kind()),
+            Some(failure) => format!(
+                "<Outcome {} {}: {}>",
+                self.kind(),
+                failure.kind,
+                failure.message
+            ),
+        }
+    }
+}
