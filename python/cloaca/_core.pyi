@@ -338,7 +338,7 @@ _SupervisorEvent: TypeAlias = (
 
 @final
 class Outcome:
-    """How an attempt ended."""
+    """The result of an attempt."""
 
     @staticmethod
     def completed() -> Outcome:

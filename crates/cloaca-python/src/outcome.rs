@@ -7,7 +7,7 @@ use cloacina::types::{Delta, Failure, Micros};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// How an attempt ended.
+/// The result of an attempt.
 ///
 /// This class is on the hot path of each task: `completed` is one shared object, and reading an outcome costs a type check
 /// and a match, less than comparing the first element of a tuple.
