@@ -24,11 +24,11 @@ with cloaca.WorkflowBuilder("invoice"):
     @cloaca.task(dependencies=[read_order])
     def check_credit(context):
         del context["raw"]
-        return {"checks": {"credit": "good"}, "notes": ["pays on time"]}
+        return {"checks": {"credit": "good"}, "notes": ["old customer", "pays on time"]}
 
     @cloaca.task(dependencies=[read_order])
     def check_stock(context):
-        return {"checks": {"stock": 3}, "notes": ["order more soon"]}
+        return {"checks": {"stock": 3}, "notes": ["old customer", "order more soon"]}
 
     @cloaca.task(dependencies=[check_credit, check_stock])
     def decide(context):

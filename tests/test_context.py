@@ -85,6 +85,20 @@ def test_values_are_fresh():
     assert context["list"] == [1]
 
 
+def test_b3_a_fan_in_of_equal_results_loses_none(runner):
+    with cloaca.WorkflowBuilder("chord"):
+        header = [
+            cloaca.task(id=f"add_{index}")(lambda context: {"numbers": [2 + 2]})
+            for index in range(10)
+        ]
+
+        @cloaca.task(dependencies=header)
+        def total(context):
+            context["total"] = sum(context["numbers"])
+
+    assert runner.execute("chord").final_context["total"] == 40
+
+
 @pytest.mark.parametrize(
     "value",
     [2**200, -(2**70), 0.1, 1e300, -0.0, "", "é\u2028\x00", [], {}, [[{"a": None}]], True],

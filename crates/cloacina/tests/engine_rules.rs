@@ -183,8 +183,55 @@ fn b3_unordered_writes_merge_and_win_over_removals() {
     );
     assert_eq!(
         run.context_of("join"),
-        r#"{"both":7,"o":{"l":1,"r":1},"n":2,"list":[1,2,3]}"#
+        r#"{"both":7,"o":{"l":1,"r":1},"n":2,"list":[1,2,2,3]}"#
     );
+}
+
+#[test]
+fn b3_unordered_additions_to_one_array_are_all_kept() {
+    let mut run = Run::with_timeout(
+        vec![
+            task("root", &[]),
+            task("l", &["root"]),
+            task("r", &["root"]),
+            task("after_l", &["l"]),
+            task("join", &["after_l", "r"]),
+        ],
+        r#"{"list":["input"]}"#,
+        None,
+    );
+    run.complete("root", r#"{"s":{"list":["input","root"]}}"#);
+    run.complete("r", r#"{"s":{"list":["input","root","same"]}}"#);
+    run.complete("l", r#"{"s":{"list":["input","root","same"]}}"#);
+    run.complete(
+        "after_l",
+        r#"{"s":{"list":["input","root","same","last"]}}"#,
+    );
+    let expected = r#"{"list":["input","root","same","same","last"]}"#;
+    assert_eq!(run.context_of("join"), expected);
+    run.complete("join", "{}");
+    assert_eq!(run.execution.final_context().to_json(), expected);
+}
+
+#[test]
+fn b3_rules_judge_the_merged_value() {
+    let all_four = TriggerRule::ContextValue {
+        key: "list".into(),
+        operator: Operator::Equals,
+        value: Json::parse("[0,4,4]").unwrap(),
+    };
+    let mut run = Run::with_timeout(
+        vec![
+            task("l", &[]),
+            task("r", &[]),
+            ruled("join", &["l", "r"], all_four),
+        ],
+        r#"{"list":[0]}"#,
+        None,
+    );
+    run.complete("l", r#"{"s":{"list":[0,4]}}"#);
+    run.complete("r", r#"{"s":{"list":[0,4]}}"#);
+    assert_eq!(run.status("join"), TaskStatus::Ready);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::{RuleInput, evaluate, retry_delay};
 use cloacina::types::{
     Context, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, Json, RetryPolicy,
-    ScheduleId, Skip, SkipCause, TaskRecord, TaskStatus, Timestamp, merge_values,
+    ScheduleId, Skip, SkipCause, TaskRecord, TaskStatus, Timestamp, Write, merge_writes,
 };
 use cloacina::workflow::{TaskDefinition, TriggerRule, Workflow, WorkflowDefinition};
 use serde::Deserialize;
@@ -91,16 +91,26 @@ fn b2_delta_turns_one_context_into_another() {
 fn b3_merges_are_deterministic() {
     #[derive(Deserialize)]
     struct Vector {
+        input: Option<String>,
         values: Vec<String>,
         merged: String,
     }
-    for Vector { values, merged } in read::<Vec<Vector>>("merges.json") {
-        let parsed: Vec<Json> = values
-            .iter()
-            .map(|text| Json::parse(text).unwrap())
-            .collect();
-        let result = merge_values(&parsed.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!(result.as_str(), merged, "{values:?}");
+    let parse = |text: &String| Json::parse(text).unwrap();
+    for Vector {
+        input,
+        values,
+        merged,
+    } in read::<Vec<Vector>>("merges.json")
+    {
+        let parsed: Vec<Json> = values.iter().map(parse).collect();
+        let write = |(place, value)| Write {
+            place,
+            seen: &[],
+            value: Some(value),
+        };
+        let writes: Vec<Write> = parsed.iter().enumerate().map(write).collect();
+        let result = merge_writes(input.as_ref().map(parse).as_ref(), &writes).unwrap();
+        assert_eq!(result.as_str(), merged, "{input:?} {values:?}");
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::types::{Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, merge_values};
+use crate::types::{
+    Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, Write, merge_writes,
+};
 use crate::workflow::{Graph, Workflow};
 
 /// Maximum number of cached views of an execution.
@@ -114,7 +116,21 @@ pub fn overlay(
     }
     let mut context = input.clone();
     for (key, writes) in writes {
-        match resolve(graph, &writes) {
+        let value = match writes.as_slice() {
+            [(_, only)] => only.cloned(),
+            _ => {
+                let writes: Vec<Write> = writes
+                    .iter()
+                    .map(|(task, value)| Write {
+                        place: graph.place(*task),
+                        seen: graph.ancestor_places(*task),
+                        value: *value,
+                    })
+                    .collect();
+                merge_writes(input.get(key), &writes)
+            }
+        };
+        match value {
             Some(value) => context.set(Arc::clone(key), value),
             None => {
                 context.remove(key);
@@ -122,25 +138,6 @@ pub fn overlay(
         }
     }
     context
-}
-
-/// B3: returns the value of a key after several writes. A write by an ancestor of a later writer does not count. Among the
-/// others, a write beats a removal, and several writes are merged.
-fn resolve(graph: &Graph, writes: &[(Ordinal, Option<&Json>)]) -> Option<Json> {
-    if let [(_, only)] = writes {
-        return only.cloned();
-    }
-    let unseen = |index: usize| {
-        let (task, _) = writes[index];
-        !writes[index + 1..]
-            .iter()
-            .any(|(later, _)| graph.is_ancestor(task, *later))
-    };
-    let values: Vec<&Json> = (0..writes.len())
-        .filter(|index| unseen(*index))
-        .filter_map(|index| writes[index].1)
-        .collect();
-    merge_values(&values)
 }
 
 /// The final context: the input overlaid by the deltas of all completed tasks (B4).

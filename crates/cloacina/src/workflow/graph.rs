@@ -15,7 +15,10 @@ pub struct Graph {
     dependencies: Vec<Vec<Ordinal>>,
     dependents: Vec<Vec<Ordinal>>,
     order: Vec<Ordinal>,
+    /// Index in `order` by ordinal.
+    places: Vec<u32>,
     level: Vec<u32>,
+    /// For each task, the places of its ancestors as bits.
     ancestors: OnceLock<Vec<Vec<u64>>>,
 }
 
@@ -45,11 +48,16 @@ impl Graph {
         if order.len() < dependencies.len() {
             return Err(cycle_error(definition, &dependencies, &order));
         }
+        let mut places = vec![0; order.len()];
+        for (place, task) in (0..).zip(&order) {
+            places[*task as usize] = place;
+        }
         Ok(Self {
             ordinals,
             dependencies,
             dependents,
             order,
+            places,
             level,
             ancestors: OnceLock::new(),
         })
@@ -104,8 +112,20 @@ impl Graph {
     /// Whether `ancestor` must have ended before `task` can start.
     #[must_use]
     pub fn is_ancestor(&self, ancestor: Ordinal, task: Ordinal) -> bool {
-        let bits = &self.ancestor_bits()[task as usize];
-        bits[ancestor as usize / 64] & (1 << (ancestor % 64)) != 0
+        let place = self.place(ancestor);
+        self.ancestor_places(task)[place / 64] & (1 << (place % 64)) != 0
+    }
+
+    /// Index of a task in the topological order.
+    #[must_use]
+    pub fn place(&self, task: Ordinal) -> usize {
+        self.places[task as usize] as usize
+    }
+
+    /// The places of a task's ancestors, as a bit set.
+    #[must_use]
+    pub fn ancestor_places(&self, task: Ordinal) -> &[u64] {
+        &self.ancestor_bits()[task as usize]
     }
 
     /// All ancestors of a task in topological order.
@@ -151,7 +171,8 @@ impl Graph {
             for task in &self.order {
                 let mut own = vec![0_u64; words];
                 for dependency in self.dependencies(*task) {
-                    own[*dependency as usize / 64] |= 1 << (dependency % 64);
+                    let place = self.place(*dependency);
+                    own[place / 64] |= 1 << (place % 64);
                     for (mine, theirs) in own.iter_mut().zip(&bits[*dependency as usize]) {
                         *mine |= theirs;
                     }
