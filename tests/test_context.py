@@ -6,6 +6,8 @@ import contextlib
 import copy
 import pickle
 import sqlite3
+import threading
+import traceback
 from collections.abc import MutableMapping
 
 import pytest
@@ -72,17 +74,59 @@ def test_a_stored_none_is_present():
     assert context.get_required("n") is None
 
 
+@pytest.mark.parametrize(
+    "miss",
+    [
+        lambda context: context["row"],
+        lambda context: context.pop("row"),
+        lambda context: context.update("row", 1),
+        lambda context: context.delete("row"),
+        lambda context: context.__delitem__("row"),
+    ],
+)
+def test_key_error_names_the_nearest_key(miss):
+    with pytest.raises(KeyError) as caught:
+        miss(cloaca.Context({"rows": 1, "day": 2}))
+    expected = "the context has no key 'row'; did you mean 'rows'? It has: rows, day"
+    assert str(caught.value) == expected
+    assert type(caught.value) is KeyError
+    assert caught.value.args == ("row",)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.args, str(again)) == (("row",), expected)
+    shown = "".join(traceback.format_exception_only(caught.value))
+    assert shown == f"KeyError: {expected}\n"
+
+
+def test_key_error_of_a_task_names_the_writer_beside_it(runner):
+    with cloaca.WorkflowBuilder("forgotten"):
+
+        @cloaca.task
+        def extract(context):
+            context["rows"] = [1]
+
+        @cloaca.task(retry_attempts=1)
+        def load(context):
+            written.wait(30)
+            return {"total": sum(context["rows"])}
+
+        @cloaca.task(dependencies=[extract], on_success=lambda *_: written.set())
+        def after(context):
+            pass
+
+    written = threading.Event()
+    error = runner.execute("forgotten").tasks["load"].error
+    assert error.type == "KeyError"
+    assert error.message == (
+        "the context has no key 'rows'; it is empty\nhint: 'rows' is written by 'extract', "
+        "which is not an ancestor of this task: add it to dependencies"
+    )
+
+
 def test_get_required_names_the_nearest_key():
     with pytest.raises(cloaca.ContextError, match="rowz") as caught:
         cloaca.Context({"rows": 1}).get_required("rowz")
     assert caught.value.code == "context_invalid"
     assert caught.value.hint == "did you mean 'rows'?"
-
-
-def test_values_are_fresh():
-    context = cloaca.Context({"list": [1]})
-    context["list"].append(2)
-    assert context["list"] == [1]
 
 
 def test_b3_a_fan_in_of_equal_results_loses_none(runner):
@@ -131,6 +175,15 @@ def test_value_that_is_not_a_mapping_is_refused_with_a_hint(data):
             TypeError, match=f"mapping from names to values.*'{type(data).__name__}"
         ):
             refuse(data)
+
+
+@pytest.mark.parametrize("given", [[1], (1,), {1}, "text", b"text"])
+def test_input_that_is_not_a_mapping_is_refused(runner, given):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="only")(lambda context: None)
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=f"the context must be a mapping or a Context, not {kind}$"):
+        runner.execute("w", given)
 
 
 def test_copies_are_independent():

@@ -7,6 +7,8 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import pathlib
+import re
 import types
 import uuid
 
@@ -179,3 +181,42 @@ def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():
     with pytest.raises(TypeError):
         context.update_from_dict({"good": 1, "bad": b""})
     assert len(context) == 0
+
+
+class DataFrame:
+    """As the one of pandas, which the tests do not need."""
+
+    def to_dict(self, orient="dict"):
+        return {0: orient}
+
+
+class PolarsFrame(DataFrame):
+    def to_dicts(self):
+        return []
+
+
+PolarsFrame.__name__ = "DataFrame"
+
+
+class NaT(datetime.datetime):
+    """As the one of pandas: a datetime that does not equal itself."""
+
+    def __ne__(self, other):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "advice"),
+    [
+        (DataFrame(), TypeError, 'convert it with .to_dict("records")'),
+        (PolarsFrame(), TypeError, "convert it with .to_dicts()"),
+        (pathlib.Path("a"), TypeError, "convert it with str(path)"),
+        (NaT(2026, 1, 1), ValueError, "NaT is not JSON; store None instead"),
+        ({1: "a"}, TypeError, "keys of JSON objects are strings; convert it with str(key)"),
+    ],
+)
+def test_what_is_refused_comes_with_what_to_do(value, error, advice):
+    with pytest.raises(error, match=re.escape(advice)):
+        cloaca.Context({"key": value})
+    with pytest.raises(TypeError, match=r"are strings$"):
+        cloaca.Context({"key": {(1, 2): 3}})

@@ -73,7 +73,7 @@ __version__: str
 class Context(MutableMapping[str, Any]):
     """Ordered map from string keys to JSON values.
 
-    Encodes on write, decodes on read, notes what was written.
+    Encodes on write, decodes on read, records what was written.
     """
 
     def __new__(cls, data: Mapping[str, Any] | None = None) -> Context: ...
@@ -116,6 +116,9 @@ class Context(MutableMapping[str, Any]):
     def __or__(self, other: Mapping[str, Any], /) -> Context: ...
     def __ror__(self, other: Mapping[str, Any], /) -> Context: ...
     def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]], /) -> Context: ...
+    def _settle(self) -> None:
+        """Store the changes inside lists and dicts that reads have returned."""
+
     def _replace_with(self, other: Context) -> None:
         """Become a copy of `other`; the difference counts as written.
 

@@ -7,22 +7,26 @@
 use std::sync::Arc;
 
 use cloacina::types::sync::Mutex;
-use cloacina::types::{self, Delta, Json, Overlay};
+use cloacina::types::{self, Delta, Json, JsonShape, Overlay};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use crate::context_arguments::{dict_of, key_and_value, key_text, missing_key, pairs_of};
-use crate::decoding::decode;
+use crate::content::{Content, Returned};
+use crate::context_arguments::{
+    dict_of, key_and_value, key_error, key_text, missing_key, pairs_of,
+};
+use crate::decoding::{decode, decode_with_parts};
 use crate::encoding::encode;
 
 /// The data of an execution: its input, what its tasks read and write, and its result.
 ///
-/// An ordered map from string keys to JSON values. A value is encoded when it is set, and each read returns a new
-/// object: to change a list inside a context, set it again. Dataclass, attrs, pydantic and msgspec objects become objects,
-/// `Enum` members their values, dates ISO 8601 text, `timedelta` seconds, `Decimal` and `UUID` text, tuples and sets
-/// arrays.
+/// An ordered map from string keys to JSON values. A value is encoded when it is set. A list or dict that was read and then
+/// changed in place counts as written. Dataclass, attrs, pydantic and msgspec objects become objects, `Enum` members their
+/// values, dates ISO 8601 text, `timedelta` seconds, `Decimal` and `UUID` text, tuples and sets arrays.
 ///
 /// Args:
 ///     data: The initial keys and values: a mapping with string keys.
@@ -46,72 +50,141 @@ use crate::encoding::encode;
 #[pyclass(frozen, mapping, module = "cloaca")]
 pub struct Context {
     // Never locked while Python code can run.
-    content: Mutex<Overlay>,
+    content: Mutex<Content>,
 }
 
 impl Context {
     /// Returns the context that a task gets. It records writes as the task's delta.
     pub fn of_task(base: Arc<types::Context>) -> Self {
-        Self {
-            content: Mutex::new(Overlay::new(base, true)),
-        }
+        Self::new_content(Overlay::new(base, true))
     }
 
     /// Returns a context that does not record writes.
     pub fn plain(values: Arc<types::Context>) -> Self {
+        Self::new_content(Overlay::new(values, false))
+    }
+
+    fn new_content(values: Overlay) -> Self {
         Self {
-            content: Mutex::new(Overlay::new(values, false)),
+            content: Mutex::new(Content::new(values)),
         }
     }
 
-    /// Returns the recorded writes.
+    /// Returns the recorded writes, those inside objects as of the last `_settle`.
     pub fn delta(&self) -> Delta {
-        self.content.lock().delta()
+        self.content.lock().values.delta()
     }
 
     /// Returns all keys and values; later writes do not change them.
-    pub fn snapshot(&self) -> Arc<types::Context> {
-        self.content.lock().snapshot()
+    pub fn snapshot(&self, py: Python<'_>) -> PyResult<Arc<types::Context>> {
+        self.settle(py)?;
+        Ok(self.content.lock().values.snapshot())
     }
 
-    fn json(&self, key: &str) -> Option<Json> {
-        self.content.lock().get(key).cloned()
+    /// Returns the value of a key. A list or dict is the same object at each read, so that changes inside it can be stored.
+    fn read<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            let content = self.content.lock();
+            if let Some(object) = content.object(py, key) {
+                return Ok(Some(object.into_bound(py)));
+            }
+            let Some(json) = content.values.get(key).cloned() else {
+                return Ok(None);
+            };
+            drop(content);
+            if !matches!(json.shape(), JsonShape::Array | JsonShape::Object) {
+                return decode(py, &json).map(Some);
+            }
+            let (value, parts) = decode_with_parts(py, &json)?;
+            let parts = parts.map(Arc::new);
+            let kept = self.content.lock().keep(key, &json, &value, parts);
+            // Else another thread has set the key meanwhile.
+            if let Some(kept) = kept {
+                return Ok(Some(kept.into_bound(py)));
+            }
+        }
+    }
+
+    fn set_all<'a, 'py: 'a, K: AsRef<str> + 'a>(
+        &self,
+        pairs: impl Iterator<Item = (&'a K, Json, Option<&'a Bound<'py, PyAny>>)>,
+    ) {
+        let mut content = self.content.lock();
+        let former: Vec<Returned> = pairs
+            .filter_map(|(key, json, object)| content.set(key.as_ref(), json, object))
+            .collect();
+        drop(content);
+        drop(former);
+    }
+
+    fn set_json(&self, key: &str, json: Json, object: Option<&Bound<'_, PyAny>>) {
+        let former = self.content.lock().set(key, json, object);
+        drop(former);
     }
 
     fn put(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let json = encode(key, value)?;
-        self.content.lock().set(key, json);
+        self.set_json(key, json, Some(value));
         Ok(())
     }
 
     /// Sets all pairs of a mapping, or none of them if one has no JSON form.
     fn put_all(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut pairs: Vec<(Arc<str>, Json)> = Vec::new();
         if let Ok(other) = data.cast::<Self>() {
-            let other = other.get().snapshot();
-            pairs.extend(
-                other
-                    .iter()
-                    .map(|(key, value)| (Arc::clone(key), value.clone())),
-            );
-        } else {
-            for pair in pairs_of(data)? {
-                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
-                let key = key_text(&key)?;
-                pairs.push((key.into(), encode(key, &value)?));
+            let other = other.get().snapshot(data.py())?;
+            let pairs = other.iter().map(|(key, json)| (key, json.clone(), None));
+            self.set_all(pairs);
+            return Ok(());
+        }
+        let mut encoded: Vec<(String, Json, Bound<'_, PyAny>)> = Vec::new();
+        for pair in pairs_of(data)? {
+            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
+            let key = key_text(&key)?;
+            encoded.push((key.to_owned(), encode(key, &value)?, value));
+        }
+        let pairs = encoded.iter();
+        self.set_all(pairs.map(|(key, json, value)| (key, json.clone(), Some(value))));
+        Ok(())
+    }
+
+    /// Removes a key and returns its value.
+    fn take<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let removed = self.content.lock().remove(key);
+        match removed {
+            (Some(_), Some(returned)) => Ok(Some(returned.into_object(py))),
+            (Some(json), None) => decode(py, &json).map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Returns all keys and values, lists and dicts as the objects that reads have returned.
+    fn live_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let content = self.content.lock();
+        let pairs: Vec<(Arc<str>, Json, Option<Py<PyAny>>)> = content
+            .values
+            .iter()
+            .map(|(key, json)| (Arc::clone(key), json.clone(), content.object(py, key)))
+            .collect();
+        drop(content);
+        let dict = PyDict::new(py);
+        for (key, json, object) in pairs {
+            match object {
+                Some(object) => dict.set_item(key.as_ref(), object)?,
+                None => dict.set_item(key.as_ref(), decode(py, &json)?)?,
             }
         }
-        let mut content = self.content.lock();
-        for (key, json) in pairs {
-            content.set(&key, json);
-        }
-        Ok(())
+        Ok(dict)
+    }
+
+    fn is_unread(&self) -> bool {
+        self.content.lock().is_unread()
     }
 
     fn key_vec(&self) -> Vec<Arc<str>> {
         let content = self.content.lock();
-        content.iter().map(|(key, _)| Arc::clone(key)).collect()
+        let pairs = content.values.iter();
+        pairs.map(|(key, _)| Arc::clone(key)).collect()
     }
 
     fn keys_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -133,10 +206,8 @@ impl Context {
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.json(key_text(key)?) {
-            Some(json) => decode(key.py(), &json),
-            None => Err(PyKeyError::new_err(key.clone().unbind())),
-        }
+        let value = self.read(key.py(), key_text(key)?)?;
+        value.ok_or_else(|| key_error(key, &self.key_vec()))
     }
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -145,9 +216,10 @@ impl Context {
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let removed = self.content.lock().remove(key_text(key)?);
-        removed
-            .map(drop)
-            .ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
+        match removed {
+            (Some(_), _) => Ok(()),
+            (None, _) => Err(key_error(key, &self.key_vec())),
+        }
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -159,12 +231,12 @@ impl Context {
     }
 
     fn __len__(&self) -> usize {
-        self.content.lock().len()
+        self.content.lock().values.len()
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         match key.cast::<PyString>() {
-            Ok(key) => Ok(self.content.lock().contains(key.to_str()?)),
+            Ok(key) => Ok(self.content.lock().values.contains(key.to_str()?)),
             Err(_) => Ok(false),
         }
     }
@@ -173,11 +245,14 @@ impl Context {
         static MAPPING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = other.py();
         let theirs = if let Ok(context) = other.cast::<Self>() {
-            let (mine, theirs) = (self.snapshot(), context.get().snapshot());
-            if *mine == *theirs {
+            let other = context.get();
+            if self.is_unread()
+                && other.is_unread()
+                && *self.snapshot(py)? == *other.snapshot(py)?
+            {
                 return Ok(true.into_pyobject(py)?.to_owned().into_any());
             }
-            context.get().to_dict(py)?
+            other.live_dict(py)?
         } else if let Ok(dict) = other.cast::<PyDict>() {
             dict.clone()
         } else if other.is_instance(MAPPING.import(py, "collections.abc", "Mapping")?)? {
@@ -185,20 +260,20 @@ impl Context {
         } else {
             return Ok(py.NotImplemented().into_bound(py));
         };
-        let equal = self.to_dict(py)?.eq(theirs)?;
+        let equal = self.live_dict(py)?.eq(theirs)?;
         Ok(equal.into_pyobject(py)?.to_owned().into_any())
     }
 
     fn __or__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let joined = self.copy();
+        let joined = self.copy(other.py())?;
         joined.put_all(other)?;
         Ok(joined)
     }
 
     fn __ror__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
         let joined = Self::new(Some(other))?;
-        for (key, json) in self.snapshot().iter() {
-            joined.content.lock().set(key, json.clone());
+        for (key, json) in self.snapshot(other.py())?.iter() {
+            joined.set_json(key, json.clone(), None);
         }
         Ok(joined)
     }
@@ -208,24 +283,38 @@ impl Context {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let dict = self.to_dict(py)?.repr()?;
+        let dict = self.live_dict(py)?.repr()?;
         Ok(format!("Context({})", dict.to_string_lossy()))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyAny>, Bound<'py, PyTuple>, String) {
-        (
-            slf.get_type().into_any(),
-            PyTuple::empty(slf.py()),
-            slf.get().to_json(),
-        )
+    #[expect(clippy::type_complexity, reason = "the tuple that pickle wants")]
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>, String)> {
+        let text = slf.get().to_json(slf.py())?;
+        Ok((slf.get_type().into_any(), PyTuple::empty(slf.py()), text))
     }
 
     fn __setstate__(&self, text: &str) -> PyResult<()> {
-        *self.content.lock() = Overlay::new(parse(text)?, false);
+        let content = Content::new(Overlay::new(parse(text)?, false));
+        let former = std::mem::replace(&mut *self.content.lock(), content);
+        drop(former);
         Ok(())
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.content.lock().visit(|object| visit.call(object))
+    }
+
+    fn __clear__(&self) {
+        let forgotten = self.content.lock().forget();
+        drop(forgotten);
+    }
+
     /// Return the value of a key, or a default. A stored `None` counts as present.
+    ///
+    /// A list or dict is the same object at each read, and a change inside it counts as written. A default does not become
+    /// part of the context; `setdefault` stores one.
     ///
     /// Args:
     ///     key: The key.
@@ -238,10 +327,7 @@ impl Context {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.json(key_text(key)?) {
-            Some(json) => decode(key.py(), &json).map(Some),
-            None => Ok(default),
-        }
+        Ok(self.read(key.py(), key_text(key)?)?.or(default))
     }
 
     /// Return the value of a key that must be present.
@@ -255,10 +341,8 @@ impl Context {
     /// Since 0.1.
     fn get_required<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let name = key_text(key)?;
-        match self.json(name) {
-            Some(json) => decode(key.py(), &json),
-            None => Err(missing_key(key.py(), name, &self.key_vec())),
-        }
+        let value = self.read(key.py(), name)?;
+        value.ok_or_else(|| missing_key(key.py(), name, &self.key_vec()))
     }
 
     /// Set a key, whether or not it is present: the same as `context[key] = value`.
@@ -291,13 +375,13 @@ impl Context {
         let name = key_text(key)?;
         let json = encode(name, value)?;
         let mut content = self.content.lock();
-        if content.contains(name) {
+        if content.values.contains(name) {
             drop(content);
             return Err(PyValueError::new_err(format!(
                 "the context already has the key '{name}'; use set or update to change it"
             )));
         }
-        content.set(name, json);
+        content.values.set(name, json);
         Ok(())
     }
 
@@ -321,12 +405,14 @@ impl Context {
             let name = key_text(&key)?;
             let json = encode(name, &value)?;
             let mut content = self.content.lock();
-            if content.contains(name) {
-                content.set(name, json);
+            if content.values.contains(name) {
+                let former = content.set(name, json, Some(&value));
+                drop(content);
+                drop(former);
                 return Ok(());
             }
             drop(content);
-            return Err(PyKeyError::new_err(key.unbind()));
+            return Err(key_error(&key, &self.key_vec()));
         }
         if args.len() > 1 {
             return Err(PyTypeError::new_err(
@@ -349,8 +435,7 @@ impl Context {
     ///
     /// Since 0.1.
     fn remove<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let removed = self.content.lock().remove(key_text(key)?);
-        removed.map(|json| decode(key.py(), &json)).transpose()
+        self.take(key.py(), key_text(key)?)
     }
 
     /// Remove a key that must be present: the same as `del context[key]`.
@@ -391,7 +476,7 @@ impl Context {
             Some(value) => Ok(value),
             None => default
                 .get_item(0)
-                .map_err(|_| PyKeyError::new_err(key.clone().unbind())),
+                .map_err(|_| key_error(key, &self.key_vec())),
         }
     }
 
@@ -402,12 +487,14 @@ impl Context {
     ///
     /// Since 0.1.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyAny>)> {
-        let mut content = self.content.lock();
-        let last = content.last_key();
-        let removed = last.and_then(|key| content.remove(&key).map(|json| (key, json)));
-        drop(content);
-        let (key, json) = removed.ok_or_else(|| PyKeyError::new_err("the context is empty"))?;
-        Ok((key.as_ref().to_owned(), decode(py, &json)?))
+        loop {
+            let last = self.content.lock().values.last_key();
+            let key = last.ok_or_else(|| PyKeyError::new_err("the context is empty"))?;
+            // Else another thread has removed it meanwhile.
+            if let Some(value) = self.take(py, &key)? {
+                return Ok((key.as_ref().to_owned(), value));
+            }
+        }
     }
 
     /// Return the value of a key, and set it first if it is missing.
@@ -425,17 +512,27 @@ impl Context {
     ) -> PyResult<Bound<'py, PyAny>> {
         let name = key_text(key)?;
         let py = key.py();
-        if let Some(json) = self.json(name) {
-            return decode(py, &json);
+        loop {
+            if let Some(value) = self.read(py, name)? {
+                return Ok(value);
+            }
+            let default = default.clone();
+            let json = encode(name, &default.unwrap_or_else(|| py.None().into_bound(py)))?;
+            let mut content = self.content.lock();
+            // Else another thread has set it meanwhile.
+            if !content.values.contains(name) {
+                content.values.set(name, json);
+            }
         }
-        let json = encode(name, &default.unwrap_or_else(|| py.None().into_bound(py)))?;
-        self.content.lock().set(name, json.clone());
-        decode(py, &json)
     }
 
     /// Remove all keys. Since 0.1.
     fn clear(&self) {
-        self.content.lock().clear();
+        let mut content = self.content.lock();
+        content.values.clear();
+        let forgotten = content.forget();
+        drop(content);
+        drop(forgotten);
     }
 
     /// Return a view of the keys. Since 0.1.
@@ -461,7 +558,7 @@ impl Context {
 
     /// Return all keys and values as a new dict. Since 0.1.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let snapshot = self.snapshot();
+        let snapshot = self.snapshot(py)?;
         let dict = PyDict::new(py);
         for (key, json) in snapshot.iter() {
             dict.set_item(key.as_ref(), decode(py, json)?)?;
@@ -490,8 +587,8 @@ impl Context {
     }
 
     /// Return the context as the compact text of a JSON object. Since 0.1.
-    fn to_json(&self) -> String {
-        self.snapshot().to_json()
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.snapshot(py)?.to_json())
     }
 
     /// Return a context with the keys and values of a JSON object.
@@ -509,18 +606,41 @@ impl Context {
     }
 
     /// Return a separate context with the same keys and values. Since 0.1.
-    fn copy(&self) -> Self {
-        Self::plain(self.snapshot())
+    fn copy(&self, py: Python<'_>) -> PyResult<Self> {
+        self.snapshot(py).map(Self::plain)
     }
 
     /// Become a copy of `other`. The differences count as writes.
     #[pyo3(name = "_replace_with")]
-    fn replace_with(&self, other: &Bound<'_, Self>) {
+    fn replace_with(&self, other: &Bound<'_, Self>) -> PyResult<()> {
         if std::ptr::eq(self, other.get()) {
-            return;
+            return self.settle(other.py());
         }
-        let other = other.get().snapshot();
-        self.content.lock().replace_with(&other);
+        let other = other.get().snapshot(other.py())?;
+        let mut content = self.content.lock();
+        content.values.replace_with(&other);
+        let forgotten = content.forget();
+        drop(content);
+        drop(forgotten);
+        Ok(())
+    }
+
+    /// Store the changes inside lists and dicts that reads have returned. Every method that looks at values does this first.
+    #[pyo3(name = "_settle")]
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let content = self.content.lock();
+        if content.is_unread() {
+            return Ok(());
+        }
+        let objects = content.objects(py);
+        drop(content);
+        for (key, returned) in objects {
+            if let Some(now) = returned.changed(py, &key)? {
+                let former = self.content.lock().update(py, &key, returned.json(), now);
+                drop(former);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use cloacina::types::{Error, ErrorCode, nearest};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use cloacina::types::{self, Error, ErrorCode, nearest};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::errors::exception;
@@ -68,6 +69,23 @@ pub fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(data.py());
     dict.call_method1("update", (data,))?;
     Ok(dict)
+}
+
+/// Returns the `KeyError` for a key that is missing. Its argument equals the key, its text names the most similar key.
+pub fn key_error(key: &Bound<'_, PyAny>, keys: &[Arc<str>]) -> PyErr {
+    let argument = key_with_sentence(key, keys);
+    argument.map_or_else(|failure| failure, |key| PyKeyError::new_err(key.unbind()))
+}
+
+fn key_with_sentence<'py>(
+    key: &Bound<'py, PyAny>,
+    keys: &[Arc<str>],
+) -> PyResult<Bound<'py, PyAny>> {
+    static MISSING_KEY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let sentence = types::missing_key(key_text(key)?, keys.iter().map(AsRef::as_ref));
+    MISSING_KEY
+        .import(key.py(), "cloaca._values.missing_key", "MissingKey")?
+        .call1((key, sentence))
 }
 
 /// Returns the `ContextError` for a key that is missing. Its hint names the most similar key.

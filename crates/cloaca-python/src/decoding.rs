@@ -10,25 +10,31 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 use rustc_hash::FxHashMap;
 
+use crate::parts::Parts;
+
 /// Maximum nesting that this reader decodes. `json` decodes deeper values, since it checks the stack.
 const MAX_DEPTH: usize = 150;
 /// Maximum length of a number's text that certainly fits into 64 bits.
 const SMALL_INTEGER: usize = 18;
-/// Maximum length of a cached key. Longer keys are rarely repeated.
-const LONG_KEY: usize = 40;
 
 /// Decodes a value.
 pub fn decode<'py>(py: Python<'py>, json: &Json) -> PyResult<Bound<'py, PyAny>> {
-    let text = json.as_str();
-    let mut reader = Reader {
-        py,
-        text,
-        position: 0,
-        keys: FxHashMap::default(),
-    };
-    match reader.value(0) {
-        Some(value) if reader.position == text.len() => Ok(value),
-        _ => scan(py, text),
+    match Reader::new(py, json).whole() {
+        Some(value) => Ok(value),
+        None => scan(py, json.as_str()),
+    }
+}
+
+/// Decodes a value. Also returns the parts by which a later change is noticed, unless Python's `json` decoded the value.
+pub fn decode_with_parts<'py>(
+    py: Python<'py>,
+    json: &Json,
+) -> PyResult<(Bound<'py, PyAny>, Option<Parts>)> {
+    let mut reader = Reader::new(py, json);
+    reader.parts = Some(Parts::default());
+    match reader.whole() {
+        Some(value) => Ok((value, reader.into_parts())),
+        None => Ok((scan(py, json.as_str())?, None)),
     }
 }
 
@@ -46,11 +52,33 @@ struct Reader<'a, 'py> {
     py: Python<'py>,
     text: &'a str,
     position: usize,
-    /// The keys of objects that were decoded, each as one string object.
-    keys: FxHashMap<&'a str, Bound<'py, PyString>>,
+    keys: Keys<'a, 'py>,
+    /// The parts of the value, if they are wanted.
+    parts: Option<Parts>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
+    fn new(py: Python<'py>, json: &'a Json) -> Self {
+        Self {
+            py,
+            text: json.as_str(),
+            position: 0,
+            keys: Keys::default(),
+            parts: None,
+        }
+    }
+
+    fn whole(&mut self) -> Option<Bound<'py, PyAny>> {
+        let value = self.value(0)?;
+        (self.position == self.text.len()).then_some(value)
+    }
+
+    fn into_parts(self) -> Option<Parts> {
+        let mut parts = self.parts?;
+        parts.keep_keys(self.keys.known.into_iter().map(|key| key.object));
+        Some(parts)
+    }
+
     fn value(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let py = self.py;
         match self.peek()? {
@@ -71,20 +99,28 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn object(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
+        let start = self.parts.as_ref().map_or(0, Parts::begin_dict);
         self.position += 1;
-        if self.take(b'}') {
-            return Some(dict.into_any());
-        }
-        loop {
-            let key = self.key()?;
-            self.take(b':').then_some(())?;
-            let value = self.value(depth + 1)?;
-            dict.set_item(key, value).ok()?;
-            if self.take(b'}') {
-                return Some(dict.into_any());
+        if !self.take(b'}') {
+            loop {
+                let key = self.key()?;
+                self.take(b':').then_some(())?;
+                let value = self.value(depth + 1)?;
+                let key = &self.keys.known[key].object;
+                dict.set_item(key, &value).ok()?;
+                if let Some(parts) = &mut self.parts {
+                    parts.add_member(key, value);
+                }
+                if self.take(b'}') {
+                    break;
+                }
+                self.take(b',').then_some(())?;
             }
-            self.take(b',').then_some(())?;
         }
+        if let Some(parts) = &mut self.parts {
+            parts.end_dict(&dict, start);
+        }
+        Some(dict.into_any())
     }
 
     fn array(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
@@ -99,7 +135,11 @@ impl<'a, 'py> Reader<'a, 'py> {
                 self.take(b',').then_some(())?;
             }
         }
-        PyList::new(self.py, items).ok().map(Bound::into_any)
+        let list = PyList::new(self.py, &items).ok()?;
+        if let Some(parts) = &mut self.parts {
+            parts.add_list(&list, items);
+        }
+        Some(list.into_any())
     }
 
     fn number(&mut self) -> Option<Bound<'py, PyAny>> {
@@ -129,19 +169,31 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.py.get_type::<PyInt>().call1((text,)).ok()
     }
 
-    fn key(&mut self) -> Option<Bound<'py, PyString>> {
+    /// Reads a key and returns its index in `keys`.
+    fn key(&mut self) -> Option<usize> {
         self.take(b'"').then_some(())?;
-        let (raw, is_plain) = self.raw_string()?;
-        if !is_plain || raw.len() > LONG_KEY {
-            return self.python_string(raw, is_plain);
+        if let Some((index, raw)) = self.keys.expected()
+            && self.skip_string(raw)
+        {
+            self.keys.follow(index);
+            return Some(index);
         }
-        let py = self.py;
-        Some(
-            self.keys
-                .entry(raw)
-                .or_insert_with(|| PyString::new(py, raw))
-                .clone(),
-        )
+        let (raw, is_plain) = self.raw_string()?;
+        if let Some(index) = self.keys.find(raw) {
+            return Some(index);
+        }
+        let object = self.python_string(raw, is_plain)?;
+        Some(self.keys.add(raw, object))
+    }
+
+    /// Skips the rest of a string if it is `raw`.
+    fn skip_string(&mut self, raw: &str) -> bool {
+        let rest = &self.text.as_bytes()[self.position..];
+        let is_next = rest.starts_with(raw.as_bytes()) && rest.get(raw.len()) == Some(&b'"');
+        if is_next {
+            self.position += raw.len() + 1;
+        }
+        is_next
     }
 
     fn string(&mut self) -> Option<Bound<'py, PyAny>> {
@@ -164,6 +216,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         let bytes = self.text.as_bytes();
         let mut is_plain = true;
         loop {
+            self.position += plain_length(bytes.get(self.position..)?);
             match *bytes.get(self.position)? {
                 b'"' => break,
                 b'\\' => {
@@ -194,6 +247,75 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.position += usize::from(found);
         found
     }
+}
+
+/// The keys of objects that were decoded, each as one string object.
+#[derive(Default)]
+struct Keys<'a, 'py> {
+    known: Vec<Key<'a, 'py>>,
+    /// Index in `known` by text.
+    indexes: FxHashMap<&'a str, usize>,
+    /// The key that was read last.
+    last: usize,
+}
+
+struct Key<'a, 'py> {
+    /// Its text with escapes.
+    raw: &'a str,
+    object: Bound<'py, PyString>,
+    /// The key that followed when this one was read before.
+    next: usize,
+}
+
+impl<'a, 'py> Keys<'a, 'py> {
+    /// Returns the key that followed the last one when that was read before: mostly the next one in a list of records.
+    fn expected(&self) -> Option<(usize, &'a str)> {
+        let next = self.known.get(self.last)?.next;
+        Some((next, self.known[next].raw))
+    }
+
+    fn find(&mut self, raw: &str) -> Option<usize> {
+        let index = *self.indexes.get(raw)?;
+        self.follow(index);
+        Some(index)
+    }
+
+    fn add(&mut self, raw: &'a str, object: Bound<'py, PyString>) -> usize {
+        let index = self.known.len();
+        self.known.push(Key {
+            raw,
+            object,
+            next: index,
+        });
+        self.indexes.insert(raw, index);
+        self.follow(index);
+        index
+    }
+
+    fn follow(&mut self, index: usize) {
+        self.known[self.last].next = index;
+        self.last = index;
+    }
+}
+
+/// Returns a number of bytes at the beginning that are neither quotes nor backslashes. The next few may be neither, too.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The lowest bit that is set belongs to the first byte that is zero.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut length = 0;
+    while let Some(chunk) = bytes.get(length..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = ONES * u64::from(b'"');
+        let backslash = ONES * u64::from(b'\\');
+        let found = zeros(word ^ quote) | zeros(word ^ backslash);
+        if found != 0 {
+            return length + found.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    length
 }
 
 /// Replaces the escapes of a string. Returns `None` for a lone surrogate, which a Rust string cannot hold.

@@ -144,13 +144,13 @@ fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> boo
 fn write_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
-    let mut plain_from = 0;
-    for (index, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.push_str(&text[plain_from..index]);
-        plain_from = index + 1;
+    let mut rest = text;
+    loop {
+        let length = plain_length(rest.as_bytes());
+        out.push_str(&rest[..length]);
+        let Some(byte) = rest.as_bytes().get(length) else {
+            break;
+        };
         match byte {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
@@ -162,7 +162,28 @@ fn write_string(out: &mut String, text: &str) {
                 let _ = write!(out, "\\u{other:04x}");
             }
         }
+        rest = &rest[length + 1..];
     }
-    out.push_str(&text[plain_from..]);
     out.push('"');
+}
+
+/// Returns the number of bytes before the first one that JSON escapes.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The lowest bit that is set belongs to the first byte below the limit.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let mut length = 0;
+    while let Some(chunk) = bytes.get(length..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = ONES * u64::from(b'"');
+        let backslash = ONES * u64::from(b'\\');
+        let found = below(word, 0x20) | below(word ^ quote, 1) | below(word ^ backslash, 1);
+        if found != 0 {
+            return length + found.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let is_plain = |byte: &&u8| **byte >= 0x20 && **byte != b'"' && **byte != b'\\';
+    length + bytes[length..].iter().take_while(is_plain).count()
 }

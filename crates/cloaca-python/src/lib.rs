@@ -1,6 +1,8 @@
 //! The Python module `cloaca._core`: it converts values, maps errors and passes tasks to Python. It makes no decisions.
 
 mod call;
+mod comparing;
+mod content;
 mod context;
 mod context_arguments;
 mod decoding;
@@ -14,6 +16,7 @@ mod log_record;
 mod logs;
 mod loop_waker;
 mod outcome;
+mod parts;
 mod poll;
 mod process_guard;
 mod reads;

@@ -43,9 +43,10 @@ impl Poll {
     ) -> PyResult<()> {
         let outcome = match kind {
             "skip" => PollOutcome::Skip,
-            "fire" => PollOutcome::Fire(context.map_or_else(Default::default, |context| {
-                (*context.get().snapshot()).clone()
-            })),
+            "fire" => PollOutcome::Fire(match context {
+                Some(context) => (*context.get().snapshot(context.py())?).clone(),
+                None => Default::default(),
+            }),
             "failed" => PollOutcome::Failed(error.unwrap_or_default()),
             other => {
                 return Err(PyValueError::new_err(format!(

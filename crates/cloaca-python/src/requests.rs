@@ -12,6 +12,7 @@ use cloacina::workflow::{TaskDefinition, Workflow};
 use pyo3::prelude::*;
 
 use crate::context::Context;
+use crate::errors::Raise;
 use crate::record::repr_of;
 
 /// A submission: which workflow to start, with which input, and when.
@@ -120,23 +121,25 @@ impl TaskHandler {
 
 /// Returns the engine's request for a submission, with a new execution id.
 pub fn submission(
+    py: Python<'_>,
     request: &SubmitRequest,
     now: Timestamp,
-) -> Result<runtime::SubmitRequest, Error> {
+) -> PyResult<runtime::SubmitRequest> {
     let priority = request.priority;
-    let priority = i16::try_from(priority).map_err(|_| {
-        invalid(format!(
-            "priority must be between -32768 and 32767, not {priority}"
-        ))
-    })?;
+    let priority = i16::try_from(priority)
+        .map_err(|_| {
+            invalid(format!(
+                "priority must be between -32768 and 32767, not {priority}"
+            ))
+        })
+        .raise(py)?;
+    let context = request.context.as_ref();
+    let input = context.map(|context| context.get().snapshot(py));
     let delayed = request.delay_us.map(|delay| now + delay);
     Ok(runtime::SubmitRequest {
         id: ExecutionId::generate(),
         workflow: request.workflow.clone(),
-        input: request
-            .context
-            .as_ref()
-            .map_or_else(Arc::default, |context| context.get().snapshot()),
+        input: input.transpose()?.unwrap_or_default(),
         key: request.key.clone(),
         priority,
         start_at: request.at_us.map(Timestamp).or(delayed),

@@ -209,8 +209,8 @@ impl Runner {
         let now = self.engine.now();
         let requests = requests
             .iter()
-            .map(|request| requests::submission(request.get(), now));
-        let requests = requests.collect::<Result<Vec<_>, _>>().raise(py)?;
+            .map(|request| requests::submission(py, request.get(), now));
+        let requests = requests.collect::<PyResult<Vec<_>>>()?;
         let ids = if call::may_be_main() {
             call::answer(py, self.guard(), || self.engine.begin_submit(requests))
         } else {
@@ -222,7 +222,7 @@ impl Runner {
     /// Submits an execution and waits for its end.
     fn execute(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Execution> {
         self.guard().check(py)?;
-        let request = requests::submission(request.get(), self.engine.now()).raise(py)?;
+        let request = requests::submission(py, request.get(), self.engine.now())?;
         waiting::execute(py, &self.engine, request).map(Execution::new)
     }
 

@@ -127,9 +127,10 @@ impl Schedules {
         jitter_us: Micros,
         enabled: bool,
     ) -> PyResult<String> {
+        let input = input.map(|input| input.get().snapshot(py)).transpose()?;
         let new = NewSchedule {
             instance,
-            input: input.map_or_else(Default::default, |input| (*input.get().snapshot()).clone()),
+            input: input.map(|input| (*input).clone()).unwrap_or_default(),
             catchup: word("catch-up", catchup).raise(py)?,
             max_catchup,
             overlap: word("overlap", overlap).raise(py)?,

@@ -235,6 +235,40 @@ fn b3_rules_judge_the_merged_value() {
 }
 
 #[test]
+fn b2_missing_key_names_the_task_beside_that_wrote_it() {
+    fn run() -> Run {
+        let mut run = Run::new(vec![
+            task("extract", &[]),
+            task("also", &[]),
+            task("before", &[]),
+            task("load", &["before"]),
+        ]);
+        run.complete("before", r#"{"s":{"seen":1}}"#);
+        run.complete("extract", r#"{"s":{"rows":1}}"#);
+        run
+    }
+    fn failed(mut run: Run, message: &str) -> String {
+        let ended = run.try_run("load", Outcome::Failed(failure(message)));
+        assert!(ended.is_some());
+        let load = run.execution.workflow().ordinal("load").unwrap();
+        run.execution.task(load).error.clone().unwrap().message
+    }
+    let no_rows = "the context has no key 'rows'; it has: seen";
+    assert_eq!(
+        failed(run(), no_rows),
+        "the context has no key 'rows'; it has: seen\nhint: 'rows' is written by 'extract', \
+         which is not an ancestor of this task: add it to dependencies"
+    );
+    for other in ["the context has no key 'seen'; it has: x", "'rows'"] {
+        assert_eq!(failed(run(), other), other);
+    }
+    let mut two = run();
+    two.complete("also", r#"{"s":{"rows":2}}"#);
+    let message = failed(two, no_rows);
+    assert!(message.contains("by 'extract', 'also', which are not ancestors"));
+}
+
+#[test]
 fn b6_oversized_delta_fails_without_retry() {
     let mut big = task("a", &[]);
     big.retry.max_attempts = 5;

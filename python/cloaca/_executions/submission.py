@@ -42,6 +42,9 @@ def request(
             f"workflow must be the name of a workflow, not {type(name).__name__}"
         )
     if context is not None and not isinstance(context, Context):
+        if isinstance(context, (list, tuple, set, frozenset, str, bytes)):
+            kind = type(context).__name__
+            raise TypeError(f"the context must be a mapping or a Context, not {kind}")
         context = Context(context)
     if key is not None:
         _check_key(key)

@@ -76,7 +76,9 @@ def run_task(
         import asyncio
 
         returned = asyncio.run(_awaited(returned))
-    if returned is not None and returned is not seen:
+    if returned is None or returned is seen:
+        seen._settle()
+    else:
         outcome = of_return(seen, returned)
         if outcome.kind == "failed":
             raise TypeError(outcome.message)

@@ -16,6 +16,7 @@ from cloaca._values.type_name import type_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date, time
     from decimal import Decimal
     from typing import Any
 
@@ -89,7 +90,7 @@ def plain(value: object, depth: int = 0) -> object:
             if not isinstance(key, str):
                 raise TypeError(
                     f"the key {key!r} of an object is of type '{type_name(type(key))}', "
-                    "but keys of JSON objects are strings"
+                    f"but keys of JSON objects are strings{_key_advice(key)}"
                 )
         if _SCALARS.issuperset(map(type, value.values())):
             return value
@@ -169,12 +170,19 @@ def _conversions() -> list[tuple[type | tuple[type, ...], Callable[[Any], object
         from uuid import UUID
 
         _conversion_table[:] = [
-            ((date, time), lambda value: value.isoformat()),  # a datetime is a date
+            ((date, time), _iso_text),  # a datetime is a date
             (timedelta, lambda value: value.total_seconds()),
             (Decimal, _decimal_text),
             (UUID, str),
         ]
     return _conversion_table
+
+
+def _iso_text(value: date | time) -> str:
+    # The NaT of pandas is a datetime that does not equal itself.
+    if value != value:
+        raise ValueError("NaT is not JSON; store None instead")
+    return value.isoformat()
 
 
 def _decimal_text(value: Decimal) -> str:
@@ -183,11 +191,22 @@ def _decimal_text(value: Decimal) -> str:
     return str(value)
 
 
+def _key_advice(key: object) -> str:
+    return "; convert it with str(key)" if isinstance(key, (int, float)) else ""
+
+
 def _advice(value: object) -> str:
+    from pathlib import PurePath
+
     if isinstance(value, (bytes, bytearray, memoryview)):
         return "; encode it as text, e.g. with base64, or store a file's name"
+    if isinstance(value, PurePath):
+        return "; convert it with str(path)"
     if hasattr(value, "tolist"):
         return "; convert it with .tolist()"
+    if type(value).__name__ == "DataFrame":
+        method = "to_dicts()" if hasattr(value, "to_dicts") else 'to_dict("records")'
+        return f"; convert it with .{method}"
     if callable(getattr(value, "to_dict", None)):
         return "; convert it with .to_dict()"
     return ""

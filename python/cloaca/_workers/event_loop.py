@@ -211,6 +211,7 @@ async def _outcome_of(work: Work, core: Runner) -> Outcome:
         assert function is not None
         returned = await invoke(function, call, work, context, core)
         if returned is None or returned is context:
+            context._settle()
             return COMPLETED
         return of_return(context, returned)
     except BaseException as error:

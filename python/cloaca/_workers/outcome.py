@@ -36,6 +36,7 @@ def of_return(context: Context, returned: object) -> Outcome:
             context._replace_with(returned)
         elif isinstance(returned, Mapping):
             context.update_from_dict(returned)
+            context._settle()
         else:
             class_name = type(returned).__qualname__
             _close(returned)

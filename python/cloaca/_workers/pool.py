@@ -163,6 +163,7 @@ def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
         else:
             returned = invoke(function, call, work, context, core)
         if returned is None or returned is context:
+            context._settle()
             return COMPLETED
         return of_return(context, returned)
     except BaseException as error:

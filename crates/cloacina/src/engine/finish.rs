@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use super::view::completed_delta;
 use super::{Changes, Execution, retry_delay, should_retry};
 use crate::types::{
     Claim, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Ordinal,
-    TaskStatus, Timestamp,
+    TaskStatus, Timestamp, missing_key_of,
 };
+
+/// Maximum number of tasks that the hint about a missing key names.
+const MAX_WRITERS: usize = 3;
 
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +181,7 @@ impl Execution {
         changes: &mut Changes,
     ) {
         failure.lineage = Vec::new();
+        self.add_writers_of_missing_key(ordinal, &mut failure);
         if let Some(delay) = delay {
             let data = serde_json::json!({
                 "error": { "type": failure.kind, "message": failure.message },
@@ -194,6 +199,36 @@ impl Execution {
         } else {
             self.fail_task(ordinal, failure, now, changes);
         }
+    }
+
+    /// If a task failed because its context lacks a key, adds which tasks wrote the key but are not its ancestors.
+    fn add_writers_of_missing_key(&self, ordinal: Ordinal, failure: &mut Failure) {
+        let Some(key) = missing_key_of(&failure.message) else {
+            return;
+        };
+        let graph = self.workflow.graph();
+        let writers: Vec<String> = graph
+            .order()
+            .iter()
+            .filter(|other| **other != ordinal && !graph.is_ancestor(**other, ordinal))
+            .filter(|other| {
+                let delta = completed_delta(&self.record, **other);
+                delta.is_some_and(|delta| delta.set.contains_key(key))
+            })
+            .take(MAX_WRITERS)
+            .map(|other| format!("'{}'", self.definition(*other).id))
+            .collect();
+        let hint = match writers.as_slice() {
+            [] => return,
+            [writer] => format!(
+                "'{key}' is written by {writer}, which is not an ancestor of this task: add it to dependencies"
+            ),
+            _ => format!(
+                "'{key}' is written by {}, which are not ancestors of this task: add them to dependencies",
+                writers.join(", ")
+            ),
+        };
+        failure.message = format!("{}\nhint: {hint}", failure.message);
     }
 
     pub(super) fn fail_task(

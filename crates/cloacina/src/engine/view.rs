@@ -85,7 +85,7 @@ impl Views {
     }
 }
 
-fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option<&Delta> {
+pub(super) fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option<&Delta> {
     let task = &record.tasks[task as usize];
     let delta = (task.status == TaskStatus::Completed)
         .then_some(task.delta.as_deref())

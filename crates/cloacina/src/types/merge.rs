@@ -18,7 +18,7 @@ pub struct Write<'a> {
     pub place: usize,
     /// The places of the task's ancestors, as a bit set.
     pub seen: &'a [u64],
-    /// What it wrote; `None` where it removed the key.
+    /// The value that it wrote; `None` if it removed the key.
     pub value: Option<&'a Json>,
 }
 
@@ -108,7 +108,7 @@ impl Order for Writes<'_, '_> {
     }
 }
 
-/// Replays the writes: what each task saw, and what its write made of it. `None` when a text does not split.
+/// Replays the writes: derives the state that each task saw, and applies its write to it. `None` if a text cannot be split.
 fn replay(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
     let split = |json| Tree::of(json).ok_or(());
     let input = input.map(split).transpose().ok()?;
@@ -180,7 +180,7 @@ mod tests {
             Places::from_words(&self.0[task]).contains(other)
         }
 
-        /// What a task sees; the final value for a task beyond the last.
+        /// The value that a task sees; the final value for a task beyond the last.
         fn view(
             &self,
             input: Option<&Json>,
@@ -351,7 +351,7 @@ mod tests {
                 &[(&[], "{}"), (&[0], r#"{"a":3}"#), (&[], r#"{"a":1,"c":1}"#)],
                 r#"{"a":3,"c":1}"#,
             ),
-            // Another notation of what was seen is no change.
+            // Another notation of the seen value is not a change.
             (
                 Some(r#"{"n":1.10,"t":"\u0062","z":{"x":1,"y":2}}"#),
                 &[
@@ -512,7 +512,7 @@ mod tests {
                 }
                 for (path, value) in own {
                     let was_there = expected[&path.0.to_string()].contains_key(&path.1.to_string());
-                    // Set and removed again by one task is no write.
+                    // If one task sets and removes a new member, that is not a write.
                     if value.is_some() || was_there {
                         writes.entry(path).or_default().push((task, value));
                     }
