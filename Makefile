@@ -17,6 +17,8 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 CARGO_FLAGS ?= $(if $(CI),--locked)
 # Two test processes at a time.
 PYTEST_FLAGS ?= -n 2
+# Flags that select a part of the Python tests: `make test` then leaves out the Rust tests.
+PART := $(filter -k% -m% --lf --last-failed tests/%,$(PYTEST_FLAGS))
 
 PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
 TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
@@ -34,10 +36,10 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 
 .PHONY: test
-test: ## Run all tests, Rust and Python
+test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 	@scripts/setup.sh test dev
-	$(FUZZ) cargo test --workspace $(CARGO_FLAGS)
-	$(MAKE) simulate
+	$(if $(PART),,$(FUZZ) cargo test --workspace $(CARGO_FLAGS))
+	$(if $(PART),,$(MAKE) simulate)
 	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
 # An optimised build with SQLite only.
