@@ -21,6 +21,10 @@ if __name__ == "__main__":
     # A role that may create roles, and schemas in this database.
     admin_url = os.environ["ADMIN_URL"]
     admin = cloaca.DatabaseAdmin(admin_url)
+    # A run that was interrupted leaves its tenants behind.
+    for tenant in admin.list_tenants():
+        if tenant.schema_name in CUSTOMERS:
+            admin.remove_tenant(tenant.schema_name, f"{tenant.schema_name}_app")
     credentials = {
         name: admin.create_tenant(cloaca.TenantConfig(name, f"{name}_app")) for name in CUSTOMERS
     }

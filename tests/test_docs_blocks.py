@@ -53,6 +53,21 @@ def cases() -> list[object]:
     return found
 
 
+def databases(kind: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """A function that puts a block on a kind of database: each URL of a page is a fresh one."""
+    urls: dict[str, str] = {}
+
+    def on_kind(code: str) -> str:
+        if kind == "sqlite":
+            return code
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
+        for url in URL.findall(code):
+            urls[url] = urls.get(url) or fresh()
+        return URL.sub(lambda url: urls[url.group()], code)
+
+    return on_kind
+
+
 def expected_outputs(page: Page, blocks: list[Block]) -> list[str | None]:
     """The output of each block according to the page."""
     outputs: list[str | None] = []
@@ -74,18 +89,7 @@ def test_the_blocks_of_a_page_run(
     page: Page, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     blocks = runnable(page)
-    urls: dict[str, str] = {}
-
-    def on_kind(code: str) -> str:
-        if kind == "sqlite":
-            return code
-        fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
-        return URL.sub(lambda url: urls.setdefault(url.group(), "") or name(url, fresh), code)
-
-    def name(url: re.Match[str], fresh: Callable[[], str]) -> str:
-        urls[url.group()] = fresh()
-        return urls[url.group()]
-
+    on_kind = databases(kind, request)
     sources = [
         {
             "name": page.name,

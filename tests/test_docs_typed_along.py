@@ -1,0 +1,79 @@
+"""A reader who types a tutorial along sees what the page prints, at every run in the same folder.
+
+The blocks of a tutorial are added to one file, one after the other, and the whole file runs when a
+block prints something, as tutorial 01 says. Then the reader does all of it again in the same
+folder, on the database of the first time. On a second kind of database, only the whole file runs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from documentation import DOCS, Page, read
+from test_docs_blocks import databases, expected_outputs, matches, runnable
+
+TUTORIALS = [read(path) for path in sorted((DOCS / "tutorials").glob("[0-9]*.md"))]
+
+
+def cases() -> list[object]:
+    """Each tutorial with the databases to type it along on."""
+    return [
+        pytest.param(page, kind, id=f"{page.path.stem}-{kind}")
+        for page in TUTORIALS
+        for kind in ([page.only] if page.only else ["sqlite", "postgres"])
+    ]
+
+
+def run(program: Path, environment: dict[str, str]) -> str:
+    """Returns what the program prints; fails unless the program succeeds."""
+    process = subprocess.run(
+        [sys.executable, program.name],
+        cwd=program.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize(("page", "kind"), cases())
+def test_a_tutorial_typed_along_twice_prints_what_the_page_says(
+    page: Page, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    blocks = runnable(page)
+    outputs = expected_outputs(page, blocks)
+    on_kind = databases(kind, request)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
+    if page.only == "postgres":
+        environment["ADMIN_URL"] = request.getfixturevalue("postgres")
+    for time in ("first", "second"):
+        typed, wanted = "", ""
+        for block, output in zip(blocks, outputs, strict=True):
+            typed += on_kind(block.code) + "\n"
+            wanted += output or ""
+            is_run = block is blocks[-1] if kind not in (page.only, "sqlite") else bool(output)
+            if not is_run:
+                continue
+            program = tmp_path / "typed.py"
+            program.write_text(typed)
+            printed = run(program, environment)
+            where = f"{page.name}:{block.line} printed, the {time} time,"
+            assert matches(wanted, printed), f"{where}\n{printed}"
+
+
+def test_the_quick_start_prints_the_same_at_every_run(tmp_path: Path) -> None:
+    page = read(DOCS / "quick-start.md")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CLOAC")}
+    hello = next(block for block in page.blocks if block.title == "hello.py")
+    program = tmp_path / "hello.py"
+    program.write_text(hello.code)
+    for _ in range(2):
+        assert run(program, environment) == page.blocks[page.blocks.index(hello) + 1].code
