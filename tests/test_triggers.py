@@ -326,12 +326,9 @@ def test_bad_options_are_refused(options, message):
 
 def test_no_trigger_has_a_name_with_a_nul_character(runner):
     assert runner.get_trigger_schedule("\0") is None
-    for call in (
-        runner.get_trigger_execution_history,
-        lambda n: runner.set_trigger_enabled(n, True),
-    ):
-        with pytest.raises(cloaca.ScheduleError, match="there is no trigger"):
-            call("\0")
+    assert runner.get_trigger_execution_history("\0") == []
+    with pytest.raises(cloaca.ScheduleError, match="there is no trigger"):
+        runner.set_trigger_enabled("\0", True)
 
 
 def test_unknown_triggers():
@@ -339,5 +336,4 @@ def test_unknown_triggers():
         assert runner.get_trigger_schedule("unheard of") is None
         with pytest.raises(cloaca.ScheduleError, match="there is no trigger 'unheard of'"):
             runner.set_trigger_enabled("unheard of", False)
-        with pytest.raises(cloaca.ScheduleError, match="there is no trigger 'unheard of'"):
-            runner.get_trigger_execution_history("unheard of")
+        assert runner.get_trigger_execution_history("unheard of") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import Context, SubmitRequest
 from cloaca._tasks.options import PRIORITIES
-from cloaca._values.duration import instant_to_us, seconds_to_us
+from cloaca._values.duration import instant_to_us, seconds_to_us, timeout_to_us
 from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.suggestion import suggestion
 from cloaca._workflows.workflow import Workflow
@@ -59,7 +59,7 @@ def request(
         priority,
         None if delay is None else seconds_to_us("delay", delay, zero=True),
         None if at is None else instant_to_us("at", at),
-        None if timeout is None else seconds_to_us("timeout", timeout),
+        None if timeout is None else timeout_to_us(timeout),
     )
 
 

@@ -67,7 +67,7 @@ def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
         others = sorted(name for name in given if name not in {whole, "never_on"})
         if whole in given and others:
             raise TaskValidationError(
-                f"{whole} excludes {', '.join(others)}",
+                f"give {whole} or {', '.join(others)}, not both",
                 hint=f"{whole} is a whole policy: say everything in it",
             )
     if "retry" in given:

@@ -10,6 +10,7 @@ from cloaca._runner.inspection_methods import InspectionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
+from cloaca._values.arguments import names_arguments, names_arguments_with
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
 from cloaca._workflows.registry import registry
 
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 
 # Seconds that threads get to end once the engine has stopped.
 _JOIN = 2.0
+
+
+def _settings_advice(argument: str) -> str | None:
+    """A hint for a setting that was given to the runner itself."""
+    from cloaca._runner.config import DefaultRunnerConfig
+    from cloaca._values.arguments import meant
+
+    known = list(DefaultRunnerConfig.__annotations__)
+    setting = argument if argument in known else meant(argument, known)
+    if setting is None:
+        return None
+    return f"settings go into the config: DefaultRunnerConfig({setting}=...)"
 
 
 class DefaultRunner(
@@ -51,6 +64,7 @@ class DefaultRunner(
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
 
+    @names_arguments_with(_settings_advice)
     def __init__(
         self,
         database_url: str | None = None,
@@ -139,6 +153,7 @@ class DefaultRunner(
             raise ConfigurationError("Schema name cannot be empty")
         return DefaultRunner(database_url, schema=schema)
 
+    @names_arguments
     def execute(
         self,
         workflow_name: str | Workflow,
@@ -157,7 +172,8 @@ class DefaultRunner(
             workflow_name: The workflow.
             context: What the tasks see at first.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when it is over.
+                when it is over. `math.inf` for no limit, whatever the runner's
+                `workflow_timeout_seconds` says.
             key: Makes the submission idempotent: an execution with this key is waited for, and none
                 is started.
             priority: -32768 to 32767, higher first.
@@ -235,6 +251,7 @@ class DefaultRunner(
         (handle,) = await asyncio.to_thread(self._submit, [submission])
         return await handle
 
+    @names_arguments
     def submit(
         self,
         workflow: str | Workflow,
@@ -259,7 +276,8 @@ class DefaultRunner(
             delay: Seconds until it may start.
             at: When it may start; a datetime with a time zone.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when it is over.
+                when it is over. `math.inf` for no limit, whatever the runner's
+                `workflow_timeout_seconds` says.
 
         Returns:
             The execution to follow and control; await it, or ask it for its `result()`.

@@ -20,7 +20,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 class Setting:
     """One setting. A span's value is in the unit that its name says, else in seconds."""
 
-    __slots__ = ("is_optional", "kind", "maximum", "minimum", "to_engine")
+    __slots__ = ("is_limit", "is_optional", "kind", "maximum", "minimum", "to_engine")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Setting:
         maximum: float = 1e15,
         *,
         is_optional: bool = False,
+        is_limit: bool = False,
         to_engine: tuple[str, float] | None = None,
     ) -> None:
         self.kind = kind
@@ -37,6 +38,8 @@ class Setting:
         self.maximum = maximum
         #: Whether `None` is a value.
         self.is_optional = is_optional
+        #: Whether infinity is a value: the same as `None`.
+        self.is_limit = is_limit
         #: The engine's name, and microseconds per unit; 0 for a setting that is not a span.
         self.to_engine = to_engine
 
@@ -46,12 +49,12 @@ class Setting:
         Raises:
             ConfigurationError: It is of another kind or out of range.
         """
-        if value is None and self.is_optional:
+        if self.is_optional and (value is None or (self.is_limit and value == float("inf"))):
             return None
         is_right = isinstance(value, bool) == (self.kind is bool)
-        if self.kind is float and isinstance(value, int) and is_right:
-            value = float(value)
-        if not is_right or not isinstance(value, self.kind):
+        # A whole number stays one: earlier releases counted seconds in integers.
+        kinds = (int, float) if self.kind is float else self.kind
+        if not is_right or not isinstance(value, kinds):
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
         number: Any = value
         if self.kind is str:
@@ -103,10 +106,10 @@ SETTINGS: dict[str, Setting] = {
     ),
     "scheduler_poll_interval_ms": Setting(int, 1, to_engine=("poll_interval_us", 1000)),
     "task_timeout_seconds": Setting(
-        float, 0.001, is_optional=True, to_engine=("task_timeout_us", _SECOND)
+        float, 0.001, is_optional=True, is_limit=True, to_engine=("task_timeout_us", _SECOND)
     ),
     "workflow_timeout_seconds": Setting(
-        float, 0.001, is_optional=True, to_engine=("workflow_timeout_us", _SECOND)
+        float, 0.001, is_optional=True, is_limit=True, to_engine=("workflow_timeout_us", _SECOND)
     ),
     "db_pool_size": Setting(int, 1, 100_000, to_engine=("db_pool_size", 0)),
     "db_timeout": Setting(float, 0.001, to_engine=("db_timeout_us", _SECOND)),

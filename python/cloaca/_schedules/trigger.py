@@ -77,8 +77,10 @@ class TriggerResult:
         return self._context
 
     def __repr__(self) -> str:
-        """The call that makes it."""
-        return f"TriggerResult.fire({self._context!r})" if self._fires else "TriggerResult.skip()"
+        """Whether it starts the workflow, and from what."""
+        if not self._fires:
+            return "<TriggerResult Skip>"
+        return f"<TriggerResult Fire {self._context!r}>"
 
 
 def trigger(

@@ -75,7 +75,7 @@ class TriggerMethods:
     def get_trigger_execution_history(
         self, name: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """The polls of a trigger that had consequences, newest first.
+        """The polls of a trigger that had consequences, newest first; none for an unknown trigger.
 
         Args:
             name: Its name.
@@ -88,14 +88,11 @@ class TriggerMethods:
             workflow was not known, `failed`: the function raised), `detail` (what it raised),
             `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
 
-        Raises:
-            ScheduleError: There is no such trigger. It is a `ValueError`.
-
         Since 0.1.
         """
         row = self._row(name)
         if row is None:
-            raise _unknown(name)
+            return []
         polls = self._core.reads.schedule_history(row["id"], *window(limit, offset))
         return [{"trigger_name": name, **tick_dict(poll)} for poll in polls]
 

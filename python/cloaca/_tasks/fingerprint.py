@@ -1,10 +1,11 @@
 """A hash of a function that changes with its code, and not with the release of Python (A4).
 
-Hashed are the syntax tree of the function's source and the values of its defaults. Left out are
-decorators, annotations, docstrings, comments, positions, and whatever fields of the tree are empty,
-because new releases add such fields. Two ways to write the same tree (quotes, parentheses, line
-breaks) give the same hash. Where there is no source (a REPL without history, `exec`), the compiled
-code is hashed, which differs between releases of Python.
+Hashed are the syntax tree of the function's source, the values of its defaults, and the plain
+values that it closes over: numbers, texts, `None`, and lists, dicts and sets. Left out are other
+objects that it closes over, decorators, annotations, docstrings, comments, positions, and whatever
+fields of the tree are empty, because new releases add such fields. Two ways to write the same tree
+(quotes, parentheses, line breaks) give the same hash. Where there is no source (a REPL without
+history, `exec`), the compiled code is hashed, which differs between releases of Python.
 
 The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the
 first 16 hex characters of BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _IGNORED_FIELDS = frozenset(
     {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
 )
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
 # Cuts that do not parse before the rest of the file is taken whole.
 _MAX_TRIES = 32
 
@@ -68,6 +70,7 @@ def _parts(function: Any) -> Iterator[str]:
         if type(function) is FunctionType:
             yield _code_text(function)
             yield _value_text((function.__defaults__, function.__kwdefaults__))
+            yield from _closure_texts(function)
             function = getattr(function, "__wrapped__", None)
             if function is None:
                 return
@@ -81,6 +84,17 @@ def _parts(function: Any) -> Iterator[str]:
         else:
             yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
             return
+
+
+def _closure_texts(function: FunctionType) -> Iterator[str]:
+    """The plain values that a function closes over, by name; nothing for other objects."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue  # not assigned yet
+        if isinstance(value, _PLAIN):
+            yield f"closure {name}={_value_text(value)}"
 
 
 def _value_text(value: object) -> str:

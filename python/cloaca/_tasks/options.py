@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloaca._retry.options import policy_of
 from cloaca._tasks.definition import TaskOptions
 from cloaca._tasks.trigger_rule import as_rule
-from cloaca._values.duration import seconds_to_us
+from cloaca._values.duration import timeout_to_us
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ def _timeout(timeout: Any, timeout_seconds: Any) -> int | None:
     if timeout is not None and timeout_seconds is not None:
         raise TaskValidationError("timeout and timeout_seconds are the same option: give one")
     value = timeout if timeout is not None else timeout_seconds
-    return None if value is None else seconds_to_us("timeout", value)
+    return None if value is None else timeout_to_us(value)
 
 
 def _bytes(value: object) -> int | None:

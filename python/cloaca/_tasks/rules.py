@@ -153,7 +153,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
     """A comparison with a value of the context that the task would see.
 
     Args:
-        key: The context's key.
+        key: The context's key, or a path into its value, such as `"order.total"` or `"rows.0"`.
         operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or
             another spelling of these such as `eq`, `Equals` or `greater_than`.
         value: What to compare with; `exists` and `not_exists` need none.

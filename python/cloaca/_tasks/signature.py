@@ -20,6 +20,15 @@ _HINT = (
     "a task takes the context, and a parameter named 'handle' or 'task_handle'; "
     "give others a default"
 )
+_METHOD_HINT = (
+    "@cloaca.task stands on a method, which has no object here; decorate a function, or a method "
+    "of an object: cloaca.task(pipeline.load)"
+)
+
+
+def _hint(name: str) -> str:
+    """A hint for a parameter that a task does not get."""
+    return f"read it from the context: context[{name!r}]; {_HINT}"
 
 
 class Call:
@@ -61,6 +70,11 @@ def read_call(function: Callable[..., object], task_id: str) -> Call:
     if not callable(function):
         raise TaskValidationError(
             f"task '{task_id}' must be a function, not {type(function).__name__}"
+        )
+    if isinstance(function, type):
+        raise TaskValidationError(
+            f"task '{task_id}': {function.__qualname__} is a class",
+            hint="a task is a function; a method of an object is one: cloaca.task(job.run)",
         )
     flags = _flags(function)
     if flags & (_GENERATOR | _ASYNC_GENERATOR):
@@ -186,7 +200,7 @@ def _arrange(
             raise TaskValidationError(
                 f"task '{task_id}': {name_of(function)} needs a parameter '{name}' "
                 "that a task does not get",
-                hint=_HINT,
+                hint=_METHOD_HINT if parameters[0][0] == "self" else _hint(name),
             )
         if kind == _KEYWORD_ONLY or (skipped and kind == _POSITIONAL):
             named.append((name, what))

@@ -8,7 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-#: The longest span: about 30,000 years, far inside 64 bits.
+#: The longest span: about 30,000 years, far inside 64 bits. As a timeout it is the engine's
+#: `NO_TIMEOUT`: no limit.
 MAX_US = 10**18
 
 
@@ -35,6 +36,18 @@ def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) ->
         rule = "must not be negative" if zero else "must be greater than zero"
         raise ConfigurationError(f"{name} {rule} and must be finite, in seconds: {value!r}")
     return max(round(value * 1_000_000), 0 if zero else 1)
+
+
+def timeout_to_us(value: float | timedelta) -> int:
+    """Whole microseconds of a timeout; `math.inf` means no limit.
+
+    Args:
+        value: Seconds, or a timedelta.
+
+    Raises:
+        ConfigurationError: It is not a number, zero, or negative.
+    """
+    return MAX_US if value == float("inf") else seconds_to_us("timeout", value)
 
 
 def instant_to_us(name: str, value: datetime) -> int:

@@ -131,6 +131,10 @@ class ConfigurationError(CloacaException, ValueError):
     _default_message = "the configuration is not valid"
 
 
+class VariableNotSetError(ConfigurationError, KeyError):
+    """A variable of the environment is not set. Catch it as `KeyError`. Private."""
+
+
 class DatabaseError(CloacaException):
     """The database refused or failed an operation. Since 0.1."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cloaca._values.exceptions import ConfigurationError
+from cloaca._values.exceptions import VariableNotSetError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def var(name: str) -> str:
         Its text.
 
     Raises:
-        ConfigurationError: It is not set.
+        KeyError: It is not set. It is a `ConfigurationError` too.
 
     Example:
         >>> cloaca.var("API_URL")  # CLOACINA_VAR_API_URL
@@ -37,7 +37,7 @@ def var(name: str) -> str:
     """
     value = os.environ.get(_PREFIX + name)
     if value is None:
-        raise ConfigurationError(
+        raise VariableNotSetError(
             f"the variable {name!r} is not set",
             hint=f"set {_PREFIX}{name} in the environment, or use cloaca.var_or()",
         )

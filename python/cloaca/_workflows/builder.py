@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import Workflow as CoreWorkflow
 from cloaca._tasks.references import tasks_of
+from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import WorkflowValidationError
 from cloaca._workflows.registry import registry
 from cloaca._workflows.workflow import Workflow
@@ -36,6 +37,7 @@ class WorkflowBuilder:
     Since 0.1.
     """
 
+    @names_arguments
     def __init__(
         self,
         name: str,
@@ -127,6 +129,8 @@ class WorkflowBuilder:
     def add_task(self, task: str | Callable[..., object]) -> Self:
         """Add a task that was defined outside of the builder's block.
 
+        A task that the workflow has already, for example from the block, is left as it is.
+
         Args:
             task: Its id, or its function.
 
@@ -140,6 +144,8 @@ class WorkflowBuilder:
         Since 0.1.
         """
         if isinstance(task, str):
+            if task in self._definitions:
+                return self
             found = registry.loose_task(task)
             if found is None:
                 raise WorkflowValidationError(

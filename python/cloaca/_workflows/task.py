@@ -6,6 +6,7 @@ from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
 from cloaca._tasks.references import remember, task_id
 from cloaca._tasks.signature import read_call
+from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
 from cloaca._workflows.registry import registry
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
+@names_arguments
 def task(
     function: Callable[P, R] | None = None,
     /,
@@ -116,8 +118,8 @@ def task(
         trigger_rule: When the task starts, once its dependencies have ended: a name such as
             `"one_failed"`, or a rule.
         trigger_rules: The same.
-        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` if
-            omitted.
+        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` (300 unless
+            set) if omitted, and `math.inf` for no limit.
         timeout_seconds: The same.
         priority: The place among what waits for a worker, -32768 to 32767; higher first.
         max_context_bytes: How much the task may write to the context, in bytes.
@@ -182,6 +184,7 @@ def task(
     return decorate if function is None else decorate(function)
 
 
+@names_arguments
 def external_task(
     id: str,
     dependencies: Iterable[TaskReference] | None = None,

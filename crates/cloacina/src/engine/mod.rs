@@ -14,6 +14,7 @@ mod diagnosis;
 mod execution;
 mod finish;
 mod history;
+mod path;
 mod readiness;
 mod recovery;
 mod retry;

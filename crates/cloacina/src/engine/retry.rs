@@ -24,20 +24,33 @@ const TRANSIENT_WORDS: &[&str] = &[
     "unavailable",
 ];
 
+/// Exception types that another attempt cannot fix, by their qualified name. `retry_on` can name them all the same.
+const PERMANENT_TYPES: &[&str] = &[
+    "NameError",
+    "SyntaxError",
+    "ImportError",
+    "NotImplementedError",
+];
+
 /// Whether a failed attempt is retried. `attempt` is its number among those that count.
 #[must_use]
 pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bool {
-    let matches = |names: &[String]| {
-        names.iter().any(|name| {
-            same_type(name, &failure.kind)
-                || failure.lineage.iter().any(|base| same_type(name, base))
-        })
+    let matches = |names: &[String]| names.iter().any(|name| is_a(failure, name));
+    let may_help = if policy.retry_on.is_empty() {
+        !PERMANENT_TYPES.iter().any(|name| is_a(failure, name))
+    } else {
+        matches(&policy.retry_on)
     };
     failure.retryable
         && attempt < policy.max_attempts
         && !matches(&policy.never_on)
-        && (policy.retry_on.is_empty() || matches(&policy.retry_on))
+        && may_help
         && condition_holds(&policy.condition, failure)
+}
+
+/// Whether the failure is of the named type or of a subclass of it.
+fn is_a(failure: &Failure, name: &str) -> bool {
+    same_type(name, &failure.kind) || failure.lineage.iter().any(|base| same_type(name, base))
 }
 
 fn condition_holds(condition: &RetryCondition, failure: &Failure) -> bool {
@@ -202,6 +215,30 @@ mod tests {
             1
         ));
         assert!(!should_retry(&patterns, &failure("Odd", "other"), 1));
+    }
+
+    #[test]
+    fn d1_errors_that_waiting_cannot_fix_are_not_retried() {
+        let base = policy(Backoff::Fixed);
+        for kind in [
+            "NameError",
+            "builtins.SyntaxError",
+            "ImportError",
+            "NotImplementedError",
+        ] {
+            assert!(!should_retry(&base, &failure(kind, "x"), 1), "{kind}");
+        }
+        let mut derived = failure("ModuleNotFoundError", "x");
+        derived.lineage = vec!["ImportError".into()];
+        assert!(!should_retry(&base, &derived, 1));
+        let named = RetryPolicy {
+            retry_on: vec!["ImportError".into()],
+            ..base.clone()
+        };
+        assert!(should_retry(&named, &derived, 1));
+        assert!(!should_retry(&named, &failure("NameError", "x"), 1));
+        assert!(should_retry(&base, &failure("shop.NameError", "x"), 1));
+        assert!(should_retry(&base, &failure("KeyError", "x"), 1));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Evaluation of trigger rules (semantics C2), once all dependencies have ended.
 
-use super::compare;
 use super::readiness::{rule_text, skip_reason};
+use super::{compare, path};
 use crate::types::{Context, ExecutionRecord, Ordinal, Skip, SkipCause, TaskStatus};
-use crate::workflow::{TriggerRule, Workflow};
+use crate::workflow::{Operator, TriggerRule, Workflow};
 
 /// The input of a rule's evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,8 @@ pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
             operator,
             value,
         } => {
-            let found = input.view.and_then(|view| view.get(key));
-            compare(found, *operator, value).map_err(|problem| {
+            let found = input.view.and_then(|view| path::lookup(view, key));
+            compare(found.as_deref(), *operator, value).map_err(|problem| {
                 format!(
                     "trigger rule {} cannot be evaluated: {problem}",
                     rule_text(rule)
@@ -113,5 +113,29 @@ pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     } else {
         SkipCause::Rule
     };
-    skip_reason(rule, cause, &blockers[..blockers.len().min(3)])
+    let mut skip = skip_reason(rule, cause, &blockers[..blockers.len().min(3)]);
+    if let (SkipCause::Rule, Some(view)) = (cause, input.view) {
+        for key in compared_keys(rule) {
+            if path::lookup(view, key).is_none() {
+                skip.reason = format!("{}: {}", skip.reason, path::missing(view, key));
+                break;
+            }
+        }
+    }
+    skip
+}
+
+/// The keys whose values a rule compares, because a missing one is more often a typo than meant.
+fn compared_keys(rule: &TriggerRule) -> Vec<&str> {
+    match rule {
+        TriggerRule::ContextValue { key, operator, .. }
+            if !matches!(operator, Operator::Exists | Operator::NotExists) =>
+        {
+            vec![key]
+        }
+        TriggerRule::AllOf { conditions }
+        | TriggerRule::AnyOf { conditions }
+        | TriggerRule::NoneOf { conditions } => conditions.iter().flat_map(compared_keys).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::assignment::{Assignment, Callback, Executor};
 use super::quarantine::Suspect;
 use super::step::Step;
-use crate::types::{Claim, ExecutionId, Ordinal, TaskStatus, micros};
+use crate::types::{Claim, ExecutionId, NO_TIMEOUT, Ordinal, TaskStatus, micros};
 
 /// The work that a turn dispatches, with the tasks by executor.
 #[derive(Default)]
@@ -75,7 +75,8 @@ impl Step {
             handler: handler.token,
             timeout: definition
                 .timeout
-                .or_else(|| self.config.task_timeout.map(micros)),
+                .or_else(|| self.config.task_timeout.map(micros))
+                .filter(|timeout| *timeout < NO_TIMEOUT),
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
             insight: Arc::clone(&self.progress),

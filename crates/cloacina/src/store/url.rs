@@ -1,6 +1,8 @@
 //! Database URLs.
 
 use std::fmt;
+#[cfg(feature = "sqlite")]
+use std::path::Path;
 
 #[cfg(feature = "sqlite")]
 use super::sqlite::SqliteOptions;
@@ -35,7 +37,7 @@ impl DatabaseUrl {
             return bare(url);
         };
         match scheme.to_ascii_lowercase().as_str() {
-            "sqlite" => sqlite(rest),
+            "sqlite" => sqlite_url(rest),
             "postgres" | "postgresql" => Ok(Self::Postgres(url.to_owned())),
             _ => Err(unknown_scheme(scheme)),
         }
@@ -101,6 +103,29 @@ fn without_secret(pair: &str) -> String {
         Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
         _ => pair.to_owned(),
     }
+}
+
+/// Parses what follows `sqlite://`. Programs of earlier releases put an absolute path there, which makes three slashes, as
+/// before a relative path. The path is absolute if only that way its folder exists.
+#[cfg(feature = "sqlite")]
+fn sqlite_url(rest: &str) -> Result<DatabaseUrl, Error> {
+    let DatabaseUrl::Sqlite(mut options) = sqlite(rest)? else {
+        return sqlite(rest);
+    };
+    if let Some(path) = options.path.as_deref().filter(|path| path.is_relative()) {
+        let has_folder = |path: &Path| path.parent().is_some_and(Path::is_dir);
+        let is_nested = path.parent().is_some_and(|folder| folder != Path::new(""));
+        let absolute = Path::new("/").join(path);
+        if rest.starts_with('/') && is_nested && !has_folder(path) && has_folder(&absolute) {
+            options.path = Some(absolute);
+        }
+    }
+    Ok(DatabaseUrl::Sqlite(options))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite_url(rest: &str) -> Result<DatabaseUrl, Error> {
+    sqlite(rest)
 }
 
 #[cfg(feature = "sqlite")]
@@ -209,7 +234,14 @@ fn unknown_scheme(scheme: &str) -> Error {
     } else {
         String::new()
     };
-    invalid(format!("the database URL has an unknown scheme{shown}")).with_hint(KNOWN)
+    // SQLAlchemy names a driver behind the database.
+    let hint = match scheme.split_once('+') {
+        Some((base, driver)) if plain && is_known_scheme(base) => {
+            format!("leave out '+{driver}'; {KNOWN}")
+        }
+        _ => KNOWN.to_owned(),
+    };
+    invalid(format!("the database URL has an unknown scheme{shown}")).with_hint(hint)
 }
 
 #[cfg(test)]
@@ -260,6 +292,12 @@ mod tests {
             let message = DatabaseUrl::parse(url).unwrap_err().to_string();
             assert!(!message.contains("secret"), "{message}");
         }
+    }
+
+    #[test]
+    fn hint_names_the_driver_to_leave_out() {
+        let error = DatabaseUrl::parse("postgresql+psycopg2://h/db").unwrap_err();
+        assert!(error.hint.unwrap().starts_with("leave out '+psycopg2'"));
     }
 
     #[test]

@@ -42,5 +42,5 @@ pub use schedule::{
 };
 pub use state::{ExecutionStatus, TaskStatus};
 pub use tenant::{check_password, check_role_name, check_schema_name, check_tenant_schema_name};
-pub use time::{Clock, Micros, Monotonic, SystemClock, Timestamp, micros};
+pub use time::{Clock, Micros, Monotonic, NO_TIMEOUT, SystemClock, Timestamp, micros};
 pub use tree::Tree;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// A length of time in microseconds.
 pub type Micros = i64;
 
+/// A timeout of this length or more means no limit. It is about 30,000 years, and can be added to any instant.
+pub const NO_TIMEOUT: Micros = 1_000_000_000_000_000_000;
+
 /// Converts a duration to microseconds. A duration out of range becomes one that can still be added to any instant.
 #[must_use]
 pub fn micros(span: Duration) -> Micros {

@@ -8,8 +8,8 @@ use crate::runtime::message::{Message, Reply, SubmitRequest};
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{
-    Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Monotonic, Timestamp, micros,
-    nearest,
+    Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Monotonic, NO_TIMEOUT,
+    Timestamp, micros, nearest,
 };
 
 impl Step {
@@ -84,7 +84,10 @@ impl Step {
             key: request.key,
             priority: request.priority,
             start_at: request.start_at.filter(|at| *at > self.now),
-            timeout: request.timeout.or(default_timeout),
+            timeout: request
+                .timeout
+                .or(default_timeout)
+                .filter(|timeout| *timeout < NO_TIMEOUT),
         };
         let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, self.now);
         changes

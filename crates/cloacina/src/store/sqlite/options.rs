@@ -248,6 +248,21 @@ mod tests {
     }
 
     #[test]
+    fn three_slashes_mean_an_absolute_path_where_only_that_folder_exists() {
+        let folder = std::env::temp_dir();
+        let path = folder.join("x.db");
+        let url = format!("sqlite://{}", path.display());
+        assert_eq!(
+            parse(&url).unwrap(),
+            SqliteOptions::file(path.to_str().unwrap())
+        );
+        assert_eq!(
+            parse("sqlite:///no/such/folder/x.db").unwrap(),
+            SqliteOptions::file("no/such/folder/x.db")
+        );
+    }
+
+    #[test]
     fn every_spelling_of_a_file_or_of_memory() {
         let file = |path: &str| SqliteOptions::file(path);
         let cases = [

@@ -1,0 +1,119 @@
+"""Hints for arguments that a function does not have."""
+
+from __future__ import annotations
+
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+# What other tools call the same thing. A hint is given only where the function has the argument.
+_MEANINGS: dict[str, tuple[str, ...]] = {
+    "args": ("context", "input"),
+    "concurrency": ("max_concurrent_tasks",),
+    "countdown": ("delay",),
+    "data": ("context", "input"),
+    "dedup_key": ("key",),
+    "delay_seconds": ("delay",),
+    "depends": ("dependencies",),
+    "depends_on": ("dependencies",),
+    "eta": ("at",),
+    "idempotency_key": ("key",),
+    "input": ("context",),
+    "inputs": ("context", "input"),
+    "max_attempts": ("retry_attempts",),
+    "max_retries": ("retry_attempts",),
+    "max_workers": ("max_concurrent_tasks",),
+    "name": ("id",),
+    "parameters": ("context", "input"),
+    "params": ("context", "input"),
+    "parents": ("dependencies",),
+    "payload": ("context", "input"),
+    "retries": ("retry_attempts",),
+    "retry_delay": ("retry_delay_ms",),
+    "retry_delay_seconds": ("retry_delay_ms",),
+    "run_at": ("at",),
+    "start_at": ("at",),
+    "task_id": ("id",),
+    "timeout_ms": ("timeout",),
+    "timeout_s": ("timeout",),
+    "upstream": ("dependencies",),
+    "url": ("database_url",),
+    "wait_for": ("dependencies",),
+    "workers": ("max_concurrent_tasks",),
+    "workflow_id": ("key",),
+}
+# Arguments of another unit or kind, which a hint must not pass off as the same.
+_REMARKS = {
+    "retries": "it counts all tries, the first one too",
+    "max_retries": "it counts all tries, the first one too",
+    "retry_delay": "in milliseconds",
+    "retry_delay_seconds": "in milliseconds",
+    "timeout_ms": "in seconds",
+}
+
+
+def meant(argument: str, known: list[str]) -> str | None:
+    """Returns the argument that other tools call by this name, if it is among the known ones."""
+    return next((name for name in _MEANINGS.get(argument, ()) if name in known), None)
+
+
+def hint_for(argument: str, known: list[str]) -> str | None:
+    """Returns a hint that names the argument that was probably meant.
+
+    Args:
+        argument: The unknown argument.
+        known: The arguments that the function has.
+    """
+    name = meant(argument, known)
+    if name is None:
+        return suggestion(argument, known, listing=True)
+    remark = _REMARKS.get(argument)
+    return f"did you mean {name!r}?" + (f" ({remark})" if remark else "")
+
+
+def names_arguments(function: F, advice: Callable[[str], str | None] | None = None) -> F:
+    """Makes a function name the nearest argument when it is called with one that it does not have.
+
+    Args:
+        function: The function.
+        advice: Returns a hint of its own for an argument, or `None`.
+    """
+    code = function.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    known = [name for name in code.co_varnames[:count] if name not in {"self", "function"}]
+
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except TypeError as error:
+            # Raised by the call itself, not inside of the function.
+            unknown = [name for name in options if name not in known]
+            if not unknown or (error.__traceback__ and error.__traceback__.tb_next):
+                raise
+            hint = (advice(unknown[0]) if advice else None) or hint_for(unknown[0], known)
+            problem = TypeError(f"{error}\nhint: {hint}" if hint else str(error))
+        raise problem from None
+
+    # By hand, because importing `functools` would slow down the package's import.
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(call, attribute, getattr(function, attribute))
+    call.__wrapped__ = function  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+def names_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:
+    """The same, with hints of one's own.
+
+    Args:
+        advice: Returns a hint for an argument, or `None`.
+    """
+
+    def decorate(function: F) -> F:
+        return names_arguments(function, advice)
+
+    return decorate

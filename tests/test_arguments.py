@@ -1,0 +1,240 @@
+"""What the package says to an argument that it does not have, or that other tools call so."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+
+import cloaca
+
+
+def task(context):
+    pass
+
+
+def build(**options):
+    cloaca.WorkflowBuilder("w", **options)
+
+
+@pytest.fixture
+def runner():
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(task)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        yield runner
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"retries": 3}, "did you mean 'retry_attempts'? (it counts all tries, the first one too)"),
+        ({"depends_on": []}, "did you mean 'dependencies'?"),
+        ({"dependancies": []}, "did you mean 'dependencies'?"),
+        ({"name": "x"}, "did you mean 'id'?"),
+        ({"retry_delay": 1}, "did you mean 'retry_delay_ms'? (in milliseconds)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [cloaca.task, lambda **options: cloaca.external_task("x", **options)],
+    ids=["task", "external_task"],
+)
+def test_a2_unknown_option_of_a_task_names_the_nearest(call, options, hint):
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        call(**options)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"input": {}}, "did you mean 'context'?"),
+        ({"idempotency_key": "x"}, "did you mean 'key'?"),
+        ({"priorty": 1}, "did you mean 'priority'?"),
+        ({"countdown": 1}, "did you mean 'delay'?"),
+    ],
+)
+@pytest.mark.parametrize("name", ["submit", "execute"])
+def test_a2_unknown_argument_of_a_submission_names_the_nearest(runner, name, options, hint):
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        getattr(runner, name)("w", **options)
+    assert hint in str(caught.value)
+
+
+def test_a2_setting_given_to_the_runner_is_sent_to_the_config(recwarn):
+    for option in ({"max_concurrent_tasks": 4}, {"max_workers": 4}):
+        with pytest.raises(TypeError, match=r"DefaultRunnerConfig\(max_concurrent_tasks=...\)"):
+            cloaca.DefaultRunner(":memory:", **option)
+    assert not recwarn.list
+
+
+def test_a2_unknown_setting_names_the_nearest():
+    with pytest.raises(TypeError, match="did you mean 'max_concurrent_tasks'"):
+        cloaca.DefaultRunnerConfig(max_concurent_tasks=4)
+    with pytest.raises(TypeError, match="did you mean 'tenant'"):
+        build(tennant="x")
+
+
+def test_type_error_inside_of_a_call_stays_as_it_is(runner):
+    with pytest.raises(TypeError) as caught:
+        runner.submit("w", {"x": object()})
+    assert "hint: did you mean" not in str(caught.value)
+
+
+def test_signatures_are_those_of_the_functions():
+    assert list(inspect.signature(cloaca.DefaultRunner).parameters) == [
+        "database_url",
+        "config",
+        "schema",
+    ]
+    assert "retry_attempts" in inspect.signature(cloaca.task).parameters
+    assert cloaca.task.__doc__.startswith("Make a task")
+
+
+def test_a2_extra_parameter_is_to_be_read_from_the_context():
+    with pytest.raises(cloaca.TaskValidationError, match=r"read it from the context: context\['r"):
+        cloaca.task(id="x")(lambda context, rows: None)
+
+
+def test_a2_method_and_class_are_refused_with_what_to_do():
+    with pytest.raises(cloaca.TaskValidationError, match="stands on a method"):
+
+        class Pipeline:
+            @cloaca.task
+            def load(self, context):
+                pass
+
+    with pytest.raises(cloaca.TaskValidationError, match="Extract is a class"):
+
+        @cloaca.task
+        class Extract:
+            pass
+
+
+def test_d4_infinite_timeout_means_no_limit():
+    with cloaca.WorkflowBuilder("patient") as builder:
+
+        @cloaca.task(timeout=math.inf)
+        def wait(context):
+            pass
+
+    config = cloaca.DefaultRunnerConfig(
+        task_timeout_seconds=math.inf, workflow_timeout_seconds=math.inf
+    )
+    assert (config.task_timeout_seconds, config.workflow_timeout_seconds) == (None, None)
+    with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig()) as runner:
+        assert runner.execute(builder.build(), timeout=math.inf).status == "Completed"
+
+
+def test_d4_task_without_a_limit_outlives_the_default(cloaca_runner):
+    with cloaca.WorkflowBuilder("patient"):
+
+        @cloaca.task(timeout=math.inf)
+        async def wait(context):
+            import asyncio
+
+            await asyncio.sleep(400_000)
+
+    result = cloaca_runner.execute("patient", timeout=math.inf)
+    assert result.status == "Completed"
+    assert result.duration.total_seconds() > 300_000
+
+
+def test_a_whole_number_of_seconds_stays_an_integer():
+    config = cloaca.DefaultRunnerConfig(task_timeout_seconds=600)
+    assert config.task_timeout_seconds == 600
+    assert isinstance(config.task_timeout_seconds, int)
+
+
+def test_a_task_of_the_same_block_may_be_added_by_id():
+    with cloaca.WorkflowBuilder("w") as builder:
+
+        @cloaca.task(id="x")
+        def x(context):
+            pass
+
+        assert builder.add_task("x") is builder
+    assert len(builder.build().tasks) == 1
+
+
+def test_an_unset_variable_is_a_key_error(monkeypatch):
+    monkeypatch.delenv("CLOACINA_VAR_NOWHERE", raising=False)
+    for kind in (KeyError, ValueError, cloaca.ConfigurationError):
+        with pytest.raises(kind, match="'NOWHERE' is not set"):
+            cloaca.var("NOWHERE")
+
+
+def test_results_of_triggers_say_fire_or_skip():
+    assert "Skip" in repr(cloaca.TriggerResult.skip())
+    assert "Fire" in repr(cloaca.TriggerResult.fire({"a": 1}))
+    assert "'a': 1" in repr(cloaca.TriggerResult.fire({"a": 1}))
+
+
+def test_a_url_of_an_absolute_path_may_have_three_slashes(tmp_path):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(task)
+    path = tmp_path / "x.db"
+    with cloaca.DefaultRunner(f"sqlite://{path}") as runner:
+        assert runner.execute("w").status == "Completed"
+    assert path.exists()
+    assert not Path(str(path).lstrip("/")).exists()
+
+
+def test_c2_rule_follows_a_path_and_names_a_missing_key():
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def load(context):
+            context["order"] = {"total": 5}
+
+        @cloaca.task(dependencies=[load], trigger_rules=cloaca.context_value("order.total", ">", 1))
+        def large(context):
+            pass
+
+        @cloaca.task(dependencies=[load], trigger_rules=cloaca.context_value("order.totl", ">", 1))
+        def typo(context):
+            pass
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        tasks = runner.execute("w").tasks
+    assert tasks["large"].status == "Completed"
+    assert tasks["typo"].status == "Skipped"
+    assert "the context has no 'order.totl'; did you mean 'order.total'?" in (
+        tasks["typo"].skip_reason
+    )
+
+
+@pytest.mark.parametrize("kind", [NameError, SyntaxError, ImportError, NotImplementedError])
+def test_d1_error_that_waiting_cannot_fix_is_not_retried(cloaca_runner, kind):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            raise kind("x")
+
+        @cloaca.task(retry_on=kind, retry_attempts=2)
+        def named(context):
+            raise kind("x")
+
+    tasks = cloaca_runner.execute("w").tasks
+    assert (tasks["work"].attempts, tasks["named"].attempts) == (1, 2)
+
+
+def version_with(value):
+    with cloaca.WorkflowBuilder("alert") as builder:
+
+        @cloaca.task
+        def check(context):
+            context["alert"] = context["x"] > value
+
+    return builder.build().version
+
+
+def test_a4_version_covers_plain_values_that_a_function_closes_over():
+    assert len({version_with(value) for value in (1, 100, "x", 1.0)}) == 4
+    assert version_with([1, 2]) != version_with([1])
+    assert version_with({"a": 1}) == version_with({"a": 1})
+    assert version_with(object()) == version_with(object())
