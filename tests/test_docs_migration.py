@@ -1,0 +1,104 @@
+"""Every entry of the tables "from another tool" that is code of this package runs as it stands."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+import cloaca.testing
+from cloaca._cli._commands import COMMANDS
+from cloaca._runner.settings import SETTINGS
+from documentation import DOCS, read
+
+PAGE = read(DOCS / "how-to" / "migrate-from-others.md")
+RULES = ["none_failed"]
+TASK = inspect.signature(cloaca.task).parameters
+SUBMIT = inspect.signature(cloaca.DefaultRunner.submit).parameters
+
+
+def entries() -> list[object]:
+    """The code spans in the last column of the tables."""
+    found: dict[str, object] = {}
+    for line in PAGE.prose.splitlines():
+        cells = line.strip().strip("|").split("|")
+        if line.startswith("|") and len(cells) == 2:
+            for code in re.findall(r"`([^`]+)`", cells[1]):
+                found.setdefault(code, pytest.param(code, id=code))
+    return list(found.values())
+
+
+def run(code: str, names: dict[str, Any]) -> None:
+    """Runs an entry as what it looks like: a decorator, a statement, an option, an expression."""
+    option = re.match(r"(\w+)=", code)
+    if code.startswith("@"):
+        exec(f"{code}\ndef entry(): return cloaca.TriggerResult.skip()", names)
+    elif code.startswith("with "):
+        exec(f"{code}\n    cloaca.task(id='a')(works)", names)
+    elif code.startswith("raise "):
+        with pytest.raises((cloaca.Abort, cloaca.Retry, cloaca.Snooze)):
+            exec(code, names)
+    elif option:
+        name = option.group(1)
+        assert name in TASK or name in SUBMIT, name
+        if name in TASK:
+            exec(f"cloaca.task(id='entry', {code})(works)", names)
+        if name in SUBMIT:
+            exec(f"runner.submit('name', {code})", names)
+    elif code.startswith("cloaca "):
+        assert code.split()[1] in COMMANDS
+    elif code not in [*RULES, *SETTINGS]:
+        made = eval(code, names)
+        if isinstance(made, cloaca.DefaultRunner | cloaca.testing.VirtualRunner):
+            made.shutdown()
+
+
+def is_for_tasks(code: str) -> bool:
+    """Whether the entry is a method that only the handle inside a task has."""
+    method = re.match(r"handle\.(\w+)", code)
+    return bool(method) and not hasattr(cloaca.WorkflowHandle, method.group(1))
+
+
+@pytest.mark.parametrize("code", entries())
+def test_an_entry_of_a_migration_table_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It waits for a signal.
+    monkeypatch.setattr(cloaca.DefaultRunner, "run_forever", lambda runner: None)
+    is_broken = code == "runner.retry_execution(id)"
+
+    def works(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        if is_broken:
+            raise cloaca.Abort("broken")
+        if is_for_tasks(code):
+            eval(code, {"handle": handle})
+
+    with cloaca.WorkflowBuilder("name"):
+        cloaca.task(id="a")(works)
+        cloaca.task(id="b", dependencies=["a"])(works)
+    with cloaca.DefaultRunner(f"sqlite:///{tmp_path / 'work.db'}") as runner:
+        handle = runner.submit("name", delay=3600 if "cancel" in code else None)
+        result = None if "cancel" in code else handle.result(timeout=60)
+        assert result is None or (result.status == "Completed") is not is_broken
+        names = {
+            "cloaca": cloaca,
+            "runner": runner,
+            "handle": handle,
+            "result": result,
+            "context": cloaca.Context({"key": 1}),
+            "id": handle.id,
+            "url": f"sqlite:///{tmp_path / 'other.db'}",
+            "x": 1,
+            "a": "a",
+            "b": "b",
+            "when": datetime.now(UTC) + timedelta(hours=1),
+            "callback": lambda *_: None,
+            "works": works,
+        }
+        if not is_for_tasks(code):
+            run(code, names)
