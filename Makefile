@@ -125,6 +125,7 @@ bench-peers: ## Measure other libraries by the same workloads
 .PHONY: wheel
 wheel: ## Build the wheel into dist/
 	@scripts/setup.sh test wheel
+	rm -f dist/cloaca-*.whl
 	$(BIN)/maturin build --release --out dist $(CARGO_FLAGS)
 
 .PHONY: lock
