@@ -287,7 +287,6 @@ impl Context {
         Ok(format!("Context({})", dict.to_string_lossy()))
     }
 
-    #[expect(clippy::type_complexity, reason = "the tuple that pickle wants")]
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>, String)> {
@@ -508,7 +507,7 @@ impl Context {
     fn setdefault<'py>(
         &self,
         key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
+        default: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let name = key_text(key)?;
         let py = key.py();
@@ -516,8 +515,10 @@ impl Context {
             if let Some(value) = self.read(py, name)? {
                 return Ok(value);
             }
-            let default = default.clone();
-            let json = encode(name, &default.unwrap_or_else(|| py.None().into_bound(py)))?;
+            let json = match default {
+                Some(default) => encode(name, default)?,
+                None => encode(name, py.None().bind(py))?,
+            };
             let mut content = self.content.lock();
             // Else another thread has set it meanwhile.
             if !content.values.contains(name) {

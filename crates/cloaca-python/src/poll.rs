@@ -2,6 +2,7 @@
 
 use cloacina::engine::trigger::PollOutcome;
 use cloacina::runtime::{self, PollEnds};
+use cloacina::types;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -45,7 +46,7 @@ impl Poll {
             "skip" => PollOutcome::Skip,
             "fire" => PollOutcome::Fire(match context {
                 Some(context) => (*context.get().snapshot(context.py())?).clone(),
-                None => Default::default(),
+                None => types::Context::default(),
             }),
             "failed" => PollOutcome::Failed(error.unwrap_or_default()),
             other => {

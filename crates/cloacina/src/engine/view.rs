@@ -116,19 +116,18 @@ pub fn overlay(
     }
     let mut context = input.clone();
     for (key, writes) in writes {
-        let value = match writes.as_slice() {
-            [(_, only)] => only.cloned(),
-            _ => {
-                let writes: Vec<Write> = writes
-                    .iter()
-                    .map(|(task, value)| Write {
-                        place: graph.place(*task),
-                        seen: graph.ancestor_places(*task),
-                        value: *value,
-                    })
-                    .collect();
-                merge_writes(input.get(key), &writes)
-            }
+        let value = if let [(_, only)] = writes.as_slice() {
+            only.cloned()
+        } else {
+            let writes: Vec<Write> = writes
+                .iter()
+                .map(|(task, value)| Write {
+                    place: graph.place(*task),
+                    seen: graph.ancestor_places(*task),
+                    value: *value,
+                })
+                .collect();
+            merge_writes(input.get(key), &writes)
         };
         match value {
             Some(value) => context.set(Arc::clone(key), value),
