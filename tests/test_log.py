@@ -1,4 +1,4 @@
-"""Records that go to Python's logging, and those that do not."""
+"""Records of the package that go to Python's logging."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_what_a_callback_raises_is_logged_with_its_task(runner):
     assert (record.workflow, record.task, record.execution_id) == ("w", "a", result.execution_id)
 
 
-def test_callback_errors_print_nothing_by_default(script, database):
+def test_callback_errors_are_printed_by_default(script, database):
     process = script(
         """
         import sys, threading, cloaca
@@ -41,7 +41,9 @@ def test_callback_errors_print_nothing_by_default(script, database):
         """,
         database,
     )
-    assert process.communicate(timeout=60) == ("", "")
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    assert err.startswith("on_success of task 'a' raised ValueError: \nTraceback")
 
 
 def test_records_of_the_engine_carry_their_fields(caplog):

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
 
+use crate::failure_limit::{FailureLimit, FailureRecord};
 use crate::log_record::LogRecord;
 
 /// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
@@ -48,6 +49,7 @@ struct QueueState {
     events: VecDeque<SupervisorEvent>,
     logs: VecDeque<LogRecord>,
     lost_logs: u64,
+    failures: FailureLimit,
     closed: bool,
 }
 
@@ -74,6 +76,17 @@ impl SupervisorQueue {
         }
         drop(state);
         self.arrived.notify_one();
+    }
+
+    /// Returns whether a failure may be logged. Beyond the limit, it is counted, and a record tells the count later.
+    pub fn admit_failure(&self, record: FailureRecord) -> bool {
+        let mut state = self.state.lock();
+        let is_admitted = state.failures.admit(record, Instant::now());
+        drop(state);
+        if !is_admitted {
+            self.arrived.notify_one(); // the supervisor thread must wake up for the count
+        }
+        is_admitted
     }
 
     /// Passes on the notices of the worker threads' queue, and its end.
@@ -109,8 +122,10 @@ impl SupervisorQueue {
         let until = Instant::now().checked_add(patience);
         let mut state = self.state.lock();
         while state.events.is_empty() && state.logs.is_empty() && !state.closed {
-            match until {
-                Some(until) if self.arrived.wait_until(&mut state, until).timed_out() => break,
+            let due = state.failures.due();
+            let wake = until.into_iter().chain(due).min();
+            match wake {
+                Some(wake) if self.arrived.wait_until(&mut state, wake).timed_out() => break,
                 Some(_) => {}
                 None => self.arrived.wait(&mut state),
             }
@@ -119,6 +134,9 @@ impl SupervisorQueue {
         let lost = std::mem::take(&mut state.lost_logs);
         events.extend((lost > 0).then(|| SupervisorEvent::Log(LogRecord::of_lost(lost))));
         events.extend(state.logs.drain(..).map(SupervisorEvent::Log));
+        let is_closed = state.closed;
+        let omitted = state.failures.take(Instant::now(), is_closed);
+        events.extend(omitted.map(SupervisorEvent::Log));
         (state.closed || !events.is_empty()).then_some(events)
     }
 }

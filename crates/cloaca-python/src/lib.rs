@@ -11,6 +11,7 @@ mod errors;
 mod event_classes;
 mod events;
 mod execution;
+mod failure_limit;
 mod inspector;
 mod log_record;
 mod logs;

@@ -8,15 +8,20 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use cloacina::runtime::RUN_TARGET;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Dispatch, Event as LogEvent, Level, Metadata};
 
 use crate::events::{SupervisorEvent, SupervisorQueue};
+use crate::failure_limit::FailureRecord;
 use crate::log_record::{LogRecord, TARGET, number_of};
 
 /// The lowest level that is queued. The runner may change it at any time.
+///
+/// It applies to the events of executions and attempts, which are frequent. Others are queued from INFO in any case, so that
+/// the supervisor thread notices when the program lowers the level.
 #[derive(Clone)]
 pub struct Threshold(Arc<AtomicU8>);
 
@@ -34,8 +39,14 @@ impl Threshold {
         tracing::callsite::rebuild_interest_cache();
     }
 
-    fn admits(&self, level: Level) -> bool {
-        number_of(level) >= self.0.load(Ordering::Acquire)
+    fn admits(&self, level: Level, target: &str) -> bool {
+        let lowest = self.0.load(Ordering::Acquire);
+        let lowest = if target == RUN_TARGET {
+            lowest
+        } else {
+            lowest.min(number_of(Level::INFO))
+        };
+        number_of(level) >= lowest
     }
 }
 
@@ -96,7 +107,7 @@ impl Subscriber for LogQueue {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_event()
             && metadata.target().starts_with(TARGET)
-            && self.threshold.admits(*metadata.level())
+            && self.threshold.admits(*metadata.level(), metadata.target())
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -111,12 +122,22 @@ impl Subscriber for LogQueue {
         let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN];
         let lowest = levels
             .into_iter()
-            .find(|level| self.threshold.admits(*level));
+            .find(|level| self.threshold.admits(*level, TARGET));
         Some(lowest.unwrap_or(Level::ERROR).into())
     }
 
     fn event(&self, event: &LogEvent<'_>) {
         let metadata = event.metadata();
+        if metadata.target() == RUN_TARGET {
+            let failure = match *metadata.level() {
+                Level::ERROR => Some(FailureRecord::End),
+                Level::WARN => Some(FailureRecord::Retry),
+                _ => None,
+            };
+            if failure.is_some_and(|failure| !self.supervisor.admit_failure(failure)) {
+                return;
+            }
+        }
         let mut record = LogRecord {
             level: number_of(*metadata.level()),
             target: metadata.target(),

@@ -279,6 +279,9 @@ fn accept(
     if taken.poke {
         report(engine, slot.as_ref(), Some(Message::Poke));
     }
+    if let runtime::Work::Task(_, assignment) = &taken.work {
+        engine.log_attempt_start(assignment);
+    }
     if let runtime::Work::Task(_, assignment) = &taken.work
         && assignment.reports_start
     {

@@ -69,9 +69,11 @@ def run(
     variable that holds it. Ends with status 1 if the execution failed.
     """
     from cloaca._cli._loading import load, workflow_name
+    from cloaca._observe.logger import show_on_stderr
     from cloaca._runner.runner import DefaultRunner
 
     module, name = _split(target)
+    show_on_stderr(tells_end=False)  # the result tells it
     if name is None:
         raise click.UsageError("name the workflow too: MODULE:WORKFLOW")
     url = database.url

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from logging import Logger
+    from logging import Handler, Logger
     from typing import Any
 
 # The attributes that every log record has.
@@ -19,26 +21,44 @@ _RECORD_ATTRIBUTES = frozenset(
 # `logging.WARNING`, the level if the program sets none.
 _WARNING = 30
 
+# The target of the records of executions and attempts, which name the execution at their end.
+_RUN_TARGET = "cloacina::run"
+
 
 def logger() -> Logger:
-    """The logger `cloaca`. If the program sets no level, WARNING and above are logged."""
-    import logging
+    """The logger `cloaca`.
 
-    found = logging.getLogger("cloaca")
-    if not found.handlers:
-        # Without any handler, Python would print warnings to stderr by itself.
-        found.addHandler(logging.NullHandler())
-    return found
+    If the program sets no level, WARNING and above are logged. If it sets no handler either,
+    Python's handler of last resort prints them on stderr.
+    """
+    global _logger
+    if _logger is None:
+        import logging
+
+        _logger = logging.getLogger("cloaca")
+    return _logger
+
+
+_logger: Logger | None = None
+
+
+def effective_level() -> int:
+    """The level of the logger `cloaca`, without loading `logging` if the program has not."""
+    if _logger is None and "logging" not in sys.modules:
+        return _WARNING
+    return logger().getEffectiveLevel()
 
 
 def prepare() -> int:
     """Sets the level from `CLOACA_LOG_LEVEL`, and returns the effective level.
 
+    Python's handler of last resort prints nothing below WARNING. If the variable asks for more and
+    the program has set no handler, records go to stderr as well.
+
     Raises:
         ConfigurationError: The variable names no level.
     """
     import os
-    import sys
 
     level = os.environ.get("CLOACA_LOG_LEVEL")
     if level is None and "logging" not in sys.modules:
@@ -54,14 +74,78 @@ def prepare() -> int:
                 f"CLOACA_LOG_LEVEL is {level!r}",
                 hint="it takes DEBUG, INFO, WARNING, ERROR or CRITICAL",
             ) from None
+        if logger().getEffectiveLevel() < _WARNING:
+            show_on_stderr()
     return logger().getEffectiveLevel()
+
+
+def show_on_stderr(*, tells_end: bool = True) -> None:
+    """Prints records with their time and level on stderr, as long as the program sets no handler.
+
+    Python's handler of last resort prints the message alone, and nothing below WARNING.
+
+    Args:
+        tells_end: Whether failures for good are printed too. Not so for a command that runs a
+            single execution, and tells its failure by itself.
+    """
+    found = logger()
+    if not any(getattr(handler, "is_cloacas", False) for handler in found.handlers):
+        found.addHandler(_stderr_handler(tells_end))
+
+
+def _stderr_handler(tells_end: bool) -> Handler:
+    import logging
+
+    class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+        """Prints a record unless another handler gets it too."""
+
+        is_cloacas = True
+
+        def emit(self, record: logging.LogRecord) -> None:
+            is_end = record.levelno >= logging.ERROR and hasattr(record, "execution_id")
+            if (tells_end or not is_end) and not _has_handler_beside(self):
+                self.stream = sys.stderr  # the program may have replaced it
+                super().emit(record)
+
+    handler = StderrHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
+
+
+def _has_handler_beside(own: Handler) -> bool:
+    found: Logger | None = logger()
+    while found is not None:
+        if any(handler is not own for handler in found.handlers):
+            return True
+        found = found.parent if found.propagate else None
+    return False
 
 
 def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> None:
     """Logs a record of the engine; its fields become attributes of the record."""
+    if target == _RUN_TARGET:
+        return _write_run(level, message, dict(fields))
     extra = {
         f"{name}_" if name in _RECORD_ATTRIBUTES else name: value for name, value in fields.items()
     }
     extra["target"] = target
     shown = ", ".join(f"{name}={value}" for name, value in fields.items())
     logger().log(level, "%s (%s)" if shown else "%s%s", message, shown, extra=extra)
+
+
+def _write_run(level: int, message: str, fields: dict[str, Any]) -> None:
+    """Logs a record of an execution or an attempt, which names the execution at its end."""
+    found = logger()
+    if not found.isEnabledFor(level):
+        return
+    traceback = fields.pop("traceback", None)
+    if "execution_id" in fields:
+        message = f"{message} [execution {fields['execution_id']}]"
+    fields["target"] = _RUN_TARGET
+    record = found.makeRecord(
+        found.name, level, __file__, 0, "%s", (message,), None, "write", fields
+    )
+    if traceback:
+        # Formatters append this text as they append the traceback of an exception.
+        record.exc_text = traceback.rstrip()
+    found.handle(record)

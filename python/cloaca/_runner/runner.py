@@ -413,6 +413,7 @@ class DefaultRunner(
         Args:
             quietly: Whether an error is only logged: the next submission tries again.
         """
+        self._worker_host.follow_log_level()
         if self._revision == registry.revision:
             return
         try:

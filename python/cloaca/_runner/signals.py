@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 
+from cloaca._observe.logger import show_on_stderr
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
     if threading.current_thread() is not threading.main_thread():
         runner._shutdown_request.wait()
         return _check(runner)
+    show_on_stderr()
     received: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:

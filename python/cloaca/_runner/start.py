@@ -29,6 +29,9 @@ class SharedWorkerHost:
 
     is_shared = True
 
+    def follow_log_level(self) -> None:
+        """Does nothing: the runner that made the tenant's does it."""
+
     def join(self, timeout: float) -> None:
         """Does nothing: the threads go on."""
 

@@ -12,6 +12,7 @@ from cloaca._core import (
     Poll,
     WorkerWanted,
 )
+from cloaca._observe.logger import effective_level, logger, write
 from cloaca._workers.attempt_scope import AttemptScope, install
 from cloaca._workers.event_loop import LoopThread
 from cloaca._workers.pool import WorkerPool
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cloaca._core import Runner
     from cloaca._observe.tracing import Tracing
 
-_INFO = 20
 # The events that start a thread. They are retried until the operating system can start one.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
 # Microseconds between two tries.
@@ -48,8 +48,7 @@ class WorkerHost:
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
-        # INFO records always come, so that a level that is lowered later is noticed.
-        core.set_log_level(min(log_level, _INFO))
+        core.set_log_level(log_level)
 
     def start(self) -> None:
         """Starts the supervisor, which starts the other threads on demand."""
@@ -66,6 +65,13 @@ class WorkerHost:
             self._loop.close(max(until - monotonic(), 0))
         self._workers.join(max(until - monotonic(), 0))
         self._tracing.close()
+
+    def follow_log_level(self) -> None:
+        """Passes the level of the logger on to the engine if the program has changed it."""
+        wanted = effective_level()
+        if wanted != self._log_level:
+            self._log_level = wanted
+            self._core.set_log_level(wanted)
 
     def _run(self) -> None:
         later: list[object] = []
@@ -87,6 +93,7 @@ class WorkerHost:
         if isinstance(event, WorkerWanted):
             # The program may have loaded logging since the runner started.
             install()
+            self.follow_log_level()
             self._workers.start_worker()
         elif isinstance(event, InterruptWorker):
             self._workers.interrupt(event.worker)
@@ -103,20 +110,13 @@ class WorkerHost:
             self._tracing.ended(event)
 
     def _log(self, record: LogRecord) -> None:
-        from cloaca._observe.logger import logger, write
-
         write(record.level, record.target, record.message, record.fields)
-        wanted = logger().getEffectiveLevel()
-        if wanted != self._log_level:
-            self._log_level = wanted
-            self._core.set_log_level(min(wanted, _INFO))
+        self.follow_log_level()
 
 
 def _report(event: object, error: BaseException) -> None:
     """Logs a thread that cannot be started or a log handler that raises. The supervisor goes on."""
     try:
-        from cloaca._observe.logger import logger
-
         logger().error("the supervisor could not handle %r: %s", event, error, exc_info=error)
     except BaseException:
         return

@@ -12,9 +12,10 @@ use super::Inspector;
 use super::open::{OpenedStore, StoreOptions, open_store};
 use super::tenant_group::TenantGroup;
 use crate::runtime::{
-    Answer, Control, Coordinator, CoordinatorThread, Deferrals, Executor, Mailbox, Message,
-    Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, Service,
+    Answer, Assignment, Control, Coordinator, CoordinatorThread, Deferrals, Executor, Mailbox,
+    Message, Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, Service,
     SharedCoordinator, SubmitRequest, Subscriptions, TokioExecutor, WorkQueue, WorkQueues,
+    log_attempt_start,
 };
 use crate::store::Store;
 #[cfg(feature = "postgres")]
@@ -49,7 +50,6 @@ pub struct EngineHandle {
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
-    #[cfg(feature = "postgres")]
     dispatch: Option<Dispatch>,
     #[cfg(feature = "postgres")]
     auto_migrate: bool,
@@ -179,7 +179,6 @@ impl EngineHandle {
             started_at,
             runner,
             closed: AtomicBool::new(false),
-            #[cfg(feature = "postgres")]
             dispatch: options.dispatch,
             #[cfg(feature = "postgres")]
             auto_migrate: options.auto_migrate,
@@ -228,6 +227,19 @@ impl EngineHandle {
     pub fn deferrals(&self, executor: Executor) -> Deferrals {
         let queue = Arc::clone(self.channels.queues.of(executor));
         Deferrals::new(executor, queue, Arc::clone(&self.channels.mailbox))
+    }
+
+    /// Logs the start of an attempt, at DEBUG, to the dispatcher of this runner.
+    pub fn log_attempt_start(&self, assignment: &Assignment) {
+        if !tracing::level_enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        match &self.dispatch {
+            Some(dispatch) => tracing::dispatcher::with_default(dispatch, || {
+                log_attempt_start(assignment);
+            }),
+            None => log_attempt_start(assignment),
+        }
     }
 
     /// The executor of Rust tasks.

@@ -303,6 +303,7 @@ impl Step {
             return;
         };
         execution.note_written(change.changes.tasks.iter().copied());
+        self.run_log.note_change(execution, &change.changes);
         let status = execution.record().status;
         let definition = execution.record().definition;
         for ordinal in &change.changes.ended_tasks {

@@ -63,6 +63,7 @@ impl Step {
         else {
             return;
         };
+        self.run_log.note_dispatch(execution, ordinal);
         let context = execution.view(ordinal);
         let record = execution.record();
         let definition = execution.workflow().task(ordinal);

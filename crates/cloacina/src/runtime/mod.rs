@@ -38,6 +38,7 @@ mod progress_buffer;
 mod pulse;
 mod quarantine;
 mod registry;
+mod run_log;
 pub mod schedule_rows;
 mod shutdown;
 mod step;
@@ -66,4 +67,6 @@ pub use metrics::{
 pub use progress_buffer::ProgressBuffer;
 pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
+pub use run_log::RUN_TARGET;
+pub(crate) use run_log::log_attempt_start;
 pub use subscriptions::{Ended, Subscription, Subscriptions};

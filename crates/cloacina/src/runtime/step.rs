@@ -16,6 +16,7 @@ use super::peers::Peers;
 use super::progress_buffer::ProgressBuffer;
 use super::quarantine::Quarantine;
 use super::registry::Registry;
+use super::run_log::RunLog;
 use super::subscriptions::Subscriptions;
 use super::timeline::Timeline;
 use super::{Message, RunnerConfig};
@@ -103,6 +104,7 @@ pub(super) struct Step {
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) progress: Arc<ProgressBuffer>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) run_log: RunLog,
     pub(super) peers: Peers,
     pub(super) timeline: Timeline,
     pub(super) signals: Signals,
@@ -141,6 +143,7 @@ impl Step {
             subscriptions,
             progress: Arc::default(),
             metrics: Arc::default(),
+            run_log: RunLog::default(),
             peers: Peers::default(),
             timeline: Timeline::new(now, monotonic),
             signals: Signals::default(),

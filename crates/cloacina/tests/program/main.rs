@@ -3,7 +3,9 @@
 
 mod definition;
 mod external;
+mod run_log;
 mod running;
 mod schedules;
 mod stall;
 mod support;
+mod warnings;

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use super::work_queue::WorkQueue;
 use crate::engine::{Finish, Outcome};
 use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
-use crate::runtime::{Mailbox, Message};
+use crate::runtime::{Mailbox, Message, log_attempt_start};
 use crate::types::{Clock, Error, ErrorCode, Failure};
 
 /// A running task in Rust.
@@ -163,6 +163,7 @@ impl Tasks {
     }
 
     fn start(self: &Arc<Self>, token: WorkToken, assignment: Assignment) {
+        log_attempt_start(&assignment);
         if assignment.reports_start {
             let Assignment {
                 execution,

@@ -1,0 +1,180 @@
+"""Semantics E9: what the logger `cloaca` tells of executions and attempts, without being asked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import textwrap
+import time
+
+import pytest
+
+import cloaca
+
+ETL = """
+    import sys, cloaca
+    failures = iter([ConnectionError("refused")])
+    with cloaca.WorkflowBuilder("etl"):
+        @cloaca.task(retry_delay_ms=50, retry_jitter=False)
+        def load(context):
+            for error in failures:
+                raise error
+        @cloaca.task(dependencies=[load], retry_attempts=1)
+        def check(context):
+            raise ValueError("no rows")
+        @cloaca.task(dependencies=[check])
+        def report(context): pass
+    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        print(runner.execute("etl").execution_id)
+"""
+
+
+def runs(caplog) -> list[logging.LogRecord]:
+    """The records of executions and attempts."""
+    return [record for record in caplog.records if record.__dict__.get("target") == "cloacina::run"]
+
+
+@pytest.fixture
+def etl() -> None:
+    failures = iter([ConnectionError("refused")])
+    with cloaca.WorkflowBuilder("etl"):
+
+        @cloaca.task(retry_delay_ms=1000, retry_jitter=False)
+        def load(context):
+            for error in failures:
+                raise error
+
+        @cloaca.task(dependencies=[load], retry_attempts=1)
+        def check(context):
+            raise ValueError("no rows")
+
+        @cloaca.task(dependencies=[check])
+        def report(context):
+            pass
+
+
+def test_e9_failures_are_printed_without_logging_set_up(script, database):
+    process = script(ETL, database)
+    out, err = process.communicate(timeout=60)
+    id = out.strip()
+    first, last, *traceback = err.splitlines()
+    assert first == (
+        "task 'load' of workflow 'etl' failed (attempt 1 of 3), again in 50 ms: "
+        f"ConnectionError: refused [execution {id}]"
+    )
+    assert last == (
+        "task 'check' of workflow 'etl' failed (attempt 1 of 1): "
+        f"ValueError: no rows [execution {id}]"
+    )
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert traceback[-1] == "ValueError: no rows"
+    assert len(traceback) == 4, "the failure is told once"
+
+
+def test_e9_environment_asks_for_more(script, database):
+    process = script(ETL, database, CLOACA_LOG_LEVEL="INFO")
+    _, err = process.communicate(timeout=60)
+    assert re.search(r"^\d{4}-.* INFO workflow 'etl' started \[execution", err, re.M)
+    assert re.search(r" INFO workflow 'etl' failed after .* \[execution .*\]$", err, re.M)
+    assert err.count("ValueError: no rows") == 2, "the line, and the end of its traceback"
+
+
+def test_e9_handlers_of_the_program_are_the_only_ones(script, database):
+    process = script(
+        "import logging; logging.basicConfig(format='mine %(message)s')\n" + textwrap.dedent(ETL),
+        database,
+        CLOACA_LOG_LEVEL="INFO",
+    )
+    _, err = process.communicate(timeout=60)
+    assert len(re.findall(r"^mine workflow 'etl' started", err, re.M)) == 1
+    assert "INFO" not in err
+
+
+def test_e9_levels_of_an_execution(etl, database, caplog):
+    with caplog.at_level(logging.DEBUG, "cloaca"), cloaca.DefaultRunner(database) as runner:
+        id = runner.execute("etl").execution_id
+    told = [(record.levelname, record.getMessage()) for record in runs(caplog)]
+    suffix = f" [execution {id}]"
+    assert all(message.endswith(suffix) for _, message in told)
+    lines = [
+        (level, re.sub(r"\d+ ms|\d\.\d s", "T", message.removesuffix(suffix)))
+        for level, message in told
+    ]
+    assert sorted(lines) == sorted(
+        [
+            ("INFO", "workflow 'etl' started"),
+            ("DEBUG", "task 'load' of workflow 'etl' starts (attempt 1)"),
+            (
+                "WARNING",
+                "task 'load' of workflow 'etl' failed (attempt 1 of 3), again in T: "
+                "ConnectionError: refused",
+            ),
+            ("DEBUG", "task 'load' of workflow 'etl' starts (attempt 2)"),
+            ("DEBUG", "task 'load' of workflow 'etl' completed in T (attempt 2)"),
+            ("DEBUG", "task 'check' of workflow 'etl' starts (attempt 1)"),
+            (
+                "ERROR",
+                "task 'check' of workflow 'etl' failed (attempt 1 of 1): ValueError: no rows",
+            ),
+            (
+                "DEBUG",
+                "task 'report' of workflow 'etl' was skipped: dependency 'check' failed or was "
+                "skipped because of a failure",
+            ),
+            ("INFO", "workflow 'etl' failed after T"),
+        ]
+    )
+    assert "again in 1.0 s" in caplog.text
+
+
+def test_e9_records_have_fields(etl, database, caplog):
+    with cloaca.DefaultRunner(database) as runner:
+        id = runner.execute("etl").execution_id
+    retried, failed = runs(caplog)
+    assert (retried.execution_id, retried.workflow) == (id, "etl")
+    assert (retried.task_id, retried.attempt, retried.exc_text) == ("load", 1, None)
+    assert (failed.execution_id, failed.task_id, failed.attempt) == (id, "check", 1)
+    assert failed.exc_text.endswith("ValueError: no rows")
+
+
+def test_e9_level_that_is_lowered_later_is_noticed(database, caplog):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    with cloaca.DefaultRunner(database) as runner:
+        runner.execute("w")
+        assert not runs(caplog)
+        with caplog.at_level(logging.INFO, "cloaca"):
+            runner.execute("w")
+            until = time.monotonic() + 20
+            while len(runs(caplog)) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+    assert [record.levelname for record in runs(caplog)] == ["INFO", "INFO"]
+
+
+def test_e9_timeout_of_an_execution_is_an_error(database, caplog):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def a(context):
+            import asyncio
+
+            await asyncio.sleep(60)
+
+    with cloaca.DefaultRunner(database) as runner:
+        runner.execute("w", timeout=0.05)
+    (record,) = runs(caplog)
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("workflow 'w' failed: WorkflowTimeoutError: ")
+
+
+def test_e9_thousands_of_failures_are_told_in_a_hundred_lines(caplog):
+    with cloaca.WorkflowBuilder("many"):
+        for number in range(2000):
+            cloaca.task(id=f"t{number}", retry_attempts=1)(lambda context: 1 / 0)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        runner.execute("many")
+    failed = [record for record in runs(caplog) if record.exc_text]
+    counts = [record.getMessage() for record in runs(caplog) if not record.exc_text]
+    left = sum(int(re.search(r"… and ([\d,]+) more", text)[1].replace(",", "")) for text in counts)
+    assert counts
+    assert len(failed) + left == 2000
