@@ -188,6 +188,13 @@ impl Work {
         }
     }
 
+    /// Notes that a callback has returned: callers that wait for the end of its execution may have their answers.
+    fn end_callback(&self, py: Python<'_>) {
+        if let Item::Callback(callback) = &self.item {
+            py.detach(|| callback.open.end());
+        }
+    }
+
     /// Returns whether the execution was cancelled.
     fn is_cancelled(&self) -> bool {
         match &self.item {

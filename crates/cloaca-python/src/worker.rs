@@ -76,7 +76,7 @@ fn ended(
     outcome: Outcome,
 ) -> (WorkerState, Option<Message>) {
     let Some(token) = work.task_token() else {
-        return (WorkerState::Current, None); // no one waits for the end of a callback
+        return (WorkerState::Current, None); // `Work::end_callback` ends a callback
     };
     let slot = work.slot();
     let queue = slot.map_or_else(|| engine.queues().of(executor), |slot| slot.queue(executor));

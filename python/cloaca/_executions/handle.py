@@ -7,6 +7,7 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import WaitTimeoutError
+from cloaca._workers.attempt_scope import end_own_callback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class WorkflowHandle:
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         self._runner._check_open()
+        end_own_callback(self._id)
         execution = self._runner._core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
@@ -110,6 +112,7 @@ class WorkflowHandle:
 
     async def _wait(self) -> WorkflowResult:
         self._runner._check_open()
+        end_own_callback(self._id)
         return WorkflowResult(await self._runner._waiters.wait(self._id))
 
     def cancel(self) -> WorkflowStatus:

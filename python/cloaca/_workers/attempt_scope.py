@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 
+from cloaca._core import Work
 from cloaca._values.database_text import storable
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from logging import LogRecord
     from typing import Any
 
-    from cloaca._core import Outcome, Runner, Work
+    from cloaca._core import Outcome, Runner
     from cloaca._observe.tracing import Tracing
 
 #: Checked for each attempt: a program that has not loaded this module has set up no tracing.
@@ -35,6 +36,13 @@ _MAX_LEVEL = 2**31 - 1
 _BATCH = 50
 
 _NAMES = ("execution_id", "task_id", "attempt", "workflow")
+
+
+def end_own_callback(execution_id: str) -> None:
+    """Before a wait for an execution: a callback of the execution itself would wait for its own end."""
+    work = current.get()
+    if isinstance(work, Work) and work.callback and work.execution_id == execution_id:
+        work.end_callback()
 
 
 class LogCapture:

@@ -236,3 +236,5 @@ async def _call_back(work: Work) -> None:
             await asyncio.to_thread(start_callback, task, work)
     except BaseException as error:
         log_callback(task, work, error)
+    finally:
+        work.end_callback()

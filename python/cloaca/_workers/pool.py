@@ -199,6 +199,8 @@ def call_back(work: Work) -> None:
             asyncio.run(_awaited(called))
     except BaseException as error:
         log_callback(task, work, error)
+    finally:
+        work.end_callback()
 
 
 def start_callback(task: TaskDefinition, work: Work) -> Any:

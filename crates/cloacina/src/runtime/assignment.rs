@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::progress_buffer::ProgressBuffer;
 use super::pulse::Pulse;
+use super::subscriptions::OpenCallback;
 use crate::types::{Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 
@@ -77,6 +78,8 @@ pub struct Callback {
     pub error: Option<String>,
     /// The context after the task, or before it when it failed.
     pub context: Arc<Context>,
+    /// Holds back the answers to the execution's callers until the worker ends it.
+    pub open: Arc<OpenCallback>,
 }
 
 /// A piece of work for a worker.
@@ -84,7 +87,7 @@ pub struct Callback {
 pub enum Work {
     /// A task to run. The worker reports its end under the token.
     Task(WorkToken, Assignment),
-    /// A callback to call. The worker reports nothing.
+    /// A callback to call. The worker ends it when it has returned.
     Callback(Callback),
 }
 

@@ -1,6 +1,7 @@
 //! The transaction of a turn, and its effects once it is durable: claims, dispatch, answers.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -11,7 +12,9 @@ use super::decide::trace_of;
 use super::dispatch::Dispatch;
 use super::message::{Message, SubmitRequest};
 use super::prefetch::ClaimKey;
+use super::registry::Handler;
 use super::step::{Signal, Step};
+use super::subscriptions::OpenCallback;
 use crate::store::{Batch, Claimed, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 
@@ -103,6 +106,7 @@ impl Step {
     /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
     pub(super) fn commit(&mut self) -> Result<ScheduleResults, RefusedBatch> {
         let pending = std::mem::take(&mut self.batch);
+        let _held = self.hold_ends(&pending);
         for (id, change) in &pending.executions {
             if let (Some(execution), Some(expected)) = (self.ledger.get_mut(*id), change.expected) {
                 execution.set_revision(expected + 1);
@@ -149,6 +153,24 @@ impl Step {
                 ..self.undo(pending, error)
             }),
         }
+    }
+
+    /// Holds back the answers to callers of executions in the batch that have callbacks, until the callbacks are known. Without
+    /// it, a caller could read an end that is durable before its callbacks are called.
+    fn hold_ends(&self, batch: &WriteBatch) -> Vec<Arc<OpenCallback>> {
+        if !self.registry.has_callbacks() {
+            return Vec::new();
+        }
+        let has_callback = |id: &ExecutionId, change: &PendingChange| {
+            let definition = self.ledger.get(*id)?.record().definition;
+            let ended = change.changes.ended_tasks.iter();
+            let mut handlers = ended.filter_map(|task| self.registry.handler(definition, *task));
+            handlers.find(Handler::has_callback)
+        };
+        let held = batch.executions.iter();
+        held.filter(|(id, change)| has_callback(id, change).is_some())
+            .map(|(id, _)| self.subscriptions.open_callback(*id))
+            .collect()
     }
 
     /// Reverts the decisions of a batch that is not known to be written.
@@ -319,7 +341,8 @@ impl Step {
             self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
                 self.metrics.count_ended(&execution);
-                self.subscriptions.notify(&std::sync::Arc::new(execution));
+                let ended = std::sync::Arc::new(execution);
+                self.subscriptions.notify(&ended, self.monotonic);
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
             // None of its tasks can run here, so caching it is useless.

@@ -106,6 +106,9 @@ impl Coordinator {
         if self.stop_replies.is_none() {
             self.stop_replies = Shutdown::advance(shutdown, step, duties);
         }
+        for id in step.subscriptions.release_overdue(step.monotonic) {
+            tracing::warn!(execution_id = %id, "a callback of a task has not returned within 30 s after the end of its execution, whose result is given to its callers now");
+        }
         step.metrics.note_in_flight(step.ledger.in_flight());
         step.ledger.end_turn();
         self.next_wake()
@@ -195,6 +198,7 @@ impl Coordinator {
             step.capacity.first_deadline(),
             step.ledger.first_deadline(),
             step.quarantine.next_wake(),
+            step.subscriptions.next_overdue(),
             due.map(|due| step.instant_of(due)),
             shutdown
                 .as_ref()

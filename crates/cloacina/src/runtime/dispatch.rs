@@ -187,6 +187,7 @@ impl Step {
             execution: id,
             error: error.map(|failure| format!("{}: {}", failure.short_type(), failure.message)),
             context,
+            open: self.subscriptions.open_callback(id),
         })
     }
 }

@@ -69,4 +69,4 @@ pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
 pub use run_log::RUN_TARGET;
 pub(crate) use run_log::log_attempt_start;
-pub use subscriptions::{Ended, Subscription, Subscriptions};
+pub use subscriptions::{Ended, OpenCallback, Subscription, Subscriptions};

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustc_hash::FxHashMap;
 
@@ -12,7 +13,7 @@ use super::ledger::weight;
 
 use crate::engine::Execution;
 use crate::types::sync::Mutex;
-use crate::types::{Error, ExecutionId};
+use crate::types::{Error, ExecutionId, Micros, Monotonic};
 
 /// An execution that has ended.
 pub type Ended = Arc<Execution>;
@@ -24,6 +25,52 @@ type Callback = Box<dyn FnOnce(Result<Ended, Error>) + Send>;
 #[derive(Default)]
 pub struct Subscriptions {
     state: Mutex<SubscriptionState>,
+    /// The number of ends that wait for callbacks.
+    held: AtomicUsize,
+}
+
+/// Maximum time from an execution's end to the answers to its callers, while callbacks of its tasks run, in microseconds.
+const CALLBACK_PATIENCE: Micros = 30_000_000;
+
+/// The callbacks of an execution's tasks that have not returned, and the end of the execution, which waits for them.
+#[derive(Default)]
+struct OpenCallbacks {
+    count: usize,
+    end: Option<Ended>,
+    /// The instant at which the end no longer waits.
+    give_up: Option<Monotonic>,
+    /// The end has waited for too long, and its callers have their answers.
+    is_overdue: bool,
+}
+
+/// A callback of a task that has not returned. The callers of its execution get their answers after it has.
+pub struct OpenCallback {
+    subscriptions: Arc<Subscriptions>,
+    execution: ExecutionId,
+    has_returned: AtomicBool,
+}
+
+impl OpenCallback {
+    /// Notes that the callback has returned, once.
+    pub fn end(&self) {
+        if !self.has_returned.swap(true, Ordering::AcqRel) {
+            self.subscriptions.note_returned(self.execution);
+        }
+    }
+}
+
+impl Drop for OpenCallback {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for OpenCallback {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = formatter.debug_struct("OpenCallback");
+        text.field("execution", &self.execution)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Maximum number of ended executions that are remembered, for callers that ask for them later.
@@ -61,6 +108,8 @@ struct SubscriptionState {
     /// The number of remembered ends that callers asked for since the last read.
     hits: usize,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
+    /// The callbacks that have not returned, by execution.
+    open_callbacks: FxHashMap<ExecutionId, OpenCallbacks>,
 }
 
 impl SubscriptionState {
@@ -124,9 +173,18 @@ impl Subscriptions {
         }
     }
 
-    /// Answers a single subscription.
+    /// Answers a single subscription, unless callbacks of the execution's tasks run here: it is answered after them.
     pub fn resolve(&self, subscription: Subscription, ended: Ended) {
         let mut state = self.state.lock();
+        if let Some(open) = state.open_callbacks.get_mut(&subscription.execution)
+            && !open.is_overdue
+        {
+            if open.end.is_none() {
+                open.end = Some(ended);
+                self.held.fetch_add(1, Ordering::AcqRel);
+            }
+            return;
+        }
         let Some(list) = state.waiting.get_mut(&subscription.execution) else {
             return;
         };
@@ -208,8 +266,91 @@ impl Subscriptions {
         }
     }
 
-    /// Answers all subscriptions to this execution, and remembers its end for a while.
-    pub fn notify(&self, ended: &Ended) {
+    /// Notes a callback of one of the execution's tasks that is about to be called.
+    pub(in crate::runtime) fn open_callback(
+        self: &Arc<Self>,
+        execution: ExecutionId,
+    ) -> Arc<OpenCallback> {
+        let mut state = self.state.lock();
+        state.open_callbacks.entry(execution).or_default().count += 1;
+        drop(state);
+        Arc::new(OpenCallback {
+            subscriptions: Arc::clone(self),
+            execution,
+            has_returned: AtomicBool::new(false),
+        })
+    }
+
+    fn note_returned(&self, execution: ExecutionId) {
+        let mut state = self.state.lock();
+        let Some(open) = state.open_callbacks.get_mut(&execution) else {
+            return;
+        };
+        open.count -= 1;
+        if open.count > 0 {
+            return;
+        }
+        let end = open.end.take();
+        state.open_callbacks.remove(&execution);
+        drop(state);
+        if let Some(end) = end {
+            self.held.fetch_sub(1, Ordering::AcqRel);
+            self.answer(&end);
+        }
+    }
+
+    /// The earliest instant at which an end no longer waits for callbacks.
+    pub(super) fn next_overdue(&self) -> Option<Monotonic> {
+        if self.held.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let state = self.state.lock();
+        let open = state.open_callbacks.values();
+        open.filter(|open| open.end.is_some())
+            .filter_map(|open| open.give_up)
+            .min()
+    }
+
+    /// Answers the callers of executions whose callbacks take too long. Returns these executions.
+    pub(super) fn release_overdue(&self, now: Monotonic) -> Vec<ExecutionId> {
+        if self.next_overdue().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let mut released = Vec::new();
+        for (id, open) in &mut self.state.lock().open_callbacks {
+            if open.give_up.is_some_and(|due| due <= now)
+                && let Some(end) = open.end.take()
+            {
+                open.is_overdue = true;
+                released.push((*id, end));
+            }
+        }
+        self.held.fetch_sub(released.len(), Ordering::AcqRel);
+        let answered = released.into_iter().map(|(id, end)| {
+            self.answer(&end);
+            id
+        });
+        answered.collect()
+    }
+
+    /// Answers all subscriptions to this execution, and remembers its end for a while. If callbacks of its tasks run here, this
+    /// is done after the last one has returned, or after `CALLBACK_PATIENCE`.
+    pub fn notify(&self, ended: &Ended, now: Monotonic) {
+        let mut state = self.state.lock();
+        let id = ended.record().id;
+        if let Some(open) = state.open_callbacks.get_mut(&id) {
+            if open.end.replace(Arc::clone(ended)).is_none() {
+                self.held.fetch_add(1, Ordering::AcqRel);
+            }
+            open.give_up = Some(now + CALLBACK_PATIENCE);
+            open.is_overdue = false;
+            return;
+        }
+        drop(state);
+        self.answer(ended);
+    }
+
+    fn answer(&self, ended: &Ended) {
         let mut state = self.state.lock();
         let id = ended.record().id;
         let callbacks = state.waiting.remove(&id);
@@ -231,6 +372,14 @@ impl Subscriptions {
 
     /// Answers all subscriptions with an error: the runner is closed.
     pub fn close(&self, error: &Error) {
+        let mut state = self.state.lock();
+        let open = state.open_callbacks.values_mut();
+        let held: Vec<Ended> = open.filter_map(|open| open.end.take()).collect();
+        drop(state);
+        self.held.fetch_sub(held.len(), Ordering::AcqRel);
+        for ended in &held {
+            self.answer(ended);
+        }
         let waiting = std::mem::take(&mut self.state.lock().waiting);
         for (_, callback) in waiting.into_values().flatten() {
             callback(Err(error.clone()));

@@ -113,7 +113,8 @@ impl Step {
             }
             self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
-                self.subscriptions.notify(&std::sync::Arc::new(execution));
+                let ended = std::sync::Arc::new(execution);
+                self.subscriptions.notify(&ended, self.monotonic);
             } else if self.ledger.is_unreadable(id) {
                 self.subscriptions.fail(id, &unreadable_execution(id));
             }

@@ -57,6 +57,10 @@ impl ReadyQueue {
         self.tasks.last_key_value().map(|(key, _)| key.0.0)
     }
 
+    pub(super) fn has_callbacks(&self) -> bool {
+        !self.callbacks.is_empty()
+    }
+
     pub(super) fn has_tasks(&self) -> bool {
         !self.tasks.is_empty()
     }

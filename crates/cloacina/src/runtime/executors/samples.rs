@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::runtime::Subscriptions;
 use crate::runtime::assignment::{Assignment, Callback, Running};
 use crate::types::{Claim, ExecutionId, Monotonic, RetryPolicy, RunnerId, Timestamp};
 use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
@@ -53,6 +54,7 @@ pub(super) fn callback() -> Callback {
         execution: ExecutionId::generate(),
         error: None,
         context: Arc::default(),
+        open: Arc::<Subscriptions>::default().open_callback(ExecutionId::generate()),
     }
 }
 

@@ -110,6 +110,7 @@ impl Threads {
         let event = SlotEvent::WorkReady {
             busy: 0,
             is_short: false,
+            is_callback: false,
         };
         match self.workers.transition(event) {
             SlotAction::Nothing => {}

@@ -242,6 +242,7 @@ impl WorkQueue {
         let event = SlotEvent::WorkReady {
             busy: state.running.busy(),
             is_short: state.is_short,
+            is_callback: state.ready.has_callbacks(),
         };
         match state.slots.transition(event) {
             SlotAction::Nothing => {}
@@ -459,10 +460,11 @@ impl WorkQueue {
     }
 
     /// Frees the slot of the calling worker if there are more workers than allowed, because one that was replaced reacquired a
-    /// slot. Returns whether the worker must end.
+    /// slot, or one was started for a callback. Returns whether the worker must end.
     pub fn leave_if_surplus(&self) -> bool {
         let mut state = self.state.lock();
-        if !state.slots.has_surplus() {
+        // A worker beyond the maximum was started for a callback.
+        if !state.slots.has_surplus() || state.ready.has_callbacks() {
             return false;
         }
         state.slots.transition(SlotEvent::Leaves);

@@ -29,6 +29,8 @@ pub(super) enum SlotEvent {
         busy: usize,
         /// The work is expected to take less time than a wake-up.
         is_short: bool,
+        /// A callback is ready, for which callers wait: one worker may be started beyond the maximum.
+        is_callback: bool,
     },
     /// A worker begins to wait for work.
     Waits,
@@ -84,7 +86,11 @@ impl WorkerSlots {
     /// Applies a change and returns the action for it.
     pub(super) const fn transition(&mut self, event: SlotEvent) -> SlotAction {
         match event {
-            SlotEvent::WorkReady { busy, is_short } => return self.call_worker(busy, is_short),
+            SlotEvent::WorkReady {
+                busy,
+                is_short,
+                is_callback,
+            } => return self.call_worker(busy, is_short, is_callback),
             SlotEvent::Waits => self.idle += 1,
             SlotEvent::StopsWaiting => {
                 self.idle -= 1;
@@ -100,7 +106,8 @@ impl WorkerSlots {
         SlotAction::Nothing
     }
 
-    const fn call_worker(&mut self, busy: usize, is_short: bool) -> SlotAction {
+    const fn call_worker(&mut self, busy: usize, is_short: bool, is_callback: bool) -> SlotAction {
+        let extra = (is_callback && self.max > 0) as usize;
         if self.incoming > 0 {
             SlotAction::Nothing
         } else if is_short && busy + self.woken > 0 {
@@ -109,7 +116,7 @@ impl WorkerSlots {
         } else if self.idle > self.woken {
             self.woken += 1;
             SlotAction::Wake
-        } else if self.held < self.max {
+        } else if self.held < self.max + extra {
             self.held += 1;
             SlotAction::Start
         } else {
@@ -163,6 +170,7 @@ mod tests {
     const READY: SlotEvent = SlotEvent::WorkReady {
         busy: 0,
         is_short: false,
+        is_callback: false,
     };
 
     #[test]
@@ -199,6 +207,7 @@ mod tests {
         let short = |busy| SlotEvent::WorkReady {
             busy,
             is_short: true,
+            is_callback: false,
         };
         assert_eq!(slots.transition(short(0)), SlotAction::Start);
         assert!(!slots.has_postponed());
@@ -214,6 +223,20 @@ mod tests {
         assert_eq!(slots.transition(READY), SlotAction::Nothing);
         slots.transition(SlotEvent::Arrives);
         assert_eq!(slots.transition(READY), SlotAction::Start);
+    }
+
+    #[test]
+    fn c5_callback_gets_one_worker_beyond_the_maximum() {
+        let callback = SlotEvent::WorkReady {
+            busy: 1,
+            is_short: false,
+            is_callback: true,
+        };
+        let mut slots = WorkerSlots::with_max(1);
+        assert_eq!(slots.transition(READY), SlotAction::Start);
+        assert_eq!(slots.transition(callback), SlotAction::Start);
+        assert_eq!(slots.transition(callback), SlotAction::Nothing);
+        assert!(slots.has_surplus());
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub struct Handler {
     pub on_failure: bool,
 }
 
+impl Handler {
+    /// Whether the program calls a function after the task has ended.
+    pub const fn has_callback(&self) -> bool {
+        self.on_success || self.on_failure
+    }
+}
+
 /// A workflow with this program's handlers. It replaces an earlier registration of the same name (semantics A3).
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -84,12 +91,14 @@ pub(super) struct Registry {
     classes: Option<[ClaimClass; 3]>,
     /// Workflows whose handlers have not been announced in the database.
     unannounced: BTreeSet<String>,
+    has_callbacks: bool,
 }
 
 impl Registry {
     /// Adds a registration whose definition is stored under an id.
     pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
+        self.has_callbacks |= registration.handlers.values().any(Handler::has_callback);
         self.unannounced.insert(name.clone());
         self.renumber(id, registration);
         self.handlers_changed(&name);
@@ -108,6 +117,7 @@ impl Registry {
         }
         let served = self.served.entry(service.workflow.clone()).or_default();
         for (task, handler) in service.tasks {
+            self.has_callbacks |= handler.has_callback();
             served.insert(task.id.clone(), (task, handler));
         }
         self.handlers_changed(&service.workflow);
@@ -315,6 +325,11 @@ impl Registry {
             .get(task as usize)
             .copied()
             .flatten()
+    }
+
+    /// Whether any task has had a callback.
+    pub(super) const fn has_callbacks(&self) -> bool {
+        self.has_callbacks
     }
 
     /// Excludes a task from claims, because it was claimed and has no handler here.
