@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -260,6 +261,36 @@ def test_callbacks_follow_the_durable_outcome(runner):
     assert done.acquire(timeout=10)
     assert ("good", 1) in seen
     assert any(task == "bad" and "boom" in str(error) for task, error in seen)
+
+
+def test_execute_with_check_raises_what_raise_for_status_does(runner):
+    with cloaca.WorkflowBuilder("bad"):
+
+        @cloaca.task(retry_attempts=1)
+        def fails(context):
+            raise ValueError("boom")
+
+    with cloaca.WorkflowBuilder("good"):
+        cloaca.task(id="works")(lambda context: None)
+    with cloaca.WorkflowBuilder("slow"):
+
+        @cloaca.task
+        async def sleeps(context):
+            await asyncio.sleep(60)
+
+    assert runner.execute("bad").status == "Failed"
+    with pytest.raises(
+        cloaca.WorkflowExecutionError, match="task 'fails' failed: ValueError: boom"
+    ):
+        runner.execute("bad", check=True)
+    with pytest.raises(cloaca.WorkflowExecutionError, match="boom"):
+        runner.execute("bad", check=True, progress=True)
+    with pytest.raises(cloaca.WorkflowExecutionError, match="boom"):
+        asyncio.run(runner.execute_async("bad", check=True))
+    with pytest.raises(cloaca.WorkflowTimeoutError):
+        runner.execute("slow", timeout=0.05, check=True)
+    assert runner.execute("good", check=True).status == "Completed"
+    assert asyncio.run(runner.execute_async("good", check=True)).status == "Completed"
 
 
 def test_nothing_is_printed_on_import_or_run(script):

@@ -7,7 +7,6 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import WaitTimeoutError
-from cloaca._workers.attempt_scope import end_own_callback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
         @property
         def _waiters(self) -> AsyncWaiters: ...
-        def _check_open(self) -> None: ...
+        def _begin_wait(self, execution_id: str) -> None: ...
         def get_execution_status(self, execution_id: str) -> WorkflowStatus: ...
         def get_execution(self, execution_id: str) -> WorkflowResult: ...
         def cancel_execution(self, execution_id: str) -> WorkflowStatus: ...
@@ -92,8 +91,7 @@ class WorkflowHandle:
         Since 0.1.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
-        self._runner._check_open()
-        end_own_callback(self._id)
+        self._runner._begin_wait(self._id)
         execution = self._runner._core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
@@ -111,8 +109,7 @@ class WorkflowHandle:
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
-        self._runner._check_open()
-        end_own_callback(self._id)
+        self._runner._begin_wait(self._id)
         return WorkflowResult(await self._runner._waiters.wait(self._id))
 
     def cancel(self) -> WorkflowStatus:

@@ -165,6 +165,7 @@ class DefaultRunner(
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         progress: bool = False,
+        check: bool = False,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end. Ctrl-C ends the waiting; the execution goes on.
 
@@ -181,15 +182,24 @@ class DefaultRunner(
             at: When it may start; a datetime with a time zone.
             progress: Show a bar for each task on stderr while it runs. Nothing is shown if stderr
                 is neither a terminal nor a notebook.
+            check: Raise if the execution does not complete. Without it, a failure is only in the
+                result and in the log.
 
         Returns:
-            The result, also of an execution that failed, timed out or was cancelled.
+            The result, also of an execution that failed, timed out or was cancelled, unless `check`
+            is set.
 
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
             ConfigurationError: An argument is not valid. It is a `ValueError`.
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
+            WorkflowExecutionError: With `check`, the execution failed or was cancelled.
+            WorkflowTimeoutError: With `check`, the execution exceeded its timeout. It is a
+                `TimeoutError`.
+
+        Example:
+            >>> total = runner.execute("etl", check=True).final_context["total"]
 
         Since 0.1.
         """
@@ -201,10 +211,10 @@ class DefaultRunner(
             from cloaca._observe.progress_bars import follow
 
             (handle,) = self._submit([submission])
-            return follow(self._core, handle.id)
+            return _checked(follow(self._core, handle.id), check)
         span = self._begin_trace(submission)
         if span is None:
-            return WorkflowResult(self._core.execute(submission))
+            return _checked(WorkflowResult(self._core.execute(submission)), check)
         try:
             result = WorkflowResult(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
@@ -212,7 +222,7 @@ class DefaultRunner(
             raise
         span.identify(result.execution_id)
         span.end(result.status, result._ended_at_us, result.error)
-        return result
+        return _checked(result, check)
 
     async def execute_async(
         self,
@@ -224,6 +234,7 @@ class DefaultRunner(
         priority: int = 0,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
+        check: bool = False,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end on an event loop.
 
@@ -237,9 +248,11 @@ class DefaultRunner(
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: When it may start.
+            check: Raise if the execution does not complete.
 
         Returns:
-            The result, also of an execution that failed, timed out or was cancelled.
+            The result, also of an execution that failed, timed out or was cancelled, unless `check`
+            is set.
 
         Since 0.1.
         """
@@ -249,7 +262,7 @@ class DefaultRunner(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
         (handle,) = await asyncio.to_thread(self._submit, [submission])
-        return await handle
+        return _checked(await handle, check)
 
     @names_arguments
     def submit(
@@ -446,6 +459,13 @@ class DefaultRunner(
 
             logger().warning("a workflow could not be registered now: %s", error)
 
+    def _begin_wait(self, execution_id: str) -> None:
+        """Prepares a wait for the end of an execution."""
+        from cloaca._workers.attempt_scope import end_own_callback
+
+        self._check_open()
+        end_own_callback(execution_id)
+
     def _check_open(self) -> None:
         """Refuse to wait for anything once the runner is shut down.
 
@@ -526,3 +546,8 @@ class DefaultRunner(
         """The database, and whether it is shut down."""
         closed = " closed" if self._core.closed else ""
         return f"<DefaultRunner {self._core.location}{closed}>"
+
+
+def _checked(result: WorkflowResult, check: bool) -> WorkflowResult:
+    """Returns the result, or raises for one that did not complete if `check` is set."""
+    return result.raise_for_status() if check else result

@@ -112,9 +112,11 @@ def task(
         retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
             `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`, or the names of
             the options above; excludes every other `retry_*`.
-        on_success: Called with `(task_id, context)` once the task's completion is durable. What it
-            raises is logged.
-        on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable.
+        on_success: Called with `(task_id, context)` once the task's completion is durable, and
+            before callers in this process get the execution's result (they wait at most 30 s for
+            it). What it raises is logged.
+        on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable,
+            likewise.
         trigger_rule: When the task starts, once its dependencies have ended: a name such as
             `"one_failed"`, or a rule.
         trigger_rules: The same.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::open_callback::OpenCallback;
 use super::progress_buffer::ProgressBuffer;
 use super::pulse::Pulse;
-use super::subscriptions::OpenCallback;
 use crate::types::{Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 use crate::workflow::Workflow;
 

@@ -11,10 +11,10 @@ use super::batch::{PendingChange, ScheduleChange, Submission, WriteBatch};
 use super::decide::trace_of;
 use super::dispatch::Dispatch;
 use super::message::{Message, SubmitRequest};
+use super::open_callback::OpenCallback;
 use super::prefetch::ClaimKey;
 use super::registry::Handler;
 use super::step::{Signal, Step};
-use super::subscriptions::OpenCallback;
 use crate::store::{Batch, Claimed, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 

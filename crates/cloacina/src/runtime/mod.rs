@@ -30,6 +30,7 @@ mod ledger;
 mod mailbox;
 mod message;
 mod metrics;
+mod open_callback;
 mod outage;
 mod peers;
 mod prefetch;
@@ -64,9 +65,10 @@ pub use metrics::{
     Counters, Histogram, Metrics, SIZE_BOUNDS, Sizes, TIME_BOUNDS, TaskCounters, Times,
     WorkflowCounters,
 };
+pub use open_callback::OpenCallback;
 pub use progress_buffer::ProgressBuffer;
 pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
 pub use run_log::RUN_TARGET;
 pub(crate) use run_log::log_attempt_start;
-pub use subscriptions::{Ended, OpenCallback, Subscription, Subscriptions};
+pub use subscriptions::{Ended, Subscription, Subscriptions};

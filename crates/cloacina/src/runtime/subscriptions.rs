@@ -5,11 +5,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustc_hash::FxHashMap;
 
 use super::ledger::weight;
+use super::open_callback::OpenCallback;
 
 use crate::engine::Execution;
 use crate::types::sync::Mutex;
@@ -41,36 +42,6 @@ struct OpenCallbacks {
     give_up: Option<Monotonic>,
     /// The end has waited for too long, and its callers have their answers.
     is_overdue: bool,
-}
-
-/// A callback of a task that has not returned. The callers of its execution get their answers after it has.
-pub struct OpenCallback {
-    subscriptions: Arc<Subscriptions>,
-    execution: ExecutionId,
-    has_returned: AtomicBool,
-}
-
-impl OpenCallback {
-    /// Notes that the callback has returned, once.
-    pub fn end(&self) {
-        if !self.has_returned.swap(true, Ordering::AcqRel) {
-            self.subscriptions.note_returned(self.execution);
-        }
-    }
-}
-
-impl Drop for OpenCallback {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl std::fmt::Debug for OpenCallback {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = formatter.debug_struct("OpenCallback");
-        text.field("execution", &self.execution)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Maximum number of ended executions that are remembered, for callers that ask for them later.
@@ -274,11 +245,10 @@ impl Subscriptions {
         let mut state = self.state.lock();
         state.open_callbacks.entry(execution).or_default().count += 1;
         drop(state);
-        Arc::new(OpenCallback {
-            subscriptions: Arc::clone(self),
-            execution,
-            has_returned: AtomicBool::new(false),
-        })
+        let subscriptions = Arc::clone(self);
+        Arc::new(OpenCallback::new(move || {
+            subscriptions.note_returned(execution);
+        }))
     }
 
     fn note_returned(&self, execution: ExecutionId) {

@@ -1,0 +1,34 @@
+//! `OpenCallback`: a callback of a task that has not returned.
+
+use std::fmt;
+
+use crate::types::sync::Mutex;
+
+/// A callback of a task that has not returned. The callers of its execution get their answers after it has.
+pub struct OpenCallback(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl OpenCallback {
+    pub(super) fn new(on_return: impl FnOnce() + Send + 'static) -> Self {
+        Self(Mutex::new(Some(Box::new(on_return))))
+    }
+
+    /// Notes that the callback has returned. Only the first call has an effect; dropping the value is one as well.
+    pub fn end(&self) {
+        let on_return = self.0.lock().take();
+        if let Some(on_return) = on_return {
+            on_return();
+        }
+    }
+}
+
+impl Drop for OpenCallback {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for OpenCallback {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("OpenCallback")
+    }
+}
