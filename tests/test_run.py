@@ -279,9 +279,7 @@ def test_execute_with_check_raises_what_raise_for_status_does(runner):
             await asyncio.sleep(60)
 
     assert runner.execute("bad").status == "Failed"
-    with pytest.raises(
-        cloaca.WorkflowExecutionError, match="task 'fails' failed: ValueError: boom"
-    ):
+    with pytest.raises(cloaca.WorkflowExecutionError, match="'fails' failed: ValueError: boom"):
         runner.execute("bad", check=True)
     with pytest.raises(cloaca.WorkflowExecutionError, match="boom"):
         runner.execute("bad", check=True, progress=True)

@@ -39,7 +39,7 @@ _NAMES = ("execution_id", "task_id", "attempt", "workflow")
 
 
 def end_own_callback(execution_id: str) -> None:
-    """Before a wait for an execution: a callback of the execution itself would wait for its own end."""
+    """Before a wait for an execution: a callback of its own tasks must not hold its result back."""
     work = current.get()
     if isinstance(work, Work) and work.callback and work.execution_id == execution_id:
         work.end_callback()
