@@ -1,6 +1,7 @@
 """Tutorial 07: coroutines as tasks, and executions that are followed, paused and cancelled."""
 
 import asyncio
+import math
 
 import cloaca
 
@@ -28,7 +29,7 @@ with cloaca.WorkflowBuilder("approval"):
     def ask(context):
         context["asked"] = "the boss"
 
-    @cloaca.task(dependencies=[ask])
+    @cloaca.task(dependencies=[ask], timeout=math.inf)
     async def wait_for_answer(context, handle):
         await handle.defer_until(lambda: handle.execution_id in ANSWERS, poll_interval_ms=20)
         context["answer"] = ANSWERS[handle.execution_id]

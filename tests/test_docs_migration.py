@@ -1,9 +1,10 @@
-"""Every entry of the tables "from another tool" that is code of this package runs as it stands."""
+"""Every entry of the tables "from another tool" runs as it stands, and waits last for days."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import cloaca
 import cloaca.testing
 from cloaca._cli._commands import COMMANDS
 from cloaca._runner.settings import SETTINGS
-from documentation import DOCS, read
+from documentation import DOCS, Page, read
 
 PAGE = read(DOCS / "how-to" / "migrate-from-others.md")
 RULES = ["none_failed"]
@@ -102,3 +103,37 @@ def test_an_entry_of_a_migration_table_runs(
         }
         if not is_for_tasks(code):
             run(code, names)
+
+
+def block_with(page: Page, text: str) -> str:
+    """The first block of a page that has this text in it."""
+    return next(block.code for block in page.blocks if text in block.code)
+
+
+def test_a_wait_between_two_mails_sends_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DBOS.sleep` as the page has it; a task that only snoozed would begin again for ever."""
+    code = block_with(PAGE, "second_mail").partition("with cloaca.DefaultRunner")[0]
+    assert "+ 0.2" in code
+    names: dict[str, Any] = {}
+    exec(code.replace("+ 0.2", "+ 3600"), names)
+    with cloaca.testing.VirtualRunner() as runner:
+        monkeypatch.setattr(time, "time", runner.now)
+        handle = runner.submit("reminder")
+        runner.advance(3599)
+        assert (handle.status(), names["SENT"]) == ("Running", ["first"])
+        runner.advance(2)
+        assert (handle.status(), names["SENT"]) == ("Completed", ["first", "second"])
+
+
+def test_the_approval_of_tutorial_07_waits_for_days() -> None:
+    code = block_with(read(DOCS / "tutorials" / "07-async-and-control.md"), "defer_until")
+    assert "poll_interval_ms=20)" in code
+    names: dict[str, Any] = {"cloaca": cloaca}
+    exec(code.replace("poll_interval_ms=20)", "poll_interval_ms=600_000)"), names)
+    with cloaca.testing.VirtualRunner() as runner:
+        handle = runner.submit("approval")
+        runner.advance(5 * 86_400)
+        assert handle.status() == "Running"
+        names["ANSWERS"][handle.id] = "yes"
+        runner.advance(600)
+        assert handle.status() == "Completed"
