@@ -1,4 +1,6 @@
 //! The parts of a decoded value, by which a change in place is noticed.
+//!
+//! See docs/explanation/decisions/024-arrays-and-changes-in-place.md
 
 use pyo3::ffi;
 use pyo3::prelude::*;

@@ -3,6 +3,8 @@
 //! The merge knows what each task saw, hence what it changed: of an array that starts with the one that its task saw only the rest is
 //! new, and a member of an object that equals the one that its task saw is not a write. A value is therefore kept as a
 //! [`State`], which remembers for each array and each member which task wrote it.
+//!
+//! See docs/explanation/decisions/024-arrays-and-changes-in-place.md
 
 use rustc_hash::FxHashMap;
 
