@@ -3,9 +3,9 @@
     python benchmarks/run.py [--quick] [--only W1,W2,…] [--on sqlite,postgres] [--json FILE]
 
 Each workload runs in a process of its own, on a database of its own: SQLite files, and databases of
-a PostgreSQL server of this run's own, both as durable as they are by default. The limits (see
-`benchmarks/limits`) are measured in the same run: what counts is the ratio to them, since machines
-differ and drift.
+a private PostgreSQL server, both with their default durability. The limits (see
+`benchmarks/limits`) are measured in the same run. The ratio to them is the result that counts,
+because machines differ and change speed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ SERVER = ROOT / "scripts" / "private_postgres.sh"
 ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11"]
 ORDER += ["load", "fair", "memory"]
 
-#: What a workload's first figure may be of its limit: at most for W1, a time, else at least.
+#: Targets for the ratio of a workload's first figure to its limit: a maximum for W1, whose figure
+#: is a time, and a minimum for the others.
 #:   W1: a chain of three costs four commits.
 SHARES = {"W1": 1.5, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
 
-#: Figures with a bound of their own: (figure, most) or (figure, least).
+#: Bounds of further figures, by database, workload and figure.
 AT_MOST = {
     ("sqlite", "W4", "more_than_w1_us"): 3000,
     ("postgres", "W4", "more_than_w1_us"): 3000,
@@ -76,7 +77,7 @@ Figures = dict[str, Any]
 
 
 def limits(places: dict[str, str], *, quick: bool) -> Figures:
-    """Build and run the Rust program that measures what the databases can do."""
+    """Build and run the Rust program that measures the limits of the databases."""
     manifest = HERE / "limits" / "Cargo.toml"
     build = ["cargo", "build", "--release", "--quiet", "--manifest-path", str(manifest)]
     subprocess.run(build, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(TARGET)})
@@ -101,7 +102,7 @@ def run(workload: str, where: str, *, quick: bool) -> Figures:
 
 
 def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
-    """W1 to W3 with tasks in Rust, by the example `workloads` of the crate."""
+    """Measure W1 to W3 with Rust tasks, using the example `workloads` of the crate."""
     build = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "workloads"]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
     subprocess.run([*build, "--profile", profile], check=True, cwd=ROOT, env=environment)
@@ -135,7 +136,7 @@ def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
 
 
 def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
-    """What else tells how near a figure is to the same rows written by hand."""
+    """Returns further ratios to the same rows written by hand."""
     if workload == "W1":
         chain_us = 4e6 / limit["W1"]["executions_per_s"]
         return {"of_rows_one_by_one": round(figures["p50_us"] / chain_us, 3)}
@@ -146,7 +147,7 @@ def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
 
 
 def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
-    """The targets of a workload, each with whether its figure meets it."""
+    """Yield the targets of a workload, and whether its figures meet them."""
     share, target = figures.get("ratio_to_limit"), SHARES.get(workload)
     if share is not None:
         asked = ""
@@ -166,7 +167,7 @@ def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
 
 
 def show(database: str, workload: str, figures: Figures, language: str = "") -> None:
-    """One line of the table, and one for its targets."""
+    """Print one line of the table, and one for its targets."""
     shown = ", ".join(
         f"{name} {value:,.1f}" if value >= 10 else f"{name} {value:,.3f}"
         for name, value in figures.items()
@@ -180,7 +181,7 @@ def show(database: str, workload: str, figures: Figures, language: str = "") -> 
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this run's own, as durable as by default."""
+    """Start a private PostgreSQL server with the default durability, and yield its URL."""
     # The server runs as another user, who must be able to enter the folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-bench-", dir=os.environ.get("CLOACA_BENCH_DIR")))
     folder.chmod(0o755)
@@ -250,7 +251,7 @@ def main() -> None:
                     figures |= by_hand(workload, figures, limit)
                 show(database, workload, figures)
             url = where if database == "postgres" else f"sqlite:///{Path(where) / 'rust.db'}"
-            # In Rust all three are measured together, where one of them was asked for.
+            # The Rust example measures all three together, if any of them is requested.
             wanted = {"W1", "W2", "W3"} & set(workloads)
             rust = rust_tasks(url, options.rust_profile, quick=options.quick) if wanted else {}
             for workload, figures in rust.items():

@@ -3,7 +3,7 @@
     python benchmarks/workloads.py W1 PLACE [--quick]
 
 PLACE is a folder for SQLite files, or the URL of a PostgreSQL server. Prints one JSON object. Tasks
-do nothing, so that what is measured is the engine. Every result counted is durable.
+do nothing, so that only the engine is measured. Every counted result is durable.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def define() -> None:
 
 
 def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[float]:
-    """Microseconds from submit to result, of executions one at a time."""
+    """Run executions one at a time, and return the microseconds from submit to result."""
     times = []
     for _ in range(count):
         start = time.perf_counter()
@@ -74,7 +74,7 @@ def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[
 
 
 def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> float:
-    """Executions per second of `count` that are submitted at once, to the last result."""
+    """Submit `count` executions at once, and return executions per second until the last result."""
     start = time.perf_counter()
     for handle in runner.submit_many((workflow, None) for _ in range(count)):
         assert handle.result().status == "Completed"
@@ -112,12 +112,12 @@ def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def fan(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W3: executions of ten tasks, one into eight into one."""
+    """W3: executions of ten tasks: one, then eight in parallel, then one."""
     return {"tasks_per_s": 10 * all_at_once(runner, "fan", 10 if quick else 300)}
 
 
 def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W4: a chain of three with 100 KB of JSON, alone (and W1 beside it), and 200 at once."""
+    """W4: chains of three with 100 KB of JSON: one at a time (compared to W1), and 200 at once."""
     count = 3 if quick else 100
     alone = statistics.median(one_by_one(runner, "large", count))
     small = statistics.median(one_by_one(runner, "chain", count))
@@ -145,7 +145,7 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
 
 
 def main() -> None:
-    """Run the workload of the command line; of several rounds, the median by its first figure."""
+    """Run the workload that is named on the command line, and print its median round."""
     name, where, quick = sys.argv[1], sys.argv[2], "--quick" in sys.argv
     if name in process_workloads.WORKLOADS:
         print(json.dumps(process_workloads.WORKLOADS[name](where, quick=quick)))
@@ -158,7 +158,7 @@ def main() -> None:
     rounds = []
     for _ in range(1 if quick else 5):
         with cloaca.DefaultRunner(databases.fresh(where, name)) as runner:
-            # Once before it counts: threads are started, code and caches are warm.
+            # A round that is not measured starts the threads and warms the caches.
             WORKLOADS[name](runner, quick=True)
             rounds.append(WORKLOADS[name](runner, quick=quick))
     rounds.sort(key=lambda figures: next(iter(figures.values())))

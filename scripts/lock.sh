@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt from the extras in pyproject.toml.
-# The oldest supported Python decides: what has a wheel for it has one for the newer ones too.
+# Resolves for the oldest supported Python: packages with wheels for it have wheels for newer versions too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -65,13 +65,13 @@ def documented(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def exported() -> dict[str, dict[str, str]]:
-    """For each floor the names inside it, each with the name that the crate exports."""
+    """Maps the names inside each layer to the names that the crate exports."""
     found: dict[str, dict[str, str]] = {}
-    for floor, several, one in _EXPORT.findall((CRATE / "lib.rs").read_text()):
+    for layer, several, one in _EXPORT.findall((CRATE / "lib.rs").read_text()):
         for entry in (several or one).split(","):
             inside, _, outside = entry.strip().partition(" as ")
-            if inside and floor != "cloacina_macros":
-                found.setdefault(floor, {})[inside] = outside or inside
+            if inside and layer != "cloacina_macros":
+                found.setdefault(layer, {})[inside] = outside or inside
     return found
 
 
@@ -82,10 +82,10 @@ def items() -> dict[str, Item]:
         SystemExit: An item's documentation was not found.
     """
     found: dict[str, Item] = {}
-    for floor, names in exported().items():
+    for layer, names in exported().items():
         purposes: dict[str, str] = {}
         methods: dict[str, dict[str, str]] = {}
-        for path in sorted((CRATE / floor).rglob("*.rs")):
+        for path in sorted((CRATE / layer).rglob("*.rs")):
             owner = ""
             for line, purpose in documented(path):
                 block, kind, method = _IMPL.match(line), _TYPE.match(line), _METHOD.match(line)

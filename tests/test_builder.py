@@ -1,4 +1,4 @@
-"""Putting workflows together (semantics A)."""
+"""Tests of the workflow builder (semantics A)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_graph_is_drawn_for_notebooks():
     assert "digraph" in builder.build().to_dot()
 
 
-def test_graph_too_large_to_draw_gives_a_sentence():
+def test_graph_too_large_to_draw_is_summarised():
     builder = cloaca.WorkflowBuilder("large")
     with builder:
         for number in range(300):
@@ -163,7 +163,7 @@ def test_a_task_of_the_block_may_be_added_by_name_too():
     assert builder.build().tasks == ["a"]
 
 
-def test_a2_a_function_that_is_several_tasks_needs_an_id():
+def test_a2_a_function_decorated_as_several_tasks_needs_an_id():
     with cloaca.WorkflowBuilder("several"):
         cloaca.task(id="a")(nothing)
         cloaca.task(id="b")(nothing)
@@ -274,7 +274,7 @@ def test_a3_build_alone_registers_nothing():
     assert "only_built" not in names()
 
 
-def test_a3_a_constructor_registers_what_it_makes():
+def test_a3_a_constructor_registers_its_workflow():
     def construct():
         return cloaca.WorkflowBuilder("constructed").add_task(cloaca.task(nothing)).build()
 

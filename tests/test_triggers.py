@@ -95,7 +95,7 @@ def test_without_allow_concurrent_it_waits_for_the_end_of_its_execution(name, ru
     until(lambda: outcomes().count("fired") >= 2)
 
 
-def test_exceptions_are_logged_and_recorded_and_not_fatal(name, runner, caplog):
+def test_exceptions_are_logged_and_recorded_but_not_fatal(name, runner, caplog):
     define(name)
     answers = iter([ValueError("the inbox is gone"), "nonsense", None])
 
@@ -122,7 +122,7 @@ class Silent(Exception):
 
 
 def test_g1_exception_that_cannot_be_printed_is_not_fatal(name, runner, monkeypatch):
-    # A log collector may not be able to pass on invalid Unicode.
+    # A log collector may not be able to process invalid Unicode.
     monkeypatch.setattr(logging.getLogger("cloaca"), "propagate", False)
     define("target")
     errors = [ValueError("nul \0, half \ud800"), Silent()]
@@ -142,7 +142,7 @@ def test_g1_exception_that_cannot_be_printed_is_not_fatal(name, runner, monkeypa
     assert "RuntimeError in __str__" in told[2]
 
 
-def test_a_slow_trigger_delays_no_other(name, database):
+def test_a_slow_trigger_does_not_delay_others(name, database):
     other, gate = fresh(), threading.Event()
     define(name)
     define(other)
@@ -164,7 +164,7 @@ def test_a_slow_trigger_delays_no_other(name, database):
         gate.set()
 
 
-def test_slow_triggers_and_workflows_delay_neither_schedules_nor_triggers(database):
+def test_slow_triggers_and_workflows_do_not_delay_schedules_or_triggers(database):
     gate = threading.Event()
     polled: list[float] = []
     define("slow", lambda context: gate.wait(30) and None)
@@ -230,7 +230,7 @@ def test_polls_may_follow_a_cron_expression(name, runner):
     assert row["poll_interval"] is None
     first = until(lambda: runner.get_trigger_schedule(name)["last_poll_at"])
     again = until(lambda: (t := runner.get_trigger_schedule(name)["last_poll_at"]) != first and t)
-    # Each a little after its second.
+    # Each poll is a little later than its full second.
     assert at(again) - at(first) > timedelta(seconds=0.5)
 
 
@@ -244,7 +244,7 @@ def test_one_process_polls_and_is_replaced_when_killed(database, script):
         @cloaca.trigger(name="shared", on="job", poll_interval="50ms", allow_concurrent=True)
         def check():
             began = time.time()
-            time.sleep(0.02)  # long enough to overlap, should two do it at once
+            time.sleep(0.02)  # long enough for two concurrent polls to overlap
             return cloaca.TriggerResult.fire({"began": began, "ended": time.time()})
         config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.2, lease_ttl=1)
         with cloaca.DefaultRunner(sys.argv[1], config) as runner:
@@ -287,7 +287,7 @@ def test_trigger_without_a_workflow_warns_and_is_never_polled(caplog):
         assert runner.get_trigger_schedule("idle") is None
 
 
-def test_a_decorated_function_stays_what_it_is(name):
+def test_the_decorator_returns_the_function_unchanged(name):
     def check():
         return SKIP()
 

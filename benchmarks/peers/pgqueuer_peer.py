@@ -17,18 +17,18 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from protocol import PAYLOAD, Peer, main
 
-FAN_IN = "no job waits for others, and none has a result: nothing can end a fan-out"
+FAN_IN = "jobs cannot wait for others and have no results, so a fan-out has no end"
 
 
 class Pgqueuer(Peer):
     cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already", "W3": FAN_IN}
     databases: ClassVar = ("postgres",)
-    settings: ClassVar = {"postgres": "its default: all tables logged, the server's commit"}
+    settings: ClassVar = {"postgres": "the default: logged tables, the server's commit setting"}
 
     def __init__(self, url: str, workload: str) -> None:
         #: The job that ends each chain in flight, once it is enqueued.
         self.ends: dict[int, asyncio.Future[int]] = {}
-        # As its own command line does.
+        # PgQueuer's own command line uses uvloop, too.
         self.loop = uvloop.new_event_loop()
         self.run(self.start(url))
 

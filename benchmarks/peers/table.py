@@ -1,4 +1,4 @@
-"""The table of what `run.py` measured, for it and for `make bench`."""
+"""Formats the results of `run.py` as a table, for `run.py` and `make bench`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HEADER = ("workload", "database", "peer", "executions", "figure", "peer's", "clo
 
 
 def amount(value: float) -> str:
-    """A figure with three digits that count."""
+    """A figure with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -28,7 +28,7 @@ def line(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """All rows; a row without a figure says why there is none."""
+    """Returns the table; a row without a figure states the reason."""
     rows = report["rows"]
     lines = [HEADER, *[line(row) for row in rows if "value" in row]]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADER))]

@@ -1,10 +1,10 @@
-//! What the databases of this machine can do at best, so that the engine's speed can be stated as a ratio.
+//! Measures the maximum speed of this machine's databases, so that the engine's speed can be stated as a ratio.
 //!
 //! `cloacina-limits [--sqlite DIR] [--postgres URL] [--quick]` prints one JSON object on stdout and a table on stderr.
 //!
 //! - `commit`: one durable row in a transaction of its own, in microseconds.
 //! - `rows`: the rows of a workload (see [`workload`]), per second, in transactions of 1, 10 and 100 executions.
-//! - `commit_after`: the same as `commit` once more at the end, to tell whether the disk kept its pace.
+//! - `commit_after`: the same as `commit`, again at the end, to detect whether the disk became slower.
 //! - `limit` repeats the figures that the engine is compared to: batches of 100 (of 10 for W2-threads, of 1 for W1), on
 //!   PostgreSQL in a single statement.
 
@@ -100,7 +100,7 @@ fn sqlite(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>> {
     measured["limit"] = limit(&measured["commit"]["full"], |workload, batch| {
         let rows = &measured["rows"][workload];
         let other = &rows[format!("{batch}_rowid")];
-        // The machine can do what the better of the two layouts does.
+        // The faster of the two layouts is the machine's limit.
         let rate = |rows: &Value| rows["executions_per_s"].as_f64().unwrap_or_default();
         let best = if rate(other) > rate(&rows[batch]) {
             other
@@ -125,13 +125,14 @@ fn postgres(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
     Ok(measured)
 }
 
-/// Somebody else's writing makes a commit ten times slower for minutes; such a run says nothing.
+/// Warns if commits became slower or faster during the run. Another program's writes can make a commit ten times slower
+/// for minutes, which makes the figures useless.
 fn warn_of_drift(database: &str, before: &Value, after: &Value) {
     let p50 = |commit: &Value| commit["p50_us"].as_f64().unwrap_or(f64::NAN);
     let (before, after) = (p50(before), p50(after));
     if before.max(after) > 2.0 * before.min(after) {
         eprintln!(
-            "warning: {database} commits took {before} µs at first and {after} µs at last; hint: run again on an idle disk"
+            "warning: {database} commits took {before} µs at the start and {after} µs at the end; hint: run again on an idle disk"
         );
     }
 }
@@ -149,9 +150,9 @@ fn limit(commit: &Value, rate: impl Fn(&str, &str) -> Value) -> Value {
     for workload in WORKLOADS {
         add(workload.name, &rate(workload.name, "100"));
     }
-    // A chain writes about as many rows with each of its commits as one execution that is created and one that is finished.
+    // Each commit of a chain writes about as many rows as creating one execution and finishing another.
     add("W1", &rate("W2", "1"));
-    // Eight threads that wait for every submission have no more than eight in one commit.
+    // Each of the eight threads waits for its submission, so one commit has at most eight.
     add("W2-threads", &rate("W2", "10"));
     Value::Object(limit)
 }

@@ -1,13 +1,13 @@
-"""A DAG as a tree of text: each task below the last of its dependencies, with the others beside."""
+"""Draws a DAG as a text tree, with each task below its last dependency."""
 
 from __future__ import annotations
 
 
 def draw(tasks: list[str], dependencies: dict[str, list[str]], *, is_unicode: bool = True) -> str:
-    """The tree.
+    """Returns the tree.
 
-    A task with several dependencies stands below the one that is declared last; the others are
-    named beside it. So each task is drawn once.
+    A task with several dependencies is drawn once, below the one that is declared last; the others
+    are named in its line.
 
     Args:
         tasks: The ids, in the order of their declaration.
@@ -22,7 +22,7 @@ def draw(tasks: list[str], dependencies: dict[str, list[str]], *, is_unicode: bo
         below.setdefault(parent, []).append(task)
     branch, last, line = ("├─ ", "└─ ", "│  ") if is_unicode else ("|- ", "`- ", "|  ")
     lines: list[str] = []
-    # Not by recursion: a chain may be longer than Python's stack.
+    # Without recursion, because a chain of tasks may be longer than Python's stack is deep.
     stack = [(task, "", "", "") for task in reversed(below.get(None, []))]
     while stack:
         task, indent, mark, deeper = stack.pop()

@@ -48,7 +48,7 @@ def _split(target: str) -> tuple[str, str | None]:
     "--input",
     metavar="JSON|@FILE",
     callback=_context,
-    help="What the tasks see at first: a JSON object, or @ and the name of a file with one.",
+    help="The initial context: a JSON object, or @ and the name of a file with one.",
 )
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         async def wait(self, execution_id: str) -> _core.Execution: ...
 
     class HandleRunner(Protocol):
-        """What a handle asks of its runner, which is a `DefaultRunner`."""
+        """The methods of `DefaultRunner` that a handle uses."""
 
         _core: _core.Runner
 
@@ -146,9 +146,9 @@ class WorkflowHandle:
         return self._runner.events(self._id)
 
     def progress(self) -> ExecutionProgress:
-        """How many of the tasks are in each state, and how far each is.
+        """The number of tasks in each state, and the progress of each task.
 
-        A mapping with an entry for every state; `progress.tasks` has each task with what it said by
+        A mapping with an entry for every state; `progress.tasks` has what each task reported with
         `TaskHandle.set_progress`, also in another process.
 
         Since 0.1.

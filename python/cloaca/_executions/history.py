@@ -1,4 +1,4 @@
-"""What happened to executions, and listings of them."""
+"""The events of executions, and pages of executions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Event:
     """One event of an execution's history.
 
     Attributes:
-        type: What happened, e.g. `submitted`, `task_started`, `task_retrying`, `completed`.
+        type: The kind of event, e.g. `submitted`, `task_started`, `task_retrying`, `completed`.
         execution_id: The execution.
         task_id: The task that it is about, if any.
         attempt: The attempt that it is about, if any.
@@ -54,18 +54,19 @@ class Event:
         return us_to_instant(self._time_us)
 
     def __repr__(self) -> str:
-        """Time, type and what it is about."""
+        """The event's time, type and task."""
         more = "" if self.task_id is None else f" task={self.task_id!r}"
         more += "" if self.attempt is None else f" attempt={self.attempt}"
         return f"<Event {self.time.isoformat()} {self.type}{more}>"
 
 
 class Page:
-    """A part of a listing of executions, newest first. Iterate over it, or read `items`.
+    """A page of a listing of executions, newest first. Iterate over it, or read `items`.
 
     Attributes:
-        items: The executions of this part.
-        next_cursor: What `list_executions(cursor=...)` takes to go on; `None` at the end.
+        items: The executions of this page.
+        next_cursor: The `cursor` with which `list_executions` returns the next page; `None` on
+            the last one.
 
     Example:
         >>> page = runner.list_executions(status="Failed")
@@ -87,7 +88,7 @@ class Page:
         return iter(self.items)
 
     def __len__(self) -> int:
-        """How many there are in this part."""
+        """The number of executions in this page."""
         return len(self.items)
 
     def __getitem__(self, index: int) -> WorkflowResult:
@@ -114,5 +115,5 @@ class Page:
         return f"<div>{table(head, rows)}{more}</div>"
 
     def __repr__(self) -> str:
-        """How many, and whether there are more."""
+        """The number of executions, and the cursor."""
         return f"<Page items={len(self.items)} next_cursor={self.next_cursor!r}>"

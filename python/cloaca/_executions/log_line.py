@@ -17,9 +17,9 @@ class LogLine:
     Attributes:
         task_id: The task.
         attempt: The attempt.
-        level: As `logging` numbers it.
+        level: The level as a number of the module `logging`.
         logger: The logger's name.
-        message: What was logged, with the traceback where there was one.
+        message: The message, followed by the traceback if there was one.
 
     Since 0.1.
     """

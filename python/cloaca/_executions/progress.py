@@ -1,4 +1,4 @@
-"""How far executions and their tasks are."""
+"""The progress of executions and their tasks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ if TYPE_CHECKING:
 
 
 class TaskProgress:
-    """How far a task is.
+    """The progress of a task.
 
     Attributes:
         task_id: The task.
         status: Its state.
-        attempts: Attempts so far.
-        done: What it said is done, by `TaskHandle.set_progress`; `None` where it said nothing.
-        total: What it said is to do in all.
-        message: What it said beside.
+        attempts: The number of its attempts so far.
+        done: The amount of work done that it reported with `TaskHandle.set_progress`; `None` if it
+            reported none.
+        total: The total amount of work that it reported.
+        message: The message that it reported.
 
     Since 0.1.
     """
@@ -44,7 +45,7 @@ class TaskProgress:
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1: what it said, or 1 once it has ended. Since 0.1."""
+        """The reported part that is done, from 0 to 1; 1 once it has ended. Since 0.1."""
         if self.status.is_terminal:
             return 1.0
         if self.done is None or not self.total:
@@ -52,14 +53,14 @@ class TaskProgress:
         return self.done / self.total
 
     def __repr__(self) -> str:
-        """Id, state and what it said."""
+        """The id, the state and the reported progress."""
         said = "" if self.done is None else f" {self.done:g} of {self.total:g}"
         said += "" if self.message is None else f" {self.message!r}"
         return f"<TaskProgress {self.task_id!r} {self.status}{said}>"
 
 
 class ExecutionProgress(dict[TaskStatus, int]):
-    """How many tasks are in each state, and how far each task is.
+    """The number of tasks in each state, and the progress of each task.
 
     Example:
         >>> progress = handle.progress()
@@ -94,5 +95,5 @@ class ExecutionProgress(dict[TaskStatus, int]):
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1: the mean over all tasks. Since 0.1."""
+        """The mean of the tasks' fractions, from 0 to 1. Since 0.1."""
         return sum(task.fraction for task in self.tasks.values()) / len(self.tasks)

@@ -1,4 +1,4 @@
-"""What became of an execution: its state, times, final context, error and tasks."""
+"""The result of an execution: its state, times, final context, error and tasks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ErrorInfo:
 
     Attributes:
         type: The qualified name of the exception's type, e.g. `ValueError`.
-        message: What the exception said.
-        traceback: The traceback's text, where there is one.
+        message: The message of the exception.
+        traceback: The text of the traceback, if there is one.
         task_id: The task that failed; `None` where it was the execution itself, e.g. by its
             timeout.
 
@@ -36,7 +36,7 @@ class ErrorInfo:
 
         Args:
             type: The qualified name of the exception's type.
-            message: What the exception said.
+            message: The message of the exception.
             traceback: The traceback's text.
             task_id: The task that failed.
         """
@@ -56,12 +56,12 @@ class ErrorInfo:
 
 
 class TaskResult:
-    """What became of one task of an execution.
+    """The result of one task of an execution.
 
     Attributes:
         task_id: Its id.
         status: Its state.
-        attempts: How many attempts it has had.
+        attempts: The number of its attempts so far.
         error: Why its last attempt failed.
         skip_reason: Why it was skipped.
 
@@ -104,7 +104,7 @@ class TaskResult:
 
     @property
     def duration(self) -> timedelta | None:
-        """How long its last attempt took. Since 0.1."""
+        """The duration of its last attempt. Since 0.1."""
         return _span(self._started_us, self._ended_us)
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ class TaskResult:
 
 
 class _KeptExecution:
-    """What a result knows of its execution, without the engine: for copies and other processes."""
+    """The data of a result without the engine, for copies and other processes."""
 
     def __init__(self, execution: _core.Execution) -> None:
         self.execution_id = execution.execution_id
@@ -238,7 +238,7 @@ class WorkflowResult:
 
     @property
     def tasks(self) -> dict[str, TaskResult]:
-        """What became of each task, by id, in the order of their declaration. Since 0.1."""
+        """The result of each task, by id, in the order of declaration. Since 0.1."""
         if self._tasks is None:
             tasks = self._execution.tasks()
             self._tasks = {task.task_id: TaskResult(task) for task in tasks}

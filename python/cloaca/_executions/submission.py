@@ -1,4 +1,4 @@
-"""What `execute` and `submit` take, as the engine's requests."""
+"""Converts the arguments of `execute` and `submit` into the engine's requests."""
 
 from __future__ import annotations
 

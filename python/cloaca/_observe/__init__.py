@@ -1,1 +1,1 @@
-"""What programs and people watch: log records, traces, metrics and progress bars."""
+"""Observability: log records, traces, metrics and progress bars."""

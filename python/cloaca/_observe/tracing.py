@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span for each execution and each attempt, where the program traces.
+"""OpenTelemetry: a span for each execution and each attempt, if the program has set up tracing.
 
-Nothing is imported: a program without `opentelemetry.trace` loaded has set up no tracing. The
-submitter's context is kept with the execution, in its history, so that the spans of tasks join its
-trace in whatever process they run.
+This module does not import OpenTelemetry: a program that has not loaded `opentelemetry.trace` has
+not set up tracing. The submitter's trace context is stored in the execution's history, so that the
+spans of its tasks join the same trace in every process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def tracer() -> Tracer | None:
 
 
 class ExecutionSpan:
-    """The span of an execution, from its submission to its end as this process learns it."""
+    """The span of an execution, from its submission until this process learns of its end."""
 
     def __init__(self, tracer: Tracer, workflow: str) -> None:
         import json
@@ -70,13 +70,13 @@ class ExecutionSpan:
         self._span.end()
 
 
-# The open spans of the process: a runner's supervisor receives the ends of its tenants' executions
-# too.
+# The open spans of the whole process, because a runner's supervisor also receives the ends of its
+# tenants' executions.
 _open: dict[str, tuple[ExecutionSpan, Tracing]] = {}
 
 
 class Tracing:
-    """The spans of a runner's executions, and the contexts that it has read."""
+    """The spans of a runner's executions, and a cache of trace contexts."""
 
     def __init__(self, core: Runner) -> None:
         self._core = core
@@ -95,7 +95,7 @@ class Tracing:
                 span.identify(id)
                 before, _ = _open.setdefault(id, (span, self))
                 if before is not span:
-                    span.abandon()  # the same execution, by its key
+                    span.abandon()  # the key belongs to an execution that exists already
                 else:
                     self._core.announce_end(id)
 
@@ -106,13 +106,13 @@ class Tracing:
             found[0].end(event.status, event.ended_at_us, event.error)
 
     def close(self) -> None:
-        """Ends the open spans: the runner is shut down."""
+        """Ends the open spans when the runner is shut down."""
         for id, (span, owner) in list(_open.items()):
             if owner is self and _open.pop(id, None) is not None:
                 span.abandon()
 
     def context_of(self, execution_id: str) -> Any:
-        """The context that the execution was submitted with; `None` where there is none."""
+        """The trace context that the execution was submitted with; `None` if there is none."""
         if execution_id in self._contexts:
             return self._contexts[execution_id]
         import json
@@ -132,7 +132,7 @@ class Tracing:
 
 
 class AttemptSpan:
-    """The span of an attempt; a context manager, so that spans of the task are its children."""
+    """The span of an attempt, as a context manager: spans that the task opens are its children."""
 
     def __init__(self, tracer: Tracer, tracing: Tracing, work: Work) -> None:
         from opentelemetry import trace

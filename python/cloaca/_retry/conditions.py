@@ -100,7 +100,7 @@ class BackoffStrategy:
 
 
 class RetryCondition:
-    """Which failures are worth another attempt.
+    """A condition that selects the failures that are retried.
 
     Made by its static methods; compared by value.
 

@@ -1,4 +1,4 @@
-"""When and how often a task is tried again (semantics D1)."""
+"""Retry policies: the number of attempts and their delays (semantics D1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_ATTEMPT = 2**32 - 1
 
 
 class RetryPolicy:
-    """When and how often a task is tried again. Cannot be changed; compared by value.
+    """The number of attempts of a task and their delays. Immutable; compared by value.
 
     The default tries three times in all, one second and two seconds apart, whatever the error.
 
@@ -67,12 +67,12 @@ class RetryPolicy:
         """Make a policy.
 
         Args:
-            max_attempts: All tries together; 0 and 1 both mean one.
+            max_attempts: Maximum number of attempts, the first included; 0 and 1 both mean one.
             backoff: The growth of the delay; exponential with base 2 if omitted.
             initial_delay: The first delay, in seconds.
-            max_delay: No delay is longer, in seconds.
-            with_jitter: Whether a delay varies by a quarter up or down.
-            condition: Which failures are retried; all if omitted.
+            max_delay: The longest delay, in seconds.
+            with_jitter: Whether each delay varies randomly by up to a quarter.
+            condition: The failures that are retried; all if omitted.
             retry_on: Only these exception types and their subclasses, when not empty.
             never_on: Never these exception types and their subclasses.
 
@@ -146,11 +146,11 @@ class RetryPolicy:
         """Whether another attempt follows a failed one.
 
         Args:
-            attempt: Which attempt failed; the first is 1.
+            attempt: The number of the failed attempt; the first is 1.
             error: The exception, its type, or the text of either.
 
         Returns:
-            True where there is one.
+            True if another attempt follows.
 
         Since 0.1.
         """
@@ -168,7 +168,7 @@ class RetryPolicy:
         """The delay after a failed attempt, in seconds. With jitter it differs from call to call.
 
         Args:
-            attempt: Which attempt failed; the first is 1.
+            attempt: The number of the failed attempt; the first is 1.
 
         Returns:
             Seconds.

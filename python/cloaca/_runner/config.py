@@ -91,39 +91,41 @@ class DefaultRunnerConfig:
         """Make settings.
 
         Args:
-            max_concurrent_tasks: Functions that run at once, each on a thread.
-            scheduler_poll_interval_ms: How often other processes' work is looked for where nothing
-                wakes this one, in milliseconds.
-            task_timeout_seconds: Limit of one attempt of a task that names none; `None` for no
-                limit.
-            workflow_timeout_seconds: Limit of an execution whose submission names none; `None` for
-                no limit.
+            max_concurrent_tasks: Maximum number of functions that run at once, each on a thread.
+            scheduler_poll_interval_ms: Interval at which the runner polls for changes by other
+                processes when no notification arrives, in milliseconds.
+            task_timeout_seconds: Timeout of one attempt of a task without its own; `None` for no
+                timeout.
+            workflow_timeout_seconds: Timeout of an execution that was submitted without one; `None`
+                for no timeout.
             pipeline_timeout_seconds: Another name of `workflow_timeout_seconds`.
-            db_pool_size: Connections to the database.
+            db_pool_size: Maximum number of connections to the database.
             connection_pool_size: Another name of `db_pool_size`.
-            enable_recovery: Whether to take work back from dead runners.
+            enable_recovery: Whether this runner rescues tasks of dead runners.
             enable_cron_scheduling: Whether this runner fires schedules.
             cron_poll_interval_seconds: Accepted; the next due time wakes the scheduler.
-            cron_max_catchup_executions: Missed ticks that are made up for at most, where a
-                schedule does not say.
+            cron_max_catchup_executions: Maximum number of missed ticks that a schedule without a
+                limit of its own fires.
             cron_enable_recovery: Accepted; ticks are recorded together with their executions and
                 cannot be lost.
             cron_recovery_interval_seconds: Accepted, as above.
             cron_lost_threshold_minutes: Accepted, as above.
             cron_max_recovery_age_seconds: Accepted, as above.
             cron_max_recovery_attempts: Accepted, as above.
-            max_concurrent_async_tasks: Coroutines that run at once.
-            heartbeat_interval: How often the runner's lease is extended, in seconds.
-            lease_ttl: How long a claim lives without a heartbeat, in seconds; at least twice
-                `heartbeat_interval`.
-            stall_threshold: A task that has run for so many seconds without a sign of life is named
-                in the log, once; `None` for twice `lease_ttl`. `TaskHandle.heartbeat`,
+            max_concurrent_async_tasks: Maximum number of coroutines that run at once.
+            heartbeat_interval: Interval at which the runner extends its lease, in seconds.
+            lease_ttl: Time after the last heartbeat at which the lease on the runner's claims
+                expires, in seconds; at least twice `heartbeat_interval`.
+            stall_threshold: Seconds without a sign of life after which a running task is named in
+                the log, once; `None` for twice `lease_ttl`. `TaskHandle.heartbeat`,
                 `set_progress` and `is_cancelled` are signs of life.
-            max_rescues: How often one task may be taken back from dead runners before it fails.
-            max_context_bytes: What one task may write to the context, in bytes.
-            shutdown_timeout: How long running tasks may take at shutdown, in seconds.
-            db_timeout: How long a caller waits for a database that does not answer, in seconds.
-            retention_days: Ended executions older than this are deleted; `None` keeps all.
+            max_rescues: Maximum number of times a task is rescued from a dead runner before it
+                fails.
+            max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
+            shutdown_timeout: Maximum time that shutdown waits for running tasks, in seconds.
+            db_timeout: Maximum time that a call waits for a database that does not answer, in
+                seconds.
+            retention_days: Age in days at which ended executions are deleted; `None` keeps all.
             auto_migrate: Whether opening a database migrates it.
             capture_logs: Whether what a task logs is kept with its execution: the first 500 lines
                 and 256 KiB of each attempt, at the levels that the program's loggers let through.

@@ -75,8 +75,8 @@ class ControlMethods:
             status: Only in this state, or in one of these.
             since: Only submitted at this time or later; a datetime with a time zone.
             tags: Only of workflows with all these tags.
-            limit: How many at most, from 1.
-            cursor: `next_cursor` of the page before.
+            limit: Maximum number of executions in the page, at least 1.
+            cursor: `next_cursor` of the previous page.
 
         Returns:
             A page to iterate; `next_cursor` leads to the next one, and is `None` on the last.

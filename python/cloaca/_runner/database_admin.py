@@ -64,7 +64,7 @@ class TenantConfig:
 
 
 class TenantCredentials:
-    """How a tenant reaches its schema. The password is stored nowhere else: keep it.
+    """The credentials of a tenant. Keep the password: it is not stored anywhere else.
 
     Since 0.1.
     """

@@ -171,7 +171,7 @@ class DefaultRunner(
 
         Args:
             workflow_name: The workflow.
-            context: What the tasks see at first.
+            context: The initial context.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
                 when it is over. `math.inf` for no limit, whatever the runner's
                 `workflow_timeout_seconds` says.
@@ -179,7 +179,7 @@ class DefaultRunner(
                 is started.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
-            at: When it may start; a datetime with a time zone.
+            at: The earliest start time; a datetime with a time zone.
             progress: Show a bar for each task on stderr while it runs. Nothing is shown if stderr
                 is neither a terminal nor a notebook.
             check: Raise if the execution does not complete. Without it, a failure is only in the
@@ -242,12 +242,12 @@ class DefaultRunner(
 
         Args:
             workflow_name: The workflow.
-            context: What the tasks see at first.
+            context: The initial context.
             timeout: The execution's own limit in seconds.
             key: Makes the submission idempotent.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
-            at: When it may start.
+            at: The earliest start time.
             check: Raise if the execution does not complete.
 
         Returns:
@@ -282,12 +282,12 @@ class DefaultRunner(
 
         Args:
             workflow: The workflow.
-            context: What the tasks see at first.
+            context: The initial context.
             key: Makes the submission idempotent: while an execution of this workflow with this key
                 exists, its handle is returned and none is started. At most 512 characters.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
-            at: When it may start; a datetime with a time zone.
+            at: The earliest start time; a datetime with a time zone.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
                 when it is over. `math.inf` for no limit, whatever the runner's
                 `workflow_timeout_seconds` says.

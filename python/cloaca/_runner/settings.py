@@ -84,7 +84,7 @@ class Setting:
             raise ConfigurationError(f"{name} must be {self.rule()}, not {text!r}") from None
 
     def rule(self) -> str:
-        """What the value must be, in words."""
+        """Returns the rule for the value, as error messages state it."""
         if self.kind is bool:
             return "True or False"
         if self.kind is str:

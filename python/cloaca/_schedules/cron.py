@@ -23,12 +23,12 @@ class CronSchedule:
 
     Attributes:
         workflow_name: The workflow that it starts.
-        cron_expression: When, in 5 fields, or 6 with seconds first.
+        cron_expression: The cron expression, with 5 fields, or 6 with seconds first.
         timezone: The IANA time zone of the expression.
         enabled: Whether it fires.
-        context: What its executions start from.
-        max_missed_runs: How many missed ticks fire at most.
-        catch_up: What becomes of missed ticks: `"skip"`, `"latest"` or `"all"`; `True` means
+        context: The initial context of its executions.
+        max_missed_runs: Maximum number of missed ticks that fire.
+        catch_up: The handling of missed ticks: `"skip"`, `"latest"` or `"all"`; `True` means
             `"all"`, `False` means `"skip"`.
 
     Example:
@@ -62,12 +62,12 @@ class CronSchedule:
 
         Args:
             workflow_name: The workflow that it starts.
-            cron_expression: When.
+            cron_expression: The cron expression.
             timezone: The IANA time zone of the expression.
             enabled: Whether it fires.
-            context: What its executions start from.
-            max_missed_runs: How many missed ticks fire at most.
-            catch_up: What becomes of missed ticks.
+            context: The initial context of its executions.
+            max_missed_runs: Maximum number of missed ticks that fire.
+            catch_up: The handling of missed ticks.
 
         Raises:
             ScheduleError: The expression, the zone or the rule cannot be read. It is a
@@ -105,8 +105,8 @@ def cron_preview(
     Args:
         expression: 5 fields, or 6 with seconds first.
         timezone: An IANA time zone.
-        n: How many times, 0 to 100000.
-        start: Times after this one; a datetime with a time zone. Now if omitted.
+        n: The number of ticks, 0 to 100000.
+        start: The time after which the ticks begin; a datetime with a time zone. Now if omitted.
 
     Returns:
         Datetimes with the offset from UTC that the zone has at each of them.

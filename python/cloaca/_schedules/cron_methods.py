@@ -1,4 +1,4 @@
-"""What a runner does with schedules."""
+"""The methods of a runner for schedules."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class ScheduleMethods:
             cron_expression: 5 fields, or 6 with seconds first: lists, ranges, steps, names, `L` for
                 the last day of the month, `MON#1` for its first Monday, or `@hourly` and the like.
             timezone: The IANA time zone of the expression.
-            instance_name: Tells schedules apart that have all of these in common.
-            input: What its executions start from, beside `scheduled_time`, `schedule_id`,
-                `schedule_timezone` and `schedule_expression`.
-            catchup: What becomes of ticks that were due while no runner was there: `"skip"` records
+            instance_name: Distinguishes schedules with the same workflow, expression and zone.
+            input: The initial context of its executions, to which `scheduled_time`, `schedule_id`,
+                `schedule_timezone` and `schedule_expression` are added.
+            catchup: The handling of ticks that were due while no runner was live: `"skip"` records
                 them as missed, `"latest"` fires the last one, `"all"` fires them, oldest first.
-            max_catchup: How many missed ticks fire at most; the setting
+            max_catchup: Maximum number of missed ticks that fire; the setting
                 `cron_max_catchup_executions` if omitted.
-            overlap: What becomes of a tick while an execution of the schedule is open: `"allow"`
+            overlap: The handling of a tick while an execution of the schedule is open: `"allow"`
                 fires it, `"skip"` records it as overlapped, `"queue"` fires it afterwards.
-            start_at: No tick before; a datetime with a time zone.
-            end_at: No tick after.
+            start_at: The schedule has no ticks before this time; a datetime with a time zone.
+            end_at: The schedule has no ticks after this time.
             jitter_seconds: Maximum number of seconds by which a tick fires late, random for each.
             enabled: Whether a new schedule fires.
 
@@ -149,8 +149,8 @@ class ScheduleMethods:
 
         Args:
             enabled_only: Whether to leave out those that are switched off.
-            limit: How many at most.
-            offset: How many of the oldest to leave out.
+            limit: Maximum number of rows.
+            offset: Number of the oldest rows to skip.
 
         Returns:
             Dicts as `get_cron_schedule` gives them.
@@ -255,12 +255,12 @@ class ScheduleMethods:
     def get_cron_execution_history(
         self, id: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """What became of the ticks of a schedule, newest first; also of a deleted one.
+        """The ticks of a schedule with their outcomes, newest first, also of a deleted schedule.
 
         Args:
             id: Its id.
-            limit: How many at most.
-            offset: How many of the newest to leave out.
+            limit: Maximum number of rows.
+            offset: Number of the newest rows to skip.
 
         Returns:
             Dicts with `id`, `schedule_id`, `scheduled_time`, `claimed_at`, `outcome` (`fired`,
@@ -277,7 +277,7 @@ class ScheduleMethods:
         return [tick_dict(tick) for tick in ticks]
 
     def get_cron_execution_stats(self, since: str | datetime) -> dict[str, Any]:
-        """How many ticks started an execution, since a time.
+        """The number of ticks that started an execution since a time.
 
         Args:
             since: RFC 3339 text or a datetime, with a time zone.
@@ -308,7 +308,7 @@ class ScheduleMethods:
 
 
 def window(limit: int | None, offset: int | None) -> tuple[int, int]:
-    """How many rows, and from where on.
+    """Validates `limit` and `offset`, and returns them as integers.
 
     Raises:
         ConfigurationError: One of them is negative or not a whole number.

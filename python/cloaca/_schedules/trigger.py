@@ -23,7 +23,7 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class TriggerResult:
-    """What a trigger's function returns: `TriggerResult.skip()` or `TriggerResult.fire(context)`.
+    """The return value of a trigger: `TriggerResult.skip()` or `TriggerResult.fire(context)`.
 
     Example:
         >>> cloaca.TriggerResult.fire({"path": "inbox.csv"}).is_fire_result()
@@ -49,10 +49,10 @@ class TriggerResult:
         """Start the workflow.
 
         Args:
-            context: What its execution starts from.
+            context: The initial context of the execution.
 
         Returns:
-            What the function of the trigger is to return.
+            The value that the trigger's function must return.
 
         Raises:
             TypeError: A value in it is not JSON.
@@ -73,7 +73,7 @@ class TriggerResult:
 
     @property
     def context(self) -> Context | None:
-        """What the execution starts from. Since 0.1."""
+        """The initial context of the execution. Since 0.1."""
         return self._context
 
     def __repr__(self) -> str:

@@ -28,8 +28,8 @@ class TriggerMethods:
 
         Args:
             enabled_only: Whether to leave out those that are switched off.
-            limit: How many at most.
-            offset: How many of the oldest to leave out.
+            limit: Maximum number of rows.
+            offset: Number of the oldest rows to skip.
 
         Returns:
             Dicts as `get_trigger_schedule` gives them.
@@ -79,8 +79,8 @@ class TriggerMethods:
 
         Args:
             name: Its name.
-            limit: How many at most.
-            offset: How many of the newest to leave out.
+            limit: Maximum number of rows.
+            offset: Number of the newest rows to skip.
 
         Returns:
             Dicts with `id`, `trigger_name`, `schedule_id`, `scheduled_time` (when the poll began),

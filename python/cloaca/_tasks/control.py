@@ -84,7 +84,7 @@ class Snooze(TaskControl):
         """Come back later.
 
         Args:
-            seconds: How much later, in seconds.
+            seconds: The delay, in seconds.
 
         Raises:
             ConfigurationError: `seconds` is negative.
@@ -93,7 +93,7 @@ class Snooze(TaskControl):
         super().__init__(seconds)
 
     def __str__(self) -> str:
-        """When it comes back."""
+        """The delay, for messages."""
         return f"snoozed for {self._after_us / 1_000_000:g} s"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TaskOptions:
-    """What `task` and `external_task` take beside id and dependencies, validated."""
+    """The validated options of `task` and `external_task`, without id and dependencies."""
 
     __slots__ = (
         "max_context_bytes",

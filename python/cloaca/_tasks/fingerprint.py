@@ -263,7 +263,7 @@ def _joined(parts: list[Any]) -> list[Any]:
 
 
 def _compiled_text(code: CodeType) -> str:
-    """What is hashed where there is no source."""
+    """The text that is hashed for a function without source text."""
     constants = [
         _compiled_text(part) if isinstance(part, CodeType) else _constant_text(part)
         for part in code.co_consts

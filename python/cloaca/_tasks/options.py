@@ -33,13 +33,13 @@ def read_options(
     """Validates options; `None` stands for an omitted one.
 
     Args:
-        task: What begins the messages, e.g. `task 'load'`.
-        timeout: Seconds that one attempt may take.
+        task: The subject of error messages, e.g. `task 'load'`.
+        timeout: Maximum duration of one attempt, in seconds.
         timeout_seconds: The same.
         trigger_rule: A rule, or the name of one.
         trigger_rules: The same.
-        priority: The place among claims.
-        max_context_bytes: What the task may write.
+        priority: The priority of its claim.
+        max_context_bytes: Maximum size of what one attempt may write, in bytes.
         on_success: Called after it completed.
         on_failure: Called after it failed.
         **retry: `retry`, `retry_policy`, `never_on` and every `retry_*`.

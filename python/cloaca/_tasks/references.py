@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cloaca._tasks.definition import TaskDefinition
 
-# Where a function keeps the tasks that were made of it.
+# The attribute in which a function keeps the tasks that were made of it.
 _ATTRIBUTE = "__cloaca_tasks__"
 
 
@@ -43,7 +43,7 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
     """The id that a reference to a task means.
 
     Args:
-        what: What the reference is, for messages.
+        what: The role of the reference, for messages.
         reference: An id, or a function that `task` decorated.
         among: Tasks to search first, if a function was decorated several times.
 

@@ -156,7 +156,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
         key: The context's key, or a path into its value, such as `"order.total"` or `"rows.0"`.
         operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or
             another spelling of these such as `eq`, `Equals` or `greater_than`.
-        value: What to compare with; `exists` and `not_exists` need none.
+        value: The value to compare with; `exists` and `not_exists` need none.
 
     Returns:
         The condition, for `trigger_rules`.

@@ -32,7 +32,7 @@ def _hint(name: str) -> str:
 
 
 class Call:
-    """How to call a function: `positional` and `named` say which argument goes where."""
+    """The signature of a task's function: its `positional` and `named` arguments."""
 
     __slots__ = ("is_async", "named", "positional")
 
@@ -58,7 +58,7 @@ class Call:
 
 
 def read_call(function: Callable[..., object], task_id: str) -> Call:
-    """How to call a task's function.
+    """Reads the signature of a task's function.
 
     Args:
         function: The function.
@@ -113,7 +113,7 @@ def _flags(function: Any) -> int:
         code = getattr(function, "__code__", None)
         if code is not None:
             flags: int = code.co_flags
-            # What `inspect.markcoroutinefunction` leaves behind.
+            # The attribute that `inspect.markcoroutinefunction` sets.
             return flags | (_COROUTINE if hasattr(function, "_is_coroutine_mark") else 0)
         call = call_method(type(function))
         if isinstance(function, type) or not hasattr(call, "__code__"):
@@ -123,7 +123,7 @@ def _flags(function: Any) -> int:
 
 
 def call_method(kind: type) -> Any:
-    """What an object of a class runs when it is called."""
+    """Returns the `__call__` of a class, if it has one."""
     return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
 
 

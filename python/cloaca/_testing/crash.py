@@ -47,7 +47,7 @@ class CrashReport:
 
 
 class _End:
-    """How one life of an execution ended."""
+    """The outcome of one run of an execution."""
 
     def __init__(self) -> None:
         self.crashed = False
@@ -113,7 +113,7 @@ def crash_everywhere(
 
     Args:
         workflow: The workflow.
-        context: What its tasks see at first.
+        context: The initial context.
         setup: Called before each run: put back what tasks change outside of the context.
         observe: Called after each run: what it returns must be the same after every crash, too.
 

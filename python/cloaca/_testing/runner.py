@@ -106,7 +106,7 @@ class VirtualRunner(DefaultRunner):
         It returns when everything due has been done and nothing runs but what sleeps.
 
         Args:
-            seconds: How far.
+            seconds: The time to advance, in seconds.
 
         Raises:
             TimeoutError: A function has been running for a minute of real time.
@@ -250,7 +250,7 @@ class Pacer:
         return due
 
     def _look(self) -> int | None:
-        """When something becomes due next; `None` while something still runs."""
+        """Returns the time at which the next work is due; `None` while work still runs."""
         commits, before = self._runner.commits, self._runner.work()
         due = self._runner.settle()
         timers, sleepers = self._virtual.timers(), self._virtual.sleepers()

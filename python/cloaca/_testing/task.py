@@ -51,8 +51,8 @@ def run_task(
 
     Args:
         function: The function, also an `async def` one.
-        context: What it sees. A `Context` is written to; a mapping is copied.
-        attempt: What its handle says of the attempt.
+        context: The context it receives. A `Context` is changed in place; a mapping is copied.
+        attempt: The number of the attempt, as its handle reports it.
 
     Returns:
         The context after it, whatever the function returned.

@@ -52,7 +52,7 @@ class VirtualTime:
             self._changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
-        """What `time.sleep` does on a worker thread."""
+        """Replaces `time.sleep` on a worker thread."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         thread = threading.get_ident()
@@ -75,12 +75,12 @@ class VirtualTime:
             self._loops.append(loop)
 
     def sleepers(self) -> list[int]:
-        """When the sleeping threads want to be woken."""
+        """The virtual times at which the sleeping threads are due."""
         with self._changed:
             return list(self._sleepers.values())
 
     def timers(self) -> list[int]:
-        """When the timers of resting loops are due; they are settled first."""
+        """Settles the loops, and returns the virtual times at which their timers are due."""
         with self._changed:
             loops = list(self._loops)
         found: list[int] = []
@@ -110,7 +110,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return  # closed
 
     def settled_timers(self) -> list[int]:
-        """When its timers are due, once nothing is left that it could do now."""
+        """Runs everything that is due, and returns the times at which the next timers are due."""
         answer: list[int] = []
         done = threading.Event()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-# What other tools call the same thing. A hint is given only where the function has the argument.
+# The names that other tools use for an argument. A hint is given only if the function has it.
 _MEANINGS: dict[str, tuple[str, ...]] = {
     "args": ("context", "input"),
     "concurrency": ("max_concurrent_tasks",),

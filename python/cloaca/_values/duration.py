@@ -17,9 +17,9 @@ def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) ->
     """Whole microseconds of a span.
 
     Args:
-        name: What the span is, for the message.
+        name: The name of the argument, for the message.
         value: Seconds, or a timedelta.
-        zero: Whether a span of zero makes sense.
+        zero: Whether zero is allowed.
 
     Raises:
         ConfigurationError: The span is not a number, negative, not finite, or a refused zero.
@@ -54,7 +54,7 @@ def instant_to_us(name: str, value: datetime) -> int:
     """Microseconds since 1970 of an instant.
 
     Args:
-        name: What the instant is, for the message.
+        name: The name of the argument, for the message.
         value: A datetime with a time zone.
 
     Raises:

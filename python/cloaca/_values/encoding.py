@@ -32,7 +32,7 @@ def encode(key: str, value: object) -> str:
 
     Args:
         key: The context's key, for messages.
-        value: What to encode.
+        value: The value to encode.
 
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.

@@ -14,7 +14,7 @@ class CloacaException(Exception):
 
     Attributes:
         code: A stable name of the kind of error, for programs.
-        hint: What to do next, or `None`.
+        hint: The recommended next step, or `None`.
 
     Since 0.1.
     """
@@ -30,9 +30,9 @@ class CloacaException(Exception):
         """Make an error.
 
         Args:
-            message: What went wrong, and where.
-            code: The kind of error, where it is not the class's own.
-            hint: What to do next.
+            message: The problem, with the object and the value.
+            code: The kind of error, if it differs from the class's default.
+            hint: The recommended next step.
         """
         self.message = self._default_message if message is None else message
         self.code = self._default_code if code is None else code

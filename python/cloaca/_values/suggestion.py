@@ -14,8 +14,8 @@ def suggestion(typed: object, known: Iterable[str], *, listing: bool = False) ->
 
     Args:
         typed: The unknown word.
-        known: The words that would do.
-        listing: Whether to list them, where none is near enough or beside the nearest.
+        known: The known words.
+        listing: Whether the hint also lists the known words.
     """
     words = list(known)
     near = nearest(typed, words) if isinstance(typed, str) else None

@@ -22,7 +22,7 @@ def var(name: str) -> str:
     """The value of the environment variable `CLOACINA_VAR_<name>`.
 
     Args:
-        name: The part behind the prefix; capital letters matter.
+        name: The name without the prefix; upper and lower case differ.
 
     Returns:
         Its text.
@@ -48,8 +48,8 @@ def var_or(name: str, default: D) -> str | D:
     """The value of the environment variable `CLOACINA_VAR_<name>`, or a default.
 
     Args:
-        name: The part behind the prefix; capital letters matter.
-        default: What to return where it is not set.
+        name: The name without the prefix; upper and lower case differ.
+        default: The value to return if the variable is not set.
 
     Returns:
         Its text, or the default.

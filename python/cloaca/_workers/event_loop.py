@@ -94,7 +94,7 @@ class LoopThread:
         try:
             asyncio.set_event_loop(loop)
             loop.add_reader(self._waker.fileno(), self._on_readable)
-            # What arrived before the reader was there.
+            # Processes what arrived before the reader was added.
             loop.call_soon(self._on_readable)
             self._loop = loop
             self._started.set()

@@ -1,4 +1,4 @@
-"""How an attempt ended, as data: what a function returned or raised (semantics B5, D1, D2)."""
+"""The outcome of an attempt: what a function returned or raised (semantics B5, D1, D2)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def of_return(context: Context, returned: object) -> Outcome:
 
     Args:
         context: The context that it received.
-        returned: What it returned. `None` or the context: its writes count. Another context: it
-            replaces the view. A mapping: it is merged in. Anything else: the task fails.
+        returned: The returned value. For `None` or the context itself, the writes to the context
+            count. Another context replaces it. A mapping is merged into it. Anything else fails
+            the task.
     """
     from collections.abc import Mapping
 

@@ -78,12 +78,12 @@ class TaskHandle:
         return not self._defers
 
     def heartbeat(self, progress: float | None = None) -> None:
-        """Tell that the function is alive, and learn whether it should go on.
+        """Report that the function is alive; raises if it should stop.
 
         The runner itself keeps the claim alive; a function need not call this.
 
         Args:
-            progress: How far it is, 0 to 1; what is more than 1 is taken for a percentage.
+            progress: The part that is done, from 0 to 1; a value above 1 is read as a percentage.
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
@@ -96,14 +96,14 @@ class TaskHandle:
         self._check()
 
     def set_progress(self, done: float, total: float, message: str | None = None) -> None:
-        """Say how far the task is: `WorkflowHandle.progress`, `cloaca watch` and bars show it.
+        """Report progress, which `WorkflowHandle.progress`, `cloaca watch` and bars show.
 
-        Call it as often as you like: it is written a few times a second at most, and other
-        processes see it then.
+        Call it as often as you like: the progress is written to the database at most a few times a
+        second, and other processes see it then.
 
         Args:
-            done: What is done.
-            total: What is to do in all.
+            done: The amount of work done.
+            total: The total amount of work.
             message: A few words, e.g. about the present step.
 
         Raises:

@@ -63,7 +63,7 @@ class _Names:
 
 
 class WorkflowContext(_Names):
-    """Where a workflow's tasks have their names: tenant, package and workflow. Since 0.1."""
+    """The prefix of a workflow's task names: tenant, package and workflow. Since 0.1."""
 
     __slots__ = ()
 

@@ -114,17 +114,18 @@ def task(
             the options above; excludes every other `retry_*`.
         on_success: Called with `(task_id, context)` once the task's completion is durable, and
             before callers in this process get the execution's result (they wait at most 30 s for
-            it). What it raises is logged.
+            it). Its exceptions are logged.
         on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable,
             likewise.
-        trigger_rule: When the task starts, once its dependencies have ended: a name such as
-            `"one_failed"`, or a rule.
+        trigger_rule: The condition under which the task starts once its dependencies have ended: a
+            name such as `"one_failed"`, or a rule.
         trigger_rules: The same.
         timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` (300 unless
             set) if omitted, and `math.inf` for no limit.
         timeout_seconds: The same.
-        priority: The place among what waits for a worker, -32768 to 32767; higher first.
-        max_context_bytes: How much the task may write to the context, in bytes.
+        priority: -32768 to 32767; of the tasks that wait for a worker, higher priorities start
+            first.
+        max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
         workflow: The name of a workflow that another program defines, in Python or in Rust, and
             that names this task as external. The runners of this process then run it, in executions
             of any submitter. The other program's definition governs the task: only the id is needed
@@ -219,21 +220,21 @@ def external_task(
         id: The task's id.
         dependencies: Tasks that must have ended before, by id or by function.
         retry: See `task`, as for all that follow.
-        retry_attempts: All tries together.
-        retry_backoff: How the delay grows.
+        retry_attempts: Maximum number of attempts, the first included.
+        retry_backoff: The growth of the delay.
         retry_delay_ms: The first delay, in milliseconds.
         retry_max_delay_ms: The longest delay, in milliseconds.
-        retry_condition: Which failures are retried.
+        retry_condition: The failures that are retried.
         retry_jitter: Whether delays vary.
         retry_on: Names of the only error types that are retried.
         never_on: Names of the error types that are never retried.
         retry_policy: The dict form of a policy.
-        trigger_rule: When it starts.
+        trigger_rule: The condition under which it starts.
         trigger_rules: The same.
-        timeout: Seconds that one attempt may take.
+        timeout: Maximum duration of one attempt, in seconds.
         timeout_seconds: The same.
-        priority: The place among what waits for a worker.
-        max_context_bytes: How much it may write to the context.
+        priority: Higher priorities start first.
+        max_context_bytes: Maximum size of what one attempt may write, in bytes.
 
     Returns:
         The id, to be named among the dependencies of other tasks.

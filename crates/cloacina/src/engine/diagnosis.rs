@@ -18,7 +18,7 @@ pub struct DiagnosisInput<'a> {
     pub runners: &'a [Presence],
     /// The announced handlers for tasks of the execution's workflow, of live runners and of some former ones.
     pub offers: &'a [Offer],
-    /// The present time.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -114,7 +114,7 @@ pub enum Reason {
     Retry {
         /// The task.
         task: String,
-        /// The number of the next attempt, as its policy counts.
+        /// The number of the next attempt. Snoozes do not count.
         attempt: u32,
         /// Maximum number of attempts of its policy.
         max_attempts: u32,

@@ -76,9 +76,9 @@ impl EngineHandle {
         })
     }
 
-    /// G1: starts to register a trigger and returns the pending answer. `handler` is this program's number of the trigger's
-    /// function. Its polls arrive in [`queues().polls()`](crate::runtime::WorkQueues::polls), and end with
-    /// [`end_poll`](Self::end_poll).
+    /// G1: starts to register a trigger and returns the pending answer. `handler` is the number by which this program
+    /// identifies the trigger's function. Polls arrive in [`queues().polls()`](crate::runtime::WorkQueues::polls);
+    /// report their outcomes with [`end_poll`](Self::end_poll).
     pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,

@@ -2,7 +2,7 @@
 //! dispatches ready tasks.
 //!
 //! One coordinator per runner makes all decisions. It is plain logic without threads, so that a simulation can step it with
-//! a virtual clock; `coordinator_thread` is the thread around it. The rooms, each of which imports only rooms below it:
+//! a virtual clock; `coordinator_thread` is the thread around it. Each module imports only modules below it here:
 //!
 //! - `coordinator`: the loop. It receives messages, runs a turn, and reports when its next step is due.
 //! - `turn`: decides messages and duties, commits, and splits a batch that the database refuses.
@@ -10,7 +10,7 @@
 //! - `decide`, `commit`, `isolation`, `dispatch`: the decision for each message, the transaction, and its effects.
 //! - `step`: the state that one turn may read and change.
 //! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `batch`: the state of the runner.
-//! - `executors`, `mailbox`, `message`, `subscriptions`: the ways in and out.
+//! - `executors`, `mailbox`, `message`, `subscriptions`: input and output.
 
 mod assignment;
 mod batch;

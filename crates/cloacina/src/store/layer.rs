@@ -6,10 +6,10 @@ use super::{Request, Response, Store, StoreError};
 
 /// A store that passes requests on to another store.
 pub trait Layer: Send + Sync {
-    /// The store behind it.
+    /// The type of the wrapped store.
     type Below: Store + ?Sized;
 
-    /// The store behind it.
+    /// Returns the wrapped store.
     fn below(&self) -> &Self::Below;
 
     /// Answers a request, usually by passing it to the store below.

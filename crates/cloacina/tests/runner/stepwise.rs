@@ -1,4 +1,4 @@
-//! Events that meet in one step of the coordinator.
+//! Tests of several events that the coordinator processes in one step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -116,7 +116,7 @@ fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
         .subscriptions
         .subscribe(id, move |_| notify.store(true, Ordering::SeqCst));
     runner.control(id, Control::Cancel);
-    // In this step: the next poll of the database may be far away.
+    // The callers are notified in this step, because the next poll of the database may be much later.
     assert!(notified.load(Ordering::SeqCst));
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Cancelled);
@@ -156,7 +156,7 @@ fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let (_, assignment) = runner.start_next().unwrap();
-    // The runner has no other news, so the retry is claimed in its own step.
+    // The runner has no other message to process, so the retry is claimed in a step of its own.
     for _ in 0..3 {
         runner.pass(200 * MILLISECOND);
     }

@@ -331,7 +331,7 @@ impl PostgresStore {
         }
         let channel = self.session.channel();
         self.write(async |connection, _| {
-            // The channel's name consists of letters and digits of our own.
+            // The channel's name is generated from letters and digits, and needs no escaping.
             let notify = format!(
                 "SELECT pg_notify('{channel}', '{}')",
                 super::change_notifier::CHANGED

@@ -264,7 +264,7 @@ impl ListenSession {
         for (channel, (notifier, _)) in &self.members {
             if is_due(notifier.next_notification()) {
                 let payloads = notifier.take_notifications();
-                // The payloads are words and ids of our own, without quotes.
+                // The payloads are fixed words and ids without quotes, and need no escaping.
                 let call = |payload| format!("pg_notify('{channel}', '{payload}')");
                 calls.extend(payloads.iter().map(call));
                 outgoing.push((notifier, payloads));

@@ -1,4 +1,4 @@
-//! Applies migrations and reads the schema versions. As on SQLite, the versions are kept in a table of our own, because
+//! Applies migrations and reads the schema versions. As on SQLite, the versions are kept in a separate table, because
 //! these tables may share a database with an application's.
 
 use diesel::sql_types::{Bool, Nullable, Text};

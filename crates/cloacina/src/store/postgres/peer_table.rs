@@ -83,7 +83,7 @@ impl PeerTable {
         let missing = notifier.runner_cache.lock().own_except(&self.held);
         for runner in missing {
             self.held.insert(runner);
-            // A shared lock never waits, not even for an earlier session of our own that the server still counts as
+            // A shared lock never waits, not even for an earlier session of this runner that the server still counts as
             // open.
             let lock = format!("SELECT pg_advisory_lock_shared({})", lock_key(runner));
             match client.batch_execute(&lock).await {

@@ -1,6 +1,6 @@
 //! Applies migrations and reads the schema versions.
 //!
-//! The SQL is embedded by Diesel's macro, but the versions are kept in a table of our own: Diesel's table of applied
+//! The SQL is embedded by Diesel's macro, but the versions are kept in a separate table: Diesel's table of applied
 //! migrations has a fixed name, and an application in the same database may use Diesel itself.
 
 use diesel::connection::SimpleConnection;

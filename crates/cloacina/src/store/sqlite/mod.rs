@@ -56,8 +56,7 @@ impl SqliteStore {
     /// Opens a database, creating and migrating it if the options allow that.
     ///
     /// # Errors
-    /// If the path, the file or its schema cannot be used. A file that did not exist before the call does not exist
-    /// after it.
+    /// If the path, the file or its schema cannot be used. A failed call does not leave a new file behind.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let open::Opened {
             location,
@@ -266,7 +265,7 @@ impl Store for SqliteStore {
                 Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
             }
             Request::Check {} => Response::Check(self.read(insight::check)?),
-            // There is nobody to notify: every store polls its change marker.
+            // No notification is needed, because every store polls its change marker.
             Request::NotifyPeers {} => Response::NotifyPeers(()),
         })
     }

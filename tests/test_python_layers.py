@@ -67,7 +67,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def arrows(modules: Modules) -> dict[str, set[str]]:
-    """Which modules each module imports."""
+    """The modules that each module imports."""
     graph: dict[str, set[str]] = {}
     for name, source in modules.items():
         graph[name] = set()
@@ -97,7 +97,7 @@ def upward(graph: dict[str, set[str]]) -> list[str]:
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
-    """The modules of a cycle, where there is one."""
+    """The modules of a cycle, if there is one."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -1,6 +1,6 @@
-"""The floors of the engine crate: an import points down only, and pure floors stay pure.
+"""The layers of the engine crate: imports point down only, and pure layers perform no I/O.
 
-ARCHITECTURE.md describes the floors. Inside the upper floors the files import each other in one
+ARCHITECTURE.md describes the layers. Inside the upper layers the files import each other in one
 direction too. This file reads the Rust sources, because the compiler accepts an import in any
 direction.
 """
@@ -17,7 +17,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "crates" / "cloacina" / "src"
 
-# The floors that each floor may import, besides itself.
+# The layers that each layer may import, besides itself.
 MAY_IMPORT = {
     "types": set[str](),
     "workflow": {"types"},
@@ -27,14 +27,14 @@ MAY_IMPORT = {
     "runner": {"types", "workflow", "engine", "store", "runtime"},
 }
 
-# Floors that do nothing to the world: their results are functions of values.
-PURE_FLOORS = {"types", "workflow", "engine"}
+# Layers without side effects: results depend on the arguments only.
+PURE_LAYERS = {"types", "workflow", "engine"}
 IO = re.compile(
     r"\b(?:tokio|diesel|diesel_migrations|libsqlite3_sys|std\s*::\s*(?:env|fs|io|net|process|thread))\b"
 )
 
 # Time and randomness are arguments. `types` defines the clock and the ids; others may not use them.
-TIMELESS_FLOORS = {"workflow", "engine"}
+TIMELESS_LAYERS = {"workflow", "engine"}
 CLOCK = re.compile(
     r"\b(?:SystemClock|fastrand|\w+Id\s*::\s*generate"
     r"|(?:Instant|SystemTime|Utc|Local)\s*::\s*now|Uuid\s*::\s*(?:now_v\d|new_v4))\b"
@@ -121,28 +121,28 @@ def imports(source: str, module: list[str]) -> Iterator[list[str]]:
 
 
 def violations(file: Path, source: str) -> list[str]:
-    """The violations of its floor's rules in a source file, as sentences."""
+    """The violations of its layer's rules in a source file, as sentences."""
     module = module_of(file)
     if not module:
-        return []  # lib.rs: it names every floor, to re-export
-    floor = module[0]
-    if floor not in MAY_IMPORT:
+        return []  # lib.rs: it re-exports names of every layer
+    layer = module[0]
+    if layer not in MAY_IMPORT:
         return [
-            f"{file}: `{floor}` is not a floor; move the file to one of {', '.join(MAY_IMPORT)}"
+            f"{file}: `{layer}` is not a layer; move the file to one of {', '.join(MAY_IMPORT)}"
         ]
     found = []
     for path in imports(source, module):
         target = path[0] if path else "*"
         written = "::".join(["crate", *path])
         if target not in MAY_IMPORT:
-            found.append(f"{file}: `{written}` goes through the crate's root; name the floor")
-        elif target != floor and target not in MAY_IMPORT[floor]:
-            found.append(f"{file}: `{written}` points up: {floor} may not import {target}")
-    # The tests of a pure floor may use what they like; they stand last in their file.
+            found.append(f"{file}: `{written}` goes through the crate's root; name the layer")
+        elif target != layer and target not in MAY_IMPORT[layer]:
+            found.append(f"{file}: `{written}` points up: {layer} may not import {target}")
+    # The tests of a pure layer may use anything; they are at the end of their file.
     code = TEST_MODULE.split(without_noise(source))[0]
-    if floor in PURE_FLOORS:
-        found += [f"{file}: `{m.group()}` in the pure floor {floor}" for m in IO.finditer(code)]
-    if floor in TIMELESS_FLOORS:
+    if layer in PURE_LAYERS:
+        found += [f"{file}: `{m.group()}` in the pure layer {layer}" for m in IO.finditer(code)]
+    if layer in TIMELESS_LAYERS:
         found += [
             f"{file}: `{m.group()}`: time and ids are arguments" for m in CLOCK.finditer(code)
         ]
@@ -168,16 +168,16 @@ def test_the_crate_root_only_re_exports() -> None:
 
 def test_the_macro_crate_does_not_depend_on_the_engine() -> None:
     manifest = SOURCES.parent.parent / "cloacina-macros" / "Cargo.toml"
-    # Its tests may: what the macros expand to must compile.
+    # Its tests may depend on it, because they compile the expanded macros.
     dependencies = tomllib.loads(manifest.read_text(encoding="utf-8"))["dependencies"]
     assert "cloacina" not in dependencies
 
 
-# The floors whose files import each other in one direction only.
-ORDERED_FLOORS = ("store", "runtime", "runner")
+# The layers whose files import each other in one direction only.
+ORDERED_LAYERS = ("store", "runtime", "runner")
 MAX_LINES = 500
 
-# The order of the rooms of `runtime`, from the top: a room imports only rooms that stand after it.
+# The files and folders of `runtime`, from the top: each imports only those after it.
 RUNTIME_ORDER = (
     "coordinator_thread.rs",
     "coordinator.rs",
@@ -197,15 +197,15 @@ RUNTIME_ORDER = (
     "assignment.rs",
 )
 
-# The circles and long files that are left, as the tests name them.
-CIRCLES_LEFT: frozenset[str] = frozenset()
+# The cycles and long files that are left, as the tests name them.
+CYCLES_LEFT: frozenset[str] = frozenset()
 LONG_FILES_LEFT: frozenset[str] = frozenset()
 
 Sources = Mapping[str, str]
 
 
-class Rooms:
-    """Which file of the crate imports which, with re-exports followed to the file that defines."""
+class ImportGraph:
+    """The imports between the files of the crate. Re-exports are followed to the defining file."""
 
     def __init__(self, sources: Sources) -> None:
         declared = re.compile(r"#\[cfg\(test\)\]\s*mod\s+(\w+)\s*;")
@@ -257,11 +257,11 @@ class Rooms:
         return self._files[module]
 
     @cache  # noqa: B019 - the tests hold the few instances for as long as the module lives
-    def arrows(self, floor: str | None = None) -> dict[str, set[str]]:
-        """The imports between the files of a floor, or of the whole crate."""
+    def arrows(self, layer: str | None = None) -> dict[str, set[str]]:
+        """The imports between the files of a layer, or of the whole crate."""
         graph: dict[str, set[str]] = {}
         for module, file in self._files.items():
-            if floor is not None and module[0] != floor:
+            if layer is not None and module[0] != layer:
                 continue
             code = self._code[file]
             paths = {tuple(path) for path in imports(code, list(module))}
@@ -280,30 +280,32 @@ class Rooms:
                 for target in found
                 if target is not None
                 and target != file
-                and (floor is None or target.startswith(f"{floor}/"))
+                and (layer is None or target.startswith(f"{layer}/"))
             }
         return graph
 
 
-def room(file: str, folder: str) -> str | None:
+def child_of(file: str, folder: str) -> str | None:
     """The file or folder directly inside `folder` that a file belongs to."""
     if not file.startswith(folder + "/"):
         return None
     return file[len(folder) + 1 :].split("/")[0]
 
 
-def between_rooms(graph: dict[str, set[str]], folder: str) -> dict[str, set[str]]:
-    """The arrows between the files and folders of one folder; a folder is one room."""
-    rooms: dict[str, set[str]] = {}
+def between_children(graph: dict[str, set[str]], folder: str) -> dict[str, set[str]]:
+    """The imports between the files and folders of a folder; a subfolder counts as one node."""
+    children: dict[str, set[str]] = {}
     for file, targets in graph.items():
-        here = room(file, folder)
+        here = child_of(file, folder)
         if here is not None:
-            there = {room(target, folder) for target in targets}
-            rooms.setdefault(here, set()).update(name for name in there if name not in {None, here})
-    return rooms
+            there = {child_of(target, folder) for target in targets}
+            children.setdefault(here, set()).update(
+                name for name in there if name not in {None, here}
+            )
+    return children
 
 
-def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
+def cycles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
     """The largest groups of nodes that all reach each other."""
 
     @cache
@@ -322,10 +324,10 @@ def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
     return sorted(group for group in groups if group)
 
 
-def circles_of_floor(floor: str, rooms: Rooms) -> list[str]:
-    """The circles between the rooms of each folder of a floor, as sentences."""
-    graph = rooms.arrows(floor)
-    folders = {floor} | {
+def cycles_of_layer(layer: str, crate: ImportGraph) -> list[str]:
+    """The import cycles inside each folder of a layer, as sentences."""
+    graph = crate.arrows(layer)
+    folders = {layer} | {
         "/".join(parts[:length])
         for parts in (file.split("/") for file in graph)
         for length in range(1, len(parts))
@@ -333,18 +335,18 @@ def circles_of_floor(floor: str, rooms: Rooms) -> list[str]:
     return [
         f"{folder}: {' <-> '.join(group)}"
         for folder in sorted(folders)
-        for group in circles(between_rooms(graph, folder))
+        for group in cycles(between_children(graph, folder))
     ]
 
 
-def upward_arrows(crate: Rooms) -> list[str]:
-    """The imports that contradict the order of the rooms of `runtime`."""
-    rooms = between_rooms(crate.arrows("runtime"), "runtime")
+def upward_arrows(crate: ImportGraph) -> list[str]:
+    """The imports that contradict `RUNTIME_ORDER`."""
+    children = between_children(crate.arrows("runtime"), "runtime")
     return [
         f"runtime: {lower} may not import {upper}"
         for position, lower in enumerate(RUNTIME_ORDER)
         for upper in RUNTIME_ORDER[:position]
-        if upper in rooms.get(lower, set())
+        if upper in children.get(lower, set())
     ]
 
 
@@ -354,7 +356,7 @@ def long_files(sources: Sources) -> list[str]:
     return [
         f"{file}: {lines} lines, at most {limits.get(file, MAX_LINES)}"
         for file, source in sources.items()
-        if file.split("/")[0] in ORDERED_FLOORS
+        if file.split("/")[0] in ORDERED_LAYERS
         and (lines := source.count("\n")) > limits.get(file, MAX_LINES)
     ]
 
@@ -372,52 +374,52 @@ def crate_sources() -> Sources:
 
 
 @cache
-def crate_rooms() -> Rooms:
-    return Rooms(crate_sources())
+def import_graph() -> ImportGraph:
+    return ImportGraph(crate_sources())
 
 
-@pytest.mark.parametrize("floor", ORDERED_FLOORS)
-def test_the_files_of_a_floor_import_each_other_in_one_direction(floor: str) -> None:
-    found = circles_of_floor(floor, crate_rooms())
-    assert not set(found) - CIRCLES_LEFT, "\n".join(found)
+@pytest.mark.parametrize("layer", ORDERED_LAYERS)
+def test_the_files_of_a_layer_import_each_other_in_one_direction(layer: str) -> None:
+    found = cycles_of_layer(layer, import_graph())
+    assert not set(found) - CYCLES_LEFT, "\n".join(found)
 
 
 def test_the_exceptions_to_the_order_of_files_still_exist() -> None:
-    found = {each for floor in ORDERED_FLOORS for each in circles_of_floor(floor, crate_rooms())}
-    assert not CIRCLES_LEFT - found
+    found = {each for layer in ORDERED_LAYERS for each in cycles_of_layer(layer, import_graph())}
+    assert not CYCLES_LEFT - found
     assert not LONG_FILES_LEFT - {each.split(":")[0] for each in long_files(crate_sources())}
 
 
-def test_the_rooms_of_the_runtime_keep_their_order() -> None:
-    rooms = {room(file, "runtime") for file in crate_sources()}
-    assert not set(RUNTIME_ORDER) - rooms, "a room was renamed: name it in RUNTIME_ORDER"
-    found = upward_arrows(crate_rooms())
+def test_the_runtime_imports_in_the_declared_order() -> None:
+    children = {child_of(file, "runtime") for file in crate_sources()}
+    assert not set(RUNTIME_ORDER) - children, "a file or folder was renamed: update RUNTIME_ORDER"
+    found = upward_arrows(import_graph())
     assert not found, "\n".join(found)
 
 
 def test_extension_files_import_each_other_in_one_direction() -> None:
     extension = SOURCES.parent.parent / "cloaca-python" / "src"
-    assert not circles(Rooms(sources_below(extension)).arrows())
+    assert not cycles(ImportGraph(sources_below(extension)).arrows())
 
 
-def test_no_file_of_the_upper_floors_is_long() -> None:
+def test_no_file_of_the_upper_layers_is_long() -> None:
     found = [
         each for each in long_files(crate_sources()) if each.split(":")[0] not in LONG_FILES_LEFT
     ]
     assert not found, "\n".join(found)
 
 
-def test_two_files_that_import_each_other_are_a_circle() -> None:
+def test_two_files_that_import_each_other_are_a_cycle() -> None:
     sources = {
         "runtime/mod.rs": "mod a; mod b; mod c; pub use a::A; pub use c::C;",
         "runtime/a.rs": "use super::b::B; pub struct A(B);",
         "runtime/b.rs": "use super::{A, C}; pub struct B;",
         "runtime/c.rs": "pub struct C; #[cfg(test)]\nmod tests { use super::super::b::B; }",
     }
-    assert circles_of_floor("runtime", Rooms(sources)) == ["runtime: a.rs <-> b.rs"]
+    assert cycles_of_layer("runtime", ImportGraph(sources)) == ["runtime: a.rs <-> b.rs"]
 
 
-def test_a_folder_is_one_room() -> None:
+def test_a_folder_counts_as_one_node() -> None:
     sources = {
         "store/mod.rs": "mod queue; mod names; pub use names::Name;",
         "store/names.rs": "use super::queue::inner::Inner; pub struct Name;",
@@ -425,7 +427,7 @@ def test_a_folder_is_one_room() -> None:
         "store/queue/inner.rs": "pub struct Inner;",
         "store/queue/outer.rs": "use crate::store::Name;",
     }
-    assert circles_of_floor("store", Rooms(sources)) == ["store: names.rs <-> queue"]
+    assert cycles_of_layer("store", ImportGraph(sources)) == ["store: names.rs <-> queue"]
 
 
 def test_a_module_that_needs_what_it_re_exports_imports_it() -> None:
@@ -433,8 +435,8 @@ def test_a_module_that_needs_what_it_re_exports_imports_it() -> None:
         "runner/mod.rs": "mod a; pub use a::A; pub enum Message { Of(A) }",
         "runner/a.rs": "use super::Message; pub struct A;",
     }
-    assert circles_of_floor("runner", Rooms(sources)) == ["runner: a.rs <-> mod.rs"]
-    assert circles_of_floor("runner", Rooms({**sources, "runner/a.rs": "pub struct A;"})) == []
+    assert cycles_of_layer("runner", ImportGraph(sources)) == ["runner: a.rs <-> mod.rs"]
+    assert cycles_of_layer("runner", ImportGraph({**sources, "runner/a.rs": "pub struct A;"})) == []
 
 
 @pytest.mark.parametrize(
