@@ -10,13 +10,13 @@ import procrastinate
 from procrastinate.jobs import Status
 from protocol import PAYLOAD, WORKERS, Peer, main
 
-FAN_IN = "no job waits for others, and none has a result: nothing can end a fan-out"
+FAN_IN = "jobs cannot wait for others and have no results, so a fan-out has no end"
 
 
 class Procrastinate(Peer):
     cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already", "W3": FAN_IN}
     databases: ClassVar = ("postgres",)
-    settings: ClassVar = {"postgres": "its default: the server's"}
+    settings: ClassVar = {"postgres": "the default: the server's commit setting"}
 
     def __init__(self, url: str, workload: str) -> None:
         self.app = app = procrastinate.App(

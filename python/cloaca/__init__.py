@@ -1,7 +1,7 @@
 """cloaca: a durable workflow engine that lives inside your process.
 
-Write functions, join them into a workflow, run it. What was acknowledged is on disk, and a crash
-loses nothing.
+Write functions, join them into a workflow, and run it. Acknowledged work is on disk and survives a
+crash.
 
     >>> import cloaca
     >>> with cloaca.WorkflowBuilder("hello"):
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Import `cloaca.testing` when it is asked for: programs that run need none of it."""
+        """Import `cloaca.testing` on first access, because running programs do not need it."""
         import sys
 
         if name == "testing":

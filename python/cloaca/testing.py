@@ -1,6 +1,6 @@
 """Testing workflows: no real time, no database file, and a crash at every commit point.
 
-Installing the package gives pytest the fixture `cloaca_runner`: a runner on a database in memory
+Installing the package gives pytest the fixture `cloaca_runner`: a runner on an in-memory database
 whose clock only moves while a caller waits, or when the test calls `advance`.
 
 Example:

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        0: done. 1: it failed, the execution or the request; stderr says what. 2: wrong usage. 130:
+        0: success. 1: the execution or the request failed; stderr says why. 2: wrong usage. 130:
         interrupted by Ctrl-C.
     """
     try:

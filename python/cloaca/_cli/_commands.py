@@ -1,11 +1,12 @@
 """The commands by name, and the help that lists them.
 
-Without click: loading it would take most of the time of `cloaca --help`.
+This module does not import click, which would take most of the time of `cloaca --help`.
 """
 
 from __future__ import annotations
 
-#: The place of each command and its line in `--help`, which is printed without loading any.
+#: The module and function of each command, and its line in `--help`, which is printed without
+#: loading any command.
 COMMANDS = {
     "run": ("running:run", "Run a workflow of a module and wait for its end."),
     "worker": ("running:worker", "Run submitted work until SIGTERM or Ctrl-C."),
@@ -16,13 +17,13 @@ COMMANDS = {
     "explain": ("executions:explain", "Explain the state of an execution or a schedule."),
     "watch": ("executions:watch", "Follow an execution to its end."),
     "cancel": ("control:cancel", "End an execution."),
-    "pause": ("control:pause", "Start no new task of an execution."),
-    "resume": ("control:resume", "Go on with a paused execution."),
+    "pause": ("control:pause", "Pause an execution; running tasks finish."),
+    "resume": ("control:resume", "Resume a paused execution."),
     "retry": ("control:retry", "Run the failed tasks of an ended execution again."),
     "schedules": ("schedules:schedules", "Inspect schedules, switch them on and off."),
     "workflows": ("workflows:workflows", "Inspect workflow definitions."),
     "runners": ("runners:runners", "List the runners of a database."),
-    "tenants": ("tenants:tenants", "Make, list and remove tenants of a PostgreSQL database."),
+    "tenants": ("tenants:tenants", "Create, list and remove tenants of a PostgreSQL database."),
     "db": ("database:db", "Migrate, check and clean up a database."),
     "bench": ("benchmark:bench", "Measure the throughput of a database."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
@@ -32,8 +33,8 @@ COMMANDS = {
 SUMMARY = """\
 Run workflows, inspect and control their executions.
 
-Exit status: 0 done, 1 it failed (the execution or the request; stderr says
-what), 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit status: 0 success, 1 the execution or the request failed (stderr says
+why), 2 wrong usage, 130 interrupted by Ctrl-C.
 """
 
 

@@ -71,7 +71,7 @@ def _told(what: str, error: BaseException) -> str:
 
 
 def attribute(module: ModuleType, path: str) -> Any:
-    """An attribute of a module, dots allowed; `None` where there is none."""
+    """Returns an attribute of a module, by its dotted name; `None` if it does not exist."""
     found: Any = module
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -79,7 +79,7 @@ def attribute(module: ModuleType, path: str) -> Any:
 
 
 def workflow_name(module: ModuleType, wanted: str) -> str:
-    """The workflow that `module:wanted` means: a workflow's name, or what holds a workflow.
+    """Returns the workflow named by `module:wanted`: a workflow's name, or a variable.
 
     Raises:
         click.ClickException: There is none.

@@ -22,7 +22,7 @@ class ListingGroup(click.Group):
     """A group that runs its command `list` if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As in every group, behind `list` where nothing or an option comes first."""
+        """Parses the arguments, with `list` in front if the first one is not a command."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -53,7 +53,7 @@ class Database:
         """The database, for reading and control; no runner is started.
 
         Args:
-            migrate: Whether to create and migrate it; else it must be there.
+            migrate: Whether to create and migrate the database; otherwise it must exist.
         """
         from cloaca._core import Inspector
 

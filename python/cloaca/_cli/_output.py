@@ -45,7 +45,7 @@ def print_json(document: object, file: TextIO | None = None) -> None:
 def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
     """Returns the function that prints a JSON document.
 
-    Whatever else is printed meanwhile, by tasks and by programs that they start, goes to stderr.
+    All other output until then, by tasks and by programs that they start, goes to stderr.
 
     Args:
         is_wanted: Whether stdout is for the document alone.
@@ -94,7 +94,7 @@ def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in head:
-        # A truncated id is useless.
+        # Ids are not truncated, because a truncated id cannot be used.
         table.add_column(name, no_wrap=name in {"id", "execution"}, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
@@ -212,13 +212,13 @@ def print_result(result: WorkflowResult) -> None:
 
 
 def fail(message: str) -> None:
-    """Names the culprit on stderr and ends with status 1."""
+    """Prints the error on stderr and exits with status 1."""
     say(f"error: {message}", err=True)
     raise click.exceptions.Exit(1)
 
 
 def leave_by(result: WorkflowResult) -> None:
-    """Ends with the status that the execution has: 1, with the culprit on stderr, if it failed."""
+    """Exits with status 1 and the error on stderr if the execution failed, else with 0."""
     from cloaca._executions.status import WorkflowStatus
 
     if result.status is WorkflowStatus.COMPLETED:

@@ -13,7 +13,7 @@ class LazyGroup(click.Group):
     """A group whose commands are loaded when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which people meet them."""
+        """The names, in the order of `--help`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As in every group, and a near name is suggested."""
+        """Resolves a command as every group does; suggests a similar name for an unknown one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from cloaca._core import nearest
 

@@ -22,7 +22,7 @@ _SINGLES = 2_000
     default=_SINGLES,
     show_default=True,
     metavar="N",
-    help="How many are submitted at once.",
+    help="Number of executions submitted at once.",
 )
 @database_options
 def bench(database: Database, as_json: bool, executions: int) -> None:

@@ -1,4 +1,4 @@
-"""Controlling executions, without running anything here."""
+"""Commands that control executions without starting a runner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _control(
 @click.argument("id")
 @database_options
 def cancel(database: Database, as_json: bool, id: str) -> None:
-    """End an execution: no task of it starts any more, running coroutines are cancelled."""
+    """Cancel an execution: no more of its tasks start, and running coroutines are cancelled."""
     _control(database, as_json, id, "cancel")
 
 
@@ -32,7 +32,7 @@ def cancel(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def pause(database: Database, as_json: bool, id: str) -> None:
-    """Start no new task of an execution; running ones end, timers hold."""
+    """Pause an execution: no new tasks start, running ones finish, timers stop."""
     _control(database, as_json, id, "pause")
 
 
@@ -40,14 +40,14 @@ def pause(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def resume(database: Database, as_json: bool, id: str) -> None:
-    """Go on with a paused execution."""
+    """Resume a paused execution."""
     _control(database, as_json, id, "resume")
 
 
 @click.command(context_settings=HELP_NAMES)
 @click.argument("id")
 @click.option(
-    "--from-task", metavar="TASK", help="Run this task and all that depend on it again too."
+    "--from-task", metavar="TASK", help="Also run this task and all its descendants again."
 )
 @database_options
 def retry(database: Database, as_json: bool, id: str, from_task: str | None) -> None:

@@ -18,7 +18,7 @@ def db() -> None:
 @db.command(context_settings=HELP_NAMES)
 @database_options
 def migrate(database: Database, as_json: bool) -> None:
-    """Bring a database's schema up to date; create the database where it is a file."""
+    """Bring a database's schema up to date. A missing SQLite file is created."""
     inspector = database.inspect(migrate=True)
     from cloaca._core import schema_state
 
@@ -55,7 +55,7 @@ def status(database: Database, as_json: bool) -> None:
     default=30,
     show_default=True,
     metavar="DAYS",
-    help="Only what ended longer ago.",
+    help="Minimum age of the executions to delete, in days.",
 )
 @database_options
 def prune(database: Database, as_json: bool, days: float) -> None:
@@ -72,7 +72,7 @@ def prune(database: Database, as_json: bool, days: float) -> None:
 @db.command(context_settings=HELP_NAMES)
 @database_options
 def check(database: Database, as_json: bool) -> None:
-    """Check that a database is sound, and how much room it wastes. Status 1 if it is not sound."""
+    """Check that a database is sound, and how much space is unused. Status 1 if it is not sound."""
     inspector = database.inspect()
     health = inspector.reads.check()
     problems = health.problems
@@ -90,7 +90,7 @@ def check(database: Database, as_json: bool) -> None:
     else:
         say(inspector.location)
         size, free = health.size_bytes / 2**20, health.free_bytes / 2**20
-        say(f"size {size:.1f} MiB, of which {free:.1f} MiB hold nothing")
+        say(f"size {size:.1f} MiB, of which {free:.1f} MiB are unused")
         for line in health.advice:
             say(f"advice: {line}")
         if not problems:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cloaca._executions.result import WorkflowResult
 
 _STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
-# Between two refreshes of `watch`: the process that runs the execution does not know of this one.
+# Seconds between two refreshes of `watch`, which polls because it gets no notifications.
 _LOOK_SECONDS = 0.2
 
 
@@ -75,7 +75,7 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
 )
-@click.option("--cursor", metavar="ID", help="Go on after this execution.")
+@click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
 @database_options
 def list_command(
     database: Database,

@@ -104,9 +104,9 @@ def run(
     "--metrics-port",
     type=click.IntRange(0, 65_535),
     metavar="PORT",
-    help="Serve /metrics at this port of this machine; 0 takes a free one.",
+    help="Serve /metrics on this local port; 0 picks a free one.",
 )
-@click.option("--capture-logs", is_flag=True, help="Keep what tasks log with their executions.")
+@click.option("--capture-logs", is_flag=True, help="Store tasks' log lines with their executions.")
 @database_options
 def worker(
     database: Database,
@@ -118,9 +118,9 @@ def worker(
 ) -> None:
     """Run the work submitted to the database until SIGTERM or Ctrl-C.
 
-    MODULE defines the workflows: a module's name or the path of its file. ATTRIBUTE, where it is
-    given, is a workflow of it, or a function that defines workflows and is called first. A signal
-    lets running tasks end; a second one cuts that short.
+    MODULE defines the workflows: a module's name or the path of its file. ATTRIBUTE, if
+    given, is one of its workflows, or a function that defines workflows and is called first. After
+    a signal, running tasks may finish; a second signal stops the worker at once.
     """
     from cloaca._cli._loading import attribute, call, load
     from cloaca._runner.runner import DefaultRunner
@@ -158,7 +158,8 @@ def worker(
                 if runner.metrics_url:
                     say(f"metrics at {runner.metrics_url}", err=True)
 
-            # Signal handlers come first: a program that reads this line may send a signal at once.
+            # Signal handlers are installed first, because a program that reads this line may send a
+            # signal at once.
             serve(runner, announce)
 
 

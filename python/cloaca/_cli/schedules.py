@@ -73,7 +73,7 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
     type=click.IntRange(0, 1000),
     default=10,
     show_default=True,
-    help="How many of its last ticks.",
+    help="Number of its last ticks to show.",
 )
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
@@ -106,7 +106,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
 
 @schedules.command(context_settings=HELP_NAMES)
 @click.argument("what", metavar="ID|EXPRESSION")
-@click.option("--timezone", metavar="ZONE", help="Of an expression; UTC if omitted.")
+@click.option("--timezone", metavar="ZONE", help="The time zone of an expression; UTC if omitted.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many."
 )
@@ -154,7 +154,7 @@ def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
 @click.argument("id")
 @database_options
 def enable(database: Database, as_json: bool, id: str) -> None:
-    """Switch a schedule on. What was due while it was off is not caught up."""
+    """Switch a schedule on. Ticks that were due while it was off are not caught up."""
     _switch(database, as_json, id, True)
 
 
@@ -170,7 +170,7 @@ def disable(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def run_now(database: Database, as_json: bool, id: str) -> None:
-    """Start a schedule's workflow once, now; a runner that has it takes it up."""
+    """Start a schedule's workflow once, now. A runner that has the workflow executes it."""
     execution = _schedules(database).run_now(id)
     if as_json:
         print_json({"schedule_id": id, "execution_id": execution})

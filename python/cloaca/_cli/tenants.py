@@ -12,7 +12,7 @@ from cloaca._cli._output import print_json, print_table, say
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def tenants() -> None:
-    """Make, list (if no command is given) and remove tenants: a schema and a role each."""
+    """Create, list (if no command is given) and remove tenants, each a schema and a role."""
 
 
 @tenants.command("list", context_settings=HELP_NAMES)
@@ -36,7 +36,9 @@ def list_command(database: Database, as_json: bool) -> None:
 @click.argument("schema_name", metavar="SCHEMA")
 @click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
 @click.option(
-    "--password-stdin", is_flag=True, help="Read the role's password from stdin; else one is made."
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from stdin instead of generating it.",
 )
 @database_options
 def create(
@@ -46,7 +48,7 @@ def create(
     username: str | None,
     password_stdin: bool,
 ) -> None:
-    """Make a tenant: its schema, its role, and the tables; all or nothing.
+    """Create a tenant: its schema, its role, and the tables; all or nothing.
 
     Prints its credentials once: the password is not stored.
     """
@@ -71,7 +73,7 @@ def create(
 @tenants.command(context_settings=HELP_NAMES)
 @click.argument("schema_name", metavar="SCHEMA")
 @click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
-@click.option("--force", is_flag=True, help="Remove it although it is in use.")
+@click.option("--force", is_flag=True, help="Remove it even if it is in use.")
 @database_options
 def remove(
     database: Database, as_json: bool, schema_name: str, username: str | None, force: bool

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MODULE = click.option(
     "--module",
     metavar="MODULE",
-    help="Use the workflows that a module defines, not those of the database.",
+    help="Use the workflows of a module instead of those in the database.",
 )
 
 
@@ -85,7 +85,7 @@ def list_command(database: Database, as_json: bool, module: str | None) -> None:
     type=click.Choice(["all", "text", "mermaid", "dot"]),
     default="all",
     show_default=True,
-    help="How to draw it; `all` is text and Mermaid.",
+    help="Output format; `all` prints text and Mermaid.",
 )
 @_MODULE
 @database_options

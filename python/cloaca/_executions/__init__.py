@@ -1,1 +1,1 @@
-"""Executions: what a submission takes, the handle, the result and the history."""
+"""Executions: submission, handle, result and history."""

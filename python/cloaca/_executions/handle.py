@@ -1,4 +1,4 @@
-"""A submitted execution: to be followed, waited for and controlled."""
+"""The handle of a submitted execution."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class WorkflowHandle:
         """Wait for the end.
 
         Args:
-            timeout: Seconds to wait at most. The execution does not mind.
+            timeout: Maximum time to wait, in seconds. The execution is not affected.
 
         Returns:
             The result, also of an execution that failed or was cancelled.
@@ -157,7 +157,7 @@ class WorkflowHandle:
         return ExecutionProgress(report.execution, report.tasks)
 
     def explain(self) -> list[str]:
-        """Why the execution is where it is: see `DefaultRunner.explain`. Since 0.1."""
+        """Explains the state of the execution: see `DefaultRunner.explain`. Since 0.1."""
         return self._runner.explain(self._id)
 
     def logs(self) -> list[LogLine]:
@@ -169,11 +169,11 @@ class WorkflowHandle:
         return self._runner.get_execution(self._id)._repr_html_()
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are of the same execution."""
+        """Whether both are handles of the same execution."""
         return self._id == other._id if isinstance(other, WorkflowHandle) else NotImplemented
 
     def __hash__(self) -> int:
-        """By the execution's id."""
+        """The hash of the execution's id."""
         return hash(self._id)
 
     def __repr__(self) -> str:

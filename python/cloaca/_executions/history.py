@@ -20,10 +20,10 @@ class Event:
     Attributes:
         type: The kind of event, e.g. `submitted`, `task_started`, `task_retrying`, `completed`.
         execution_id: The execution.
-        task_id: The task that it is about, if any.
-        attempt: The attempt that it is about, if any.
-        runner_id: The runner that did it, where one is known.
-        data: More, by type: the error, the delay, the reason.
+        task_id: The task that the event concerns, if any.
+        attempt: The attempt that the event concerns, if any.
+        runner_id: The runner that caused it, if known.
+        data: Further data, depending on the type: the error, the delay, the reason.
 
     Example:
         >>> [event.type for event in handle.events()]
@@ -92,7 +92,7 @@ class Page:
         return len(self.items)
 
     def __getitem__(self, index: int) -> WorkflowResult:
-        """One of them."""
+        """The execution at an index."""
         return self.items[index]
 
     def _repr_html_(self) -> str:

@@ -48,7 +48,7 @@ class LogLine:
         return logging.getLevelName(self.level)
 
     def __str__(self) -> str:
-        """The line as people read it."""
+        """The line as text."""
         return (
             f"{self.time.isoformat(timespec='milliseconds')} {self.level_name} {self.task_id}"
             f"[{self.attempt}] {self.logger}: {self.message}"

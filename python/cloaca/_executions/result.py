@@ -21,7 +21,7 @@ class ErrorInfo:
         type: The qualified name of the exception's type, e.g. `ValueError`.
         message: The message of the exception.
         traceback: The text of the traceback, if there is one.
-        task_id: The task that failed; `None` where it was the execution itself, e.g. by its
+        task_id: The task that failed; `None` if the execution itself failed, e.g. by its
             timeout.
 
     Since 0.1.
@@ -108,7 +108,7 @@ class TaskResult:
         return _span(self._started_us, self._ended_us)
 
     def __repr__(self) -> str:
-        """Id, state, and what there is beside."""
+        """The id, the state and further details."""
         more = [f"attempts={self.attempts}"]
         more += [f"error={self.error.type}"] if self.error else []
         more += [f"skip_reason={self.skip_reason!r}"] if self.skip_reason else []
@@ -142,7 +142,7 @@ class _KeptExecution:
 
 
 class WorkflowResult:
-    """An execution as it was at one instant. Parts are decoded when they are read.
+    """An execution as it was at one instant. Its parts are decoded on first access.
 
     Example:
         >>> result = runner.execute("etl")
@@ -204,7 +204,7 @@ class WorkflowResult:
 
     @property
     def start_time(self) -> str:
-        """`started_at` as RFC 3339 text; the time of the submission where no task has started.
+        """`started_at` as RFC 3339 text; the time of the submission if no task has started.
 
         Since 0.1.
         """
@@ -268,7 +268,7 @@ class WorkflowResult:
         return self
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
-        """Copied and pickled with all that it knows."""
+        """Copies and pickles the result with its data."""
         return type(self), (_KeptExecution(self._execution),)
 
     def _repr_html_(self) -> str:

@@ -51,7 +51,7 @@ def request(
     if priority != 0:
         _check_priority(priority)
     if delay is not None and at is not None:
-        raise ConfigurationError("delay and at exclude each other: both say when it starts")
+        raise ConfigurationError("delay and at exclude each other: both set the start time")
     return SubmitRequest(
         name,
         context,
@@ -67,7 +67,7 @@ def request_of(entry: object) -> SubmitRequest:
     """The request of an entry of `submit_many`: a pair, or a mapping of `submit`'s arguments.
 
     Raises:
-        ConfigurationError: It is none of these, or an argument is not valid.
+        ConfigurationError: The entry is neither, or an argument is not valid.
     """
     from collections.abc import Mapping
 

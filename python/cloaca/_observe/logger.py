@@ -1,4 +1,4 @@
-"""The package's logger, and the engine's records on their way to it."""
+"""The package's logger, which also receives the engine's records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def prepare() -> int:
 
     level = os.environ.get("CLOACA_LOG_LEVEL")
     if level is None and "logging" not in sys.modules:
-        # Nobody has set anything, and loading it would take as long as opening the database.
+        # The program has not configured `logging`, and importing it takes as long as opening the
+        # database.
         return _WARNING
     if level is not None:
         try:

@@ -27,7 +27,7 @@ class MetricsServer:
             read: Returns the text.
             host: The address to serve at.
             port: The port; 0 for a free one.
-            names: The names by which it may be asked for, beside `localhost`, `host` and addresses;
+            names: Host names that requests may use, besides `localhost`, `host` and addresses;
                 `*` for any.
 
         Raises:
@@ -40,7 +40,7 @@ class MetricsServer:
             timeout = 10
 
             def do_GET(self) -> None:
-                # A page of another site may have its own name lead here (DNS rebinding).
+                # Another site may let its own name resolve to this address (DNS rebinding).
                 if not ("*" in known or _may_ask(self.headers.get("Host"), known)):
                     self.send_error(421, "not served under this name")
                     return
@@ -59,7 +59,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Logs nothing: a scrape is not worth a line."""
+                """Logs nothing, because scrapes are frequent."""
 
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -53,7 +53,7 @@ def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
 
 
 class Bars:
-    """The bars of one execution. A context manager: they stay as they were at its end."""
+    """The bars of one execution, as a context manager. They stay visible after its end."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console

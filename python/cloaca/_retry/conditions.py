@@ -86,15 +86,15 @@ class BackoffStrategy:
         return self._data
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same."""
+        """Whether both are equal."""
         return self._data == other._data if isinstance(other, BackoffStrategy) else NotImplemented
 
     def __hash__(self) -> int:
-        """By value."""
+        """The hash of the value."""
         return hash(tuple(self._data.items()))
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """The constructor call."""
         arguments = [f"{k}={v:g}" for k, v in self._data.items() if k != "strategy"]
         return f"BackoffStrategy.{self._data['strategy']}({', '.join(arguments)})"
 
@@ -120,12 +120,12 @@ class RetryCondition:
 
     @staticmethod
     def never() -> RetryCondition:
-        """No failure. Since 0.1."""
+        """Matches no failure. Since 0.1."""
         return RetryCondition("never")
 
     @staticmethod
     def transient_only() -> RetryCondition:
-        """Timeouts and connection errors, by type or by words such as "unavailable".
+        """Matches timeouts and connection errors, by type or by words such as "unavailable".
 
         Since 0.1.
         """
@@ -133,12 +133,12 @@ class RetryCondition:
 
     @staticmethod
     def all_errors() -> RetryCondition:
-        """Every failure: the default. Since 0.1."""
+        """Matches every failure; the default. Since 0.1."""
         return RetryCondition("all")
 
     @staticmethod
     def error_pattern(patterns: Iterable[str]) -> RetryCondition:
-        """Failures whose type or message contains one of the texts, in any case of letters.
+        """Matches failures whose type or message contains one of the texts, in any case.
 
         Args:
             patterns: The texts, at least one.
@@ -147,7 +147,7 @@ class RetryCondition:
             The condition.
 
         Raises:
-            TaskValidationError: There is none, or one is empty or no string.
+            TaskValidationError: There is none, or one is empty or not a string.
 
         Example:
             >>> cloaca.RetryCondition.error_pattern(["rate limit", "try again"])
@@ -166,15 +166,15 @@ class RetryCondition:
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same."""
+        """Whether both are equal."""
         return self._data == other._data if isinstance(other, RetryCondition) else NotImplemented
 
     def __hash__(self) -> int:
-        """By value."""
+        """The hash of the value."""
         return hash(self._data)
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """The constructor call."""
         match self._data:
             case "never":
                 return "RetryCondition.never()"
@@ -187,7 +187,7 @@ class RetryCondition:
 
 
 def names_of(error: BaseException | type[BaseException] | str) -> tuple[list[str], str]:
-    """The type names, nearest first, and the message of an error; a text may be either. Private."""
+    """An error's type names, most specific first, and its message; text counts as both. Private."""
     if isinstance(error, BaseException):
         return lineage(type(error)), str(error)
     if isinstance(error, type):

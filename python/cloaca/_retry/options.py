@@ -24,7 +24,7 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
     "transient": RetryCondition.transient_only,
     "all": RetryCondition.all_errors,
 }
-# The words of `retry_policy={...}`; each span has a twin in milliseconds.
+# The keys of `retry_policy={...}`; each duration can also be given in milliseconds.
 _WORDS = (
     "max_attempts",
     "backoff",
@@ -37,7 +37,7 @@ _WORDS = (
     "retry_on",
     "never_on",
 )
-# The same by the names that the options of a task and `RetryPolicy` have for them.
+# The same keys under the names that the options of a task and `RetryPolicy` use.
 _SYNONYMS = {
     "attempts": "max_attempts",
     "retry_attempts": "max_attempts",
@@ -54,7 +54,7 @@ _SYNONYMS = {
 
 
 def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
-    """The policy that the options of a task say.
+    """The policy that the options of a task define.
 
     Args:
         options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` if omitted.
@@ -78,7 +78,7 @@ def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
 
 
 def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
-    """The policy of its dict form.
+    """Returns the policy for its dict form.
 
     Args:
         data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),
@@ -86,7 +86,7 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
             or the names that the options of a task and `RetryPolicy` have for these.
 
     Raises:
-        TaskValidationError: A word or a value is not known.
+        TaskValidationError: A key or a value is not known.
     """
     from collections.abc import Mapping
 

@@ -25,7 +25,7 @@ _MAX_ATTEMPT = 2**32 - 1
 class RetryPolicy:
     """The number of attempts of a task and their delays. Immutable; compared by value.
 
-    The default tries three times in all, one second and two seconds apart, whatever the error.
+    The default is three attempts, with delays of one and two seconds, for every error.
 
     Example:
         >>> policy = (
@@ -97,12 +97,12 @@ class RetryPolicy:
 
     @staticmethod
     def default() -> RetryPolicy:
-        """The policy of a task that names none. Since 0.1."""
+        """The policy of a task without one. Since 0.1."""
         return RetryPolicy()
 
     @property
     def max_attempts(self) -> int:
-        """All tries together. Since 0.1."""
+        """Maximum number of attempts, the first included. Since 0.1."""
         return self._max_attempts
 
     @property
@@ -117,7 +117,7 @@ class RetryPolicy:
 
     @property
     def with_jitter(self) -> bool:
-        """Whether a delay varies by a quarter up or down, before the cap. Since 0.1."""
+        """Whether each delay varies randomly by up to a quarter, before it is capped. Since 0.1."""
         return self._jitter
 
     @property
@@ -232,13 +232,13 @@ class RetryPolicy:
         }
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same."""
+        """Whether both are equal."""
         if not isinstance(other, RetryPolicy):
             return NotImplemented
         return self._to_definition() == other._to_definition()
 
     def __hash__(self) -> int:
-        """By value."""
+        """The hash of the value."""
         return hash(repr(self))
 
     def __repr__(self) -> str:
@@ -276,10 +276,10 @@ class RetryPolicyBuilder:
         self._values: dict[str, Any] = {}
 
     def max_attempts(self, attempts: int) -> RetryPolicyBuilder:
-        """Set how often a task is tried.
+        """Set the maximum number of attempts.
 
         Args:
-            attempts: All tries together; 0 and 1 both mean one.
+            attempts: Maximum number of attempts, the first included; 0 and 1 both mean one.
 
         Returns:
             The builder.
@@ -315,7 +315,7 @@ class RetryPolicyBuilder:
         return self._with("max_delay", delay)
 
     def backoff_strategy(self, strategy: BackoffStrategy) -> RetryPolicyBuilder:
-        """Set how the delay grows.
+        """Set the growth of the delay.
 
         Args:
             strategy: Made by `BackoffStrategy.fixed` and the like.
@@ -328,7 +328,7 @@ class RetryPolicyBuilder:
         return self._with("backoff", strategy)
 
     def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder:
-        """Set which failures are retried.
+        """Set the failures that are retried.
 
         Args:
             condition: Made by `RetryCondition.all_errors` and the like.
@@ -344,7 +344,7 @@ class RetryPolicyBuilder:
         """Set whether delays vary.
 
         Args:
-            jitter: Whether each varies by a quarter up or down, before the cap.
+            jitter: Whether each varies randomly by up to a quarter, before it is capped.
 
         Returns:
             The builder.
@@ -399,7 +399,7 @@ class RetryPolicyBuilder:
 
 
 def instance(option: str, value: T | None, kind: type[T], default: Callable[[], T]) -> T:
-    """A value of the right class, or the default when there is none.
+    """Returns the value if it has the right class, or the default if it is `None`.
 
     Raises:
         TaskValidationError: It is of another class.
@@ -432,7 +432,7 @@ def delay(option: str, value: float | timedelta) -> int:
     """A retry delay in microseconds.
 
     Raises:
-        TaskValidationError: It is negative, not finite, or no span.
+        TaskValidationError: It is negative, not finite, or not a duration.
     """
     try:
         return seconds_to_us(option, value, zero=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Waiters:
     """The coroutines that wait for executions of one runner.
 
-    One waker for each event loop, however many coroutines wait.
+    There is one waker per event loop, for any number of coroutines.
     """
 
     def __init__(self, core: Runner) -> None:
@@ -49,7 +49,7 @@ class Waiters:
             try:
                 loop.call_soon_threadsafe(waiters.close, loop)
             except RuntimeError:
-                continue  # the loop is closed, and with it its selector
+                continue  # the loop and its selector are closed
 
 
 class _LoopWaiters:

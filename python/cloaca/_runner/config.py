@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class DefaultRunnerConfig:
     """The settings of a `DefaultRunner`. Each is an attribute, checked whenever it is set.
 
-    What is omitted is taken from the environment variable `CLOACA_` + the setting's name in
-    capital letters (`none` stands for `None`), else from the defaults.
+    An omitted setting is taken from the environment variable `CLOACA_` + the setting's name in
+    capital letters (`none` stands for `None`), or has its default.
 
     Example:
         >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, task_timeout_seconds=60)
@@ -127,13 +127,15 @@ class DefaultRunnerConfig:
                 seconds.
             retention_days: Age in days at which ended executions are deleted; `None` keeps all.
             auto_migrate: Whether opening a database migrates it.
-            capture_logs: Whether what a task logs is kept with its execution: the first 500 lines
-                and 256 KiB of each attempt, at the levels that the program's loggers let through.
-            metrics_port: The port at which `/metrics` is served; 0 takes a free one, `None` serves
-                none.
-            metrics_host: The address at which it is served; by default only this machine is.
-            metrics_allowed_hosts: Names by which it may be asked for beside `localhost`,
-                `metrics_host` and addresses, with commas between; `*` for any.
+            capture_logs: Whether log lines of tasks are stored with their executions: the first 500
+                lines and 256 KiB of each attempt, at the levels that the program's loggers let
+                through.
+            metrics_port: The port at which `/metrics` is served; 0 picks a free one, `None` turns
+                metrics off.
+            metrics_host: The address at which it is served; the default is reachable from this
+                machine only.
+            metrics_allowed_hosts: Host names that requests may use besides `localhost`,
+                `metrics_host` and addresses, separated by commas; `*` for any.
 
         Raises:
             ConfigurationError: A value is not valid. It is a `ValueError`.
@@ -145,14 +147,14 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The settings where nothing is given: the environment's, else the defaults. Since 0.1."""
+        """The settings from the environment and the defaults. Since 0.1."""
         return DefaultRunnerConfig()
 
     def check(self) -> None:
-        """Check what settings say about each other; a runner does it at its start.
+        """Check that the settings are consistent. A runner does this when it starts.
 
         Raises:
-            ConfigurationError: They do not fit.
+            ConfigurationError: Two settings contradict each other.
 
         Since 0.1.
         """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloaca import _core
     from cloaca._workflows.workflow import Workflow
 
-# Read from the database at once; more are put together.
+# Maximum number of executions read at once; larger pages are assembled from several reads.
 _BATCH = 1000
 
 
@@ -68,13 +68,13 @@ class ControlMethods:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """Executions, newest first, page by page.
+        """List executions, newest first, page by page.
 
         Args:
-            workflow: Only of this workflow: it, or its name.
-            status: Only in this state, or in one of these.
-            since: Only submitted at this time or later; a datetime with a time zone.
-            tags: Only of workflows with all these tags.
+            workflow: Only executions of this workflow, given as an object or by name.
+            status: Only executions in this state, or in one of these states.
+            since: Only executions submitted at or after this time; a datetime with a time zone.
+            tags: Only executions of workflows with all these tags.
             limit: Maximum number of executions in the page, at least 1.
             cursor: `next_cursor` of the previous page.
 
@@ -108,7 +108,7 @@ class ControlMethods:
             execution_id: Its id.
 
         Returns:
-            The events, each with its time, its type and what it is about.
+            The events, each with its time, its type and its task, if any.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
@@ -118,16 +118,16 @@ class ControlMethods:
         return [Event(record) for record in self._core.reads.events(execution_id)]
 
     def cancel_execution(self, execution_id: str) -> WorkflowStatus:
-        """End an execution. No task of it starts any more; running coroutines are cancelled.
+        """Cancel an execution. No more of its tasks start; running coroutines are cancelled.
 
-        A function that runs is not interrupted: it can ask `handle.is_cancelled()`, and what it
-        returns is dropped.
+        A running function is not interrupted: it can check `handle.is_cancelled()`, and its return
+        value is dropped.
 
         Args:
             execution_id: Its id.
 
         Returns:
-            The state, durable: `Cancelled`, also where it was cancelled before.
+            The state, durable: `Cancelled`, also if it was cancelled before.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
@@ -138,7 +138,7 @@ class ControlMethods:
         return WorkflowStatus(self._core.control(execution_id, "cancel"))
 
     def pause_execution(self, execution_id: str) -> WorkflowStatus:
-        """Start no new task of an execution; running ones end, timers hold.
+        """Pause an execution: no new tasks start, running ones finish, timers stop.
 
         Args:
             execution_id: Its id.
@@ -155,7 +155,7 @@ class ControlMethods:
         return WorkflowStatus(self._core.control(execution_id, "pause"))
 
     def resume_execution(self, execution_id: str) -> WorkflowStatus:
-        """Go on with a paused execution.
+        """Resume a paused execution.
 
         Args:
             execution_id: Its id.
@@ -178,7 +178,7 @@ class ControlMethods:
 
         Args:
             execution_id: Its id.
-            from_task: Runs this task and all that depend on it again too, completed or not.
+            from_task: A task to run again with all its descendants, even if they completed.
 
         Returns:
             The state, durable.
@@ -197,10 +197,10 @@ class ControlMethods:
         """Wait until no execution of the database is pending or running. Paused ones do not count.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Maximum time to wait, in seconds.
 
         Raises:
-            TimeoutError: The time is over; the hint names an execution that is open.
+            TimeoutError: The timeout has passed; the hint names an execution that is open.
 
         Since 0.1.
         """
@@ -211,7 +211,7 @@ class ControlMethods:
             page = self._core.reads.executions(None, open_states, None, None, _BATCH, None)
             if not page.executions:
                 return
-            # The newest is waited for first: by then most of the others have ended.
+            # Wait for the newest first: most of the others have ended by then.
             for execution in page.executions:
                 left = None if until is None else max(until - _core_now(), 0)
                 if self._core.wait(execution.execution_id, left) is None:
@@ -231,7 +231,7 @@ def list_page(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    """A part of a listing, however long, newest first."""
+    """A page of any length, newest first."""
     found: list[_core.Execution] = []
     while True:
         left = min(limit - len(found), _BATCH)

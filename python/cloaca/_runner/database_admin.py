@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TenantConfig:
-    """The description of a tenant. Checked when it is made, before any database is used.
+    """The description of a tenant. It is checked when it is created, before any database is used.
 
     Example:
         >>> cloaca.TenantConfig(schema_name="acme", username="acme_user")
@@ -59,7 +59,7 @@ class TenantConfig:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Schema and role, not the password."""
+        """The schema and the role, without the password."""
         return f"TenantConfig(schema_name={self.schema_name!r}, username={self.username!r})"
 
 
@@ -89,7 +89,7 @@ class TenantCredentials:
             username: The role.
             password: Its password.
             schema_name: The schema.
-            connection_string: The URL that leads there.
+            connection_string: The URL of the tenant.
         """
         self.username = username
         self.password = password
@@ -105,12 +105,12 @@ class TenantCredentials:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Role and schema, not the password."""
+        """The role and the schema, without the password."""
         return f"TenantCredentials(username={self.username!r}, schema_name={self.schema_name!r})"
 
 
 class Tenant:
-    """A tenant that a database has. Since 0.1."""
+    """An existing tenant. Since 0.1."""
 
     __slots__ = ("schema_name", "username")
 
@@ -119,7 +119,8 @@ class Tenant:
 
         Args:
             schema_name: The schema.
-            username: The role that was made for it; `None` for a schema that `with_schema` made.
+            username: The role that was created for it; `None` for a schema that `with_schema`
+                created.
         """
         self.schema_name = schema_name
         self.username = username
@@ -131,7 +132,7 @@ class Tenant:
         return (self.schema_name, self.username) == (other.schema_name, other.username)
 
     def __hash__(self) -> int:
-        """By both names."""
+        """The hash of both names."""
         return hash((self.schema_name, self.username))
 
     def __repr__(self) -> str:
@@ -140,7 +141,7 @@ class Tenant:
 
 
 class DatabaseAdmin:
-    """Makes, lists, migrates and removes the tenants of a PostgreSQL database.
+    """Creates, lists, migrates and removes the tenants of a PostgreSQL database.
 
     It holds no connection between its calls. Each call is all or nothing.
 
@@ -161,8 +162,8 @@ class DatabaseAdmin:
                 that database.
 
         Raises:
-            ConfigurationError: The URL cannot be read, or is one of SQLite: a tenant is a file
-                there. It is a `ValueError`.
+            ConfigurationError: The URL cannot be read, or is an SQLite URL: on SQLite, a tenant is
+                a file. It is a `ValueError`.
         """
         if not isinstance(database_url, str):
             raise ConfigurationError(
@@ -171,17 +172,17 @@ class DatabaseAdmin:
         self._core = _core.DatabaseAdmin(database_url)
 
     def create_tenant(self, config: TenantConfig) -> TenantCredentials:
-        """Make a tenant: a migrated schema, and a role that may read and write in it alone.
+        """Create a tenant: a migrated schema, and a role that may read and write only that schema.
 
         Args:
-            config: Its names, and its password where it is not to be made.
+            config: The names, and optionally the password; one is generated if omitted.
 
         Returns:
-            How the tenant reaches its schema. The password is nowhere else: keep it.
+            The tenant's credentials. Keep the password: it is not stored anywhere else.
 
         Raises:
             DatabaseError: The schema or the role exists already, or this administrator lacks a
-                right. Then nothing was created.
+                privilege. In that case nothing was created.
             ConnectionError: The database does not answer. It is a `DatabaseError`.
 
         Since 0.1.
@@ -201,13 +202,13 @@ class DatabaseAdmin:
 
         Args:
             schema_name: The schema.
-            username: The role that was made for it.
-            force: Whether to do it under live runners too; their sessions are ended.
+            username: The role that was created for it.
+            force: Whether to remove it even while runners use it; their sessions are ended.
 
         Raises:
             ConfigurationError: A name is not valid. It is a `ValueError`.
-            DatabaseError: There is no such tenant, the role is not its own, or a runner lives in
-                it and `force` is not set. Then nothing was removed.
+            DatabaseError: There is no such tenant, the role is not its own, or a runner uses
+                it and `force` is not set. In that case nothing was removed.
 
         Since 0.1.
         """
@@ -225,7 +226,7 @@ class DatabaseAdmin:
         return [Tenant(found.schema_name, found.username) for found in self._core.list_tenants()]
 
     def migrate_tenant(self, schema_name: str) -> None:
-        """Bring a tenant's schema up to this program's version: its own role may not.
+        """Migrate a tenant's schema to this program's version, which its own role may not do.
 
         Args:
             schema_name: The schema.

@@ -1,4 +1,4 @@
-"""The end of the process, and forks: no runner may hang or crash either (design §6)."""
+"""Handlers for interpreter exit and forks, so that no runner hangs or crashes the process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 from cloaca import _core
 from cloaca._workflows.registry import registry
 
-# Maximum number of seconds that running tasks get when the interpreter ends. A task that is cut off
-# runs again at the next start.
+# Maximum time that running tasks get when the interpreter exits, in seconds. A task that does not
+# finish in time runs again at the next start.
 _EXIT_GRACE = 5.0
 
 
@@ -20,7 +20,7 @@ def install() -> None:
 
 
 def _close_runners() -> None:
-    """Stops the live runners, one after the other: no thread can be started any more."""
+    """Stops the live runners one after the other, because no more threads can be started."""
     from time import monotonic
 
     until = monotonic() + _EXIT_GRACE

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> None:
-    """Has an engine run an external task of a workflow.
+    """Registers an external task of a workflow with an engine.
 
     Raises:
         TaskValidationError: The workflow's definition has no such task, does not name it as

@@ -31,14 +31,14 @@ class InspectionMethods:
     _metrics_server: MetricsServer | None = None
 
     def explain(self, execution_id: str) -> list[str]:
-        """Explain the state of an execution: what it waits for, which runner has it, until when.
+        """Explain the state of an execution: what it waits for, and which runner runs it.
 
         Args:
-            execution_id: Its id. The id of a schedule or a trigger is taken too, and tells why it
-                does not fire, or when it does next.
+            execution_id: Its id. The id of a schedule or a trigger is accepted too, and explains
+                why it does not fire, or when it fires next.
 
         Returns:
-            Plain sentences, one for each reason. Of an execution that has ended, how it ended.
+            Plain sentences, one for each reason, or the outcome of an ended execution.
 
         Raises:
             WorkflowNotFoundError: Neither an execution nor a schedule has this id.
@@ -71,7 +71,7 @@ class InspectionMethods:
         """Counters and histograms of this runner, in the text format of Prometheus.
 
         By workflow and task: attempts started, completed, failed and retried, their durations and
-        waits. Besides: queue depth, backlog of the database, commit batch sizes, rescues. The
+        waits. Also: queue depth, backlog of the database, commit batch sizes, rescues. The
         setting `metrics_port` serves the same over HTTP.
 
         Since 0.1.
@@ -86,13 +86,13 @@ class InspectionMethods:
     def prune(self, older_than: float | timedelta | None = None) -> int:
         """Delete ended executions now, with all that belongs to them, in small batches.
 
-        A runner does it by itself in the background: see the setting `retention_days`.
+        A runner also does this in the background: see the setting `retention_days`.
 
         Args:
             older_than: Seconds since their end; `retention_days` if omitted.
 
         Returns:
-            How many were deleted.
+            The number of deleted executions.
 
         Raises:
             ConfigurationError: Nothing was given, and `retention_days` is `None`.
@@ -112,7 +112,7 @@ class InspectionMethods:
 
     def _serve_metrics(self) -> None:
         port = self._config.metrics_port
-        # A tenant's runner has the settings of the one that made it, and the port has one owner.
+        # A tenant's runner has the settings of its parent, which already serves the port.
         if port is not None and not self._worker_host.is_shared:
             from cloaca._observe.metrics_server import MetricsServer
 

@@ -47,11 +47,11 @@ class DefaultRunner(
 ):
     """The engine on one database.
 
-    It starts when it is made, and runs every workflow that this process defines.
+    It starts on construction, and runs every workflow that this process defines.
 
-    Use it as a context manager, also with `async with`, or call `shutdown()`. Work that other
-    processes submitted to the same database is done too, where this process has the functions for
-    it.
+    Use it as a context manager, also with `async with`, or call `shutdown()`. It also runs
+    tasks of executions that other processes submitted to the same database, if this process has the
+    functions.
 
     Example:
         >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
@@ -134,7 +134,7 @@ class DefaultRunner(
 
     @staticmethod
     def with_schema(database_url: str, schema: str) -> DefaultRunner:
-        """A runner in a PostgreSQL schema of its own, which is created where it does not exist.
+        """A runner in a PostgreSQL schema, which is created if it does not exist.
 
         Args:
             database_url: A `postgresql://` URL.
@@ -173,7 +173,7 @@ class DefaultRunner(
             workflow_name: The workflow.
             context: The initial context.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when it is over. `math.inf` for no limit, whatever the runner's
+                when that time has passed. `math.inf` for no limit, whatever the runner's
                 `workflow_timeout_seconds` says.
             key: Makes the submission idempotent: an execution with this key is waited for, and none
                 is started.
@@ -278,7 +278,7 @@ class DefaultRunner(
     ) -> WorkflowHandle:
         """Start a workflow, without waiting for its end.
 
-        The submission is durable when this returns.
+        The submission is durable when this method returns.
 
         Args:
             workflow: The workflow.
@@ -289,11 +289,11 @@ class DefaultRunner(
             delay: Seconds until it may start.
             at: The earliest start time; a datetime with a time zone.
             timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when it is over. `math.inf` for no limit, whatever the runner's
+                when that time has passed. `math.inf` for no limit, whatever the runner's
                 `workflow_timeout_seconds` says.
 
         Returns:
-            The execution to follow and control; await it, or ask it for its `result()`.
+            A handle that follows and controls the execution; await it, or call its `result()`.
 
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
@@ -354,14 +354,14 @@ class DefaultRunner(
         return WorkflowHandle(self, execution_id)
 
     def run_forever(self) -> None:
-        """Work until SIGTERM or SIGINT, then shut down; running tasks end, others are returned.
+        """Run until SIGTERM or SIGINT, then shut down. Running tasks finish, others are returned.
 
-        A second signal cuts that short. On another thread than the main one, it works until
+        A second signal stops the runner at once. On any thread but the main one, it runs until
         `shutdown` is called.
 
         Raises:
             SystemExit: After a second signal.
-            RunnerClosedError: The runner has failed; the log says why. It works no more.
+            RunnerClosedError: The runner has failed; the log says why.
 
         Since 0.1.
         """
@@ -370,13 +370,13 @@ class DefaultRunner(
         serve(self)
 
     def shutdown(self, *, timeout: float | None = None) -> None:
-        """Stop: no new task starts, running ones get time to end, other claims are returned.
+        """Shut down: no new task starts, running ones may finish, other claims are returned.
 
         Calling it twice is harmless.
 
         Args:
-            timeout: Seconds that running tasks may take; `shutdown_timeout` of the settings where
-                left out.
+            timeout: Maximum time for running tasks to finish, in seconds; the setting
+                `shutdown_timeout` if omitted.
 
         Since 0.1.
         """
@@ -421,7 +421,7 @@ class DefaultRunner(
         return [WorkflowHandle(self, id) for id in ids]
 
     def _catch_up(self, *, quietly: bool = False) -> None:
-        """Register what was defined since the last time.
+        """Register everything that was defined since the last call.
 
         Args:
             quietly: Whether an error is only logged: the next submission tries again.
@@ -483,7 +483,7 @@ class DefaultRunner(
         try:
             self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
         except BaseException:
-            # Ctrl-C, for one: other runners take the running tasks over when the lease ends.
+            # For example Ctrl-C. Other runners rescue the running tasks when the lease expires.
             return
 
     def __enter__(self) -> Self:
@@ -515,11 +515,11 @@ class DefaultRunner(
         await asyncio.to_thread(self.shutdown)
 
     def __del__(self) -> None:
-        """Warn about a runner that was not shut down, and stop it like a crash would.
+        """Warn about a runner that was not shut down, and stop it as a crash would.
 
-        Nothing is lost.
+        No work is lost.
         """
-        # A tenant's runner is its parent's to shut down.
+        # The parent shuts a tenant's runner down.
         if self._worker_host is None or self._shut or self._worker_host.is_shared:
             return
         import warnings
@@ -535,7 +535,7 @@ class DefaultRunner(
         abandon(self._core, self._worker_host)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to copy: two objects of one engine would each end it.
+        """Refuse to copy, because each of two objects would shut the engine down.
 
         Raises:
             TypeError: Always.

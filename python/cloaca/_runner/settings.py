@@ -18,7 +18,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class Setting:
-    """One setting. A span's value is in the unit that its name says, else in seconds."""
+    """One setting. A duration is in the unit that its name contains, or in seconds."""
 
     __slots__ = ("is_limit", "is_optional", "kind", "maximum", "minimum", "to_engine")
 
@@ -33,26 +33,26 @@ class Setting:
         to_engine: tuple[str, float] | None = None,
     ) -> None:
         self.kind = kind
-        #: Inclusive; a positive float's is the smallest that counts.
+        #: The inclusive minimum; for a positive float, the smallest accepted value.
         self.minimum = minimum
         self.maximum = maximum
-        #: Whether `None` is a value.
+        #: Whether `None` is allowed.
         self.is_optional = is_optional
-        #: Whether infinity is a value: the same as `None`.
+        #: Whether infinity is allowed, with the meaning of `None`.
         self.is_limit = is_limit
-        #: The engine's name, and microseconds per unit; 0 for a setting that is not a span.
+        #: The engine's name, and microseconds per unit; 0 for a setting that is not a duration.
         self.to_engine = to_engine
 
     def check(self, name: str, value: Any) -> Any:
-        """The value as it is kept.
+        """Validates a value, and returns it as it is stored.
 
         Raises:
-            ConfigurationError: It is of another kind or out of range.
+            ConfigurationError: It has the wrong type or is out of range.
         """
         if self.is_optional and (value is None or (self.is_limit and value == float("inf"))):
             return None
         is_right = isinstance(value, bool) == (self.kind is bool)
-        # A whole number stays one: earlier releases counted seconds in integers.
+        # An integer is kept as an integer, because earlier releases had integer seconds.
         kinds = (int, float) if self.kind is float else self.kind
         if not is_right or not isinstance(value, kinds):
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
@@ -64,7 +64,7 @@ class Setting:
         return value
 
     def parse(self, name: str, text: str) -> Any:
-        """The value of an environment variable.
+        """Parses and validates the value of an environment variable.
 
         Raises:
             ConfigurationError: It cannot be read, or is out of range.
@@ -150,7 +150,7 @@ ALIASES = {
 
 
 class Default:
-    """A default value in a signature, told from the same value given by the caller."""
+    """A default value in a signature, which can be distinguished from an equal argument."""
 
     __slots__ = ("value",)
 
@@ -162,12 +162,12 @@ class Default:
         return repr(self.value)
 
 
-#: Marks a default; typed as what it stands for.
+#: Marks a default; its type is that of the value.
 default_value: Callable[[T], T] = Default  # type: ignore[assignment]
 
 
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
-    """Checked values by setting: the caller's, else the environment's, else the defaults.
+    """Returns a checked value for each setting: the caller's, the environment's, or the default.
 
     Args:
         given: A value or a `Default` for every setting and alias.

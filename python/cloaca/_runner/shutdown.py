@@ -1,4 +1,4 @@
-"""Waiting until a runner is asked to shut down or fails, on the main thread also for signals."""
+"""Waits for a runner's shutdown request or failure, and on the main thread also for signals."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _CHECK_INTERVAL = 1.0
 class ShutdownRequest:
     """The request to shut a runner down, for threads that wait for it or for the runner's failure.
 
-    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue would
-    not do: a signal that arrives just before the main thread blocks would not wake it.
+    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue
+    would not work, because a signal that arrives just before the main thread blocks would not wake
+    it.
     """
 
     def __init__(self, core: Runner) -> None:
@@ -31,14 +32,14 @@ class ShutdownRequest:
         self._writers: set[int] = set()
 
     def make(self) -> None:
-        """Makes the request: every wait ends, also one that begins later."""
+        """Requests shutdown, which ends all current and future waits."""
         with self._lock:
             self._made = True
             for writer in self._writers:
                 _write(writer)
 
     def expect(self) -> None:
-        """Tells that the engine will stop because it was asked to, not because it failed."""
+        """Records that the engine stops on request, and has not failed."""
         self._expected = True
 
     @property
@@ -83,4 +84,4 @@ def _write(writer: int) -> None:
     try:
         os.write(writer, b"\0")
     except BlockingIOError:
-        return  # full: the other side will wake up in any case
+        return  # full: the reader will wake up anyway

@@ -27,9 +27,9 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> None:
-    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal cuts that short.
+    """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal stops it at once.
 
-    On another thread than the main one Python gets no signals: then it waits for `shutdown`.
+    Only the main thread receives signals; any other thread waits for `shutdown`.
 
     Args:
         runner: The runner that serves.
@@ -63,7 +63,7 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
 
 
 def _check(runner: ServingRunner) -> None:
-    """Raises if the runner has failed, so that serving does not end as if all were well."""
+    """Raises if the runner has failed, so that serving does not appear to end normally."""
     if runner._shutdown_request.failed:
         from cloaca._values.exceptions import RunnerClosedError
 

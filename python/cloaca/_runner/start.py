@@ -1,4 +1,4 @@
-"""Starting a runner: from what the caller gave to a running engine with its threads."""
+"""Starts a runner: validates the arguments, opens the database, and starts the threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SharedWorkerHost:
         """Does nothing: the runner that made the tenant's does it."""
 
     def join(self, timeout: float) -> None:
-        """Does nothing: the threads go on."""
+        """Does nothing, because the threads belong to the parent."""
 
 
 class Started:
@@ -100,10 +100,11 @@ def start(
 
 
 def _refuse_green_threads() -> None:
-    """Refuses to start where gevent or eventlet have put greenlets in the place of threads.
+    """Refuses to start if gevent or eventlet has replaced threads by greenlets.
 
     Raises:
-        ConfigurationError: They have. A greenlet that waits for the engine would stop all others.
+        ConfigurationError: Threads are replaced. A greenlet that waits for the engine would block
+            all others.
     """
     import _thread
 
@@ -155,7 +156,7 @@ def abandon(core: _core.Runner, worker_host: WorkerHost | SharedWorkerHost) -> N
     try:
         threading.Thread(target=stop, name="cloaca-abandoned", daemon=True).start()
     except RuntimeError:
-        return  # the interpreter ends, and with it everything
+        return  # the interpreter is exiting
 
 
 def _open_schema(schema: str, open_runner: Callable[[], _core.Runner]) -> _core.Runner:

@@ -1,4 +1,4 @@
-"""Runners of tenants beside a runner: shared workers and connections, everything else apart."""
+"""Runners of tenants, which share their parent's workers and connections."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ class TenantMethods:
         """A runner for a tenant's schema of the same PostgreSQL database, within this process.
 
         It has this runner's settings, and shares its worker threads, event loop and connections:
-        `max_concurrent_tasks` and `db_pool_size` count for all together, and the tenants take
+        `max_concurrent_tasks` and `db_pool_size` limit all tenants together, and the tenants take
         turns. Executions, schedules, leases and recovery are the tenant's own. It ends with this
-        runner at the latest; shut it down earlier where the tenant is no longer served here. The
-        same schema again gives the same runner while it is open.
+        runner at the latest; shut it down earlier if this process no longer serves the tenant. A
+        second call with the same schema returns the same runner while it is open.
 
         Args:
-            schema: The tenant's schema. It is created where it does not exist and the role may.
-            database_url: The tenant's own credentials for the same database; this runner's where
-                left out. They are kept in memory while the tenant's runner is open.
+            schema: The tenant's schema. It is created if it does not exist and the role may create
+                it.
+            database_url: The tenant's own credentials for the same database; this runner's if
+                omitted. They are kept in memory while the tenant's runner is open.
 
         Returns:
             A `DefaultRunner`.
 
         Raises:
             ConfigurationError: The schema's name is not valid, the URL leads to another database,
-                or this is a runner on SQLite, where a tenant is a file. It is a `ValueError`.
+                or this runner is on SQLite, where a tenant is a file. It is a `ValueError`.
             DatabaseError: The schema cannot be opened, or `db_pool_size` is below 3.
             RunnerClosedError: This runner was shut down.
 

@@ -114,7 +114,7 @@ def cron_preview(
     Raises:
         ScheduleError: The expression or the zone cannot be read, or the expression never fires. It
             is a `ValueError`.
-        ConfigurationError: `n` or `start` makes no sense. It is a `ValueError`.
+        ConfigurationError: `n` or `start` is not valid. It is a `ValueError`.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -140,7 +140,7 @@ def cron_preview(
 def _local(at_us: int, offset_seconds: int) -> datetime:
     """A fire time with its offset alone.
 
-    Python holds a datetime of a zone to be unequal to all others while its clocks go back.
+    While a zone's clocks go back, Python treats its datetimes as unequal to all others.
     """
     from datetime import timedelta, timezone
 
@@ -163,7 +163,7 @@ def check_text(what: str, value: object) -> None:
 
 
 def rule(name: str, value: object, known: tuple[str, ...]) -> str:
-    """The word of a rule.
+    """Validates the name of a rule.
 
     Raises:
         ScheduleError: It is none of the known words.
@@ -191,8 +191,8 @@ def options(
     """The options of a schedule as the engine takes them, after the zone.
 
     Raises:
-        ScheduleError: One of them makes no sense.
-        ConfigurationError: A time or a span makes no sense.
+        ScheduleError: An option is not valid.
+        ConfigurationError: A time or a duration is not valid.
         TypeError: The input is not a mapping, or a value in it is not JSON.
     """
     if instance_name is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloaca._schedules.cron import CronSchedule
     from cloaca._workflows.workflow import Workflow
 
-# More rows than any database holds.
+# A limit that no database reaches.
 _ALL = 2**62
 
 
@@ -49,12 +49,13 @@ class ScheduleMethods:
     ) -> str:
         """Start a workflow at the times of a cron expression.
 
-        Every runner on the database fires it, and each tick once. Registering the same workflow,
-        expression, zone and instance name again, e.g. at every start of a program, gives the same
-        schedule with these options; whether it is enabled stays as it is.
+        Any runner on the database may fire it, and each tick fires once. Registering the same
+        workflow, expression, zone and instance name again, e.g. at every start of a program,
+        returns the same schedule with these options; it stays enabled or disabled as it was.
 
         Args:
-            workflow_name: The workflow. It need not be known yet: a worker elsewhere may have it.
+            workflow_name: The workflow. It need not be known here, because another worker may have
+                it.
             cron_expression: 5 fields, or 6 with seconds first: lists, ranges, steps, names, `L` for
                 the last day of the month, `MON#1` for its first Monday, or `@hourly` and the like.
             timezone: The IANA time zone of the expression.
@@ -78,7 +79,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: The expression, the zone or an option cannot be read, or the expression
                 never fires. It is a `ValueError`.
-            ConfigurationError: A time or a span makes no sense. It is a `ValueError`.
+            ConfigurationError: A time or a duration is not valid. It is a `ValueError`.
             TypeError: A value of the input is not JSON.
             RunnerClosedError: The runner was shut down.
 
@@ -153,7 +154,7 @@ class ScheduleMethods:
             offset: Number of the oldest rows to skip.
 
         Returns:
-            Dicts as `get_cron_schedule` gives them.
+            Dicts in the form of `get_cron_schedule`.
 
         Since 0.1.
         """
@@ -183,7 +184,7 @@ class ScheduleMethods:
     def update_cron_schedule(
         self, id: str, cron_expression: str | None = None, timezone: str | None = None
     ) -> None:
-        """Give a schedule another expression or zone. Its next tick is that of the new one.
+        """Change the expression or zone of a schedule. Its next tick follows the new one.
 
         Args:
             id: Its id.
@@ -206,7 +207,7 @@ class ScheduleMethods:
             self._schedules.update(_id(id), cron_expression, timezone)
 
     def set_cron_schedule_enabled(self, id: str, enabled: bool) -> None:
-        """Switch a schedule on or off. What was due while it was off is not caught up.
+        """Switch a schedule on or off. Ticks that were due while it was off are not caught up.
 
         Args:
             id: Its id.
@@ -235,7 +236,7 @@ class ScheduleMethods:
             self._schedules.delete(_id(id))
 
     def run_cron_schedule_now(self, id: str) -> str:
-        """Start a schedule's workflow once, now, whatever its rules say. Its next tick stays.
+        """Start a schedule's workflow once, now, regardless of its rules. The next tick stays.
 
         Args:
             id: Its id.
@@ -283,10 +284,10 @@ class ScheduleMethods:
             since: RFC 3339 text or a datetime, with a time zone.
 
         Returns:
-            A dict with `total_executions` (ticks that were to start one), `successful_executions`
-            (that did), `lost_executions` (that were missed, or whose workflow was not known) and
-            `success_rate` (0 to 1; 0 where there was none), and beside these `missed_executions`,
-            `skipped_executions`, `overlapped_executions`, `queued_executions`.
+            A dict with `total_executions` (ticks that should have started one),
+            `successful_executions` (ticks that did), `lost_executions` (missed ticks, and those of
+            an unknown workflow), `success_rate` (0 to 1; 0 if there were no ticks), and also
+            `missed_executions`, `skipped_executions`, `overlapped_executions`, `queued_executions`.
 
         Raises:
             ScheduleError: The time cannot be read. It is a `ValueError`.
@@ -320,7 +321,7 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
 
 
 class Failing:
-    """Says what could not be done, where the engine only knows why."""
+    """Adds the failed operation to an engine error, which contains only the reason."""
 
     __slots__ = ("_what",)
 
@@ -338,7 +339,7 @@ class Failing:
 
 
 def tick_dict(tick: TickRecord) -> dict[str, Any]:
-    """A tick, as `get_cron_execution_history` gives it."""
+    """A tick, in the form of `get_cron_execution_history`."""
     due_at = rfc3339(tick.due_us)
     return {
         "id": f"{tick.schedule_id}/{due_at}",
@@ -366,7 +367,7 @@ def _id(id: object) -> str:
 
 
 def told_schedule(row: dict[str, Any]) -> dict[str, Any]:
-    """A schedule, as `get_cron_schedule` gives it."""
+    """A schedule, in the form of `get_cron_schedule`."""
     return {
         "id": row["id"],
         "workflow_name": row["workflow"],

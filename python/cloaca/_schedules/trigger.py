@@ -1,4 +1,4 @@
-"""Triggers: functions that are called again and again, and say whether to start a workflow."""
+"""Triggers: functions that are polled, and decide whether to start a workflow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TriggerResult:
 
     @staticmethod
     def skip() -> TriggerResult:
-        """Nothing happened: start nothing. Since 0.1."""
+        """Do not start the workflow. Since 0.1."""
         return TriggerResult(False, None)
 
     @staticmethod
@@ -68,7 +68,7 @@ class TriggerResult:
         return self._fires
 
     def is_skip_result(self) -> bool:
-        """Whether it starts nothing. Since 0.1."""
+        """Whether it does not start the workflow. Since 0.1."""
         return not self._fires
 
     @property
@@ -77,7 +77,7 @@ class TriggerResult:
         return self._context
 
     def __repr__(self) -> str:
-        """Whether it starts the workflow, and from what."""
+        """The decision, and the initial context."""
         if not self._fires:
             return "<TriggerResult Skip>"
         return f"<TriggerResult Fire {self._context!r}>"
@@ -92,27 +92,26 @@ def trigger(
     timezone: str | None = None,
     allow_concurrent: bool = False,
 ) -> Callable[[F], F]:
-    """Have a function called again and again, to start a workflow when it says so.
+    """Register a function that is polled, and starts a workflow when it returns `fire`.
 
-    The function takes no argument and returns a `TriggerResult`; it may be an `async def`. Of all
-    runners that have it, one at a time calls it. It has no place among the workers: a slow one
-    holds up neither tasks nor other triggers. What it raises is logged and recorded, and the next
-    poll comes as usual.
+    The function takes no argument and returns a `TriggerResult`; it may be an `async def`. One
+    runner at a time calls it. It does not use a worker: a slow trigger does not delay tasks or
+    other triggers. An exception is logged and recorded, and the next poll takes place as usual.
 
     Args:
         name: The trigger's name, the same in every program. Defaults to the function's name.
         on: The workflow to start. Without it, the function is never called, and a warning says so.
         poll_interval: Time between two calls: text such as `"500ms"`, `"30s"` (the default),
             `"5m"`, `"1h"`, or seconds, or a timedelta.
-        cron: Times of the calls as a cron expression instead.
+        cron: A cron expression for the times of the calls, instead of `poll_interval`.
         timezone: The IANA time zone of the expression; UTC if omitted.
         allow_concurrent: Whether it starts the workflow while an execution that it started is open.
 
     Returns:
-        A decorator that returns the function as it is.
+        A decorator that returns the function unchanged.
 
     Raises:
-        ScheduleError: An option makes no sense. It is a `ValueError`.
+        ScheduleError: An option is not valid. It is a `ValueError`.
 
     Example:
         >>> @cloaca.trigger(on="import_file", poll_interval="10s")

@@ -24,7 +24,7 @@ class TriggerMethods:
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[dict[str, Any]]:
-        """The triggers that programs on this database have, oldest first.
+        """The triggers of programs on this database, oldest first.
 
         Args:
             enabled_only: Whether to leave out those that are switched off.
@@ -32,7 +32,7 @@ class TriggerMethods:
             offset: Number of the oldest rows to skip.
 
         Returns:
-            Dicts as `get_trigger_schedule` gives them.
+            Dicts in the form of `get_trigger_schedule`.
 
         Since 0.1.
         """
@@ -46,7 +46,7 @@ class TriggerMethods:
             name: Its name.
 
         Returns:
-            `None` where there is none, else a dict with `id`, `name` (also as `trigger_name`),
+            `None` if it does not exist, else a dict with `id`, `name` (also as `trigger_name`),
             `workflow_name`, `poll_interval` (seconds) and `poll_interval_ms`, or `cron_expression`
             and `timezone`, `allow_concurrent`, `enabled`, `last_error`, and times as RFC 3339 text
             or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`, `created_at`, `updated_at`.
@@ -85,7 +85,7 @@ class TriggerMethods:
         Returns:
             Dicts with `id`, `trigger_name`, `schedule_id`, `scheduled_time` (when the poll began),
             `claimed_at`, `outcome` (`fired`, `overlapped`: an execution was open, `skipped`: the
-            workflow was not known, `failed`: the function raised), `detail` (what it raised),
+            workflow was not known, `failed`: the function raised), `detail` (the exception),
             `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
 
         Since 0.1.
@@ -97,7 +97,7 @@ class TriggerMethods:
         return [{"trigger_name": name, **tick_dict(poll)} for poll in polls]
 
     def _row(self, name: str) -> dict[str, Any] | None:
-        # No trigger has such a name, and PostgreSQL takes no such text.
+        # No trigger has such a name, and PostgreSQL cannot store such text.
         return None if "\0" in _name(name) else self._core.reads.trigger(name)
 
 

@@ -1,4 +1,4 @@
-"""The exceptions by which a task steers its own execution: retry, abort, snooze."""
+"""The exceptions with which a task controls its own execution: retry, abort, snooze."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TaskControl(Exception):
-    """The base of the exceptions that steer a task. Private."""
+    """The base of the exceptions that control a task. Private."""
 
     code: str = "task_control"
     hint: str | None = None
@@ -19,7 +19,7 @@ class TaskControl(Exception):
 class Retry(TaskControl):
     """Raised by a task that wants another attempt. It counts as an attempt.
 
-    The policy's `max_attempts` still holds; its condition and its types do not.
+    The policy's `max_attempts` still applies; its condition and its exception types do not.
 
     Example:
         >>> raise cloaca.Retry(after=30, reason="rate limit")
@@ -34,7 +34,7 @@ class Retry(TaskControl):
 
         Args:
             after: Seconds until it may start; `None` leaves the delay to the policy.
-            reason: For the history.
+            reason: The reason that the history records.
 
         Raises:
             ConfigurationError: `after` is negative.
@@ -60,7 +60,7 @@ class Abort(TaskControl):
     code = "task_abort"
 
     def __init__(self, reason: str = "the task gave up") -> None:
-        """Fail for good.
+        """Fail without another attempt.
 
         Args:
             reason: Becomes the error's message.
@@ -81,7 +81,7 @@ class Snooze(TaskControl):
     code = "task_snooze"
 
     def __init__(self, seconds: float | timedelta) -> None:
-        """Come back later.
+        """Run again later.
 
         Args:
             seconds: The delay, in seconds.

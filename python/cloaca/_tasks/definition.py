@@ -1,4 +1,4 @@
-"""One task as this process knows it: what the engine stores of it, and its function."""
+"""A task as this process knows it: the stored definition and the function."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TaskOptions:
 
 
 class TaskDefinition:
-    """A task. `function` and `call` are `None` where another program runs it."""
+    """A task. `function` and `call` are `None` if another program runs it."""
 
     __slots__ = ("_fingerprint", "call", "dependencies", "function", "handler", "id", "options")
 
@@ -78,7 +78,7 @@ class TaskDefinition:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the function's code; computed when it is first asked for."""
+        """A hash of the function's code; computed on first access."""
         if self.function is None:
             return ""
         if self._fingerprint is None:

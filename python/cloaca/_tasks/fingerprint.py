@@ -1,10 +1,10 @@
 """A hash of a function that changes with its code, and not with the release of Python (A4).
 
-Hashed are the syntax tree of the function's source, the values of its defaults, and the plain
-values that it closes over: numbers, texts, `None`, and lists, dicts and sets. Left out are other
-objects that it closes over, decorators, annotations, docstrings, comments, positions, and whatever
-fields of the tree are empty, because new releases add such fields. Two ways to write the same tree
-(quotes, parentheses, line breaks) give the same hash. Where there is no source (a REPL without
+The hash covers the syntax tree of the function's source, the values of its defaults, and the plain
+values that it closes over: numbers, texts, `None`, and lists, dicts and sets. It does not cover
+other objects that it closes over, decorators, annotations, docstrings, comments, positions, and
+empty fields of the tree, because new releases of Python add such fields. Two ways to write the same
+tree (quotes, parentheses, line breaks) give the same hash. Without source (a REPL without
 history, `exec`), the compiled code is hashed, which differs between releases of Python.
 
 The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the
@@ -32,12 +32,12 @@ _IGNORED_FIELDS = frozenset(
     {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
 )
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
-# Cuts that do not parse before the rest of the file is taken whole.
+# Number of attempts to cut the function out, before the rest of the file is parsed.
 _MAX_TRIES = 32
 
 _sources: dict[CodeType, str] = {}
 # Some releases of Python count the depth of a tree per process: threads that parse at the same
-# time disturb each other ("AST constructor recursion depth mismatch").
+# time interfere with each other ("AST constructor recursion depth mismatch").
 _parsing = allocate_lock()
 
 
@@ -98,9 +98,9 @@ def _closure_texts(function: FunctionType) -> Iterator[str]:
 
 
 def _value_text(value: object) -> str:
-    """A value without what differs from process to process.
+    """Returns a value without the parts that differ between processes.
 
-    Objects other than plain ones count by their type.
+    Only the type of other objects counts.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return f"{type(value).__name__}:{value!r}"
@@ -132,7 +132,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
     """The function's part of its source's syntax tree.
 
     Raises:
-        ValueError: It is not there.
+        ValueError: The function was not found.
         SyntaxError: The source is not Python.
     """
     import linecache
@@ -149,7 +149,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
     """Cuts the function out by its indentation.
 
-    A cut inside brackets or a string does not parse: then further down.
+    A cut inside brackets or a string does not parse; then a later line is tried.
     """
     import ast
 
@@ -251,7 +251,7 @@ def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
 
 
 def _joined(parts: list[Any]) -> list[Any]:
-    """The parts of an f-string, texts side by side as one: releases differ in where they cut."""
+    """The parts of an f-string, adjacent texts joined, because releases split them differently."""
     joined: list[Any] = []
     for part in parts:
         text = part.value if type(part).__name__ == "Constant" else part

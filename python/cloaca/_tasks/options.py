@@ -1,4 +1,4 @@
-"""The options of a task beside id and dependencies, checked one by one (semantics A2)."""
+"""The options of a task besides id and dependencies, checked one by one (semantics A2)."""
 
 from __future__ import annotations
 

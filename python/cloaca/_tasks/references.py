@@ -16,9 +16,9 @@ _ATTRIBUTE = "__cloaca_tasks__"
 
 
 def remember(function: Callable[..., object], task: TaskDefinition) -> None:
-    """Notes on a function that a task was made of it, so that it can stand for the task's id.
+    """Records on a function that a task was made of it, so that the function can be used as its id.
 
-    A later task of the same id takes the place of an earlier one.
+    A later task with the same id replaces an earlier one.
     """
     try:
         owner, tasks = function.__dict__.get(_ATTRIBUTE, (None, {}))
@@ -27,7 +27,8 @@ def remember(function: Callable[..., object], task: TaskDefinition) -> None:
             tasks = {}
             function.__dict__[_ATTRIBUTE] = (function, tasks)
     except (AttributeError, TypeError):
-        # Built-in functions and bound methods cannot be written on: their ids must be used.
+        # Built-in functions and bound methods take no attributes, so their tasks are referenced by
+        # id.
         return
     tasks.pop(task.id, None)
     tasks[task.id] = task
@@ -40,7 +41,7 @@ def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
 
 
 def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | None = None) -> str:
-    """The id that a reference to a task means.
+    """Returns the id of the referenced task.
 
     Args:
         what: The role of the reference, for messages.

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The spellings of an operator, without `_` and spaces, in small letters.
+# The spellings of an operator, without `_` and spaces, in lower case.
 _OPERATORS = {
     "equals": ("==", "=", "eq", "equals", "equal"),
     "not_equals": ("!=", "<>", "ne", "neq", "notequals", "notequal"),
@@ -37,7 +37,7 @@ _OPERATOR_BY_SPELLING = {
 
 
 def always() -> TriggerRule:
-    """The task runs whatever became of its dependencies.
+    """The task runs regardless of the outcome of its dependencies.
 
     Since 0.1.
     """

@@ -1,4 +1,4 @@
-"""The call of a task's function: which of context and handle it takes (semantics A2)."""
+"""The signature of a task's function: does it take the context and the handle (semantics A2)?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT = (
     "give others a default"
 )
 _METHOD_HINT = (
-    "@cloaca.task stands on a method, which has no object here; decorate a function, or a method "
+    "@cloaca.task stands on a method without an object; decorate a function, or a method "
     "of an object: cloaca.task(pipeline.load)"
 )
 
@@ -43,7 +43,7 @@ class Call:
         self.positional = positional
         #: Parameter and `"context"` or `"handle"` for each argument by name.
         self.named = named
-        #: Whether the call gives a coroutine.
+        #: Whether the call returns a coroutine.
         self.is_async = is_async
 
     @property
@@ -90,7 +90,7 @@ def read_call(function: Callable[..., object], task_id: str) -> Call:
 
 
 def is_coroutine_function(function: Callable[..., object]) -> bool:
-    """Whether a call gives a coroutine."""
+    """Whether a call returns a coroutine."""
     return bool(_flags(function) & _COROUTINE)
 
 
@@ -101,9 +101,9 @@ def name_of(function: object) -> str:
 
 
 def _flags(function: Any) -> int:
-    """The flags of the code that a call runs, through partials, methods and callable objects.
+    """The code flags of the called function, through partials, methods and callable objects.
 
-    0 without code.
+    0 if it has no code object.
     """
     for _ in range(32):
         if hasattr(function, "func") and not hasattr(function, "__code__"):
@@ -127,13 +127,13 @@ def call_method(kind: type) -> Any:
     return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
 
 
-# A parameter: its name, its kind as `inspect` counts kinds, and whether it has a default.
+# A parameter: its name, its kind as a number of `inspect`, and whether it has a default.
 _Parameter = tuple[str, int, bool]
 _POSITIONAL_ONLY, _POSITIONAL, _VAR_POSITIONAL, _KEYWORD_ONLY, _VAR_KEYWORD = range(5)
 
 
 def _simple_parameters(function: Any) -> list[_Parameter] | None:
-    """The parameters of a plain function, read from its code; `None` where only `inspect` knows."""
+    """The parameters of a plain function, read from its code; `None` if `inspect` is needed."""
     code = getattr(function, "__code__", None)
     if (
         type(function).__name__ != "function"
@@ -178,14 +178,14 @@ def _inspected_parameters(task_id: str, function: Callable[..., object]) -> list
 def _arrange(
     task_id: str, function: Callable[..., object], parameters: list[_Parameter], is_async: bool
 ) -> Call:
-    """Gives each parameter its argument.
+    """Assigns an argument to each parameter.
 
-    The handle by its name, the context to the first other one.
+    The handle is assigned by name, and the context to the first other parameter.
     """
     positional: list[str] = []
     named: list[tuple[str, str]] = []
     has_context = False
-    skipped = False  # a positional parameter kept its default: what follows goes by name
+    skipped = False  # after a positional parameter with its default, arguments are passed by name
     for name, kind, has_default in parameters:
         if kind == _VAR_KEYWORD or (kind == _VAR_POSITIONAL and (has_context or skipped)):
             continue

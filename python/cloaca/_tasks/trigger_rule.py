@@ -41,15 +41,15 @@ class TriggerRule:
         return self._data
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """The constructor call."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same."""
+        """Whether both are equal."""
         return self._data == other._data if isinstance(other, TriggerRule) else NotImplemented
 
     def __hash__(self) -> int:
-        """By value."""
+        """The hash of the value."""
         return hash(self._text)
 
 

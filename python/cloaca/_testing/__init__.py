@@ -1,1 +1,1 @@
-"""The parts of `cloaca.testing`: a virtual clock, crashes at commit points, single tasks."""
+"""The parts of `cloaca.testing`: a virtual clock, crash tests, and running single tasks."""

@@ -1,4 +1,4 @@
-"""Killing a runner at every transaction of a workflow, and comparing the results."""
+"""Kills a runner at every transaction of a workflow, and compares the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
 _KEY = "crash_everywhere"
-# Maximum number of transactions of a workflow: one with more probably does not end.
+# Maximum number of transactions of a workflow; a workflow with more probably does not end.
 _MOST_POINTS = 10_000
 
 
@@ -31,7 +31,7 @@ class CrashReport:
     def __init__(self) -> None:
         #: The points at which the runner was killed, in words.
         self.points: list[str] = []
-        #: By task: the points after which it ran more than once.
+        #: The points after which a task ran more than once, by task.
         self.ran_twice: dict[str, list[str]] = {}
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class _End:
 
 
 class _Watch:
-    """Counts what runs, and what each task leaves in its context."""
+    """Counts the runs of each task, and records its writes to the context."""
 
     def __init__(self, end: _End) -> None:
         self._end = end
@@ -105,23 +105,23 @@ def crash_everywhere(
     setup: Callable[[], object] | None = None,
     observe: Callable[[], object] | None = None,
 ) -> CrashReport:
-    """Run a workflow once per transaction, kill the runner there, restart, and compare the ends.
+    """Run a workflow once per transaction, kill the runner there, restart, and compare the results.
 
-    Each run has a database in memory of its own and takes no real time: sleeps, delays and the
-    lease of the killed runner pass on a virtual clock. A runner is killed before a transaction is
-    applied, and once more after it was applied and before the runner learnt of it.
+    Each run has its own in-memory database and takes no real time: sleeps, delays and the
+    lease of the killed runner pass on a virtual clock. A runner is killed once before a transaction
+    is applied, and once after it, before the runner receives the answer.
 
     Args:
         workflow: The workflow.
         context: The initial context.
-        setup: Called before each run: put back what tasks change outside of the context.
-        observe: Called after each run: what it returns must be the same after every crash, too.
+        setup: Called before each run, to reset everything that tasks change outside of the context.
+        observe: Called after each run; its return value must be the same after every crash.
 
     Returns:
-        Where the runner was killed, and which tasks ran twice.
+        The points at which the runner was killed, and the tasks that ran twice.
 
     Raises:
-        AssertionError: The end was another one. It names the point and the task that is not
+        AssertionError: The results differ. The message names the point and the task that is not
             idempotent.
         WorkflowNotFoundError: There is no such workflow.
 
@@ -209,7 +209,7 @@ def _compare(expected: _End, end: _End, point: str, twice: list[str]) -> None:
             differences.append(f"task '{id}' is {end.states()[id]} instead of {state}")
     if not differences:
         return
-    # In the order of the workflow the first one that left something else behind is the cause.
+    # The first task, in the order of the workflow, whose writes differ is the cause.
     order = [id for id in expected.result.tasks if id in expected.views]
     order.sort(key=list(expected.views).index)
     others = [id for id in order if end.views.get(id) != expected.views[id]]

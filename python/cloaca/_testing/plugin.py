@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cloaca_runner() -> Iterator[VirtualRunner]:
-    """A runner on a database in memory, under a clock that moves only while a caller waits.
+    """A runner on an in-memory database, with a clock that moves only while a caller waits.
 
     Sleeps, retries, timeouts and schedules take no real time. `advance(seconds)` moves the clock.
     """

@@ -1,4 +1,4 @@
-"""The runner of the tests: a database in memory, and a clock that moves while a caller waits."""
+"""The runner for tests: an in-memory database, and a clock that advances while a caller waits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ALONE = {
     "enable_recovery": False,
     "retention_us": None,
 }
-# A runner that takes over after another has died.
+# The settings of a runner that takes over from a killed one.
 _AMONG_OTHERS = {
     "poll_interval_us": 10_000_000,
     "heartbeat_interval_us": 20_000_000,
@@ -39,20 +39,21 @@ _AMONG_OTHERS = {
     "enable_recovery": True,
     "retention_us": None,
 }
-# Seconds of real time after which a function that keeps a test waiting is taken to hang.
+# Seconds of real time after which a running function is considered to hang.
 _REAL_PATIENCE = 60.0
-# Seconds that running functions get at the end.
+# Seconds that running functions get to finish at shutdown.
 _GRACE = 2.0
 _ENDED = frozenset({"Completed", "Failed", "Cancelled"})
 
 
 class VirtualRunner(DefaultRunner):
-    """A `DefaultRunner` on a database in memory, under a virtual clock.
+    """A `DefaultRunner` on an in-memory database, with a virtual clock.
 
     Time stands still while functions run, and jumps to the next due time while a caller waits:
     `execute`, `handle.result()`, `await handle`, `wait_until_idle`. So an hour of back-off takes no
-    time. `time.sleep` in a task and `asyncio.sleep` in a coroutine go by the virtual clock;
-    `time.time` and `datetime.now` do not, nor does a `sleep` that a module imported by name.
+    time. `time.sleep` in a task and `asyncio.sleep` in a coroutine use the virtual clock;
+    `time.time` and `datetime.now` do not, and neither does a `sleep` that a module imported by
+    name.
 
     Example:
         >>> with VirtualRunner() as runner:
@@ -76,7 +77,8 @@ class VirtualRunner(DefaultRunner):
             config: Settings; the defaults if omitted.
         """
         self._shut = False
-        # A runner that is killed runs one workflow: polls would be transactions without end.
+        # A runner that is killed runs one workflow; its polls would be an endless series of
+        # transactions.
         self._polls_triggers = _alone
         given = config is not None
         config = DefaultRunnerConfig() if config is None else config
@@ -96,14 +98,15 @@ class VirtualRunner(DefaultRunner):
         started.waiters._core = virtual
         self._begin(started)
         if _crash_at is not None:
-            # From here on: what a runner does before its first submission is not the workflow's.
+            # Counting starts here, because transactions before the first submission do not belong
+            # to the workflow.
             self._bench_runner.settle()
             self._bench_runner.crash_at(_crash_at, _applied)
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Move the clock on, and let happen whatever becomes due on the way, in its order.
+        """Advance the clock, and run everything that becomes due on the way, in order.
 
-        It returns when everything due has been done and nothing runs but what sleeps.
+        Returns when all due work is done and every remaining function sleeps.
 
         Args:
             seconds: The time to advance, in seconds.
@@ -120,10 +123,10 @@ class VirtualRunner(DefaultRunner):
         return self._virtual.now_us / 1_000_000
 
     def shutdown(self, *, timeout: float | None = None) -> None:
-        """Stop. Sleeping functions wake up; tasks that do not end soon are returned.
+        """Shut down. Sleeping functions wake up; tasks that do not finish in time are returned.
 
         Args:
-            timeout: Seconds that running functions may take.
+            timeout: Maximum time for running functions to finish, in seconds.
 
         Since 0.1.
         """
@@ -136,7 +139,7 @@ class VirtualRunner(DefaultRunner):
 
 
 class Pacer:
-    """Moves the time: step by step for `advance`, and by itself while a caller waits."""
+    """Moves the clock: step by step for `advance`, and automatically while a caller waits."""
 
     def __init__(
         self, runner: _core.BenchRunner, virtual: VirtualTime, max_concurrent_tasks: int
@@ -146,7 +149,7 @@ class Pacer:
         self._limit = max_concurrent_tasks
         self._moving = threading.Lock()
         self._changed = threading.Condition()
-        # For whose end, and until when.
+        # The execution that the caller waits for, and the deadline.
         self._waiting: dict[int, tuple[str | None, int | None]] = {}
         self._last = 0
         self._closed = False
@@ -159,7 +162,7 @@ class Pacer:
 
     @contextmanager
     def waiting(self, execution_id: str | None, until_us: int | None = None) -> Iterator[None]:
-        """Registers a caller that waits for an end or an answer, until then at most."""
+        """Registers a caller that waits for an execution or an answer, until a deadline."""
         number = self.follow(execution_id, until_us)
         try:
             yield
@@ -215,7 +218,7 @@ class Pacer:
                 _pause()
 
     def _is_waited_for(self) -> bool:
-        """Whether a caller still waits. Called at rest, when no result is on its way."""
+        """Whether a caller still waits. Called when nothing runs and all results are reported."""
         core, now = self._runner.core, self._virtual.now_us
         with self._changed:
             waiting = list(self._waiting.items())
@@ -238,7 +241,7 @@ class Pacer:
             return not self._runner.crashed  # pruned: its end will not be announced
 
     def _rest(self) -> int:
-        """Waits until nothing runs but what sleeps; when something becomes due next."""
+        """Waits until every running function sleeps, and returns the time of the next due work."""
         until = time.monotonic() + _REAL_PATIENCE
         while (due := self._look()) is None:
             if time.monotonic() > until:
@@ -261,7 +264,7 @@ class Pacer:
             return None
         if running > len(sleepers) or coroutines > len(timers) or unseen:
             return None
-        # A worker whose function has returned may still be on its way to report it.
+        # A worker whose function has returned may not have reported it yet.
         on_the_way = self._runner.in_flight - (running + queued + coroutines + unseen)
         if on_the_way > 0 and not self._runner.crashed:
             return None
@@ -291,7 +294,7 @@ class VirtualCore:
         return found
 
     def submit(self, requests: list[_core.SubmitRequest]) -> list[str]:
-        """Submits; the answer of a database that a crash takes away is given up in virtual time."""
+        """Submits; the wait for an answer that a crash prevents times out in virtual time."""
         if not self._hastens:
             return self._core.submit(requests)
         with self._pacer.waiting(None):

@@ -1,4 +1,4 @@
-"""Running one task's function by itself."""
+"""Runs the function of one task without a runner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _LoneWork:
-    """The work behind the handle of a function that runs by itself."""
+    """The work that the handle of a function without a runner refers to."""
 
     callback = False
     error = None
@@ -47,15 +47,15 @@ def run_task(
     *,
     attempt: int = 1,
 ) -> Context:
-    """Run a task's function by itself, the way a worker would: no runner, no retries.
+    """Run a task's function as a worker would, but without a runner and without retries.
 
     Args:
-        function: The function, also an `async def` one.
+        function: The function; it may be an `async def`.
         context: The context it receives. A `Context` is changed in place; a mapping is copied.
         attempt: The number of the attempt, as its handle reports it.
 
     Returns:
-        The context after it, whatever the function returned.
+        The context after the call, with the function's return value applied.
 
     Raises:
         TaskValidationError: The function cannot be called with a context and a handle.

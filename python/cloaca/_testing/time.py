@@ -20,7 +20,7 @@ _SLICE = 0.01
 
 
 class VirtualTime:
-    """The clock of one bench, and the threads and loops that sleep by it."""
+    """A virtual clock, and the threads and loops that use it."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -35,7 +35,7 @@ class VirtualTime:
         return self._bench.now_us
 
     def move_to(self, now_us: int) -> None:
-        """Moves the time on, and wakes the sleepers whose time has come."""
+        """Moves the time on, and wakes the sleepers that are due."""
         self._bench.move_to(now_us)
         with self._changed:
             for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
@@ -90,11 +90,12 @@ class VirtualTime:
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose timers go by the virtual time."""
+    """An event loop whose timers use the virtual time."""
 
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
-        # Small numbers: beside the seconds since the epoch asyncio's clock resolution is lost.
+        # Counted from the loop's creation: added to seconds since the epoch, asyncio's clock
+        # resolution would be lost.
         self._start_us = virtual.now_us
         super().__init__()
 
@@ -136,7 +137,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def _method(function: Any) -> Any:
-    """A function that a class binds to its objects, around one that is bound already."""
+    """Wraps a bound method in a function that a class can bind to its objects."""
 
     def method(thread: LoopThread) -> Any:
         return function(thread)
@@ -145,7 +146,7 @@ def _method(function: Any) -> Any:
 
 
 class Patched:
-    """`time.sleep` and the engine's event loops, by the virtual times of the runners that live."""
+    """`time.sleep` and the engine's event loops, with the virtual times of the live runners."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

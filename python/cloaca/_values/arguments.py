@@ -47,7 +47,7 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "workers": ("max_concurrent_tasks",),
     "workflow_id": ("key",),
 }
-# Arguments of another unit or kind, which a hint must not pass off as the same.
+# Extra advice for arguments whose unit or meaning differs.
 _REMARKS = {
     "retries": "it counts all tries, the first one too",
     "max_retries": "it counts all tries, the first one too",
@@ -77,11 +77,11 @@ def hint_for(argument: str, known: list[str]) -> str | None:
 
 
 def names_arguments(function: F, advice: Callable[[str], str | None] | None = None) -> F:
-    """Makes a function name the nearest argument when it is called with one that it does not have.
+    """Decorates a function so that the error for an unknown argument names the nearest known one.
 
     Args:
         function: The function.
-        advice: Returns a hint of its own for an argument, or `None`.
+        advice: Returns a specific hint for an argument, or `None`.
     """
     code = function.__code__
     count = code.co_argcount + code.co_kwonlyargcount
@@ -107,7 +107,7 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
 
 
 def names_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:
-    """The same, with hints of one's own.
+    """The same decorator, with specific hints.
 
     Args:
         advice: Returns a hint for an argument, or `None`.

@@ -1,4 +1,4 @@
-"""Text that any database keeps."""
+"""Text that any database can store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ def storable(text: str) -> str:
     """The text without what PostgreSQL or UTF-8 refuse: NUL and lone surrogates become U+FFFD, `?`.
 
     Args:
-        text: Words for people, of which a character may be lost.
+        text: Text for people, which may lose a character.
     """
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Spans and instants as the engine counts them: whole microseconds."""
+"""Converts durations and instants to the engine's unit, whole microseconds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-#: The longest span: about 30,000 years, far inside 64 bits. As a timeout it is the engine's
+#: The longest duration: about 30,000 years, which fits in 64 bits. As a timeout it is the engine's
 #: `NO_TIMEOUT`: no limit.
 MAX_US = 10**18
 
 
 def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) -> int:
-    """Whole microseconds of a span.
+    """Converts a duration to whole microseconds.
 
     Args:
         name: The name of the argument, for the message.
@@ -22,7 +22,8 @@ def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) ->
         zero: Whether zero is allowed.
 
     Raises:
-        ConfigurationError: The span is not a number, negative, not finite, or a refused zero.
+        ConfigurationError: It is not a number, is negative or not finite, or is zero and `zero` is
+            false.
     """
     seconds = getattr(value, "total_seconds", None)
     if seconds is not None:

@@ -1,4 +1,4 @@
-"""Python values as JSON text: what a context, a rule and a definition are made of (semantics B1).
+"""Python values as JSON text, for contexts, rules and definitions (semantics B1).
 
 An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects;
 `datetime`, `date` and `time` become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and
@@ -36,14 +36,14 @@ def encode(key: str, value: object) -> str:
 
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.
-        ValueError: NaN, an infinity, a circle, more than 512 levels, or a lone surrogate. It names
-            the key.
+        ValueError: NaN, an infinity, a reference cycle, more than 512 levels, or a lone surrogate.
+            It names the key.
     """
     return encode_as(f"context key {key!r}", value)
 
 
 def encode_as(what: str, value: object) -> str:
-    """The same for something that is not in a context; `what` begins the messages."""
+    """The same for a value outside of a context; error messages begin with `what`."""
     import json
 
     try:
@@ -72,9 +72,9 @@ _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains it
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """The value with everything in it replaced that JSON's own types do not cover.
+    """Returns the value, with all parts converted that JSON cannot represent.
 
-    Parts that are plain are not copied.
+    Other parts are not copied.
 
     Raises:
         TypeError: A part of it has no JSON form, or an object's key is not a string.
@@ -133,7 +133,7 @@ def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
     try:
         return sorted(members)
     except TypeError:
-        # Any order that does not depend on hashes: the text must be the same in every process.
+        # The order must not depend on hashes, because the text must be the same in every process.
         return sorted(members, key=lambda member: (type_name(type(member)), repr(member)))
 
 

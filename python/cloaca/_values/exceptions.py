@@ -1,4 +1,4 @@
-"""The exceptions of the package: one tree, stable codes, and a hint where there is a next step."""
+"""The exceptions of the package: one class tree, with stable codes and hints."""
 
 from __future__ import annotations
 
@@ -181,13 +181,13 @@ class ForkedProcessError(CloacaException, RuntimeError):
 
 
 class WaitTimeoutError(CloacaException, TimeoutError):
-    """The time to wait is over; the execution goes on. Catch it as `TimeoutError`. Private."""
+    """The wait timed out; the execution continues. Catch it as `TimeoutError`. Private."""
 
     _default_code = "wait_timeout"
     _default_message = "the time to wait is over"
 
 
-# Public classes say their public place, in tracebacks and in stored failures.
+# Public classes have the public module's name in tracebacks and in stored failures.
 _PUBLIC: list[type[CloacaException]] = [
     CloacaException,
     WorkflowError,

@@ -44,5 +44,5 @@ def status_text(status: str) -> str:
 
 
 def seconds_text(span: timedelta | None) -> str:
-    """A duration in seconds; nothing where there is none."""
+    """A duration in seconds, or an empty text."""
     return "" if span is None else f"{span.total_seconds():.3f} s"

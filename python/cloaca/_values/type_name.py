@@ -14,7 +14,7 @@ _SHORT = frozenset({"builtins", "cloaca"})
 
 
 def type_name(kind: type) -> str:
-    """The qualified name of a type; builtins and cloaca's own stand without their module.
+    """The qualified name of a type; builtins and cloaca's own types are named without their module.
 
     Args:
         kind: The type.
@@ -37,7 +37,7 @@ def public_module(kind: type) -> str:
 
 
 def lineage(kind: type) -> list[str]:
-    """The names of a type and its bases, nearest first, without `object`."""
+    """The names of a type and its bases, most specific first, without `object`."""
     return [type_name(base) for base in _own_mro(kind)[:-1]]
 
 

@@ -62,7 +62,7 @@ def var_or(name: str, default: D) -> str | D:
 def get_backend() -> str:
     """The kind of database that this program uses: `"sqlite"` or `"postgresql"`.
 
-    It is that of the runner that started last, else that of `CLOACA_DATABASE_URL`, else `"sqlite"`.
+    It is the kind of the runner that started last, or that of `CLOACA_DATABASE_URL`, or `"sqlite"`.
 
     Since 0.1.
     """

@@ -1,8 +1,8 @@
-"""Text of others, made safe for terminals and pages: control characters are shown as escapes."""
+"""Makes untrusted text safe for terminals and pages: control characters become escapes."""
 
 from __future__ import annotations
 
-# C0 without tab and line feed, DEL, C1, and what reorders text or ends lines in Unicode.
+# C0 without tab and line feed, DEL, C1, and Unicode characters that reorder text or end lines.
 _CONTROLS = (
     *(code for code in range(0x20) if code not in {0x09, 0x0A}),
     *range(0x7F, 0xA0),
@@ -20,5 +20,5 @@ def visible(text: str) -> str:
 
 
 def visible_json(document: str) -> str:
-    """The same for a JSON document, in JSON's own escapes: it means what it meant."""
+    """The same for a JSON document, with JSON escapes, so that its value is unchanged."""
     return document.translate(_JSON_ESCAPES)

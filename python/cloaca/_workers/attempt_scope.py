@@ -1,6 +1,7 @@
 """The attempt that a thread or coroutine runs: for log records, captured lines and traces.
 
-Outside tasks nothing happens here. Inside a task, the only cost is setting a context variable.
+Outside of tasks, this module does nothing. Inside a task, the only cost is setting a context
+variable.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ modules = sys.modules
 #: The running work, or the capture of its log lines.
 current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", default=None)
 
-# Limits of what is kept of each attempt.
+# Limits of the log lines stored for each attempt.
 _MAX_LINES = 500
 _MAX_BYTES = 256 * 1024
 _MAX_LINE = 16 * 1024
 _MAX_LEVEL = 2**31 - 1
-# Number of lines that are written together; fewer when the attempt ends.
+# Number of lines that are written together.
 _BATCH = 50
 
 _NAMES = ("execution_id", "task_id", "attempt", "workflow")
@@ -60,7 +61,7 @@ class LogCapture:
     def add(self, record: LogRecord) -> None:
         """Keeps a record; beyond the limits, records are only counted.
 
-        `logging.makeLogRecord` fills a record only after this: such a record is not kept.
+        A record of `logging.makeLogRecord` is filled only afterwards, and is not kept.
         """
         level: Any = record.levelno
         name: Any = record.name
@@ -76,7 +77,7 @@ class LogCapture:
 
                 message += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
         except Exception as error:
-            # A log call with wrong arguments: logging itself reports it where it writes.
+            # A log call with wrong arguments; logging itself reports it when it writes the record.
             message = f"{record.msg!r} (cannot be shown: {error})"
         message = storable(message)
         if len(message) > _MAX_LINE:
@@ -89,13 +90,13 @@ class LogCapture:
             self.flush()
 
     def flush(self) -> None:
-        """Passes the lines to the engine; they are durable before the attempt's end is."""
+        """Passes the lines to the engine; they are durable before the end of the attempt."""
         if self._lines:
             lines, self._lines = self._lines, []
             try:
                 self._core.note_logs(self.work, lines)
             except Exception as error:
-                # A record of the program's own class holds a number that no database keeps.
+                # A record of the program's own class contains a number that no database can store.
                 told = f"{len(lines)} lines could not be kept: {error}"
                 self._lines.append((lines[0][0], 30, "cloaca", told))
 
@@ -160,8 +161,8 @@ class Watch:
 def install() -> None:
     """Makes log records of tasks name their attempt.
 
-    Python asks one factory for all records: ours asks the one before it. Where the program has not
-    loaded `logging` there is nothing to do yet.
+    Python has one factory for all records, so this one calls its predecessor. Nothing is done while
+    the program has not loaded `logging`.
     """
     logging = sys.modules.get("logging")
     if logging is None:
@@ -190,14 +191,14 @@ def _factory(before: Callable[..., LogRecord]) -> Callable[..., LogRecord]:
 
 
 class _OfTask:
-    """The part of a log record that knows its attempt.
+    """Adds the attempt to a log record.
 
-    The values come late, and only where the caller's `extra` has none of that name: `logging`
-    refuses an `extra` whose name the record has already.
+    The values are added on access, and only if the caller's `extra` has no such name, because
+    `logging` refuses an `extra` whose name the record has already.
     """
 
     def getMessage(self) -> str:
-        """The message. Every formatter asks for it before it looks at the attributes."""
+        """The message. Every formatter calls this before it reads the attributes."""
         self._tell()
         return super().getMessage()  # type: ignore[misc,no-any-return]
 

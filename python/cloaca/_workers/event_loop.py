@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Maximum number of tasks taken from the engine before the loop gets a turn.
 _BATCH = 256
-# Seconds between two tries to make a loop.
+# Seconds between two attempts to create a loop.
 _FIRST_PAUSE = 0.05
 _LAST_PAUSE = 1.0
 
@@ -41,7 +41,7 @@ class LoopThread:
 
     @property
     def core(self) -> Runner:
-        """The engine that it works for."""
+        """The engine whose tasks it runs."""
         return self._core
 
     def make_loop(self) -> AbstractEventLoop:
@@ -55,7 +55,7 @@ class LoopThread:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Cancels what still runs and ends the thread, waiting at most `timeout` seconds."""
+        """Cancels the running tasks and ends the thread, waiting at most `timeout` seconds."""
         self._closing.set()
         try:
             if self._loop is not None:
@@ -80,7 +80,7 @@ class LoopThread:
                 self._serve()
                 pause = _FIRST_PAUSE
             except BaseException as error:
-                # For one, the process has no descriptor left for a loop.
+                # For example, the process may have no descriptor left for a loop.
                 if pause == _FIRST_PAUSE:
                     _warn("the event loop failed (%s) and is replaced", error)
                 self._closing.wait(pause)
@@ -102,13 +102,13 @@ class LoopThread:
                 try:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
-                    # One that a task's child or callback raised. The other tasks are still there.
+                    # A child or callback of a task raised it. The other tasks continue.
                     _warn("a coroutine ended the event loop (%s), which goes on", error)
         finally:
             self._end(loop)
 
     def _end(self, loop: AbstractEventLoop) -> None:
-        """Ends a loop. What it still ran fails."""
+        """Ends a loop. Its running tasks fail."""
         try:
             if self._closing.is_set():
                 loop.run_until_complete(_cancel_all(loop, self._waker.fileno()))
@@ -130,7 +130,7 @@ class LoopThread:
         for notice in core.async_notices():
             if notice.token in self._running:
                 work, running = self._running[notice.token]
-                # One that is cancelled before its first step never gets to its own report.
+                # A task that is cancelled before its first step cannot report its own end.
                 running.add_done_callback(self._report_cancelled(work))
                 running.cancel()
 
@@ -166,7 +166,7 @@ class LoopThread:
 
 
 async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
-    """Cancels all tasks of a loop that takes no more."""
+    """Cancels all tasks of a loop that starts no new ones."""
     import asyncio
 
     loop.remove_reader(descriptor)
@@ -174,7 +174,7 @@ async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
     for task in left:
         task.cancel()
     if left:
-        # A coroutine that swallows its cancellation must not hold up the end.
+        # A coroutine that swallows its cancellation must not delay the shutdown.
         await asyncio.wait(left, timeout=1)
 
 
@@ -201,7 +201,7 @@ async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
 async def _outcome_of(work: Work, core: Runner) -> Outcome:
     """Runs a coroutine to its outcome.
 
-    A cancelled one fails; the engine knows whether it asked for that.
+    A cancelled coroutine fails; the engine knows whether it requested the cancellation.
     """
     try:
         task = registry.task(work.handler)
@@ -219,9 +219,9 @@ async def _outcome_of(work: Work, core: Runner) -> Outcome:
 
 
 async def _call_back(work: Work) -> None:
-    """Makes a callback.
+    """Calls a callback.
 
-    A coroutine function on the loop, any other on a thread, so that it cannot block the loop.
+    A coroutine function runs on the loop, any other on a thread, so that it cannot block the loop.
     """
     import asyncio
 

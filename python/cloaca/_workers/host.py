@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # The events that start a thread. They are retried until the operating system can start one.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
-# Microseconds between two tries.
+# Microseconds between two attempts.
 _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
 
@@ -33,7 +33,7 @@ _LAST_PAUSE_US = 1_000_000
 class WorkerHost:
     """The Python threads of one runner.
 
-    They hold the engine, but not the `DefaultRunner`, which may go away.
+    They reference the engine but not the `DefaultRunner`, which may be garbage-collected.
     """
 
     is_shared = False
@@ -82,7 +82,7 @@ class WorkerHost:
                 try:
                     self._handle(event)
                 except BaseException as error:
-                    # The process may have no thread or descriptor left for now.
+                    # The process may have no thread or descriptor left at the moment.
                     if isinstance(event, _STARTS):
                         later.append(event)
                     if pause_us == _FIRST_PAUSE_US or event in events:

@@ -15,9 +15,9 @@ COMPLETED = Outcome.completed()
 
 # The folder of this package.
 _PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
-# Bytes of a traceback's text that are kept, from its end: the last frames tell most.
+# Maximum size of a traceback's text, in bytes; the end is kept, which has the innermost frames.
 _MAX_TRACEBACK = 64 * 1024
-# Characters of a message that are kept.
+# Maximum length of a message, in characters.
 _MAX_MESSAGE = 64 * 1024
 
 
@@ -82,8 +82,8 @@ def message_of(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str | None:
     """The traceback's text, without this package's own frames at its top.
 
-    None of a timeout: its result is dropped, and the interrupt that follows a timeout must not
-    hit while a source file is open.
+    A timeout has no traceback: its result is dropped, and the interrupt that follows a timeout must
+    not arrive while a source file is open.
     """
     if isinstance(error, TaskTimeoutError):
         return None

@@ -84,7 +84,7 @@ class _Worker:
         self.thread = threading.Thread(
             target=self._run, name=f"cloaca-worker-{number}", daemon=True
         )
-        # Whose worker it is: `cloaca.testing` gives its runners' workers a clock of their own.
+        # `cloaca.testing` identifies the workers of its runners, which use a virtual clock.
         self.thread.cloaca_core = core  # type: ignore[attr-defined]
 
     def start(self) -> None:
@@ -104,7 +104,7 @@ class _Worker:
         try:
             self._work()
         except TaskTimeoutError:
-            pass  # an interrupt that came after its function had returned
+            pass  # an interrupt that arrived after the function had returned
         finally:
             self._end()
 
@@ -127,7 +127,7 @@ class _Worker:
                 work = core.finish_and_next(number, work, of_exception(error))
 
     def _end(self) -> None:
-        # A late interrupt may still hit here: then once more.
+        # A late interrupt may arrive here; then the call is repeated.
         for _ in range(2):
             try:
                 with self._lock:
@@ -188,7 +188,7 @@ def invoke(
 
 
 def call_back(work: Work) -> None:
-    """Makes a callback on a thread; what it raises is logged."""
+    """Calls a callback on a thread; exceptions are logged."""
     task = registry.task(work.handler)
     current.set(work)
     try:
@@ -214,7 +214,7 @@ def start_callback(task: TaskDefinition, work: Work) -> Any:
 
 
 def log_callback(task: TaskDefinition, work: Work, error: BaseException) -> None:
-    """Logs what a callback raised."""
+    """Logs the exception of a callback."""
     from cloaca._observe.logger import logger
 
     name = "on_success" if work.error is None else "on_failure"

@@ -1,4 +1,4 @@
-"""The handle by which a task's function reads and reports its own attempt."""
+"""The handle with which a task's function controls its own attempt."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TaskHandle:
         return self._work.attempt
 
     def is_cancelled(self) -> bool:
-        """Whether the execution was cancelled: then the function's result is dropped.
+        """Whether the execution was cancelled, and the function's result will be dropped.
 
         Since 0.1.
         """
@@ -74,7 +74,7 @@ class TaskHandle:
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
-        """Whether the task occupies a worker: not while it waits in `defer_until`. Since 0.1."""
+        """Whether the task occupies a worker; false while it waits in `defer_until`. Since 0.1."""
         return not self._defers
 
     def heartbeat(self, progress: float | None = None) -> None:
@@ -104,11 +104,12 @@ class TaskHandle:
         Args:
             done: The amount of work done.
             total: The total amount of work.
-            message: A few words, e.g. about the present step.
+            message: A short text, e.g. about the current step.
 
         Raises:
             TaskValidationError: A number is negative, or `done` is more than `total`.
-            ForkedProcessError: This is a forked child: the task's own process alone can tell.
+            ForkedProcessError: This is a forked child; only the task's own process can report
+                progress.
 
         Since 0.1.
         """
@@ -141,7 +142,7 @@ class TaskHandle:
             poll_interval_ms: Time between two calls, in milliseconds.
 
         Returns:
-            Something to await, in an `async def` task.
+            An awaitable, in an `async def` task.
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
@@ -186,7 +187,7 @@ class TaskHandle:
         from asyncio import sleep
         from inspect import isawaitable
 
-        # Timeout and cancel come as the coroutine's cancellation.
+        # Timeout and cancel arrive as a cancellation of the coroutine.
         released = False
         try:
             while True:
@@ -233,7 +234,7 @@ class TaskHandle:
 
 
 class _Done:
-    """Something to await that is done."""
+    """A completed awaitable."""
 
     __slots__ = ()
 

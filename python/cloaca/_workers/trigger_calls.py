@@ -1,4 +1,4 @@
-"""Calls of triggers' functions, each on a thread of its own, so that none waits for another."""
+"""Calls the functions of triggers, each on its own thread, so that none waits for another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
     """Calls a trigger's function on a thread of its own, and reports its result to the engine.
 
     Args:
-        poll: The call that the engine asks for.
+        poll: The call that the engine requests.
         loop: Returns the event loop's thread, for coroutine functions.
     """
     threading.Thread(

@@ -1,4 +1,4 @@
-"""Putting tasks together into a workflow."""
+"""The builder of a workflow."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class WorkflowBuilder:
-    """Makes a workflow: as a context manager from the tasks defined in its block, or step by step.
+    """Builds a workflow, from the tasks defined in its `with` block or step by step.
 
-    A `with` block registers the workflow at its end, in place of an earlier one of the same name.
+    A `with` block registers the workflow at its end, and replaces an earlier one of the same name.
     If its body raises, nothing is registered.
 
     Example:
@@ -52,7 +52,7 @@ class WorkflowBuilder:
             name: Its name: 1 to 255 of the characters `A-Z a-z 0-9 _ . -`.
             tenant: First part of the full task names; `public` if omitted.
             package: Second part of the full task names; `embedded` if omitted.
-            workflow: Third part of the full task names: the workflow's name, and nothing else.
+            workflow: Third part of the full task names; must equal `name` if given.
 
         Raises:
             WorkflowValidationError: An argument is not a string, or `workflow` is not the name.
@@ -129,7 +129,7 @@ class WorkflowBuilder:
     def add_task(self, task: str | Callable[..., object]) -> Self:
         """Add a task that was defined outside of the builder's block.
 
-        A task that the workflow has already, for example from the block, is left as it is.
+        A task that the workflow already has, for example from the block, is unchanged.
 
         Args:
             task: Its id, or its function.
@@ -187,13 +187,13 @@ class WorkflowBuilder:
     def build(self) -> Workflow:
         """Validate the workflow.
 
-        It is not registered: that is done by the `with` block, or by a constructor.
+        This does not register it; the `with` block or a constructor does.
 
         Returns:
             The workflow.
 
         Raises:
-            WorkflowValidationError: The definition breaks a rule; the message names the culprit. It
+            WorkflowValidationError: The definition breaks a rule; the message names the task. It
                 is a `ValueError`.
             TaskValidationError: The definition of a task breaks a rule. It is a `ValueError`.
 
@@ -241,7 +241,7 @@ class WorkflowBuilder:
 def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
     """Register the workflow that a function makes.
 
-    The function is called at once, so that a mistake shows where it was made.
+    The function is called at once, so that an error is raised at the call.
 
     Args:
         name: The workflow's name.

@@ -14,7 +14,7 @@ _GAP_X = 56
 _GAP_Y = 18
 _MARGIN = 12
 _LETTER = 7.3
-# Wider graphs are unreadable: a sentence says more.
+# Larger graphs are described by a sentence, because a drawing would be unreadable.
 _MAX_TASKS = 200
 _MAX_LETTERS = 32
 

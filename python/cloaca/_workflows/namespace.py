@@ -18,7 +18,7 @@ def is_workflow_name(value: object) -> bool:
 
 
 class _Names:
-    """A tuple of names with names for its places. Cannot be changed; compared by value."""
+    """A tuple of named parts. Immutable; compared by value."""
 
     __slots__ = ("_parts",)
 
@@ -32,11 +32,11 @@ class _Names:
     _parts: tuple[str, ...]
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        """Refuse."""
+        """Refuse to set an attribute."""
         raise AttributeError(f"{type(self).__name__} cannot be changed")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
-        """Copied and pickled as the call that makes it: attributes cannot be set."""
+        """Copies and pickles as the constructor call, because attributes cannot be set."""
         return type(self), self._parts
 
     def as_components(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class _Names:
         return _SEPARATOR.join(self._parts)
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """The constructor call."""
         return f"{type(self).__name__}({', '.join(map(repr, self._parts))})"
 
     def __eq__(self, other: object) -> bool:
@@ -58,7 +58,7 @@ class _Names:
         )
 
     def __hash__(self) -> int:
-        """By value."""
+        """The hash of the value."""
         return hash(self._parts)
 
 
@@ -73,7 +73,7 @@ class WorkflowContext(_Names):
         package_name: str = "embedded",
         workflow_id: str = "default",
     ) -> None:
-        """Name a place.
+        """Create a namespace.
 
         Args:
             tenant_id: The tenant.
@@ -142,7 +142,7 @@ class TaskNamespace(_Names):
 
     @staticmethod
     def from_string(text: str) -> TaskNamespace:
-        """The name of a text such as `public::embedded::etl::load`.
+        """Parses a text such as `public::embedded::etl::load`.
 
         Args:
             text: Four parts, joined by `::`.
@@ -151,7 +151,7 @@ class TaskNamespace(_Names):
             Its parts.
 
         Raises:
-            ValueError: It has not four parts.
+            ValueError: It does not have four parts.
 
         Since 0.1.
         """

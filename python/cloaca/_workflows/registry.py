@@ -49,7 +49,7 @@ class WorkflowRegistry:
         # Tasks of workflows that other programs define, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
         self._runners: WeakSet[LiveRunner] = WeakSet()
-        # Every function that was ever registered: work that is queued may still name a replaced
+        # Every function that was ever registered, because queued work may still refer to a replaced
         # one.
         self._handlers: list[TaskDefinition] = []
         self._triggers: list[TriggerDefinition] = []
@@ -58,7 +58,7 @@ class WorkflowRegistry:
 
     @property
     def revision(self) -> int:
-        """Grows with every definition: a runner that has seen it has nothing to catch up on."""
+        """The number of definitions so far; a runner compares it to find new ones."""
         return self._revision
 
     def current_builder(self) -> OpenBuilder | None:
@@ -74,11 +74,11 @@ class WorkflowRegistry:
         try:
             _builder.reset(token)
         except ValueError:
-            # The block was left in another context than it was entered in, as some fixtures do.
+            # Some fixtures leave the block in another context than they entered it in.
             _builder.set(None)
 
     def add_loose_task(self, task: TaskDefinition) -> None:
-        """Keeps a task until a builder adds it. A later one of the same id replaces it."""
+        """Stores a task until a builder adds it. A later one of the same id replaces it."""
         with self._lock:
             self._loose[task.id] = task
 
@@ -91,9 +91,9 @@ class WorkflowRegistry:
         return suggestion(id, list(self._loose))
 
     def add_workflow(self, workflow: Workflow) -> None:
-        """Keeps a workflow, in place of an earlier one of its name.
+        """Stores a workflow, replacing an earlier one of its name.
 
-        And tells the live runners (semantics A3).
+        Notifies the live runners (semantics A3).
         """
         with self._lock:
             for task in workflow._definitions.values():
@@ -105,9 +105,9 @@ class WorkflowRegistry:
             runner._catch_up(quietly=True)
 
     def serve(self, workflow: str, task: TaskDefinition) -> None:
-        """Keeps a task of a workflow that another program defines, in place of one of its id.
+        """Stores a task of a workflow that another program defines, replacing one with its id.
 
-        And tells the live runners.
+        Notifies the live runners.
         """
         with self._lock:
             self._give_handler(task)
@@ -145,7 +145,7 @@ class WorkflowRegistry:
         return name in self._workflows
 
     def add_trigger(self, trigger: TriggerDefinition) -> None:
-        """Keeps a trigger, in place of an earlier one of its name, and tells the live runners."""
+        """Stores a trigger, replacing an earlier one of its name, and notifies the live runners."""
         with self._lock:
             self._triggers.append(trigger)
             self._revision += 1
@@ -186,9 +186,10 @@ class WorkflowRegistry:
             return list(self._runners)
 
     def after_fork(self) -> None:
-        """In a forked child.
+        """Resets the registry in a forked child.
 
-        Forgets the runners, which stayed behind, and a lock that another thread may hold.
+        Removes the runners, which exist only in the parent, and a lock that another thread may
+        hold.
         """
         self._lock = allocate_lock()
         self._runners = WeakSet()

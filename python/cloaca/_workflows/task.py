@@ -1,4 +1,4 @@
-"""The `task` decorator, and `external_task` for what another program runs."""
+"""The `task` decorator, and `external_task` for tasks that another program runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     ExceptionTypes = Iterable[type[BaseException] | str] | type[BaseException] | str
 
 
-# `typing` would double the time of the package's import: at run time there are no overloads.
+# Importing `typing` would double the package's import time, so there are no overloads at run time.
 if TYPE_CHECKING:
 
     @overload
@@ -87,26 +87,27 @@ def task(
     max_context_bytes: int | None = None,
     workflow: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a task of a function, which stays as it is: callable and testable.
+    """Make a task of a function. The function itself is unchanged: callable and testable.
 
     Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
     `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a
     parameter named `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async
-    def` functions run on an event loop. What it returns is `None` or the context it got, another
+    def` functions run on an event loop. It returns `None` or the context it got, another
     `Context` (which replaces it), or a mapping (which is merged into it).
 
     Args:
-        function: The function, where the decorator stands without brackets.
+        function: The function, if the decorator is used without parentheses.
         id: The task's id, unique in its workflow. Defaults to the function's name.
         dependencies: Tasks that must have ended before, by id or by function.
         retry: A whole retry policy; excludes every `retry_*`.
-        retry_attempts: All tries together (default 3); 0 and 1 both mean one.
+        retry_attempts: Maximum number of attempts, the first included (default 3); 0 and 1 both
+            mean one.
         retry_backoff: `"fixed"`, `"linear"` or `"exponential"` (the default).
         retry_delay_ms: The first delay, in milliseconds (default 1000).
-        retry_max_delay_ms: No delay is longer, in milliseconds (default 60000).
+        retry_max_delay_ms: The longest delay, in milliseconds (default 60000).
         retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of texts to look
             for in the error.
-        retry_jitter: Whether a delay varies by a quarter up or down (default true).
+        retry_jitter: Whether each delay varies randomly by up to a quarter (default true).
         retry_on: Exception types that are retried, with their subclasses; others are not.
         never_on: Exception types that are never retried, with their subclasses.
         retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
@@ -120,8 +121,8 @@ def task(
         trigger_rule: The condition under which the task starts once its dependencies have ended: a
             name such as `"one_failed"`, or a rule.
         trigger_rules: The same.
-        timeout: Seconds that one attempt may take; the runner's `task_timeout_seconds` (300 unless
-            set) if omitted, and `math.inf` for no limit.
+        timeout: Maximum duration of one attempt, in seconds; the runner's `task_timeout_seconds`
+            (300 unless set) if omitted, and `math.inf` for no limit.
         timeout_seconds: The same.
         priority: -32768 to 32767; of the tasks that wait for a worker, higher priorities start
             first.
@@ -129,8 +130,8 @@ def task(
         workflow: The name of a workflow that another program defines, in Python or in Rust, and
             that names this task as external. The runners of this process then run it, in executions
             of any submitter. The other program's definition governs the task: only the id is needed
-            here, and other options must agree with the definition. A contradiction is refused where
-            the runner starts or submits; if the definition comes later, the task is left alone and
+            here, and other options must agree with the definition. A contradiction is refused when
+            the runner starts or submits; if the definition arrives later, the task is ignored and
             the log says why.
 
     Returns:
@@ -213,13 +214,13 @@ def external_task(
 
     Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for
     `WorkflowBuilder.add_task`. It runs as soon as a program that has a task of this workflow and id
-    works on the same database; until then it waits. The options given here govern it; they are
+    works on the same database; until then it waits. The options given here apply; they are
     those of `task`.
 
     Args:
         id: The task's id.
         dependencies: Tasks that must have ended before, by id or by function.
-        retry: See `task`, as for all that follow.
+        retry: See `task`, as for all following options.
         retry_attempts: Maximum number of attempts, the first included.
         retry_backoff: The growth of the delay.
         retry_delay_ms: The first delay, in milliseconds.
@@ -237,7 +238,7 @@ def external_task(
         max_context_bytes: Maximum size of what one attempt may write, in bytes.
 
     Returns:
-        The id, to be named among the dependencies of other tasks.
+        The id, for use in the dependencies of other tasks.
 
     Raises:
         TaskValidationError: An option is not valid.
@@ -277,9 +278,9 @@ def _define(
     workflow: str | None = None,
     **handler: Any,
 ) -> TaskDefinition:
-    """Makes a task and gives it to the builder whose block we are in, or to the loose ones.
+    """Makes a task and adds it to the current builder, or to the registry outside of a block.
 
-    One for a workflow of another program goes to the runners.
+    A task for a workflow of another program is registered with the runners.
     """
     if not isinstance(id, str):
         raise TaskValidationError(f"a task's id must be a string, not {type(id).__name__}")

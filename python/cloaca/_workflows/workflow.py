@@ -1,4 +1,4 @@
-"""A valid workflow: what a builder makes, and what a runner runs."""
+"""A valid workflow, built by a builder and run by a runner."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 class Workflow:
-    """A valid workflow: tasks, their order, and a version that changes with what they do.
+    """A valid workflow: tasks, their order, and a version that changes with their behaviour.
 
-    Made by `WorkflowBuilder.build`. Task ids may be given short (`load`) or full
+    Made by `WorkflowBuilder.build`. Task ids may be short (`load`) or full
     (`public::embedded::etl::load`).
 
     Example:
@@ -57,7 +57,7 @@ class Workflow:
 
     @property
     def version(self) -> str:
-        """Sixteen hex characters over all that changes what it does: see "Versions" in the docs.
+        """A hash of everything that affects its behaviour: see "Versions" in the docs.
 
         Since 0.1.
         """
@@ -75,11 +75,11 @@ class Workflow:
 
     @property
     def dependencies(self) -> dict[str, list[str]]:
-        """For each task the ids of those that must have ended before. Since 0.1."""
+        """The ids of each task's dependencies, which must have ended before it. Since 0.1."""
         return self._core.dependencies
 
     def topological_sort(self) -> list[str]:
-        """The full names of the tasks, each after its dependencies; ties by declaration.
+        """The full names of the tasks, each after its dependencies; otherwise as declared.
 
         Since 0.1.
         """
@@ -108,7 +108,7 @@ class Workflow:
             b: Another task's id.
 
         Returns:
-            True where they may run at the same time.
+            True if they may run at the same time.
 
         Raises:
             WorkflowValidationError: There is no such task.
@@ -118,7 +118,7 @@ class Workflow:
         return self._core.can_run_parallel(a, b)
 
     def validate(self) -> None:
-        """Do nothing: an invalid workflow cannot be built. Since 0.1."""
+        """Do nothing, because an invalid workflow cannot be built. Since 0.1."""
         self._core.validate()
 
     def to_mermaid(self) -> str:
