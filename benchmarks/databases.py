@@ -16,7 +16,7 @@ def is_postgres(location: str) -> bool:
 
 
 def fresh(location: str, name: str) -> str:
-    """The URL of a new database in `location`: the URL of a server, or a folder for SQLite."""
+    """Creates a database in `location`, a server's URL or a folder for SQLite; returns its URL."""
     unique = f"{name}_{os.getpid()}_{next(_NUMBERS)}".lower().replace("-", "_")
     if not is_postgres(location):
         return f"sqlite:///{location}/{unique}.db"

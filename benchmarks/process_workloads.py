@@ -1,4 +1,4 @@
-"""Workloads of whole processes: cold and idle ones, killed ones, and several on one database."""
+"""Workloads of whole processes: cold start, idling, kills, several on one database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import databases
 
 Figures = dict[str, Any]
 
-#: The beginning of every script below: functions to report figures and to wait for a go-ahead.
+#: The beginning of every script below: functions to report figures and to wait for a signal.
 SCRIPT = """
 import json, os, statistics, sys, time
 import cloaca
@@ -118,7 +118,7 @@ class Process:
         )
 
     def receive(self) -> Figures:
-        """The figures that the process reports next."""
+        """Returns the next figures that the process reports."""
         line = stream(self.process.stdout).readline()
         if not line:
             raise RuntimeError("a process ended too early; see its error above")
@@ -144,7 +144,7 @@ def stream(pipe: IO[str] | None) -> IO[str]:
 
 
 def cold(where: str, *, quick: bool) -> Figures:
-    """W5: from nothing to the first result; import; what an idle runner costs."""
+    """W5: the time from a cold start to the first result, import time, and the cost of idling."""
     rounds = 1 if quick else 15
 
     def timed(*command: str) -> float:
@@ -218,7 +218,7 @@ def process_rate(url: str, processes: int, count: int) -> float:
 
 
 def together(where: str, *, quick: bool) -> Figures:
-    """W9: four processes on one database, each submitting and working; against one process."""
+    """W9: four processes on one database, each submitting and working, compared to one process."""
     count = 50 if quick else 2000
     one = process_rate(databases.fresh(where, "W9"), 1, count)
     four = process_rate(databases.fresh(where, "W9"), 4, count)
@@ -226,7 +226,7 @@ def together(where: str, *, quick: bool) -> Figures:
 
 
 def apart(where: str, *, quick: bool) -> Figures:
-    """W10: four runners, work submitted in a fifth process; against one runner."""
+    """W10: four runners with work submitted by a fifth process, compared to one runner."""
     figures = {}
     for runners in (1, 4):
         url = databases.fresh(where, "W10")

@@ -2,11 +2,10 @@
 
     python benchmarks/prune.py [--url URL] [--old 100000] [--rounds 5]
 
-It fills a database with ended executions, then runs W2 (2,000 one-task executions at once) in
-turns: while a second process prunes the old ones as a runner does, in batches of 200 every 100 ms,
-and while nobody prunes. Prints the medians and their ratio as JSON. The target is at least 0.9 with
-a million old executions. Both processes need a processor: on a busy machine the ratio is
-lower.
+It fills a database with ended executions, then runs W2 (2,000 one-task executions at once)
+alternately with and without a second process that prunes the old ones as a runner does, in batches
+of 200 every 100 ms. Prints the medians and their ratio as JSON. The target is at least 0.9 with a
+million old executions. Each process needs a processor, so the ratio is lower on a busy machine.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def fill(runner: cloaca.DefaultRunner, count: int) -> None:
 
 
 def w2(runner: cloaca.DefaultRunner) -> float:
-    """Executions per second, from the submission to the last result."""
+    """Runs W2, and returns executions per second until the last result."""
     begin = time.perf_counter()
     for handle in runner.submit_many(("single", None) for _ in range(EXECUTIONS)):
         handle.result()
@@ -57,7 +56,7 @@ def w2(runner: cloaca.DefaultRunner) -> float:
 
 
 def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
-    """Medians without and with pruning, and their ratio."""
+    """Returns the medians without and with pruning, and their ratio."""
     with cloaca.WorkflowBuilder("single"):
         cloaca.task(id="only")(lambda context: None)
     quiet, busy, pruned = [], [], 0
@@ -71,13 +70,15 @@ def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pruner:
                 assert pruner.stdout is not None
                 pruner.stdout.readline()
-                pruner.stdout.readline()  # it has deleted something: it is at work
+                pruner.stdout.readline()  # the first deletion shows that it works
                 busy.append(w2(runner))
                 is_busy = pruner.poll() is None
                 pruner.terminate()
                 pruned += sum(BATCH for _ in pruner.stdout) + BATCH
             if not is_busy:
-                raise SystemExit("there were too few old executions for the pruner: give more")
+                raise SystemExit(
+                    "there were too few old executions for the pruner; hint: raise --old"
+                )
     return {
         "old_executions": old,
         "pruned": pruned,
@@ -90,8 +91,10 @@ def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measures and prints."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--url", help="a fresh database; an SQLite file where left out")
-    arguments.add_argument("--old", type=int, default=100_000, help="ended executions at first")
+    arguments.add_argument("--url", help="a fresh database; an SQLite file if omitted")
+    arguments.add_argument(
+        "--old", type=int, default=100_000, help="number of ended executions to begin with"
+    )
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
     if given.url is not None:

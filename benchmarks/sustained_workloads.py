@@ -1,4 +1,4 @@
-"""Workloads that last: a full database, coroutines, latency under load, fairness, memory."""
+"""Long workloads: a full database, coroutines, latency under load, fairness, memory."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def background(step: Callable[[], None]) -> Iterator[None]:
 
 
 def chains(runner: cloaca.DefaultRunner, seconds: float) -> list[float]:
-    """Milliseconds of executions of a chain, one after the other."""
+    """Runs a chain repeatedly, one at a time, and returns the milliseconds of each execution."""
     times = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -138,7 +138,7 @@ def chains(runner: cloaca.DefaultRunner, seconds: float) -> list[float]:
 
 
 def loaded(where: str, *, quick: bool) -> Figures:
-    """W1 while W2 runs at half of what it can."""
+    """W1 while W2 runs at half of its maximum rate."""
     seconds = 0.2 if quick else 8.0
     with cloaca.DefaultRunner(databases.fresh(where, "load")) as runner:
         burst(runner, 200)
@@ -168,7 +168,7 @@ def loaded(where: str, *, quick: bool) -> Figures:
 
 
 def fair(where: str, *, quick: bool) -> Figures:
-    """How late a flood of short tasks makes an urgent execution, a tick and a heartbeat."""
+    """The delay of an urgent execution, a tick and a heartbeat in a flood of short tasks."""
     seconds = 1.2 if quick else 10.0
     config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.5, lease_ttl=5)
     with cloaca.DefaultRunner(databases.fresh(where, "fair"), config) as runner:
@@ -227,7 +227,7 @@ def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
             done += BURST
             samples.append(memory_mb())
         gc.collect()
-    # The first fifth fills caches.
+    # The first fifth is not counted, because it fills caches.
     settled = samples[len(samples) // 5 :]
     third = max(len(settled) // 3, 1)
     first, last = statistics.mean(settled[:third]), statistics.mean(settled[-third:])

@@ -1,4 +1,4 @@
-"""Tutorial 04: what fails is tried again, and what cannot be helped is told."""
+"""Tutorial 04: retries, timeouts, and errors that need a person."""
 
 import time
 

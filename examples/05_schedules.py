@@ -1,4 +1,4 @@
-"""Tutorial 05: a report at fixed times, and an import when a file has come."""
+"""Tutorial 05: a report at fixed times, and an import when a file arrives."""
 
 import threading
 from datetime import UTC, datetime

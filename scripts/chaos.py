@@ -3,11 +3,11 @@
     make chaos
 
 Each trial runs workflows during a fault, ends the fault, and checks that every acknowledged
-execution completed, that no completion was recorded twice, and how long it took. A trial says so if
-the machine lacks what it needs (the right to mount a file system, a C compiler).
+execution completed, that no completion was recorded twice, and how long it took. A trial reports
+if the machine does not meet its requirements (the right to mount a file system, a C compiler).
 
-    python scripts/chaos.py disk        only the trials with this in their name; writes no report
-    CHAOS_SECONDS=60 make chaos         longer ones
+    python scripts/chaos.py disk        only the trials with this in their name; no report
+    CHAOS_SECONDS=60 make chaos         longer trials
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Load:
 
 
 def trial(url: str, trouble) -> dict[str, object]:
-    """Runs the load before, during and after a fault, and returns what was seen."""
+    """Runs the load before, during and after a fault, and returns the observations."""
     load, stop = Load(), threading.Event()
     config = cloaca.DefaultRunnerConfig(db_timeout=2)
     with cloaca.DefaultRunner(url, config) as runner:
@@ -238,7 +238,7 @@ def postgres_restarts(mode: str):
 
             def trouble() -> None:
                 running.stop(mode)
-                time.sleep(SECONDS / 4)  # callers meet a database that is gone
+                time.sleep(SECONDS / 4)  # callers use a database that is down
                 running.start()
 
             return trial(url, trouble)
@@ -307,7 +307,7 @@ def full_disk_postgres() -> dict[str, object]:
 
 
 class SlowDisk:
-    """Programs whose disk can be made slow: see slow_disk.c."""
+    """Programs whose disk can be slowed down: see slow_disk.c."""
 
     def __init__(self, folder: Path) -> None:
         # The server's user must be able to read and count.
@@ -363,7 +363,7 @@ def slow_disk_sqlite() -> dict[str, object]:
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        # The child says when the fault should begin, and is told when it is over.
+        # The child reports when the fault should begin, and is informed of its end.
         if child.stdout.readline() != "trouble\n":
             raise AssertionError(f"the child ended with {child.wait()}")
         disk.trouble()

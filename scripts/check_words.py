@@ -52,8 +52,8 @@ class Paragraph(NamedTuple):
         return self.lines[bisect_right(self.offsets, offset) - 1]
 
 
-# Each pattern finds comments and strings, so that neither is taken for code or for a part of the
-# other.
+# Each pattern finds both comments and strings, so that neither is mistaken for code or for a part
+# of the other.
 LANGUAGES = {
     "rust": re.compile(
         r"""(?P<comment>//[^\n]*)
@@ -76,7 +76,7 @@ MARKER = re.compile(r"//[/!]?|#[:!]?#*")
 DOC_MARKERS = {"///", "//!", "#:"}
 ITEM = re.compile(r"\b(?:fn|struct|enum|trait|type|mod|const|static|class|def)\s+(\w+)")
 NAME_PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-# Code is not prose, and what is generated is checked at its source.
+# Code is not prose, and generated text is checked at its source.
 CODE_BLOCK = re.compile(
     r"^ *(```+|~~~+).*?^ *\1|<!-- generated.*?<!-- /generated -->|<!--.*?-->",
     re.DOTALL | re.MULTILINE,
@@ -103,7 +103,7 @@ def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
 
 
 def read(language: str, source: str) -> Iterator[Paragraph]:
-    """Everything in a source that a person reads."""
+    """Yields everything in a source that a person reads."""
     if language == "markdown":
         yield from paragraphs("markdown", CODE_BLOCK.sub(blank, source), 1)
         return
@@ -142,7 +142,7 @@ def check_source(path: str, source: str, rules: Sequence[Rule] = RULES) -> list[
 
 
 def git(*arguments: str) -> list[str]:
-    """The lines that git prints; none where it fails."""
+    """The lines that git prints; none if it fails."""
     command = ["git", "-C", str(ROOT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.splitlines() if done.returncode == 0 else []

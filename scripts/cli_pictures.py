@@ -1,8 +1,8 @@
-"""Draws what `cloaca run` and `cloaca show` look like, into docs/images.
+"""Draws the output of `cloaca run` and `cloaca show` into docs/images.
 
     python scripts/cli_pictures.py
 
-It runs a small pipeline in a database of its own and exports what rich draws.
+It runs a small pipeline in a database of its own and exports the drawing of rich.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def define() -> None:
 
 
 def console() -> Console:
-    """A terminal that remembers what it showed."""
+    """A terminal that records its output."""
     return Console(file=io.StringIO(), force_terminal=True, width=WIDTH, record=True)
 
 
 def save(shown: Console, name: str) -> None:
-    """Writes a picture. Without the fonts that rich would have a reader's browser fetch."""
+    """Writes a picture, without rich's references to web fonts."""
     svg = shown.export_svg(title=f"cloaca {name}", unique_id=f"cloaca-{name}")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     (IMAGES / f"cloaca-{name}.svg").write_text(svg, encoding="utf-8")
@@ -70,7 +70,7 @@ def main() -> None:
         cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
     ):
         handle = runner.submit("etl")
-        # Drawn once, in the middle: a picture does not move.
+        # A single drawing at half time, because the picture is not animated.
         while (handle.progress().tasks["clean"].done or 0) < 5:
             time.sleep(0.02)
         run = console()

@@ -21,7 +21,8 @@ commands themselves.
 
 Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
 `--json`, with which it prints one JSON document and nothing else: what tasks print goes to stderr.
-Commands that look or control start no runner, and never create or migrate a database.
+Commands that view or control executions do not start a runner, and never create or migrate a
+database.
 
 | exit status | meaning |
 |---|---|
@@ -59,7 +60,7 @@ def section(command: click.Command, path: str) -> list[str]:
 
 
 def main() -> int:
-    """Writes the page, or with `--check` tells whether it is current."""
+    """Writes the page, or with `--check` reports whether it is current."""
     page = render().rstrip() + "\n"
     if "--check" not in sys.argv:
         PAGE.write_text(page, encoding="utf-8")

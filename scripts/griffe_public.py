@@ -1,4 +1,4 @@
-"""Selects what the reference shows: public names, and the Python docstrings of the Rust module."""
+"""Selects the contents of the reference: public names, with the Rust module's docstrings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
 
 
 class PublicOnly(Extension):
-    """Drops what its docstring calls private, and reads the docstrings of compiled classes."""
+    """Drops items whose docstrings call them private; reads docstrings of compiled classes."""
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **kwargs: object) -> None:
         """Goes through the package once it is loaded."""
@@ -22,7 +22,7 @@ class PublicOnly(Extension):
         self._prune(pkg)
 
     def _name_examples(self, member: Object) -> None:
-        """The section that griffe knows has a plural name."""
+        """Uses the plural name that griffe knows for this section."""
         if member.docstring is not None:
             text = member.docstring.value
             member.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
@@ -34,7 +34,7 @@ class PublicOnly(Extension):
             text = inspect.getdoc(value)
             if name.startswith("_") or inspect.ismodule(value) or value is None:
                 continue
-            # A class that says another place than its own stands here as an alias.
+            # A class whose `__module__` is another module is an alias here.
             member = found.final_target if isinstance(found, Alias) else found
             if text and (isinstance(known, Class) or isinstance(member, Class)):
                 member.docstring = Docstring(text, parent=member, parser="google")
@@ -49,7 +49,8 @@ class PublicOnly(Extension):
             self._name_examples(member)
             is_private = PRIVATE.search(member.docstring.value if member.docstring else "")
             if name == "__init__" and is_private:
-                # The class is public, making one is not: neither its text nor its arguments.
+                # The class is public but its constructor is not, so its docstring and arguments are
+                # dropped.
                 del parent.members[name]
             elif isinstance(member, (Class, Module)):
                 # A private class may be the base of a public one.

@@ -1,15 +1,15 @@
-"""The plot of the last benchmark: how near each workload comes to its limit."""
+"""The plot of the last benchmark: the ratio of each workload to its limit."""
 
 from __future__ import annotations
 
 import html
 from typing import Any
 
-#: Readable on light and on dark pages.
+#: Colours that are readable on light and dark pages.
 TEXT, LINE = "#7b8494", "#8a94a6"
 COLOURS = {"sqlite": ("SQLite", "#3b82c4"), "postgres": ("PostgreSQL", "#d97c2b")}
 
-#: The panels: what is shown, its workloads, what was asked of them, and the end of the axis.
+#: The panels: title, workloads, targets, and the end of the axis.
 PANELS = [
     ("of the rows that must be written (more is better)", ["W2", "W2-threads", "W3"], 0.35, 1.0),
     ("of four commits (less is better)", ["W1"], 1.5, 3.0),
@@ -29,7 +29,7 @@ def _line(x: float, top: float, bottom: float, dashes: str = "") -> str:
 
 
 def _bars(workload: str, results: dict[str, Any], top: float, end: float) -> list[str]:
-    """A bar for each database, with its ratio behind it."""
+    """A bar for each database, followed by its ratio."""
     drawn = [_text(LEFT - 8, top + BAR + 4, workload, "end")]
     for index, (database, (_, colour)) in enumerate(COLOURS.items()):
         figures = results.get(database, {}).get("workloads", {}).get(workload, {})

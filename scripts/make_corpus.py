@@ -1,6 +1,6 @@
-"""Makes the databases of tests/corpus with the present schema.
+"""Makes the databases of tests/corpus with the current schema.
 
-They hold executions in every state, their runner killed.
+They contain executions in every state, and their runner was killed.
 
 Run it once for each released schema version, with that release, and keep the files:
 
@@ -62,13 +62,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leave(url: str) -> None:
-    """Fills a database and leaves it the way a killed process does."""
+    """Fills a database and leaves it as a killed process would."""
     child = subprocess.run([sys.executable, "-c", CHILD, url, str(ROOT / "tests")], timeout=120)
     assert child.returncode == -signal.SIGKILL, child.returncode
 
 
 def make_sqlite() -> Path:
-    """The file, with its journal folded in and without names of this machine and its folders."""
+    """Returns the file, with its WAL checkpointed, and without this machine's names."""
     path = CORPUS / f"schema_{SCHEMA}.db"
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:

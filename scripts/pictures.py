@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/pictures.py [--check]
 
-With `--check` nothing is written, and the exit status is 1 where a picture is not current.
+With `--check` nothing is written, and the exit status is 1 if a picture is not current.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def pictures() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write the pictures, or say which are not current."""
+    """Write the pictures, or report which are not current."""
     old = {path: text for path, text in pictures().items() if read(path) != text}
     for path, text in old.items():
         if "--check" in sys.argv[1:]:
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def read(path: Path) -> str | None:
-    """A file's text, where there is one."""
+    """The text of a file, or an empty text."""
     return path.read_text() if path.exists() else None
 
 

@@ -2,9 +2,8 @@
 
     .venv/bin/python scripts/reference_pages.py [--check]
 
-A page keeps its own words; what stands between `<!-- generated -->` and `<!-- /generated -->` is
-rewritten. With `--check` nothing is written, and the exit status is 1 where a page is not
-current.
+Only the part of a page between `<!-- generated -->` and `<!-- /generated -->` is rewritten. With
+`--check` nothing is written, and the exit status is 1 if a page is not current.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 MIGRATIONS = ROOT / "crates" / "cloacina" / "migrations"
 PART = re.compile(r"(<!-- generated -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
-#: When each code occurs, and what helps.
+#: For each code, its cause and the remedy.
 ERRORS: dict[str, tuple[str, str]] = {
     "workflow_invalid": (
         "A definition is empty, has an id twice, an unknown dependency, or a cycle.",
@@ -130,7 +129,7 @@ def errors() -> str:
 
 
 def descriptions(function: object) -> dict[str, str]:
-    """The arguments of a function with what its docstring says of each."""
+    """The arguments of a function with their descriptions in its docstring."""
     text = inspect.cleandoc(inspect.getdoc(function) or "")
     part = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     found: dict[str, str] = {}
@@ -170,7 +169,7 @@ ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (.+);", re.MULTILINE)
 
 
 def columns_of(body: str) -> dict[str, str]:
-    """The columns of a table with their types; what a column must hold is left out."""
+    """The columns of a table with their types, without constraints."""
     found: dict[str, str] = {}
     for line in body.splitlines():
         text = line.strip().rstrip(",")
@@ -223,7 +222,7 @@ def schema() -> str:
 
 
 def metrics() -> str:
-    """The table of what a runner exposes, from what one says of itself once it has run a task."""
+    """The table of metrics, from those that a runner exposes after a task."""
     with cloaca.WorkflowBuilder("shown"):
         cloaca.task(id="shown")(lambda context: None)
     with cloaca.DefaultRunner(":memory:") as runner:
@@ -268,7 +267,7 @@ WORKLOADS = {
     "memory": "a fan-out of 10,000 tasks, and W2 in a loop for a minute",
 }
 DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
-#: The end of a figure's name, its unit, and how many digits follow the point.
+#: The end of a figure's name, its unit, and its number of decimals.
 UNITS = [
     ("_per_s", "/s", 0),
     ("_us", " µs", 0),
@@ -284,19 +283,19 @@ def figure(name: str, value: float) -> str:
     for end, unit, digits in UNITS:
         if name.endswith(end):
             return f"{name.removesuffix(end).replace('_', ' ')} {value:,.{digits}f}{unit}"
-    # A count or a rate has no use for hundredths, a ratio has.
+    # Counts and rates are shown without decimals, ratios with them.
     return f"{name.replace('_', ' ')} {value:,.{0 if value >= 1000 else 2}f}"
 
 
 def machine(results: dict[str, Any]) -> str:
-    """When and where it was measured."""
+    """The date and the machine of the measurement."""
     known = results["machine"]
     processor = f" of {known['processor']}" if known.get("processor") else ""
     return f"{results['date']}, {known['cpus']} cores{processor}, CPython {known['python']}"
 
 
 def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:
-    """A row for every workload that was measured, in short only those that have a ratio."""
+    """A row for every measured workload; in short form, only for those with a ratio."""
     rows: list[str] = []
     for database, name in DATABASES.items():
         measured = results.get(database, {}).get("workloads", {})
@@ -326,7 +325,7 @@ def performance() -> str:
 
 
 def performance_in_short() -> str:
-    """The same for the README: what has a ratio to the limit."""
+    """The table of the README: the workloads with a ratio to the limit."""
     results = json.loads(RESULTS.read_text())
     rows = ["| database | workload | measured | of the limit |", "|---|---|---|---|"]
     rows += workload_rows(results, in_short=True)
@@ -345,7 +344,7 @@ PAGES: dict[Path, Callable[[], str]] = {
 
 
 def outdated() -> dict[Path, str]:
-    """The pages that are not current, with what they should be."""
+    """The pages that are not current, with their new text."""
     found: dict[Path, str] = {}
     for path, make in PAGES.items():
         text = path.read_text()
@@ -359,7 +358,7 @@ def outdated() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write the pages, or say which are not current."""
+    """Write the pages, or report which are not current."""
     found = outdated()
     for path, text in found.items():
         if "--check" in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""What the crate `cloacina` exports, as its sources say it: for the reference of the Rust API."""
+"""Reads the exports of the crate `cloacina` from its sources, for the reference of the Rust API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CRATE = CRATES / "cloacina" / "src"
 MACROS = CRATES / "cloacina-macros" / "src" / "lib.rs"
 
 _EXPORT = re.compile(r"^pub use (\w+)::(?:\{([^}]*)\}|([\w ]+));", re.MULTILINE)
-# Some types are made by macros of the crate, which take the name alone.
+# Macros of the crate generate some types from a name.
 _TYPE = re.compile(r"^(?:pub (?:struct|enum|trait|type|fn) (\w+)|    (\w+)(?: \{)?$)")
 _METHOD = re.compile(r"^    pub (?:const |async )*fn (\w+)")
 _IMPL = re.compile(r"^impl (\w+) \{$")
@@ -26,14 +26,14 @@ class Item:
     """A public item of the crate."""
 
     purpose: str
-    #: Its methods with what each is for, in the order of the sources.
+    #: Its methods with their descriptions, in the order of the sources.
     methods: dict[str, str] = field(default_factory=dict)
 
 
 def first_sentence(lines: list[str]) -> str:
     """The first sentence of a doc comment, fit for a cell of a table."""
     paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines)
-    # Which rule it is helps those who change it. A link of rustdoc leads nowhere here.
+    # Rule numbers are for maintainers, and rustdoc links do not work here, so both are removed.
     paragraph = re.sub(r" \(semantics [A-I0-9, ]+\)", "", paragraph)
     paragraph = re.sub(r"\[(`[^`]*`)\](?:\([^)]*\))?", r"\1", paragraph)
     end = re.search(r"(?<!e\.g)\.(?= |$)", paragraph)
@@ -41,9 +41,9 @@ def first_sentence(lines: list[str]) -> str:
 
 
 def documented(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a file that a doc comment is about, each with its first sentence.
+    """The documented lines of a file, each with the first sentence of its doc comment.
 
-    Attributes between the two are passed over. What is hidden from rustdoc is left out.
+    Attributes in between are skipped, and items hidden from rustdoc are left out.
     """
     docs: list[str] = []
     is_hidden, closing = False, ""
@@ -92,7 +92,7 @@ def items() -> dict[str, Item]:
                 if block:
                     owner = block[1]
                 elif method:
-                    # A second one is for builds that lack a feature.
+                    # A second item is for builds without a feature.
                     methods.setdefault(owner, {}).setdefault(method[1], purpose)
                 elif kind:
                     purposes.setdefault(kind[1] or kind[2], purpose)

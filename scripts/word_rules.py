@@ -36,7 +36,7 @@ RULES = (
         good=("When it happened.", "The runner that has the task.", "Whether it ended."),
         kinds=("doc",),
     ),
-    # At most four words that are not a question.
+    # At most four words, without a question mark.
     Rule(
         "fragment",
         r"^(who|whom|whose|what|where|how|which)( \S+){1,3}?([.:;](?= |$)|(?<![?.:;])$)",
@@ -49,7 +49,7 @@ RULES = (
         ),
         kinds=("doc",),
     ),
-    # Nothing that looks like a verb: no auxiliary, no word in -s or -ed, no subject before a word.
+    # No word that looks like a verb: no auxiliary, no word in -s or -ed, no subject before a word.
     Rule(
         "fragment",
         (
@@ -62,6 +62,23 @@ RULES = (
         bad=("How deep, and by which kind of path.",),
         good=("How often a waiting caller checks that the coordinator is alive.",),
         kinds=("doc",),
+    ),
+    Rule(
+        "question-word",
+        r"^(who|whom|whose|what|where|which)\b(?![^.]*\?)",
+        DESCRIPTION,
+        bad=("What became of one task of an execution.", "Which failures are retried."),
+        good=("The result of one task of an execution.", "Whether it ended."),
+        kinds=("doc",),
+    ),
+    # The entry of an argument or attribute in a docstring.
+    Rule(
+        "question-word",
+        r"(?:^|(?<= ))[a-z_]\w*: (?-i:Who|Whom|Whose|What|Where|How|Which|When)\b(?![^.;]*\?)",
+        "begin the entry with a noun: 'Maximum number of …'",
+        bad=("Args: limit: How many at most.", "Attributes: message: What the exception said."),
+        good=("Args: limit: Maximum number of rows.", "Note: what it returns is kept."),
+        kinds=("doc", "comment"),
     ),
     Rule(
         "so-long",
@@ -139,6 +156,20 @@ RULES = (
         "begin with the subject",
         bad=("It is the database that keeps them apart.",),
         good=("The database keeps them apart.", "It is the UUID that was returned."),
+    ),
+    Rule(
+        "plain-word",
+        r"\bwhere (left out|omitted|there (is|are) none|none (is|was))\b",
+        "write 'if omitted' or 'if there is none'",
+        bad=("A URL; an SQLite file where left out.", "`None` where there is none."),
+        good=("A URL; an SQLite file if omitted.", "`None` if there is none."),
+    ),
+    Rule(
+        "plain-word",
+        r"\bof our own\b",
+        "write 'separate', 'custom' or 'generated'",
+        bad=("The versions are kept in a table of our own.",),
+        good=("The versions are kept in a separate table.",),
     ),
     Rule(
         "plain-word",

@@ -37,7 +37,7 @@ class Server:
         self.url = self.start()
 
     def start(self) -> str:
-        """Start the server, after a stop on the same port, and return its URL."""
+        """Start the server, on the same port as before, and return its URL."""
         command = [str(SERVER_SCRIPT), "start", str(self.folder)]
         environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
         started = subprocess.run(
@@ -50,7 +50,7 @@ class Server:
         subprocess.run([str(SERVER_SCRIPT), "stop", str(self.folder), mode], check=True)
 
     def stop_in_background(self, mode: str) -> subprocess.Popen[str]:
-        """Begin to stop it."""
+        """Begin to stop it, without waiting."""
         return subprocess.Popen([str(SERVER_SCRIPT), "stop", str(self.folder), mode], text=True)
 
     def sql(self, text: str, database: str = "postgres") -> str:
@@ -85,7 +85,7 @@ def private_server() -> Iterator[Server]:
 
 @pytest.fixture
 def fresh_postgres(server: Server) -> Callable[[], str]:
-    """Makes a fresh database on PostgreSQL on every call, and gives its URL."""
+    """Returns a function that creates a fresh PostgreSQL database and returns its URL."""
 
     def make() -> str:
         name = f"t{uuid.uuid4().hex}"
@@ -103,7 +103,7 @@ def postgres(fresh_postgres: Callable[[], str]) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a fresh database, once on each kind."""
+    """The URL of a fresh database, on SQLite and on PostgreSQL in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
     url: str = request.getfixturevalue("postgres")

@@ -1,4 +1,4 @@
-"""Workflows in the databases of the corpus. Later releases complete them: never change them."""
+"""Workflows in the databases of the corpus. Later releases run them: do not change them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cloaca
 
 
 def define(on_hold=None) -> None:
-    """Defines the workflow. Tasks that run when the database is left call `on_hold`."""
+    """Defines the workflow. Tasks that are running when the process is killed call `on_hold`."""
     with cloaca.WorkflowBuilder("corpus"):
 
         @cloaca.task()

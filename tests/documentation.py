@@ -52,7 +52,7 @@ class Page:
 
     @property
     def only(self) -> str | None:
-        """The one kind of database on which its blocks make sense."""
+        """The only kind of database on which its blocks can run, if there is one."""
         found = _ONLY.search(self.text)
         return found.group(1) if found else None
 

@@ -1,4 +1,4 @@
-"""Helpers of tests with several processes: their length, and a ledger that all processes write."""
+"""Helpers for tests with several processes: durations, and a ledger that all processes write to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 #: Seconds for which load tests load a database. The environment may ask for more.
 SECONDS = os.environ.get("CLOACA_TEST_SECONDS")
-#: Whether the promised times are checked too. A busy machine may miss them.
+#: Whether the guaranteed times are checked. A busy machine may miss them.
 IS_STRICT = SECONDS is not None
 
-#: What every script begins with: `note(...)` appends a line to the ledger in one write.
+#: The beginning of every script; `note(...)` appends a line to the ledger in one write.
 PREAMBLE = """
 import os, sys, time
 import cloaca
@@ -28,7 +28,7 @@ def wait_for(name):
 
 """
 
-#: Drops root's rights in a process, so that file permissions apply to it.
+#: Code that drops root's rights in a process, so that file permissions apply to it.
 DROP_RIGHTS = """
 import ctypes, os
 
@@ -39,12 +39,12 @@ if os.geteuid() == 0:
 
 
 def seconds(short: float) -> float:
-    """How long to load a database: `short`, or what the environment asks for."""
+    """The duration of a load, in seconds: `short`, or that of the environment."""
     return float(SECONDS) if SECONDS else short
 
 
 def until(what: str, fact: Callable[[], bool], patience: float = 60) -> None:
-    """Wait until a condition holds that other processes bring about."""
+    """Wait for a condition that depends on other processes."""
     end = time.monotonic() + patience
     while not fact():
         assert time.monotonic() < end, f"never: {what}"
@@ -65,6 +65,6 @@ class Ledger:
         return [line[1:] for line in words if line[0] == first]
 
     def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
-        """The same, after waiting until there are `count` of them."""
+        """The same lines, after waiting for at least `count` of them."""
         until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
         return self.lines(first)

@@ -1,10 +1,10 @@
 """Runs the Python blocks of one page in one namespace, in the working folder.
 
-Reads a list of blocks as JSON from stdin, and writes a list with what each printed to the file that
-its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. One with a title
-is written to a file of that name and imported; where it has a main part and is to be started, it
-is also run as a program. In the other blocks, `__name__` is `__main__`; one that begins with `>>>`
-is a session of the interpreter, whose answers must be right (`...` stands for anything).
+Reads a list of blocks as JSON from stdin, and writes a list with the output of each to the file
+that its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. A block
+with a title is written to a file of that name and imported; if it has a main part and `is_started`
+is true, it is also run as a program. In the other blocks, `__name__` is `__main__`. A block that
+begins with `>>>` is an interpreter session, whose output must match (`...` stands for anything).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def define(name: str, body=lambda context: None) -> None:
 
 
 def until(fact, seconds: float = 30):
-    """Polls for a condition, because a history has no event for what another thread writes."""
+    """Polls for a condition, because writes of another thread do not signal an event."""
     end = time.monotonic() + seconds
     while not (found := fact()):
         assert time.monotonic() < end, "never"

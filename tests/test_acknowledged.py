@@ -1,7 +1,4 @@
-"""Nothing is bought with durability: a process dies right after a call returned.
-
-What the call said is there.
-"""
+"""Results are durable: a process is killed right after a call, and its effect is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package says to an argument that it does not have, or that other tools call so."""
+"""Error messages for unknown arguments, and for the argument names of other tools."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a2_unknown_setting_names_the_nearest():
         build(tennant="x")
 
 
-def test_type_error_inside_of_a_call_stays_as_it_is(runner):
+def test_type_error_inside_of_a_call_is_unchanged(runner):
     with pytest.raises(TypeError) as caught:
         runner.submit("w", {"x": object()})
     assert "hint: did you mean" not in str(caught.value)
@@ -94,12 +94,12 @@ def test_signatures_are_those_of_the_functions():
     assert cloaca.task.__doc__.startswith("Make a task")
 
 
-def test_a2_extra_parameter_is_to_be_read_from_the_context():
+def test_a2_extra_parameter_is_refused_with_a_hint():
     with pytest.raises(cloaca.TaskValidationError, match=r"read it from the context: context\['r"):
         cloaca.task(id="x")(lambda context, rows: None)
 
 
-def test_a2_method_and_class_are_refused_with_what_to_do():
+def test_a2_method_and_class_are_refused_with_a_hint():
     with pytest.raises(cloaca.TaskValidationError, match="stands on a method"):
 
         class Pipeline:
@@ -114,7 +114,7 @@ def test_a2_method_and_class_are_refused_with_what_to_do():
             pass
 
 
-def test_d4_infinite_timeout_means_no_limit():
+def test_d4_infinite_timeout_disables_the_limit():
     with cloaca.WorkflowBuilder("patient") as builder:
 
         @cloaca.task(timeout=math.inf)

@@ -53,8 +53,8 @@ def test_c5_a_thousand_coroutines_run_at_once(runner):
     assert time.monotonic() - start < 10  # one after the other they take 200 s
 
 
-def test_c5_no_more_run_at_once_than_allowed(database):
-    """Prefetched or not, the number of running coroutines and functions is bounded."""
+def test_c5_coroutines_and_functions_respect_their_limits(database):
+    """The number of running coroutines and functions is bounded, with and without prefetch."""
     lock = threading.Lock()
     running = {"coroutine": 0, "function": 0}
     most = {"coroutine": 0, "function": 0}
@@ -155,7 +155,7 @@ def test_d6_a_running_coroutine_is_cancelled_within_50_ms(runner):
                 ended.put(time.monotonic())
 
     spans = []
-    # Of five: a busy machine may hold up one.
+    # The best of five runs, because a busy machine may delay one.
     for _ in range(5):
         handle = runner.submit("cancelled")
         assert started.get(timeout=10)
@@ -241,7 +241,7 @@ def test_ten_thousand_waiters_need_no_thread_each(database):
     asyncio.run(main())
 
 
-def test_a_wait_that_is_given_up_leaves_the_execution_alone(database):
+def test_an_abandoned_wait_does_not_affect_the_execution(database):
     release = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -318,7 +318,7 @@ def test_callbacks_may_be_coroutines_or_functions(runner):
     assert failure[2]
 
 
-def test_c5_no_more_coroutines_run_at_once_than_allowed(database: str) -> None:
+def test_c5_coroutines_respect_their_limit(database: str) -> None:
     running = peak = 0
 
     with cloaca.WorkflowBuilder("bounded"):
@@ -328,7 +328,7 @@ def test_c5_no_more_coroutines_run_at_once_than_allowed(database: str) -> None:
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
-            # A few turns of the loop, in which other coroutines would start if allowed to.
+            # A few turns of the loop, so that other coroutines would start if the limit allowed it.
             for _ in range(5):
                 await asyncio.sleep(0)
             running -= 1

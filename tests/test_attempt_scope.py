@@ -1,4 +1,4 @@
-"""Log records of tasks: which attempt they belong to, and where they are kept."""
+"""Log records of tasks: their attempt, and their storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("the.program")
 
 
 class Keeper(logging.Handler):
-    """Keeps records as they are, unformatted."""
+    """Stores unformatted records."""
 
     def __init__(self):
         super().__init__()
@@ -90,8 +90,8 @@ def test_formatters_filters_and_other_processes_see_the_values(runner, keeper):
     json.dumps(vars(record), default=str)
 
 
-def test_what_the_caller_gives_as_extra_stays(runner, keeper):
-    """`logging` refuses an `extra` whose name a record has: ours must not be in its way."""
+def test_extra_of_the_caller_is_kept(runner, keeper):
+    """`logging` refuses an `extra` whose name a record has: ours must not conflict with it."""
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a", retry_attempts=1)

@@ -1,4 +1,4 @@
-"""Bad input is refused where it enters, with the right class, and leaves nothing half-made."""
+"""Bad input is refused at the API, with the right exception class, and has no partial effect."""
 
 from __future__ import annotations
 

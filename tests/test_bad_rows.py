@@ -1,4 +1,4 @@
-"""An unreadable row, as a newer release may leave it, affects only its own execution."""
+"""An unreadable row, for example from a newer release, affects only its own execution."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def define(name: str) -> None:
             pass
 
 
-def test_a13_an_unreadable_schedule_keeps_no_other_from_firing(database: str) -> None:
+def test_a13_an_unreadable_schedule_does_not_stop_others(database: str) -> None:
     define("badrows_good")
     define("badrows_bad")
     with cloaca.DefaultRunner(database) as runner:
@@ -50,7 +50,7 @@ def test_a13_an_unreadable_schedule_keeps_no_other_from_firing(database: str) ->
             )
 
 
-def test_a13_an_unreadable_execution_harms_only_itself(database: str) -> None:
+def test_a13_an_unreadable_execution_does_not_affect_others(database: str) -> None:
     define("badrows_one")
     with cloaca.DefaultRunner(database) as runner:
         ids = [runner.submit("badrows_one", delay=3600).id for _ in range(3)]

@@ -14,12 +14,12 @@ ROUNDS = 30
 
 @pytest.fixture(params=["thread", "coroutine"])
 def called(request) -> list[str]:
-    """The callbacks made so far, of a workflow `w` with two tasks."""
+    """The callbacks called so far, of a workflow `w` with two tasks."""
     called: list[str] = []
     seen = threading.Event()
 
     def succeeded(task_id, context):
-        seen.wait(0.002)  # a result that does not wait for this comes first
+        seen.wait(0.002)  # without the wait, the result would be returned before this
         called.append(task_id)
 
     def failed(task_id, error, context):

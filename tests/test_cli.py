@@ -119,7 +119,7 @@ def test_run_shows_the_tasks_and_the_context(shell):
     assert "  total = 6" in lines
 
 
-def test_task_output_stays_out_of_the_json(shell):
+def test_task_output_is_not_mixed_into_the_json(shell):
     (shell.folder / "noisy.py").write_text(
         """
 import os, subprocess, sys
@@ -206,7 +206,7 @@ with cloaca.WorkflowBuilder("etl"):
         assert not (bare.folder / "test.db").exists()
 
 
-def test_without_a_database_it_says_how_to_name_one(bare):
+def test_error_without_a_database_has_a_hint(bare):
     _, errors = bare.run("list", status=2)
     assert "-c/--database" in errors
     assert "CLOACA_DATABASE_URL" in errors
@@ -322,7 +322,7 @@ def test_control_prints_text_or_json(shell):
     assert "was cancelled" in errors
 
 
-def test_a_worker_tells_people_what_it_has(shell):
+def test_a_worker_prints_its_workflows(shell):
     worker = shell.start("worker", "pipeline")
     first = worker.stderr.readline()
     worker.send_signal(signal.SIGTERM)
@@ -332,7 +332,7 @@ def test_a_worker_tells_people_what_it_has(shell):
     assert (worker.returncode, output) == (0, "")
 
 
-def test_what_tasks_logged_is_shown(shell):
+def test_log_lines_of_tasks_are_shown(shell):
     code = f"""
 import logging, cloaca
 with cloaca.WorkflowBuilder("talks"):
@@ -486,7 +486,7 @@ def test_every_command_has_help_with_its_options(name):
             assert {"-c", "--database", "--json"} <= options
 
 
-def test_the_help_is_what_click_would_say():
+def test_the_help_equals_that_of_click():
     assert help_text() == cli.get_help(
         click.Context(cli, info_name="cloaca", terminal_width=80, **cli.context_settings)
     )

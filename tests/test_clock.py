@@ -1,4 +1,4 @@
-"""A process whose wall clock is set forward and back, beside one whose clock is right."""
+"""Two processes: the wall clock of one is set forward and back, that of the other is correct."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_b1_clock_jump_expires_no_lease_and_no_task(
+def test_b1_clock_jump_does_not_expire_leases_or_tasks(
     database: str, script: Script, tmp_path: Path, wall_clock: Path
 ) -> None:
     clock = tmp_path / "clock"

@@ -105,7 +105,7 @@ def test_a2_bad_value_is_refused_with_name_and_rule(name, value, text):
     assert isinstance(caught.value, ValueError)
 
 
-def test_the_environment_fills_what_was_left_out(monkeypatch):
+def test_the_environment_supplies_omitted_settings(monkeypatch):
     monkeypatch.setenv("CLOACA_MAX_CONCURRENT_TASKS", "7")
     monkeypatch.setenv("CLOACA_TASK_TIMEOUT_SECONDS", "none")
     monkeypatch.setenv("CLOACA_ENABLE_RECOVERY", "off")

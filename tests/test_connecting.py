@@ -1,4 +1,4 @@
-"""Errors of an unusable database come soon, and say what and where, without the password."""
+"""Errors of an unusable database come quickly, with cause and place, without the password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PASSWORD = "s3cr3t-w0rd"
 
 
 def refused(url, *words, within=15):
-    """Opening the database fails with all the words."""
+    """Asserts that opening the database fails with all these words."""
     start = time.monotonic()
     with pytest.raises(cloaca.DatabaseError) as caught:
         cloaca.DefaultRunner(url)
@@ -30,7 +30,7 @@ def refused(url, *words, within=15):
 
 @pytest.fixture
 def role(server):
-    """A role of its own, that must give its password."""
+    """A separate role, which must use its password."""
     name = f"role_{uuid.uuid4().hex[:12]}"
     server.sql(
         "DO $$BEGIN CREATE ROLE password_required; EXCEPTION WHEN OTHERS THEN NULL; END$$;"

@@ -155,7 +155,7 @@ def test_b1_plain_values_come_back_as_they_were(value):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", '{"a":NaN}', "{'a':1}", "null"])
-def test_from_json_refuses_what_is_no_object(text):
+def test_from_json_refuses_all_but_objects(text):
     with pytest.raises(ValueError, match=r"."):
         cloaca.Context.from_json(text)
 

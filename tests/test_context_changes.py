@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import cloaca
 from cloaca.testing import run_task
 
-# Texts that Python writes in another way, or not at all.
+# Texts that Python would write differently, or cannot write.
 UNUSUAL = [
     "[1.10]",
     "[-0]",
@@ -33,7 +33,7 @@ UNUSUAL = [
 
 
 def changed_in_task(change, value: Any) -> Any:
-    """What a later task sees of a value that an earlier one changed in place."""
+    """Returns the value that a later task sees after an earlier one changed it in place."""
 
     def apply(context):
         change(context["key"])
@@ -70,7 +70,7 @@ def test_b8_a_change_in_place_is_seen_by_later_tasks(value, change, expected):
 
 
 def final_of_reader_beside_writer(text: str, look) -> str:
-    """The final value where one task looks at it, and one beside it sets it."""
+    """The final value, after one task read it and a parallel one set it."""
 
     def looks(context):
         look(context)
@@ -182,7 +182,7 @@ def test_b8_a_later_set_wins():
     assert context["rows"] == [9]
 
 
-def test_b8_setting_a_read_object_keeps_it_followed():
+def test_b8_changes_after_setting_a_read_object_count():
     context = cloaca.Context({"rows": [1]})
     rows = context["rows"]
     context["rows"] += [2]
@@ -240,7 +240,7 @@ def test_b8_part_without_json_form_fails_the_task(runner):
         assert task.error.message.startswith("context key 'rows': ")
 
 
-def test_b8_changes_count_beside_what_a_task_returns(runner):
+def test_b8_changes_count_in_addition_to_the_return_value(runner):
     with cloaca.WorkflowBuilder("returning"):
 
         @cloaca.task
@@ -354,7 +354,7 @@ values = st.recursive(
 
 
 @given(values, values, st.randoms(use_true_random=False))
-def test_b8_what_an_object_became_is_what_is_stored(value, other, random):
+def test_b8_the_final_state_of_an_object_is_stored(value, other, random):
     context = cloaca.Context({"key": [value]})
     where = context["key"]
     while random.random() < 0.7:

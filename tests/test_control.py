@@ -142,7 +142,7 @@ def test_d4_stuck_functions_cannot_use_up_the_pool(runner):
     release.set()
 
 
-def test_d4_a_late_interrupt_hits_no_other_task(database):
+def test_d4_a_late_interrupt_does_not_hit_another_task(database):
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2)
     with cloaca.WorkflowBuilder("close"):
 
@@ -228,7 +228,7 @@ def test_d6_a_cancelled_function_sees_it_and_its_result_is_dropped(runner):
     assert caught.value.code == "execution_state"
 
 
-def test_d7_pause_holds_and_resume_goes_on(runner):
+def test_d7_pause_stops_and_resume_continues(runner):
     started, release = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("paused"):
 
@@ -291,7 +291,7 @@ def test_d7_retry_runs_failed_and_skipped_tasks(runner):
         handle.retry(from_task="rigth")
 
 
-def test_a_handle_tells_a_task_about_its_attempt(runner):
+def test_a_handle_describes_the_attempt(runner):
     with cloaca.WorkflowBuilder("handled"):
 
         @cloaca.task(timeout=30)

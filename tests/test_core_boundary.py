@@ -1,4 +1,4 @@
-"""The boundary between Python and Rust: `cloaca._core` as the package uses it, by itself."""
+"""The boundary between Python and Rust: `cloaca._core` without the rest of the package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def host(url: str) -> Iterator[CoreHost]:
     host.close()
 
 
-def test_what_a_task_wrote_reaches_the_next_task_and_the_result(host: CoreHost) -> None:
+def test_writes_reach_the_next_task_and_the_result(host: CoreHost) -> None:
     def first(work: _core.Work) -> None:
         assert work.context is work.context
         assert work.context.to_dict() == {"in": 1, "gone": 2, "back": 3}
@@ -87,7 +87,7 @@ def test_a_failure_crosses_as_data(host: CoreHost) -> None:
     assert failure.message.endswith(" money")
 
 
-def test_snooze_and_retry_come_back(host: CoreHost) -> None:
+def test_snoozed_and_retried_tasks_run_again(host: CoreHost) -> None:
     attempts: list[int] = []
     outcomes: list[Any] = [Outcome.snooze(1000), Outcome.retry(1000, "Retry", "again", None), None]
 
@@ -103,7 +103,7 @@ def test_snooze_and_retry_come_back(host: CoreHost) -> None:
     assert attempts == [1, 1, 2]
 
 
-def test_an_unknown_outcome_is_refused_and_the_attempt_goes_on(host: CoreHost) -> None:
+def test_an_unknown_outcome_is_refused_and_the_attempt_continues(host: CoreHost) -> None:
     refused: list[str] = []
 
     def task(work: _core.Work) -> None:
@@ -247,7 +247,7 @@ def test_an_error_has_the_class_of_its_code(
     assert not hasattr(raised.value, "__notes__")
 
 
-def test_a_closed_runner_says_so(host: CoreHost) -> None:
+def test_a_closed_runner_raises_runner_closed(host: CoreHost) -> None:
     host.define("one", once("a"))
     host.close()
     assert host.runner.closed
@@ -259,7 +259,7 @@ def test_a_closed_runner_says_so(host: CoreHost) -> None:
     host.runner.stop(0)
 
 
-def test_a_class_for_every_code_is_demanded() -> None:
+def test_a_missing_class_for_a_code_is_an_error() -> None:
     with pytest.raises(ValueError, match="forked"):
         _core.set_exceptions(
             {code: kind for code, kind in CLASS_BY_CODE.items() if code != "forked"}

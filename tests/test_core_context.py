@@ -87,7 +87,7 @@ def test_unusual_json_is_read_as_json_reads_it(text: str) -> None:
 
 
 def assert_same(found: object, expected: object) -> None:
-    """Equal in value, type, sign of zero and order of keys."""
+    """Whether two values have equal value, type, sign of zero and order of keys."""
     assert repr(found) == repr(expected)
 
 
@@ -103,7 +103,9 @@ def assert_same(found: object, expected: object) -> None:
         ([10**5000], ValueError),
     ],
 )
-def test_what_is_not_json_is_refused_where_it_is_set(value: object, error: type[Exception]) -> None:
+def test_values_that_are_not_json_are_refused_when_set(
+    value: object, error: type[Exception]
+) -> None:
     context = Context({"k": 1})
     with pytest.raises(error, match="'k'"):
         context["k"] = value
@@ -191,7 +193,7 @@ def test_update_with_a_key_and_a_value_changes_what_is_present() -> None:
     assert context == {"a": 3}
 
 
-def test_update_with_anything_else_is_that_of_a_dict() -> None:
+def test_update_with_other_arguments_works_like_dict() -> None:
     context = Context({"a": 1})
     context.update({"b": 2}, c=3)
     context.update([("d", 4)])

@@ -62,7 +62,7 @@ def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None
     assert [end.token for end in waker.completed()] == [token]
 
 
-def test_a_waker_hears_of_the_end_of_its_runner(host: CoreHost) -> None:
+def test_a_waker_is_notified_of_the_end_of_its_runner(host: CoreHost) -> None:
     host.define("never", once("a", kind="external"))
     id = host.runner.submit([request("never", delay_us=3_600_000_000)])[0]
     waker = _core.LoopWaker()
@@ -76,7 +76,7 @@ def test_a_waker_hears_of_the_end_of_its_runner(host: CoreHost) -> None:
         host.runner.subscribe(waker, id)
 
 
-def test_a_closed_waker_hears_nothing(host: CoreHost) -> None:
+def test_a_closed_waker_is_not_notified(host: CoreHost) -> None:
     host.define("one", once("a"))
     waker = _core.LoopWaker()
     waker.close()
@@ -260,7 +260,7 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_forked_child_is_refused_and_may_drop_what_it_inherited(url: str) -> None:
+def test_a_forked_child_is_refused_and_may_drop_inherited_objects(url: str) -> None:
     done = run_script(FORK, url, json.dumps(SETTINGS))
     assert done.returncode == 0, done.stderr
     refused, calls = done.stdout.split()

@@ -53,7 +53,7 @@ def test_e3_after_kill_9_in_any_task_the_restart_completes(database, script, tmp
         assert "task_rescued" in [event.type for event in runner.events(only.execution_id)]
 
 
-def test_c8_what_submit_acknowledged_survives_kill_9(database, script):
+def test_c8_acknowledged_submissions_survive_kill_9(database, script):
     process = script(
         """
         import os, signal, sys

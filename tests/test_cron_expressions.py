@@ -58,7 +58,7 @@ def preview(expression: str, zone: str = "UTC", n: int = 3, start: str | datetim
         ("0 0 29 2 *", ["2028-02-29T00:00", "2032-02-29T00:00"]),
     ],
 )
-def test_f1_what_an_expression_means(expression, expected):
+def test_f1_fire_times_of_expressions(expression, expected):
     times = preview(expression, n=len(expected))
     assert times == [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in expected]
 
@@ -102,9 +102,7 @@ def test_f1_what_an_expression_means(expression, expected):
         ("0\u00a00 * * * *", 1, "a number from 0 to 59"),
     ],
 )
-def test_f1_a_malformed_expression_gets_the_position_and_what_was_expected(
-    expression, position, expected
-):
+def test_f1_error_has_the_position_and_the_expected_syntax(expression, position, expected):
     with pytest.raises(cloaca.ScheduleError) as caught:
         preview(expression)
     assert isinstance(caught.value, ValueError)
@@ -183,14 +181,14 @@ def transitions(zone: ZoneInfo, first: int, last: int) -> list[datetime]:
 
 
 def minutes(zone: ZoneInfo, around: datetime) -> list[tuple[datetime, datetime]]:
-    """Every minute of some days: the instant, and what the clocks show."""
+    """Every minute of some days: the instant and the wall clock time."""
     start = around - timedelta(days=2)
     instants = [start + timedelta(minutes=minute) for minute in range(4 * 24 * 60)]
     return [(at, at.astimezone(zone).replace(tzinfo=None)) for at in instants]
 
 
 def fixed_times(table, hour: int, minute: int) -> list[datetime]:
-    """F2: a wall clock time of each day: the first instant that shows it, or its gap's end."""
+    """F2: the first instant of each day with this wall clock time, or the end of its gap."""
     days = sorted({wall.date() for _, wall in table})
     days = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)]
     found = []
@@ -223,7 +221,7 @@ def changes() -> list[tuple[str, datetime]]:
     for name in ZONES:
         zone = ZoneInfo(name)
         of_zone = transitions(zone, 2006, 2025)
-        # Kathmandu has not changed its clocks in these years: then its last change.
+        # Kathmandu did not change its clocks in these years, so its last change is used.
         found += [(name, at) for at in of_zone or transitions(zone, 1985, 1986)]
     return found
 
@@ -298,7 +296,7 @@ def test_f2_fixed_times_fire_once_and_wildcards_follow_elapsed_time(name):
         ),
         # A start between the two 01:30s looks ahead to the next day's.
         ("30 1 * * *", "America/New_York", "2026-11-01T05:45", ["2026-11-02T01:30:00-05:00"]),
-        # Every half hour is every half hour, whatever the clocks show.
+        # A tick every half hour is independent of clock changes.
         (
             "*/30 * * * *",
             "America/New_York",
@@ -379,7 +377,7 @@ def oracle(expression: str, start: datetime, n: int) -> list[datetime]:
     return [times.get_next() for _ in range(n)]
 
 
-# What croniter reads otherwise, and why it is left out here.
+# Expressions that croniter interprets differently, with the reason.
 DIVERGENCES = {
     "clock changes": "croniter fires fixed times twice when clocks go back; F2 has its own tables",
     "never": "croniter searches fifty years and then fails; the core refuses such an expression",

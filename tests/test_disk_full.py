@@ -1,6 +1,6 @@
-"""A full disk gives a clear error and no corruption, and work continues once there is room.
+"""A full disk gives a clear error and no corruption, and work continues once there is space.
 
-On SQLite and on PostgreSQL.
+The tests run on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SqliteOnDisk(Disk):
         yield
 
     def damage(self) -> str:
-        """Another process asks, because this one's engine has the file open."""
+        """Checks the file in another process, because the engine of this process has it open."""
         code = """
 import sqlite3, sys
 for row in sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check"):
@@ -101,7 +101,7 @@ class PostgresOnDisk(Disk):
 
 @pytest.fixture(params=[SqliteOnDisk, PostgresOnDisk], ids=["sqlite", "postgres"])
 def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | PostgresOnDisk]:
-    """A database on a file system with little room."""
+    """A database on a small file system."""
     kind = request.param
     # Not pytest's folder, because the server's user must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-small-disk-"))

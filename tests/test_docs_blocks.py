@@ -2,11 +2,11 @@
 
 A page is one program: its blocks share a namespace and a folder. A block of the language `output`
 is what the block before it prints; `...` in it stands for any text. A block that begins with `>>>`
-is a session of the interpreter. A page with a database URL runs on SQLite and on PostgreSQL. A
+is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL. A
 block that cannot run has `<!-- not run: why -->` above it, a file whose main part must not be
 started `<!-- not started: why -->`. A page about one kind of database has in it
-`<!-- sqlite only: why -->` or `<!-- postgres only: why -->`; the latter finds the URL of an empty
-database in `ADMIN_URL`.
+`<!-- sqlite only: why -->` or `<!-- postgres only: why -->`; a PostgreSQL page gets the URL of an
+empty database in `ADMIN_URL`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PAGES = pages()
 
 
 def runnable(page: Page) -> list[Block]:
-    """The blocks that run. One whose title is a path is a file of the project, and runs as such."""
+    """The blocks that run here. A title that is a path names a project file with its own test."""
     return [
         block
         for block in page.blocks
@@ -54,7 +54,7 @@ def cases() -> list[object]:
 
 
 def databases(kind: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """A function that puts a block on a kind of database: each URL of a page is a fresh one."""
+    """Returns a function that replaces each database URL in a block by a fresh one of this kind."""
     urls: dict[str, str] = {}
 
     def on_kind(code: str) -> str:

@@ -11,7 +11,7 @@ from documentation import ROOT
 
 
 @pytest.mark.parametrize("script", ["reference_pages", "pictures"])
-def test_what_is_generated_is_current(script: str) -> None:
+def test_generated_parts_are_current(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     advice = f"run .venv/bin/python scripts/{script}.py"

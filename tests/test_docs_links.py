@@ -18,7 +18,7 @@ def navigation() -> list[str]:
 
 
 def problem(page: Page, target: str) -> str | None:
-    """The fault of a link, or `None`."""
+    """The error of a link, or `None`."""
     if EXTERNAL.match(target):
         return None
     file, _, anchor = target.partition("#")

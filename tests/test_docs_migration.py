@@ -1,4 +1,4 @@
-"""Every entry of the tables "from another tool" runs as it stands, and waits last for days."""
+"""Every entry of the tables "from another tool" runs unchanged, and its waits may take days."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entries() -> list[object]:
 
 
 def run(code: str, names: dict[str, Any]) -> None:
-    """Runs an entry as what it looks like: a decorator, a statement, an option, an expression."""
+    """Runs an entry according to its form: a decorator, a statement, an option, an expression."""
     option = re.match(r"(\w+)=", code)
     if code.startswith("@"):
         exec(f"{code}\ndef entry(): return cloaca.TriggerResult.skip()", names)
@@ -60,7 +60,7 @@ def run(code: str, names: dict[str, Any]) -> None:
 
 
 def is_for_tasks(code: str) -> bool:
-    """Whether the entry is a method that only the handle inside a task has."""
+    """Whether the entry is a method of the task's handle."""
     method = re.match(r"handle\.(\w+)", code)
     return bool(method) and not hasattr(cloaca.WorkflowHandle, method.group(1))
 
@@ -111,7 +111,7 @@ def block_with(page: Page, text: str) -> str:
 
 
 def test_a_wait_between_two_mails_sends_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`DBOS.sleep` as the page has it; a task that only snoozed would begin again for ever."""
+    """Runs the page's `DBOS.sleep`, because a task that only snoozes repeats for ever."""
     code = block_with(PAGE, "second_mail").partition("with cloaca.DefaultRunner")[0]
     assert "+ 0.2" in code
     names: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The documentation and the package name the same things, and every public name says what it is."""
+"""The documentation and the package name the same things, and every public name is documented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from documentation import DOCS, pages
 
 PAGES = pages()
 RUST = DOCS / "reference" / "rust.md"
-#: The variables that the documentation means by a name of its own.
+#: The variables that the documentation uses without defining them.
 KINDS: dict[str, list[type]] = {
     "builder": [cloaca.WorkflowBuilder],
     "config": [cloaca.DefaultRunnerConfig],
@@ -156,7 +156,7 @@ def test_member_list_in_the_reference_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_a_public_name_says_what_it_is_for_and_since_when(name: str) -> None:
+def test_a_public_name_has_a_docstring_with_its_version(name: str) -> None:
     found = DOCUMENTED[name]
     text = inspect.getdoc(found)
     assert text, f"{name} has no docstring"
@@ -165,7 +165,7 @@ def test_a_public_name_says_what_it_is_for_and_since_when(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_a_public_name_says_what_each_argument_is(name: str) -> None:
+def test_every_argument_of_a_public_name_is_documented(name: str) -> None:
     found = DOCUMENTED[name]
     if isinstance(found, type):
         if issubclass(found, enum.Enum):
@@ -182,7 +182,7 @@ def test_a_public_name_says_what_each_argument_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_a_public_function_with_arguments_says_what_it_returns(name: str) -> None:
+def test_a_public_function_documents_its_return_value(name: str) -> None:
     found = DOCUMENTED[name]
     text = inspect.getdoc(found) or ""
     if not inspect.isfunction(found) or PRIVATE.search(text):

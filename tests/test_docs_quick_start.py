@@ -1,4 +1,4 @@
-"""The quick start's kill in the middle goes as the page says."""
+"""The quick start's kill and restart behave as the page says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown(text: str) -> str:
     return PAGE.blocks[block_with(text) + 1].code
 
 
-def test_the_program_that_is_killed_goes_on_as_the_page_says(tmp_path: Path) -> None:
+def test_the_killed_program_continues_as_the_page_says(tmp_path: Path) -> None:
     program = next(block for block in PAGE.blocks if block.title == "steps.py")
     (tmp_path / "steps.py").write_text(program.code)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CLOAC")}
@@ -37,7 +37,7 @@ def test_the_program_that_is_killed_goes_on_as_the_page_says(tmp_path: Path) -> 
             text=True,
         )
 
-    # The page's sleep stands for a person who watches; here the kill waits for the line.
+    # The page sleeps so that a person can watch; here the kill waits for the line.
     until_killed = shown("python steps.py & sleep")
     with start("steps.py") as killed:
         assert killed.stdout is not None

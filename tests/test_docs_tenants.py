@@ -1,4 +1,4 @@
-"""The shell commands of the guide to tenants work; its Python blocks run with all others."""
+"""The shell commands of the guide to tenants work; another test runs its Python blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tenant_server import psql
 
 @pytest.fixture
 def databases(postgres: str) -> list[str]:
-    """URLs of two fresh databases. Roles of earlier tests are removed: a server shares them."""
+    """URLs of two fresh databases. Roles of earlier tests are dropped from the server."""
     urls = []
     for _ in range(2):
         name = f"docs_{uuid.uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""A reader who types a tutorial along sees what the page prints, at every run in the same folder.
+"""Typing a tutorial step by step gives the output of the page, also when it is repeated.
 
 The blocks of a tutorial are added to one file, one after the other, and the whole file runs when a
 block prints something, as tutorial 01 says. Then the reader does all of it again in the same
@@ -21,7 +21,7 @@ TUTORIALS = [read(path) for path in sorted((DOCS / "tutorials").glob("[0-9]*.md"
 
 
 def cases() -> list[object]:
-    """Each tutorial with the databases to type it along on."""
+    """Each tutorial with the databases to run it on."""
     return [
         pytest.param(page, kind, id=f"{page.path.stem}-{kind}")
         for page in TUTORIALS

@@ -1,6 +1,6 @@
 """Examples in docstrings that show their output are right.
 
-Those run that define every name that they use. Others are pieces: they show how a thing is written.
+An example runs if it defines every name that it uses. Others are fragments that show syntax.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_an_example_in_a_docstring_says_what_happens(
+def test_output_of_docstring_examples_is_right(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

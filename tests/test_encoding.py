@@ -1,4 +1,4 @@
-"""How Python values become JSON (semantics B1)."""
+"""The encoding of Python values as JSON (semantics B1)."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():
 
 
 class DataFrame:
-    """As the one of pandas, which the tests do not need."""
+    """A class like that of pandas, which the tests do not depend on."""
 
     def to_dict(self, orient="dict"):
         return {0: orient}
@@ -199,7 +199,7 @@ PolarsFrame.__name__ = "DataFrame"
 
 
 class NaT(datetime.datetime):
-    """As the one of pandas: a datetime that does not equal itself."""
+    """A class like `NaT` of pandas: a datetime that does not equal itself."""
 
     def __ne__(self, other):
         return True
@@ -215,7 +215,7 @@ class NaT(datetime.datetime):
         ({1: "a"}, TypeError, "keys of JSON objects are strings; convert it with str(key)"),
     ],
 )
-def test_what_is_refused_comes_with_what_to_do(value, error, advice):
+def test_refused_values_come_with_a_hint(value, error, advice):
     with pytest.raises(error, match=re.escape(advice)):
         cloaca.Context({"key": value})
     with pytest.raises(TypeError, match=r"are strings$"):

@@ -1,4 +1,4 @@
-"""Every error code is raised by something here, and stands on the page that lists them."""
+"""Every error code is raised by a test here, and is listed in the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example runs as it stands, on both databases."""
+"""Every example runs unchanged, on both databases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_example_runs(
 ) -> None:
     text = example.read_text()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
-    # Some tasks fail on purpose, and the log would tell it on stderr.
+    # Some tasks fail on purpose, and the log would report it on stderr.
     environment["CLOACA_LOG_LEVEL"] = "CRITICAL"
     assert URL.search(text) or ADMIN_URL in text, "an example names its database"
     if kind == "postgres":

@@ -90,7 +90,7 @@ def test_wait_timeout_is_not_the_execution_timeout():
     assert not issubclass(kind, cloaca.WorkflowTimeoutError)
 
 
-def test_d2_control_exceptions_say_what_they_ask_for():
+def test_d2_control_exceptions_have_readable_text():
     assert cloaca.Retry(after=1.5, reason="busy")._after_us == 1_500_000
     assert cloaca.Retry()._after_us is None
     assert str(cloaca.Retry(reason="busy")) == "busy"
@@ -104,6 +104,6 @@ def test_d2_control_exceptions_say_what_they_ask_for():
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", True, None])
-def test_d2_a_snooze_that_makes_no_sense_is_refused(seconds):
+def test_d2_an_invalid_snooze_is_refused(seconds):
     with pytest.raises(cloaca.ConfigurationError, match="seconds"):
         cloaca.Snooze(seconds)

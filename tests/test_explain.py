@@ -36,7 +36,7 @@ def gate():
     event.set()
 
 
-def test_a_dependency_and_who_holds_it(runner, gate):
+def test_explains_a_dependency_and_its_runner(runner, gate):
     started = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -63,7 +63,7 @@ def test_a_dependency_and_who_holds_it(runner, gate):
     assert ended.startswith("The execution has ended already: Completed at ")
 
 
-def test_how_a_failed_execution_ended(runner):
+def test_explains_the_end_of_a_failed_execution(runner):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a", retry_attempts=1)
@@ -161,7 +161,7 @@ def test_no_worker_is_free(database, gate):
         gate.set()
         running.result(PATIENCE)
         handle.result(PATIENCE)
-    # It may have been claimed ahead, or not.
+    # The task may have been prefetched.
     assert "waits for a free worker of runner" in sentence or "is held by runner" in sentence
 
 

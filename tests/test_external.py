@@ -40,7 +40,7 @@ def forget_served_tasks():
 
 
 def refused_workflow(runner: cloaca.DefaultRunner) -> str:
-    """A workflow of this process, to be contradicted."""
+    """A workflow of this process, which another definition contradicts."""
     with cloaca.WorkflowBuilder("refused"):
         cloaca.external_task("double", timeout=60)
         cloaca.task(id="own")(lambda context: None)
@@ -137,7 +137,7 @@ def test_a_task_that_declares_the_same_is_accepted(database):
         assert runner.execute(workflow).final_context == {"n": 2}
 
 
-def test_a_definition_that_comes_later_and_contradicts_is_left_alone(database, script, caplog):
+def test_a_later_contradicting_definition_is_ignored(database, script, caplog):
     @cloaca.task(workflow="shared", id="double", timeout=5)
     def double(context):
         raise AssertionError("it must not run")

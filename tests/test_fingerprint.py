@@ -72,7 +72,7 @@ def test_a4_how_the_code_is_written_does_not_matter(code):
         "f = lambda context: None",
     ],
 )
-def test_a4_what_the_code_does_matters(code):
+def test_a4_the_fingerprint_depends_on_the_code(code):
     assert fingerprint(function(code)) != fingerprint(function(BASE))
 
 
@@ -119,7 +119,7 @@ def test_a4_a_function_without_source_has_a_fingerprint_too():
     assert fingerprint(names["f"]) != fingerprint(names["g"])
 
 
-def test_a4_a_wrapper_and_what_it_wraps_both_matter():
+def test_a4_fingerprint_covers_wrapper_and_wrapped_function():
     def other(function):
         def wrapper(*args):
             return function(*args)

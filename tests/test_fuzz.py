@@ -1,6 +1,6 @@
-"""Any input works, or is refused with an error that names the fault.
+"""Any input works, or is refused with an error that names the cause.
 
-`CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). What was found is kept in
+`CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). Inputs that failed are kept in
 `tests/fuzz_cases`.
 """
 
@@ -38,7 +38,7 @@ BOUNDED = bounded(200)
 
 def kept(name: str) -> list[tuple[str, str | None]]:
     """Inputs of a kind that were once found, shared with the Rust tests, each with a part of its
-    refusal, or None where it is accepted."""
+    refusal, or None if it is accepted."""
     text = (Path(__file__).parent / "fuzz_cases" / f"{name}.json").read_text()
     return [(case["text"], case["refusal"]) for case in json.loads(text)]
 
@@ -61,7 +61,7 @@ keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 @BOUNDED
 @given(st.dictionaries(keys, json_values, max_size=5))
 @example({"big": 2**200, "small": -(2**70), "zero\0byte": "\0"})
-def test_b1_a_context_gives_back_what_it_was_given(data):
+def test_b1_context_values_round_trip(data):
     context = cloaca.Context(data)
     assert context.to_dict() == data
     assert cloaca.Context.from_json(context.to_json()).to_dict() == data
@@ -80,7 +80,7 @@ def refuse(constant: str) -> None:
 
 
 def read_json(text: str) -> dict[str, Any] | None:
-    """The object that Python's own reader finds."""
+    """The object that Python's own parser returns."""
     try:
         found = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
@@ -169,7 +169,7 @@ rules = st.recursive(
 
 @bounded(60)
 @given(rule=rules, fails=st.booleans(), value=st.none() | st.integers(-2, 2) | st.text(max_size=2))
-def test_c2_any_tree_of_rules_comes_to_an_end(cloaca_runner, rule, fails, value):
+def test_c2_executions_end_for_any_tree_of_rules(cloaca_runner, rule, fails, value):
     try:
         with cloaca.WorkflowBuilder("ruled"):
 

@@ -81,7 +81,7 @@ def rule_of(stored: Any) -> Any:
 
 
 def named_inside(rule: Any) -> bool:
-    """Whether a name stands inside a group, which Python's rule functions do not take."""
+    """Whether a group contains a rule name, which Python's rule functions do not accept."""
     if isinstance(rule, str):
         return False
     ((_, value),) = rule.items()

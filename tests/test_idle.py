@@ -1,4 +1,4 @@
-"""A runner that has nothing to do leaves PostgreSQL alone."""
+"""An idle runner sends PostgreSQL few statements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDLER = PREAMBLE + textwrap.dedent(
 
 
 def statements(server):
-    """How many statements the server's log holds."""
+    """The number of statements in the server's log."""
     log = (server.folder / "server.log").read_text()
     return log.count("LOG:  execute ") + log.count("LOG:  statement: ")
 

@@ -36,7 +36,7 @@ HEAVY = {
 
 
 def python(code: str, cache: str) -> str:
-    """Runs code in a fresh interpreter that keeps compiled modules, and gives what it wrote."""
+    """Runs code in a fresh interpreter that keeps compiled modules, and returns its output."""
     environment = {name: value for name, value in os.environ.items() if "BYTECODE" not in name}
     environment["PYTHONPYCACHEPREFIX"] = cache
     done = subprocess.run(
@@ -72,7 +72,7 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
     assert min(full) - min(bare) < 0.020
 
 
-def test_all_lists_what_there_is():
+def test_all_lists_every_public_name():
     assert sorted(cloaca.__all__) == sorted(set(cloaca.__all__))
     # A module such as `cloaca.testing` is an attribute once some code has imported it.
     public = {

@@ -12,7 +12,7 @@ import cloaca
 from processes import IS_STRICT, PREAMBLE, Ledger
 
 IN_FLIGHT = 50
-#: The promise is 2 s; on a busy machine the test only checks that no lease has to expire.
+#: The guarantee is 2 s; on a busy machine the test only checks that no lease has to expire.
 LIMIT = 2 if IS_STRICT else 10
 
 WORKER = PREAMBLE + textwrap.dedent(
@@ -63,7 +63,7 @@ def check(database, ledger, killed_at):
 
 
 @pytest.mark.parametrize("heir", ["restarts", "lives"])
-def test_w8_work_of_a_killed_runner_goes_on(database, script, tmp_path, heir):
+def test_w8_work_of_a_killed_runner_continues(database, script, tmp_path, heir):
     ledger = Ledger(tmp_path)
     doomed = script(WORKER, database, "doomed")
     ledger.wait("second", IN_FLIGHT)

@@ -430,7 +430,7 @@ def test_a_folder_counts_as_one_node() -> None:
     assert cycles_of_layer("store", ImportGraph(sources)) == ["store: names.rs <-> queue"]
 
 
-def test_a_module_that_needs_what_it_re_exports_imports_it() -> None:
+def test_a_re_export_that_a_module_uses_is_an_import() -> None:
     sources = {
         "runner/mod.rs": "mod a; pub use a::A; pub enum Message { Of(A) }",
         "runner/a.rs": "use super::Message; pub struct A;",

@@ -9,7 +9,7 @@ import queue
 import cloaca
 
 
-def test_what_a_callback_raises_is_logged_with_its_task(runner):
+def test_exceptions_of_callbacks_are_logged_with_the_task(runner):
     records: queue.Queue[logging.LogRecord] = queue.Queue()
     handler = logging.handlers.QueueHandler(records)
     handler.prepare = lambda record: record  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Several processes on one database: nothing runs twice, and none starves or gets an error."""
+"""Several processes on one database: no task runs twice, no process starves or fails."""
 
 from __future__ import annotations
 

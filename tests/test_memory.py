@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Script
 
-#: The promise is for a million; the usual test run submits a tenth of that.
+#: The guarantee is for a million executions; the usual test run submits a tenth of that.
 SUBMISSIONS = 100_000
 
 PROGRAM = """

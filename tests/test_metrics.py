@@ -134,7 +134,7 @@ def test_no_endpoint_by_default(runner):
     assert runner.metrics_url is None
 
 
-def test_the_dashboard_asks_for_what_there_is(runner):
+def test_the_dashboard_uses_existing_metrics(runner):
     run_some(runner)
     there = set()
     for family in families(runner.metrics()).values():
@@ -178,7 +178,7 @@ def status(url, host):
         connection.close()
 
 
-def test_a21_the_endpoint_answers_under_its_own_names_alone():
+def test_a21_the_endpoint_answers_only_under_its_own_names():
     config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="shop.test, other")
     with cloaca.DefaultRunner(":memory:", config) as runner:
         url = runner.metrics_url

@@ -34,7 +34,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def example() -> ModuleType:
-    """How the example starts its two sides."""
+    """The functions with which the example starts its two sides."""
     return load("run")
 
 
@@ -62,7 +62,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def wait_for(what: str, fact: Callable[[], bool]) -> None:
-    """Wait until a file shows that another process has done something."""
+    """Wait for a file that another process writes."""
     until = time.monotonic() + PATIENCE
     while not fact():
         assert time.monotonic() < until, f"never: {what}"

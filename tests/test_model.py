@@ -1,4 +1,4 @@
-"""The public API agrees with a plain model, for random calls in random order."""
+"""The public API agrees with a simple model, for random calls in random order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def define(kind):
 
 
 class Modelled:
-    """One execution as the model sees it: in which phase it is, and when that ends."""
+    """One execution in the model: its phase, and the end of that phase."""
 
     def __init__(self, kind, now, delay):
         self.kind = kind

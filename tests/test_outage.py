@@ -1,4 +1,4 @@
-"""PostgreSQL goes and comes back: nothing acknowledged is lost or recorded twice (semantics E6)."""
+"""PostgreSQL stops and restarts: nothing acknowledged is lost or recorded twice (semantics E6)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def everything(runner):
             return
 
 
-def test_e6_what_was_acknowledged_survives_restarts_of_the_server(private_server, script, tmp_path):
+def test_e6_acknowledged_work_survives_restarts_of_the_server(private_server, script, tmp_path):
     ledger = Ledger(tmp_path)
     database = f"{private_server.url}?connect_timeout=5"
     loaders = [script(LOADER, database) for _ in range(RUNNERS)]
@@ -64,7 +64,7 @@ def test_e6_what_was_acknowledged_survives_restarts_of_the_server(private_server
     end = time.monotonic() + seconds(9)
     outages = 0
     while time.monotonic() < end:
-        # The load between two outages is part of the test: this waits for nothing.
+        # The load between two outages is part of the test; the sleep does not wait for an event.
         time.sleep(2)
         private_server.stop(["fast", "immediate"][outages % 2])
         private_server.start()

@@ -1,4 +1,4 @@
-"""A task that kills its process, which a supervisor restarts, beside harmless tasks."""
+"""A task kills its process, which a supervisor restarts, while harmless tasks run there."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def until(look):
 
 @pytest.fixture
 def halfway(runner):
-    """An execution whose task has said that it is half done, and the event that lets it end."""
+    """An execution whose task has reported half of its work, and the event that lets it end."""
     go_on = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -61,7 +61,7 @@ def test_progress_is_seen_from_outside(runner, halfway, database):
     assert handle.progress().fraction == 1
 
 
-def test_what_an_earlier_attempt_said_does_not_count(runner):
+def test_progress_of_an_earlier_attempt_does_not_count(runner):
     started, go_on = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("w"):
 

@@ -1,9 +1,9 @@
 """The order of the Python package: its packages and modules import each other in one direction.
 
-ARCHITECTURE.md describes the packages. This file reads the sources: Python accepts a cycle wherever
+ARCHITECTURE.md describes the packages. This file reads the sources: Python accepts a cycle if
 one of its imports runs late enough. Imports inside functions and under `TYPE_CHECKING` count too: a
-module whose annotations need another module cannot be read without it. Where a module needs a part
-of a class that stands above it, it names that part in a `Protocol`.
+module whose annotations need another module cannot be read without it. A module that needs a part
+of a class from a higher module names that part in a `Protocol`.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def test_d1_zero_and_one_attempts_both_mean_one(attempts):
         {"never_on": [""]},
     ],
 )
-def test_d1_what_makes_no_sense_is_refused(values):
+def test_d1_invalid_values_are_refused(values):
     with pytest.raises(cloaca.TaskValidationError) as caught:
         cloaca.RetryPolicy(**values)
     assert isinstance(caught.value, ValueError)
@@ -126,7 +126,7 @@ def test_d1_what_makes_no_sense_is_refused(values):
         lambda: cloaca.RetryCondition.error_pattern([1]),
     ],
 )
-def test_d1_parts_that_make_no_sense_are_refused(make):
+def test_d1_invalid_parts_are_refused(make):
     with pytest.raises(cloaca.TaskValidationError):
         make()
 

@@ -30,7 +30,7 @@ def test_c2_every_name_is_a_rule():
         assert cloaca.all_of(name)._to_definition() == {"all_of": {"conditions": [name]}}
 
 
-def test_c2_conditions_nest_and_show_themselves():
+def test_c2_conditions_nest_and_have_a_repr():
     cloaca.task(named)
     rule = cloaca.any_of(
         cloaca.all_of(cloaca.task_success("a"), cloaca.context_value("n", ">", 3)),
@@ -102,7 +102,7 @@ def test_c2_operators_have_the_spellings_of_the_reference(spellings, operator):
         (lambda: cloaca.task_failed(print), cloaca.TaskValidationError, "not a task"),
     ],
 )
-def test_a2_a_bad_rule_is_refused_where_it_is_made(make, error, text):
+def test_a2_a_bad_rule_is_refused_on_construction(make, error, text):
     with pytest.raises(error, match=text):
         make()
 

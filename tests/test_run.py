@@ -161,7 +161,7 @@ def test_d1_a_flaky_task_is_tried_again(runner):
         (lambda context: cloaca.Context({"a": 5}), {"a": 5}),
     ],
 )
-def test_b5_what_a_task_returns_decides_what_counts(runner, returned, expected):
+def test_b5_the_return_value_decides_which_writes_count(runner, returned, expected):
     with cloaca.WorkflowBuilder("returns"):
 
         @cloaca.task()

@@ -1,4 +1,4 @@
-"""Semantics E9: what the logger `cloaca` tells of executions and attempts, without being asked."""
+"""Semantics E9: the records of executions and attempts that `cloaca` logs by default."""
 
 from __future__ import annotations
 

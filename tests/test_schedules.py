@@ -146,7 +146,7 @@ def test_switching_off_and_on_and_deleting(runner):
     assert runner.register_cron_workflow("tick", "* * * * * *", enabled=False) != id
 
 
-def test_run_now_starts_it_once_whatever_its_rules_say(runner):
+def test_run_now_ignores_the_schedules_rules(runner):
     define("yearly")
     id = runner.register_cron_workflow("yearly", "@yearly", enabled=False)
     started = [runner.run_cron_schedule_now(id) for _ in range(3)]
@@ -160,7 +160,7 @@ def test_run_now_starts_it_once_whatever_its_rules_say(runner):
 
 
 def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
-    # What a process defines, each later runner of it has too.
+    # Every later runner of the process has the definitions too.
     name = f"elsewhere-{uuid.uuid4()}"
     with caplog.at_level(logging.WARNING, logger="cloaca"):
         id = runner.register_cron_workflow(name, "* * * * * *")
@@ -173,7 +173,7 @@ def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
     until(lambda: runner.get_cron_execution_history(id)[0]["outcome"] == "fired")
 
 
-def test_stats_count_what_started_and_what_was_lost(database):
+def test_stats_count_started_and_lost_ticks(database):
     define("tick")
     since = datetime.now(UTC) - timedelta(seconds=1)
     with cloaca.DefaultRunner(database) as runner:
@@ -246,7 +246,7 @@ def test_overlap_rules(runner):
     until(lambda: outcomes(skip)[-1] == "fired")
 
 
-def test_a_slow_workflow_delays_no_schedule(database):
+def test_a_slow_workflow_does_not_delay_schedules(database):
     import threading
 
     gate = threading.Event()

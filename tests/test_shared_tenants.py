@@ -19,7 +19,7 @@ from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunn
 from cloaca._workflows.registry import registry
 from tenant_server import TenantServer, psql
 
-# The full length: CLOACA_TEST_TENANT_EXECUTIONS=1000
+# The full test: CLOACA_TEST_TENANT_EXECUTIONS=1000
 TENANTS = 100
 EXECUTIONS = int(os.environ.get("CLOACA_TEST_TENANT_EXECUTIONS", "20"))
 CONNECTIONS = 10

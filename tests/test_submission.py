@@ -1,4 +1,4 @@
-"""Submitting, following and listing executions (semantics C6, C7; issue 3's surface)."""
+"""Submitting, following and listing executions (semantics C6, C7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No task ends a thread of its runner, and a lack of resources delays threads but loses none."""
+"""No task ends a thread of its runner, and a lack of resources only delays the start of threads."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a20_raising_trace_function_ends_only_its_attempt(define, setting):
 
 
 class OddRecord(logging.LogRecord):
-    """A record with numbers that no database keeps."""
+    """A record with numbers that no database can store."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

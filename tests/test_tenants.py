@@ -383,7 +383,7 @@ STEPS = [
 def test_h2_a_step_that_fails_leaves_nothing_behind(step, admin, admin_url):
     wanted = config()
     if step == "the last one":
-        # What the tenant could do through everybody's rights is looked at when all else is done.
+        # Privileges through PUBLIC are checked last.
         psql(admin_url, "GRANT CREATE ON SCHEMA public TO PUBLIC")
     else:
         psql(

@@ -1,4 +1,4 @@
-"""`cloaca.testing`: no real time, no real database, a crash wherever there can be one."""
+"""`cloaca.testing`: a virtual clock, an in-memory database, and a crash at every commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 @pytest.fixture
 def quick():
-    """The test works for less than a second and does not wait for the time that it passes.
+    """Asserts that a test takes less than a second and does not wait for virtual time.
 
     Each of these tests passes at least a minute of virtual time. Processor time bounds the work,
     because a busy machine can stop a test for a second at any moment.
@@ -86,8 +86,7 @@ def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
 def test_an_hour_of_back_off_a_day_of_cron_and_a_timeout_take_less_than_a_second(
     quick, cloaca_runner
 ):
-    """What a user may want of one test, all at once: `quick` measures it from the start of the
-    runner to its end."""
+    """A typical user's test; `quick` measures it from the start of the runner to its end."""
     with cloaca.WorkflowBuilder("flaky"):
 
         @cloaca.task(

@@ -20,7 +20,7 @@ COMMANDS = ("show", "list", "events", "logs", "explain", "watch")
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A database whose one execution has control characters wherever a task can put them."""
+    """A database whose one execution has control characters in every text that a task can set."""
     url = f"sqlite:///{tmp_path_factory.mktemp('evil') / 'evil.db'}"
     builder = cloaca.WorkflowBuilder("evil")
     builder.description(EVIL)

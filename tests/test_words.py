@@ -1,4 +1,4 @@
-"""The checker of words finds the bad example of each rule, and passes the good one."""
+"""`check_words.py` finds the bad example of each rule, and accepts the good one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cloaca by the same protocol, so that both sides of a ratio are measured alike."""
+"""Runs cloaca with the peers' protocol, so that both sides of a ratio are comparable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FlexiQ: workflows as DAGs of jobs; its worker is a thread here, as the wait for a run needs."""
+"""FlexiQ: workflows as DAGs of jobs; its worker is a thread of this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FlexiQ(Peer):
             if url.startswith("sqlite:")
             else {"backend": "postgres", "db_url": url}
         )
-        # Instead of its default, a poll each 50 ms: what was fastest for one and for many.
+        # Polls every 50 ms instead of the default interval; this was the fastest setting.
         dispatch = (
             {"push_dispatch": True}
             if workload == "W1" and "db_path" in where
@@ -56,7 +56,8 @@ class FlexiQ(Peer):
             .step("two", nothing, after="one")
             .step("three", nothing, after="two")
         )
-        # Only a fan-out hands a value from one step to the next: here one of width one.
+        # Only a fan-out passes a value from one step to the next, so this is a fan-out of width
+        # one.
         self.payload = (
             Workflow("large")
             .step("one", write)

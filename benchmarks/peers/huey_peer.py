@@ -17,14 +17,14 @@ URL = "HUEY_PEER_URL"
 
 
 def connect(url: str) -> Huey:
-    """Huey on a database; results are kept, so that they can be waited for."""
+    """Huey on a database. Results are stored, so that callers can wait for them."""
     if url.startswith("sqlite:///"):
         return SqliteHuey("peer", filename=url.removeprefix("sqlite:///"), fsync=True, timeout=30)
     return PostgresHuey("peer", dsn=url)
 
 
 def arguments() -> str:
-    """The URL, of the command line or of the process that started this one."""
+    """The database URL, from the command line or from the parent process."""
     return os.environ.get(URL) or sys.argv[2]
 
 
@@ -63,13 +63,13 @@ def last(previous: list[bool]) -> bool:
 
 @huey.task()
 def first(end: str) -> bool:
-    # A pipeline holds tasks only, so that what comes first starts the chord.
+    # A pipeline cannot contain a chord, so the first task starts it.
     huey.enqueue(chord([one.s() for _ in range(8)], last.s(id=end)))
     return True
 
 
 def wait(result: Any) -> None:
-    """Until the result is there; a shorter pause between two looks than its default."""
+    """Wait for a result, polling more often than Huey's default."""
     assert result(blocking=True, max_delay=0.005) is True
 
 
@@ -81,7 +81,7 @@ class HueyPeer(Peer):
     }
 
     def __init__(self, url: str, workload: str) -> None:
-        # Asked each 10 ms at most, not each 100 ms as by default; PostgreSQL notifies.
+        # Polls every 10 ms instead of the default 100 ms; PostgreSQL also sends notifications.
         command = [Path(sys.executable).with_name("huey_consumer"), "huey_peer.huey"]
         options = ["-k", "thread", "-w", str(WORKERS), "-d", "0.01", "-m", "0.01", "-q"]
         self.consumer = subprocess.Popen(
@@ -115,7 +115,7 @@ class HueyPeer(Peer):
 
 
 if __name__ == "__main__":
-    # As the consumer knows the tasks: a task's name has its module's.
+    # The module under which the consumer knows the tasks, because a task's name contains it.
     import huey_peer
 
     main(huey_peer.HueyPeer)

@@ -70,7 +70,7 @@ class Pgqueuer(Peer):
         self.worker = asyncio.create_task(worker.run())
 
     def watcher(self, *, alone: bool) -> CompletionWatcher:
-        """Waits for completions; for one execution without the pause that batches notices."""
+        """Waits for completions. For a single execution, notifications are not batched."""
         debounce = timedelta(milliseconds=0 if alone else 50)
         return CompletionWatcher(self.watching, queries=Queries(self.watching), debounce=debounce)
 

@@ -3,8 +3,8 @@
     python NAME_peer.py WORKLOAD URL [--count N] [--seconds S]
 
 Prints one JSON object: `{"figures": {…}, "count": N, "settings": "…"}`, or `{"cannot": "why"}`. A
-peer that is too slow for N executions within S seconds gets fewer, and `count` says how many. Runs
-in the environment of the peer, so that it imports the standard library alone.
+peer that is too slow for N executions within S seconds gets fewer, and `count` is the actual
+number. This module runs in the environment of the peer, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-#: Tasks that may run at a time: cloaca's default, given to every peer that asks for a number.
+#: Maximum number of tasks that run at once: cloaca's default, for every peer with such a setting.
 WORKERS = 4
 
-#: How many executions a workload has, unless `--count` says otherwise.
+#: Default number of executions of each workload.
 COUNTS = {"W1": 500, "W2": 2000, "W2-jobs": 2000, "W3": 300, "W4": 200}
 
 #: 100 KB of JSON.
@@ -34,9 +34,9 @@ class Peer:
 
     #: Reasons why workloads cannot be expressed, by the workload's name.
     cannot: ClassVar[dict[str, str]] = {}
-    #: The databases that it knows.
+    #: The databases that the library supports.
     databases: ClassVar[tuple[str, ...]] = ("sqlite", "postgres")
-    #: Settings that make its results durable.
+    #: The settings that make its results durable.
     settings: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, workload: str) -> None:
@@ -51,11 +51,11 @@ class Peer:
         raise NotImplementedError
 
     def jobs(self, count: int) -> None:
-        """The same as bare jobs, for a peer that has both."""
+        """Submit bare jobs at once, if the peer also has workflows, and wait for all results."""
         raise NotImplementedError
 
     def fans(self, count: int) -> None:
-        """Submit executions of one task into eight into one, and wait for all results."""
+        """Submit executions of a fan-out of eight at once and wait for all results."""
         raise NotImplementedError
 
     def large(self) -> None:
@@ -63,7 +63,7 @@ class Peer:
         raise NotImplementedError
 
     def larges(self, count: int) -> None:
-        """Submit such chains at once and wait for all results."""
+        """Submit chains like that of `large` at once and wait for all results."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -71,14 +71,14 @@ class Peer:
 
 
 def timed(work: Callable[..., None], *arguments: int) -> float:
-    """How many seconds the work took."""
+    """Run the work, and return its duration in seconds."""
     start = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - start
 
 
 def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, int]:
-    """The median of one execution at a time in microseconds, and of how many."""
+    """Run executions one at a time; return their median in microseconds, and their number."""
     end = time.monotonic() + seconds
     for _ in range(5):
         work()
@@ -89,12 +89,12 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 
 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
-    """Executions in a second, and of how many: the median of three rounds where time allows."""
+    """Return the executions per second, as the median of up to three rounds, and their number."""
     trial = max(1, min(count, 10))
     # Twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial
     if trial * 10 < count and 20 * trial * estimate < seconds:
-        # A fixed delay weighs too much in so short a trial.
+        # A fixed delay has too much weight in a short trial.
         estimate = timed(work, 10 * trial) / (10 * trial)
     size = max(trial, min(count, int(seconds / estimate)))
     rounds = 3 if 3 * size * estimate < seconds else 1
@@ -102,7 +102,7 @@ def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[fl
 
 
 def measure(peer: Peer, workload: str, count: int, seconds: float) -> tuple[dict[str, float], int]:
-    """The figures of a workload, and of how many executions."""
+    """Measure a workload; return its figures and the number of executions."""
     if workload == "W1":
         median, size = alone(peer.chain, count, seconds)
         return {"p50_us": median}, size
@@ -118,14 +118,14 @@ def measure(peer: Peer, workload: str, count: int, seconds: float) -> tuple[dict
 
 
 def main(peer_class: type[Peer]) -> None:
-    """Run the workload of the command line."""
+    """Run the workload that is named on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workload", choices=COUNTS)
     parser.add_argument("url", help="sqlite:////absolute/path or postgresql://…, a new database")
-    parser.add_argument("--count", type=int, help="how many executions")
-    parser.add_argument("--seconds", type=float, default=30, help="how long they may take")
+    parser.add_argument("--count", type=int, help="number of executions")
+    parser.add_argument("--seconds", type=float, default=30, help="maximum duration")
     options = parser.parse_args()
-    # Output of the libraries must not mix with the answer.
+    # Output of the libraries must not mix with the result.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

@@ -1,12 +1,12 @@
-"""Measures other libraries by the same workloads, and cloaca beside them: `make bench-peers`.
+"""Measures other libraries and cloaca with the same workloads: `make bench-peers`.
 
     python benchmarks/peers/run.py [--peers dbos,huey,…] [--only W1,W2,…] [--on sqlite,postgres]
         [--seconds S] [--quick] [--json FILE]
 
 Each peer is installed in an environment of its own, with the versions of `requirements/`. Each
-workload runs in a process of its own, on a new database on the same disk, and a peer too slow for
-it gets fewer executions. cloaca is the one of the environment that runs this program, and runs
-right before the peers. See README.md for how each peer is used.
+workload runs in a process of its own, on a new database on the same disk, and a slow peer gets
+fewer executions. cloaca is taken from the environment that runs this program, and is measured right
+before the peers. See README.md for how each peer is used.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def install(name: str) -> Path:
 def run(
     name: str, python: Path, workload: str, url: str, *, count: int, seconds: float
 ) -> dict[str, Any]:
-    """What a peer's program answers, or `{"why": …}` where it has no answer."""
+    """Returns the output of a peer's program, or `{"why": …}` if it has none."""
     command = [str(python), str(HERE / f"{name}_peer.py"), workload, url]
     process = subprocess.Popen(
         [*command, "--count", str(count), "--seconds", str(seconds)],
@@ -100,14 +100,14 @@ def run(
         text=True,
         start_new_session=True,
     )
-    # To start, to make tables and to warm up takes its time too.
+    # Includes the time to start, to create tables and to warm up.
     limit = 2 * seconds + 60
     try:
         output, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         return {"why": f"not done within {limit:.0f} s"}
     finally:
-        # Its workers as well.
+        # This also ends its workers.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -132,7 +132,7 @@ def sqlite() -> Iterator[Database]:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[Database]:
-    """New databases of a server of this run's own, on the same disk, durable as by default."""
+    """New databases of a private server on the same disk, with the default durability."""
     folder = TARGET / f"peers-postgres-{os.getpid()}"
     try:
         started = subprocess.run(
@@ -161,7 +161,7 @@ def postgres() -> Iterator[Database]:
 def rows(
     answer: dict[str, Any], cloaca: dict[str, float], asked: int, **where: str
 ) -> Iterator[dict[str, Any]]:
-    """The answer's figures beside cloaca's."""
+    """Returns the peer's figures with cloaca's."""
     if "why" in answer:
         yield {**where, "why": answer["why"]}
         return
@@ -222,7 +222,8 @@ def main() -> None:
             own: dict[str, dict[str, float]] = {}
             for workload in options.only.split(","):
                 count = COUNTS[workload][options.quick]
-                # cloaca first, then everybody, so that a machine that drifts drifts for all.
+                # cloaca right before the peers, so that a change of the machine's speed affects all
+                # of them.
                 own.setdefault(SAME_AS.get(workload, workload), {})
                 for name, python in {"cloaca": Path(sys.executable), **pythons}.items():
                     if name == "cloaca" and own[SAME_AS.get(workload, workload)]:

@@ -3,7 +3,7 @@
     python pipeline.py DATABASE OUTPUT LINES
 
 Defines the workflow `traffic`, whose task `aggregate` a Rust program has (`worker/`), and runs it,
-or goes on with it when an earlier process died: the execution's key is the name of the output
+or continues it if an earlier process died: the execution's key is the name of the output
 folder.
 """
 
@@ -23,7 +23,7 @@ SLOWNESS = [30, 120, 60, 80, 250, 90, 40, 5]
 
 
 def note(context: cloaca.Context, task: str, text: str) -> None:
-    """Note which process ran what, so that a task that ran twice shows."""
+    """Record which process ran which task, so that a repeated run is visible."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\tPython\t{task}\t{text}\n")
 

@@ -2,7 +2,7 @@
 
     python examples/mixed/run.py [--database URL] [--lines N] [--profile dev|release]
 
-Builds the Rust side, starts both sides on one database (an SQLite file where none is given), and
+Builds the Rust side, starts both sides on one database (a new SQLite file by default), and
 shows the report. Kill either side while it runs and start this again: finished tasks do not run
 again.
 """
@@ -22,7 +22,7 @@ OUTPUT = HERE / "output"
 
 
 def build_worker(profile: str = "release") -> Path:
-    """Build the Rust side and give its program."""
+    """Build the Rust side and return the path of its program."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     command = ["cargo", "build", "--quiet", "--package", "mixed-worker", "--profile", profile]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -30,7 +30,7 @@ def build_worker(profile: str = "release") -> Path:
 
 
 def start_worker(program: Path, database: str) -> subprocess.Popen[str]:
-    """Start the Rust side. It works until its standard input is closed."""
+    """Start the Rust side. It runs until its standard input is closed."""
     return subprocess.Popen([str(program), database], stdin=subprocess.PIPE, text=True)
 
 
@@ -43,7 +43,7 @@ def start_pipeline(database: str, output: Path, lines: int) -> subprocess.Popen[
 def main() -> int:
     """Run both sides."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--database", help="a URL; an SQLite file where left out")
+    parser.add_argument("--database", help="a URL; an SQLite file if omitted")
     parser.add_argument("--lines", type=int, default=400_000, help="lines of the log")
     parser.add_argument("--profile", default="release", help="how to build the Rust side")
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python pipeline.py DATABASE OUTPUT [--die-in TASK]
 
-Starts the pipeline, or goes on with it when an earlier process died: the execution's key is the
+Starts the pipeline, or continues it if an earlier process died: the execution's key is the
 name of the output folder. With `--die-in` the process kills itself with SIGKILL in the middle of
 that task, as a power cut would.
 """
@@ -31,7 +31,7 @@ DIE_IN = ""
 
 
 def journal(context: cloaca.Context, task: str, text: str) -> None:
-    """Note which process ran what, so that a task that ran twice shows; then die if asked to."""
+    """Record which process ran which task, to detect repeated runs; then die if asked to."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\t{task}\t{text}\n")
     time.sleep(0.15)  # so that people can watch
@@ -164,7 +164,7 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
 
 def main() -> None:
-    """Run the pipeline, or what is left of it."""
+    """Run the pipeline, or the rest of it."""
     global DIE_IN
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("database")

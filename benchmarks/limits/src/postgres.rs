@@ -18,7 +18,7 @@ use crate::{
     workload::{BATCHES, Batch, Constants, Effort, WORKLOADS, Workload, now},
 };
 
-/// How the statements of one transaction travel.
+/// The ways to send the statements of one transaction.
 #[derive(Clone, Copy)]
 enum Travel {
     /// Each waits for the reply to the one before: six round trips.

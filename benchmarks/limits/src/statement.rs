@@ -1,6 +1,6 @@
 //! Statements as types of their own, so that Diesel prepares each of them once per connection.
 
-/// The stretches of `text` between its `?` placeholders; fails to compile when their number is not `N`.
+/// The parts of `text` between its `?` placeholders; fails to compile when their number is not `N`.
 pub const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     let bytes = text.as_bytes();
     let mut pieces = [""; N];

@@ -1,4 +1,4 @@
-//! What is written, whatever the database.
+//! The rows that each workload writes, for every database.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -13,8 +13,8 @@ use crate::parts::Parts;
 
 /// JSON values, and the lists and dicts that reads have returned: a change inside one of them counts as written (semantics B8).
 ///
-/// What a method returns besides values is to be dropped after the lock on the content is released, since dropping an object
-/// can run Python code.
+/// Callers must release the lock on the content before they drop returned objects, because dropping an object can run
+/// Python code.
 pub struct Content {
     pub values: Overlay,
     returned: FxHashMap<Arc<str>, Returned>,
@@ -112,7 +112,7 @@ impl Content {
             .collect()
     }
 
-    /// Stores what became of a value inside its object, unless the key was set meanwhile.
+    /// Stores the changed value of an object, unless the key was set meanwhile.
     pub fn update(
         &mut self,
         py: Python<'_>,
@@ -170,7 +170,7 @@ impl Returned {
             return Ok(None);
         }
         let now = encode(key, object)?;
-        // A tuple in place of a list is encoded alike.
+        // A tuple is encoded like a list.
         Ok((now != self.json).then_some(now))
     }
 

@@ -27,11 +27,11 @@ pub enum SupervisorEvent {
     LoopWanted,
     /// Call a trigger's function.
     Poll(Poll, PollEnds),
-    /// The time that the supervisor thread was willing to wait is over.
+    /// The wait of the supervisor thread timed out.
     Timeout,
     /// Write a record to the log.
     Log(LogRecord),
-    /// An execution ended whose end `announce_end` asked for.
+    /// An execution ended that `announce_end` watches.
     Ended {
         /// The execution's id.
         execution: String,
@@ -78,7 +78,7 @@ impl SupervisorQueue {
         self.arrived.notify_one();
     }
 
-    /// Returns whether a failure may be logged. Beyond the limit, it is counted, and a record tells the count later.
+    /// Returns whether a failure may be logged. Beyond the limit, it is counted, and a later record reports the count.
     pub fn admit_failure(&self, record: FailureRecord) -> bool {
         let mut state = self.state.lock();
         let is_admitted = state.failures.admit(record, Instant::now());
@@ -89,7 +89,7 @@ impl SupervisorQueue {
         is_admitted
     }
 
-    /// Passes on the notices of the worker threads' queue, and its end.
+    /// Moves the notices of the worker threads' queue into this queue, and ends it when that queue has ended.
     pub fn collect(&self, threads: &WorkQueue) {
         // The worker host of a shared queue collects them.
         if threads.is_shared() {
@@ -101,7 +101,7 @@ impl SupervisorQueue {
                 Notice::Overrun { worker, token } => {
                     self.push(SupervisorEvent::Interrupt { worker, token });
                 }
-                // A function asks `Work.is_cancelled`.
+                // A function checks `Work.is_cancelled` itself.
                 Notice::Cancelled { .. } => {}
             }
         }

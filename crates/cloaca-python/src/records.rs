@@ -21,7 +21,7 @@ record! {
     EventRecord {
         /// When it happened, in microseconds since 1970.
         time_us: i64,
-        /// What happened, for example `task_started`.
+        /// The kind of event, for example `task_started`.
         r#type: String,
         /// The execution.
         execution_id: String,

@@ -1,4 +1,4 @@
-//! What Python passes to a runner, and its conversion into the engine's requests.
+//! Converts the arguments that Python passes to a runner into the engine's requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The statements through tokio-postgres alone.
+//! Sends the statements with tokio-postgres, without Diesel.
 
 use std::error::Error;
 

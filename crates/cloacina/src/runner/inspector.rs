@@ -43,7 +43,7 @@ const MAX_WORKFLOWS: usize = 1_000;
 /// stays below it.
 const MANY_VERSIONS: u64 = 5_000;
 
-/// What opening an inspector may change in the database.
+/// The changes that opening an inspector may make in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Nothing: the database must exist and have this program's schema version.

@@ -24,8 +24,8 @@ pub struct Changes {
     /// Differs from the last answer if another runner may have written. Constant if no other runner can write to the
     /// store.
     pub marker: i64,
-    /// Differs from the last answer if another runner may have resumed an execution that had ended. `None` if any
-    /// change may be that.
+    /// Differs from the last answer if another runner may have resumed an execution that had ended. `None` if the store
+    /// cannot tell these changes from others.
     pub revivals: Option<u64>,
     /// Runners that seem to be gone before their leases have ended; each is reported once.
     pub vanished: Vec<RunnerId>,

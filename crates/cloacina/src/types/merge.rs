@@ -1,4 +1,4 @@
-//! How the writes of one key become one value, where some of them are not ordered between themselves (semantics B3).
+//! Merges the writes of one key into one value, also if some of them are unordered (semantics B3).
 //!
 //! The merge knows what each task saw, hence what it changed: of an array that starts with the one that its task saw only the rest is
 //! new, and a member of an object that equals the one that its task saw is not a write. A value is therefore kept as a
@@ -24,7 +24,7 @@ pub struct Write<'a> {
     pub value: Option<&'a Json>,
 }
 
-/// The value of a key after all of its writes, which are in the order of B2. `None` where there is none.
+/// The value of a key after all of its writes, which are in the order of B2. `None` if it has no value.
 ///
 /// Writes that a later one has seen do not count. Of the others, a write beats a removal, objects merge member by member
 /// by these same rules, arrays keep every element, and else the last write wins.
@@ -313,7 +313,7 @@ mod tests {
                 ],
                 "[0,1,2,9,3]",
             ),
-            // An array that does not start with what its task saw stands beside the other.
+            // An array that does not start with what its task saw is kept next to the other.
             (Some("[0]"), &[(&[], "[7]"), (&[], "[0,1]")], "[0,7,1]"),
             (Some("[0]"), &[(&[], "[0,1]"), (&[], "[7]")], "[0,1,7]"),
             (Some("[0]"), &[(&[], "[7]"), (&[], "[8]")], "[7,8]"),

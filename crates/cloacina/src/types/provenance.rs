@@ -16,7 +16,7 @@ pub type Author = usize;
 /// The author of the value that all writes build on.
 pub const INPUT: Author = 0;
 
-/// What a key or a member holds at some point of the graph.
+/// The value of a key or a member at some point of the graph, by its writes.
 #[derive(Clone, Debug)]
 pub enum State<'t> {
     /// One write set the whole value.

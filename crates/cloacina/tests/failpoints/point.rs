@@ -1,4 +1,4 @@
-//! What tests do at a failpoint.
+//! Actions of tests at a failpoint.
 
 use std::collections::BTreeSet;
 use std::process::Command;

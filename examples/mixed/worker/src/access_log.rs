@@ -11,7 +11,7 @@ use serde::Serialize;
 /// Longer answers count as this long.
 const SLOWEST: usize = 10_000;
 
-/// What was counted so far.
+/// The counts so far.
 #[derive(Default)]
 pub struct Summary {
     paths: BTreeMap<String, Counts>,
@@ -27,7 +27,7 @@ struct Counts {
     times: Vec<u32>,
 }
 
-/// What goes into the context.
+/// The result that the task writes to the context.
 #[derive(Serialize)]
 pub struct Report {
     requests: u64,

@@ -8,7 +8,7 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic, Offer};
 
-/// Time between a registration and its announcement, in microseconds: more registrations are announced together.
+/// Time between a registration and its announcement, in microseconds. Registrations within it are announced together.
 const DELAY: Micros = 50_000;
 
 /// The duty that announces workflows.

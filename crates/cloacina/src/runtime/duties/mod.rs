@@ -1,7 +1,7 @@
 //! The duties of a runner: periodic work, each with its own timer and error handling.
 //!
-//! A duty accesses a turn through [`Step`] alone. Duties do not know each other; one wakes another with a
-//! [`Signal`](super::step::Signal). The failure of a duty is logged once, and it is tried again later while all others go on.
+//! A duty accesses a turn through [`Step`] alone. Duties do not call each other; one wakes another with a
+//! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all others continue.
 
 mod announcer;
 mod changes;
@@ -79,7 +79,7 @@ impl Duties {
         self.clock.run(step)?;
         self.stall.run(step)?;
         if in_outage {
-            // The heartbeat is a write, which shows whether the database takes writes again.
+            // The heartbeat is a write, so it shows whether the database accepts writes again.
             self.heartbeat.run_now(step)?;
         }
         self.heartbeat.run(step)?;
@@ -114,7 +114,7 @@ impl Duties {
         }
     }
 
-    /// Notifies the duties of a refused batch, so that each adds less to the next one.
+    /// Informs the duties of a refused batch, so that each adds less to the next one.
     pub(super) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         self.rescuer.duty.note_refused(step, refused);
         self.cron.duty.note_refused(step, refused);

@@ -18,8 +18,8 @@ const MANY: usize = 8;
 #[derive(Debug)]
 pub(super) struct NotifyRateLimiter {
     sent_at: Option<Instant>,
-    /// When the notifications sent so far would have ended at one per long pause. It lies after now by the used part of
-    /// the allowance.
+    /// The time at which the used part of the allowance is restored. Each notification adds the long pause.
+    /// A time in the past means a full allowance.
     used_until: Instant,
 }
 

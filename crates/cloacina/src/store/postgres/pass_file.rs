@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::hosts::Host;
 
-/// The source of values that a URL leaves open.
+/// The source of values that a URL does not contain.
 pub struct Environment<'a> {
     /// Returns the value of an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,

@@ -1,4 +1,4 @@
-//! What the connections of a store have in common: settings, schema, and the check of a new connection.
+//! The session settings of a store's connections, their schema, and the check of a new connection.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};

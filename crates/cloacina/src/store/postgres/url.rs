@@ -79,7 +79,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which kind of server to connect to when a URL names several hosts.
+/// The kind of server to connect to when a URL names several hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSession {
     /// The first server that answers.
@@ -115,7 +115,7 @@ pub struct PostgresOptions {
     pub root_certificates: Option<PathBuf>,
     /// Client's certificate and key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// Which kind of server to connect to.
+    /// The kind of server to connect to.
     pub target_session: TargetSession,
     /// Whether to learn of other runners' changes by LISTEN.
     pub listen: bool,
