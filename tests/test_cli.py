@@ -350,6 +350,40 @@ with cloaca.DefaultRunner({shell.environment["CLOACA_DATABASE_URL"]!r}, config) 
     assert shell.run("logs", id)[0].rstrip().endswith("talk[1] talker: seven")
 
 
+def test_logs_of_another_process_are_followed_to_the_end(shell, tmp_path):
+    go = tmp_path / "go"
+    code = f"""
+import pathlib, sys, time, cloaca
+with cloaca.WorkflowBuilder("talks"):
+    @cloaca.task
+    def talk(context):
+        print("first")
+        while not pathlib.Path({str(go)!r}).exists():
+            time.sleep(0.01)
+        print("last")
+config = cloaca.DefaultRunnerConfig(capture_logs=True)
+with cloaca.DefaultRunner({shell.environment["CLOACA_DATABASE_URL"]!r}, config) as runner:
+    handle = runner.submit("talks")
+    print(handle.id, file=sys.__stderr__, flush=True)
+    handle.result()
+"""
+    command = [sys.executable, "-c", code]
+    program = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stderr is not None
+    id = program.stderr.readline().strip()
+    follower = shell.start("logs", "--follow", id)
+    assert follower.stdout.readline().rstrip().endswith("talk[1] stdout: first")
+    assert program.poll() is None
+    go.touch()
+    assert follower.stdout.readline().rstrip().endswith("talk[1] stdout: last")
+    assert follower.wait(PATIENCE) == 0
+    assert follower.stdout.read() == ""
+    assert program.wait(PATIENCE) == 0
+    program.stderr.close()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],

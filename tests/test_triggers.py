@@ -116,6 +116,26 @@ def test_exceptions_are_logged_and_recorded_but_not_fatal(name, runner, caplog):
     assert "the inbox is gone" in caplog.text
 
 
+def test_error_of_every_poll_is_logged_once(name, runner, caplog):
+    define(name)
+    answers = iter([*[ValueError("gone")] * 4, None, ValueError("gone")])
+
+    @cloaca.trigger(name=name, on=name, poll_interval="20ms")
+    def check():
+        answer = next(answers, None)
+        if answer is not None:
+            raise answer
+        return cloaca.TriggerResult.skip()
+
+    def failures():
+        rows = runner.get_trigger_execution_history(name)
+        return [row for row in rows if row["outcome"] == "failed"]
+
+    with caplog.at_level(logging.ERROR, logger="cloaca"):
+        until(lambda: len(failures()) == 5)
+        until(lambda: caplog.text.count(f"the function of trigger '{name}' raised") == 2)
+
+
 class Silent(Exception):
     def __str__(self):
         raise RuntimeError("there are no words")

@@ -173,11 +173,18 @@ def events(database: Database, as_json: bool, id: str) -> None:
 
 @click.command(context_settings=HELP_NAMES)
 @click.argument("id")
+@click.option("--follow", "-f", is_flag=True, help="Print lines as they come, until the end.")
 @database_options
-def logs(database: Database, as_json: bool, id: str) -> None:
+def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
     """Show the log lines of an execution's tasks, if their runners capture them."""
     from cloaca._executions.log_line import LogLine
 
+    if follow:
+        from cloaca._cli._log_lines import follow as follow_lines
+
+        if as_json:
+            raise click.UsageError("--follow prints lines as they come, and --json one document")
+        return follow_lines(database.inspect().reads, id)
     lines = [LogLine(record) for record in database.inspect().reads.logs(id)]
     if as_json:
         print_json(

@@ -127,9 +127,9 @@ class DefaultRunnerConfig:
                 seconds.
             retention_days: Age in days at which ended executions are deleted; `None` keeps all.
             auto_migrate: Whether opening a database migrates it.
-            capture_logs: Whether log lines of tasks are stored with their executions: the first 500
-                lines and 256 KiB of each attempt, at the levels that the program's loggers let
-                through.
+            capture_logs: Whether what tasks log and print is stored with their executions: the
+                first 500 lines and 256 KiB of each attempt, at the levels that the program's
+                loggers let through.
             metrics_port: The port at which `/metrics` is served; 0 picks a free one, `None` turns
                 metrics off.
             metrics_host: The address at which it is served; the default is reachable from this

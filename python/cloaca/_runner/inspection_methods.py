@@ -54,6 +54,9 @@ class InspectionMethods:
     def logs(self, execution_id: str) -> list[LogLine]:
         """The log lines of an execution's tasks, from the runners where `capture_logs` is on.
 
+        They are what the tasks logged, and what they printed (the loggers `stdout` and `stderr`).
+        The lines of a running attempt can be read within a quarter of a second.
+
         Args:
             execution_id: Its id.
 

@@ -33,8 +33,6 @@ _MAX_LINES = 500
 _MAX_BYTES = 256 * 1024
 _MAX_LINE = 16 * 1024
 _MAX_LEVEL = 2**31 - 1
-# Number of lines that are written together.
-_BATCH = 50
 
 _NAMES = ("execution_id", "task_id", "attempt", "workflow")
 
@@ -47,14 +45,19 @@ def end_own_callback(execution_id: str) -> None:
 
 
 class LogCapture:
-    """Keeps what an attempt logs with its execution."""
+    """Keeps what an attempt logs and prints with its execution.
 
-    __slots__ = ("_bytes", "_core", "_count", "_lines", "work")
+    Each line goes to the engine at once, which writes them several times a second: other programs
+    can read them while the attempt runs.
+    """
+
+    __slots__ = ("_bytes", "_core", "_count", "_printed", "work")
 
     def __init__(self, work: Work, core: Runner) -> None:
         self.work = work
         self._core = core
-        self._lines: list[tuple[int, int, str, str]] = []
+        # What was printed without a line break yet, by stream, with its level.
+        self._printed: dict[str, tuple[int, str]] = {}
         self._count = 0
         self._bytes = 0
 
@@ -67,8 +70,7 @@ class LogCapture:
         name: Any = record.name
         if not (isinstance(level, int) and isinstance(name, str)):
             return
-        self._count += 1
-        if self._count > _MAX_LINES or self._bytes > _MAX_BYTES:
+        if not self._has_room():
             return
         try:
             message = record.getMessage()
@@ -79,36 +81,58 @@ class LogCapture:
         except Exception as error:
             # A log call with wrong arguments; logging itself reports it when it writes the record.
             message = f"{record.msg!r} (cannot be shown: {error})"
+        self._keep(round(record.created * 1_000_000), level, name, message)
+
+    def add_printed(self, stream: str, level: int, text: str) -> None:
+        """Keeps what was printed, line by line; text after a carriage return replaces its line."""
+        _, before = self._printed.pop(stream, (level, ""))
+        *lines, rest = (before + text).split("\n")
+        if len(rest) > _MAX_LINE:
+            lines, rest = [*lines, rest], ""
+        if rest:
+            self._printed[stream] = level, rest
+        for line in lines:
+            self._add_line(stream, level, line)
+
+    def _add_line(self, stream: str, level: int, line: str) -> None:
+        if self._has_room():
+            from cloaca._core import now_us
+
+            self._keep(now_us(), level, stream, line.rstrip("\r").rpartition("\r")[2])
+
+    def _has_room(self) -> bool:
+        self._count += 1
+        return self._count <= _MAX_LINES and self._bytes <= _MAX_BYTES
+
+    def _keep(self, time_us: int, level: int, name: str, message: str) -> None:
         message = storable(message)
         if len(message) > _MAX_LINE:
             message = f"{message[:_MAX_LINE]} …"
         self._bytes += len(message)
-        time_us = round(record.created * 1_000_000)
-        level = min(max(level, 0), _MAX_LEVEL)
-        self._lines.append((time_us, level, storable(name), message))
-        if len(self._lines) >= _BATCH:
-            self.flush()
+        self._note(time_us, min(max(level, 0), _MAX_LEVEL), storable(name), message)
 
-    def flush(self) -> None:
-        """Passes the lines to the engine; they are durable before the end of the attempt."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            try:
-                self._core.note_logs(self.work, lines)
-            except Exception as error:
-                # A record of the program's own class contains a number that no database can store.
-                told = f"{len(lines)} lines could not be kept: {error}"
-                self._lines.append((lines[0][0], 30, "cloaca", told))
+    def _note(self, time_us: int, level: int, name: str, message: str) -> None:
+        """Passes a line to the engine; it is durable before the attempt's end is."""
+        try:
+            self._core.note_logs(self.work, [(time_us, level, name, message)])
+        except Exception as error:
+            # A record of the program's own class holds a number that no database keeps.
+            from cloaca._core import now_us
+
+            told = f"a line could not be kept: {error}"
+            self._core.note_logs(self.work, [(now_us(), 30, "cloaca", told)])
 
     def close(self) -> None:
         """The attempt has ended."""
+        printed, self._printed = self._printed, {}
+        for stream, (level, rest) in printed.items():
+            self._add_line(stream, level, rest)
         dropped = self._count - _MAX_LINES
         if dropped > 0 or self._bytes > _MAX_BYTES:
             from cloaca._core import now_us
 
             told = f"{dropped} more lines were" if dropped > 0 else "more was"
-            self._lines.append((now_us(), 30, "cloaca", f"{told} logged, and not kept"))
-        self.flush()
+            self._note(now_us(), 30, "cloaca", f"{told} logged, and not kept")
 
 
 class AttemptScope:
@@ -140,6 +164,9 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if self._capture is not None:
+            from cloaca._workers.task_streams import wrap
+
+            wrap()
             current.set(self._capture)
         if self._span is not None:
             self._span.__enter__()

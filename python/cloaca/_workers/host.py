@@ -47,11 +47,17 @@ class WorkerHost:
         self._scope = AttemptScope(core, tracing, capture_logs)
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
+        self._restores_streams = False
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
         core.set_log_level(log_level)
 
     def start(self) -> None:
         """Starts the supervisor, which starts the other threads on demand."""
+        if self._scope.capture_logs:
+            from cloaca._workers.task_streams import begin
+
+            begin()
+            self._restores_streams = True
         self._thread.start()
 
     def join(self, timeout: float) -> None:
@@ -65,6 +71,11 @@ class WorkerHost:
             self._loop.close(max(until - monotonic(), 0))
         self._workers.join(max(until - monotonic(), 0))
         self._tracing.close()
+        if self._restores_streams:
+            from cloaca._workers.task_streams import end
+
+            self._restores_streams = False
+            end()
 
     def follow_log_level(self) -> None:
         """Passes the level of the logger on to the engine if the program has changed it."""

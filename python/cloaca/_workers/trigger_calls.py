@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MAX_ERROR = 4096
 
+# The last error of each trigger that was logged: the same one is logged again only after a success.
+_logged: dict[str, str] = {}
+
 
 def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
     """Calls a trigger's function on a thread of its own, and reports its result to the engine.
@@ -39,6 +42,7 @@ def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
 def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDefinition) -> None:
     try:
         context = _call(trigger, loop)
+        _logged.pop(trigger.name, None)
         if context is None:
             poll.end("skip")
         else:
@@ -47,7 +51,9 @@ def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDef
         text = storable(f"{type_name(type(error))}: {message_of(error)}")
         # Reported first: until then, no runner calls the function again.
         poll.end("failed", None, text[:_MAX_ERROR])
-        _log(trigger, error)
+        if _logged.get(trigger.name) != text:
+            _logged[trigger.name] = text
+            _log(trigger, error)
 
 
 def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> Context | None:

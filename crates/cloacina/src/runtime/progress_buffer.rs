@@ -45,7 +45,11 @@ impl ProgressBuffer {
             return false;
         }
         buffered.log_bytes += bytes;
-        buffered.logs.push(chunk);
+        let last = buffered.logs.last_mut();
+        match last.filter(|last| is_of_same_attempt(last, &chunk)) {
+            Some(last) => last.lines.extend(chunk.lines),
+            None => buffered.logs.push(chunk),
+        }
         !self.has_some.swap(true, Atomic::AcqRel)
     }
 
@@ -80,6 +84,11 @@ impl ProgressBuffer {
         buffered.logs = logs;
         self.has_some.store(true, Atomic::Release);
     }
+}
+
+/// Lines of one attempt that follow each other are stored in one row.
+fn is_of_same_attempt(one: &LogChunk, other: &LogChunk) -> bool {
+    (one.execution, one.task, one.attempt) == (other.execution, other.task, other.attempt)
 }
 
 fn size(chunk: &LogChunk) -> usize {

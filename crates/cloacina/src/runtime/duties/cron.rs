@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::duty::Duty;
-use super::schedules::{by_hand, trim_open, unknown, unknown_workflow};
+use super::schedules::{UnknownWorkflows, by_hand, trim_open, unknown_workflow};
 use crate::engine::cron::Cron;
 use crate::engine::schedule::{self, Decision, ScheduleInputs};
 use crate::runtime::batch::{Purpose, ScheduleChange};
@@ -47,6 +47,7 @@ pub(in crate::runtime) struct CronDuty {
     awaited: FxHashSet<ExecutionId>,
     /// Schedules that are left to another runner or cannot be read, with the time until which they are skipped.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
+    unknown: UnknownWorkflows,
     /// Maximum number of schedules to change in one turn. It is reduced while the database refuses a batch.
     batch: usize,
 }
@@ -61,6 +62,7 @@ impl CronDuty {
             ended: Arc::default(),
             awaited: FxHashSet::default(),
             skipped_until: FxHashMap::default(),
+            unknown: UnknownWorkflows::default(),
             batch: SCHEDULES,
         }
     }
@@ -219,11 +221,11 @@ impl CronDuty {
             if tick.outcome == TickOutcome::Fired {
                 let input = schedule::input(&record, tick.due_at);
                 write.execution = step.start_scheduled(id, &record, input);
-                if let Some(id) = write.execution {
-                    started.push(id);
-                } else {
+                let missing = self.unknown.note(&record, write.execution.is_some());
+                started.extend(write.execution);
+                if missing.is_some() {
                     write.outcome = TickOutcome::Skipped;
-                    write.detail = Some(unknown(&record.workflow));
+                    write.detail = missing;
                 }
             }
             writes.push(write);

@@ -1,4 +1,4 @@
-//! Writes the progress and log lines of running tasks: a few times a second, and log lines before the end of their attempt.
+//! Writes the progress and log lines of running tasks: ten times a second, and log lines before the end of their attempt.
 
 use super::duty::Duty;
 use crate::runtime::step::{Signal, Step};
@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::types::{LogChunk, Micros, Monotonic, Progress};
 
 /// Time between two writes, in microseconds.
-const INTERVAL: Micros = 250_000;
+const INTERVAL: Micros = 100_000;
 
 /// The duty that writes the progress buffer.
 #[derive(Default)]

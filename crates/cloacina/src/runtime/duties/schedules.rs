@@ -10,7 +10,8 @@ use crate::runtime::message::SubmitRequest;
 use crate::runtime::step::Step;
 use crate::store::{StoreError, TickWrite};
 use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleRecord, TickOutcome, Timestamp,
+    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleId, ScheduleRecord,
+    TickOutcome, Timestamp,
 };
 
 /// Maximum number of executions that a schedule remembers as open.
@@ -69,6 +70,28 @@ impl Step {
     }
 }
 
+/// The schedules and triggers whose workflow was not known when they fired. Each is logged once, until it starts one.
+#[derive(Default)]
+pub(super) struct UnknownWorkflows(FxHashSet<ScheduleId>);
+
+impl UnknownWorkflows {
+    /// Notes whether a schedule that fired has started its workflow. Returns the detail of the tick if it has not.
+    pub(super) fn note(&mut self, record: &ScheduleRecord, is_started: bool) -> Option<String> {
+        if is_started {
+            self.0.remove(&record.id);
+            return None;
+        }
+        let detail = unknown(&record.workflow);
+        if self.0.insert(record.id) {
+            tracing::warn!(
+                schedule_id = %record.id, workflow = %record.workflow,
+                "a schedule has fired and starts nothing: {detail}; hint: run a program that defines it, or delete the schedule",
+            );
+        }
+        Some(detail)
+    }
+}
+
 /// Returns the change of a schedule whose workflow a caller starts.
 pub(in crate::runtime) fn by_hand(
     mut record: ScheduleRecord,
@@ -99,7 +122,7 @@ pub(in crate::runtime) fn unknown_workflow(name: &str) -> Error {
         .with_hint("run a program that defines it on this database")
 }
 
-pub(super) fn unknown(workflow: &str) -> String {
+fn unknown(workflow: &str) -> String {
     format!(
         "workflow '{workflow}' is not known: no program has stored its definition in this database"
     )

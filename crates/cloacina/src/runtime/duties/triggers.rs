@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::cron::{BROKEN_PAUSE, RECHECK_INTERVAL};
 use super::duty::Duty;
-use super::schedules::unknown;
+use super::schedules::UnknownWorkflows;
 use crate::engine::schedule;
 use crate::engine::trigger::{self, NewTrigger, PollOutcome};
 use crate::runtime::assignment::{Poll, PollToken};
@@ -43,6 +43,7 @@ pub(in crate::runtime) struct TriggerDuty {
     last_token: PollToken,
     /// Triggers that cannot be read or written, with the time until which they are skipped.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
+    unknown: UnknownWorkflows,
 }
 
 impl TriggerDuty {
@@ -141,7 +142,7 @@ impl TriggerDuty {
     }
 
     fn decide(
-        &self,
+        &mut self,
         step: &mut Step,
         token: PollToken,
         record: &ScheduleRecord,
@@ -164,11 +165,12 @@ impl TriggerDuty {
             if let (TickOutcome::Fired, PollOutcome::Fire(context)) = (result, &outcome) {
                 let id = step.fresh_execution();
                 write.execution = step.start_scheduled(id, &record, context.clone());
+                let missing = self.unknown.note(&record, write.execution.is_some());
                 if let Some(id) = write.execution {
                     schedule::note_started(&mut record, &[id]);
                 } else {
                     write.outcome = TickOutcome::Skipped;
-                    write.detail = Some(unknown(&record.workflow));
+                    write.detail = missing;
                 }
             }
             ticks.push(write);

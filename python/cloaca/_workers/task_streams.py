@@ -1,0 +1,98 @@
+"""`sys.stdout` and `sys.stderr`, with what tasks print kept as log lines (`capture_logs`).
+
+The streams of the program go on as before. They are wrapped while a runner captures; what is not
+printed inside a task goes through at the cost of one context variable.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from cloaca._workers.attempt_scope import LogCapture, current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+_LEVELS = {"stdout": 20, "stderr": 20}
+# Frames above a write that are searched for a logging handler.
+_MAX_FRAMES = 40
+
+_lock = threading.Lock()
+_capturing = 0
+# Whether the thread is inside a write: the wrapped stream may itself print to a wrapped one.
+_inside = threading.local()
+
+
+class TaskStream:
+    """A stream that also gives what a captured task writes to its capture."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> Any:
+        """Writes to the stream, and keeps the text if a captured task prints it."""
+        capture = current.get()
+        if not isinstance(capture, LogCapture) or getattr(_inside, "write", False):
+            return self._stream.write(text)
+        _inside.write = True
+        try:
+            return self._stream.write(text)
+        finally:
+            _inside.write = False
+            if not _is_logging(sys._getframe(1)):
+                capture.add_printed(self._name, _LEVELS[self._name], text)
+
+    def writelines(self, lines: Any) -> None:
+        """Writes each of the lines."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _is_logging(frame: FrameType | None) -> bool:
+    """Whether a logging handler writes: its record is kept already."""
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            return False
+        if frame.f_globals.get("__name__") == "logging":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def begin() -> None:
+    """Wraps the streams: a runner that captures has started."""
+    global _capturing
+    with _lock:
+        _capturing += 1
+    wrap()
+
+
+def end() -> None:
+    """Restores the streams if no other runner captures."""
+    global _capturing
+    with _lock:
+        _capturing -= 1
+        if _capturing > 0:
+            return
+        for name in _LEVELS:
+            stream = getattr(sys, name)
+            if isinstance(stream, TaskStream):
+                setattr(sys, name, stream._stream)
+
+
+def wrap() -> None:
+    """Wraps the streams, also those that the program has set since the last time."""
+    if isinstance(sys.stdout, TaskStream) and isinstance(sys.stderr, TaskStream):
+        return
+    with _lock:
+        for name in _LEVELS:
+            stream = getattr(sys, name)
+            if _capturing > 0 and stream is not None and not isinstance(stream, TaskStream):
+                setattr(sys, name, TaskStream(stream, name))
