@@ -175,7 +175,7 @@ def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None
     assert len(host.workers) == 4
 
 
-def test_a_cancelled_task_sees_it(host: CoreHost) -> None:
+def test_a_running_task_sees_its_cancellation(host: CoreHost) -> None:
     entered = threading.Event()
     seen: list[bool] = []
 
@@ -276,7 +276,7 @@ def test_settings_that_cannot_be_read_are_a_configuration_error(url: str, config
 
 
 def test_sqlite_has_no_schemas(url: str) -> None:
-    """H3."""
+    """H3: a schema on SQLite is refused."""
     with pytest.raises(ConfigurationError, match="schema") as raised:
         _core.Runner(url, json.dumps(SETTINGS), "tenant_a")
     assert "file" in str(raised.value.hint)

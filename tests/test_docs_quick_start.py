@@ -69,7 +69,7 @@ def look_back(folder: Path, environment: dict[str, str]) -> None:
     assert "has ended already" in cloaca("explain", execution)
 
 
-#: Words of times, which differ from run to run.
+#: Words in times, which differ between runs.
 TIMES = {"s", "ms", "min", "h", "d", "ago", "now", "just"}
 
 

@@ -112,7 +112,7 @@ def database(tmp_path: Path) -> None:
 def migration(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     cloaca.DefaultRunner(f"sqlite:///{path}").shutdown()
-    # From another process: two copies of SQLite must not share a file in one.
+    # In another process, because two copies of SQLite in one process must not share a file.
     code = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
         'db.execute("INSERT INTO cloacina_migrations(version, applied_at) "\n'
@@ -184,14 +184,14 @@ def test_every_code_is_raised_by_something():
 
 
 @pytest.mark.parametrize("code", sorted(RAISERS))
-def test_the_code_is_that_of_the_error(code, tmp_path):
+def test_an_error_has_the_expected_code(code, tmp_path):
     with pytest.raises(CLASS_BY_CODE[code]) as caught:
         RAISERS[code](tmp_path)
     assert caught.value.code == code
     assert str(caught.value)
 
 
-def test_every_code_stands_on_the_page_of_errors():
+def test_every_code_is_listed_on_the_page_of_errors():
     text = PAGE.read_text()
     for code, kind in CLASS_BY_CODE.items():
         assert f"| `{code}` | `{kind.__name__}` |" in text, code

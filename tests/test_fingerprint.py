@@ -50,7 +50,7 @@ BASE = """
         "class A:\n    def f(context):\n        context['a'] = 1\nf = A.f",
     ],
 )
-def test_a4_how_the_code_is_written_does_not_matter(code):
+def test_a4_fingerprint_does_not_depend_on_formatting(code):
     f = function(code)
     assert fingerprint(getattr(f, "__wrapped__", f).__wrapped__ if "cache" in code else f) == (
         fingerprint(function(BASE))

@@ -19,7 +19,7 @@ def until(look):
     end = time.monotonic() + PATIENCE
     while not (found := look()):
         assert time.monotonic() < end
-        time.sleep(0.02)  # it is written a few times a second
+        time.sleep(0.02)  # progress is written a few times a second
     return found
 
 
@@ -82,7 +82,7 @@ def test_progress_of_an_earlier_attempt_does_not_count(runner):
     handle.result(PATIENCE)
 
 
-def test_a_percentage_and_any_words_are_taken(runner):
+def test_progress_accepts_a_percentage_and_any_text(runner):
     seen: list[tuple[float, float, str]] = []
     with cloaca.WorkflowBuilder("w"):
 
@@ -97,7 +97,7 @@ def test_a_percentage_and_any_words_are_taken(runner):
     handle = runner.submit("w")
     assert handle.result(PATIENCE).raise_for_status()
     assert seen == [(50, 100, None)]
-    # The last word is written soon, and no earlier than others.
+    # The last report is written soon after the task's end.
     task = until(lambda: (told := handle.progress().tasks["a"]).message and told)
     assert (task.done, task.total, task.message) == (3, 4, "nul \ufffd, half ?")
 
@@ -112,7 +112,7 @@ def test_frequent_progress_reports_are_written_a_few_times_a_second(runner):
 
     begin = time.monotonic()
     assert runner.execute("w").status == "Completed"
-    # Each on its own would take tens of seconds.
+    # Writing each report separately would take tens of seconds.
     assert time.monotonic() - begin < 10
 
 
@@ -137,7 +137,7 @@ def test_bars_show_each_task(runner, halfway):
     assert "Completed" in shown
 
 
-def test_bars_of_a_large_workflow_are_one(runner):
+def test_a_large_workflow_has_a_single_bar(runner):
     from rich.console import Console
 
     with cloaca.WorkflowBuilder("large"):
@@ -152,7 +152,7 @@ def test_bars_of_a_large_workflow_are_one(runner):
     assert "40 of 40 tasks" in shown
 
 
-def test_execute_with_progress_is_quiet_where_nobody_sees_it(runner, capfd):
+def test_execute_with_progress_is_quiet_without_a_terminal(runner, capfd):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     assert runner.execute("w", progress=True).status == "Completed"

@@ -117,7 +117,7 @@ def test_d8_coroutine_that_outlasts_shutdown_is_cancelled_and_returned(database)
     assert cancelled.wait(10)
 
 
-def test_a_process_that_exits_with_work_under_way_ends_soon(database, script):
+def test_a_process_with_running_work_exits_quickly(database, script):
     process = script(
         """
         import asyncio, sys, threading, time
@@ -209,7 +209,7 @@ def test_a27_run_forever_raises_when_the_engine_has_failed(script):
 
         beside = threading.Thread(target=serve)
         beside.start()
-        # Nobody has asked for this end.
+        # The engine stops without a request.
         threading.Timer(0.3, lambda: runner._core.stop(0)).start()
         try:
             runner.run_forever()
@@ -234,7 +234,7 @@ def test_a_runner_is_not_copied(how):
         assert runner.execute("w").status == "Completed"
 
 
-def test_a_forked_child_drops_the_runner_of_its_parent_in_silence(script):
+def test_a_forked_child_drops_its_parents_runner_silently(script):
     process = script(
         """
         import gc, os, threading, cloaca

@@ -44,7 +44,7 @@ def test_a_handle_follows_its_execution(runner):
     assert handle.id in repr(handle)
 
 
-def test_a_result_tells_what_happened(runner):
+def test_a_result_has_status_context_and_tasks(runner):
     define()
     result = runner.execute("w")
     assert result.status is cloaca.WorkflowStatus.COMPLETED
@@ -86,7 +86,7 @@ def test_a_result_survives_copying_and_pickling(runner):
     assert [event.type for event in events][:2] == ["submitted", "started"]
 
 
-def test_c6_priority_orders_what_waits_for_a_worker(database):
+def test_c6_priority_orders_waiting_tasks(database):
     order = []
     release = threading.Event()
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
@@ -234,7 +234,7 @@ def test_executions_are_listed_newest_first_page_by_page(runner):
     assert everything.next_cursor is None
     page = runner.list_executions("good", limit=2)
     seen = [result.execution_id for result in page]
-    runner.execute("good")  # a page is stable against what comes later
+    runner.execute("good")  # later submissions do not change the next page
     while page.next_cursor:
         page = runner.list_executions("good", limit=2, cursor=page.next_cursor)
         seen += [result.execution_id for result in page]
@@ -266,7 +266,7 @@ def test_a2_a_bad_filter_is_refused(runner, arguments, text):
         runner.list_executions(**arguments)
 
 
-def test_e7_events_tell_the_history(runner):
+def test_e7_events_list_the_history(runner):
     define(function=fails, retry_attempts=2, retry_delay_ms=1)
     result = runner.execute("w")
     events = runner.events(result.execution_id)
@@ -290,7 +290,7 @@ def test_e7_events_tell_the_history(runner):
     assert "task_retrying" in repr(retrying)
 
 
-def test_e7_the_history_keeps_what_ended_before_a_retry(runner):
+def test_e7_the_history_keeps_the_ends_before_a_retry(runner):
     attempts = []
 
     def fails_three_times(context):

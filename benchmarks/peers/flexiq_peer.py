@@ -13,7 +13,7 @@ from protocol import PAYLOAD, WORKERS, Peer, main
 
 class FlexiQ(Peer):
     settings: ClassVar = {
-        "sqlite": "its only: WAL, no fsync at a commit",
+        "sqlite": "the only mode: WAL, no fsync at a commit",
         "postgres": "its default: the server's",
     }
 

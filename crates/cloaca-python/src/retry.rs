@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::errors::Raise;
 
-/// Whether another attempt follows a failed one. The error's type names come nearest first.
+/// Whether another attempt follows a failed one. The error's type names are given most specific first.
 #[pyfunction]
 pub fn should_retry(
     py: Python<'_>,

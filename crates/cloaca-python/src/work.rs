@@ -78,7 +78,8 @@ impl Work {
         self.slot.as_ref()
     }
 
-    /// Returns when the thread was attached to the interpreter. Time before that does not count as the task's duration.
+    /// Returns the time at which the thread was attached to the interpreter. Time before it does not count as the
+    /// task's duration.
     pub const fn entered(&self) -> Monotonic {
         self.entered
     }
@@ -99,7 +100,7 @@ impl Work {
         matches!(self.item, Item::Callback(_))
     }
 
-    /// The text of the error that a callback is told; `None` means success.
+    /// The error text that a callback receives; `None` means success.
     #[getter]
     fn error(&self) -> Option<&str> {
         match &self.item {
@@ -188,7 +189,7 @@ impl Work {
         }
     }
 
-    /// Notes that a callback has returned: callers that wait for the end of its execution may have their answers.
+    /// Records that a callback has returned, so that callers that wait for the end of its execution can be answered.
     fn end_callback(&self, py: Python<'_>) {
         if let Item::Callback(callback) = &self.item {
             py.detach(|| callback.open.end());

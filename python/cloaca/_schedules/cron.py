@@ -84,7 +84,7 @@ class CronSchedule:
         self._catchup_rule()
 
     def _catchup_rule(self) -> str:
-        """The catch-up rule's word."""
+        """The name of the catch-up rule."""
         if isinstance(self.catch_up, bool):
             return "all" if self.catch_up else "skip"
         return rule("catch_up", self.catch_up, _CATCHUPS)
@@ -138,7 +138,7 @@ def cron_preview(
 
 
 def _local(at_us: int, offset_seconds: int) -> datetime:
-    """A fire time with its offset alone.
+    """Returns a fire time with a fixed UTC offset instead of the zone.
 
     While a zone's clocks go back, Python treats its datetimes as unequal to all others.
     """
@@ -156,7 +156,7 @@ def check_text(what: str, value: object) -> None:
     """Refuse a value that is not text.
 
     Raises:
-        ScheduleError: It is not.
+        ScheduleError: The value is not text.
     """
     if not isinstance(value, str):
         raise ScheduleError(f"{what} must be a string, not {type(value).__name__}")
@@ -166,7 +166,7 @@ def rule(name: str, value: object, known: tuple[str, ...]) -> str:
     """Validates the name of a rule.
 
     Raises:
-        ScheduleError: It is none of the known words.
+        ScheduleError: The name is not known.
     """
     if isinstance(value, str) and value in known:
         return value
@@ -188,7 +188,7 @@ def options(
     enabled: bool,
     input: _core.Context | Mapping[str, Any] | None,
 ) -> tuple[Any, ...]:
-    """The options of a schedule as the engine takes them, after the zone.
+    """The options of a schedule in the form that the engine expects, after the zone.
 
     Raises:
         ScheduleError: An option is not valid.

@@ -99,7 +99,7 @@ class TaskValidationError(TaskError, ValueError):
 
 
 class TaskExecutionError(TaskError):
-    """A task could not be executed to its end. Since 0.1."""
+    """The execution of a task failed. Since 0.1."""
 
     _default_code = "task_failed"
     _default_message = "the task failed"

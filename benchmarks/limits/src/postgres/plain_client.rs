@@ -114,7 +114,7 @@ impl Writer for PlainClient {
     }
 }
 
-/// PostgreSQL numbers its placeholders.
+/// Numbers the placeholders, as PostgreSQL requires.
 fn numbered(text: &str) -> String {
     let mut number = 0;
     text.split_inclusive('?')

@@ -126,7 +126,7 @@ fn task_event(
     }
 }
 
-/// The start of an attempt, if its stored end holds it. That of the last attempt is in the task's row instead.
+/// The start of an attempt, if its stored end contains it. The start of the last attempt is in the task's row instead.
 fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     #[derive(serde::Deserialize)]
     struct Data {

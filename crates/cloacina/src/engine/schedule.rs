@@ -198,7 +198,7 @@ pub fn registered_again(
     Some(record)
 }
 
-/// Returns the schedule with another expression or zone, and the next tick of that.
+/// Returns the schedule with another expression or zone, and its new next tick.
 ///
 /// # Errors
 /// `ScheduleInvalid` for an expression or a zone that cannot be read.
@@ -320,7 +320,7 @@ const fn mix(value: u64) -> u64 {
 /// The inputs of a schedule's evaluation besides its record.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleInputs {
-    /// The present time.
+    /// The current time.
     pub now: Timestamp,
     /// The time since which this runner fires ticks.
     pub online_since: Timestamp,

@@ -37,7 +37,7 @@ pub trait Task {
     fn run<'a>(context: &'a mut Context, handle: &'a TaskHandle) -> TaskFuture<'a>;
 }
 
-/// The names in a task's definition, known while the program compiles.
+/// The names in a task's definition, known at compile time.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct TaskNames {

@@ -1,5 +1,5 @@
-//! Outages: the database does not answer, or refuses to write. Messages wait in the retry queue, and callers whose time is up
-//! get the error.
+//! Outages: the database does not answer, or refuses to write. Messages wait in the retry queue, and callers whose wait
+//! has timed out get the error.
 
 use super::Message;
 use crate::store::StoreError;
@@ -18,7 +18,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Returns an outage that begins, or that continues after another failed try.
+    /// Returns a new outage, or the continuation of `before` after another failed attempt.
     pub(super) fn enter(before: Option<&Self>, error: StoreError, monotonic: Monotonic) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(LONGEST_PAUSE));
         Self {
@@ -37,13 +37,14 @@ impl Outage {
         matches!(self.error, StoreError::Unavailable(_))
     }
 
-    /// Whether to wait before the database is tried again. If the error is not transient, a caller does not have to wait: its
-    /// message causes a try of its own. `has_caller`: a caller waits for an answer.
+    /// Whether to wait before the next attempt to reach the database. If the error is not transient, the message of a
+    /// caller (`has_caller`) is attempted at once.
     pub(super) fn blocks(&self, has_caller: bool, monotonic: Monotonic) -> bool {
         (self.is_transient() || !has_caller) && monotonic < self.next_try
     }
 
-    /// Refuses the messages of callers whose time is up, or of all callers if the error is not transient. Returns the others.
+    /// Refuses the messages of callers whose wait has timed out, or of all callers if the error is not transient.
+    /// Returns the others.
     pub(super) fn refuse_expired(
         &self,
         messages: Vec<Message>,

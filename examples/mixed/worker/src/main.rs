@@ -1,6 +1,6 @@
 //! The Rust side: it has the task `aggregate` of the workflow `traffic`, which `pipeline.py` defines.
 //!
-//! `mixed-worker DATABASE`; it works until its standard input ends.
+//! `mixed-worker DATABASE`; it runs until its standard input ends.
 
 mod access_log;
 
@@ -12,13 +12,13 @@ use cloacina::{Context, DefaultRunner, TaskError, TaskHandle, task};
 
 use access_log::Summary;
 
-/// The heavy step: reads every line of the log. The options of the task stand where the workflow is defined.
+/// The heavy step: reads every line of the log. The definition of the workflow has the options of the task.
 #[task]
 async fn aggregate(context: &mut Context, handle: &TaskHandle) -> Result<(), TaskError> {
     let files: Vec<PathBuf> = context.get("files")?;
     let output: PathBuf = context.get("output")?;
     let handle = handle.clone();
-    // A long computation gets a thread of its own, so that other tasks are not kept waiting.
+    // A long computation gets a thread of its own, so that it does not delay other tasks.
     let summary =
         tokio::task::spawn_blocking(move || summarize(&files, &output, &handle)).await??;
     context.set("summary", summary.report())?;
@@ -37,7 +37,7 @@ fn summarize(files: &[PathBuf], output: &Path, handle: &TaskHandle) -> Result<Su
     Ok(summary)
 }
 
-/// Notes who did what, so that everybody can see what ran twice.
+/// Records which process ran which task, so that repeated runs are visible.
 fn note(output: &Path, text: &str) -> std::io::Result<()> {
     let path = output.join("journal.tsv");
     let mut journal = OpenOptions::new().create(true).append(true).open(path)?;

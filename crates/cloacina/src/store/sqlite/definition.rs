@@ -48,8 +48,8 @@ query! {
 }
 
 query! {
-    /// Finds executions that have not ended by the index of states. Includes the last 64 versions, which may belong to
-    /// running programs that have submitted nothing yet.
+    /// Uses the index of states to find executions that have not ended. Includes the last 64 versions, which may belong
+    /// to running programs that have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow \
@@ -108,8 +108,8 @@ pub(super) fn put(
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
     let connection = &mut *writer.lock()?;
-    // Usually the version is stored already, since every start of a runner puts all its workflows. So this reads before
-    // it takes the write lock.
+    // Usually the version is stored already, because every runner stores all its workflows when it starts. So this
+    // reads before it takes the write lock.
     let select = || SelectVersion {
         workflow: workflow.name(),
         version: workflow.version(),
