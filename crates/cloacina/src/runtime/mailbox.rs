@@ -204,7 +204,7 @@ impl Mailbox {
         state.is_stepping = false;
         match next {
             NextStep::At { due, allows_inline } => {
-                (state.due, state.allows_inline) = (*due, *allows_inline)
+                (state.due, state.allows_inline) = (*due, *allows_inline);
             }
             NextStep::Never => state.ended = true,
         }

@@ -133,10 +133,10 @@ impl CronDuty {
             let mut found = step.store.due_schedules(&query, step.now)?;
             self.queried_at = step.monotonic;
             for (id, reason) in found.unreadable {
-                if !self.skipped_until.contains_key(&id) {
+                self.skipped_until.entry(id).or_insert_with(|| {
                     tracing::error!(schedule_id = %id, "cannot read schedule {id}, which does not fire: {reason}");
-                    self.skipped_until.insert(id, step.monotonic + BROKEN_PAUSE);
-                }
+                    step.monotonic + BROKEN_PAUSE
+                });
             }
             found
                 .due

@@ -69,7 +69,7 @@ pub(super) async fn commit(
         match answer {
             CommitAnswer::Nothing => {}
             CommitAnswer::Written(rows) => {
-                applied.push(rows.into_iter().collect::<HashSet<WrittenRow>>())
+                applied.push(rows.into_iter().collect::<HashSet<WrittenRow>>());
             }
             CommitAnswer::Claimed(index, rows) => {
                 by_class[index] = claim::assemble(rows, batch.claim.classes[index].limit)?;

@@ -305,7 +305,7 @@ impl PostgresStore {
                     .notify_written(batch.runner, executions, revives);
             }
             Err(StoreError::RunnerLost) => {
-                self.notifier.runner_cache.lock().remove_own(batch.runner)
+                self.notifier.runner_cache.lock().remove_own(batch.runner);
             }
             _ => {}
         }
