@@ -39,7 +39,6 @@ pub struct SubmitRequest {
 #[pymethods]
 impl SubmitRequest {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
     #[pyo3(signature = (workflow, context=None, key=None, priority=0, delay_us=None, at_us=None, timeout_us=None))]
     const fn new(
         workflow: String,

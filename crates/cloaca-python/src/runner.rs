@@ -201,6 +201,10 @@ impl Runner {
     }
 
     /// Submits executions, all or none; returns their ids once they are durable.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments of Python come as values"
+    )]
     fn submit(
         &self,
         py: Python<'_>,

@@ -154,6 +154,12 @@ fn replay(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::option_option,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "tables, and plans of writes in which a task may write nothing, a removal or a value"
+)]
 mod tests {
     use std::collections::BTreeMap;
 
