@@ -25,6 +25,6 @@ ALLOWED = [
         "path": "tests/test_testing.py",
         "rule": "long-name",
         "text": "test an hour of back off a day of cron and a timeout",
-        "reason": "names the three waits of one promise, which one test makes together",
+        "reason": "names the three kinds of waits that the test covers",
     },
 ]

@@ -90,7 +90,7 @@ def test_explains_a_retry_timer_and_its_due_time(runner):
     assert sentence.endswith("after it failed with ValueError: not yet.")
 
 
-def test_a_snooze(runner):
+def test_explains_a_snooze(runner):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a")
@@ -103,7 +103,7 @@ def test_a_snooze(runner):
 
 
 @pytest.mark.parametrize("how", ["delay", "at"])
-def test_a_delay(runner, how):
+def test_explains_a_delay(runner, how):
     start = {"delay": 3600} if how == "delay" else {"at": datetime.now(UTC) + timedelta(hours=1)}
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
@@ -115,7 +115,7 @@ def test_a_delay(runner, how):
     assert waits == "Task 'b' waits for its dependency 'a' (Ready)."
 
 
-def test_a_pause(runner):
+def test_explains_a_pause(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
 
@@ -128,7 +128,7 @@ def test_a_pause(runner):
     assert "delayed" in handle.explain()[0]
 
 
-def test_the_executions_own_timeout(runner, gate):
+def test_explains_the_executions_timeout(runner, gate):
     started = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -143,7 +143,7 @@ def test_the_executions_own_timeout(runner, gate):
     assert first.startswith("The execution has a timeout of 1 h 0 min: it fails at")
 
 
-def test_no_worker_is_free(database, gate):
+def test_explains_that_no_worker_is_free(database, gate):
     started = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -165,7 +165,7 @@ def test_no_worker_is_free(database, gate):
     assert "waits for a free worker of runner" in sentence or "is held by runner" in sentence
 
 
-def test_no_live_runner_has_the_task(runner):
+def test_explains_that_no_live_runner_has_the_task(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.external_task("rust")
 
@@ -219,7 +219,7 @@ def test_explains_a_runner_of_another_process_and_its_death(script, database):
     assert "the next runner that is started takes the task back" in dead
 
 
-def test_a_schedule_that_is_disabled(runner):
+def test_explains_a_disabled_schedule(runner):
     with cloaca.WorkflowBuilder("etl"):
         cloaca.task(id="a")(lambda context: None)
     id = runner.register_cron_workflow("etl", "0 0 1 1 *")
@@ -247,7 +247,7 @@ def test_explains_a_schedule_without_a_stored_workflow(runner):
     assert "at its next time" in next_time
 
 
-def test_an_unknown_id(runner):
+def test_an_unknown_id_is_refused(runner):
     with pytest.raises(cloaca.WorkflowNotFoundError, match="there is no execution"):
         runner.explain("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")
     with pytest.raises(cloaca.WorkflowNotFoundError, match="is not an execution id"):

@@ -37,8 +37,8 @@ BOUNDED = bounded(200)
 
 
 def kept(name: str) -> list[tuple[str, str | None]]:
-    """Inputs of a kind that were once found, shared with the Rust tests, each with a part of its
-    refusal, or None if it is accepted."""
+    """Earlier failing inputs of a kind, shared with the Rust tests. Each has a part of its error
+    message, or None if it is accepted."""
     text = (Path(__file__).parent / "fuzz_cases" / f"{name}.json").read_text()
     return [(case["text"], case["refusal"]) for case in json.loads(text)]
 
@@ -95,12 +95,12 @@ def read_json(text: str) -> dict[str, Any] | None:
 @example('{"a": ' * 5_000)
 @example('{"a": 1e999}')
 @example('{"a": NaN}')
-def test_b1_json_is_read_as_python_reads_it_or_refused(text):
+def test_b1_json_is_parsed_like_python_or_refused(text):
     assert read_context(text) == read_json(text)
 
 
 @pytest.mark.parametrize(("text", "refusal"), kept("contexts"), ids=range(len(kept("contexts"))))
-def test_b1_a_kept_context_is_read_or_refused(text, refusal):
+def test_b1_a_stored_context_is_parsed_or_refused(text, refusal):
     if refusal is None:
         assert isinstance(cloaca.Context.from_json(text).to_dict(), dict)
     else:
@@ -109,7 +109,7 @@ def test_b1_a_kept_context_is_read_or_refused(text, refusal):
 
 
 @pytest.mark.parametrize(("text", "refusal"), kept("crons"))
-def test_f1_a_kept_cron_expression_is_refused_with_its_culprit(text, refusal):
+def test_f1_a_bad_cron_expression_is_refused_with_its_cause(text, refusal):
     with pytest.raises(cloaca.ScheduleError, match=re.escape(refusal)):
         cloaca.cron_preview(text, "UTC", 2, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -123,7 +123,7 @@ words = st.text(alphabet=string.ascii_letters + string.digits + "_-. :/\0é", ma
     tasks=st.lists(st.tuples(words, st.lists(words, max_size=3)), max_size=6),
     known=st.booleans(),
 )
-def test_a2_a_workflow_is_built_or_refused_with_its_culprit(name, tasks, known):
+def test_a2_a_workflow_is_built_or_refused_with_its_cause(name, tasks, known):
     ids = [id for id, _ in tasks]
     try:
         builder = cloaca.WorkflowBuilder(name)
@@ -200,7 +200,7 @@ def test_c2_executions_end_for_any_tree_of_rules(cloaca_runner, rule, fails, val
 
 
 @pytest.mark.parametrize(("text", "refusal"), kept("urls"))
-def test_a_url_that_is_none_is_refused(tmp_path, monkeypatch, text, refusal):
+def test_an_invalid_url_is_refused(tmp_path, monkeypatch, text, refusal):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cloaca.CloacaException, match=re.escape(refusal)) as caught:
         cloaca.DefaultRunner(text)

@@ -341,7 +341,7 @@ def test_h4_invalid_tenant_is_refused(url, tmp_path):
 
 
 @pytest.mark.parametrize("connections", [1, 2, 3, 5])
-def test_h4_a_single_runner_keeps_to_its_connections_too(url, connections):
+def test_h4_a_single_runner_respects_its_connection_limit(url, connections):
     define()
     settings = DefaultRunnerConfig(db_pool_size=connections)
     with Watch(url) as watch, DefaultRunner(url, settings) as runner:

@@ -351,7 +351,7 @@ def test_no_trigger_has_a_name_with_a_nul_character(runner):
         runner.set_trigger_enabled("\0", True)
 
 
-def test_unknown_triggers():
+def test_unknown_triggers_are_refused():
     with cloaca.DefaultRunner(":memory:") as runner:
         assert runner.get_trigger_schedule("unheard of") is None
         with pytest.raises(cloaca.ScheduleError, match="there is no trigger 'unheard of'"):

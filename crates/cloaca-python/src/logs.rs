@@ -31,7 +31,7 @@ impl Threshold {
         Self(Arc::new(AtomicU8::new(number_of(Level::INFO))))
     }
 
-    /// Sets the lowest level, as `logging` numbers it.
+    /// Sets the lowest level, as a number of Python's `logging`.
     pub fn set(&self, level: i64) {
         let level = level.clamp(0, u8::MAX.into());
         self.0

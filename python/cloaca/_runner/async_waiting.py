@@ -1,4 +1,4 @@
-"""Waiting for the end of executions from an event loop, without a thread per waiter."""
+"""Waits for executions on an event loop, without a thread per waiter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Waiters:
         return await waiters.wait(execution_id)
 
     def close(self) -> None:
-        """Removes the wakers from the loops, after their waiters have learnt of the shutdown."""
+        """Removes the wakers from the loops, after their waiters were told of the shutdown."""
         with self._lock:
             left = list(self._by_loop.items())
             self._by_loop.clear()
@@ -89,8 +89,8 @@ class _LoopWaiters:
             if ended.execution is None:
                 future.set_exception(
                     RunnerClosedError(
-                        "the runner was shut down while the execution was waited for",
-                        hint="the execution goes on in another runner: ask there for its id",
+                        "the runner was shut down during the wait for the execution",
+                        hint="the execution continues in another runner: use get_handle there",
                     )
                 )
             else:

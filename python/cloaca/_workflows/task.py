@@ -92,7 +92,7 @@ def task(
     Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
     `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a
     parameter named `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async
-    def` functions run on an event loop. It returns `None` or the context it got, another
+    def` functions run on an event loop. The function returns `None` or its context, another
     `Context` (which replaces it), or a mapping (which is merged into it).
 
     Args:

@@ -28,7 +28,7 @@ pub(super) struct PendingChange {
     pub(super) changes: Changes,
     /// The revision that the decisions are based on. `None`: the execution is new.
     pub(super) expected: Option<i64>,
-    /// The claims of its tasks as the database has them.
+    /// The claims of its tasks that are stored in the database.
     pub(super) fences: Vec<(Ordinal, Claim)>,
     /// The messages to decide again if the change is not written.
     pub(super) messages: Vec<Message>,
@@ -124,7 +124,7 @@ pub(super) struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// The change of an execution, added if there is none yet. `execution` must not have been changed by the decision to come.
+    /// The change of an execution, added if there is none yet. Call this before the decision changes `execution`.
     pub(super) fn change(&mut self, execution: &Execution) -> &mut PendingChange {
         let record = execution.record();
         self.executions
@@ -155,7 +155,7 @@ impl WriteBatch {
         self.schedules.iter().any(|change| change.record.id == id)
     }
 
-    /// The executions to insert, then those to advance, as the store takes them.
+    /// The executions to insert and those to advance, as parameters of the store.
     pub(super) fn rows<'a>(&'a self, ledger: &'a Ledger) -> (Vec<Submit<'a>>, Vec<Advance<'a>>) {
         let (mut submits, mut advances) = (Vec::new(), Vec::new());
         for (id, change) in &self.executions {
@@ -183,7 +183,7 @@ impl WriteBatch {
         (submits, advances)
     }
 
-    /// The changes of schedules, as the store takes them.
+    /// The changes of schedules, as parameters of the store.
     pub(super) fn schedule_rows(&self) -> Vec<ScheduleWrite<'_>> {
         let writes = self.schedules.iter().map(|change| ScheduleWrite {
             record: &change.record,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::types::sync::Mutex;
 
-/// A callback of a task that has not returned. The callers of its execution get their answers after it has.
+/// A callback of a task that has not returned. The callers of its execution are answered after it has returned.
 pub struct OpenCallback(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl OpenCallback {
@@ -12,7 +12,7 @@ impl OpenCallback {
         Self(Mutex::new(Some(Box::new(on_return))))
     }
 
-    /// Notes that the callback has returned. Only the first call has an effect; dropping the value is one as well.
+    /// Records that the callback has returned. Only the first call has an effect. Dropping the value calls this, too.
     pub fn end(&self) {
         let on_return = self.0.lock().take();
         if let Some(on_return) = on_return {

@@ -41,7 +41,7 @@ pub struct RunnerPlan {
     pub config: RunnerConfig,
     /// The error of its wall clock.
     pub skew: Micros,
-    /// Whether it registers each workflow at its start. After the faults it registers all.
+    /// Whether it registers each workflow when it starts. After the faults it registers all of them.
     pub knows: Vec<bool>,
 }
 

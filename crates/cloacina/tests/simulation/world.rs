@@ -20,7 +20,7 @@ use super::timeline::{Event, WorldState};
 pub const EPOCH: Micros = 1_800_000_000 * SECOND;
 /// Maximum time from the end of the faults to the end of all executions.
 const MAX_RECOVERY: Micros = 3 * 3600 * SECOND;
-/// Maximum number of events. More of them are a loop.
+/// Maximum number of events. A simulation with more is considered an endless loop.
 const MAX_EVENTS: u64 = 300_000;
 
 /// The clocks of a runner's machine.
@@ -69,7 +69,7 @@ pub struct World {
     pub clocks: Vec<VirtualClock>,
     pub store: Arc<ObservedStore>,
     pub oracle: Arc<Mutex<Oracle>>,
-    /// The coordinators. One that is in a step is taken out, and others may run meanwhile.
+    /// The coordinators. A coordinator is taken out while it runs a step, during which others may run.
     pub coordinators: Vec<Mutex<Option<Coordinator>>>,
     pub state: Mutex<WorldState>,
     /// New acknowledgements of submissions, processed after each step.
@@ -199,7 +199,7 @@ impl World {
             && self.schedules_are_over()
     }
 
-    /// Whether no schedule has a tick left, neither to come nor queued.
+    /// Whether no schedule has a future or queued tick.
     fn schedules_are_over(&self) -> bool {
         self.scenario.schedules.iter().all(|plan| {
             let found = self.store.schedule(plan.id).ok().flatten();

@@ -128,7 +128,7 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Parses a URL, and takes what it leaves open from the process's environment.
+    /// Parses a URL. Parts that it does not contain are taken from the environment variables.
     ///
     /// # Errors
     /// `UrlInvalid`, naming the invalid part and the allowed values, never a password.
