@@ -20,14 +20,14 @@ HEAD = """# Command line
 commands themselves.
 
 Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
-`--json`, with which it prints one JSON document and nothing else: what tasks print goes to stderr.
-Commands that view or control executions do not start a runner, and never create or migrate a
-database.
+`--json`, with which it prints one JSON document and nothing else: the output of tasks goes to
+stderr. Commands that view or control executions do not start a runner, and never create or migrate
+a database.
 
 | exit status | meaning |
 |---|---|
-| 0 | Done. A reader that closes the pipe early is content, too. |
-| 1 | It failed: the execution, or the request. The culprit is named on stderr. |
+| 0 | Success, also if the reader of the output closes the pipe early. |
+| 1 | The execution or the request failed. The reason is printed on stderr. |
 | 2 | Wrong usage, e.g. an unknown option or no database. |
 | 130 | Interrupted by Ctrl-C. |
 

@@ -86,7 +86,7 @@ def test_b1_clock_jump_does_not_expire_leases_or_tasks(
         set_clock(clock, offset)
         # Longer than a lease, in both processes.
         done = len(ledger.lines("quick"))
-        until("work goes on", lambda done=done: len(ledger.lines("quick")) >= done + 100)
+        until("work continues", lambda done=done: len(ledger.lines("quick")) >= done + 100)
     (tmp_path / "end").touch()
     for program in programs:
         out, errors = program.communicate(timeout=60)

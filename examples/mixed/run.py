@@ -57,7 +57,7 @@ def main() -> int:
     report, _ = pipeline.communicate()
     worker.communicate()  # closes its standard input, and waits for its end
     if pipeline.returncode != 0:
-        print("the pipeline failed; run this again to go on with it", file=sys.stderr)
+        print("the pipeline failed; run this again to continue it", file=sys.stderr)
         return 1
     print((folder / "journal.tsv").read_text())
     print(Path(report.strip()).read_text())

@@ -73,7 +73,7 @@ def main() -> int:
         )
         return 1
     print(f"   {paint('killed', '31;1')}: process {first} is gone, in the middle of '{VICTIM}'\n")
-    print(paint("2. A new process opens the same database and goes on", "1"))
+    print(paint("2. A new process opens the same database and continues", "1"))
     second, code, seconds = start()
     if code != 0:
         print(f"the second process failed with {code}", file=sys.stderr)

@@ -13,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._core import Reads
 
-# Seconds between two reads, unless a read takes long.
+# Minimum number of seconds between two reads.
 _PAUSE = 0.1
-# A read may use this part of the time.
+# Minimum pause as a multiple of the duration of a read, so that reads do not load the database.
 _SHARE = 5
 
 
@@ -24,7 +24,7 @@ def follow(reads: Reads, id: str) -> None:
     printed: Counter[str] = Counter()
     while True:
         begun = time.monotonic()
-        # Asked first: the lines of an attempt are durable before its end is.
+        # The status is read first, because the lines of an attempt are durable before its end.
         has_ended = WorkflowStatus(reads.status(id)).is_terminal
         found: Counter[str] = Counter()
         for record in reads.logs(id):

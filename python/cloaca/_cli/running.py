@@ -73,7 +73,7 @@ def run(
     from cloaca._runner.runner import DefaultRunner
 
     module, name = _split(target)
-    show_on_stderr(tells_end=False)  # the result tells it
+    show_on_stderr(tells_end=False)  # the command prints the result itself
     if name is None:
         raise click.UsageError("name the workflow too: MODULE:WORKFLOW")
     url = database.url

@@ -85,7 +85,7 @@ class WorkflowHandle:
             The result, also of an execution that failed or was cancelled.
 
         Raises:
-            TimeoutError: The time is over; the execution goes on.
+            TimeoutError: The wait timed out; the execution continues.
             RunnerClosedError: The runner was shut down.
 
         Since 0.1.

@@ -86,8 +86,8 @@ def show_on_stderr(*, tells_end: bool = True) -> None:
     Python's handler of last resort prints the message alone, and nothing below WARNING.
 
     Args:
-        tells_end: Whether failures for good are printed too. Not so for a command that runs a
-            single execution, and tells its failure by itself.
+        tells_end: Whether final failures are printed too; false for a command that runs a
+            single execution and prints its failure itself.
     """
     found = logger()
     if not any(getattr(handler, "is_cloacas", False) for handler in found.handlers):

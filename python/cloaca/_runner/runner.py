@@ -167,7 +167,7 @@ class DefaultRunner(
         progress: bool = False,
         check: bool = False,
     ) -> WorkflowResult:
-        """Run a workflow and wait for its end. Ctrl-C ends the waiting; the execution goes on.
+        """Run a workflow and wait for its end. Ctrl-C stops waiting; the execution continues.
 
         Args:
             workflow_name: The workflow.

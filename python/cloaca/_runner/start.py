@@ -150,7 +150,7 @@ def abandon(core: _core.Runner, worker_host: WorkerHost | SharedWorkerHost) -> N
         try:
             core.stop(0)
         except ForkedProcessError:
-            return  # the parent's runner goes on
+            return  # the parent's runner continues
         worker_host.join(1)
 
     try:

@@ -126,7 +126,7 @@ class WorkerHost:
 
 
 def _report(event: object, error: BaseException) -> None:
-    """Logs a thread that cannot be started or a log handler that raises. The supervisor goes on."""
+    """Logs a thread that cannot be started or a log handler that raises, and continues."""
     try:
         logger().error("the supervisor could not handle %r: %s", event, error, exc_info=error)
     except BaseException:

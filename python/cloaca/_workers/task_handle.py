@@ -132,9 +132,9 @@ class TaskHandle:
     ) -> Awaitable[None]:
         """Wait until a condition holds, and release the worker's slot to other tasks meanwhile.
 
-        In a function it blocks; in an `async def` task it must be awaited. A function goes on once
-        it has reacquired a slot. The wait counts towards the task's timeout. At most 256 functions
-        of a runner release their slots at a time; further ones keep theirs.
+        In a function it blocks; in an `async def` task it must be awaited. A function continues
+        once it has reacquired a slot. The wait counts towards the task's timeout. At most 256
+        functions of a runner release their slots at a time; further ones keep theirs.
 
         Args:
             condition: Called at once and then after every interval; in an `async def` task it may

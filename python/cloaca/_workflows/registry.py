@@ -1,6 +1,6 @@
 """The definitions of a process: workflows, tasks outside of any workflow, and triggers.
 
-The registry also knows the live runners, which learn of every new definition.
+The registry also knows the live runners, and notifies them of every new definition.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class WorkflowRegistry:
         return self._handlers[handler]
 
     def add_runner(self, runner: LiveRunner) -> None:
-        """Adds a runner, which learns of all later definitions."""
+        """Adds a runner, which is notified of all later definitions."""
         with self._lock:
             self._runners.add(runner)
 

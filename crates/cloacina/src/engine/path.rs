@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::types::{Context, Json, Tree, nearest};
 
-/// Returns the value at a path: a key of the context, then names of members and indices of items, separated by dots. A key
-/// that contains the dots itself wins.
+/// Returns the value at a path: a key of the context, then names of members and indices of items, separated by dots. A
+/// key that contains dots itself takes precedence.
 #[must_use]
 pub fn lookup<'a>(context: &'a Context, path: &str) -> Option<Cow<'a, Json>> {
     if let Some(value) = context.get(path) {
@@ -18,7 +18,7 @@ pub fn lookup<'a>(context: &'a Context, path: &str) -> Option<Cow<'a, Json>> {
     Some(Cow::Owned(Json::from_encoder(text)))
 }
 
-/// Says which part of a path is missing, and which name is near it. The path must not be found by [`lookup`].
+/// Returns an error text that names the missing part of a path, and a similar name. [`lookup`] must not find the path.
 #[must_use]
 pub fn missing(context: &Context, path: &str) -> String {
     let (parent, known, part) = match longest_key(context, path) {

@@ -18,7 +18,7 @@ pub struct ScheduleDiagnosisInput<'a> {
     pub is_workflow_known: bool,
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
-    /// The present time.
+    /// The current time.
     pub now: Timestamp,
 }
 

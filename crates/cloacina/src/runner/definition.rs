@@ -118,7 +118,7 @@ pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, Task
     workflow
 }
 
-/// A runner that is told of each workflow that this process defines.
+/// A runner that is notified of each workflow that this process defines.
 pub(super) trait DefinitionListener: Send + Sync {
     /// Registers a workflow that was just defined.
     fn on_defined(&self, workflow: &Workflow);
@@ -154,7 +154,7 @@ impl Definitions {
         }
     }
 
-    /// Adds a runner that is told of each workflow defined from now on.
+    /// Adds a runner that is notified of each workflow defined from now on.
     pub(super) fn add_runner(&self, runner: Weak<dyn DefinitionListener>) {
         self.state.lock().runners.push(runner);
     }

@@ -302,13 +302,13 @@ mod tests {
                 &[(&[], "[0]"), (left, "[0,1,2]"), (right, "[0,3]")],
                 "[0,1,2,3]",
             ),
-            // One of them goes on.
+            // One of them extends the other.
             (
                 Some("[0]"),
                 &[(&[], "[0,1]"), (&[], "[0,2]"), (&[0], "[0,1,3]")],
                 "[0,1,2,3]",
             ),
-            // A third extends what both wrote, beside one that goes on from the first.
+            // A third array extends what both wrote, while another one extends the first.
             (
                 Some("[0]"),
                 &[

@@ -71,7 +71,7 @@ pub struct DispatchedWork {
 
 /// The result of a deferred attempt's wait for a slot.
 pub(super) enum Reacquired {
-    /// The attempt has a slot and may go on.
+    /// The attempt has a slot and may continue.
     Yes(AttemptKey),
     /// The attempt was taken away from its worker.
     Gone,
@@ -435,7 +435,7 @@ impl WorkQueue {
         patience: Duration,
     ) -> Reacquired {
         let must_wait = |state: &QueueState| {
-            // A coroutine does not occupy a worker, so it goes on at once.
+            // A coroutine does not occupy a worker, so it continues at once.
             executor == Executor::Threads
                 && state.running.contains(token)
                 && !state.shared

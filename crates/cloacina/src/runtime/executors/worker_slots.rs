@@ -137,12 +137,12 @@ impl WorkerSlots {
         self.postponed = true;
     }
 
-    /// Whether a task may start beside `busy` running ones. Workers waiting to reacquire a slot go first.
+    /// Whether a task may start while `busy` tasks are running. Workers waiting to reacquire a slot go first.
     pub(super) const fn has_room(&self, busy: usize) -> bool {
         self.max == 0 || busy + self.reacquiring < self.max
     }
 
-    /// Whether a deferred task may go on beside `busy` running ones.
+    /// Whether a deferred task may continue while `busy` tasks are running.
     pub(super) const fn may_resume(&self, busy: usize) -> bool {
         busy < self.max
     }

@@ -44,8 +44,8 @@ query! {
 }
 
 query! {
-    /// Finds executions that have not ended by the index of states. Includes the last 64 versions, which may belong to
-    /// running programs that have submitted nothing yet.
+    /// Uses the index of states to find executions that have not ended. Includes the last 64 versions, which may belong
+    /// to running programs that have submitted nothing yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow
@@ -110,7 +110,7 @@ pub(super) async fn put(
     let task_count = i64::try_from(workflow.len()).map_err(|_| {
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
-    // Usually the version is stored already: every start of a runner puts all its workflows.
+    // Usually the version is stored already: every runner stores all its workflows when it starts.
     let select = SelectVersion {
         workflow: workflow.name().to_owned(),
         version: workflow.version().to_owned(),
