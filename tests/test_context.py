@@ -129,7 +129,7 @@ def test_get_required_names_the_nearest_key():
     assert caught.value.hint == "did you mean 'rows'?"
 
 
-def test_b3_a_fan_in_of_equal_results_loses_none(runner):
+def test_b3_a_fan_in_keeps_equal_results(runner):
     with cloaca.WorkflowBuilder("chord"):
         header = [
             cloaca.task(id=f"add_{index}")(lambda context: {"numbers": [2 + 2]})
@@ -147,7 +147,7 @@ def test_b3_a_fan_in_of_equal_results_loses_none(runner):
     "value",
     [2**200, -(2**70), 0.1, 1e300, -0.0, "", "é\u2028\x00", [], {}, [[{"a": None}]], True],
 )
-def test_b1_plain_values_come_back_as_they_were(value):
+def test_b1_plain_values_round_trip(value):
     context = cloaca.Context({"v": value})
     again = cloaca.Context.from_json(context.to_json())["v"]
     assert again == value

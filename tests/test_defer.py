@@ -168,7 +168,7 @@ def test_cancel_ends_the_wait_and_the_slot_is_usable_again(one_worker, kind):
         assert one_worker.execute("works").status == "Completed"
 
 
-def test_many_waits_leave_as_many_workers_as_before(database):
+def test_many_waits_do_not_change_the_number_of_workers(database):
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2)
     with cloaca.WorkflowBuilder("short_wait"):
 

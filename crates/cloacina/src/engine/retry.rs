@@ -24,7 +24,7 @@ const TRANSIENT_WORDS: &[&str] = &[
     "unavailable",
 ];
 
-/// Exception types that another attempt cannot fix, by their qualified name. `retry_on` can name them all the same.
+/// Exception types that another attempt cannot fix, by their qualified name. They are retried if `retry_on` names them.
 const PERMANENT_TYPES: &[&str] = &[
     "NameError",
     "SyntaxError",

@@ -37,9 +37,9 @@ impl EngineHandle {
         Ok(subscription)
     }
 
-    /// Reads the end of an execution from the database; `None` if it has not ended. Among executions that other runners may
-    /// end, those submitted here after it are read along, so that a caller that waits for many in turn does not need a
-    /// query for each.
+    /// Reads the end of an execution from the database; `None` if it has not ended. The query also
+    /// reads later submissions of this runner that other runners may end, so that a caller that waits for many executions
+    /// in turn does not need a query for each.
     fn read_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
         let read = self.channels().subscriptions.read_ahead(id);
         let states = match self.store.statuses(&read.ids) {
@@ -59,7 +59,7 @@ impl EngineHandle {
         let ended = states.iter().filter(|(_, status)| status.is_terminal());
         let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
         let Ok(ended) = self.inspector().executions(&ended) else {
-            // Possibly another one of them cannot be read: read the one in question alone.
+            // Another execution of the query may be unreadable, so this reads only the requested one.
             return self.inspector().execution(id).map(Some);
         };
         self.channels().subscriptions.note_read(&read, &ended);

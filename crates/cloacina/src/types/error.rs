@@ -97,7 +97,7 @@ pub struct Error {
     pub code: ErrorCode,
     /// A sentence that says what failed and where.
     pub message: String,
-    /// How to fix the problem, where the library can tell.
+    /// How to fix the problem, if the library knows.
     pub hint: Option<String>,
 }
 
