@@ -2,7 +2,7 @@
 
     python scripts/cli_pictures.py
 
-It runs a small pipeline in a database of its own and exports the drawing of rich.
+It runs a small pipeline in a database of its own and exports rich's output as pictures.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A PostgreSQL server of one's own on a free port.
+# Manages a private PostgreSQL server on a free port.
 #
 #   private_postgres.sh start DIR          creates the cluster in DIR if there is none, starts it, prints its URL
 #   private_postgres.sh stop DIR [MODE]    stops it (MODE: fast or immediate) and leaves DIR to the caller
-#   private_postgres.sh guard DIR          waits until nobody holds a lock on DIR.users, then stops it and removes DIR
+#   private_postgres.sh guard DIR          waits until no process holds a lock on DIR.users, then stops it and removes DIR
 #
-# A server that is started again in the same DIR keeps its port. POSTGRES_OPTIONS are more options of the server, like
-# "-c fsync=off"; by default it is as durable as PostgreSQL is by default.
+# A server that is started again in the same DIR keeps its port. POSTGRES_OPTIONS are further options of the server, like
+# "-c fsync=off"; without them, it has PostgreSQL's default durability.
 set -euo pipefail
 
 fail() { echo "private_postgres.sh: $*" >&2; exit 1; }

@@ -59,7 +59,7 @@ def test_help_shows_every_setting_with_its_default():
         assert f"{name}: " in documentation
 
 
-def test_values_are_kept_and_can_be_set():
+def test_values_are_stored_and_can_be_set():
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, retention_days=None)
     assert (config.max_concurrent_tasks, config.retention_days) == (8, None)
     config.max_concurrent_tasks = 2
@@ -70,7 +70,7 @@ def test_values_are_kept_and_can_be_set():
         config.lease_tll = 3  # type: ignore[attr-defined]
 
 
-def test_names_of_earlier_releases_are_taken():
+def test_names_of_earlier_releases_are_accepted():
     config = cloaca.DefaultRunnerConfig(pipeline_timeout_seconds=60, connection_pool_size=3)
     assert config.workflow_timeout_seconds == config.pipeline_timeout_seconds == 60
     assert config.db_pool_size == config.connection_pool_size == 3
@@ -118,7 +118,7 @@ def test_the_environment_supplies_omitted_settings(monkeypatch):
     assert cloaca.DefaultRunnerConfig(max_concurrent_tasks=4).max_concurrent_tasks == 4
 
 
-def test_the_environment_knows_the_names_of_earlier_releases(monkeypatch):
+def test_the_environment_accepts_names_of_earlier_releases(monkeypatch):
     monkeypatch.setenv("CLOACA_PIPELINE_TIMEOUT_SECONDS", "7")
     monkeypatch.setenv("CLOACA_CONNECTION_POOL_SIZE", "6")
     config = cloaca.DefaultRunnerConfig()
@@ -145,7 +145,7 @@ def test_a_bad_value_of_the_environment_names_its_variable(monkeypatch, name, te
         cloaca.DefaultRunnerConfig()
 
 
-def test_the_engine_gets_spans_in_microseconds():
+def test_the_engine_gets_durations_in_microseconds():
     data = cloaca.DefaultRunnerConfig(retention_days=1, lease_ttl=12.5)._to_engine()
     assert data["retention_us"] == 86_400_000_000
     assert data["lease_ttl_us"] == 12_500_000

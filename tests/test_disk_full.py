@@ -94,7 +94,7 @@ class PostgresOnDisk(Disk):
             SELECT bt_index_parent_check(index.indexrelid::regclass, true) FROM pg_index AS index
             JOIN pg_class AS relation ON relation.oid = index.indexrelid
             JOIN pg_am AS method ON method.oid = relation.relam AND method.amname = 'btree'"""
-        # The second one raises what it finds.
+        # The second statement raises an error if it finds a fault.
         self.server.sql(indexes, "work")
         return self.server.sql(tables, "work")
 
@@ -108,7 +108,7 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | Postgr
     command = ["mount", "-t", "tmpfs", "-o", f"size={kind.SIZE},mode=755", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
         folder.rmdir()
-        pytest.skip("mounting a small file system is not permitted here: it takes root's rights")
+        pytest.skip("mounting a small file system is not permitted here: it requires root")
     try:
         disk = kind(folder)
         (folder / "server").mkdir()

@@ -1,4 +1,4 @@
-"""One workflow in two languages: Python fetches and reports, Rust does the heavy step between.
+"""One workflow in two languages: Python fetches and reports, Rust does the heavy step in between.
 
     python examples/mixed/run.py [--database URL] [--lines N] [--profile dev|release]
 
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--profile", default="release", help="how to build the Rust side")
     options = parser.parse_args()
     OUTPUT.mkdir(exist_ok=True)
-    # Each run has a folder and with it a key of its own, unless the last one did not end.
+    # Each run has a new folder, whose name is the key. An unfinished run is continued instead.
     unfinished = [folder for folder in OUTPUT.glob("run-*") if not (folder / "shown").exists()]
     folder = unfinished[0] if unfinished else OUTPUT / f"run-{int(time.time())}"
     database = options.database or f"sqlite:///{OUTPUT / 'traffic.db'}"

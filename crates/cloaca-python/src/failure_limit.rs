@@ -1,4 +1,4 @@
-//! A limit on log records of failures: when thousands of tasks fail at once, the first tell enough.
+//! A limit on log records of failures: when thousands of tasks fail at once, only the first are logged.
 
 use std::time::{Duration, Instant};
 

@@ -38,9 +38,9 @@ const CALLBACK_PATIENCE: Micros = 30_000_000;
 struct OpenCallbacks {
     count: usize,
     end: Option<Ended>,
-    /// The instant at which the end no longer waits.
+    /// The time at which the callers are answered without waiting any longer.
     give_up: Option<Monotonic>,
-    /// The end has waited for too long, and its callers have their answers.
+    /// Whether the wait timed out, so that the callers were answered before the callbacks returned.
     is_overdue: bool,
 }
 
@@ -269,7 +269,7 @@ impl Subscriptions {
         }
     }
 
-    /// The earliest instant at which an end no longer waits for callbacks.
+    /// The earliest time at which an end stops waiting for callbacks.
     pub(super) fn next_overdue(&self) -> Option<Monotonic> {
         if self.held.load(Ordering::Acquire) == 0 {
             return None;

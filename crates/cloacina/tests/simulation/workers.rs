@@ -211,7 +211,8 @@ impl World {
         state.send(runner, message);
     }
 
-    /// Interrupts an attempt: a coroutine is cancelled, and a thread's function runs on, without its slot if it overran.
+    /// Interrupts an attempt: a coroutine is cancelled; a thread's function continues, but loses its slot if its
+    /// timeout has passed.
     #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
     fn interrupt(
         &self,

@@ -2,9 +2,9 @@
 //! its session lives. A lock that vanishes tells other machines of a death long before the lease ends.
 //!
 //! A vanished lock does not prove a death: sessions break, and servers restart. A runner is therefore suspected only if
-//! this session has seen its lock held, and reported only if the lock stays away for a grace period without a
-//! heartbeat. A living runner takes its lock again at once, and sends heartbeats until it has. Locks are checked only
-//! while a peer reports that it has claims.
+//! this session has seen its lock held, and reported only if, for a grace period, it neither takes its lock again nor
+//! sends a heartbeat. A living runner takes its lock again at once, and sends heartbeats until it has. Locks are
+//! checked only while a peer reports that it has claims.
 //!
 //! See docs/explanation/decisions/012-presence.md
 
@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Statement};
 use super::change_notifier::ChangeNotifier;
 use crate::types::RunnerId;
 
-/// The time between two checks at the locks, and the same while a runner is suspected.
+/// The time between two checks of the locks, normally and while a runner is suspected.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const SUSPECT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a suspected runner has to show that it is alive. Longer than a reconnect and a heartbeat take.
