@@ -43,6 +43,7 @@ __all__ = [
     "SchemaState",
     "StoredWorkflow",
     "SubmitRequest",
+    "SubmittedRecord",
     "SuperviseTimeout",
     "TaskHandler",
     "TaskRecord",
@@ -172,6 +173,8 @@ class TaskRecord:
     task_id: Final[str]
     status: Final[str]
     attempts: Final[int]
+    due_at_us: Final[int | None]
+    """When a ready task becomes due; `None` means now."""
     started_at_us: Final[int | None]
     ended_at_us: Final[int | None]
     error: Final[Failure | None]
@@ -195,6 +198,10 @@ class Execution:
     def priority(self) -> int: ...
     @property
     def created_at_us(self) -> int: ...
+    @property
+    def start_at_us(self) -> int | None:
+        """The earliest start; `None` means at once."""
+
     @property
     def started_at_us(self) -> int | None: ...
     @property
@@ -578,6 +585,12 @@ class Inspector:
     def reads(self) -> Reads:
         """Reads from the database."""
 
+    def submit(self, request: SubmitRequest) -> SubmittedRecord:
+        """Submit an execution of a stored workflow without a runner; return it once it is durable.
+
+        A live runner with handlers for its tasks runs it.
+        """
+
     def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
         """Cancel, pause, resume or retry an execution; return its new state once it is durable.
 
@@ -598,6 +611,14 @@ class ExecutionPage:
     """Newest first."""
     next_cursor: Final[str | None]
     """The cursor of the next page; `None` on the last one."""
+
+@final
+class SubmittedRecord:
+    """A submitted execution."""
+
+    execution_id: Final[str]
+    is_new: Final[bool]
+    """Whether this submission created it; otherwise an earlier execution has the same key."""
 
 @final
 class EventRecord:
@@ -709,6 +730,13 @@ class Reads:
 
     def status(self, execution_id: str) -> str:
         """Return the name of an execution's state."""
+
+    def find_executions(self, short_id: str, limit: int) -> list[str]:
+        """Return the ids of at most `limit` executions that a shortened id means, newest first.
+
+        A short id is a prefix of at least 4 characters, or the first 8 and at least the last 5,
+        like `01a213ed-9c2e41`. It is found through the index of ids.
+        """
 
     def execution(self, execution_id: str) -> Execution:
         """Return a snapshot of an execution."""

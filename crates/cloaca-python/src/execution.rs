@@ -55,6 +55,8 @@ record! {
         status: &'static str,
         /// The number of attempts so far.
         attempts: u32,
+        /// When a ready task becomes due, in microseconds since 1970; `None` means now.
+        due_at_us: Option<i64>,
         /// When its last attempt started, in microseconds since 1970.
         started_at_us: Option<i64>,
         /// When it ended, in microseconds since 1970.
@@ -125,6 +127,12 @@ impl Execution {
         self.snapshot.record().created_at.0
     }
 
+    /// The earliest start; `None` means at once.
+    #[getter]
+    fn start_at_us(&self) -> Option<i64> {
+        self.snapshot.record().start_at.map(|at| at.0)
+    }
+
     #[getter]
     fn started_at_us(&self) -> Option<i64> {
         self.snapshot.record().started_at.map(|at| at.0)
@@ -166,6 +174,10 @@ impl Execution {
                     task_id: definition.id.clone(),
                     status: task.status.name(),
                     attempts: task.attempt,
+                    due_at_us: task
+                        .ready_at
+                        .filter(|_| task.status == types::TaskStatus::Ready)
+                        .map(|at| at.0),
                     started_at_us: task.started_at.map(|at| at.0),
                     ended_at_us: task.ended_at.map(|at| at.0),
                     error: task

@@ -8,8 +8,8 @@ use crate::call;
 use crate::errors::Raise;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::reads::Reads;
-use crate::records::SchemaState;
-use crate::requests;
+use crate::records::{SchemaState, SubmittedRecord};
+use crate::requests::{self, SubmitRequest};
 
 /// A database that is read and changed without a runner.
 #[pyclass(frozen, module = "cloaca._core")]
@@ -77,6 +77,21 @@ impl Inspector {
     #[getter]
     fn reads(&self, py: Python<'_>) -> Py<Reads> {
         self.reads.clone_ref(py)
+    }
+
+    /// Submits an execution without a runner; returns it once it is durable.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, SubmitRequest>,
+    ) -> PyResult<SubmittedRecord> {
+        let request = requests::submission(request.get(), self.database().now()).raise(py)?;
+        let reads = self.reads.get();
+        let submitted = reads.call(py, |database| database.submit_request(request))?;
+        Ok(SubmittedRecord {
+            execution_id: submitted.id.to_string(),
+            is_new: submitted.is_new,
+        })
     }
 
     /// Cancels, pauses, resumes or retries an execution; returns its new state once it is durable.

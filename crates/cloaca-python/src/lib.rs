@@ -79,7 +79,7 @@ mod _core {
         records::{
             BenchLoad, DatabaseHealth, EventRecord, ExecutionPage, FireTime, LogLineRecord,
             ProgressRecord, ProgressReport, RunnerRecord, SchemaState, StoredWorkflow,
-            TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
+            SubmittedRecord, TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
         },
         requests::{SubmitRequest, TaskHandler},
         retry::{retry_delay_us, should_retry},

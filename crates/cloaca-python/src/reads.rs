@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cloacina::runner::{EngineHandle, Inspector};
+use cloacina::runner::{EngineHandle, Inspector, ShortId};
 use cloacina::types::{Error, ExecutionStatus, Micros, Offer, ScheduleKind, Timestamp};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -98,6 +98,18 @@ impl Reads {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.call(py, |database| database.status(id))
             .map(ExecutionStatus::name)
+    }
+
+    /// Returns the ids of at most `limit` executions that a shortened id means, newest first.
+    fn find_executions(
+        &self,
+        py: Python<'_>,
+        short_id: &str,
+        limit: usize,
+    ) -> PyResult<Vec<String>> {
+        let short: ShortId = short_id.parse().raise(py)?;
+        let found = self.call(py, |database| database.find(&short, limit))?;
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     /// Returns a snapshot of an execution.

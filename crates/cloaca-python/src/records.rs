@@ -17,6 +17,16 @@ record! {
 }
 
 record! {
+    /// A submitted execution.
+    SubmittedRecord {
+        /// The execution.
+        execution_id: String,
+        /// Whether this submission created it; otherwise an earlier execution has the same key.
+        is_new: bool,
+    }
+}
+
+record! {
     /// One event of an execution's history.
     EventRecord {
         /// When it happened, in microseconds since 1970.

@@ -6,14 +6,18 @@ use rustc_hash::FxHashMap;
 
 use super::listing::{ListFilter, ListPage};
 use super::open::{StoreOptions, open_store};
+use super::submission::Submission;
 use crate::engine::{DiagnosisInput, Execution, Reason, explain, history_of};
-use crate::runtime::{Control, Ended, control_directly, process};
+use crate::runtime::{
+    Control, Ended, RunnerConfig, SubmitRequest, Submitted, control_directly, process,
+    submit_directly,
+};
 use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
     HistoryEvent, HistoryKind, LogChunk, Offer, Presence, Progress, ScheduleId, SystemClock,
-    Timestamp,
+    Timestamp, nearest,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -337,6 +341,60 @@ impl Inspector {
     /// `Database` or `Connection` when the database fails or does not answer.
     pub fn backlog(&self, limit: usize) -> Result<usize, Error> {
         Ok(self.store.backlog(limit)?)
+    }
+
+    /// Submits an execution, without a runner, and returns it once it is durable. A program must have stored the workflow in
+    /// this database. A live runner with handlers for its tasks runs it.
+    ///
+    /// A runner's default timeout of executions does not apply.
+    ///
+    /// # Errors
+    /// `WorkflowNotFound` when no program has stored the workflow; `Configuration` for an invalid option; `ContextInvalid` for
+    /// an input of more than 16 MiB; `Database` or `Connection`.
+    pub fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
+        self.submit_request(submission.into_request(self.now())?)
+    }
+
+    /// Like [`submit`](Self::submit), for the engine's form of a submission.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit).
+    pub fn submit_request(&self, request: SubmitRequest) -> Result<Submitted, Error> {
+        let Some(stored) = self.latest(&request.workflow)? else {
+            return Err(self.unknown_workflow(&request.workflow)?);
+        };
+        let (size, limit) = (
+            request.input.size() as u64,
+            RunnerConfig::default().max_context_bytes,
+        );
+        if size > limit {
+            return Err(Error::new(
+                ErrorCode::ContextInvalid,
+                format!(
+                    "the input of workflow '{}' takes {size} bytes, more than {limit}",
+                    request.workflow
+                ),
+            )
+            .with_hint("store large data outside and put a reference to it into the input"));
+        }
+        let workflow = self.workflow(stored.id, Some(&stored.body))?;
+        submit_directly(&*self.store, &*self.clock, request, stored.id, workflow)
+    }
+
+    fn unknown_workflow(&self, name: &str) -> Result<Error, Error> {
+        let versions = self.store.versions(DefinitionId(0))?;
+        let names = versions.iter().map(|version| version.workflow.as_str());
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => "run a program that defines it on this database".to_owned(),
+        };
+        Ok(Error::new(
+            ErrorCode::WorkflowNotFound,
+            format!(
+                "workflow '{name}' is not known: no program has stored its definition in this database"
+            ),
+        )
+        .with_hint(hint))
     }
 
     /// Applies a control action to an execution, without a runner, and returns its new state, which is durable.

@@ -162,7 +162,7 @@ impl Inspector {
         Ok(self.latest(workflow)?.is_some())
     }
 
-    fn latest(&self, workflow: &str) -> Result<Option<StoredDefinition>, Error> {
+    pub(super) fn latest(&self, workflow: &str) -> Result<Option<StoredDefinition>, Error> {
         let versions = self.store.versions(DefinitionId(0))?;
         let mut of_name = versions.iter().filter(|known| known.workflow == workflow);
         match of_name.next_back() {

@@ -1,18 +1,18 @@
-//! Changes that a process makes without a runner: controls an execution, starts a schedule's workflow. They are decided on
-//! the calling thread and written at once.
+//! Changes that a process makes without a runner: submits an execution, controls one, starts a schedule's workflow. They are
+//! decided on the calling thread and written at once.
 //!
 //! See docs/explanation/decisions/023-control.md
 
 use std::sync::Arc;
 
-use super::Control;
 use super::batch::{PendingChange, Purpose, WriteBatch};
 use super::decide::{control_error, unknown_task};
 use super::duties::{by_hand, unknown_workflow};
 use super::ledger::Ledger;
 use super::schedule_rows;
+use super::{Control, SubmitRequest};
 use crate::engine::{ControlError, Execution, NewExecution, schedule};
-use crate::store::{Batch, ClaimRequest, Committed, Store};
+use crate::store::{Batch, ClaimRequest, Committed, Store, SubmitOutcome};
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId,
     ScheduleKind, Timestamp,
@@ -117,6 +117,51 @@ pub fn run_schedule_directly(
         format!("cannot run schedule {id}: other writers changed it {MAX_TRIES} times in between"),
     )
     .with_hint("try again"))
+}
+
+/// The answer to a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The execution.
+    pub id: ExecutionId,
+    /// Whether this submission created it. `false`: an earlier execution of the workflow has the same key.
+    pub is_new: bool,
+}
+
+/// Submits an execution of a stored workflow, and returns it once it is durable. Live runners are notified.
+///
+/// # Errors
+/// When the database fails or does not answer.
+pub fn submit_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    request: SubmitRequest,
+    definition: DefinitionId,
+    workflow: Arc<Workflow>,
+) -> Result<Submitted, Error> {
+    let now = clock.now();
+    let id = request.id;
+    let new = NewExecution {
+        id,
+        definition,
+        input: request.input,
+        key: request.key,
+        priority: request.priority,
+        start_at: request.start_at.filter(|at| *at > now),
+        timeout: request.timeout,
+    };
+    let (execution, changes) = Execution::submit(workflow, new, now);
+    let mut batch = WriteBatch::default();
+    batch.executions.insert(id, PendingChange::new(changes));
+    let committed = commit(store, &batch, execution, now)?;
+    if let Some(SubmitOutcome::Duplicate(earlier)) = committed.submits.first() {
+        return Ok(Submitted {
+            id: *earlier,
+            is_new: false,
+        });
+    }
+    notify_runners(store);
+    Ok(Submitted { id, is_new: true })
 }
 
 /// Writes a batch that concerns one execution.

@@ -54,7 +54,7 @@ pub use assignment::{
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use coordinator_thread::{CoordinatorThread, RunnerChannels, SharedCoordinator};
-pub use direct::{control_directly, run_schedule_directly};
+pub use direct::{Submitted, control_directly, run_schedule_directly, submit_directly};
 pub use executors::{
     Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
     SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,

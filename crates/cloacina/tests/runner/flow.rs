@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina::runtime::RunnerConfig;
-use cloacina::types::{ExecutionStatus, RetryPolicy, TaskStatus};
+use cloacina::runtime::{RunnerConfig, SubmitRequest};
+use cloacina::types::{ErrorCode, ExecutionId, ExecutionStatus, RetryPolicy, TaskStatus};
 
 use super::support::{
     Counter, body, config, define, done, failed, on_each_store, request, start, submit, task, wait,
@@ -259,6 +259,56 @@ fn c5_concurrent_futures_stay_within_the_limit() {
             wait(&engine, id);
         }
         assert!(peak.load(Ordering::SeqCst) <= 2);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn c7_submission_without_a_runner_is_run_and_its_key_counts() {
+    on_each_store(|open| {
+        let engine = start(open(), config());
+        define(&engine, "alone", vec![(task("a", &[]), body(|_| done()))]);
+        let keyed = || SubmitRequest {
+            key: Some("once".to_owned()),
+            ..request("alone")
+        };
+        let inspector = engine.inspector();
+        let first = inspector.submit_request(keyed()).unwrap();
+        assert!(first.is_new);
+        assert_eq!(
+            wait(&engine, first.id).record().status,
+            ExecutionStatus::Completed
+        );
+        let again = inspector.submit_request(keyed()).unwrap();
+        assert_eq!((again.id, again.is_new), (first.id, false));
+        let error = inspector.submit_request(request("alnoe")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::WorkflowNotFound);
+        assert_eq!(error.hint.as_deref(), Some("did you mean 'alone'?"));
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn short_ids_find_executions_by_prefix_and_by_both_ends() {
+    on_each_store(|open| {
+        let engine = start(open(), config());
+        define(&engine, "short", vec![(task("a", &[]), body(|_| done()))]);
+        let ids = engine
+            .submit((0..3).map(|_| request("short")).collect())
+            .unwrap();
+        let inspector = engine.inspector();
+        let find = |text: &str, limit| inspector.find(&text.parse().unwrap(), limit).unwrap();
+        for id in &ids {
+            let text = id.to_string();
+            assert_eq!(find(&text, 2), [*id]);
+            assert_eq!(find(&format!("{}-{}", &text[..8], &text[28..]), 2), [*id]);
+            assert_eq!(find(&text[..35].to_uppercase(), 20).last(), Some(id));
+        }
+        let newest_first: Vec<ExecutionId> = ids.iter().rev().copied().collect();
+        assert_eq!(find(&ids[0].to_string()[..4], 20), newest_first);
+        assert_eq!(find(&ids[0].to_string()[..4], 2), newest_first[..2]);
+        assert!(find("ffff", 2).is_empty());
+        assert!(find("00000000-abcdef", 2).is_empty());
         engine.stop(Duration::from_secs(1));
     });
 }
