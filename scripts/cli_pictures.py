@@ -83,13 +83,14 @@ def main() -> None:
     save(run, "run")
 
     show = console()
-    show.print(f"$ cloaca show {result.execution_id}", style="bold", highlight=False)
+    show.print("$ cloaca show --last", style="bold", highlight=False)
     lines = [
         f"{result.workflow_name}  {result.execution_id}  {result.status}",
         f"submitted {told_time(result.created_at)}  duration {told_span(result.duration)}",
     ]
     show.print("\n".join(lines), highlight=False)
-    show.print(table_of(TASK_HEAD, task_rows(result)))
+    rows = task_rows(result, is_short=True)
+    show.print(table_of(TASK_HEAD, rows, WIDTH, ["note"]))
     show.print("context\n  rows = [0, 1, 2, 3, 4]\n  total = 10", highlight=False)
     save(show, "show")
 

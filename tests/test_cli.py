@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import click
@@ -19,6 +24,7 @@ from cloaca._cli._root import cli
 from cloaca._cli._tree import draw
 
 PATIENCE = 60
+WIDTH = 80
 UNKNOWN = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
 
 PIPELINE = """
@@ -248,7 +254,9 @@ def test_show_events_explain_and_logs(shell):
     assert output.startswith("The execution has ended already: Completed at ")
     assert shell.json("explain", id)["reasons"][0].startswith("The execution has ended already")
     assert shell.json("logs", id) == []
-    assert shell.run("logs", id) == ("", "")
+    output, errors = shell.run("logs", id)
+    assert output == ""
+    assert "set capture_logs=True or CLOACA_CAPTURE_LOGS=true" in errors
 
 
 @pytest.mark.parametrize(
@@ -395,7 +403,9 @@ def test_closed_output_pipe_is_not_an_error(shell, arguments):
     process = shell.start(*arguments)
     process.stdout.close()
     assert process.wait(PATIENCE) == 0
-    assert process.stderr.read() == ""
+    errors = process.stderr.read()
+    assert "rror" not in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
@@ -494,7 +504,7 @@ def test_a_closed_pipe_is_quiet(shell):
 
 
 @pytest.mark.parametrize("command", ["run", "watch"])
-def test_ctrl_c_is_quiet(shell, command):
+def test_ctrl_c_says_what_happens_to_the_execution(shell, command):
     process = shell.start("run", "pipeline:unhurried")
     assert process.stdout.readline() == "waiting\n"
     if command == "watch":
@@ -504,7 +514,15 @@ def test_ctrl_c_is_quiet(shell, command):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert (output, errors) == ("", "")
+    assert output == ""
+    if command == "watch":
+        assert errors == ""
+        return
+    (item,) = shell.json("list")["items"]
+    told = f"execution {item['execution_id']} is Running: it goes on with the next runner"
+    assert told in errors
+    assert "`cloaca worker pipeline`" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -655,7 +673,7 @@ def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
     assert execution in shell.run("schedules", "show", schedule)[0]
     assert shell.run("schedules", "delete", schedule)[0] == f"{schedule}  deleted\n"
     assert shell.json("schedules", "list") == []
-    assert shell.run("schedules", "list")[0].split()[0] == "ID"
+    assert "there are no schedules" in shell.run("schedules", "list")[1]
     assert "was deleted at" in shell.run("explain", schedule)[0]
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         other = runner.register_cron_workflow("etl", "0 0 2 2 *")
@@ -694,3 +712,289 @@ def test_tenants(shell):
     assert listed not in shell.json("tenants", "list")
     _, errors = shell.run("tenants", "create", "a-b", status=1)
     assert "a-b" in errors
+
+
+class Screen:
+    """Runs `cloaca` on a terminal of 80 columns."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def start(self, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
+        environment = {**self._shell.environment, "TERM": "xterm"}
+        environment.pop("COLUMNS", None)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cloaca", *arguments],
+            cwd=self._shell.folder,
+            env=environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        self._shell.started.append(process)  # type: ignore[arg-type]
+        return process, controller
+
+    def run(self, *arguments: str, status: int = 0, typed: bytes = b"") -> list[str]:
+        """The lines, without colours."""
+        process, controller = self.start(*arguments)
+        if typed:
+            os.write(controller, typed)
+        shown = b""
+        try:
+            while part := os.read(controller, 65536):
+                shown += part
+        except OSError:
+            pass  # Linux reports the end of the terminal's other side like this.
+        os.close(controller)
+        assert process.wait(PATIENCE) == status, shown
+        return [line.rstrip() for line in _plain(shown).splitlines()]
+
+
+def _plain(shown: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "")
+
+
+@pytest.fixture
+def screen(shell):
+    return Screen(shell)
+
+
+def short(id: str) -> str:
+    return f"{id[:8]}-{id[-6:]}"
+
+
+def test_tables_take_one_line_a_row_at_80_columns(shell, screen, schedule):
+    (shell.folder / "long.py").write_text(
+        """
+import cloaca
+
+with cloaca.WorkflowBuilder("a_workflow_with_quite_a_long_name") as builder:
+    builder.description("A description that is much too long for a narrow column of a table")
+
+    @cloaca.task(retry_attempts=1)
+    def boom(context):
+        raise ValueError("a message that is " + "much " * 40 + "too long")
+"""
+    )
+    failed = shell.json("run", "long:a_workflow_with_quite_a_long_name", status=1)
+    id = failed["execution_id"]
+    lines = screen.run("list")
+    rows = [line for line in lines if "Failed" in line]
+    assert len(rows) == 1
+    assert rows[0].split()[0] == short(id)
+    assert " ago " in rows[0]
+    tables = [
+        ["list"],
+        ["events", id],
+        ["schedules"],
+        ["schedules", "show", schedule],
+        ["workflows"],
+        ["explain", id],
+        ["explain", schedule],
+    ]
+    for arguments in tables:
+        lines = screen.run(*arguments)
+        assert max(map(len, lines)) <= WIDTH, (arguments, lines)
+    (row,) = [line for line in screen.run("schedules") if "etl" in line]
+    assert "30 2 1 1 * Europe/Berlin" in row
+    assert row.split()[0] == short(schedule)
+    assert id in "".join(screen.run("list", "-v"))
+    shown = screen.run("show", id)
+    (row,) = [line for line in shown if line.startswith("boom")]
+    assert len(row) <= WIDTH
+    assert "task 'boom' failed in attempt 1:" in shown
+    assert any("long.py" in line and "in boom" in line for line in shown)
+
+
+def test_short_ids_and_last_are_taken_everywhere(shell, schedule):
+    first, second = (shell.json("run", "pipeline:etl")["execution_id"] for _ in range(2))
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        id = runner.submit("etl", delay=3600).id
+    for command in ("show", "events", "explain", "logs"):
+        assert shell.run(command, short(id)) == shell.run(command, id)
+        assert shell.run(command, "--last") == shell.run(command, id)
+    assert shell.json("show", second[:35])["execution_id"] == second
+    _, errors = shell.run("show", id[:4], status=1)
+    assert errors.startswith(f"error: '{id[:4]}' means several executions:\n")
+    assert all(one in errors for one in (first, second, id))
+    _, errors = shell.run("show", "ffff", status=1)
+    assert "there is no execution 'ffff'" in errors
+    shell.run("show", status=2)
+    shell.run("show", id, "--last", status=2)
+    assert shell.run("pause", short(id))[0] == f"{id}  paused: Paused\n"
+    assert shell.run("resume", "--last")[0] == f"{id}  resumed: Pending\n"
+    assert shell.run("cancel", "--last")[0] == f"{id}  cancelled: Cancelled\n"
+    for reference in (short(schedule), schedule[:18], "etl"):
+        assert shell.json("schedules", "show", reference)["id"] == schedule
+
+
+def test_tracebacks_of_failed_tasks_are_shown(shell):
+    id = shell.json("run", "pipeline:bad", status=1)["execution_id"]
+    for arguments in (["show", id], ["logs", id]):
+        output, _ = shell.run(*arguments)
+        assert "task 'boom' failed in attempt 1:\n  Traceback (most recent call last):" in output
+        assert "pipeline.py" in output
+        assert "  ValueError: no way\n" in output
+    output, errors = shell.run("run", "pipeline:bad", status=1)
+    assert (output + errors).count("raise ValueError") == 1
+
+
+def test_submit_needs_no_module_and_says_that_no_runner_has_it(shell):
+    shell.run("run", "pipeline:etl")
+    output, errors = shell.run("submit", "etl", '{"last": 7}', "--key", "once")
+    id = output.strip()
+    assert "no live runner has workflow 'etl'" in errors
+    document = shell.json("submit", "etl", "--key", "once")
+    assert document == {
+        "execution_id": id,
+        "workflow_name": "etl",
+        "status": "Pending",
+        "is_new": False,
+        "live_runners": 0,
+    }
+    assert "has the key 'once'" in shell.run("submit", "etl", "--key", "once")[1]
+    later = shell.json("submit", "etl", "--delay", "2h", "--priority", "3")["execution_id"]
+    assert "is delayed" in shell.run("explain", later)[0]
+    at = shell.run("submit", "etl", "--at", "2999-01-01")[0].strip()
+    assert "to start at 2999-01-01" in shell.run("explain", at)[0]
+    worker = shell.start("worker", "pipeline")
+    assert shell.json("watch", id)["final_context"]["total"] == 10
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+    _, errors = shell.run("submit", "elt", status=1)
+    assert "workflow 'elt' is not known" in errors
+    assert "hint: did you mean 'etl'?" in errors
+    shell.run("submit", "etl", "--delay", "soon", status=2)
+    shell.run("submit", "etl", "[1]", status=2)
+
+
+def test_many_executions_are_controlled_by_a_filter(shell):
+    shell.run("run", "pipeline:etl")
+    shell.run("run", "pipeline:bad", status=1)
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        ids = [runner.submit("etl", delay=3600).id for _ in range(3)]
+    plan = shell.json("pause", "-w", "etl", "--dry-run")
+    assert [item["execution_id"] for item in plan["items"]] == ids[::-1]
+    output, errors = shell.run("cancel", "--all", "--dry-run")
+    assert all(id in output for id in ids)
+    assert errors == "would cancel 3 executions\n"
+    _, errors = shell.run("cancel", "--all", status=2)
+    assert "this would cancel 3 executions: confirm it with --yes" in errors
+    output, errors = shell.run("pause", ids[0], ids[1])
+    assert output == "".join(f"{id}  paused: Paused\n" for id in ids[:2])
+    assert errors == "2 executions changed, 0 failed\n"
+    document = shell.json("resume", "--all", "--yes")
+    assert {item["execution_id"] for item in document["items"]} == set(ids[:2])
+    assert [item["error"] for item in document["items"]] == [None, None]
+    output, _ = shell.run("cancel", "-w", "etl", "--yes")
+    assert output.count("cancelled: Cancelled") == 3
+    output, errors = shell.run("pause", *ids, status=1)
+    assert output == ""
+    assert errors.count("error: ") == 3
+    assert "0 executions changed, 3 failed" in errors
+    assert shell.run("cancel", "--all") == ("", "no execution to cancel\n")
+    assert shell.run("retry", "--all", "--yes")[0].count("runs again") == 1
+    shell.run("cancel", status=2)
+    shell.run("cancel", ids[0], "--all", status=2)
+
+
+def test_many_executions_are_controlled_after_a_question(shell, screen):
+    shell.run("run", "pipeline:etl")
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        id = runner.submit("etl", delay=3600).id
+    screen.run("cancel", "--all", typed=b"n\n", status=1)
+    assert shell.json("show", id)["status"] == "Pending"
+    lines = screen.run("cancel", "--all", typed=b"y\n")
+    assert any("cancel 1 execution?" in line for line in lines)
+    assert shell.json("show", id)["status"] == "Cancelled"
+
+
+def test_a_worker_takes_several_modules(shell):
+    (shell.folder / "second.py").write_text(
+        """
+import cloaca
+
+with cloaca.WorkflowBuilder("other"):
+    @cloaca.task
+    def speak(context):
+        context["said"] = True
+"""
+    )
+    worker = shell.start("worker", "pipeline", "second.py", "-v")
+    while not (line := worker.stderr.readline()).startswith("works on "):
+        assert line
+    assert line.endswith(": bad, etl, other, unhurried\n")
+    id = shell.run("submit", "other")[0].strip()
+    assert shell.json("watch", id)["final_context"] == {"said": True}
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+
+
+def test_a_worker_starts_again_when_a_source_file_changes(shell):
+    module = shell.folder / "fresh.py"
+    module.write_text(PIPELINE)
+    worker = shell.start("worker", "fresh", "--reload")
+
+    def read_until(text: str) -> str:
+        while text not in (line := worker.stderr.readline()):
+            assert line, "the worker has ended"
+        return line
+
+    read_until("works on ")
+    read_until("starts again when")
+    os.utime(module, (1, 1))
+    module.write_text("not python")
+    read_until("has changed: starting again")
+    read_until("cannot be imported")
+    read_until("waiting for a change")
+    module.write_text(PIPELINE.replace('"etl"', '"renamed"'))
+    assert "renamed" in read_until("works on ")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+
+
+def test_triggers_are_listed_shown_and_switched(shell):
+    (shell.folder / "polls.py").write_text(
+        PIPELINE
+        + """
+@cloaca.trigger(name="new_file", on="etl", poll_interval="1h")
+def new_file():
+    return cloaca.TriggerResult.skip()
+"""
+    )
+    worker = shell.start("worker", "polls")
+    while "works on" not in worker.stderr.readline():
+        pass
+    (listed,) = shell.json("schedules")
+    assert (listed["kind"], listed["name"]) == ("trigger", "new_file")
+    assert "every 3600 s" in shell.run("schedules")[0]
+    for reference in ("new_file", listed["id"], short(listed["id"])):
+        assert shell.json("schedules", "show", reference)["id"] == listed["id"]
+        assert "new_file" in shell.run("explain", reference)[0]
+    assert shell.run("schedules", "disable", "new_file")[0] == f"{listed['id']}  disabled\n"
+    assert not shell.json("schedules", "show", "new_file")["enabled"]
+    assert shell.json("schedules", "--enabled") == []
+    assert shell.json("schedules", "enable", listed["id"])["enabled"]
+    _, errors = shell.run("schedules", "delete", "new_file", status=1)
+    assert "'new_file' is a trigger: it cannot be deleted" in errors
+    _, errors = shell.run("schedules", "show", "nothing", status=1)
+    assert "there is no schedule or trigger 'nothing'" in errors
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+
+
+def test_empty_tables_say_why(shell):
+    shell.run("db", "migrate")
+    for command, told in {
+        "list": "there are no executions yet",
+        "runners": "start one with `cloaca worker MODULE`",
+        "schedules": "there are no schedules and no triggers",
+        "workflows": "has no workflows",
+    }.items():
+        output, errors = shell.run(command)
+        assert output == ""
+        assert told in errors
+    assert "no execution matches" in shell.run("list", "--status", "failed")[1]

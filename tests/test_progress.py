@@ -137,6 +137,73 @@ def test_bars_show_each_task(runner, halfway):
     assert "Completed" in shown
 
 
+def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
+    from rich.console import Console
+
+    go_on = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def busy(context):
+            go_on.wait(PATIENCE)
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=100_000)
+        def refused(context):
+            raise ConnectionError("no way in")
+
+        @cloaca.task(dependencies=[busy])
+        def waiting(context):
+            pass
+
+    handle = runner.submit("w")
+    read = runner._core.reads.progress
+
+    def is_settled():
+        tasks = handle.progress().tasks
+        return tasks["busy"].status == "Running" and (tasks["refused"].status == "Ready")
+
+    until(lambda: is_settled() and handle.progress().tasks["refused"].attempts == 1)
+    bars = Bars(Console(file=io.StringIO(), force_terminal=True, width=80, record=True))
+    show(bars, read(handle.id))
+    moves = {row.name: bar.pulse for row, bar in zip(bars._rows, _bars_of(bars), strict=True)}
+    assert moves == {"busy": True, "refused": False, "waiting": False}
+    bars._console.print(bars.drawing())
+    lines = bars._console.export_text().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    (line,) = [line for line in lines if "refused" in line]
+    assert "again in 1 min " in line
+    assert "ConnectionError" in line
+    go_on.set()
+    handle.cancel()
+
+
+def _bars_of(bars):
+    return list(bars.drawing().columns[1].cells)
+
+
+def test_prints_of_tasks_stay_above_the_bars(runner, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def talk(context):
+            print("half a line, ", end="", flush=True)
+            print("the other half")
+            print("without an end", end="")
+
+    assert runner.execute("w", progress=True).status == "Completed"
+    assert "half a line, the other half" in screen.getvalue()
+    assert "without an end" in screen.getvalue()
+    assert (sys.stdout, sys.stderr) == (screen, screen)
+
+
 def test_a_large_workflow_has_a_single_bar(runner):
     from rich.console import Console
 

@@ -85,7 +85,7 @@ impl Inspector {
         py: Python<'_>,
         request: &Bound<'_, SubmitRequest>,
     ) -> PyResult<SubmittedRecord> {
-        let request = requests::submission(request.get(), self.database().now()).raise(py)?;
+        let request = requests::submission(py, request.get(), self.database().now())?;
         let reads = self.reads.get();
         let submitted = reads.call(py, |database| database.submit_request(request))?;
         Ok(SubmittedRecord {

@@ -108,7 +108,7 @@ impl Reads {
         limit: usize,
     ) -> PyResult<Vec<String>> {
         let short: ShortId = short_id.parse().raise(py)?;
-        let found = self.call(py, |database| database.find(&short, limit))?;
+        let found = self.call(py, |database| database.find_short(&short, limit))?;
         Ok(found.iter().map(ToString::to_string).collect())
     }
 

@@ -60,10 +60,13 @@ def _run(arguments: list[str]) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
+        if not isinstance(error, click.UsageError):
+            sys.stderr.write(f"error: {visible(error.format_message())}\n")
+            return 1
         shown = io.StringIO()
         error.show(shown)
         sys.stderr.write(visible(shown.getvalue()))
-        return 2 if isinstance(error, click.UsageError) else 1
+        return 2
     except CloacaException as error:
         sys.stderr.write(f"error: {visible(str(error))}\n")
         return 1

@@ -34,6 +34,12 @@ class Database:
     def __init__(self, url: str | None, schema: str | None) -> None:
         self._url = url
         self.schema = schema
+        self._inspector: Inspector | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is one."""
+        return bool(self._url or os.environ.get("CLOACA_DATABASE_URL"))
 
     @property
     def url(self) -> str:
@@ -55,9 +61,16 @@ class Database:
         Args:
             migrate: Whether to create and migrate the database; otherwise it must exist.
         """
-        from cloaca._core import Inspector
+        if self._inspector is None:
+            from cloaca._core import Inspector
 
-        return Inspector(self.url, self.schema, migrate)
+            self._inspector = Inspector(self.url, self.schema, migrate)
+        return self._inspector
+
+
+VERBOSE = click.option(
+    "-v", "--verbose", is_flag=True, help="On a terminal too: whole ids, times and texts."
+)
 
 
 def database_options(command: Command) -> Command:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any, TextIO
 
-    from cloaca._executions.result import WorkflowResult
+    from cloaca._executions.result import ErrorInfo, WorkflowResult
 
 STYLES = {
     "Completed": "green",
@@ -65,11 +65,31 @@ def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
         os.close(kept)
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table: drawn by rich on a terminal, aligned columns elsewhere."""
+def is_terminal() -> bool:
+    """Whether stdout is read by a person, at the width of a terminal."""
+    return sys.stdout.isatty()
+
+
+def print_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    cut: Sequence[str] = (),
+    verbose: bool = False,
+) -> None:
+    """Prints a table: drawn by rich on a terminal, aligned columns elsewhere.
+
+    On a terminal each row takes one line.
+
+    Args:
+        head: The names of the columns.
+        rows: The cells.
+        cut: The columns that are cut if a terminal is too narrow, the widest first.
+        verbose: Prints as if there were no terminal.
+    """
     lines = [[visible(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _draw(head, lines)
+    if is_terminal() and not verbose:
+        _draw(head, lines, cut)
         return
     widths = [
         max([len(head[column]), *(len(one_line(row[column])) for row in lines)])
@@ -80,25 +100,74 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
-def _draw(head: Sequence[str], rows: list[list[str]]) -> None:
+def _draw(head: Sequence[str], rows: list[list[str]], cut: Sequence[str]) -> None:
     from rich.console import Console
 
-    Console().print(table_of(head, rows))
+    console = Console()
+    console.print(table_of(head, rows, console.width, cut))
 
 
-def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
-    """A table of rich."""
+# A column is not cut below this width.
+_MIN_CUT = 8
+
+
+def table_of(
+    head: Sequence[str], rows: Iterable[Sequence[str]], width: int, cut: Sequence[str] = ()
+) -> Any:
+    """A table of rich, of which no row is wider than `width`, unless there are too many columns."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        # Ids are not truncated, because a truncated id cannot be used.
-        table.add_column(name, no_wrap=name in {"id", "execution"}, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    lines = [[one_line(cell) for cell in row] for row in rows]
+    widths = [
+        max(cell_len(text) for text in (name, *(line[column] for line in lines)))
+        for column, name in enumerate(head)
+    ]
+    _narrow(head, widths, width - 2 * (len(head) - 1), cut)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name, size in zip(head, widths, strict=True):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", width=size)
+    for line in lines:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in line))
     return table
+
+
+def _narrow(head: Sequence[str], widths: list[int], width: int, cut: Sequence[str]) -> None:
+    """Cuts the widest columns of `cut`, and if that is not enough, of all, to fit a width."""
+    for names in (cut, head):
+        columns = [index for index, name in enumerate(head) if name in names]
+        while sum(widths) > width and columns:
+            widest = max(columns, key=widths.__getitem__)
+            if widths[widest] <= max(_MIN_CUT, len(head[widest])):
+                columns.remove(widest)
+            else:
+                widths[widest] -= 1
+
+
+def say_paragraph(text: str, indent: str = "") -> None:
+    """Prints a sentence, on a terminal wrapped at words."""
+    text = one_line(text)
+    if is_terminal():
+        from shutil import get_terminal_size
+        from textwrap import fill
+
+        width = max(40, get_terminal_size().columns)
+        text = fill(
+            visible(text),
+            width,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    say(text)
+
+
+def note(text: str) -> None:
+    """Prints a remark that is not the result, on stderr."""
+    say(text, err=True)
 
 
 def one_line(text: str) -> str:
@@ -109,6 +178,25 @@ def one_line(text: str) -> str:
 def told_time(time: datetime | None) -> str:
     """A time in UTC to the second."""
     return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(time: datetime | None) -> str:
+    """A time relative to now, like `3 min ago` or `in 2 h`."""
+    if time is None:
+        return ""
+    from cloaca._core import now_us
+    from cloaca._values.duration import us_to_instant
+
+    seconds = round((us_to_instant(now_us()) - time).total_seconds())
+    text = _rough(abs(seconds))
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
+
+
+def _rough(seconds: int) -> str:
+    for unit, size, next_size in (("s", 1, 60), ("min", 60, 3_600), ("h", 3_600, 86_400)):
+        if seconds < next_size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86_400} d"
 
 
 def told_span(span: timedelta | None) -> str:
@@ -173,23 +261,57 @@ def result_document(result: WorkflowResult) -> dict[str, Any]:
 TASK_HEAD = ("task", "status", "attempts", "started", "duration", "note")
 
 
-def task_rows(result: WorkflowResult) -> list[list[str]]:
-    """The rows of the table of an execution's tasks."""
+def task_rows(result: WorkflowResult, *, is_short: bool = False) -> list[list[str]]:
+    """The rows of the table of an execution's tasks.
+
+    Args:
+        result: The execution.
+        is_short: Leaves out the date where it is that of the submission.
+    """
     return [
         [
             task.task_id,
             str(task.status),
             str(task.attempts),
-            told_time(task.started_at),
+            _started(task.started_at, result.created_at if is_short else None),
             told_span(task.duration),
-            one_line(str(task.error or task.skip_reason or "")),
+            one_line(str(task.skip_reason or _without_task(task.error))),
         ]
         for task in result.tasks.values()
     ]
 
 
-def print_result(result: WorkflowResult) -> None:
-    """Prints an execution with its tasks and its final context."""
+def _started(time: datetime | None, of_execution: datetime | None) -> str:
+    text = told_time(time)
+    if time is not None and of_execution is not None and time.date() == of_execution.date():
+        return text.partition(" ")[2]
+    return text
+
+
+def _without_task(error: ErrorInfo | None) -> str:
+    """An error's type and message."""
+    if error is None:
+        return ""
+    return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def short_error(error: ErrorInfo | None) -> str:
+    """An error for a narrow column: the task, the type and the message."""
+    if error is None or error.task_id is None:
+        return _without_task(error)
+    return f"{error.task_id}: {_without_task(error)}"
+
+
+def print_result(
+    result: WorkflowResult, *, verbose: bool = False, tells_error: bool = True
+) -> None:
+    """Prints an execution with its tasks, the tracebacks of the failed ones, and its context.
+
+    Args:
+        result: The execution.
+        verbose: Prints as if there were no terminal, and what is rarely of interest.
+        tells_error: Whether to print the error of the execution. Its end may name it by itself.
+    """
     import json
 
     say(f"{result.workflow_name}  {result.execution_id}  {result.status}")
@@ -199,16 +321,39 @@ def print_result(result: WorkflowResult) -> None:
         ("ended", told_time(result.ended_at)),
         ("duration", told_span(result.duration)),
     ]
-    say("  ".join(f"{name} {value}" for name, value in times if value))
-    if result.error_message:
-        say(f"error: {one_line(result.error_message)}")
-    print_table(TASK_HEAD, task_rows(result))
+    parts = [f"{name} {value}" for name, value in times if value]
+    if is_terminal() and not verbose:
+        # The start and the end are in the table of tasks.
+        parts = [part for part in parts if not part.startswith(("started", "ended"))]
+    say("  ".join(parts))
+    if verbose:
+        execution = result._execution
+        say(f"version {execution.workflow_version}  priority {execution.priority}")
+        if execution.key is not None:
+            say(f"key {one_line(execution.key)}")
+    if result.error_message and tells_error:
+        say_paragraph(f"error: {result.error_message}")
+    is_short = is_terminal() and not verbose
+    rows = task_rows(result, is_short=is_short)
+    print_table(TASK_HEAD, rows, cut=("note", "task"), verbose=verbose)
+    print_tracebacks(result)
     context = result.final_context.to_dict()
     if context:
         say("context")
         for key, value in context.items():
             text = json.dumps(value, ensure_ascii=False)
-            say(f"  {one_line(key)} = {text if len(text) <= 200 else text[:199] + '…'}")
+            if not verbose and len(text) > 200:
+                text = f"{text[:199]}…"
+            say(f"  {one_line(key)} = {text}")
+
+
+def print_tracebacks(result: WorkflowResult) -> None:
+    """Prints the traceback of the last attempt of each failed task."""
+    for task in result.tasks.values():
+        if task.status == "Failed" and task.error is not None and task.error.traceback:
+            say(f"task '{task.task_id}' failed in attempt {task.attempts}:")
+            for line in task.error.traceback.rstrip().splitlines():
+                say(f"  {line}")
 
 
 def fail(message: str) -> None:

@@ -1,55 +1,217 @@
-"""Commands that control executions without starting a runner."""
+"""Commands that control executions, one or many, without starting a runner."""
 
 from __future__ import annotations
 
+import sys
+from functools import wraps
+
 import click
 
+from cloaca._cli._filters import Filter, filter_options
+from cloaca._cli._ids import execution_id, newest
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import print_json, say
+from cloaca._cli._output import note, one_line, print_json, print_table, say
+from cloaca._values.exceptions import CloacaException
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from cloaca._core import Inspector, Reads
+    from cloaca._executions.result import WorkflowResult
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "runs again"}
+# The states of the executions that a filter without `--status` chooses.
+_STATUSES = {
+    "cancel": ["Pending", "Running", "Paused"],
+    "pause": ["Pending", "Running"],
+    "resume": ["Paused"],
+    "retry": ["Failed"],
+}
+# Executions read at once.
+_PAGE = 1000
+
+
+def _controls(command: Command) -> Command:
+    """Adds the arguments that choose executions, and the options for many."""
+
+    @click.argument("ids", nargs=-1, metavar="[ID]...")
+    @click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")
+    @filter_options
+    @click.option("--all", "everything", is_flag=True, help="All that the action applies to.")
+    @click.option("--dry-run", is_flag=True, help="Only list what would be changed.")
+    @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing many.")
+    @database_options
+    @wraps(command)
+    def wrapped(**given: Any) -> Any:
+        return command(**given)
+
+    return wrapped  # type: ignore[return-value]
 
 
 def _control(
-    database: Database, as_json: bool, id: str, action: str, from_task: str | None = None
+    action: str,
+    database: Database,
+    as_json: bool,
+    ids: tuple[str, ...],
+    last: bool,
+    wanted: Filter,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    from_task: str | None = None,
 ) -> None:
-    status = database.inspect().control(id, action, from_task)
+    is_bulk = bool(wanted) or everything
+    if bool(ids) + last + is_bulk != 1:
+        raise click.UsageError(
+            "say which executions: IDs, or --last, or a filter like --workflow, or --all"
+        )
+    inspector = database.inspect()
+    if not is_bulk:
+        chosen = [newest(inspector.reads)] if last else _named(inspector.reads, ids)
+        if len(chosen) == 1 and not dry_run:
+            _control_one(inspector, as_json, chosen[0], action, from_task)
+            return
+        results = [_result(inspector.reads, id) for id in chosen]
+    else:
+        if not wanted.statuses:
+            wanted.statuses = _STATUSES[action]
+        results = list(wanted.page(inspector.reads, sys.maxsize).items)
+        if not results and not as_json:
+            note(f"no execution to {action}")
+            return
+    if dry_run:
+        _tell_plan(as_json, action, results)
+        return
+    if is_bulk and not yes:
+        _confirm(as_json, action, len(results))
+    _control_many(inspector, as_json, results, action, from_task)
+
+
+def _named(reads: Reads, ids: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(execution_id(reads, id) for id in ids))
+
+
+def _result(reads: Reads, id: str) -> WorkflowResult:
+    from cloaca._executions.result import WorkflowResult
+
+    return WorkflowResult(reads.execution(id))
+
+
+def _control_one(
+    inspector: Inspector, as_json: bool, id: str, action: str, from_task: str | None
+) -> None:
+    status = inspector.control(id, action, from_task)
     if as_json:
         print_json({"execution_id": id, "action": action, "status": status})
     else:
         say(f"{id}  {_DONE[action]}: {status}")
 
 
-@click.command(context_settings=HELP_NAMES)
-@click.argument("id")
-@database_options
-def cancel(database: Database, as_json: bool, id: str) -> None:
-    """Cancel an execution: no more of its tasks start, and running coroutines are cancelled."""
-    _control(database, as_json, id, "cancel")
+def _tell_plan(as_json: bool, action: str, results: list[WorkflowResult]) -> None:
+    if as_json:
+        items = [_item(result, str(result.status)) for result in results]
+        print_json({"action": action, "dry_run": True, "items": items})
+        return
+    print_table(
+        ("execution", "workflow", "status"),
+        ([result.execution_id, result.workflow_name, str(result.status)] for result in results),
+        cut=("workflow",),
+    )
+    note(f"would {action} {_count(len(results))}")
+
+
+def _confirm(as_json: bool, action: str, number: int) -> None:
+    if as_json or not sys.stdin.isatty():
+        raise click.UsageError(f"this would {action} {_count(number)}: confirm it with --yes")
+    if not click.confirm(f"{action} {_count(number)}?", err=True):
+        note("nothing was changed")
+        raise click.exceptions.Exit(1)
+
+
+def _control_many(
+    inspector: Inspector,
+    as_json: bool,
+    results: list[WorkflowResult],
+    action: str,
+    from_task: str | None,
+) -> None:
+    items = []
+    failed = 0
+    for result in results:
+        id = result.execution_id
+        try:
+            status = inspector.control(id, action, from_task)
+        except CloacaException as error:
+            failed += 1
+            items.append({**_item(result, str(result.status)), "error": str(error)})
+            if not as_json:
+                note(f"error: {id}: {one_line(str(error))}")
+            continue
+        items.append({**_item(result, status), "error": None})
+        if not as_json:
+            say(f"{id}  {_DONE[action]}: {status}")
+    if as_json:
+        print_json({"action": action, "dry_run": False, "items": items})
+    elif len(results) > 1:
+        note(f"{_count(len(results) - failed)} changed, {failed} failed")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _item(result: WorkflowResult, status: str) -> dict[str, Any]:
+    return {
+        "execution_id": result.execution_id,
+        "workflow_name": result.workflow_name,
+        "status": status,
+    }
+
+
+def _count(number: int) -> str:
+    return "1 execution" if number == 1 else f"{number} executions"
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
-@database_options
-def pause(database: Database, as_json: bool, id: str) -> None:
-    """Pause an execution: no new tasks start, running ones finish, timers stop."""
-    _control(database, as_json, id, "pause")
+@_controls
+def cancel(**given: Any) -> None:
+    """Cancel executions: no more of their tasks start, and running coroutines are cancelled.
+
+    A filter without --status chooses those that have not ended.
+    """
+    _control("cancel", **given)
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
-@database_options
-def resume(database: Database, as_json: bool, id: str) -> None:
-    """Resume a paused execution."""
-    _control(database, as_json, id, "resume")
+@_controls
+def pause(**given: Any) -> None:
+    """Pause executions: no new tasks start, running ones finish, timers stop.
+
+    A filter without --status chooses those that are pending or running.
+    """
+    _control("pause", **given)
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
+@_controls
+def resume(**given: Any) -> None:
+    """Resume paused executions.
+
+    A filter without --status chooses those that are paused.
+    """
+    _control("resume", **given)
+
+
+@click.command(context_settings=HELP_NAMES)
 @click.option(
     "--from-task", metavar="TASK", help="Also run this task and all its descendants again."
 )
-@database_options
-def retry(database: Database, as_json: bool, id: str, from_task: str | None) -> None:
-    """Run the failed tasks of an ended execution again; completed ones keep their results."""
-    _control(database, as_json, id, "retry", from_task)
+@_controls
+def retry(**given: Any) -> None:
+    """Run the failed tasks of ended executions again; completed ones keep their results.
+
+    A filter without --status chooses those that failed.
+    """
+    _control("retry", **given)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._filters import Filter, filter_options
+from cloaca._cli._ids import execution_id, shorten, takes_execution
+from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
 from cloaca._cli._output import (
+    ago,
+    is_terminal,
     iso,
     leave_by,
-    one_line,
+    note,
     print_json,
     print_result,
     print_table,
+    print_tracebacks,
     result_document,
     say,
+    say_paragraph,
+    short_error,
     summary_document,
     told_span,
     told_time,
@@ -24,116 +31,80 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._executions.result import WorkflowResult
 
-_STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
 # Seconds between two refreshes of `watch`, which polls because it gets no notifications.
 _LOOK_SECONDS = 0.2
 
 
-def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """A time, or a span before now: `2026-01-31`, `2026-01-31T10:00+01:00`, `2h`."""
-    if text is None:
-        return None
-    from datetime import datetime
-
-    from cloaca._core import now_us
-    from cloaca._values.duration import instant_to_us
-
-    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-    if text[:-1].isdigit() and text[-1] in units:
-        return now_us() - int(text[:-1]) * units[text[-1]] * 1_000_000
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"'{text}' is neither a time nor a span like 2h or 7d") from None
-    return instant_to_us("since", time.astimezone() if time.tzinfo is None else time)
-
-
 @click.command("list", context_settings=HELP_NAMES)
-@click.option("-w", "--workflow", metavar="NAME", help="Only of this workflow.")
-@click.option(
-    "-s",
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice(_STATUSES, case_sensitive=False),
-    help="Only in this state; may be given several times.",
-)
-@click.option(
-    "--since",
-    "since_us",
-    metavar="TIME",
-    callback=_since,
-    help="Only submitted since: an ISO time, or a span before now like 2h.",
-)
-@click.option(
-    "--tag",
-    "tags",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Only of workflows with this tag; may be given several times.",
-)
+@filter_options
 @click.option(
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
 )
 @click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
+@VERBOSE
 @database_options
 def list_command(
     database: Database,
     as_json: bool,
-    workflow: str | None,
-    statuses: tuple[str, ...],
-    since_us: int | None,
-    tags: tuple[str, ...],
+    wanted: Filter,
     limit: int,
     cursor: str | None,
+    verbose: bool,
 ) -> None:
     """List executions, newest first."""
-    from cloaca._runner.control_methods import list_page
-
-    wanted = None
-    if tags:
-        wanted = dict(tag.partition("=")[::2] for tag in tags)
     reads = database.inspect().reads
-    page = list_page(reads, workflow, list(statuses), wanted, since_us, limit, cursor)
+    if cursor is not None:
+        cursor = execution_id(reads, cursor)
+    page = wanted.page(reads, limit, cursor)
     results, next_cursor = page.items, page.next_cursor
     if as_json:
         items = [summary_document(result) for result in results]
         print_json({"items": items, "next_cursor": next_cursor})
         return
+    if not results:
+        what = "no execution matches" if wanted or cursor else "there are no executions yet"
+        note(f"{what} in {database.inspect().location}")
+        return
+    is_short = is_terminal() and not verbose
+    ids = shorten(result.execution_id for result in results)
     print_table(
         ("execution", "workflow", "status", "submitted", "duration", "error"),
         (
             [
-                result.execution_id,
+                ids[result.execution_id] if is_short else result.execution_id,
                 result.workflow_name,
                 str(result.status),
-                told_time(result.created_at),
+                (ago if is_short else told_time)(result.created_at),
                 told_span(result.duration),
-                result.error_message or "",
+                short_error(result.error) if is_short else result.error_message or "",
             ]
             for result in results
         ),
+        cut=("error", "workflow"),
+        verbose=verbose,
     )
     if next_cursor:
-        say(f"there are more: --cursor {next_cursor}", err=True)
+        note(f"there are more: --cursor {next_cursor}")
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
+@VERBOSE
 @database_options
-def show(database: Database, as_json: bool, id: str) -> None:
+@takes_execution
+def show(database: Database, as_json: bool, id: str, verbose: bool) -> None:
     """Show an execution with its tasks."""
     result = _result(database, id)
     if as_json:
         print_json(result_document(result))
     else:
-        print_result(result)
+        print_result(result, verbose=verbose)
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
+@VERBOSE
 @database_options
-def events(database: Database, as_json: bool, id: str) -> None:
+@takes_execution
+def events(database: Database, as_json: bool, id: str, verbose: bool) -> None:
     """Show the history of an execution, oldest first."""
     import json
 
@@ -156,11 +127,14 @@ def events(database: Database, as_json: bool, id: str) -> None:
             ]
         )
         return
+    is_short = is_terminal() and not verbose
+    if is_short and found:
+        say(f"{found[0].time:%Y-%m-%d} UTC")
     print_table(
         ("time", "event", "task", "attempt", "data"),
         (
             [
-                event.time.strftime("%Y-%m-%d %H:%M:%S.%f"),
+                event.time.strftime("%H:%M:%S.%f" if is_short else "%Y-%m-%d %H:%M:%S.%f"),
                 event.type,
                 event.task_id or "",
                 "" if event.attempt is None else str(event.attempt),
@@ -168,13 +142,15 @@ def events(database: Database, as_json: bool, id: str) -> None:
             ]
             for event in found
         ),
+        cut=("data", "task"),
+        verbose=verbose,
     )
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
 @click.option("--follow", "-f", is_flag=True, help="Print lines as they come, until the end.")
 @database_options
+@takes_execution
 def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
     """Show the log lines of an execution's tasks, if their runners capture them."""
     from cloaca._executions.log_line import LogLine
@@ -203,14 +179,35 @@ def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
         return
     for line in lines:
         say(str(line))
+    result = _result(database, id)
+    print_tracebacks(result)
+    if not lines:
+        note(
+            f"no logs were kept of execution {id}: set capture_logs=True or "
+            "CLOACA_CAPTURE_LOGS=true where its tasks run"
+        )
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
+@click.argument("id", required=False, metavar="ID")
+@click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")
 @database_options
-def explain(database: Database, as_json: bool, id: str) -> None:
-    """Explain the state of an execution or a schedule in plain sentences."""
+def explain(database: Database, as_json: bool, id: str | None, last: bool) -> None:
+    """Explain the state of an execution, a schedule or a trigger in plain sentences.
+
+    A trigger may be given by its name.
+    """
+    from cloaca._cli._ids import newest
+    from cloaca._cli.schedules import find
+
+    if (id is None) != last:
+        raise click.UsageError("name one execution, schedule or trigger, or give --last")
     reads = database.inspect().reads
+    if id is None:
+        id = newest(reads)
+    else:
+        known = find(reads, id)
+        id = execution_id(reads, id) if known is None else known["id"]
     sentences = reads.explain(id)
     if as_json:
         try:
@@ -220,12 +217,12 @@ def explain(database: Database, as_json: bool, id: str) -> None:
         print_json({**document, "reasons": sentences})
         return
     for sentence in sentences:
-        say(one_line(sentence))
+        say_paragraph(sentence)
 
 
 @click.command(context_settings=HELP_NAMES)
-@click.argument("id")
 @database_options
+@takes_execution
 def watch(database: Database, as_json: bool, id: str) -> None:
     """Follow an execution to its end; ends with status 1 if it failed."""
     from time import sleep

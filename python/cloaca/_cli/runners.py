@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import iso, print_json, print_table, told_time
+from cloaca._cli._ids import shorten
+from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
+from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, told_time
 
 
 @click.command(context_settings=HELP_NAMES)
+@VERBOSE
 @database_options
-def runners(database: Database, as_json: bool) -> None:
+def runners(database: Database, as_json: bool, verbose: bool) -> None:
     """List the runners of a database, and the workflows that each has."""
     from cloaca._values.duration import us_to_instant
 
@@ -32,18 +34,26 @@ def runners(database: Database, as_json: bool) -> None:
             ]
         )
         return
+    if not found:
+        note("no runner is registered: start one with `cloaca worker MODULE`")
+        return
+    is_short = is_terminal() and not verbose
+    ids = shorten(runner.runner_id for runner in found)
+    told = ago if is_short else told_time
     print_table(
         ("id", "host", "pid", "state", "started", "heartbeat", "workflows"),
         (
             [
-                runner.runner_id,
+                ids[runner.runner_id] if is_short else runner.runner_id,
                 runner.host,
                 str(runner.pid),
                 "alive" if runner.is_alive else "dead",
-                told_time(us_to_instant(runner.started_at_us)),
-                told_time(us_to_instant(runner.heartbeat_at_us)),
+                told(us_to_instant(runner.started_at_us)),
+                told(us_to_instant(runner.heartbeat_at_us)),
                 ", ".join(runner.workflows),
             ]
             for runner in found
         ),
+        cut=("workflows", "host"),
+        verbose=verbose,
     )

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import click
 
+from cloaca._cli import INTERRUPTED
+from cloaca._cli._input import json_context
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import document_alone, leave_by, print_result, result_document, say
+from cloaca._cli._output import document_alone, leave_by, note, print_result, result_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cloaca._cli._reload import Reloader
     from cloaca._core import Context
+    from cloaca._executions.handle import WorkflowHandle
+    from cloaca._executions.result import WorkflowResult
     from cloaca._runner.config import DefaultRunnerConfig
+    from cloaca._runner.runner import DefaultRunner
 
-
-def _context(
-    context: click.Context, parameter: click.Parameter, text: str | None
-) -> Context | None:
-    """The JSON object in the text, or in the file that it names."""
-    if text is None:
-        return None
-    from cloaca._core import Context
-
-    place = "the JSON"
-    if text.startswith("@"):
-        from pathlib import Path
-
-        place = text[1:]
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{place} cannot be read: {error}") from None
-    try:
-        return Context.from_json(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{place}: {error}") from None
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def _split(target: str) -> tuple[str, str | None]:
@@ -46,9 +35,9 @@ def _split(target: str) -> tuple[str, str | None]:
 @click.option(
     "--context",
     "--input",
-    metavar="JSON|@FILE",
-    callback=_context,
-    help="The initial context: a JSON object, or @ and the name of a file with one.",
+    metavar="JSON|@FILE|-",
+    callback=json_context,
+    help="The initial context: a JSON object, @ and the name of a file, or - for stdin.",
 )
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
@@ -80,23 +69,93 @@ def run(
     with document_alone(as_json) as tell:
         workflow = workflow_name(load(module), name)
         with DefaultRunner(url, schema=database.schema) as runner:
-            result = runner.execute(
-                workflow,
-                context,
-                key=key,
-                priority=priority,
-                timeout=timeout,
-                progress=not as_json,
-            )
+            # A task may run before the call that submits it returns.
+            with _later_interrupt() as raise_interrupt:
+                handle = runner.submit(
+                    workflow, context, key=key, priority=priority, timeout=timeout
+                )
+            try:
+                raise_interrupt()
+                result = _wait(handle, runner, is_quiet=as_json)
+            except KeyboardInterrupt:
+                _interrupted(runner, handle.id, module)
+                raise click.exceptions.Exit(INTERRUPTED) from None
         if as_json:
             tell(result_document(result))
     if not as_json:
-        print_result(result)
+        print_result(result, tells_error=False)  # `leave_by` does
     leave_by(result)
 
 
+@contextmanager
+def _later_interrupt() -> Iterator[Callable[[], None]]:
+    """Keeps the first Ctrl-C back; returns the function that raises it afterwards."""
+    import signal
+
+    received: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    def raise_interrupt() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.default_int_handler:
+        yield raise_interrupt  # Ctrl-C is ignored, or the program handles it
+        return
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield raise_interrupt
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> WorkflowResult:
+    if is_quiet:
+        return handle.result()
+    from cloaca._observe.progress_bars import follow
+
+    return follow(runner._core, handle.id)
+
+
+def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
+    """Shuts the runner down after Ctrl-C, and says what it waits for and how to go on."""
+    from cloaca._executions.status import WorkflowStatus
+    from cloaca._values.exceptions import CloacaException
+
+    running = [
+        task.task_id for task in runner.get_execution(id).tasks.values() if task.status == "Running"
+    ]
+    if running:
+        names = ", ".join(f"'{name}'" for name in running[:5])
+        more = f" and {len(running) - 5} more" if len(running) > 5 else ""
+        note(
+            f"interrupted: waiting up to {runner.config.shutdown_timeout:g} s for running tasks "
+            f"{names}{more}; Ctrl-C again leaves at once"
+        )
+    try:
+        runner.shutdown()
+    except KeyboardInterrupt:
+        runner.shutdown(timeout=0)
+    try:
+        status = WorkflowStatus(runner._core.reads.status(id))
+    except CloacaException:
+        return  # the database was in memory
+    if status.is_terminal:
+        note(f"execution {id} has ended: {status}\nhint: cloaca show {id}")
+    else:
+        note(
+            f"execution {id} is {status}: it goes on with the next runner that has its workflow\n"
+            f"hint: go on with `cloaca worker {module}`, or end it with `cloaca cancel {id}`"
+        )
+
+
 @click.command(context_settings=HELP_NAMES)
-@click.argument("target", metavar="MODULE[:ATTRIBUTE]")
+@click.argument("targets", metavar="MODULE[:ATTRIBUTE]...", nargs=-1, required=True)
 @click.option(
     "--concurrency", type=click.IntRange(1, 100_000), metavar="N", help="Functions at once."
 )
@@ -107,29 +166,67 @@ def run(
     help="Serve /metrics on this local port; 0 picks a free one.",
 )
 @click.option("--capture-logs", is_flag=True, help="Store tasks' log lines with their executions.")
+@click.option(
+    "--reload", is_flag=True, help="Start again when a loaded source file changes; for development."
+)
+@click.option(
+    "-v", "--verbose", "verbosity", count=True, help="Log at INFO on stderr; -vv at DEBUG."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    help="Log at this level on stderr.",
+)
 @database_options
 def worker(
     database: Database,
     as_json: bool,
-    target: str,
+    targets: tuple[str, ...],
     concurrency: int | None,
     metrics_port: int | None,
     capture_logs: bool,
+    reload: bool,
+    verbosity: int,
+    log_level: str | None,
 ) -> None:
     """Run the work submitted to the database until SIGTERM or Ctrl-C.
 
-    MODULE defines the workflows: a module's name or the path of its file. ATTRIBUTE, if
-    given, is one of its workflows, or a function that defines workflows and is called first. After
-    a signal, running tasks may finish; a second signal stops the worker at once.
+    Each MODULE defines workflows: a module's name or the path of its file. ATTRIBUTE, if given, is
+    one of its workflows, or a function that defines workflows and is called first. After a signal,
+    running tasks may finish; a second signal stops the worker at once.
+    """
+    from cloaca._cli._reload import Reloader
+
+    url = database.url
+    _log(log_level or (("INFO", "DEBUG")[min(verbosity, 2) - 1] if verbosity else None))
+    reloader = Reloader(targets) if reload else None
+    with document_alone(as_json) as tell:
+        try:
+            names = _define(targets)
+        except click.ClickException as error:
+            if reloader is None:
+                raise
+            note(f"error: {error.format_message()}")
+            reloader.wait()
+        else:
+            config = _config(concurrency, metrics_port, capture_logs)
+            told = tell if as_json else None
+            _serve(database.schema, url, config, names, told, reloader)
+    if reloader is not None and reloader.changed is not None:
+        reloader.restart()
+
+
+def _define(targets: tuple[str, ...]) -> list[str]:
+    """Loads the modules; returns the names of the workflows that they define.
+
+    Raises:
+        click.ClickException: A module cannot be loaded, or none defines a workflow.
     """
     from cloaca._cli._loading import attribute, call, load
-    from cloaca._runner.runner import DefaultRunner
-    from cloaca._runner.signals import serve
     from cloaca._workflows.registry import registry
 
-    module, name = _split(target)
-    url = database.url
-    with document_alone(as_json) as tell:
+    for target in targets:
+        module, name = _split(target)
         loaded = load(module)
         if name is not None:
             held = attribute(loaded, name)
@@ -137,30 +234,59 @@ def worker(
                 raise click.ClickException(f"module '{module}' has no attribute '{name}'")
             if callable(held):
                 call(module, name, held)
-        names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
-        if not names:
-            raise click.ClickException(f"module '{module}' defines no workflow")
-        config = _config(concurrency, metrics_port, capture_logs)
-        with DefaultRunner(url, config, schema=database.schema) as runner:
+    names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
+    if not names:
+        modules = [f"'{_split(target)[0]}'" for target in targets]
+        if len(modules) == 1:
+            raise click.ClickException(f"module {modules[0]} defines no workflow")
+        raise click.ClickException(f"the modules {', '.join(modules)} define no workflow")
+    return names
 
-            def announce() -> None:
-                if as_json:
-                    tell(
-                        {
-                            "runner_id": runner._core.runner_id,
-                            "database": runner._core.location,
-                            "workflows": names,
-                            "metrics_url": runner.metrics_url,
-                        }
-                    )
-                    return
-                say(f"works on {runner._core.location}: {', '.join(names)}", err=True)
-                if runner.metrics_url:
-                    say(f"metrics at {runner.metrics_url}", err=True)
 
-            # Signal handlers are installed first, because a program that reads this line may send a
-            # signal at once.
-            serve(runner, announce)
+def _serve(
+    schema: str | None,
+    url: str,
+    config: DefaultRunnerConfig,
+    names: list[str],
+    tell: Callable[[object], None] | None,
+    reloader: Reloader | None,
+) -> None:
+    from cloaca._runner.runner import DefaultRunner
+    from cloaca._runner.signals import serve
+
+    with DefaultRunner(url, config, schema=schema) as runner:
+
+        def announce() -> None:
+            if reloader is not None:
+                reloader.watch(runner)
+            if tell is not None:
+                tell(
+                    {
+                        "runner_id": runner._core.runner_id,
+                        "database": runner._core.location,
+                        "workflows": names,
+                        "metrics_url": runner.metrics_url,
+                    }
+                )
+                return
+            note(f"works on {runner._core.location}: {', '.join(names)}")
+            if runner.metrics_url:
+                note(f"metrics at {runner.metrics_url}")
+            if reloader is not None:
+                note("starts again when a source file changes")
+
+        # Signal handlers come first: a program that reads this line may send a signal at once.
+        serve(runner, announce)
+
+
+def _log(level: str | None) -> None:
+    """Logs on stderr at a level, unless the program has set up handlers."""
+    if level is None:
+        return
+    import logging
+
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("cloaca").setLevel(level)
 
 
 def _config(

@@ -1,17 +1,19 @@
-"""Commands that read and switch schedules, without running any task."""
+"""Commands that read and switch schedules and triggers, without running any task."""
 
 from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import print_json, print_table, say
+from cloaca._cli._ids import ambiguous, is_whole, means, shorten
+from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, ListingGroup, database_options
+from cloaca._cli._output import ago, is_terminal, note, print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Any
 
-    from cloaca._core import Schedules
+    from cloaca._core import Reads, Schedules
 
 _MAX = 2**62
 
@@ -22,8 +24,102 @@ def _schedules(database: Database) -> Schedules:
     return Schedules(database.inspect())
 
 
-def _state(schedule: dict[str, Any]) -> str:
-    return "enabled" if schedule["enabled"] else "disabled"
+def _rows(reads: Reads, *, enabled_only: bool = False) -> list[dict[str, Any]]:
+    """The schedules and then the triggers, oldest first, each with its `kind`."""
+    schedules = reads.schedules(enabled_only, _MAX, 0)
+    triggers = reads.triggers(enabled_only, _MAX, 0)
+    return [{"kind": "schedule", **row} for row in schedules] + [
+        {"kind": "trigger", **row} for row in triggers
+    ]
+
+
+def find(reads: Reads, text: str) -> dict[str, Any] | None:
+    """The schedule or trigger that a text means; `None` if there is none.
+
+    The text is an id, its beginning or its short form, the name of a trigger, or the instance name
+    or the workflow of a schedule.
+
+    Raises:
+        click.ClickException: It means several.
+    """
+    rows = _rows(reads)
+    found = [row for row in rows if row["id"] == text.lower()]
+    found = found or [row for row in rows if text in _names(row)]
+    found = found or [row for row in rows if means(text, row["id"])]
+    if len(found) > 1:
+        told = [f"{row['id']}  {row['kind']}  {_name(row)}  {_when(row)}" for row in found]
+        raise ambiguous("schedules", text, told)
+    return found[0] if found else None
+
+
+def _found(database: Database, text: str) -> dict[str, Any]:
+    """The schedule or trigger that a text means.
+
+    Raises:
+        click.ClickException: It means several, or none.
+    """
+    reads = database.inspect().reads
+    row = find(reads, text)
+    if row is not None:
+        return row
+    if is_whole(text):
+        return {"kind": "schedule", **reads.schedule(text)}  # raises, since there is none
+    raise click.ClickException(
+        f"there is no schedule or trigger '{text}'\nhint: `cloaca schedules` lists them"
+    )
+
+
+def _schedule(database: Database, text: str, action: str) -> dict[str, Any]:
+    """The schedule that a text means.
+
+    Raises:
+        click.ClickException: It means none, several, or a trigger.
+    """
+    row = _found(database, text)
+    if row["kind"] == "trigger":
+        raise click.ClickException(
+            f"'{row['name']}' is a trigger: it cannot be {action}\n"
+            f"hint: `cloaca schedules disable {row['name']}` switches it off"
+        )
+    return row
+
+
+def _names(row: dict[str, Any]) -> set[str]:
+    if row["kind"] == "trigger":
+        return {row["name"]}
+    return {name for name in (row["instance"], row["workflow"]) if name}
+
+
+def _name(row: dict[str, Any]) -> str:
+    return row["name"] if row["kind"] == "trigger" else row["instance"] or ""
+
+
+def _when(row: dict[str, Any]) -> str:
+    """The expression with its time zone unless it is UTC, or the interval of a trigger."""
+    if row["expression"] is None:
+        return f"every {row['interval_us'] / 1_000_000:g} s"
+    zone = "" if row["timezone"] == "UTC" else f" {row['timezone']}"
+    return f"{row['expression']}{zone}"
+
+
+def _document(row: dict[str, Any]) -> dict[str, Any]:
+    if row["kind"] == "trigger":
+        from cloaca._schedules.trigger_methods import told_trigger
+
+        return {"kind": "trigger", **told_trigger(row)}
+    from cloaca._schedules.cron_methods import told_schedule
+
+    return {"kind": "schedule", **told_schedule(row)}
+
+
+def _state(row: dict[str, Any]) -> str:
+    return "enabled" if row["enabled"] else "disabled"
+
+
+def _instant(us: int | None) -> datetime | None:
+    from cloaca._values.duration import us_to_instant
+
+    return None if us is None else us_to_instant(us)
 
 
 def _told(time: str | None) -> str:
@@ -31,38 +127,108 @@ def _told(time: str | None) -> str:
     return "" if time is None else time[:19].replace("T", " ")
 
 
+def _told_us(us: int | None) -> str:
+    time = _instant(us)
+    return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
+
+
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
 def schedules() -> None:
-    """Inspect schedules, switch them on and off; `list` if no command is given."""
+    """Inspect schedules and triggers, switch them on and off; `list` if no command is given."""
 
 
 @schedules.command("list", context_settings=HELP_NAMES)
 @click.option("--enabled", "enabled_only", is_flag=True, help="Only those that are enabled.")
+@VERBOSE
 @database_options
-def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
-    """List the schedules of a database, oldest first."""
-    from cloaca._schedules.cron_methods import told_schedule
-
-    rows = database.inspect().reads.schedules(enabled_only, _MAX, 0)
-    found = [told_schedule(row) for row in rows]
+def list_command(database: Database, as_json: bool, enabled_only: bool, verbose: bool) -> None:
+    """List the schedules of a database, and its triggers, oldest first."""
+    rows = _rows(database.inspect().reads, enabled_only=enabled_only)
     if as_json:
-        print_json(found)
+        print_json([_document(row) for row in rows])
         return
-    print_table(
-        ("id", "workflow", "expression", "timezone", "state", "next", "last"),
-        (
-            [
-                schedule["id"],
-                schedule["workflow_name"],
-                schedule["cron_expression"],
-                schedule["timezone"],
-                _state(schedule),
-                _told(schedule["next_run_at"]),
-                _told(schedule["last_run_at"]),
-            ]
-            for schedule in found
-        ),
-    )
+    if not rows:
+        note(
+            "nothing is enabled: `cloaca schedules list` lists all"
+            if enabled_only
+            else "there are no schedules and no triggers: a program makes a schedule with "
+            "runner.register_cron_workflow, and a trigger with @cloaca.trigger"
+        )
+        return
+    crons = [row for row in rows if row["kind"] == "schedule"]
+    triggers = [row for row in rows if row["kind"] == "trigger"]
+    ids = shorten(row["id"] for row in rows)
+    if is_terminal() and not verbose:
+        if crons:
+            print_table(
+                ("id", "workflow", "when", "next", "last"),
+                (
+                    [ids[row["id"]], row["workflow"], _when(row), _next(row), _last(row)]
+                    for row in crons
+                ),
+                cut=("workflow", "when"),
+            )
+        if crons and triggers:
+            say("")
+        if triggers:
+            print_table(
+                ("id", "trigger", "workflow", "polled", "next", "last fired"),
+                (
+                    [
+                        ids[row["id"]],
+                        row["name"],
+                        row["workflow"],
+                        _when(row),
+                        _next(row),
+                        _last(row),
+                    ]
+                    for row in triggers
+                ),
+                cut=("workflow", "trigger", "polled"),
+            )
+        return
+    if crons:
+        print_table(
+            ("id", "workflow", "expression", "timezone", "state", "next", "last"),
+            (
+                [
+                    row["id"],
+                    row["workflow"],
+                    row["expression"],
+                    row["timezone"],
+                    _state(row),
+                    _told_us(row["next_us"]),
+                    _told_us(row["fired_us"]),
+                ]
+                for row in crons
+            ),
+            verbose=True,
+        )
+    if triggers:
+        print_table(
+            ("id", "trigger", "workflow", "polled", "state", "next", "fired"),
+            (
+                [
+                    row["id"],
+                    row["name"],
+                    row["workflow"],
+                    _when(row),
+                    _state(row),
+                    _told_us(row["next_us"]),
+                    _told_us(row["fired_us"]),
+                ]
+                for row in triggers
+            ),
+            verbose=True,
+        )
+
+
+def _next(row: dict[str, Any]) -> str:
+    return ago(_instant(row["next_us"])) if row["enabled"] else "disabled"
+
+
+def _last(row: dict[str, Any]) -> str:
+    return ago(_instant(row["fired_us"])) or "never"
 
 
 @schedules.command(context_settings=HELP_NAMES)
@@ -77,31 +243,39 @@ def list_command(database: Database, as_json: bool, enabled_only: bool) -> None:
 )
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
-    """Show a schedule with the results of its last ticks."""
-    from cloaca._schedules.cron_methods import tick_dict, told_schedule
+    """Show a schedule with the results of its last ticks, or a trigger with its last polls.
 
+    It is given by its id, the beginning of it, or its name.
+    """
+    from cloaca._schedules.cron_methods import tick_dict
+
+    row = _found(database, id)
+    schedule = _document(row)
     reads = database.inspect().reads
-    schedule = told_schedule(reads.schedule(id))
-    history = [tick_dict(tick) for tick in reads.schedule_history(id, limit, 0)]
+    history = [tick_dict(tick) for tick in reads.schedule_history(row["id"], limit, 0)]
     if as_json:
         print_json({**schedule, "history": history})
         return
     for name, value in schedule.items():
         if value not in (None, "", {}):
             say(f"{name}  {value}")
-    if history:
-        print_table(
-            ("due", "outcome", "execution", "detail"),
-            (
-                [
-                    _told(one["scheduled_time"]),
-                    one["outcome"],
-                    one["workflow_execution_id"] or "",
-                    one["detail"] or "",
-                ]
-                for one in history
-            ),
-        )
+    if not history:
+        return
+    started = [one["workflow_execution_id"] for one in history if one["workflow_execution_id"]]
+    ids = shorten(started) if is_terminal() else {}
+    print_table(
+        ("due", "outcome", "execution", "detail"),
+        (
+            [
+                _told(one["scheduled_time"]),
+                one["outcome"],
+                ids.get(one["workflow_execution_id"]) or one["workflow_execution_id"] or "",
+                one["detail"] or "",
+            ]
+            for one in history
+        ),
+        cut=("detail",),
+    )
 
 
 @schedules.command(context_settings=HELP_NAMES)
@@ -116,10 +290,14 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
     from cloaca._schedules.cron import cron_preview
 
     expression = what
-    if _is_id(what):
+    if _is_reference(database, what):
         if timezone is not None:
             raise click.UsageError("a schedule has its own zone: leave --timezone out")
-        row = database.inspect().reads.schedule(what)
+        row = _found(database, what)
+        if row["expression"] is None:
+            raise click.ClickException(
+                f"trigger '{row['name']}' has no expression: it is polled {_when(row)}"
+            )
         expression, timezone = row["expression"], row["timezone"]
     times = cron_preview(expression, timezone or "UTC", limit)
     if as_json:
@@ -129,32 +307,34 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
         say(time.isoformat(sep=" "))
 
 
-def _is_id(text: str) -> bool:
-    from uuid import UUID
-
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+def _is_reference(database: Database, text: str) -> bool:
+    """Whether a text is looked up. An expression is not: it has blanks or begins with `@`."""
+    if is_whole(text):
+        return True
+    return database.is_given and not (text.startswith("@") or len(text.split()) > 1)
 
 
 def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
-    from cloaca._schedules.cron_methods import told_schedule
-
-    schedule = told_schedule(_schedules(database).set_enabled(id, enabled))
+    row = _found(database, id)
+    changes = _schedules(database)
+    if row["kind"] == "trigger":
+        changed = changes.set_trigger_enabled(row["name"], enabled)
+    else:
+        changed = changes.set_enabled(row["id"], enabled)
+    changed = {"kind": row["kind"], **changed}
     if as_json:
-        print_json(schedule)
+        print_json(_document(changed))
         return
-    next_time = f", next at {_told(schedule['next_run_at'])} UTC" if enabled else ""
-    say(f"{id}  {_state(schedule)}{next_time}")
+    next_time = _told_us(changed["next_us"]) if enabled else ""
+    next_text = f", next at {next_time} UTC" if next_time else ""
+    say(f"{row['id']}  {_state(changed)}{next_text}")
 
 
 @schedules.command(context_settings=HELP_NAMES)
 @click.argument("id")
 @database_options
 def enable(database: Database, as_json: bool, id: str) -> None:
-    """Switch a schedule on. Ticks that were due while it was off are not caught up."""
+    """Switch a schedule or a trigger on. Ticks that were due while it was off are not caught up."""
     _switch(database, as_json, id, True)
 
 
@@ -162,7 +342,7 @@ def enable(database: Database, as_json: bool, id: str) -> None:
 @click.argument("id")
 @database_options
 def disable(database: Database, as_json: bool, id: str) -> None:
-    """Switch a schedule off, for all runners."""
+    """Switch a schedule or a trigger off, for all runners."""
     _switch(database, as_json, id, False)
 
 
@@ -171,6 +351,7 @@ def disable(database: Database, as_json: bool, id: str) -> None:
 @database_options
 def run_now(database: Database, as_json: bool, id: str) -> None:
     """Start a schedule's workflow once, now. A runner that has the workflow executes it."""
+    id = _schedule(database, id, "run by hand")["id"]
     execution = _schedules(database).run_now(id)
     if as_json:
         print_json({"schedule_id": id, "execution_id": execution})
@@ -183,6 +364,7 @@ def run_now(database: Database, as_json: bool, id: str) -> None:
 @database_options
 def delete(database: Database, as_json: bool, id: str) -> None:
     """Delete a schedule. Its history stays readable until it is pruned."""
+    id = _schedule(database, id, "deleted")["id"]
     _schedules(database).delete(id)
     if as_json:
         print_json({"deleted": id})

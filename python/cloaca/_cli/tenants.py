@@ -7,7 +7,7 @@ import sys
 import click
 
 from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import print_json, print_table, say
+from cloaca._cli._output import note, print_json, print_table, say
 
 
 @click.group(cls=ListingGroup, context_settings=HELP_NAMES)
@@ -26,6 +26,9 @@ def list_command(database: Database, as_json: bool) -> None:
         print_json(
             [{"schema_name": tenant.schema_name, "username": tenant.username} for tenant in found]
         )
+        return
+    if not found:
+        note("there are no tenants: `cloaca tenants create SCHEMA` makes one")
         return
     print_table(
         ("schema", "username"), ([tenant.schema_name, tenant.username or ""] for tenant in found)

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
-from cloaca._cli._output import fail, print_json, print_table, say
+from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, ListingGroup, database_options
+from cloaca._cli._output import fail, note, print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,12 +54,17 @@ def workflows() -> None:
 
 @workflows.command("list", context_settings=HELP_NAMES)
 @_MODULE
+@VERBOSE
 @database_options
-def list_command(database: Database, as_json: bool, module: str | None) -> None:
+def list_command(database: Database, as_json: bool, module: str | None, verbose: bool) -> None:
     """List the workflows that a database knows, each in its latest version."""
     known = _known(database, module)
     if as_json:
         print_json([_document(workflow) for workflow in known])
+        return
+    if not known:
+        where = "the module" if module else "the database"
+        note(f"{where} has no workflows: a program stores them when its runner starts")
         return
     print_table(
         ("workflow", "version", "tasks", "tags", "description"),
@@ -73,6 +78,8 @@ def list_command(database: Database, as_json: bool, module: str | None) -> None:
             ]
             for workflow in known
         ),
+        cut=("description", "tags", "workflow"),
+        verbose=verbose,
     )
 
 

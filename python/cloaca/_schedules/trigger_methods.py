@@ -37,7 +37,7 @@ class TriggerMethods:
         Since 0.1.
         """
         rows = self._core.reads.triggers(bool(enabled_only), *window(limit, offset))
-        return [_trigger(row) for row in rows]
+        return [told_trigger(row) for row in rows]
 
     def get_trigger_schedule(self, name: str) -> dict[str, Any] | None:
         """A trigger.
@@ -54,7 +54,7 @@ class TriggerMethods:
         Since 0.1.
         """
         row = self._row(name)
-        return None if row is None else _trigger(row)
+        return None if row is None else told_trigger(row)
 
     def set_trigger_enabled(self, name: str, enabled: bool) -> None:
         """Switch a trigger on or off, for all runners.
@@ -115,7 +115,8 @@ def _name(name: object) -> str:
     return name
 
 
-def _trigger(row: dict[str, Any]) -> dict[str, Any]:
+def told_trigger(row: dict[str, Any]) -> dict[str, Any]:
+    """A trigger, as `get_trigger_schedule` gives it."""
     interval_us = row["interval_us"]
     return {
         "id": row["id"],

@@ -87,7 +87,7 @@ impl Inspector {
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
-    pub fn find(&self, short: &ShortId, limit: usize) -> Result<Vec<ExecutionId>, Error> {
+    pub fn find_short(&self, short: &ShortId, limit: usize) -> Result<Vec<ExecutionId>, Error> {
         let (Some(lowest), Some(highest)) = (short.lowest(), short.highest()) else {
             return Ok(Vec::new());
         };
@@ -98,12 +98,9 @@ impl Inspector {
         let mut before = highest;
         loop {
             let ids = self.store.list(&ListQuery {
-                workflow: None,
-                statuses: Vec::new(),
-                definitions: None,
-                since: None,
                 before: Some(before),
                 limit: PAGE,
+                ..ListQuery::default()
             })?;
             for id in &ids {
                 if *id < lowest || found.len() >= limit {

@@ -297,7 +297,7 @@ fn short_ids_find_executions_by_prefix_and_by_both_ends() {
             .submit((0..3).map(|_| request("short")).collect())
             .unwrap();
         let inspector = engine.inspector();
-        let find = |text: &str, limit| inspector.find(&text.parse().unwrap(), limit).unwrap();
+        let find = |text: &str, limit| inspector.find_short(&text.parse().unwrap(), limit).unwrap();
         for id in &ids {
             let text = id.to_string();
             assert_eq!(find(&text, 2), [*id]);

@@ -1,0 +1,129 @@
+"""Short ids: how tables show an id, and what a command accepts in its place.
+
+The first digits of an id are its time, so executions that were submitted together share them. A
+short id is therefore the first 8 digits and the last ones, for example `01a213ed-9c2e41`. It is
+found through the index of ids, like a prefix.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+
+import click
+
+from cloaca._cli._options import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    from cloaca._core import Reads
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
+
+_FIRST = 8
+# Numbers of last digits, of which the smallest that tells the ids of a table apart is used.
+_LAST = (6, 8, 12, 24)
+_MIN_PREFIX = 4
+# Candidates that an error lists.
+_MAX_CANDIDATES = 10
+
+
+def shorten(ids: Iterable[str]) -> dict[str, str]:
+    """The short form of each id; no two are alike."""
+    wanted = set(ids)
+    for digits in _LAST:
+        short = {id: f"{id[:_FIRST]}-{id.replace('-', '')[-digits:]}" for id in wanted}
+        if len(set(short.values())) == len(wanted):
+            return short
+    return {id: id for id in wanted}
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole id."""
+    from uuid import UUID
+
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def means(text: str, id: str) -> bool:
+    """Whether a text is an id, a prefix of it or its short form."""
+    text = text.lower()
+    if len(text) < _MIN_PREFIX:
+        return False
+    first, _, last = text.partition("-")
+    digits = id.replace("-", "")
+    if len(first) == _FIRST and len(last) > 4 and "-" not in last:
+        return digits.startswith(first) and digits.endswith(last)
+    return digits.startswith(text.replace("-", ""))
+
+
+def execution_id(reads: Reads, text: str) -> str:
+    """The id of the execution that a text means.
+
+    Raises:
+        click.ClickException: It means none, or several.
+        CloacaException: It cannot be an id, or the database does not answer.
+    """
+    if is_whole(text):
+        return text
+    found = reads.find_executions(text, _MAX_CANDIDATES + 1)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise click.ClickException(
+            f"there is no execution '{text}'\nhint: `cloaca list` shows the executions"
+        )
+    raise ambiguous("executions", text, [_candidate(reads, id) for id in found])
+
+
+def ambiguous(what: str, text: str, candidates: list[str]) -> click.ClickException:
+    """The error that lists what a text may mean."""
+    shown = candidates[:_MAX_CANDIDATES]
+    more = "\n  and more" if len(candidates) > len(shown) else ""
+    return click.ClickException(
+        f"'{text}' means several {what}:\n  " + "\n  ".join(shown) + more + "\n"
+        "hint: type more of the id"
+    )
+
+
+def newest(reads: Reads) -> str:
+    """The id of the newest execution.
+
+    Raises:
+        click.ClickException: There is none.
+    """
+    page = reads.executions(None, [], None, None, 1, None)
+    if not page.executions:
+        raise click.ClickException("the database has no executions")
+    return page.executions[0].execution_id
+
+
+def _candidate(reads: Reads, id: str) -> str:
+    execution = reads.execution(id)
+    return f"{id}  {execution.workflow_name}  {execution.status}"
+
+
+def takes_execution(command: Command) -> Command:
+    """Adds the argument `ID` and `--last`; the function gets `id`, which is a whole id."""
+
+    @click.argument("id", required=False, metavar="ID")
+    @click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")
+    @wraps(command)
+    def wrapped(database: Database, id: str | None, last: bool, **given: Any) -> Any:
+        if (id is None) != last:
+            raise click.UsageError(
+                "name the execution: its ID, the beginning of it, or --last for the newest"
+                if id is None
+                else "an ID and --last exclude each other"
+            )
+        reads = database.inspect().reads
+        whole = newest(reads) if id is None else execution_id(reads, id)
+        return command(database=database, id=whole, **given)
+
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,99 @@
+"""Submitting executions to the workers of a database, without their code."""
+
+from __future__ import annotations
+
+import click
+
+from cloaca._cli._filters import span
+from cloaca._cli._input import json_context
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import note, print_json, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cloaca._core import Context
+
+
+def _span(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = span(text)
+    if seconds is None:
+        raise click.BadParameter(
+            f"'{text}' is neither a number of seconds nor a span like 5m or 2h"
+        )
+    return seconds
+
+
+def _at(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    from datetime import datetime
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not an ISO time like 2026-01-31T10:00") from None
+    return time.astimezone() if time.tzinfo is None else time
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.argument("workflow", metavar="NAME")
+@click.argument("context", required=False, metavar="[JSON|@FILE|-]", callback=json_context)
+@click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
+@click.option(
+    "--delay", metavar="SPAN", callback=_span, help="Start this much later: 90, 90s, 5m, 2h or 1d."
+)
+@click.option("--at", metavar="TIME", callback=_at, help="Start at this ISO time, not before.")
+@click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
+@click.option(
+    "--timeout", metavar="SPAN", callback=_span, help="The execution's own limit: 90, 5m or 2h."
+)
+@database_options
+def submit(
+    database: Database,
+    as_json: bool,
+    workflow: str,
+    context: Context | None,
+    key: str | None,
+    delay: float | None,
+    at: datetime | None,
+    priority: int,
+    timeout: float | None,
+) -> None:
+    """Submit a workflow that a worker runs, and print the id of the execution.
+
+    NAME is the name of a workflow that a program has stored in the database: the workflow's module
+    is not needed here. The input is a JSON object, `@` and the name of a file with one, or `-` for
+    stdin.
+    """
+    from cloaca._executions.submission import request
+
+    inspector = database.inspect()
+    submitted = inspector.submit(
+        request(workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout)
+    )
+    id = submitted.execution_id
+    runners = [runner for runner in inspector.reads.runners() if runner.is_alive]
+    able = [runner.runner_id for runner in runners if workflow in runner.workflows]
+    if as_json:
+        print_json(
+            {
+                "execution_id": id,
+                "workflow_name": workflow,
+                "status": inspector.reads.status(id),
+                "is_new": submitted.is_new,
+                "live_runners": len(able),
+            }
+        )
+        return
+    say(id)
+    if not submitted.is_new:
+        note(f"nothing was submitted: this earlier execution has the key '{key}'")
+    elif not able:
+        note(
+            f"no live runner has workflow '{workflow}': the execution waits for one\n"
+            "hint: start one with `cloaca worker MODULE`"
+        )
