@@ -68,7 +68,7 @@ def test_a_record_says_which_attempt_it_is_from(runner, keeper):
     assert {getattr(record, "color", None) for record in keeper.records} == {"red", None}
 
 
-def test_outside_tasks_a_record_is_as_it_was(runner, keeper):
+def test_records_outside_of_tasks_are_unchanged(runner, keeper):
     define()
     runner.execute("w")
     log.info("outside")
@@ -191,7 +191,7 @@ def test_nothing_is_captured_by_default(runner, keeper):
     assert runner.logs(runner.execute("w").execution_id) == []
 
 
-def test_a_callbacks_records_know_their_task(runner, keeper):
+def test_records_of_callbacks_name_the_task(runner, keeper):
     import threading
 
     called = threading.Event()

@@ -50,7 +50,7 @@ def test_d6_a_blocked_execute_returns_cancelled(runner):
         results[0].raise_for_status()
 
 
-def test_d6_a_cancelled_execution_cannot_come_back(runner):
+def test_d6_a_cancelled_execution_cannot_be_changed(runner):
     with cloaca.WorkflowBuilder("gone"):
         cloaca.task(id="work")(lambda context: None)
     handle = runner.submit("gone", delay=60)

@@ -162,7 +162,7 @@ def test_b1_value_that_is_not_json_is_refused_where_set(value, error, text):
 
 
 @pytest.mark.parametrize("levels", [100, 512])
-def test_b1_512_levels_go_in_and_come_out(levels):
+def test_b1_512_levels_round_trip(levels):
     context = cloaca.Context({"k": deep(levels)})
     assert context["k"] == deep(levels)
     assert cloaca.Context.from_json(context.to_json()) == context

@@ -18,7 +18,7 @@ from schedule_support import at, define, until
 UNKNOWN = "0190a0a0-0000-7000-8000-000000000000"
 
 
-def test_every_second_fires_every_second_and_tells_its_execution(runner):
+def test_a_schedule_fires_every_second_with_its_context(runner):
     define("tick")
     id = runner.register_cron_workflow("tick", "* * * * * *", input={"city": "Ulm"})
     rows = until(lambda: (h := runner.get_cron_execution_history(id))[2:] and h)
@@ -67,7 +67,7 @@ def test_f5_registering_on_every_start_keeps_one_row(database):
         assert len(runner.list_cron_schedules(enabled_only=True)) == 1
 
 
-def test_a_schedule_is_told_as_a_dict(runner):
+def test_a_schedule_is_returned_as_a_dict(runner):
     define("report")
     id = runner.register_cron_workflow(
         "report",
@@ -106,7 +106,7 @@ def test_a_schedule_is_told_as_a_dict(runner):
     assert runner.list_cron_schedules(offset=1) == []
 
 
-def test_changing_the_expression_or_the_zone_gives_another_next_tick(runner):
+def test_changing_expression_or_zone_changes_the_next_tick(runner):
     define("report")
     id = runner.register_cron_workflow("report", "0 12 * * *")
     before = runner.get_cron_schedule(id)
@@ -124,7 +124,7 @@ def test_changing_the_expression_or_the_zone_gives_another_next_tick(runner):
     assert runner.get_cron_schedule(other)["cron_expression"] == "0 14 * * *"
 
 
-def test_switching_off_and_on_and_deleting(runner):
+def test_a_schedule_can_be_disabled_enabled_and_deleted(runner):
     define("tick")
     id = runner.register_cron_workflow("tick", "* * * * * *", catchup="all", enabled=False)
     assert runner.get_cron_schedule(id)["next_run_at"] is None
@@ -132,7 +132,7 @@ def test_switching_off_and_on_and_deleting(runner):
     on = datetime.now(UTC)
     runner.set_cron_schedule_enabled(id, True)
     rows = until(lambda: runner.get_cron_execution_history(id))
-    # F6: none of the time in which it was off.
+    # F6: no tick of the time in which it was off fires.
     assert at(rows[-1]["scheduled_time"]) > on
     runner.delete_cron_schedule(id)
     rows = runner.get_cron_execution_history(id)
@@ -264,7 +264,7 @@ def test_a_slow_workflow_does_not_delay_schedules(database):
         rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
         gate.set()
         late = [at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows]
-        # Most are on time; a single late one may come from a busy machine.
+        # Most ticks are on time; a busy machine may delay a single one.
         assert sorted(late)[len(late) // 2] < timedelta(seconds=0.5)
         assert {row["outcome"] for row in rows} == {"fired"}
         for schedule in runner.list_cron_schedules():

@@ -16,7 +16,7 @@ pub struct WorkerWanted;
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct LoopWanted;
 
-/// The timeout of `Runner.supervise` is over.
+/// `Runner.supervise` timed out without another event.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct SuperviseTimeout;
 
@@ -33,7 +33,7 @@ record! {
 record! {
     /// A log record of the engine.
     LogRecord {
-        /// The level as `logging` numbers it; 5 for the engine's finest level.
+        /// The level as a number of Python's `logging`; 5 for the engine's finest level.
         level: u8,
         /// The Rust module that logged it; it begins with `cloacina`.
         target: &'static str,
@@ -45,7 +45,7 @@ record! {
 }
 
 record! {
-    /// An execution ended whose end `Runner.announce_end` asked for.
+    /// An execution ended that `Runner.announce_end` watches.
     ExecutionEnded {
         /// The execution.
         execution_id: String,

@@ -1,4 +1,4 @@
-"""Running tasks of workflows that other programs define."""
+"""Registers tasks of workflows that other programs define."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> N
     """Registers an external task of a workflow with an engine.
 
     Raises:
-        TaskValidationError: The workflow's definition has no such task, does not name it as
-            external, or contradicts what is declared here.
+        TaskValidationError: The workflow's definition has no such task, does not declare it as
+            external, or contradicts the options given here.
     """
     from cloaca._values.encoding import encode_as
 

@@ -35,11 +35,13 @@ class VirtualTime:
         return self._bench.now_us
 
     def move_to(self, now_us: int) -> None:
-        """Moves the time on, and wakes the sleepers that are due."""
+        """Advances the time, and wakes the sleepers that are due."""
         self._bench.move_to(now_us)
         with self._changed:
             for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
-                del self._sleepers[thread]  # awake from here on, though it has not run yet
+                del self._sleepers[
+                    thread
+                ]  # counts as awake from here on, although it has not run yet
             self._changed.notify_all()
             loops = list(self._loops)
         for loop in loops:
@@ -70,7 +72,7 @@ class VirtualTime:
                 self._sleepers.pop(thread, None)
 
     def add_loop(self, loop: VirtualLoop) -> None:
-        """Registers a loop to be nudged when the time moves."""
+        """Registers a loop that must check its timers when the time advances."""
         with self._changed:
             self._loops.append(loop)
 

@@ -44,7 +44,7 @@ pub enum Message {
         /// The run time of the function, for the prefetch.
         ran: Micros,
     },
-    /// An attempt overran its timeout, and its worker was told.
+    /// An attempt overran its timeout, and its worker was notified.
     Overdue {
         /// The execution.
         execution: ExecutionId,

@@ -8,7 +8,7 @@ use std::path::Path;
 use cloacina::TaskError;
 use serde::Serialize;
 
-/// Longer answers count as this long.
+/// Maximum response time that is distinguished, in milliseconds. Longer responses are counted here.
 const SLOWEST: usize = 10_000;
 
 /// The counts so far.
