@@ -53,7 +53,7 @@ async def main():
         print([str(result.status) for result in results])
         print(results[0].final_context["answer"])
 
-        # Held from the start, and let go later.
+        # Paused right after the submission, and resumed later.
         later = runner.submit("approval", delay=3600)
         later.pause()
         print(later.status())

@@ -66,7 +66,7 @@ class Shell:
         self.environment = {
             name: value for name, value in os.environ.items() if name != "CLOACA_DATABASE_URL"
         }
-        # Compiled modules are kept, as where a wheel is installed.
+        # Compiled modules are kept, as in an installed wheel.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if database is not None:
             self.environment["CLOACA_DATABASE_URL"] = database

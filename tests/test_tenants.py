@@ -66,14 +66,14 @@ def define(answer: str) -> None:
             context["answer"] = f"{answer} {context['who']}"
 
 
-def test_h2_the_credentials_work_for_the_place_that_was_asked(admin, admin_url):
+def test_h2_the_credentials_work_in_the_requested_schema(admin, admin_url):
     made = admin.create_tenant(config())
     asked, got = urlsplit(admin_url), urlsplit(made.connection_string)
     assert (got.hostname, got.port, got.path) == (asked.hostname, asked.port, asked.path)
     assert (got.username, got.password) == (made.username, made.password)
     assert len(made.password) >= 24
     define("hello")
-    # With the schema named, and without: the role's sessions begin in its own.
+    # Works with and without a schema name, because the role's sessions start in its own schema.
     for schema in (made.schema_name, None):
         with DefaultRunner(made.connection_string, schema=schema) as runner:
             assert runner.execute("whoami", {"who": "you"}).final_context["answer"] == "hello you"
@@ -184,7 +184,7 @@ def test_h2_rescue_and_events_stay_inside(admin, admin_url, script):
         # Enough time for a rescue, if the execution belonged to this tenant.
         for _ in range(3):
             assert runner.execute("dies").status == "Completed"
-            time.sleep(0.5)  # dead runners are looked for once a second
+            time.sleep(0.5)  # the search for dead runners runs once a second
         assert psql(admin_url, state) == "2"
         with pytest.raises(cloaca.CloacaException, match="no execution"):
             runner.events(execution_id)
@@ -345,13 +345,13 @@ def test_h1_a_hostile_user_name_is_refused_before_any_sql(name):
         (("s", "u", "s3cret\ud800"), "Unicode"),
     ],
 )
-def test_h1_what_is_no_text_is_refused(arguments, text):
+def test_h1_names_must_be_text(arguments, text):
     with pytest.raises(ConfigurationError, match=text) as raised:
         TenantConfig(*arguments)
     assert "s3cret" not in str(raised.value)
 
 
-def test_h1_keywords_and_mixed_case_are_names_like_others(admin, admin_url):
+def test_h1_keywords_and_mixed_case_are_valid_names(admin, admin_url):
     for name in ("select", "User", "_", "x" * 63):
         made = admin.create_tenant(TenantConfig(name, f"{name[:50]}_u"))
         with DefaultRunner(made.connection_string, schema=name):

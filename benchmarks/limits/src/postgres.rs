@@ -54,7 +54,7 @@ trait Writer {
     ) -> Outcome;
 }
 
-/// A batch as PostgreSQL takes it: one array per column, of executions and of tasks.
+/// A batch as parameters for PostgreSQL: one array per column, of executions and of tasks.
 #[derive(Default)]
 struct Columns {
     at: i64,
@@ -98,7 +98,7 @@ mod text {
              FROM unnest(?::uuid[], ?::int[], ?::int[]) AS n (execution_id, ordinal, state)"
         };
     }
-    // The fence `(runner, attempt)` is written so that the planner takes it for anything but selective. As plain
+    // The fence `(runner, attempt)` is written so that the planner does not consider it selective. As plain
     // `runner_id = ? AND attempt = 1` it makes the planner expect one row of the whole table, and walk the table first,
     // looking through all the arrays for each of its rows: eighty times slower at 2,000 rows.
     macro_rules! finish_tasks {
@@ -150,7 +150,7 @@ const SCHEMA: &str = "
 ";
 
 /// Each new table is empty when its statements are planned, and from the sixth execution on PostgreSQL keeps the plan:
-/// a sequential scan under a hash join, for as long as nobody analyses the table. That was ten
+/// a sequential scan under a hash join, until the table is analysed. That was ten
 /// times slower than the primary key before the table held 2,000 rows.
 const SESSION: &str = "
     SET search_path = cloacina_limits;
@@ -174,7 +174,7 @@ pub fn measure(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
     })
 }
 
-/// The two clients take turns, because the disk's pace drifts by more than they differ.
+/// The two clients take turns, because the speed of the disk varies more than they differ.
 async fn measure_clients(
     administrator: &Client,
     url: &str,
@@ -259,7 +259,7 @@ async fn round(
     Ok(())
 }
 
-/// A failed statement turns the `COMMIT` after it into a silent rollback, so look at what is there.
+/// A failed statement turns the `COMMIT` after it into a silent rollback, so this reads the rows.
 async fn check(administrator: &Client) -> Outcome {
     let row = administrator
         .query_one(

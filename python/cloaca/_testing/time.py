@@ -39,9 +39,7 @@ class VirtualTime:
         self._bench.move_to(now_us)
         with self._changed:
             for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
-                del self._sleepers[
-                    thread
-                ]  # counts as awake from here on, although it has not run yet
+                del self._sleepers[thread]  # counts as awake, although it has not run yet
             self._changed.notify_all()
             loops = list(self._loops)
         for loop in loops:

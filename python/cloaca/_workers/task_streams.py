@@ -1,7 +1,7 @@
-"""`sys.stdout` and `sys.stderr`, with what tasks print kept as log lines (`capture_logs`).
+"""Wraps `sys.stdout` and `sys.stderr`, and stores printed lines of tasks (`capture_logs`).
 
-The streams of the program go on as before. They are wrapped while a runner captures; what is not
-printed inside a task goes through at the cost of one context variable.
+The program's streams still print everything. They are wrapped while a runner captures; output
+outside of tasks costs only the read of a context variable.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LEVELS = {"stdout": 20, "stderr": 20}
-# Frames above a write that are searched for a logging handler.
+# Maximum number of frames above a write that are searched for a logging handler.
 _MAX_FRAMES = 40
 
 _lock = threading.Lock()
 _capturing = 0
-# Whether the thread is inside a write: the wrapped stream may itself print to a wrapped one.
+# Whether the thread is inside a write, because the wrapped stream may itself print.
 _inside = threading.local()
 
 
 class TaskStream:
-    """A stream that also gives what a captured task writes to its capture."""
+    """A stream that also passes the output of a captured task to its capture."""
 
     def __init__(self, stream: Any, name: str) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class TaskStream:
 
 
 def _is_logging(frame: FrameType | None) -> bool:
-    """Whether a logging handler writes: its record is kept already."""
+    """Whether a logging handler writes; its record is stored already."""
     for _ in range(_MAX_FRAMES):
         if frame is None:
             return False
@@ -67,7 +67,7 @@ def _is_logging(frame: FrameType | None) -> bool:
 
 
 def begin() -> None:
-    """Wraps the streams: a runner that captures has started."""
+    """Wraps the streams when a runner that captures starts."""
     global _capturing
     with _lock:
         _capturing += 1

@@ -1,6 +1,6 @@
 //! The suspects of a runner: tasks that lost their runner more than once (semantics E2).
 //!
-//! A task that crashes its process takes other tasks with it, and nothing shows which of them was the cause. So a task that
+//! A task that crashes its process stops other tasks too, and nothing shows which of them was the cause. So a task that
 //! lost its runner twice is started only while nothing else runs here. If the process dies again, the suspect is the cause.
 //!
 //! See docs/explanation/decisions/032-quarantine.md
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::assignment::Executor;
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum time that a suspect waits for other attempts to end, in microseconds. After that it is started beside them. No
+/// Maximum time that a suspect waits for other attempts to end, in microseconds. Then it is started while they run. No
 /// other task is claimed meanwhile.
 const DRAIN: Micros = 10_000_000;
 
