@@ -497,7 +497,12 @@ class DefaultRunner(
         traceback: TracebackType | None,
     ) -> None:
         """Shut down."""
-        self.shutdown()
+        if isinstance(error, KeyboardInterrupt):
+            from cloaca._runner.interruption import shut_down
+
+            shut_down(self)
+        else:
+            self.shutdown()
 
     async def __aenter__(self) -> Self:
         """The runner itself."""

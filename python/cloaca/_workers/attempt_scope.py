@@ -135,15 +135,21 @@ class LogCapture:
             self._note(now_us(), 30, "cloaca", f"{told} logged, and not kept")
 
 
+def _nothing() -> None:
+    """Does nothing."""
+
+
 class AttemptScope:
     """Runs the attempts of a runner's workers, with tracing and log capture if they are on."""
 
-    __slots__ = ("capture_logs", "core", "tracing")
+    __slots__ = ("before_capture", "capture_logs", "core", "tracing")
 
     def __init__(self, core: Runner, tracing: Tracing, capture_logs: bool) -> None:
         self.core = core
         self.tracing = tracing
         self.capture_logs = capture_logs
+        #: Called before each attempt whose lines are kept.
+        self.before_capture: Callable[[], None] = _nothing
 
     def watch(self, work: Work) -> Watch:
         """Returns a context manager around an attempt that traces it and captures its logs."""
@@ -160,13 +166,13 @@ class Watch:
 
         found = tracer()
         self._span = None if found is None else AttemptSpan(found, scope.tracing, work)
-        self._capture = LogCapture(work, scope.core) if scope.capture_logs else None
+        self._capture = None
+        if scope.capture_logs:
+            scope.before_capture()
+            self._capture = LogCapture(work, scope.core)
 
     def __enter__(self) -> Watch:
         if self._capture is not None:
-            from cloaca._workers.task_streams import wrap
-
-            wrap()
             current.set(self._capture)
         if self._span is not None:
             self._span.__enter__()

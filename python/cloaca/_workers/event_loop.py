@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from cloaca._workers.attempt_scope import TRACING, current, modules
+from cloaca._workers.loop_watch import LoopWatch
 from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return
 from cloaca._workers.pool import invoke, log_callback, start_callback
 from cloaca._workflows.registry import registry
@@ -35,6 +36,9 @@ class LoopThread:
         self._loop: AbstractEventLoop | None = None
         self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
+        self._watch: LoopWatch | None = None
+        # The tasks that were named for holding the loop, by workflow and id.
+        self._told: set[tuple[str, str]] = set()
         self._started = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
@@ -96,6 +100,8 @@ class LoopThread:
             loop.add_reader(self._waker.fileno(), self._on_readable)
             # Processes what arrived before the reader was added.
             loop.call_soon(self._on_readable)
+            if LoopThread.make_loop is _make_loop:  # the virtual clock has one of its own
+                self._watch = LoopWatch(loop, lambda: self._running, self._told)
             self._loop = loop
             self._started.set()
             while not self._closing.is_set():
@@ -105,6 +111,9 @@ class LoopThread:
                     # A child or callback of a task raised it. The other tasks continue.
                     _warn("a coroutine ended the event loop (%s), which goes on", error)
         finally:
+            watch, self._watch = self._watch, None
+            if watch is not None:
+                watch.close()
             self._end(loop)
 
     def _end(self, loop: AbstractEventLoop) -> None:
@@ -127,6 +136,8 @@ class LoopThread:
         while batch := core.take_async(_BATCH):
             for work in batch:
                 self._begin(work)
+            if self._watch is not None:
+                self._watch.wake()
         for notice in core.async_notices():
             if notice.token in self._running:
                 work, running = self._running[notice.token]
@@ -163,6 +174,9 @@ class LoopThread:
             self._core.finish_async(work, outcome)
         except BaseException as error:
             self._core.finish_async(work, of_exception(error))
+
+
+_make_loop = LoopThread.make_loop
 
 
 async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:

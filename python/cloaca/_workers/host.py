@@ -54,9 +54,10 @@ class WorkerHost:
     def start(self) -> None:
         """Starts the supervisor, which starts the other threads on demand."""
         if self._scope.capture_logs:
-            from cloaca._workers.task_streams import begin
+            from cloaca._workers.task_streams import begin, wrap
 
             begin()
+            self._scope.before_capture = wrap
             self._restores_streams = True
         self._thread.start()
 
