@@ -9,7 +9,7 @@ Example:
     ...     cloaca_runner.advance(3600)
     ...     assert handle.status() == "Completed"
 
-Since 0.1.
+Since 1.0.
 """
 
 from cloaca._testing.crash import CrashReport, crash_everywhere

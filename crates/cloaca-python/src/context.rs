@@ -41,7 +41,7 @@ use crate::encoding::encode;
 ///     >>> context.to_dict()
 ///     {'rows': [1, 2], 'total': 3}
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[expect(
     clippy::doc_markdown,
     clippy::doc_link_with_quotes,
@@ -319,7 +319,7 @@ impl Context {
     ///     key: The key.
     ///     default: The result if the key is missing.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -337,7 +337,7 @@ impl Context {
     /// Raises:
     ///     ContextError: The key is missing; the hint names the nearest key.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn get_required<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let name = key_text(key)?;
         let value = self.read(key.py(), name)?;
@@ -354,7 +354,7 @@ impl Context {
     ///     TypeError: The value has no JSON form; the message names the key.
     ///     ValueError: The value holds NaN, an infinity, or itself.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put(key, value)
     }
@@ -369,7 +369,7 @@ impl Context {
     ///     ValueError: The key is present, or the value holds NaN, an infinity, or itself.
     ///     TypeError: The value has no JSON form.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn insert(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = key_text(key)?;
         let json = encode(name, value)?;
@@ -393,7 +393,7 @@ impl Context {
     ///     TypeError: A key is not a string, or a value has no JSON form.
     ///     ValueError: A value holds NaN, an infinity, or itself.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[pyo3(signature = (*args, **kwargs))]
     fn update(
         &self,
@@ -432,7 +432,7 @@ impl Context {
     /// Returns:
     ///     Its value, or `None` if the key is missing.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn remove<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.take(key.py(), key_text(key)?)
     }
@@ -445,7 +445,7 @@ impl Context {
     /// Raises:
     ///     KeyError: The key is missing.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn delete(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         self.__delitem__(key)
     }
@@ -459,7 +459,7 @@ impl Context {
     /// Raises:
     ///     KeyError: The key is missing and no default was given.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[pyo3(signature = (key, *default), text_signature = "($self, key, default=<missing>, /)")]
     fn pop<'py>(
         &self,
@@ -484,7 +484,7 @@ impl Context {
     /// Raises:
     ///     KeyError: The context is empty.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyAny>)> {
         loop {
             let last = self.content.lock().values.last_key();
@@ -502,7 +502,7 @@ impl Context {
     ///     key: The key.
     ///     default: The value to set.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[pyo3(signature = (key, default=None))]
     fn setdefault<'py>(
         &self,
@@ -527,7 +527,7 @@ impl Context {
         }
     }
 
-    /// Remove all keys. Since 0.1.
+    /// Remove all keys. Since 1.0.
     fn clear(&self) {
         let mut content = self.content.lock();
         content.values.clear();
@@ -536,28 +536,28 @@ impl Context {
         drop(forgotten);
     }
 
-    /// Return a view of the keys. Since 0.1.
+    /// Return a view of the keys. Since 1.0.
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "KeysView")?
             .call1((slf,))
     }
 
-    /// Return a view of the values. Since 0.1.
+    /// Return a view of the values. Since 1.0.
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ValuesView")?
             .call1((slf,))
     }
 
-    /// Return a view of the pairs of keys and values. Since 0.1.
+    /// Return a view of the pairs of keys and values. Since 1.0.
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static VIEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         VIEW.import(slf.py(), "collections.abc", "ItemsView")?
             .call1((slf,))
     }
 
-    /// Return all keys and values as a new dict. Since 0.1.
+    /// Return all keys and values as a new dict. Since 1.0.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = self.snapshot(py)?;
         let dict = PyDict::new(py);
@@ -567,7 +567,7 @@ impl Context {
         Ok(dict)
     }
 
-    /// All keys and values as a new dict, like `to_dict()`. Since 0.1.
+    /// All keys and values as a new dict, like `to_dict()`. Since 1.0.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.to_dict(py)
@@ -582,12 +582,12 @@ impl Context {
     ///     TypeError: A key is not a string, or a value has no JSON form.
     ///     ValueError: A value holds NaN, an infinity, or itself.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put_all(data)
     }
 
-    /// Return the context as the compact text of a JSON object. Since 0.1.
+    /// Return the context as the compact text of a JSON object. Since 1.0.
     fn to_json(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.snapshot(py)?.to_json())
     }
@@ -600,13 +600,13 @@ impl Context {
     /// Raises:
     ///     ValueError: It is not the text of a JSON object, or a value is nested deeper than 512 levels.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[staticmethod]
     fn from_json(text: &str) -> PyResult<Self> {
         parse(text).map(Self::plain)
     }
 
-    /// Return a separate context with the same keys and values. Since 0.1.
+    /// Return a separate context with the same keys and values. Since 1.0.
     fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         self.snapshot(py).map(Self::plain)
     }

@@ -94,6 +94,11 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        // Python spells a pre-release its own way: "1.0.0a1".
+        let version = env!("CARGO_PKG_VERSION")
+            .replace("-alpha.", "a")
+            .replace("-beta.", "b")
+            .replace("-rc.", "rc");
+        module.add("__version__", version)
     }
 }

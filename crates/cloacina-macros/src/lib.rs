@@ -80,7 +80,7 @@ use proc_macro::TokenStream;
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(options.into(), item.into())
@@ -122,7 +122,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_eq!(workflow.tasks().collect::<Vec<_>>(), ["fetch", "resize"]);
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[proc_macro]
 pub fn workflow(input: TokenStream) -> TokenStream {
     workflow::expand(input.into())

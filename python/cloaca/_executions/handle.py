@@ -56,7 +56,7 @@ class WorkflowHandle:
         >>> handle.result(timeout=60).final_context["total"]
         6
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_id", "_runner")
@@ -68,11 +68,11 @@ class WorkflowHandle:
 
     @property
     def id(self) -> str:
-        """The execution's id. Since 0.1."""
+        """The execution's id. Since 1.0."""
         return self._id
 
     def status(self) -> WorkflowStatus:
-        """The execution's state now. Since 0.1."""
+        """The execution's state now. Since 1.0."""
         return self._runner.get_execution_status(self._id)
 
     def result(self, timeout: float | timedelta | None = None) -> WorkflowResult:
@@ -88,7 +88,7 @@ class WorkflowHandle:
             TimeoutError: The wait timed out; the execution continues.
             RunnerClosedError: The runner was shut down.
 
-        Since 0.1.
+        Since 1.0.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         self._runner._begin_wait(self._id)
@@ -113,15 +113,15 @@ class WorkflowHandle:
         return WorkflowResult(await self._runner._waiters.wait(self._id))
 
     def cancel(self) -> WorkflowStatus:
-        """End the execution: see `DefaultRunner.cancel_execution`. Since 0.1."""
+        """End the execution: see `DefaultRunner.cancel_execution`. Since 1.0."""
         return self._runner.cancel_execution(self._id)
 
     def pause(self) -> WorkflowStatus:
-        """Start nothing new: see `DefaultRunner.pause_execution`. Since 0.1."""
+        """Start nothing new: see `DefaultRunner.pause_execution`. Since 1.0."""
         return self._runner.pause_execution(self._id)
 
     def resume(self) -> WorkflowStatus:
-        """Go on: see `DefaultRunner.resume_execution`. Since 0.1."""
+        """Go on: see `DefaultRunner.resume_execution`. Since 1.0."""
         return self._runner.resume_execution(self._id)
 
     def retry(self, from_task: str | None = None) -> WorkflowStatus:
@@ -137,12 +137,12 @@ class WorkflowHandle:
             WorkflowError: The execution has not ended, was cancelled, has completed and
                 `from_task` is omitted, or has no such task.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._runner.retry_execution(self._id, from_task)
 
     def events(self) -> list[Event]:
-        """The execution's history, oldest first. Since 0.1."""
+        """The execution's history, oldest first. Since 1.0."""
         return self._runner.events(self._id)
 
     def progress(self) -> ExecutionProgress:
@@ -151,17 +151,17 @@ class WorkflowHandle:
         A mapping with an entry for every state; `progress.tasks` has what each task reported with
         `TaskHandle.set_progress`, also in another process.
 
-        Since 0.1.
+        Since 1.0.
         """
         report = self._runner._core.reads.progress(self._id)
         return ExecutionProgress(report.execution, report.tasks)
 
     def explain(self) -> list[str]:
-        """Explains the state of the execution: see `DefaultRunner.explain`. Since 0.1."""
+        """Explains the state of the execution: see `DefaultRunner.explain`. Since 1.0."""
         return self._runner.explain(self._id)
 
     def logs(self) -> list[LogLine]:
-        """The log lines of its tasks: see `DefaultRunner.logs`. Since 0.1."""
+        """The log lines of its tasks: see `DefaultRunner.logs`. Since 1.0."""
         return self._runner.logs(self._id)
 
     def _repr_html_(self) -> str:

@@ -29,7 +29,7 @@ class Event:
         >>> [event.type for event in handle.events()]
         ['submitted', 'started', 'task_started', 'task_completed', 'completed']
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_time_us", "attempt", "data", "execution_id", "runner_id", "task_id", "type")
@@ -50,7 +50,7 @@ class Event:
 
     @property
     def time(self) -> datetime:
-        """When it happened. Since 0.1."""
+        """When it happened. Since 1.0."""
         return us_to_instant(self._time_us)
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class Page:
         >>> while page.next_cursor:
         ...     page = runner.list_executions(status="Failed", cursor=page.next_cursor)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("items", "next_cursor")

@@ -21,7 +21,7 @@ class LogLine:
         logger: The logger's name.
         message: The message, followed by the traceback if there was one.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_time_us", "attempt", "level", "logger", "message", "task_id")
@@ -37,12 +37,12 @@ class LogLine:
 
     @property
     def time(self) -> datetime:
-        """When it was logged. Since 0.1."""
+        """When it was logged. Since 1.0."""
         return us_to_instant(self._time_us)
 
     @property
     def level_name(self) -> str:
-        """The level's name. Since 0.1."""
+        """The level's name. Since 1.0."""
         import logging
 
         return logging.getLevelName(self.level)

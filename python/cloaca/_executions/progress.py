@@ -21,7 +21,7 @@ class TaskProgress:
         total: The total amount of work that it reported.
         message: The message that it reported.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("attempts", "done", "message", "status", "task_id", "total")
@@ -45,7 +45,7 @@ class TaskProgress:
 
     @property
     def fraction(self) -> float:
-        """The reported part that is done, from 0 to 1; 1 once it has ended. Since 0.1."""
+        """The reported part that is done, from 0 to 1; 1 once it has ended. Since 1.0."""
         if self.status.is_terminal:
             return 1.0
         if self.done is None or not self.total:
@@ -70,7 +70,7 @@ class ExecutionProgress(dict[TaskStatus, int]):
     Attributes:
         tasks: A `TaskProgress` for each task, by id, in the order of their declaration.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     tasks: dict[str, TaskProgress]
@@ -95,5 +95,5 @@ class ExecutionProgress(dict[TaskStatus, int]):
 
     @property
     def fraction(self) -> float:
-        """The mean of the tasks' fractions, from 0 to 1. Since 0.1."""
+        """The mean of the tasks' fractions, from 0 to 1. Since 1.0."""
         return sum(task.fraction for task in self.tasks.values()) / len(self.tasks)

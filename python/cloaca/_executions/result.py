@@ -24,7 +24,7 @@ class ErrorInfo:
         task_id: The task that failed; `None` if the execution itself failed, e.g. by its
             timeout.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("message", "task_id", "traceback", "type")
@@ -69,7 +69,7 @@ class TaskResult:
         >>> for task_id, task in runner.execute("etl").tasks.items():
         ...     print(task_id, task.status, task.attempts, task.duration)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = (
@@ -94,17 +94,17 @@ class TaskResult:
 
     @property
     def started_at(self) -> datetime | None:
-        """When its last attempt started. Since 0.1."""
+        """When its last attempt started. Since 1.0."""
         return None if self._started_us is None else us_to_instant(self._started_us)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended. Since 0.1."""
+        """When it ended. Since 1.0."""
         return None if self._ended_us is None else us_to_instant(self._ended_us)
 
     @property
     def duration(self) -> timedelta | None:
-        """The duration of its last attempt. Since 0.1."""
+        """The duration of its last attempt. Since 1.0."""
         return _span(self._started_us, self._ended_us)
 
     def __repr__(self) -> str:
@@ -149,7 +149,7 @@ class WorkflowResult:
         >>> result.status, result.final_context["total"]
         (<WorkflowStatus.COMPLETED: 'Completed'>, 6)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_context", "_execution", "_tasks")
@@ -162,33 +162,33 @@ class WorkflowResult:
 
     @property
     def execution_id(self) -> str:
-        """The execution's id. Since 0.1."""
+        """The execution's id. Since 1.0."""
         return self._execution.execution_id
 
     @property
     def workflow_name(self) -> str:
-        """The workflow's name. Since 0.1."""
+        """The workflow's name. Since 1.0."""
         return self._execution.workflow_name
 
     @property
     def status(self) -> WorkflowStatus:
-        """The execution's state. Since 0.1."""
+        """The execution's state. Since 1.0."""
         return WorkflowStatus(self._execution.status)
 
     @property
     def created_at(self) -> datetime:
-        """When the execution was submitted. Since 0.1."""
+        """When the execution was submitted. Since 1.0."""
         return us_to_instant(self._execution.created_at_us)
 
     @property
     def started_at(self) -> datetime | None:
-        """When its first task started. Since 0.1."""
+        """When its first task started. Since 1.0."""
         us = self._execution.started_at_us
         return None if us is None else us_to_instant(us)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the execution ended. Since 0.1."""
+        """When the execution ended. Since 1.0."""
         us = self._execution.ended_at_us
         return None if us is None else us_to_instant(us)
 
@@ -199,46 +199,46 @@ class WorkflowResult:
 
     @property
     def duration(self) -> timedelta | None:
-        """From the first task's start to the end. Since 0.1."""
+        """From the first task's start to the end. Since 1.0."""
         return _span(self._execution.started_at_us, self._execution.ended_at_us)
 
     @property
     def start_time(self) -> str:
         """`started_at` as RFC 3339 text; the time of the submission if no task has started.
 
-        Since 0.1.
+        Since 1.0.
         """
         us = self._execution.started_at_us
         return rfc3339(self._execution.created_at_us if us is None else us)
 
     @property
     def end_time(self) -> str | None:
-        """`ended_at` as RFC 3339 text. Since 0.1."""
+        """`ended_at` as RFC 3339 text. Since 1.0."""
         us = self._execution.ended_at_us
         return None if us is None else rfc3339(us)
 
     @property
     def final_context(self) -> _core.Context:
-        """The input with what all completed tasks wrote. Since 0.1."""
+        """The input with what all completed tasks wrote. Since 1.0."""
         if self._context is None:
             self._context = self._execution.final_context()
         return self._context
 
     @property
     def error(self) -> ErrorInfo | None:
-        """Why the execution failed: the first failed task's error, or a timeout. Since 0.1."""
+        """Why the execution failed: the first failed task's error, or a timeout. Since 1.0."""
         failure = self._execution.error
         return None if failure is None else _error_info(failure)
 
     @property
     def error_message(self) -> str | None:
-        """`error` in one sentence that names the task. Since 0.1."""
+        """`error` in one sentence that names the task. Since 1.0."""
         error = self.error
         return None if error is None else str(error)
 
     @property
     def tasks(self) -> dict[str, TaskResult]:
-        """The result of each task, by id, in the order of declaration. Since 0.1."""
+        """The result of each task, by id, in the order of declaration. Since 1.0."""
         if self._tasks is None:
             tasks = self._execution.tasks()
             self._tasks = {task.task_id: TaskResult(task) for task in tasks}
@@ -254,7 +254,7 @@ class WorkflowResult:
             WorkflowTimeoutError: It overran its timeout.
             WorkflowExecutionError: It failed otherwise, or was cancelled.
 
-        Since 0.1.
+        Since 1.0.
         """
         status = self.status
         what = f"execution {self.execution_id} of workflow '{self.workflow_name}'"

@@ -8,7 +8,7 @@ from enum import StrEnum
 class WorkflowStatus(StrEnum):
     """The state of an execution. It is a string: `result.status == "Completed"`.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     PENDING = "Pending"
@@ -26,14 +26,14 @@ class WorkflowStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the execution has ended. Since 0.1."""
+        """Whether the execution has ended. Since 1.0."""
         return self in _ENDED
 
 
 class TaskStatus(StrEnum):
     """The state of a task of an execution. It is a string.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     PENDING = "Pending"
@@ -53,7 +53,7 @@ class TaskStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended. Since 0.1."""
+        """Whether the task has ended. Since 1.0."""
         return self not in {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.RUNNING}
 
 

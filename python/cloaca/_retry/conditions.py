@@ -24,7 +24,7 @@ class BackoffStrategy:
         >>> [policy.calculate_delay(attempt) for attempt in (1, 2, 3)]
         [2.0, 6.0, 18.0]
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_data",)
@@ -35,7 +35,7 @@ class BackoffStrategy:
 
     @staticmethod
     def fixed() -> BackoffStrategy:
-        """The same delay every time. Since 0.1."""
+        """The same delay every time. Since 1.0."""
         return BackoffStrategy({"strategy": "fixed"})
 
     @staticmethod
@@ -51,7 +51,7 @@ class BackoffStrategy:
         Raises:
             TaskValidationError: It is negative or not finite.
 
-        Since 0.1.
+        Since 1.0.
         """
         return BackoffStrategy(
             {"strategy": "linear", "multiplier": _factor("multiplier", multiplier)}
@@ -71,7 +71,7 @@ class BackoffStrategy:
         Raises:
             TaskValidationError: One of them is negative or not finite.
 
-        Since 0.1.
+        Since 1.0.
         """
         return BackoffStrategy(
             {
@@ -109,7 +109,7 @@ class RetryCondition:
         >>> policy.should_retry(1, ConnectionError("no line")), policy.should_retry(1, KeyError())
         (True, False)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_data",)
@@ -120,20 +120,20 @@ class RetryCondition:
 
     @staticmethod
     def never() -> RetryCondition:
-        """Matches no failure. Since 0.1."""
+        """Matches no failure. Since 1.0."""
         return RetryCondition("never")
 
     @staticmethod
     def transient_only() -> RetryCondition:
         """Matches timeouts and connection errors, by type or by words such as "unavailable".
 
-        Since 0.1.
+        Since 1.0.
         """
         return RetryCondition("transient")
 
     @staticmethod
     def all_errors() -> RetryCondition:
-        """Matches every failure; the default. Since 0.1."""
+        """Matches every failure; the default. Since 1.0."""
         return RetryCondition("all")
 
     @staticmethod
@@ -152,7 +152,7 @@ class RetryCondition:
         Example:
             >>> cloaca.RetryCondition.error_pattern(["rate limit", "try again"])
 
-        Since 0.1.
+        Since 1.0.
         """
         texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         if not texts or not all(_is_text(text) for text in texts):

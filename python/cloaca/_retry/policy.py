@@ -38,7 +38,7 @@ class RetryPolicy:
         >>> @cloaca.task(retry=policy)
         ... def fetch(context): ...
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = (
@@ -92,52 +92,52 @@ class RetryPolicy:
 
     @staticmethod
     def builder() -> RetryPolicyBuilder:
-        """A builder that begins with the default policy. Since 0.1."""
+        """A builder that begins with the default policy. Since 1.0."""
         return RetryPolicyBuilder()
 
     @staticmethod
     def default() -> RetryPolicy:
-        """The policy of a task without one. Since 0.1."""
+        """The policy of a task without one. Since 1.0."""
         return RetryPolicy()
 
     @property
     def max_attempts(self) -> int:
-        """Maximum number of attempts, the first included. Since 0.1."""
+        """Maximum number of attempts, the first included. Since 1.0."""
         return self._max_attempts
 
     @property
     def initial_delay(self) -> float:
-        """The first delay, in seconds. Since 0.1."""
+        """The first delay, in seconds. Since 1.0."""
         return self._initial_us / 1_000_000
 
     @property
     def max_delay(self) -> float:
-        """The longest delay, in seconds. Since 0.1."""
+        """The longest delay, in seconds. Since 1.0."""
         return self._max_us / 1_000_000
 
     @property
     def with_jitter(self) -> bool:
-        """Whether each delay varies randomly by up to a quarter, before it is capped. Since 0.1."""
+        """Whether each delay varies randomly by up to a quarter, before it is capped. Since 1.0."""
         return self._jitter
 
     @property
     def backoff(self) -> BackoffStrategy:
-        """The growth of the delay. Since 0.1."""
+        """The growth of the delay. Since 1.0."""
         return self._backoff
 
     @property
     def condition(self) -> RetryCondition:
-        """The condition that a failure must meet to be retried. Since 0.1."""
+        """The condition that a failure must meet to be retried. Since 1.0."""
         return self._condition
 
     @property
     def retry_on(self) -> tuple[str, ...]:
-        """Names of the only exception types that are retried; empty for any. Since 0.1."""
+        """Names of the only exception types that are retried; empty for any. Since 1.0."""
         return self._retry_on
 
     @property
     def never_on(self) -> tuple[str, ...]:
-        """Names of the exception types that are never retried. Since 0.1."""
+        """Names of the exception types that are never retried. Since 1.0."""
         return self._never_on
 
     def should_retry(
@@ -152,7 +152,7 @@ class RetryPolicy:
         Returns:
             True if another attempt follows.
 
-        Since 0.1.
+        Since 1.0.
         """
         from cloaca._values.database_text import storable
 
@@ -173,7 +173,7 @@ class RetryPolicy:
         Returns:
             Seconds.
 
-        Since 0.1.
+        Since 1.0.
         """
         place = 0.5
         if self._jitter:
@@ -200,7 +200,7 @@ class RetryPolicy:
             >>> cloaca.RetryPolicy().replace(max_attempts=5).max_attempts
             5
 
-        Since 0.1.
+        Since 1.0.
         """
         values = {
             "max_attempts": self._max_attempts,
@@ -266,7 +266,7 @@ class RetryPolicyBuilder:
         >>> policy.max_attempts, policy.initial_delay
         (5, 0.5)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_values",)
@@ -284,7 +284,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("max_attempts", attempts)
 
@@ -297,7 +297,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("initial_delay", delay)
 
@@ -310,7 +310,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("max_delay", delay)
 
@@ -323,7 +323,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("backoff", strategy)
 
@@ -336,7 +336,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("condition", condition)
 
@@ -349,7 +349,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("with_jitter", jitter)
 
@@ -362,7 +362,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("retry_on", types)
 
@@ -375,7 +375,7 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._with("never_on", types)
 
@@ -385,7 +385,7 @@ class RetryPolicyBuilder:
         Raises:
             TaskValidationError: A value is not valid.
 
-        Since 0.1.
+        Since 1.0.
         """
         return RetryPolicy(**self._values)
 

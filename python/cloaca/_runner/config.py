@@ -21,7 +21,7 @@ class DefaultRunnerConfig:
     Example:
         >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, task_timeout_seconds=60)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     max_concurrent_tasks: int
@@ -147,7 +147,7 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The settings from the environment and the defaults. Since 0.1."""
+        """The settings from the environment and the defaults. Since 1.0."""
         return DefaultRunnerConfig()
 
     def check(self) -> None:
@@ -156,7 +156,7 @@ class DefaultRunnerConfig:
         Raises:
             ConfigurationError: Two settings contradict each other.
 
-        Since 0.1.
+        Since 1.0.
         """
         if self.lease_ttl < 2 * self.heartbeat_interval:
             raise ConfigurationError(
@@ -166,7 +166,7 @@ class DefaultRunnerConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name. Since 0.1."""
+        """Every setting by its name. Since 1.0."""
         return {name: self.__dict__[name] for name in SETTINGS}
 
     def _to_engine(self) -> dict[str, Any]:
@@ -191,12 +191,12 @@ class DefaultRunnerConfig:
 
     @property
     def pipeline_timeout_seconds(self) -> float | None:
-        """Another name of `workflow_timeout_seconds`. Since 0.1."""
+        """Another name of `workflow_timeout_seconds`. Since 1.0."""
         return self.workflow_timeout_seconds
 
     @property
     def connection_pool_size(self) -> int:
-        """Another name of `db_pool_size`. Since 0.1."""
+        """Another name of `db_pool_size`. Since 1.0."""
         return self.db_pool_size
 
     def __eq__(self, other: object) -> bool:

@@ -39,7 +39,7 @@ class ControlMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowStatus(self._core.reads.status(execution_id))
 
@@ -55,7 +55,7 @@ class ControlMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowResult(self._core.reads.execution(execution_id))
 
@@ -87,7 +87,7 @@ class ControlMethods:
         Example:
             >>> [result.execution_id for result in runner.list_executions("etl", "Failed")]
 
-        Since 0.1.
+        Since 1.0.
         """
         _check_limit(limit)
         name: Any = getattr(workflow, "name", workflow)
@@ -113,7 +113,7 @@ class ControlMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
-        Since 0.1.
+        Since 1.0.
         """
         return [Event(record) for record in self._core.reads.events(execution_id)]
 
@@ -133,7 +133,7 @@ class ControlMethods:
             WorkflowNotFoundError: No execution has this id.
             WorkflowError: The execution has completed or failed.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowStatus(self._core.control(execution_id, "cancel"))
 
@@ -150,7 +150,7 @@ class ControlMethods:
             WorkflowNotFoundError: No execution has this id.
             WorkflowError: The execution has ended.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowStatus(self._core.control(execution_id, "pause"))
 
@@ -167,7 +167,7 @@ class ControlMethods:
             WorkflowNotFoundError: No execution has this id.
             WorkflowError: The execution is not paused.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowStatus(self._core.control(execution_id, "resume"))
 
@@ -189,7 +189,7 @@ class ControlMethods:
                 `from_task` is omitted.
             WorkflowValidationError: It has no task `from_task`. It is a `WorkflowError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         return WorkflowStatus(self._core.control(execution_id, "retry", from_task))
 
@@ -202,7 +202,7 @@ class ControlMethods:
         Raises:
             TimeoutError: The timeout has passed; the hint names an execution that is open.
 
-        Since 0.1.
+        Since 1.0.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         until = None if timeout_us is None else _core_now() + timeout_us

@@ -17,7 +17,7 @@ class TenantConfig:
         >>> cloaca.TenantConfig(schema_name="acme", username="acme_user")
         TenantConfig(schema_name='acme', username='acme_user')
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("password", "schema_name", "username")
@@ -66,7 +66,7 @@ class TenantConfig:
 class TenantCredentials:
     """The credentials of a tenant. Keep the password: it is not stored anywhere else.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("connection_string", "password", "schema_name", "username")
@@ -110,7 +110,7 @@ class TenantCredentials:
 
 
 class Tenant:
-    """An existing tenant. Since 0.1."""
+    """An existing tenant. Since 1.0."""
 
     __slots__ = ("schema_name", "username")
 
@@ -151,7 +151,7 @@ class DatabaseAdmin:
         >>> with cloaca.DefaultRunner(made.connection_string, schema="acme") as runner:
         ...     runner.execute("etl")
 
-    Since 0.1.
+    Since 1.0.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -185,7 +185,7 @@ class DatabaseAdmin:
                 privilege. In that case nothing was created.
             ConnectionError: The database does not answer. It is a `DatabaseError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         if not isinstance(config, TenantConfig):
             raise ConfigurationError(
@@ -210,7 +210,7 @@ class DatabaseAdmin:
             DatabaseError: There is no such tenant, the role is not its own, or a runner uses
                 it and `force` is not set. In that case nothing was removed.
 
-        Since 0.1.
+        Since 1.0.
         """
         TenantConfig(schema_name, username)
         self._core.remove_tenant(schema_name, username, force)
@@ -221,7 +221,7 @@ class DatabaseAdmin:
         Raises:
             DatabaseError: The database cannot be read.
 
-        Since 0.1.
+        Since 1.0.
         """
         return [Tenant(found.schema_name, found.username) for found in self._core.list_tenants()]
 
@@ -235,7 +235,7 @@ class DatabaseAdmin:
             DatabaseError: There is no such tenant.
             MigrationError: Its schema is newer than this program.
 
-        Since 0.1.
+        Since 1.0.
         """
         self._core.migrate_tenant(schema_name)
 

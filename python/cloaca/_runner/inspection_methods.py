@@ -47,7 +47,7 @@ class InspectionMethods:
             >>> runner.explain(handle.id)
             ["Task 'load' is ready, but no live runner has task 'load' of workflow 'etl' ..."]
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.reads.explain(execution_id)
 
@@ -66,7 +66,7 @@ class InspectionMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
-        Since 0.1.
+        Since 1.0.
         """
         return [LogLine(record) for record in self._core.reads.logs(execution_id)]
 
@@ -77,13 +77,13 @@ class InspectionMethods:
         waits. Also: queue depth, backlog of the database, commit batch sizes, rescues. The
         setting `metrics_port` serves the same over HTTP.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.metrics()
 
     @property
     def metrics_url(self) -> str | None:
-        """The URL of `/metrics`; `None` without the setting `metrics_port`. Since 0.1."""
+        """The URL of `/metrics`; `None` without the setting `metrics_port`. Since 1.0."""
         return None if self._metrics_server is None else self._metrics_server.url
 
     def prune(self, older_than: float | timedelta | None = None) -> int:
@@ -100,7 +100,7 @@ class InspectionMethods:
         Raises:
             ConfigurationError: Nothing was given, and `retention_days` is `None`.
 
-        Since 0.1.
+        Since 1.0.
         """
         if older_than is None:
             days = self._config.retention_days

@@ -57,7 +57,7 @@ class DefaultRunner(
         >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
         ...     result = runner.execute("etl", {"day": "2026-01-01"})
 
-    Since 0.1.
+    Since 1.0.
     """
 
     _polls_triggers = True
@@ -128,7 +128,7 @@ class DefaultRunner(
             ConfigurationError: The URL or a setting is not valid. It is a `ValueError`.
             ConnectionError: The database cannot be opened.
 
-        Since 0.1.
+        Since 1.0.
         """
         return DefaultRunner(database_url, config)
 
@@ -147,7 +147,7 @@ class DefaultRunner(
             ConfigurationError: The name is not valid, or the database has no schemas. It is a
                 `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         if schema is None:
             raise ConfigurationError("Schema name cannot be empty")
@@ -201,7 +201,7 @@ class DefaultRunner(
         Example:
             >>> total = runner.execute("etl", check=True).final_context["total"]
 
-        Since 0.1.
+        Since 1.0.
         """
         self._catch_up()
         submission = request(
@@ -254,7 +254,7 @@ class DefaultRunner(
             The result, also of an execution that failed, timed out or was cancelled, unless `check`
             is set.
 
-        Since 0.1.
+        Since 1.0.
         """
         import asyncio
 
@@ -301,7 +301,7 @@ class DefaultRunner(
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
-        Since 0.1.
+        Since 1.0.
         """
         submission = request(
             workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
@@ -332,7 +332,7 @@ class DefaultRunner(
         Example:
             >>> handles = runner.submit_many(("resize", {"file": name}) for name in names)
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._submit([request_of(entry) for entry in submissions])
 
@@ -348,7 +348,7 @@ class DefaultRunner(
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
-        Since 0.1.
+        Since 1.0.
         """
         self._core.reads.status(execution_id)
         return WorkflowHandle(self, execution_id)
@@ -363,7 +363,7 @@ class DefaultRunner(
             SystemExit: After a second signal.
             RunnerClosedError: The runner has failed; the log says why.
 
-        Since 0.1.
+        Since 1.0.
         """
         from cloaca._runner.signals import serve
 
@@ -378,7 +378,7 @@ class DefaultRunner(
             timeout: Maximum time for running tasks to finish, in seconds; the setting
                 `shutdown_timeout` if omitted.
 
-        Since 0.1.
+        Since 1.0.
         """
         tenants = self._tenant_runners()
         for runner in (self, *tenants):
@@ -398,7 +398,7 @@ class DefaultRunner(
 
     @property
     def config(self) -> DefaultRunnerConfig:
-        """The settings. Changing them has no effect on a runner that has started. Since 0.1."""
+        """The settings. Changing them has no effect on a runner that has started. Since 1.0."""
         return self._config
 
     def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:

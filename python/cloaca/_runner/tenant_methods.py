@@ -59,7 +59,7 @@ class TenantMethods:
             ...     acme = runner.tenant("acme")
             ...     acme.execute("etl")
 
-        Since 0.1.
+        Since 1.0.
         """
         from cloaca._runner.start import start_tenant
 

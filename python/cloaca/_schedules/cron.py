@@ -35,7 +35,7 @@ class CronSchedule:
         >>> nightly = cloaca.CronSchedule(workflow_name="etl", cron_expression="0 2 * * *")
         >>> runner.add_cron_schedule(nightly)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = (
@@ -124,7 +124,7 @@ def cron_preview(
         2026-03-28T02:30:00+01:00
         2026-03-29T03:00:00+02:00
 
-    Since 0.1.
+    Since 1.0.
     """
     check_text("the cron expression", expression)
     check_text("the time zone", timezone)

@@ -86,7 +86,7 @@ class ScheduleMethods:
         Example:
             >>> runner.register_cron_workflow("etl", "30 2 * * *", "Europe/Berlin")
 
-        Since 0.1.
+        Since 1.0.
         """
         name: Any = getattr(workflow_name, "name", workflow_name)
         check_text("workflow_name", name)
@@ -128,7 +128,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: It cannot be registered. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self.register_cron_workflow(
             schedule.workflow_name,
@@ -156,7 +156,7 @@ class ScheduleMethods:
         Returns:
             Dicts in the form of `get_cron_schedule`.
 
-        Since 0.1.
+        Since 1.0.
         """
         rows = self._core.reads.schedules(bool(enabled_only), *window(limit, offset))
         return [told_schedule(row) for row in rows]
@@ -176,7 +176,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: There is no such schedule. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to get cron schedule"):
             return told_schedule(self._core.reads.schedule(_id(id)))
@@ -195,7 +195,7 @@ class ScheduleMethods:
             ScheduleError: There is no such schedule, the new values cannot be read, or another
                 schedule has them already. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to update cron schedule"):
             for what, value in (
@@ -216,7 +216,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: There is no such schedule. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to update cron schedule"):
             self._schedules.set_enabled(_id(id), bool(enabled))
@@ -230,7 +230,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: There is no such schedule. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to delete cron schedule"):
             self._schedules.delete(_id(id))
@@ -248,7 +248,7 @@ class ScheduleMethods:
             ScheduleError: There is no such schedule. It is a `ValueError`.
             WorkflowNotFoundError: No program has stored a definition of its workflow.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to run cron schedule"):
             return self._schedules.run_now(_id(id))
@@ -271,7 +271,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: There never was such a schedule. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         with Failing("Failed to get cron schedule"):
             ticks = self._core.reads.schedule_history(_id(id), *window(limit, offset))
@@ -292,7 +292,7 @@ class ScheduleMethods:
         Raises:
             ScheduleError: The time cannot be read. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         counts = self._core.reads.tick_counts(_since(since))
         total = counts.fired + counts.missed + counts.skipped

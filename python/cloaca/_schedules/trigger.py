@@ -29,7 +29,7 @@ class TriggerResult:
         >>> cloaca.TriggerResult.fire({"path": "inbox.csv"}).is_fire_result()
         True
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_context", "_fires")
@@ -41,7 +41,7 @@ class TriggerResult:
 
     @staticmethod
     def skip() -> TriggerResult:
-        """Do not start the workflow. Since 0.1."""
+        """Do not start the workflow. Since 1.0."""
         return TriggerResult(False, None)
 
     @staticmethod
@@ -57,23 +57,23 @@ class TriggerResult:
         Raises:
             TypeError: A value in it is not JSON.
 
-        Since 0.1.
+        Since 1.0.
         """
         if context is None or isinstance(context, Context):
             return TriggerResult(True, context)
         return TriggerResult(True, Context(context))
 
     def is_fire_result(self) -> bool:
-        """Whether it starts the workflow. Since 0.1."""
+        """Whether it starts the workflow. Since 1.0."""
         return self._fires
 
     def is_skip_result(self) -> bool:
-        """Whether it does not start the workflow. Since 0.1."""
+        """Whether it does not start the workflow. Since 1.0."""
         return not self._fires
 
     @property
     def context(self) -> Context | None:
-        """The initial context of the execution. Since 0.1."""
+        """The initial context of the execution. Since 1.0."""
         return self._context
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ def trigger(
         ...         return cloaca.TriggerResult.fire({"path": str(path)})
         ...     return cloaca.TriggerResult.skip()
 
-    Since 0.1.
+    Since 1.0.
     """
     if callable(name):
         raise ScheduleError(

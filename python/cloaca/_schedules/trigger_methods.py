@@ -34,7 +34,7 @@ class TriggerMethods:
         Returns:
             Dicts in the form of `get_trigger_schedule`.
 
-        Since 0.1.
+        Since 1.0.
         """
         rows = self._core.reads.triggers(bool(enabled_only), *window(limit, offset))
         return [told_trigger(row) for row in rows]
@@ -51,7 +51,7 @@ class TriggerMethods:
             and `timezone`, `allow_concurrent`, `enabled`, `last_error`, and times as RFC 3339 text
             or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`, `created_at`, `updated_at`.
 
-        Since 0.1.
+        Since 1.0.
         """
         row = self._row(name)
         return None if row is None else told_trigger(row)
@@ -66,7 +66,7 @@ class TriggerMethods:
         Raises:
             ScheduleError: There is no such trigger. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         if "\0" in _name(name):
             raise _unknown(name)
@@ -88,7 +88,7 @@ class TriggerMethods:
             workflow was not known, `failed`: the function raised), `detail` (the exception),
             `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
 
-        Since 0.1.
+        Since 1.0.
         """
         row = self._row(name)
         if row is None:

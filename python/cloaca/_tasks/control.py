@@ -24,7 +24,7 @@ class Retry(TaskControl):
     Example:
         >>> raise cloaca.Retry(after=30, reason="rate limit")
 
-    Since 0.1.
+    Since 1.0.
     """
 
     code = "task_retry"
@@ -54,7 +54,7 @@ class Abort(TaskControl):
     Example:
         >>> raise cloaca.Abort("the customer does not exist")
 
-    Since 0.1.
+    Since 1.0.
     """
 
     code = "task_abort"
@@ -75,7 +75,7 @@ class Snooze(TaskControl):
     Example:
         >>> raise cloaca.Snooze(60)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     code = "task_snooze"

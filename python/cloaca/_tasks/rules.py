@@ -39,7 +39,7 @@ _OPERATOR_BY_SPELLING = {
 def always() -> TriggerRule:
     """The task runs regardless of the outcome of its dependencies.
 
-    Since 0.1.
+    Since 1.0.
     """
     return TriggerRule("always", "always()")
 
@@ -59,7 +59,7 @@ def all_of(*conditions: TriggerRule | str) -> TriggerRule:
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
 
-    Since 0.1.
+    Since 1.0.
     """
     return _group("all_of", conditions)
 
@@ -76,7 +76,7 @@ def any_of(*conditions: TriggerRule | str) -> TriggerRule:
     Raises:
         TaskValidationError: There is no condition, or one of them is not a rule.
 
-    Since 0.1.
+    Since 1.0.
     """
     return _group("any_of", conditions)
 
@@ -93,7 +93,7 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
     Raises:
         TaskValidationError: There is no condition, or one of them is not a rule.
 
-    Since 0.1.
+    Since 1.0.
     """
     return _group("none_of", conditions)
 
@@ -110,7 +110,7 @@ def task_success(task: str | Callable[..., object]) -> TriggerRule:
     Raises:
         TaskValidationError: It is neither.
 
-    Since 0.1.
+    Since 1.0.
     """
     return _about_task("task_success", task)
 
@@ -127,7 +127,7 @@ def task_failed(task: str | Callable[..., object]) -> TriggerRule:
     Raises:
         TaskValidationError: It is neither.
 
-    Since 0.1.
+    Since 1.0.
     """
     return _about_task("task_failed", task)
 
@@ -144,7 +144,7 @@ def task_skipped(task: str | Callable[..., object]) -> TriggerRule:
     Raises:
         TaskValidationError: It is neither.
 
-    Since 0.1.
+    Since 1.0.
     """
     return _about_task("task_skipped", task)
 
@@ -169,7 +169,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
     Example:
         >>> cloaca.context_value("rows", ">", 100)
 
-    Since 0.1.
+    Since 1.0.
     """
     import json
 

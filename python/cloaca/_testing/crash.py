@@ -26,7 +26,7 @@ _MOST_POINTS = 10_000
 
 
 class CrashReport:
-    """The findings of `crash_everywhere`. Since 0.1."""
+    """The findings of `crash_everywhere`. Since 1.0."""
 
     def __init__(self) -> None:
         #: The points at which the runner was killed, in words.
@@ -129,7 +129,7 @@ def crash_everywhere(
         >>> report = crash_everywhere("etl", {"day": "2026-01-01"})
         >>> assert "charge" not in report.ran_twice
 
-    Since 0.1.
+    Since 1.0.
     """
     expected = _live(workflow, context, None, False, setup, observe)
     report = CrashReport()

@@ -59,7 +59,7 @@ class VirtualRunner(DefaultRunner):
         >>> with VirtualRunner() as runner:
         ...     assert runner.execute("report").tasks["send"].attempts == 3
 
-    Since 0.1.
+    Since 1.0.
     """
 
     def __init__(
@@ -114,12 +114,12 @@ class VirtualRunner(DefaultRunner):
         Raises:
             TimeoutError: A function has been running for a minute of real time.
 
-        Since 0.1.
+        Since 1.0.
         """
         self._pacer.advance(seconds_to_us("seconds", seconds, zero=True))
 
     def now(self) -> float:
-        """The virtual time, in seconds since the epoch. Since 0.1."""
+        """The virtual time, in seconds since the epoch. Since 1.0."""
         return self._virtual.now_us / 1_000_000
 
     def shutdown(self, *, timeout: float | None = None) -> None:
@@ -128,7 +128,7 @@ class VirtualRunner(DefaultRunner):
         Args:
             timeout: Maximum time for running functions to finish, in seconds.
 
-        Since 0.1.
+        Since 1.0.
         """
         self._pacer.close()
         self._virtual.end()

@@ -65,7 +65,7 @@ def run_task(
     Example:
         >>> assert run_task(total, {"rows": [1, 2]})["total"] == 3
 
-    Since 0.1.
+    Since 1.0.
     """
     task_id = getattr(function, "__name__", "task")
     call = read_call(function, task_id)

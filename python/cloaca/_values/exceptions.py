@@ -16,7 +16,7 @@ class CloacaException(Exception):
         code: A stable name of the kind of error, for programs.
         hint: The recommended next step, or `None`.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     _default_code: ClassVar[str] = "cloaca"
@@ -45,21 +45,21 @@ class CloacaException(Exception):
 
 
 class WorkflowError(CloacaException):
-    """Something is wrong with a workflow or one of its executions. Since 0.1."""
+    """Something is wrong with a workflow or one of its executions. Since 1.0."""
 
     _default_code = "workflow"
     _default_message = "the workflow failed"
 
 
 class WorkflowValidationError(WorkflowError, ValueError):
-    """A workflow's definition breaks a rule. Since 0.1."""
+    """A workflow's definition breaks a rule. Since 1.0."""
 
     _default_code = "workflow_invalid"
     _default_message = "the workflow is not valid"
 
 
 class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
-    """No workflow has this name, or no execution has this id. Since 0.1."""
+    """No workflow has this name, or no execution has this id. Since 1.0."""
 
     _default_code = "workflow_not_found"
     _default_message = "the workflow is not known"
@@ -70,7 +70,7 @@ class WorkflowExecutionError(WorkflowError):
 
     Raised by `WorkflowResult.raise_for_status`.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     _default_code = "workflow_failed"
@@ -78,28 +78,28 @@ class WorkflowExecutionError(WorkflowError):
 
 
 class WorkflowTimeoutError(WorkflowError, TimeoutError):
-    """An execution overran its own timeout. Since 0.1."""
+    """An execution overran its own timeout. Since 1.0."""
 
     _default_code = "workflow_timeout"
     _default_message = "the execution overran its timeout"
 
 
 class TaskError(CloacaException):
-    """Something is wrong with a task. Since 0.1."""
+    """Something is wrong with a task. Since 1.0."""
 
     _default_code = "task"
     _default_message = "the task failed"
 
 
 class TaskValidationError(TaskError, ValueError):
-    """A task's definition breaks a rule. Since 0.1."""
+    """A task's definition breaks a rule. Since 1.0."""
 
     _default_code = "task_invalid"
     _default_message = "the task is not valid"
 
 
 class TaskExecutionError(TaskError):
-    """The execution of a task failed. Since 0.1."""
+    """The execution of a task failed. Since 1.0."""
 
     _default_code = "task_failed"
     _default_message = "the task failed"
@@ -110,7 +110,7 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
     Raised inside the task's function, as far as that is possible.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     _default_code = "task_timeout"
@@ -118,14 +118,14 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
 
 class ContextError(CloacaException):
-    """A context lacks a key, is too large, or holds a value that is not JSON. Since 0.1."""
+    """A context lacks a key, is too large, or holds a value that is not JSON. Since 1.0."""
 
     _default_code = "context_invalid"
     _default_message = "the context is not valid"
 
 
 class ConfigurationError(CloacaException, ValueError):
-    """A setting, an argument or a database URL is not valid. Since 0.1."""
+    """A setting, an argument or a database URL is not valid. Since 1.0."""
 
     _default_code = "configuration"
     _default_message = "the configuration is not valid"
@@ -136,14 +136,14 @@ class VariableNotSetError(ConfigurationError, KeyError):
 
 
 class DatabaseError(CloacaException):
-    """The database refused or failed an operation. Since 0.1."""
+    """The database refused or failed an operation. Since 1.0."""
 
     _default_code = "database"
     _default_message = "the database failed"
 
 
 class ConnectionError(DatabaseError, builtins.ConnectionError):
-    """The database cannot be opened or does not answer. Since 0.1."""
+    """The database cannot be opened or does not answer. Since 1.0."""
 
     _default_code = "connection"
     _default_message = "the database does not answer"
@@ -152,7 +152,7 @@ class ConnectionError(DatabaseError, builtins.ConnectionError):
 class MigrationError(DatabaseError):
     """The database's schema is newer than this program, or cannot be brought up to date.
 
-    Since 0.1.
+    Since 1.0.
     """
 
     _default_code = "migration"
@@ -160,21 +160,21 @@ class MigrationError(DatabaseError):
 
 
 class ScheduleError(CloacaException, ValueError):
-    """A schedule is not valid or not known. Since 0.1."""
+    """A schedule is not valid or not known. Since 1.0."""
 
     _default_code = "schedule_invalid"
     _default_message = "the schedule is not valid"
 
 
 class RunnerClosedError(CloacaException, RuntimeError):
-    """The runner was shut down. Since 0.1."""
+    """The runner was shut down. Since 1.0."""
 
     _default_code = "runner_closed"
     _default_message = "the runner is shut down"
 
 
 class ForkedProcessError(CloacaException, RuntimeError):
-    """The process was forked after the runner had started. Since 0.1."""
+    """The process was forked after the runner had started. Since 1.0."""
 
     _default_code = "forked"
     _default_message = "the process was forked after the runner had started"

@@ -33,7 +33,7 @@ def var(name: str) -> str:
     Example:
         >>> cloaca.var("API_URL")  # CLOACINA_VAR_API_URL
 
-    Since 0.1.
+    Since 1.0.
     """
     value = os.environ.get(_PREFIX + name)
     if value is None:
@@ -54,7 +54,7 @@ def var_or(name: str, default: D) -> str | D:
     Returns:
         Its text, or the default.
 
-    Since 0.1.
+    Since 1.0.
     """
     return os.environ.get(_PREFIX + name, default)
 
@@ -64,7 +64,7 @@ def get_backend() -> str:
 
     It is the kind of the runner that started last, or that of `CLOACA_DATABASE_URL`, or `"sqlite"`.
 
-    Since 0.1.
+    Since 1.0.
     """
     location = os.environ.get("CLOACA_DATABASE_URL", "")
     if _latest_location:

@@ -29,7 +29,7 @@ class TaskHandle:
         ...             return
         ...         handle.set_progress(number, len(context["files"]), name)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_work")
@@ -47,34 +47,34 @@ class TaskHandle:
 
     @property
     def task_id(self) -> str:
-        """The task's id. Since 0.1."""
+        """The task's id. Since 1.0."""
         return self._work.task_id
 
     @property
     def execution_id(self) -> str:
-        """The execution's id. Since 0.1."""
+        """The execution's id. Since 1.0."""
         return self._work.execution_id
 
     @property
     def workflow_name(self) -> str:
-        """The workflow's name. Since 0.1."""
+        """The workflow's name. Since 1.0."""
         return self._work.workflow_name
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt; the first is 1. Since 0.1."""
+        """The number of the attempt; the first is 1. Since 1.0."""
         return self._work.attempt
 
     def is_cancelled(self) -> bool:
         """Whether the execution was cancelled, and the function's result will be dropped.
 
-        Since 0.1.
+        Since 1.0.
         """
         self._work.beat()
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
-        """Whether the task occupies a worker; false while it waits in `defer_until`. Since 0.1."""
+        """Whether the task occupies a worker; false while it waits in `defer_until`. Since 1.0."""
         return not self._defers
 
     def heartbeat(self, progress: float | None = None) -> None:
@@ -89,7 +89,7 @@ class TaskHandle:
             TaskTimeoutError: The attempt overran its timeout.
             Abort: The execution was cancelled. Its result is dropped in any case.
 
-        Since 0.1.
+        Since 1.0.
         """
         if progress is not None:
             self.set_progress(progress, 1 if progress <= 1 else 100)
@@ -111,7 +111,7 @@ class TaskHandle:
             ForkedProcessError: This is a forked child; only the task's own process can report
                 progress.
 
-        Since 0.1.
+        Since 1.0.
         """
         if not 0 <= done <= total:
             raise TaskValidationError(
@@ -152,7 +152,7 @@ class TaskHandle:
         Example:
             >>> handle.defer_until(lambda: path.exists(), poll_interval_ms=500)
 
-        Since 0.1.
+        Since 1.0.
         """
         if not 0 < poll_interval_ms < 1e12:
             raise TaskValidationError(

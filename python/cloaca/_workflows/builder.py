@@ -34,7 +34,7 @@ class WorkflowBuilder:
         ...     def extract(context):
         ...         context["rows"] = [1, 2, 3]
 
-    Since 0.1.
+    Since 1.0.
     """
 
     @names_arguments
@@ -78,7 +78,7 @@ class WorkflowBuilder:
 
     @property
     def name(self) -> str:
-        """The workflow's name. Since 0.1."""
+        """The workflow's name. Since 1.0."""
         return self._name
 
     def description(self, text: str) -> Self:
@@ -93,7 +93,7 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: It is not a string.
 
-        Since 0.1.
+        Since 1.0.
         """
         if not isinstance(text, str):
             raise WorkflowValidationError(
@@ -116,7 +116,7 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: One of them is not a string.
 
-        Since 0.1.
+        Since 1.0.
         """
         if not all(isinstance(text, str) for text in (key, value)):
             raise WorkflowValidationError(
@@ -141,7 +141,7 @@ class WorkflowBuilder:
             WorkflowValidationError: There is no such task, or the workflow has one with its id. It
                 is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         if isinstance(task, str):
             if task in self._definitions:
@@ -197,7 +197,7 @@ class WorkflowBuilder:
                 is a `ValueError`.
             TaskValidationError: The definition of a task breaks a rule. It is a `ValueError`.
 
-        Since 0.1.
+        Since 1.0.
         """
         from cloaca._values.encoding import encode_as
 
@@ -255,7 +255,7 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         >>> builder = cloaca.WorkflowBuilder("etl").add_task("extract").add_task("total")
         >>> cloaca.register_workflow_constructor("etl", builder.build)
 
-    Since 0.1.
+    Since 1.0.
     """
     if not callable(constructor):
         raise WorkflowValidationError(

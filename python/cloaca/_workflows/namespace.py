@@ -40,7 +40,7 @@ class _Names:
         return type(self), self._parts
 
     def as_components(self) -> tuple[str, ...]:
-        """The parts, first the tenant. Since 0.1."""
+        """The parts, first the tenant. Since 1.0."""
         return self._parts
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class _Names:
 
 
 class WorkflowContext(_Names):
-    """The prefix of a workflow's task names: tenant, package and workflow. Since 0.1."""
+    """The prefix of a workflow's task names: tenant, package and workflow. Since 1.0."""
 
     __slots__ = ()
 
@@ -87,17 +87,17 @@ class WorkflowContext(_Names):
 
     @property
     def tenant_id(self) -> str:
-        """The tenant. Since 0.1."""
+        """The tenant. Since 1.0."""
         return self._parts[0]
 
     @property
     def package_name(self) -> str:
-        """The package. Since 0.1."""
+        """The package. Since 1.0."""
         return self._parts[1]
 
     @property
     def workflow_id(self) -> str:
-        """The workflow's name. Since 0.1."""
+        """The workflow's name. Since 1.0."""
         return self._parts[2]
 
     def task_namespace(self, task_id: str) -> TaskNamespace:
@@ -109,7 +109,7 @@ class WorkflowContext(_Names):
         Returns:
             Its parts.
 
-        Since 0.1.
+        Since 1.0.
         """
         return TaskNamespace(self.tenant_id, self.package_name, self.workflow_id, task_id)
 
@@ -121,7 +121,7 @@ class TaskNamespace(_Names):
         >>> str(cloaca.TaskNamespace("public", "embedded", "etl", "load"))
         'public::embedded::etl::load'
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ()
@@ -153,7 +153,7 @@ class TaskNamespace(_Names):
         Raises:
             ValueError: It does not have four parts.
 
-        Since 0.1.
+        Since 1.0.
         """
         parts = text.split(_SEPARATOR)
         if len(parts) != 4:
@@ -162,20 +162,20 @@ class TaskNamespace(_Names):
 
     @property
     def tenant_id(self) -> str:
-        """The tenant. Since 0.1."""
+        """The tenant. Since 1.0."""
         return self._parts[0]
 
     @property
     def package_name(self) -> str:
-        """The package. Since 0.1."""
+        """The package. Since 1.0."""
         return self._parts[1]
 
     @property
     def workflow_id(self) -> str:
-        """The workflow's name. Since 0.1."""
+        """The workflow's name. Since 1.0."""
         return self._parts[2]
 
     @property
     def task_id(self) -> str:
-        """The task's short id. Since 0.1."""
+        """The task's short id. Since 1.0."""
         return self._parts[3]

@@ -147,7 +147,7 @@ def task(
         ... def total(context):
         ...     context["total"] = sum(context["rows"])
 
-    Since 0.1.
+    Since 1.0.
     """
     if function is not None and not callable(function):
         raise TaskValidationError(
@@ -247,7 +247,7 @@ def external_task(
     Example:
         >>> resize = cloaca.external_task("resize", dependencies=["load"], timeout=60)
 
-    Since 0.1.
+    Since 1.0.
     """
     options = read_options(
         f"task {id!r}",

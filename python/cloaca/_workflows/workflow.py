@@ -27,7 +27,7 @@ class Workflow:
         >>> workflow.tasks, workflow.can_run_parallel("load", "report")
         (['load', 'report'], False)
 
-    Since 0.1.
+    Since 1.0.
     """
 
     __slots__ = ("_core", "_definitions")
@@ -47,57 +47,57 @@ class Workflow:
 
     @property
     def name(self) -> str:
-        """Its name. Since 0.1."""
+        """Its name. Since 1.0."""
         return self._core.name
 
     @property
     def description(self) -> str:
-        """Its description. Since 0.1."""
+        """Its description. Since 1.0."""
         return self._core.description
 
     @property
     def version(self) -> str:
         """A hash of everything that affects its behaviour: see "Versions" in the docs.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.version
 
     @property
     def tags(self) -> dict[str, str]:
-        """Its tags. Since 0.1."""
+        """Its tags. Since 1.0."""
         return self._core.tags
 
     @property
     def tasks(self) -> list[str]:
-        """The ids of its tasks, in the order of their declaration. Since 0.1."""
+        """The ids of its tasks, in the order of their declaration. Since 1.0."""
         return self._core.tasks
 
     @property
     def dependencies(self) -> dict[str, list[str]]:
-        """The ids of each task's dependencies, which must have ended before it. Since 0.1."""
+        """The ids of each task's dependencies, which must have ended before it. Since 1.0."""
         return self._core.dependencies
 
     def topological_sort(self) -> list[str]:
         """The full names of the tasks, each after its dependencies; otherwise as declared.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.topological_sort()
 
     def get_execution_levels(self) -> list[list[str]]:
         """The full names of the tasks by level: tasks of one level can run in parallel.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.get_execution_levels()
 
     def get_roots(self) -> list[str]:
-        """The full names of the tasks without dependencies. Since 0.1."""
+        """The full names of the tasks without dependencies. Since 1.0."""
         return self._core.get_roots()
 
     def get_leaves(self) -> list[str]:
-        """The full names of the tasks that nothing depends on. Since 0.1."""
+        """The full names of the tasks that nothing depends on. Since 1.0."""
         return self._core.get_leaves()
 
     def can_run_parallel(self, a: str, b: str) -> bool:
@@ -113,20 +113,20 @@ class Workflow:
         Raises:
             WorkflowValidationError: There is no such task.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._core.can_run_parallel(a, b)
 
     def validate(self) -> None:
-        """Do nothing, because an invalid workflow cannot be built. Since 0.1."""
+        """Do nothing, because an invalid workflow cannot be built. Since 1.0."""
         self._core.validate()
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flow chart. Since 0.1."""
+        """The graph as a Mermaid flow chart. Since 1.0."""
         return self._core.to_mermaid()
 
     def to_dot(self) -> str:
-        """The graph in Graphviz's language. Since 0.1."""
+        """The graph in Graphviz's language. Since 1.0."""
         return self._core.to_dot()
 
     def _repr_html_(self) -> str:

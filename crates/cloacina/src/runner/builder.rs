@@ -26,7 +26,7 @@ use crate::types::{Error, ErrorCode};
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct DefaultRunnerBuilder {
     database_url: Option<String>,
@@ -47,25 +47,25 @@ impl Default for DefaultRunnerBuilder {
 }
 
 impl DefaultRunnerBuilder {
-    /// The database URL. The default is the environment variable `CLOACA_DATABASE_URL`. Since 0.1.
+    /// The database URL. The default is the environment variable `CLOACA_DATABASE_URL`. Since 1.0.
     pub fn database_url(mut self, url: impl Into<String>) -> Self {
         self.database_url = Some(url.into());
         self
     }
 
-    /// The PostgreSQL schema that the runner uses, one for each tenant. Since 0.1.
+    /// The PostgreSQL schema that the runner uses, one for each tenant. Since 1.0.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// The settings, instead of the defaults. Since 0.1.
+    /// The settings, instead of the defaults. Since 1.0.
     pub fn config(mut self, config: RunnerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Whether opening migrates an old database (the default) or refuses it. Since 0.1.
+    /// Whether opening migrates an old database (the default) or refuses it. Since 1.0.
     pub const fn auto_migrate(mut self, auto_migrate: bool) -> Self {
         self.auto_migrate = auto_migrate;
         self
@@ -77,7 +77,7 @@ impl DefaultRunnerBuilder {
     /// `Configuration` when there is no URL, or a setting or the schema's name is invalid; `UrlInvalid`; `Connection` or
     /// `Migration` when the database cannot be opened.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn build(self) -> Result<DefaultRunner, Error> {
         let from_environment = || std::env::var("CLOACA_DATABASE_URL").ok();
         let Some(url) = self.database_url.or_else(from_environment) else {
@@ -108,7 +108,7 @@ impl DefaultRunner {
     /// # Errors
     /// `UrlInvalid` for an invalid URL; `Connection` or `Migration` when the database cannot be opened.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn new(url: impl Into<String>) -> Result<Self, Error> {
         Self::builder().database_url(url).build().await
     }
@@ -119,7 +119,7 @@ impl DefaultRunner {
     /// As for [`new`](Self::new); `Configuration` for an invalid schema name, or a SQLite URL: on SQLite each tenant has a
     /// file of its own.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn with_schema(
         url: impl Into<String>,
         schema: impl Into<String>,
@@ -128,7 +128,7 @@ impl DefaultRunner {
         builder.build().await
     }
 
-    /// A builder, to open a runner with settings. Since 0.1.
+    /// A builder, to open a runner with settings. Since 1.0.
     #[must_use]
     pub fn builder() -> DefaultRunnerBuilder {
         DefaultRunnerBuilder::default()
@@ -137,14 +137,14 @@ impl DefaultRunner {
 
 /// A builder of settings. Settings that are not set keep their defaults.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigBuilder {
     config: RunnerConfig,
 }
 
 impl RunnerConfig {
-    /// A builder of settings that starts from the defaults. Since 0.1.
+    /// A builder of settings that starts from the defaults. Since 1.0.
     #[must_use]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
@@ -165,7 +165,7 @@ macro_rules! settings {
             /// # Errors
             /// `Configuration`; the message names the setting, its value and the rule that it breaks.
             ///
-            /// Since 0.1.
+            /// Since 1.0.
             pub fn build(self) -> Result<RunnerConfig, Error> {
                 self.config.validate()?;
                 Ok(self.config)
@@ -175,33 +175,33 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Maximum number of Rust tasks that run at the same time in this runner (default 1000). Since 0.1.
+    /// Maximum number of Rust tasks that run at the same time in this runner (default 1000). Since 1.0.
     max_concurrent_async_tasks: usize,
     /// Interval at which the runner polls for changes by other processes when no notification arrives (default 100 ms).
-    /// Since 0.1.
+    /// Since 1.0.
     poll_interval: Duration,
-    /// Timeout of one attempt of a task without its own (default 5 minutes); `None`: no timeout. Since 0.1.
+    /// Timeout of one attempt of a task without its own (default 5 minutes); `None`: no timeout. Since 1.0.
     task_timeout: Option<Duration>,
-    /// Timeout of an execution that was submitted without one (default: no timeout). Since 0.1.
+    /// Timeout of an execution that was submitted without one (default: no timeout). Since 1.0.
     workflow_timeout: Option<Duration>,
-    /// Whether this runner rescues tasks of dead runners (default true). Since 0.1.
+    /// Whether this runner rescues tasks of dead runners (default true). Since 1.0.
     enable_recovery: bool,
-    /// Interval at which the runner extends its lease (default 5 s). Since 0.1.
+    /// Interval at which the runner extends its lease (default 5 s). Since 1.0.
     heartbeat_interval: Duration,
-    /// Time after the last heartbeat at which the lease on the runner's claims expires (default 15 s). Since 0.1.
+    /// Time after the last heartbeat at which the lease on the runner's claims expires (default 15 s). Since 1.0.
     lease_ttl: Duration,
-    /// Running time after which a task is reported in the log, once (default: twice the lease). Since 0.1.
+    /// Running time after which a task is reported in the log, once (default: twice the lease). Since 1.0.
     stall_threshold: Option<Duration>,
-    /// Maximum number of times a task is rescued from a dead runner before it fails (default 3). Since 0.1.
+    /// Maximum number of times a task is rescued from a dead runner before it fails (default 3). Since 1.0.
     max_rescues: u32,
-    /// Maximum size of what one attempt may write to the context, in bytes (default 16 MiB). Since 0.1.
+    /// Maximum size of what one attempt may write to the context, in bytes (default 16 MiB). Since 1.0.
     max_context_bytes: u64,
-    /// Maximum time that shutdown waits for running tasks (default 30 s). Since 0.1.
+    /// Maximum time that shutdown waits for running tasks (default 30 s). Since 1.0.
     shutdown_timeout: Duration,
-    /// Maximum time that a call waits for a database that does not answer (default 30 s). Since 0.1.
+    /// Maximum time that a call waits for a database that does not answer (default 30 s). Since 1.0.
     db_timeout: Duration,
-    /// Maximum number of connections to the database (default 10). Since 0.1.
+    /// Maximum number of connections to the database (default 10). Since 1.0.
     db_pool_size: usize,
-    /// Age at which ended executions are deleted (default 30 days); `None` keeps all. Since 0.1.
+    /// Age at which ended executions are deleted (default 30 days); `None` keeps all. Since 1.0.
     retention: Option<Duration>,
 }

@@ -29,14 +29,14 @@ use crate::types::{self, Delta, Error, ErrorCode, Json, JsonError, Overlay, near
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone)]
 pub struct Context {
     values: Overlay,
 }
 
 impl Context {
-    /// Creates an empty context. Since 0.1.
+    /// Creates an empty context. Since 1.0.
     #[must_use]
     pub fn new() -> Self {
         Self::from_values(Arc::default(), false)
@@ -47,7 +47,7 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the text is not a JSON object, or a value is nested deeper than 512 levels.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let values = types::Context::from_json(text).map_err(|error| {
             invalid(format!(
@@ -72,7 +72,7 @@ impl Context {
     /// # Ok::<(), cloacina::Error>(())
     /// ```
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
         let json = Json::encode(value)
             .map_err(|error| invalid(format!("the context cannot be encoded: {error}")))?;
@@ -84,13 +84,13 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the context does not have the shape of `T`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_str(&self.to_json())
             .map_err(|error| invalid(format!("the context cannot be decoded: {error}")))
     }
 
-    /// The context as one JSON object. Since 0.1.
+    /// The context as one JSON object. Since 1.0.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut values = self.values.clone();
@@ -102,7 +102,7 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the key is absent or its value does not have the shape of `T`. The message names the key.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         match self.get_json(key) {
             Some(value) => decode(key, value),
@@ -115,13 +115,13 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the key is present and its value does not have the shape of `T`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn get_optional<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let value = self.get_json(key);
         value.map(|value| decode(key, value)).transpose()
     }
 
-    /// The JSON value of a key; `None` when the key is absent. Since 0.1.
+    /// The JSON value of a key; `None` when the key is absent. Since 1.0.
     #[must_use]
     pub fn get_json(&self, key: &str) -> Option<&Json> {
         self.values.get(key)
@@ -132,7 +132,7 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when JSON cannot represent the value, e.g. a NaN.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn set<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         self.values.set(key, encode(key, &value)?);
         Ok(())
@@ -143,7 +143,7 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the key is already present, or JSON cannot represent the value.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn insert<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         if self.contains_key(key) {
             return Err(invalid(format!("the context already has a key '{key}'"))
@@ -157,7 +157,7 @@ impl Context {
     /// # Errors
     /// `ContextInvalid` when the key is absent, or JSON cannot represent the value.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn update<T: Serialize>(&mut self, key: &str, value: T) -> Result<(), Error> {
         if !self.contains_key(key) {
             return Err(self.absent(key));
@@ -169,30 +169,30 @@ impl Context {
     ///
     /// In a task the removal counts as a write: descendants of the task do not see the key.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
         self.values.remove(key)
     }
 
-    /// Whether a key is present. Since 0.1.
+    /// Whether a key is present. Since 1.0.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
         self.values.contains(key)
     }
 
-    /// Number of keys. Since 0.1.
+    /// Number of keys. Since 1.0.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether the context has no keys. Since 0.1.
+    /// Whether the context has no keys. Since 1.0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Keys and values, in insertion order. Since 0.1.
+    /// Keys and values, in insertion order. Since 1.0.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.values.iter().map(|(key, value)| (&**key, value))
     }

@@ -29,7 +29,7 @@ impl DefaultRunner {
     /// # }
     /// ```
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn register_cron_workflow(
         &self,
         workflow: impl AsRef<str>,
@@ -47,7 +47,7 @@ impl DefaultRunner {
     /// `ScheduleInvalid` for an invalid expression, time zone or option, or an expression that never fires; `Database` or
     /// `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn add_cron_schedule(&self, schedule: CronSchedule) -> Result<ScheduleId, Error> {
         let record = self
             .engine()
@@ -61,7 +61,7 @@ impl DefaultRunner {
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn list_cron_schedules(
         &self,
         enabled_only: bool,
@@ -83,7 +83,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn get_cron_schedule(&self, id: ScheduleId) -> Result<CronScheduleInfo, Error> {
         let record = self
             .engine()
@@ -98,7 +98,7 @@ impl DefaultRunner {
     /// `ScheduleNotFound`; `ScheduleInvalid` for an invalid expression or time zone, or when another schedule already has
     /// both; `Database` or `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn update_cron_schedule(
         &self,
         id: ScheduleId,
@@ -118,7 +118,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn set_cron_schedule_enabled(
         &self,
         id: ScheduleId,
@@ -136,7 +136,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn delete_cron_schedule(&self, id: ScheduleId) -> Result<(), Error> {
         self.engine()
             .read(move |engine| engine.delete_schedule(id).map(drop))
@@ -149,7 +149,7 @@ impl DefaultRunner {
     /// `ScheduleNotFound`; `WorkflowNotFound` when no program has stored a definition of the workflow; `Database` or
     /// `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn run_cron_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
         let give_up = self.engine().handle().give_up();
         self.engine()
@@ -166,7 +166,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn explain_cron_schedule(&self, id: ScheduleId) -> Result<Vec<String>, Error> {
         self.engine()
             .read(move |engine| {
@@ -190,7 +190,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn get_cron_execution_history(
         &self,
         id: ScheduleId,
@@ -209,7 +209,7 @@ impl DefaultRunner {
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn get_cron_execution_stats(
         &self,
         since: impl Into<Timestamp>,

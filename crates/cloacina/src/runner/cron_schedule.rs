@@ -25,7 +25,7 @@ use crate::types::{
 /// # let _ = nightly;
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct CronSchedule {
     options: NewSchedule,
@@ -36,70 +36,70 @@ impl CronSchedule {
     ///
     /// The expression has 5 fields, or 6 with seconds first. The workflow does not have to be defined in this program.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn new(workflow: impl AsRef<str>, expression: impl Into<String>) -> Self {
         Self {
             options: NewSchedule::new(workflow.as_ref(), expression, "UTC"),
         }
     }
 
-    /// The IANA time zone of the expression. Since 0.1.
+    /// The IANA time zone of the expression. Since 1.0.
     pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
         self.options.timezone = timezone.into();
         self
     }
 
-    /// A name that distinguishes it from schedules with the same workflow, expression and time zone. Since 0.1.
+    /// A name that distinguishes it from schedules with the same workflow, expression and time zone. Since 1.0.
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
         self.options.instance = Some(name.into());
         self
     }
 
     /// The input of its executions. The keys `scheduled_time`, `schedule_id`, `schedule_timezone` and
-    /// `schedule_expression` are added to it. Since 0.1.
+    /// `schedule_expression` are added to it. Since 1.0.
     pub fn input(mut self, input: Context) -> Self {
         self.options.input = Arc::unwrap_or_clone(input.into_values());
         self
     }
 
-    /// The treatment of ticks that were due while no runner was live (default: they are recorded as missed). Since 0.1.
+    /// The treatment of ticks that were due while no runner was live (default: they are recorded as missed). Since 1.0.
     pub const fn catchup(mut self, catchup: Catchup) -> Self {
         self.options.catchup = catchup;
         self
     }
 
-    /// Maximum number of missed ticks that fire (default: the runner's setting). Since 0.1.
+    /// Maximum number of missed ticks that fire (default: the runner's setting). Since 1.0.
     pub const fn max_catchup(mut self, ticks: u32) -> Self {
         self.options.max_catchup = Some(ticks);
         self
     }
 
-    /// The treatment of a tick that is due while an earlier execution has not ended (default: it fires). Since 0.1.
+    /// The treatment of a tick that is due while an earlier execution has not ended (default: it fires). Since 1.0.
     pub const fn overlap(mut self, overlap: Overlap) -> Self {
         self.options.overlap = overlap;
         self
     }
 
-    /// The time before which no tick is due. Since 0.1.
+    /// The time before which no tick is due. Since 1.0.
     pub fn start_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.options.start_at = Some(at.into());
         self
     }
 
-    /// The time after which no tick is due. Since 0.1.
+    /// The time after which no tick is due. Since 1.0.
     pub fn end_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.options.end_at = Some(at.into());
         self
     }
 
-    /// Maximum delay of a tick (default 0). Each tick gets its own random delay. Since 0.1.
+    /// Maximum delay of a tick (default 0). Each tick gets its own random delay. Since 1.0.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.options.jitter = Micros::try_from(jitter.as_micros()).unwrap_or(Micros::MAX / 2);
         self
     }
 
     /// Whether a new schedule is enabled (default true). Registering an existing schedule again does not change this.
-    /// Since 0.1.
+    /// Since 1.0.
     pub const fn enabled(mut self, enabled: bool) -> Self {
         self.options.enabled = enabled;
         self
@@ -112,7 +112,7 @@ impl CronSchedule {
 
 /// A schedule as stored in the database.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct CronScheduleInfo {
     record: ScheduleRecord,
@@ -123,74 +123,74 @@ impl CronScheduleInfo {
         Self { record }
     }
 
-    /// The schedule's id. Since 0.1.
+    /// The schedule's id. Since 1.0.
     #[must_use]
     pub const fn id(&self) -> ScheduleId {
         self.record.id
     }
 
-    /// The workflow that it starts. Since 0.1.
+    /// The workflow that it starts. Since 1.0.
     #[must_use]
     pub fn workflow_name(&self) -> &str {
         &self.record.workflow
     }
 
-    /// The cron expression. Since 0.1.
+    /// The cron expression. Since 1.0.
     #[must_use]
     pub fn cron_expression(&self) -> &str {
         self.record.spec.expression.as_deref().unwrap_or_default()
     }
 
-    /// The IANA time zone of the expression. Since 0.1.
+    /// The IANA time zone of the expression. Since 1.0.
     #[must_use]
     pub fn timezone(&self) -> &str {
         &self.record.spec.timezone
     }
 
     /// The name that distinguishes it from schedules with the same workflow, expression and time zone; may be empty.
-    /// Since 0.1.
+    /// Since 1.0.
     #[must_use]
     pub fn instance_name(&self) -> &str {
         &self.record.spec.instance
     }
 
-    /// Whether it is enabled. Since 0.1.
+    /// Whether it is enabled. Since 1.0.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         self.record.enabled
     }
 
-    /// The catch-up rule. Since 0.1.
+    /// The catch-up rule. Since 1.0.
     #[must_use]
     pub const fn catchup(&self) -> Catchup {
         self.record.spec.catchup
     }
 
-    /// The overlap rule. Since 0.1.
+    /// The overlap rule. Since 1.0.
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         self.record.spec.overlap
     }
 
-    /// The next tick, without jitter; `None` when there is none. Since 0.1.
+    /// The next tick, without jitter; `None` when there is none. Since 1.0.
     #[must_use]
     pub const fn next_run_at(&self) -> Option<Timestamp> {
         self.record.next_due
     }
 
-    /// The last tick that fired. Since 0.1.
+    /// The last tick that fired. Since 1.0.
     #[must_use]
     pub const fn last_run_at(&self) -> Option<Timestamp> {
         self.record.state.last_fired_at
     }
 
-    /// When it was registered. Since 0.1.
+    /// When it was registered. Since 1.0.
     #[must_use]
     pub const fn created_at(&self) -> Timestamp {
         self.record.created_at
     }
 
-    /// When its options last changed. Since 0.1.
+    /// When its options last changed. Since 1.0.
     #[must_use]
     pub const fn updated_at(&self) -> Timestamp {
         self.record.updated_at
@@ -199,7 +199,7 @@ impl CronScheduleInfo {
 
 /// One tick of a schedule, with its outcome.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct CronTick {
     /// The schedule.
@@ -231,7 +231,7 @@ impl CronTick {
 
 /// The number of ticks of all schedules since a time, by outcome.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CronStats {
     /// Ticks that started an execution.
@@ -260,7 +260,7 @@ impl CronStats {
 
 /// A fire time of a cron expression.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CronTime {
     /// The instant.
@@ -284,7 +284,7 @@ pub struct CronTime {
 /// # Ok::<(), cloacina::Error>(())
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 pub fn cron_preview(
     expression: &str,
     timezone: &str,

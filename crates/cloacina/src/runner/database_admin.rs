@@ -9,7 +9,7 @@ use crate::store::postgres::{PostgresOptions, Secret, admin};
 use crate::types::ErrorCode;
 use crate::types::{Error, check_password, check_role_name, check_tenant_schema_name};
 
-/// The settings of a tenant to create. Since 0.1.
+/// The settings of a tenant to create. Since 1.0.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TenantConfig {
     /// Name of the schema: `[A-Za-z_][A-Za-z0-9_]{0,62}`, not reserved.
@@ -21,7 +21,7 @@ pub struct TenantConfig {
 }
 
 impl TenantConfig {
-    /// Settings for a tenant with a generated password. Since 0.1.
+    /// Settings for a tenant with a generated password. Since 1.0.
     pub fn new(schema_name: impl Into<String>, username: impl Into<String>) -> Self {
         Self {
             schema_name: schema_name.into(),
@@ -30,7 +30,7 @@ impl TenantConfig {
         }
     }
 
-    /// Sets the password. Since 0.1.
+    /// Sets the password. Since 1.0.
     pub fn with_password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
@@ -41,7 +41,7 @@ impl TenantConfig {
     /// # Errors
     /// `Configuration`; the message names the broken rule and never contains the password.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn validate(&self) -> Result<(), Error> {
         check_tenant_schema_name(&self.schema_name)?;
         check_role_name(&self.username)?;
@@ -58,7 +58,7 @@ impl fmt::Debug for TenantConfig {
     }
 }
 
-/// The credentials of a tenant. The password is not stored anywhere in plain text: keep it. Since 0.1.
+/// The credentials of a tenant. The password is not stored anywhere in plain text: keep it. Since 1.0.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TenantCredentials {
     /// The role.
@@ -81,7 +81,7 @@ impl fmt::Debug for TenantCredentials {
     }
 }
 
-/// A tenant of a database. Since 0.1.
+/// A tenant of a database. Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// The schema.
@@ -91,7 +91,7 @@ pub struct Tenant {
 }
 
 /// Creates, lists, migrates and removes the tenants of a PostgreSQL database. Each call opens its own connection.
-/// Since 0.1.
+/// Since 1.0.
 pub struct DatabaseAdmin {
     #[cfg(feature = "postgres")]
     options: PostgresOptions,
@@ -112,7 +112,7 @@ impl DatabaseAdmin {
     /// # Errors
     /// `UrlInvalid` for an invalid URL; `Configuration` for a SQLite URL: on SQLite each tenant has a file of its own.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn new(database_url: &str) -> Result<Self, Error> {
         match DatabaseUrl::parse(database_url)? {
             #[cfg(feature = "sqlite")]
@@ -123,7 +123,7 @@ impl DatabaseAdmin {
         }
     }
 
-    /// The database, without the password. Since 0.1.
+    /// The database, without the password. Since 1.0.
     pub fn location(&self) -> String {
         self.options.location_without_schema()
     }
@@ -134,7 +134,7 @@ impl DatabaseAdmin {
     /// `Configuration` for an invalid name or password, before anything is sent; `Database` when the schema or the role
     /// already exists, or the administrator lacks a privilege; `Connection` when the database does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn create_tenant(&self, config: &TenantConfig) -> Result<TenantCredentials, Error> {
         config.validate()?;
         let password = match &config.password {
@@ -159,7 +159,7 @@ impl DatabaseAdmin {
     /// `Configuration` for an invalid name; `Database` when the tenant does not exist, the role belongs to something else,
     /// or a runner uses the tenant and `force` is not set; `Connection` when the database does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn remove_tenant(
         &self,
         schema_name: &str,
@@ -180,7 +180,7 @@ impl DatabaseAdmin {
     /// # Errors
     /// `Database` or `Connection` when the database cannot be read.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn list_tenants(&self) -> Result<Vec<Tenant>, Error> {
         let tenants = admin::list(&self.options)?;
         let named = tenants.into_iter().map(|tenant| Tenant {
@@ -196,7 +196,7 @@ impl DatabaseAdmin {
     /// `Database` when the tenant does not exist; `Migration` when its schema is newer than this program; `Connection` when
     /// the database does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn migrate_tenant(&self, schema_name: &str) -> Result<(), Error> {
         check_tenant_schema_name(schema_name)?;
         Ok(admin::migrate(&self.options_for(schema_name)?)?)

@@ -59,7 +59,7 @@ use crate::types::{Error, ExecutionId, RunnerId};
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone)]
 pub struct DefaultRunner {
     engine: Arc<AsyncEngine>,
@@ -88,7 +88,7 @@ impl DefaultRunner {
     /// `Configuration` for an invalid schema name, a URL of another database, a runner that is itself a tenant's, or a
     /// runner on SQLite, where each tenant has a file of its own; otherwise as for [`new`](Self::new).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[cfg(feature = "postgres")]
     pub async fn tenant(
         &self,
@@ -112,7 +112,7 @@ impl DefaultRunner {
     /// `WorkflowNotFound`; `Database` or `Connection` when the submission could not be stored within `db_timeout`;
     /// `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn execute(
         &self,
         workflow: impl AsRef<str>,
@@ -126,7 +126,7 @@ impl DefaultRunner {
     /// # Errors
     /// As for [`execute`](Self::execute).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn submit(
         &self,
         workflow: impl AsRef<str>,
@@ -141,7 +141,7 @@ impl DefaultRunner {
     /// # Errors
     /// As for [`execute`](Self::execute); `Configuration` for an invalid option.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn submit_with(&self, submission: Submission) -> Result<WorkflowHandle, Error> {
         let mut handles = self.submit_many([submission]).await?;
         handles.pop().ok_or_else(Error::runner_closed)
@@ -152,7 +152,7 @@ impl DefaultRunner {
     /// # Errors
     /// As for [`submit_with`](Self::submit_with).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn submit_many(
         &self,
         submissions: impl IntoIterator<Item = Submission>,
@@ -193,7 +193,7 @@ impl DefaultRunner {
     }
 
     /// Returns a handle of an existing execution, whichever program submitted it. The id is not checked: an unknown id is an
-    /// error of the handle's methods. Since 0.1.
+    /// error of the handle's methods. Since 1.0.
     #[must_use]
     pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
         WorkflowHandle::new(Arc::clone(&self.engine), execution, None)
@@ -204,7 +204,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
         let state = self.engine.execution(execution).await?;
         Ok(WorkflowResult::new(state))
@@ -215,7 +215,7 @@ impl DefaultRunner {
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn explain(&self, execution: ExecutionId) -> Result<Vec<String>, Error> {
         (self.engine)
             .read(move |engine| {
@@ -231,7 +231,7 @@ impl DefaultRunner {
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn list_executions(&self, filter: ExecutionFilter) -> Result<ExecutionPage, Error> {
         let filter = filter.into_inner();
         let page = self
@@ -276,7 +276,7 @@ impl DefaultRunner {
     /// # }
     /// ```
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn register_external<T: Task>(&self, workflow: impl AsRef<str>) -> Result<(), Error> {
         let handler = self.engine.handler(T::run)?;
         let service = Service {
@@ -294,7 +294,7 @@ impl DefaultRunner {
     /// # Errors
     /// `Database` when the thread for the call cannot be started.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.shutdown_within(self.config().shutdown_timeout).await
     }
@@ -305,31 +305,31 @@ impl DefaultRunner {
     /// # Errors
     /// `Database` when the thread for the call cannot be started.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn shutdown_within(&self, grace: Duration) -> Result<(), Error> {
         let engine = Arc::clone(self.engine.handle());
         blocking(move || engine.stop(grace)).await
     }
 
-    /// Whether the runner has stopped. Since 0.1.
+    /// Whether the runner has stopped. Since 1.0.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.engine.handle().is_closed()
     }
 
-    /// The location of the database, without the password. Since 0.1.
+    /// The location of the database, without the password. Since 1.0.
     #[must_use]
     pub fn location(&self) -> String {
         self.engine.handle().location()
     }
 
-    /// The id of the runner. Since 0.1.
+    /// The id of the runner. Since 1.0.
     #[must_use]
     pub fn runner_id(&self) -> RunnerId {
         self.engine.handle().runner_id()
     }
 
-    /// The settings. Since 0.1.
+    /// The settings. Since 1.0.
     #[must_use]
     pub fn config(&self) -> &RunnerConfig {
         self.engine.handle().config()

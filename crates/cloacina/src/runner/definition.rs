@@ -12,7 +12,7 @@ use crate::workflow::WorkflowDefinition;
 
 /// A workflow that `workflow!` created. It is defined in this process: every runner of the process can run it by its name.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone)]
 pub struct Workflow {
     inner: Arc<workflow::Workflow>,
@@ -20,13 +20,13 @@ pub struct Workflow {
 }
 
 impl Workflow {
-    /// The workflow's name. Since 0.1.
+    /// The workflow's name. Since 1.0.
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.name()
     }
 
-    /// The description; may be empty. Since 0.1.
+    /// The description; may be empty. Since 1.0.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.inner.definition().description
@@ -36,37 +36,37 @@ impl Workflow {
     /// dependencies, rules, retry and timeout settings, and the tokens of the functions. The description and the tags do not
     /// change it.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[must_use]
     pub fn version(&self) -> &str {
         self.inner.version()
     }
 
-    /// The tags. Since 0.1.
+    /// The tags. Since 1.0.
     #[must_use]
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.inner.definition().tags
     }
 
-    /// The ids of the tasks, in declaration order. Since 0.1.
+    /// The ids of the tasks, in declaration order. Since 1.0.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         let tasks = self.inner.definition().tasks.iter();
         tasks.map(|task| task.id.as_str())
     }
 
-    /// The ids of the tasks, each after its dependencies; ties are in declaration order. Since 0.1.
+    /// The ids of the tasks, each after its dependencies; ties are in declaration order. Since 1.0.
     pub fn topological_sort(&self) -> impl Iterator<Item = &str> {
         let order = self.inner.graph().order().iter();
         order.map(|task| self.inner.task(*task).id.as_str())
     }
 
-    /// The graph as a Mermaid flow chart. Since 0.1.
+    /// The graph as a Mermaid flow chart. Since 1.0.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
         describe::to_mermaid(&self.inner)
     }
 
-    /// The graph in Graphviz's DOT language. Since 0.1.
+    /// The graph in Graphviz's DOT language. Since 1.0.
     #[must_use]
     pub fn to_dot(&self) -> String {
         describe::to_dot(&self.inner)

@@ -24,7 +24,7 @@ const MAX_KEY: usize = 512;
 ///     .timeout(Duration::from_secs(3600));
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct Submission {
     workflow: String,
@@ -45,7 +45,7 @@ enum Start {
 impl Submission {
     /// A submission of a workflow, given by its name or as a [`Workflow`](super::Workflow), that starts at once.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn new(workflow: impl AsRef<str>, context: Context) -> Self {
         Self {
             workflow: workflow.as_ref().to_owned(),
@@ -58,31 +58,31 @@ impl Submission {
     }
 
     /// Makes the submission idempotent: while an execution of this workflow with this key exists, submitting returns its
-    /// handle and starts nothing. 1 to 512 characters. Since 0.1.
+    /// handle and starts nothing. 1 to 512 characters. Since 1.0.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// The priority (default 0): tasks of executions with a higher one are claimed first. Since 0.1.
+    /// The priority (default 0): tasks of executions with a higher one are claimed first. Since 1.0.
     pub const fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
         self
     }
 
-    /// The minimum time between the submission and the start. Since 0.1.
+    /// The minimum time between the submission and the start. Since 1.0.
     pub const fn delay(mut self, delay: Duration) -> Self {
         self.start = Start::After(delay);
         self
     }
 
-    /// The earliest start. Since 0.1.
+    /// The earliest start. Since 1.0.
     pub fn at(mut self, at: impl Into<Timestamp>) -> Self {
         self.start = Start::At(at.into());
         self
     }
 
-    /// The timeout of the execution, from the start of its first task; the execution fails when it expires. Since 0.1.
+    /// The timeout of the execution, from the start of its first task; the execution fails when it expires. Since 1.0.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -125,14 +125,14 @@ impl Submission {
 /// The filter of [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions). All conditions must hold. Without
 /// conditions it lists the 50 newest executions.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct ExecutionFilter {
     inner: ListFilter,
 }
 
 impl ExecutionFilter {
-    /// A filter without conditions, with a limit of 50. Since 0.1.
+    /// A filter without conditions, with a limit of 50. Since 1.0.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -143,37 +143,37 @@ impl ExecutionFilter {
         }
     }
 
-    /// Only executions of this workflow. Since 0.1.
+    /// Only executions of this workflow. Since 1.0.
     pub fn workflow(mut self, workflow: impl AsRef<str>) -> Self {
         self.inner.workflow = Some(workflow.as_ref().to_owned());
         self
     }
 
-    /// Only executions in this state; call it several times to allow several states. Since 0.1.
+    /// Only executions in this state; call it several times to allow several states. Since 1.0.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.inner.statuses.push(status);
         self
     }
 
-    /// Only executions of workflows with this tag; after several calls, with all of the tags. Since 0.1.
+    /// Only executions of workflows with this tag; after several calls, with all of the tags. Since 1.0.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Only executions submitted at or after this time. Since 0.1.
+    /// Only executions submitted at or after this time. Since 1.0.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());
         self
     }
 
-    /// Maximum number of executions on a page. Since 0.1.
+    /// Maximum number of executions on a page. Since 1.0.
     pub const fn limit(mut self, limit: usize) -> Self {
         self.inner.limit = limit;
         self
     }
 
-    /// Continues after a page; `cursor` is the page's [`ExecutionPage::next`]. Since 0.1.
+    /// Continues after a page; `cursor` is the page's [`ExecutionPage::next`]. Since 1.0.
     pub const fn after(mut self, cursor: ExecutionId) -> Self {
         self.inner.before = Some(cursor);
         self
@@ -192,7 +192,7 @@ impl Default for ExecutionFilter {
 
 /// A page of a listing.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct ExecutionPage {
     /// The executions, newest first, in the state that they had when they were read.

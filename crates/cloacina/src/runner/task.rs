@@ -19,13 +19,13 @@ pub type TaskFuture<'a> = Pin<Box<dyn Future<Output = Result<(), TaskError>> + S
 ///
 /// Do not implement it by hand.
 ///
-/// Since 0.1.
+/// Since 1.0.
 pub trait Task {
     /// The names that the static check of `workflow!` needs.
     #[doc(hidden)]
     const NAMES: TaskNames;
 
-    /// The task's id. Since 0.1.
+    /// The task's id. Since 1.0.
     const ID: &'static str = Self::NAMES.id;
 
     /// The task's definition, as it is stored.
@@ -96,7 +96,7 @@ impl TaskOutput for Result<(), TaskError> {
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct TaskHandle {
     execution: ExecutionId,
@@ -106,7 +106,7 @@ pub struct TaskHandle {
 }
 
 impl TaskHandle {
-    /// Creates a handle without an execution, to call a task's function in a test. Since 0.1.
+    /// Creates a handle without an execution, to call a task's function in a test. Since 1.0.
     #[must_use]
     pub fn detached() -> Self {
         Self {
@@ -127,25 +127,25 @@ impl TaskHandle {
     }
 
     /// Whether the execution has been cancelled. A cancel drops the task's future while it waits; work on other threads, e.g.
-    /// in `spawn_blocking`, must check this. Since 0.1.
+    /// in `spawn_blocking`, must check this. Since 1.0.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
     }
 
-    /// The number of the attempt, counted from 1. Since 0.1.
+    /// The number of the attempt, counted from 1. Since 1.0.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The id of the task's execution. Since 0.1.
+    /// The id of the task's execution. Since 1.0.
     #[must_use]
     pub const fn execution_id(&self) -> ExecutionId {
         self.execution
     }
 
-    /// The task's id in its workflow. Since 0.1.
+    /// The task's id in its workflow. Since 1.0.
     #[must_use]
     pub fn task_id(&self) -> &str {
         &self.task

@@ -39,7 +39,7 @@ use crate::types::{Error, ErrorCode, Failure, Micros, micros};
 /// # fn main() {}
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 pub struct TaskError {
     signal: TaskSignal,
     failure: Failure,
@@ -55,12 +55,12 @@ enum TaskSignal {
 impl TaskError {
     /// A failure with a message. The task's retry policy applies. The error's type is `TaskError`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn new(message: impl Into<String>) -> Self {
         Self::of_type("TaskError", message)
     }
 
-    /// A failure with a type name that `retry_on` and `never_on` can match. Since 0.1.
+    /// A failure with a type name that `retry_on` and `never_on` can match. Since 1.0.
     pub fn of_type(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             signal: TaskSignal::Fail,
@@ -77,7 +77,7 @@ impl TaskError {
     /// Retries after the policy's delay, even if the policy does not retry this error. Counts as an attempt: when none is
     /// left, the task fails with this message.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn retry(message: impl Into<String>) -> Self {
         Self {
             signal: TaskSignal::Retry(None),
@@ -87,7 +87,7 @@ impl TaskError {
 
     /// Retries after the given delay instead of the policy's. Counts as an attempt (semantics D2).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     #[must_use]
     pub fn retry_after(delay: Duration) -> Self {
         Self {
@@ -96,14 +96,14 @@ impl TaskError {
         }
     }
 
-    /// Fails the task without a retry, regardless of the policy. Since 0.1.
+    /// Fails the task without a retry, regardless of the policy. Since 1.0.
     pub fn abort(reason: impl Into<String>) -> Self {
         let mut error = Self::of_type("Abort", reason);
         error.failure.retryable = false;
         error
     }
 
-    /// Runs the task again after the delay. Does not count as an attempt. Since 0.1.
+    /// Runs the task again after the delay. Does not count as an attempt. Since 1.0.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self {
@@ -112,13 +112,13 @@ impl TaskError {
         }
     }
 
-    /// The error's message. Since 0.1.
+    /// The error's message. Since 1.0.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.failure.message
     }
 
-    /// The name of the error's type, as shown in results. Since 0.1.
+    /// The name of the error's type, as shown in results. Since 1.0.
     #[must_use]
     pub fn type_name(&self) -> &str {
         &self.failure.kind

@@ -39,7 +39,7 @@ type EndState = Option<Result<Ended, Error>>;
 /// # }
 /// ```
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone)]
 pub struct WorkflowHandle {
     engine: Arc<AsyncEngine>,
@@ -61,7 +61,7 @@ impl WorkflowHandle {
         }
     }
 
-    /// The execution's id, which any program on this database can use. Since 0.1.
+    /// The execution's id, which any program on this database can use. Since 1.0.
     #[must_use]
     pub const fn id(&self) -> ExecutionId {
         self.id
@@ -72,7 +72,7 @@ impl WorkflowHandle {
     /// # Errors
     /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down while waiting.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn result(&self) -> Result<WorkflowResult, Error> {
         let known = {
             let subscription = self.subscription.lock();
@@ -100,7 +100,7 @@ impl WorkflowHandle {
     /// # Errors
     /// `WaitTimeout` when the execution has not ended in time; otherwise as for [`result`](Self::result).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn result_within(&self, timeout: Duration) -> Result<WorkflowResult, Error> {
         let timer = tokio::time::timeout(timeout, self.result());
         timer.await.unwrap_or_else(|_| {
@@ -117,7 +117,7 @@ impl WorkflowHandle {
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn status(&self) -> Result<ExecutionStatus, Error> {
         let id = self.id;
         self.engine
@@ -130,7 +130,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`status`](Self::status).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn snapshot(&self) -> Result<WorkflowResult, Error> {
         Ok(WorkflowResult::new(self.engine.execution(self.id).await?))
     }
@@ -141,7 +141,7 @@ impl WorkflowHandle {
     /// `ExecutionState` when it has already ended otherwise; `ExecutionNotFound`; `Database` or `Connection`;
     /// `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn cancel(&self) -> Result<ExecutionStatus, Error> {
         self.engine.control(self.id, Control::Cancel).await
     }
@@ -151,7 +151,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`cancel`](Self::cancel).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn pause(&self) -> Result<ExecutionStatus, Error> {
         self.engine.control(self.id, Control::Pause).await
     }
@@ -161,7 +161,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`cancel`](Self::cancel).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn resume(&self) -> Result<ExecutionStatus, Error> {
         self.engine.control(self.id, Control::Resume).await
     }
@@ -171,7 +171,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`cancel`](Self::cancel).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn retry(&self) -> Result<ExecutionStatus, Error> {
         self.retry_with(None).await
     }
@@ -182,7 +182,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`cancel`](Self::cancel); `TaskInvalid` for an unknown task.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn retry_from(&self, task: impl Into<String>) -> Result<ExecutionStatus, Error> {
         self.retry_with(Some(task.into())).await
     }
@@ -192,7 +192,7 @@ impl WorkflowHandle {
     /// # Errors
     /// As for [`status`](Self::status).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn events(&self) -> Result<Vec<ExecutionEvent>, Error> {
         let id = self.id;
         let read = self

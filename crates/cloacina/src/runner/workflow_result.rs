@@ -14,7 +14,7 @@ use crate::types::{
 
 /// The state of an execution with all its tasks at one instant. Contexts and errors are decoded when they are read.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone)]
 pub struct WorkflowResult {
     execution: Ended,
@@ -22,7 +22,7 @@ pub struct WorkflowResult {
 
 /// The error of a failed execution or task.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ErrorInfo {
@@ -38,7 +38,7 @@ pub struct ErrorInfo {
 
 /// The state of one task.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TaskResult {
@@ -63,62 +63,62 @@ impl WorkflowResult {
         Self { execution }
     }
 
-    /// The execution's id. Since 0.1.
+    /// The execution's id. Since 1.0.
     #[must_use]
     pub fn execution_id(&self) -> ExecutionId {
         self.execution.record().id
     }
 
-    /// The workflow's name. Since 0.1.
+    /// The workflow's name. Since 1.0.
     #[must_use]
     pub fn workflow_name(&self) -> &str {
         self.execution.workflow().name()
     }
 
-    /// The version of the workflow that it ran. Since 0.1.
+    /// The version of the workflow that it ran. Since 1.0.
     #[must_use]
     pub fn workflow_version(&self) -> &str {
         self.execution.workflow().version()
     }
 
-    /// The execution's state. Since 0.1.
+    /// The execution's state. Since 1.0.
     #[must_use]
     pub fn status(&self) -> ExecutionStatus {
         self.execution.record().status
     }
 
-    /// When it was submitted. Since 0.1.
+    /// When it was submitted. Since 1.0.
     #[must_use]
     pub fn submitted_at(&self) -> Timestamp {
         self.execution.record().created_at
     }
 
-    /// When its first task started. Since 0.1.
+    /// When its first task started. Since 1.0.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         self.execution.record().started_at
     }
 
-    /// When it ended. Since 0.1.
+    /// When it ended. Since 1.0.
     #[must_use]
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.execution.record().ended_at
     }
 
-    /// The time from the first task's start to the end; `None` before the end. Since 0.1.
+    /// The time from the first task's start to the end; `None` before the end. Since 1.0.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         let span = self.ended_at()?.since(self.started_at()?);
         u64::try_from(span).ok().map(Duration::from_micros)
     }
 
-    /// The input, merged with the writes of all completed tasks. Since 0.1.
+    /// The input, merged with the writes of all completed tasks. Since 1.0.
     #[must_use]
     pub fn final_context(&self) -> Context {
         Context::from_values(self.execution.final_context().into(), false)
     }
 
-    /// The error; `None` unless the execution failed. Since 0.1.
+    /// The error; `None` unless the execution failed. Since 1.0.
     #[must_use]
     pub fn error(&self) -> Option<ErrorInfo> {
         let (task, failure) = self.execution.record().error.as_ref()?;
@@ -126,13 +126,13 @@ impl WorkflowResult {
         Some(ErrorInfo::new(failure, task))
     }
 
-    /// The error as one sentence, with the failed task if there is one. Since 0.1.
+    /// The error as one sentence, with the failed task if there is one. Since 1.0.
     #[must_use]
     pub fn error_message(&self) -> Option<String> {
         self.error().map(|error| error.to_string())
     }
 
-    /// The tasks, in declaration order. Since 0.1.
+    /// The tasks, in declaration order. Since 1.0.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskResult> {
         let definitions = &self.execution.workflow().definition().tasks;
@@ -143,7 +143,7 @@ impl WorkflowResult {
             .collect()
     }
 
-    /// The task with an id; `None` when there is none. Since 0.1.
+    /// The task with an id; `None` when there is none. Since 1.0.
     #[must_use]
     pub fn task(&self, id: &str) -> Option<TaskResult> {
         let workflow = self.execution.workflow();
@@ -157,7 +157,7 @@ impl WorkflowResult {
     /// # Errors
     /// An [`ExecutionError`], which contains the result, if it is in any other state.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn into_completed(self) -> Result<Self, ExecutionError> {
         if self.status() == ExecutionStatus::Completed {
             return Ok(self);
@@ -167,7 +167,7 @@ impl WorkflowResult {
         })
     }
 
-    /// The number of tasks in each state. Since 0.1.
+    /// The number of tasks in each state. Since 1.0.
     #[must_use]
     pub fn progress(&self) -> BTreeMap<TaskStatus, usize> {
         let mut counts = BTreeMap::new();
@@ -223,7 +223,7 @@ impl TaskResult {
         }
     }
 
-    /// The time from the start of the last attempt to the task's end; `None` before the end. Since 0.1.
+    /// The time from the start of the last attempt to the task's end; `None` before the end. Since 1.0.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         let span = self.ended_at?.since(self.started_at?);
@@ -233,14 +233,14 @@ impl TaskResult {
 
 /// An execution that did not complete.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct ExecutionError {
     result: Box<WorkflowResult>,
 }
 
 impl ExecutionError {
-    /// The state of the execution. Since 0.1.
+    /// The state of the execution. Since 1.0.
     #[must_use]
     pub fn result(&self) -> &WorkflowResult {
         &self.result
@@ -268,7 +268,7 @@ impl std::error::Error for ExecutionError {}
 
 /// One event of an execution's history.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ExecutionEvent {

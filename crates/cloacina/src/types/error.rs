@@ -6,7 +6,7 @@ use super::ExecutionId;
 
 /// The kind of an error. The name of a code is public and stable.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
     /// A workflow's definition breaks a rule.
@@ -90,7 +90,7 @@ impl ErrorCode {
 
 /// An error of the library.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The kind of the error.

@@ -79,19 +79,19 @@ macro_rules! uuid_id {
 uuid_id! {
     /// Identifies one execution of a workflow.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     ExecutionId
 }
 uuid_id! {
     /// Identifies one runner from its start to its end. Half of the fencing token `(runner_id, attempt)`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     RunnerId
 }
 uuid_id! {
     /// Identifies a schedule or a trigger.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     ScheduleId
 }
 

@@ -15,20 +15,20 @@ pub const MAX_JSON_DEPTH: usize = 512;
 
 /// A JSON value, held as valid JSON text without insignificant white space.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(Arc<str>);
 
 /// The error for text that is not JSON, or a value that JSON cannot represent.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(pub String);
 
 /// The type of a JSON value, determined by its first character.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonShape {
     /// `null`

@@ -80,7 +80,7 @@ words! {
 words! {
     /// The treatment of ticks that were due while no runner was live (semantics F4).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     Catchup {
         /// All are recorded as missed.
         Skip = 0 "skip",
@@ -94,7 +94,7 @@ words! {
 words! {
     /// The treatment of a tick that is due while an earlier execution of its schedule has not ended (semantics F4).
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     Overlap {
         /// The tick fires anyway.
         Allow = 0 "allow",
@@ -108,7 +108,7 @@ words! {
 words! {
     /// The outcome of a tick, or of a trigger's poll.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     TickOutcome {
         /// It started an execution.
         Fired = 0 "fired",

@@ -64,7 +64,7 @@ macro_rules! states {
 states! {
     /// The state of one execution of a workflow.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     ExecutionStatus {
         /// Submitted; no task has started yet.
         Pending = 0,
@@ -84,7 +84,7 @@ states! {
 states! {
     /// The state of one task of an execution.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     TaskStatus {
         /// Waits for its dependencies. Has no row in the database.
         Pending = 0,

@@ -23,7 +23,7 @@ pub fn micros(span: Duration) -> Micros {
 
 /// An instant in microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Since 0.1.
+/// Since 1.0.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -1,0 +1,36 @@
+"""The packages of both languages have one version, and the pages name it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import cloaca
+from documentation import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
+
+
+def in_python(version: str) -> str:
+    """How Python spells a version of Cargo."""
+    return re.sub(r"-(a|b|rc)[a-z]*\.", r"\1", version)
+
+
+def test_both_languages_have_one_version() -> None:
+    assert in_python("2.1.0-alpha.3") == "2.1.0a3"
+    version = WORKSPACE["package"]["version"]
+    assert cloaca.__version__ == PROJECT["version"] == in_python(version)
+    for crate in ("cloacina", "cloacina-macros"):
+        assert WORKSPACE["dependencies"][crate]["version"] == version
+    locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    ours = {entry["version"] for entry in locked if entry["name"].startswith("cloacina")}
+    assert ours <= {version, "0.0.0"}, ours
+
+
+def test_the_pages_name_the_version() -> None:
+    version = PROJECT["version"]
+    assert f"Version {version} " in (ROOT / "README.md").read_text()
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    for page in ("README.md", "docs/quick-start.md"):
+        assert f'"cloaca>={version}"' in (ROOT / page).read_text(), page
