@@ -46,7 +46,8 @@ def effective_level() -> int:
     """The level of the logger `cloaca`, without loading `logging` if the program has not."""
     if _logger is None and "logging" not in sys.modules:
         return _WARNING
-    return logger().getEffectiveLevel()
+    found = logger()
+    return found.level or found.root.level  # its parent is the root; this runs at each submission
 
 
 def prepare() -> int:

@@ -7,6 +7,7 @@ variable.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 
 from cloaca._core import Work
@@ -120,7 +121,8 @@ class LogCapture:
             from cloaca._core import now_us
 
             told = f"a line could not be kept: {error}"
-            self._core.note_logs(self.work, [(now_us(), 30, "cloaca", told)])
+            with suppress(Exception):  # a forked child, which reports nothing
+                self._core.note_logs(self.work, [(now_us(), 30, "cloaca", told)])
 
     def close(self) -> None:
         """The attempt has ended."""
