@@ -113,7 +113,8 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
 fn running_task_is_explained_by_its_runners_liveness() {
     let mut execution = execution(&[("a", &[])], None);
     let (holder, other) = (RunnerId::generate(), RunnerId::generate());
-    execution.note_claim(0, holder, NOW - 5 * SECOND);
+    let claim = execution.note_claim(0, holder);
+    execution.note_started(0, claim, NOW - 5 * SECOND);
     let explained = |runners: &[Presence]| sentences(&execution, runners, &[]).remove(0);
 
     let alive = explained(&[presence(holder)]);

@@ -130,7 +130,8 @@ impl Execution {
             return Ok(changes);
         };
         let held = now.since(paused_at).max(0);
-        let started = self.record.started_at.is_some();
+        let is_claimed = |task: &TaskRecord| task.claim().is_some();
+        let started = self.record.started_at.is_some() || self.record.tasks.iter().any(is_claimed);
         self.record.status = if started {
             ExecutionStatus::Running
         } else {

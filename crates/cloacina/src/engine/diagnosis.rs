@@ -148,6 +148,15 @@ pub enum Reason {
         /// One of them.
         runner: SeenRunner,
     },
+    /// A live runner has claimed a task, and no worker of it has taken the task yet.
+    Claimed {
+        /// The task.
+        task: String,
+        /// The runner.
+        runner: SeenRunner,
+        /// The end of the runner's lease, unless it is extended.
+        until: Timestamp,
+    },
     /// A live runner runs a task.
     HeldByLive {
         /// The task.
@@ -226,6 +235,9 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
     for (ordinal, task) in (0..).zip(&record.tasks) {
         match task.status {
             TaskStatus::Running => tasks.push(held(execution, ordinal, task, input)),
+            TaskStatus::Ready if task.runner.is_some() => {
+                tasks.push(held(execution, ordinal, task, input));
+            }
             TaskStatus::Ready if record.status != ExecutionStatus::Paused => {
                 let is_delayed = delay.is_some() && task.ready_at == delay;
                 if !is_delayed {
@@ -346,7 +358,8 @@ fn held(
     input: &DiagnosisInput<'_>,
 ) -> Reason {
     let name = id(execution, ordinal);
-    let attempt = task.attempt;
+    let is_claimed_only = task.status == TaskStatus::Ready;
+    let attempt = task.attempt + u32::from(is_claimed_only);
     let rescuer = input
         .runners
         .iter()
@@ -356,6 +369,11 @@ fn held(
         .iter()
         .find(|runner| Some(runner.id) == task.runner);
     match holder {
+        Some(runner) if is_claimed_only && runner.is_alive(input.now) => Reason::Claimed {
+            task: name,
+            runner: SeenRunner::of_presence(runner),
+            until: runner.lease_until,
+        },
         Some(runner) if runner.is_alive(input.now) => Reason::HeldByLive {
             task: name,
             attempt,

@@ -229,22 +229,59 @@ impl Execution {
             && matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running);
         may_start.then(|| {
             changes.touch(ordinal);
-            self.note_claim(ordinal, runner, now)
+            self.note_claim(ordinal, runner)
         })
     }
 
-    /// Applies a claim that the store made.
-    pub fn note_claim(&mut self, ordinal: Ordinal, runner: RunnerId, now: Timestamp) -> Claim {
+    /// Applies a claim that the store made. The attempt starts when a worker takes the task: see
+    /// [`note_started`](Self::note_started).
+    pub fn note_claim(&mut self, ordinal: Ordinal, runner: RunnerId) -> Claim {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Running;
         task.attempt += 1;
         task.runner = Some(runner);
         task.ready_at = None;
-        task.started_at = Some(now);
+        task.started_at = None;
         let attempt = task.attempt;
         self.record.status = ExecutionStatus::Running;
-        self.record.started_at.get_or_insert(now);
         Claim { runner, attempt }
+    }
+
+    /// Notes the time at which a worker took a claimed task. Returns `false` if the task does not run under the claim.
+    pub fn note_started(&mut self, ordinal: Ordinal, claim: Claim, at: Timestamp) -> bool {
+        if !self.holds(ordinal, claim) {
+            return false;
+        }
+        self.task_mut(ordinal).started_at = Some(at);
+        let first = self.record.started_at.map_or(at, |first| first.min(at));
+        self.record.started_at = Some(first);
+        true
+    }
+
+    /// Returns the execution as people see it: a claimed task that no worker has taken is `Ready` and keeps its runner, and an
+    /// execution of which nothing has started is `Pending`.
+    ///
+    /// `started_at` returns the start of a claimed attempt whose start is not stored yet, if it is known. The result is only
+    /// for reading: it is not a valid input of a decision.
+    #[must_use]
+    pub fn present(mut self, started_at: impl Fn(Ordinal, Claim) -> Option<Timestamp>) -> Self {
+        for ordinal in (0..).take(self.record.tasks.len()) {
+            let task = self.task(ordinal);
+            let Some(claim) = task.claim().filter(|_| task.started_at.is_none()) else {
+                continue;
+            };
+            if let Some(at) = started_at(ordinal, claim) {
+                self.note_started(ordinal, claim, at);
+            } else {
+                let task = self.task_mut(ordinal);
+                task.status = TaskStatus::Ready;
+                task.attempt -= 1;
+            }
+        }
+        if self.record.status == ExecutionStatus::Running && self.record.started_at.is_none() {
+            self.record.status = ExecutionStatus::Pending;
+        }
+        self
     }
 
     /// Whether the task runs under this claim. Every write about an attempt checks it first.
@@ -262,7 +299,7 @@ impl Execution {
         let mut changes = Changes::default();
         if let Some(timeout) = self.record.timeout
             && self.record.deadline.is_none()
-            && self.holds(ordinal, claim)
+            && self.note_started(ordinal, claim, now)
         {
             self.record.deadline = Some(now + timeout);
             changes.touch(ordinal);

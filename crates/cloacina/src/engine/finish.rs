@@ -77,9 +77,8 @@ impl Execution {
             return Err(ClaimLost);
         }
         let mut changes = Changes::default();
-        let task = self.task_mut(finish.task);
         if let Some(started_at) = finish.started_at {
-            task.started_at = Some(started_at);
+            self.note_started(finish.task, finish.claim, started_at);
         }
         changes.touch(finish.task);
         self.revert_probe(finish.task, finish.outcome == Outcome::Released, limits);

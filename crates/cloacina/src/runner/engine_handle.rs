@@ -147,7 +147,8 @@ impl EngineHandle {
         )?;
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();
-        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock));
+        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock))
+            .with_queues(channels.queues.clone());
         let started_at = channels.clock.now();
         let mailbox = Arc::clone(&channels.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));

@@ -81,6 +81,16 @@ impl Reason {
                     format_runner(runner)
                 )
             }
+            Self::Claimed {
+                task,
+                runner,
+                until,
+            } => format!(
+                "Task '{task}' is ready and waits for a free worker of runner {}, which holds it until {}: the runner is \
+                 alive and extends its lease.",
+                format_runner(runner),
+                at(*until)
+            ),
             Self::HeldByLive {
                 task,
                 attempt,

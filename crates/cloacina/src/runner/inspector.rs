@@ -9,7 +9,7 @@ use super::open::{StoreOptions, open_store};
 use super::submission::Submission;
 use crate::engine::{DiagnosisInput, Execution, Reason, explain, history_of};
 use crate::runtime::{
-    Control, Ended, RunnerConfig, SubmitRequest, Submitted, control_directly, process,
+    Control, Ended, RunnerConfig, SubmitRequest, Submitted, WorkQueues, control_directly, process,
     submit_directly,
 };
 use crate::store::{Health, ListQuery, RunnerRow, Store, StoredDefinition};
@@ -38,6 +38,8 @@ pub struct Inspector {
     pub(super) clock: Arc<dyn Clock>,
     /// A cache of the definitions that were read.
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
+    /// The work queues of a runner of this process, which know the starts of attempts before the database does.
+    queues: Option<WorkQueues>,
 }
 
 /// Maximum number of definitions in the inspector's cache.
@@ -100,6 +102,15 @@ impl Inspector {
             store,
             clock,
             workflows: Arc::default(),
+            queues: None,
+        }
+    }
+
+    /// Reads the starts of attempts from the work queues of a runner of this process too.
+    pub(super) fn with_queues(self, queues: WorkQueues) -> Self {
+        Self {
+            queues: Some(queues),
+            ..self
         }
     }
 
@@ -121,13 +132,18 @@ impl Inspector {
     /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
         let states = self.store.statuses(&[id])?;
-        states
-            .first()
-            .map(|(_, status)| *status)
-            .ok_or_else(|| Error::unknown_execution(id))
+        let status = states.first().map(|(_, status)| *status);
+        match status.ok_or_else(|| Error::unknown_execution(id))? {
+            // A worker of this process may have taken a task of it a moment ago.
+            ExecutionStatus::Pending if self.queues.is_some() => {
+                Ok(self.execution(id)?.record().status)
+            }
+            status => Ok(status),
+        }
     }
 
-    /// The current state of an execution with all its tasks.
+    /// The current state of an execution with all its tasks. A task that a runner has claimed ahead of a free worker is
+    /// `Ready`, with the runner that holds it, and an execution of which nothing has started is `Pending`.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -156,9 +172,13 @@ impl Inspector {
         } else {
             Some(self.definitions_with_tags(&filter.tags)?)
         };
+        let is_by_start = (filter.statuses.contains(&ExecutionStatus::Pending))
+            != filter.statuses.contains(&ExecutionStatus::Running);
+        let queues = self.queues.as_ref().filter(|_| is_by_start);
         let query = ListQuery {
             workflow: filter.workflow.clone(),
             statuses: filter.statuses.clone(),
+            started: queues.map(WorkQueues::started).unwrap_or_default(),
             definitions,
             since: filter.since,
             before: filter.before,
@@ -438,7 +458,10 @@ impl Inspector {
     fn restore(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;
-            Ok(Arc::new(Execution::restore(workflow, record)?))
+            let execution = Execution::restore(workflow, record)?;
+            let id = execution.record().id;
+            let started_at = |task, claim| self.queues.as_ref()?.start_of(id, task, claim);
+            Ok(Arc::new(execution.present(started_at)))
         };
         records.into_iter().map(load).collect()
     }

@@ -164,6 +164,8 @@ pub struct Running {
     pub worker: WorkerId,
     /// The attempt is deferred: it has released its slot.
     pub(super) deferred: bool,
+    /// The database holds its start.
+    pub(super) is_start_stored: bool,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) pulse: Arc<Pulse>,
 }

@@ -20,6 +20,8 @@ pub(super) struct Capacity {
     next_due: Option<Timestamp>,
     /// The time of the next check whether tasks that are expected to be short are short.
     check_short_tasks_at: Option<Monotonic>,
+    /// The time of the next check for attempts whose start must be stored.
+    check_starts_at: Option<Monotonic>,
     /// No task may be claimed.
     is_paused: bool,
 }
@@ -35,6 +37,7 @@ impl Capacity {
             queues,
             next_due: None,
             check_short_tasks_at: None,
+            check_starts_at: None,
             is_paused: false,
         }
     }
@@ -183,6 +186,24 @@ impl Capacity {
             self.check_short_tasks_at = Some(monotonic + SHORT_TASK_LIMIT);
         }
         self.check_short_tasks_at
+    }
+
+    /// The time of the next check for attempts whose start must be stored, if one is planned.
+    pub(super) const fn starts_due(&self) -> Option<Monotonic> {
+        self.check_starts_at
+    }
+
+    /// Plans the next check for attempts whose start must be stored.
+    pub(super) fn plan_start_check(&mut self, at: Monotonic) {
+        let must_check = |executor: &Executor| self.queues.of(*executor).watches_starts();
+        if self.check_starts_at.is_none() && Executor::ALL.iter().any(must_check) {
+            self.check_starts_at = Some(at);
+        }
+    }
+
+    /// Notes that the planned check is made.
+    pub(super) const fn begin_start_check(&mut self) {
+        self.check_starts_at = None;
     }
 
     /// The earliest deadline of a running attempt.

@@ -422,7 +422,7 @@ impl Step {
                 .filter(|execution| is_next(execution))
             {
                 Some(execution) if !missing.contains(&id) => {
-                    execution.note_claim(claimed.ordinal, self.runner, self.now);
+                    execution.note_claim(claimed.ordinal, self.runner);
                     execution.set_revision(claimed.revision);
                     execution.note_written([claimed.ordinal]);
                 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::assignment::Executor;
+use super::duties::START_INTERVAL;
 use super::executors::WorkQueues;
 use super::metrics::Metrics;
 use super::outage::Outage;
@@ -186,6 +187,8 @@ impl Coordinator {
             ..
         } = &mut self.turn;
         let check = step.capacity.next_check(step.monotonic);
+        let starts_due = step.monotonic + START_INTERVAL;
+        step.capacity.plan_start_check(starts_due);
         if let Some(outage) = &self.outage {
             return check.map_or(outage.next_try(), |at| at.min(outage.next_try()));
         }

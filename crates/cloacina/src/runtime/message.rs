@@ -52,6 +52,8 @@ pub enum Message {
         task: Ordinal,
         /// The claim under which it ran.
         claim: Claim,
+        /// The start of the attempt.
+        started_at: Timestamp,
         /// The timeout that it overran.
         timeout: Micros,
     },

@@ -21,7 +21,7 @@ use super::subscriptions::Subscriptions;
 use super::timeline::Timeline;
 use super::{Message, RunnerConfig};
 use crate::engine::{Execution, TaskLimits};
-use crate::store::{Store, StoreError};
+use crate::store::{AttemptStart, Store, StoreError};
 use crate::types::{
     Claim, Clock, DefinitionId, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, RunnerId,
     Timestamp, micros,
@@ -298,8 +298,38 @@ impl Step {
             self.free_slot(former);
         }
         self.capacity.take_slot(executor);
-        if let Some(execution) = self.ledger.get(id) {
-            self.metrics.count_started(execution, task);
+    }
+
+    /// Notes that a worker of this process has taken a task.
+    pub(super) fn note_running(&mut self, start: AttemptStart) {
+        let AttemptStart {
+            execution: id,
+            task,
+            claim,
+            at,
+        } = start;
+        let is_first = self.ledger.set_started(id, task, claim);
+        if let Some(execution) = self.ledger.get_mut(id) {
+            if is_first {
+                self.metrics.count_started(execution, task);
+            }
+            execution.note_started(task, claim, at);
+        }
+    }
+
+    /// Notes the starts of an execution's attempts that workers of this process run, before a decision that ends them.
+    pub(super) fn note_starts_of(&mut self, id: ExecutionId) {
+        let claims: Vec<_> = self.ledger.claims_of(id).collect();
+        for held in claims {
+            let queue = self.capacity.queues().of(held.executor);
+            if let Some(at) = queue.start_of(id, held.task, held.claim) {
+                self.note_running(AttemptStart {
+                    execution: id,
+                    task: held.task,
+                    claim: held.claim,
+                    at,
+                });
+            }
         }
     }
 

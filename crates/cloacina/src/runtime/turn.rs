@@ -204,9 +204,10 @@ impl Turn {
                 execution,
                 task,
                 claim,
+                started_at,
                 timeout,
             } => {
-                step.overdue(execution, task, claim, timeout);
+                step.overdue(execution, task, claim, started_at, timeout);
             }
             Message::Deadline { execution } => step.deadline(execution),
             Message::Control {

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, Changes, Committed, DueQuery, DueSchedules, Health, ListQuery, OverdueExecutions,
-    PutOutcome, RunnerRow, ScheduleQuery, StoreError, StoredDefinition, StoredVersion,
+    AttemptStart, Batch, Changes, Committed, DueQuery, DueSchedules, Health, ListQuery,
+    OverdueExecutions, PutOutcome, RunnerRow, ScheduleQuery, StoreError, StoredDefinition,
+    StoredVersion,
 };
 use crate::types::{
     DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, LogChunk, Offer,
@@ -146,7 +147,8 @@ requests! { 'a
     /// Like [`Store::load`], without inputs and task results, which may be large.
     Summaries => summaries(ids: &'a [ExecutionId]) -> Vec<ExecutionRecord>;
 
-    /// Returns the states of executions in any order. Unknown ids are left out.
+    /// Returns the states of executions in any order. Unknown ids are left out. A running execution of which no start is
+    /// stored is `Pending`.
     Statuses => statuses(ids: &'a [ExecutionId]) -> Vec<(ExecutionId, ExecutionStatus)>;
 
     /// Returns the ids of executions, newest first, with keyset pagination.
@@ -223,6 +225,10 @@ requests! { 'a
 
     /// Replaces the progress of tasks, and appends log lines.
     NoteInsight => note_insight(progress: &'a [Progress], logs: &'a [LogChunk]) -> ();
+
+    /// Writes the starts of attempts that a runner's workers run. Starts of attempts that do not hold their claim any more
+    /// are left out. The revisions of the executions do not change.
+    NoteStarts => note_starts(starts: &'a [AttemptStart]) -> ();
 
     /// Returns the last progress that each task of an execution reported.
     Progress => progress(id: ExecutionId) -> Vec<Progress>;

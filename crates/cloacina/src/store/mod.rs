@@ -26,9 +26,9 @@ pub use call::{Request, Response, Store, Verb};
 pub use error::StoreError;
 pub use layer::Layer;
 pub use requests::{
-    Advance, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Health, ListQuery,
-    OverdueExecutions, QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit, SubmitOutcome,
-    TaskWrite,
+    Advance, AttemptStart, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Health,
+    ListQuery, OverdueExecutions, QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit,
+    SubmitOutcome, TaskWrite,
 };
 pub use schedule::{DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite, TickWrite};
 pub use url::{DatabaseUrl, without_password};

@@ -196,13 +196,28 @@ pub struct OverdueExecutions {
     pub next: Option<Timestamp>,
 }
 
+/// The start of an attempt: a worker has taken the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptStart {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The task.
+    pub task: Ordinal,
+    /// The claim under which it runs.
+    pub claim: Claim,
+    /// The time at which the worker took it.
+    pub at: Timestamp,
+}
+
 /// A filter for listing executions.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
     /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only executions in these states; empty means any state.
+    /// Only executions in these states; empty means any state. A running execution of which no start is stored is `Pending`.
     pub statuses: Vec<ExecutionStatus>,
+    /// Executions that have started although no start may be stored yet.
+    pub started: Vec<ExecutionId>,
     /// Only executions of these definitions.
     pub definitions: Option<Vec<DefinitionId>>,
     /// Only executions submitted at or after this time.

@@ -54,7 +54,8 @@ pub struct TaskRecord {
     pub runner: Option<RunnerId>,
     /// Of a ready task: the earliest start; `None` means now. Of a pending task: the earliest start that a pause has saved.
     pub ready_at: Option<Timestamp>,
-    /// Start of the last attempt.
+    /// Start of the last attempt: the time at which a worker took it. Of a running task, `None` means that it is claimed and
+    /// waits for a worker, or started a moment ago: the start of an attempt is written once it has run for a while.
     pub started_at: Option<Timestamp>,
     /// End of the task.
     pub ended_at: Option<Timestamp>,
@@ -122,7 +123,7 @@ pub struct ExecutionRecord {
     pub created_at: Timestamp,
     /// The earliest start; `None` means at once.
     pub start_at: Option<Timestamp>,
-    /// Start of its first task.
+    /// Start of its first task. Of a running execution, `None` means that tasks are claimed and none is known to have started.
     pub started_at: Option<Timestamp>,
     /// End of the execution.
     pub ended_at: Option<Timestamp>,

@@ -16,6 +16,7 @@ impl Step {
         give_up: Monotonic,
         reply: Reply<ExecutionStatus>,
     ) {
+        self.note_starts_of(id);
         let Some(execution) = self.ledger.get_mut(id) else {
             let error = if self.ledger.is_unreadable(id) {
                 unreadable_execution(id)

@@ -19,6 +19,9 @@ impl Step {
         ran: Micros,
     ) {
         let Finish { task, claim, .. } = finish;
+        if finish.started_at.is_some() && self.ledger.set_started(id, task, claim) {
+            self.count_started(id, task);
+        }
         let was_mine = self.drop_claim(id, task, claim);
         if was_mine && !matches!(finish.outcome, Outcome::Released) {
             self.capacity.note_run(executor, ran);
@@ -70,6 +73,12 @@ impl Step {
         }
     }
 
+    fn count_started(&self, id: ExecutionId, task: Ordinal) {
+        if let Some(execution) = self.ledger.get(id) {
+            self.metrics.count_started(execution, task);
+        }
+    }
+
     /// Sets the deadline of an execution with a timeout when a worker starts its first task.
     pub(in crate::runtime) fn note_start(
         &mut self,
@@ -102,6 +111,7 @@ impl Step {
         id: ExecutionId,
         task: Ordinal,
         claim: Claim,
+        started_at: Timestamp,
         timeout: Micros,
     ) {
         let (limits, random) = (self.limits(), self.random());
@@ -115,6 +125,7 @@ impl Step {
             execution: id,
             task,
             claim,
+            started_at,
             timeout,
         };
         if !execution.holds(task, claim) {
@@ -125,6 +136,7 @@ impl Step {
             return;
         }
         let change = self.batch.change(execution);
+        execution.note_started(task, claim, started_at);
         if let Some(mut changes) =
             execution.time_out_task(task, claim, timeout, limits, self.now, random)
         {
@@ -164,6 +176,7 @@ impl Step {
             let next_check = self.monotonic + self.lease();
             return self.ledger.watch_deadline(id, next_check);
         }
+        self.note_starts_of(id);
         if let Some(execution) = self.ledger.get_mut(id) {
             let change = self.batch.change(execution);
             // The deadline has passed, even if the wall clock was set back and shows an earlier time.
@@ -187,12 +200,16 @@ impl Step {
                 .take_overdue(self.monotonic);
             for attempt in overdue {
                 let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);
+                if self.ledger.set_started(execution, task, claim) {
+                    self.count_started(execution, task);
+                }
                 // The queue has given the slot to another worker already.
                 self.drop_claim(execution, task, claim);
                 messages.push(Message::Overdue {
                     execution,
                     task,
                     claim,
+                    started_at: attempt.started_at,
                     timeout: attempt
                         .deadline
                         .map_or(0, |deadline| deadline.since(attempt.started)),

@@ -15,10 +15,12 @@ mod reconciler;
 mod rescuer;
 mod schedules;
 mod stall;
+mod starts;
 mod triggers;
 
 pub(super) use cron::run_now;
 pub(super) use schedules::{by_hand, unknown_workflow};
+pub(super) use starts::START_INTERVAL;
 
 use announcer::Announcer;
 use changes::ChangePoller;
@@ -31,6 +33,7 @@ use pruner::Pruner;
 use reconciler::Reconciler;
 use rescuer::Rescuer;
 use stall::StallDetector;
+use starts::StartWriter;
 use triggers::TriggerDuty;
 
 use super::batch::Purpose;
@@ -49,6 +52,7 @@ pub(super) struct Duties {
     pruner: Supervised<Pruner>,
     progress: Supervised<ProgressWriter>,
     stall: Supervised<StallDetector>,
+    starts: Supervised<StartWriter>,
     rescuer: Supervised<Rescuer>,
     cron: Supervised<CronDuty>,
     pub(super) triggers: Supervised<TriggerDuty>,
@@ -65,6 +69,7 @@ impl Duties {
             pruner: Supervised::default(),
             progress: Supervised::default(),
             stall: Supervised::default(),
+            starts: Supervised::default(),
             rescuer: Supervised::default(),
             cron: Supervised::new(CronDuty::new(step.now)),
             triggers: Supervised::default(),
@@ -87,6 +92,7 @@ impl Duties {
         self.reconciler.run(step)?;
         self.changes.run(step)?;
         self.pruner.run(step)?;
+        self.starts.run(step)?;
         self.progress.run(step)
     }
 
@@ -137,6 +143,7 @@ impl Duties {
             self.changes.next_wake(step),
             self.pruner.next_wake(step),
             self.progress.next_wake(step),
+            self.starts.next_wake(step),
             self.rescuer.next_wake(step),
             self.cron.next_wake(step),
             self.triggers.next_wake(step),

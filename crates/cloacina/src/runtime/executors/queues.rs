@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::poll::PollQueue;
 use super::work_queue::WorkQueue;
 use crate::runtime::assignment::Executor;
+use crate::types::{Claim, ExecutionId, Ordinal, Timestamp};
 
 /// The queues of a runner.
 #[derive(Clone, Default)]
@@ -26,6 +27,27 @@ impl WorkQueues {
     /// The queue of an executor.
     pub fn of(&self, executor: Executor) -> &Arc<WorkQueue> {
         &self.queues[executor.index()]
+    }
+
+    /// The start of an attempt of this process; `None` if no worker has taken it.
+    pub fn start_of(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+    ) -> Option<Timestamp> {
+        let starts = self.queues.iter();
+        starts
+            .filter_map(|queue| queue.start_of(execution, task, claim))
+            .next()
+    }
+
+    /// The executions that workers of this process run, and those of attempts that ended a short time ago.
+    pub fn started(&self) -> Vec<ExecutionId> {
+        self.queues
+            .iter()
+            .flat_map(|queue| queue.started())
+            .collect()
     }
 
     /// The trigger polls.

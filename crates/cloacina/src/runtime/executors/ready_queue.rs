@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::runtime::assignment::{Assignment, Callback};
-use crate::types::{ExecutionId, Ordinal};
+use crate::types::{Claim, ExecutionId, Ordinal};
 
 /// The sort key of dispatch: higher priority first, then the older execution.
 type DispatchKey = (Reverse<i16>, ExecutionId, Ordinal);
@@ -47,6 +47,13 @@ impl ReadyQueue {
         self.tasks
             .remove(&(Reverse(priority), execution, task))
             .is_some()
+    }
+
+    /// Whether a task waits under this claim.
+    pub(super) fn holds(&self, execution: ExecutionId, task: Ordinal, claim: Claim) -> bool {
+        self.tasks.values().any(|waiting| {
+            waiting.execution == execution && waiting.task == task && waiting.claim == claim
+        })
     }
 
     pub(super) fn drain_tasks(&mut self) -> Vec<Assignment> {

@@ -1,14 +1,19 @@
 //! The attempts that workers of one executor run, by token.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::runtime::assignment::{Completion, Running, WorkToken};
-use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
+use crate::store::AttemptStart;
+use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
 /// Identifies the attempt of a token to the coordinator.
 pub(super) type AttemptKey = (ExecutionId, Ordinal, Claim);
+
+/// Maximum number of ended attempts whose start is remembered, for readers that come before the end is committed.
+const REMEMBERED: usize = 1_024;
 
 /// Running attempts with their deadlines.
 #[derive(Default)]
@@ -20,6 +25,19 @@ pub(super) struct RunningSet {
     evicted: FxHashSet<WorkToken>,
     /// The earliest deadline, or the earlier deadline of an attempt that has ended.
     first_deadline: Option<Monotonic>,
+    /// The number of attempts whose start is not stored.
+    unstored: usize,
+    /// The last attempts that ended, oldest first.
+    ended: VecDeque<AttemptStart>,
+}
+
+fn start_of(running: &Running) -> AttemptStart {
+    AttemptStart {
+        execution: running.execution,
+        task: running.task,
+        claim: running.claim,
+        at: running.started_at,
+    }
 }
 
 impl RunningSet {
@@ -31,6 +49,7 @@ impl RunningSet {
         if is_first {
             self.first_deadline = running.deadline;
         }
+        self.unstored += usize::from(!running.is_start_stored);
         self.attempts.insert(token, running);
         is_first
     }
@@ -82,7 +101,61 @@ impl RunningSet {
     fn remove(&mut self, token: WorkToken) -> Option<Running> {
         let running = self.attempts.remove(&token)?;
         self.deferred -= usize::from(running.deferred);
+        self.unstored -= usize::from(!running.is_start_stored);
+        if self.ended.len() >= REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(start_of(&running));
         Some(running)
+    }
+
+    /// The start of a running attempt.
+    pub(super) fn running_since(&self, (execution, task, claim): AttemptKey) -> Option<Timestamp> {
+        let of_key = |running: &&Running| {
+            running.execution == execution && running.task == task && running.claim == claim
+        };
+        let running = self.attempts.values().find(of_key);
+        running.map(|running| running.started_at)
+    }
+
+    /// The start of an attempt that ended a short time ago.
+    pub(super) fn ended_since(&self, (execution, task, claim): AttemptKey) -> Option<Timestamp> {
+        let of_key = |ended: &&AttemptStart| {
+            ended.execution == execution && ended.task == task && ended.claim == claim
+        };
+        self.ended.iter().rfind(of_key).map(|ended| ended.at)
+    }
+
+    /// The starts of running attempts and of those that ended a short time ago.
+    pub(super) fn starts(&self) -> impl Iterator<Item = AttemptStart> {
+        let running = self.attempts.values().map(start_of);
+        running.chain(self.ended.iter().copied())
+    }
+
+    /// The attempts that have run for `span` and whose start is not stored.
+    pub(super) fn unstored(
+        &self,
+        now: Monotonic,
+        span: Micros,
+    ) -> impl Iterator<Item = (WorkToken, AttemptStart)> {
+        let is_wanted =
+            move |running: &Running| !running.is_start_stored && now.since(running.started) >= span;
+        let wanted = self.attempts.iter().filter(move |entry| is_wanted(entry.1));
+        wanted.map(|(token, running)| (*token, start_of(running)))
+    }
+
+    /// Notes that the start of an attempt is stored.
+    pub(super) fn set_start_stored(&mut self, token: WorkToken) {
+        if let Some(running) = self.attempts.get_mut(&token)
+            && !std::mem::replace(&mut running.is_start_stored, true)
+        {
+            self.unstored -= 1;
+        }
+    }
+
+    /// Whether the starts of all running attempts are stored.
+    pub(super) const fn are_starts_stored(&self) -> bool {
+        self.unstored == 0
     }
 
     /// Marks a running attempt as cancelled. Returns its token and state, or `None` if it is not running.

@@ -66,6 +66,7 @@ pub(super) fn running(deadline: Option<Monotonic>) -> Running {
         claim: assignment.claim,
         workflow: assignment.workflow,
         started_at: Timestamp(0),
+        is_start_stored: false,
         started: Monotonic(0),
         deadline,
         worker: 1,

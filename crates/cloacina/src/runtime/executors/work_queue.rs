@@ -12,8 +12,9 @@ use super::worker_slots::{SlotAction, SlotEvent, WorkerSlots};
 use crate::runtime::assignment::{
     Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
 };
+use crate::store::AttemptStart;
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
-use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
+use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
 /// Maximum number of attempts that may have released their slot at once, because each keeps a thread.
 const MAX_RELEASED: usize = 256;
@@ -24,6 +25,8 @@ struct QueueState {
     running: RunningSet,
     slots: WorkerSlots,
     notices: Vec<Notice>,
+    /// The coordinator will check for attempts whose start must be stored.
+    watches_starts: bool,
     /// The ready tasks are expected to take less time than a wake-up.
     is_short: bool,
     /// The number of tasks that workers have taken since the last check for short tasks.
@@ -65,7 +68,7 @@ impl Default for WorkQueue {
 pub struct DispatchedWork {
     /// The work.
     pub work: Work,
-    /// Its deadline is the earliest, so the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
+    /// The coordinator must set a timer, for its deadline or its start, so the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
     pub poke: bool,
 }
 
@@ -130,6 +133,7 @@ impl WorkQueue {
         }
         let mut state = self.state.lock();
         state.is_short = is_short;
+        state.watches_starts |= !assignments.is_empty();
         state.ready.add(assignments, callbacks);
         self.call_worker(&mut state);
         drop(state);
@@ -224,10 +228,12 @@ impl WorkQueue {
             deadline: assignment.timeout.map(|timeout| started + timeout),
             worker,
             deferred: false,
+            is_start_stored: false,
             cancelled: Arc::clone(&assignment.cancelled),
             pulse: Arc::clone(&assignment.pulse),
         };
-        let poke = state.running.start(token, running);
+        let is_first_deadline = state.running.start(token, running);
+        let poke = !std::mem::replace(&mut state.watches_starts, true) || is_first_deadline;
         self.call_worker(state);
         Some(DispatchedWork {
             work: Work::Task(token, assignment),
@@ -273,6 +279,54 @@ impl WorkQueue {
             }
         }
         completion
+    }
+
+    /// The start of an attempt; `None` if no worker has taken it.
+    pub fn start_of(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+    ) -> Option<Timestamp> {
+        let state = self.state.lock();
+        let key = (execution, task, claim);
+        state.running.running_since(key).or_else(|| {
+            // A snoozed task runs again under the same number of its attempt.
+            let ended = state.running.ended_since(key);
+            ended.filter(|_| !state.ready.holds(execution, task, claim))
+        })
+    }
+
+    /// The executions that workers run, and those of attempts that ended a short time ago.
+    pub fn started(&self) -> Vec<ExecutionId> {
+        let state = self.state.lock();
+        state
+            .running
+            .starts()
+            .map(|start| start.execution)
+            .collect()
+    }
+
+    /// Whether workers may run attempts whose start is not stored.
+    pub(in crate::runtime) fn watches_starts(&self) -> bool {
+        self.state.lock().watches_starts
+    }
+
+    /// The attempts that have run for `span` and whose start is not stored.
+    pub(in crate::runtime) fn unstored_starts(
+        &self,
+        now: Monotonic,
+        span: Micros,
+    ) -> Vec<(WorkToken, AttemptStart)> {
+        let mut state = self.state.lock();
+        let starts: Vec<_> = state.running.unstored(now, span).collect();
+        state.watches_starts = !state.running.are_starts_stored();
+        starts
+    }
+
+    /// Notes that the start of an attempt is stored.
+    pub(in crate::runtime) fn set_start_stored(&self, token: WorkToken) {
+        self.state.lock().running.set_start_stored(token);
     }
 
     /// The running attempts.

@@ -27,6 +27,8 @@ pub(super) struct HeldClaim {
     pub(super) executor: Executor,
     /// The attempt is deferred: it has released its slot.
     pub(super) is_deferred: bool,
+    /// A worker has taken the task, and the coordinator knows it.
+    pub(super) is_started: bool,
 }
 
 /// The executions, claims and deadlines of a runner.
@@ -117,6 +119,7 @@ impl Ledger {
             claim,
             executor,
             is_deferred: false,
+            is_started: false,
         };
         let claims = self.held.entry(id).or_default();
         if let Some(held) = claims.iter_mut().find(|held| held.task == task) {
@@ -176,6 +179,15 @@ impl Ledger {
         let is_change = held.is_deferred != deferred;
         held.is_deferred = deferred;
         is_change.then_some(*held)
+    }
+
+    /// Notes that a worker has taken a claimed task. Returns whether this is new.
+    pub(super) fn set_started(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> bool {
+        let claims = self.held.get_mut(&id).into_iter().flatten();
+        let mut of_claim = claims.filter(|held| held.task == task && held.claim == claim);
+        of_claim
+            .next()
+            .is_some_and(|held| !std::mem::replace(&mut held.is_started, true))
     }
 
     /// An estimate of the bytes of an execution.

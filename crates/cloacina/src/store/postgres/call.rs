@@ -139,6 +139,7 @@ impl PostgresStore {
             Request::NoteInsight { progress, logs } => {
                 Response::NoteInsight(self.note_insight(progress, logs)?)
             }
+            Request::NoteStarts { starts } => Response::NoteStarts(self.note_starts(starts)?),
             Request::Progress { id } => Response::Progress(self.progress(id)?),
             Request::Logs { id } => Response::Logs(self.logs(id)?),
             Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),

@@ -55,13 +55,12 @@ query! {
      ), counted AS MATERIALIZED (
          SELECT execution_id, count(*) AS tasks FROM chosen GROUP BY execution_id
      ), executions AS (
-         UPDATE cloacina_executions AS e SET revision = e.revision + c.tasks, state = 1,
-         started_at = coalesce(e.started_at, $5::bigint)
+         UPDATE cloacina_executions AS e SET revision = e.revision + c.tasks, state = 1
          FROM counted AS c WHERE e.id = c.execution_id
          RETURNING e.id, e.revision - c.tasks AS revision, e.definition_id
      ), tasks AS (
          UPDATE cloacina_tasks AS t SET state = 2, attempt = t.attempt + 1, runner_id = $7::uuid, ready_at = NULL,
-         started_at = $5::bigint FROM chosen AS c
+         started_at = NULL FROM chosen AS c
          WHERE t.execution_id = c.execution_id AND t.ordinal = c.ordinal
          RETURNING t.execution_id, t.ordinal, t.attempt, t.priority
      ), waiting AS (

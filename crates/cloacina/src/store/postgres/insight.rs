@@ -1,7 +1,7 @@
 //! Offers, progress, logs and health of a PostgreSQL database.
 
 use diesel::Queryable;
-use diesel::sql_types::{BigInt, Double, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::row::{Decoded, count, encode};
 use super::session::Session;
 use super::statement::{query, statement};
-use crate::store::{Health, StoreError};
+use crate::store::{AttemptStart, Health, StoreError};
 use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
@@ -91,6 +91,29 @@ statement! {
 query! {
     LogsOf { id: Uuid => SqlUuid } -> (BigInt, BigInt, Text);
     "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = $1 ORDER BY id"
+}
+
+// `locked` locks the executions before their tasks, in the order of a commit.
+statement! {
+    StartAttempts {
+        executions: Vec<Uuid> => Array<SqlUuid>,
+        ordinals: Vec<i64> => Array<BigInt>,
+        attempts: Vec<i64> => Array<BigInt>,
+        runners: Vec<Uuid> => Array<SqlUuid>,
+        starts: Vec<i64> => Array<BigInt>,
+    }
+    "WITH locked AS MATERIALIZED (
+         SELECT e.id FROM cloacina_executions AS e WHERE e.id = ANY($1::uuid[]) ORDER BY e.id FOR UPDATE
+     ), started AS (
+         UPDATE cloacina_tasks AS t SET started_at = n.started_at
+         FROM locked AS l, unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[])
+             AS n (execution_id, ordinal, attempt, runner_id, started_at)
+         WHERE l.id = n.execution_id AND t.execution_id = n.execution_id AND t.ordinal = n.ordinal AND t.state = 2
+         AND t.attempt = n.attempt AND t.runner_id = n.runner_id RETURNING t.execution_id, t.started_at
+     )
+     UPDATE cloacina_executions AS e SET started_at = least(e.started_at, s.started_at)
+     FROM (SELECT execution_id, min(started_at) AS started_at FROM started GROUP BY execution_id) AS s
+     WHERE e.id = s.execution_id"
 }
 
 query! {
@@ -242,6 +265,24 @@ impl PostgresStore {
                 Ok(())
             })
             .await
+        })
+    }
+
+    pub(super) fn note_starts(&self, starts: &[AttemptStart]) -> Result<(), StoreError> {
+        self.write(async |connection, _| {
+            StartAttempts {
+                executions: starts.iter().map(|start| start.execution.uuid()).collect(),
+                ordinals: starts.iter().map(|start| start.task.into()).collect(),
+                attempts: (starts.iter().map(|start| start.claim.attempt.into())).collect(),
+                runners: starts
+                    .iter()
+                    .map(|start| start.claim.runner.uuid())
+                    .collect(),
+                starts: starts.iter().map(|start| start.at.0).collect(),
+            }
+            .execute(connection)
+            .await?;
+            Ok(())
         })
     }
 

@@ -23,9 +23,11 @@ query! {
         all_states: bool => Bool,
         states: Vec<i16> => Array<SmallInt>,
         limit: i64 => BigInt,
+        started: Vec<Uuid> => Array<SqlUuid>,
     } -> SqlUuid;
     "SELECT e.id FROM cloacina_executions AS e WHERE e.id < $1 AND e.id >= $2 AND e.created_at >= $3
-     AND ($4 OR e.state = ANY($5)) ORDER BY e.id DESC LIMIT $6"
+     AND ($4 OR CASE WHEN e.state = 1 AND e.started_at IS NULL AND e.id <> ALL($7) THEN 0 ELSE e.state END = ANY($5))
+     ORDER BY e.id DESC LIMIT $6"
 }
 
 query! {
@@ -38,15 +40,19 @@ query! {
         states: Vec<i16> => Array<SmallInt>,
         inner_limit: i64 => BigInt,
         limit: i64 => BigInt,
+        started: Vec<Uuid> => Array<SqlUuid>,
     } -> SqlUuid;
     "SELECT e.id FROM unnest($1) AS d (id) CROSS JOIN LATERAL (
      SELECT x.id FROM cloacina_executions AS x WHERE x.definition_id = d.id AND x.id < $2 AND x.id >= $3
-     AND x.created_at >= $4 AND ($5 OR x.state = ANY($6)) ORDER BY x.id DESC LIMIT $7) AS e ORDER BY e.id DESC LIMIT $8"
+     AND x.created_at >= $4
+     AND ($5 OR CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($9) THEN 0 ELSE x.state END = ANY($6))
+     ORDER BY x.id DESC LIMIT $7) AS e ORDER BY e.id DESC LIMIT $8"
 }
 
 query! {
-    /// Not for completed executions, which are not in the index of states.
+    /// Not for completed executions, which are not in the index of states. `stored_states` are the states whose rows are read.
     ByState {
+        stored_states: Vec<i16> => Array<SmallInt>,
         states: Vec<i16> => Array<SmallInt>,
         before: Uuid => SqlUuid,
         from: Uuid => SqlUuid,
@@ -55,11 +61,13 @@ query! {
         definitions: Vec<i64> => Array<BigInt>,
         inner_limit: i64 => BigInt,
         limit: i64 => BigInt,
+        started: Vec<Uuid> => Array<SqlUuid>,
     } -> SqlUuid;
     "SELECT e.id FROM unnest($1) AS s (state) CROSS JOIN LATERAL (
-     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < $2 AND x.id >= $3
-     AND x.created_at >= $4 AND ($5 OR x.definition_id = ANY($6)) ORDER BY x.id DESC LIMIT $7) AS e
-     ORDER BY e.id DESC LIMIT $8"
+     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < $3 AND x.id >= $4
+     AND x.created_at >= $5 AND ($6 OR x.definition_id = ANY($7))
+     AND CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($10) THEN 0 ELSE x.state END = ANY($2)
+     ORDER BY x.id DESC LIMIT $8) AS e ORDER BY e.id DESC LIMIT $9"
 }
 
 query! {
@@ -89,8 +97,16 @@ pub(super) async fn list(
     let states: HashSet<ExecutionStatus> = query.statuses.iter().copied().collect();
     let all_states = states.is_empty();
     let codes: Vec<i16> = states.iter().map(|status| status.code()).collect();
+    let started: Vec<Uuid> = query.started.iter().map(ExecutionId::uuid).collect();
     let ids: Vec<Uuid> = if !all_states && !states.contains(&ExecutionStatus::Completed) {
+        let mut stored_states = codes.clone();
+        if states.contains(&ExecutionStatus::Pending) && !states.contains(&ExecutionStatus::Running)
+        {
+            // A claimed execution that has not started is stored as running.
+            stored_states.push(ExecutionStatus::Running.code());
+        }
         let statement = ByState {
+            stored_states,
             states: codes,
             before,
             from,
@@ -99,6 +115,7 @@ pub(super) async fn list(
             definitions: definitions.unwrap_or_default(),
             inner_limit: limit,
             limit,
+            started,
         };
         session.fetch(connection, statement).await?
     } else if let Some(definitions) = definitions {
@@ -111,6 +128,7 @@ pub(super) async fn list(
             states: codes,
             inner_limit: limit,
             limit,
+            started,
         };
         session.fetch(connection, statement).await?
     } else {
@@ -124,6 +142,7 @@ pub(super) async fn list(
                     all_states,
                     states: codes,
                     limit,
+                    started,
                 },
             )
             .await?

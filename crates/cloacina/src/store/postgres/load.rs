@@ -80,8 +80,9 @@ struct TaskRow {
 
 query! {
     SelectStates { ids: Vec<Uuid> => Array<SqlUuid> } -> (SqlUuid, SmallInt);
-    "SELECT e.id, e.state FROM unnest($1::uuid[]) AS n (id)
-     CROSS JOIN LATERAL (SELECT x.id, x.state FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e"
+    "SELECT e.id, CASE WHEN e.state = 1 AND e.started_at IS NULL THEN 0 ELSE e.state END::smallint
+     FROM unnest($1::uuid[]) AS n (id)
+     CROSS JOIN LATERAL (SELECT x.id, x.state, x.started_at FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e"
 }
 
 query! {

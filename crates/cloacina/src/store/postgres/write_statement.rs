@@ -203,8 +203,8 @@ impl WriteColumns<'_> {
     fn advanced(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             "advanced AS (
-             UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision, started_at = n.started_at,
-             ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error FROM ",
+             UPDATE cloacina_executions AS e SET state = n.state, revision = n.revision,
+             started_at = least(e.started_at, n.started_at), ended_at = n.ended_at, deadline = n.deadline, paused_at = n.paused_at, error = n.error FROM ",
         );
         rows!(
             out,

@@ -70,21 +70,19 @@ type ReadyRow = (i64, i16, Id, i64, i64);
 query! {
     ClaimExecution<'a> {
         claims: i64 => BigInt,
-        started_at: i64 => BigInt,
         id: &'a [u8] => Binary,
     } -> (BigInt, BigInt);
-    "UPDATE cloacina_executions SET revision = revision + ?, state = 1, started_at = COALESCE(started_at, ?) \
+    "UPDATE cloacina_executions SET revision = revision + ?, state = 1 \
      WHERE id = ? AND state IN (0, 1) RETURNING revision, definition_id"
 }
 
 query! {
     ClaimTask<'a> {
         runner_id: &'a [u8] => Binary,
-        started_at: i64 => BigInt,
         execution_id: &'a [u8] => Binary,
         ordinal: i64 => BigInt,
     } -> BigInt;
-    "UPDATE cloacina_tasks SET state = 2, attempt = attempt + 1, runner_id = ?, ready_at = NULL, started_at = ? \
+    "UPDATE cloacina_tasks SET state = 2, attempt = attempt + 1, runner_id = ?, ready_at = NULL, started_at = NULL \
      WHERE execution_id = ? AND ordinal = ? AND state = 1 RETURNING attempt"
 }
 
@@ -254,7 +252,6 @@ pub(super) fn take(
     connection: &mut SqliteConnection,
     found: ClaimCandidates,
     runner: RunnerId,
-    now: Timestamp,
 ) -> Result<Committed, Fault> {
     // Write each execution's row once, however many of its tasks are claimed.
     let mut claims: HashMap<Id, i64> = HashMap::new();
@@ -270,7 +267,6 @@ pub(super) fn take(
         if let Some(count) = claims.remove(&execution) {
             let statement = ClaimExecution {
                 claims: count,
-                started_at: now.0,
                 id: &execution.0,
             };
             // No row means that the execution is paused or has ended. Its tasks must not be claimed.
@@ -284,7 +280,6 @@ pub(super) fn take(
         };
         let statement = ClaimTask {
             runner_id: runner.as_bytes(),
-            started_at: now.0,
             execution_id: &execution.0,
             ordinal: ordinal.into(),
         };

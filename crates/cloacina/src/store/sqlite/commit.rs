@@ -63,7 +63,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             .collect::<Result<_, _>>()?;
         let claimed = if claims {
             let found = claim::find(connection, &batch.claim, batch.now)?;
-            claim::take(connection, found, batch.runner, batch.now)?
+            claim::take(connection, found, batch.runner)?
         } else {
             Committed::default()
         };

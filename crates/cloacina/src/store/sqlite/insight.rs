@@ -7,7 +7,7 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::{Decoded, Id, count, encode};
 use super::statement::{query, statement};
-use crate::store::Health;
+use crate::store::{AttemptStart, Health};
 use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
 
 statement! {
@@ -87,6 +87,23 @@ statement! {
 query! {
     LogsOf<'a> { id: &'a [u8] => Binary } -> (BigInt, BigInt, Text);
     "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = ? ORDER BY id"
+}
+
+statement! {
+    StartTask<'a> {
+        started_at: i64 => BigInt,
+        execution_id: &'a [u8] => Binary,
+        ordinal: i64 => BigInt,
+        attempt: i64 => BigInt,
+        runner_id: &'a [u8] => Binary,
+    }
+    "UPDATE cloacina_tasks SET started_at = ? WHERE execution_id = ? AND ordinal = ? AND state = 2 AND attempt = ? \
+     AND runner_id = ?"
+}
+
+statement! {
+    StartExecution<'a> { earlier: i64 => BigInt, started_at: i64 => BigInt, id: &'a [u8] => Binary }
+    "UPDATE cloacina_executions SET started_at = coalesce(min(started_at, ?), ?) WHERE id = ?"
 }
 
 query! {
@@ -185,6 +202,32 @@ pub(super) fn note(writer: &Writer, progress: &[Progress], logs: &[LogChunk]) ->
                 lines: &encode(&chunk.lines)?,
             }
             .execute(connection)?;
+        }
+        Ok(())
+    };
+    writer.write(&mut *writer.lock()?, work)
+}
+
+pub(super) fn note_starts(writer: &Writer, starts: &[AttemptStart]) -> Result<(), Fault> {
+    let work = |connection: &mut SqliteConnection| {
+        for start in starts {
+            let id = start.execution.as_bytes();
+            let changed = StartTask {
+                started_at: start.at.0,
+                execution_id: id,
+                ordinal: start.task.into(),
+                attempt: start.claim.attempt.into(),
+                runner_id: start.claim.runner.as_bytes(),
+            }
+            .execute(connection)?;
+            if changed > 0 {
+                StartExecution {
+                    earlier: start.at.0,
+                    started_at: start.at.0,
+                    id,
+                }
+                .execute(connection)?;
+            }
         }
         Ok(())
     };

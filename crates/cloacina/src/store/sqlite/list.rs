@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use diesel::connection::DefaultLoadingMode;
-use diesel::sql_types::{BigInt, Binary, SmallInt};
+use diesel::sql_types::{BigInt, Binary, Bool, SmallInt};
 use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
@@ -23,13 +23,13 @@ const ID_SLACK: i64 = 60_000_000;
 const ABOVE_ALL: &[u8] = &[0xFF; 17];
 
 query! {
-    ById<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
-    "SELECT id, created_at, state, definition_id FROM cloacina_executions WHERE id < ? ORDER BY id DESC"
+    ById<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt, Bool);
+    "SELECT id, created_at, state, definition_id, started_at IS NOT NULL FROM cloacina_executions WHERE id < ? ORDER BY id DESC"
 }
 
 query! {
-    ByDefinition<'a> { definition_id: i64 => BigInt, before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
-    "SELECT id, created_at, state, definition_id FROM cloacina_executions INDEXED BY cloacina_executions_definition \
+    ByDefinition<'a> { definition_id: i64 => BigInt, before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt, Bool);
+    "SELECT id, created_at, state, definition_id, started_at IS NOT NULL FROM cloacina_executions INDEXED BY cloacina_executions_definition \
      WHERE definition_id = ? AND id < ? ORDER BY id DESC"
 }
 
@@ -37,9 +37,9 @@ query! {
 macro_rules! by_state {
     ($($name:ident = $state:literal),*) => {
         $(query! {
-            $name<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt);
+            $name<'a> { before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt, Bool);
             concat!(
-                "SELECT id, created_at, state, definition_id FROM cloacina_executions \
+                "SELECT id, created_at, state, definition_id, started_at IS NOT NULL FROM cloacina_executions \
                  INDEXED BY cloacina_executions_state WHERE state = ", $state, " AND id < ? ORDER BY id DESC"
             )
         })*
@@ -59,11 +59,13 @@ query! {
      WHERE deadline > ? AND state = 1 ORDER BY deadline LIMIT 1"
 }
 
-type ListedRow = (Id, i64, i16, i64);
+type ListedRow = (Id, i64, i16, i64, bool);
 
 /// The conditions of a query that the index does not cover.
 struct Filter<'a> {
     statuses: &'a [ExecutionStatus],
+    /// Executions that have started, although their rows may not say so.
+    started: HashSet<Id>,
     definitions: Option<HashSet<i64>>,
     since: Option<i64>,
     limit: usize,
@@ -80,7 +82,7 @@ impl Filter<'_> {
             if wanted == 0 {
                 break;
             }
-            let (id, created_at, state, definition) = row?;
+            let (id, created_at, state, definition, has_start) = row?;
             if self
                 .since
                 .is_some_and(|since| created_at < since.saturating_sub(ID_SLACK))
@@ -88,8 +90,12 @@ impl Filter<'_> {
                 break;
             }
             let in_time = self.since.is_none_or(|since| created_at >= since);
-            let in_state =
-                self.statuses.is_empty() || self.statuses.contains(&execution_status(state)?);
+            let is_claimed_only = || !has_start && !self.started.contains(&id);
+            let status = match execution_status(state)? {
+                ExecutionStatus::Running if is_claimed_only() => ExecutionStatus::Pending,
+                status => status,
+            };
+            let in_state = self.statuses.is_empty() || self.statuses.contains(&status);
             let in_definition = self
                 .definitions
                 .as_ref()
@@ -110,6 +116,7 @@ pub(super) fn list(
 ) -> Result<Vec<ExecutionId>, Fault> {
     let filter = Filter {
         statuses: &query.statuses,
+        started: query.started.iter().copied().map(Id::from).collect(),
         definitions: definitions(connection, query)?,
         since: query.since.map(|since| since.0),
         limit: query.limit,
@@ -126,7 +133,11 @@ pub(super) fn list(
         };
     }
     if !query.statuses.is_empty() && !query.statuses.contains(&ExecutionStatus::Completed) {
-        let statuses: HashSet<_> = query.statuses.iter().copied().collect();
+        let mut statuses: HashSet<_> = query.statuses.iter().copied().collect();
+        if statuses.contains(&ExecutionStatus::Pending) {
+            // A claimed execution that has not started is stored as running.
+            statuses.insert(ExecutionStatus::Running);
+        }
         for status in statuses {
             match status {
                 ExecutionStatus::Pending => read!(Pending { before }),

@@ -76,7 +76,7 @@ struct TaskRow {
 
 query! {
     SelectState<'a> { id: &'a [u8] => Binary } -> SmallInt;
-    "SELECT state FROM cloacina_executions WHERE id = ?"
+    "SELECT CASE WHEN state = 1 AND started_at IS NULL THEN 0 ELSE state END FROM cloacina_executions WHERE id = ?"
 }
 
 query! {

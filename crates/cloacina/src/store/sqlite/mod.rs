@@ -255,6 +255,9 @@ impl Store for SqliteStore {
             Request::NoteInsight { progress, logs } => {
                 Response::NoteInsight(self.write(|writer| insight::note(writer, progress, logs))?)
             }
+            Request::NoteStarts { starts } => {
+                Response::NoteStarts(self.write(|writer| insight::note_starts(writer, starts))?)
+            }
             Request::Progress { id } => {
                 Response::Progress(self.read(|connection| insight::progress(connection, id))?)
             }

@@ -26,6 +26,12 @@ impl From<Id> for ExecutionId {
     }
 }
 
+impl From<ExecutionId> for Id {
+    fn from(id: ExecutionId) -> Self {
+        Self(*id.as_bytes())
+    }
+}
+
 impl From<Id> for RunnerId {
     fn from(id: Id) -> Self {
         Self::from_bytes(id.0)

@@ -49,6 +49,7 @@ statement! {
     AdvanceExecution<'a> {
         state: i16 => SmallInt,
         revision: i64 => BigInt,
+        earlier_start: Option<i64> => Nullable<BigInt>,
         started_at: Option<i64> => Nullable<BigInt>,
         ended_at: Option<i64> => Nullable<BigInt>,
         deadline: Option<i64> => Nullable<BigInt>,
@@ -57,7 +58,8 @@ statement! {
         id: &'a [u8] => Binary,
         expected: i64 => BigInt,
     }
-    "UPDATE cloacina_executions SET state = ?, revision = ?, started_at = ?, ended_at = ?, deadline = ?, \
+    "UPDATE cloacina_executions SET state = ?, revision = ?, \
+     started_at = coalesce(min(started_at, ?), ?, started_at), ended_at = ?, deadline = ?, \
      paused_at = ?, error = ? WHERE id = ? AND revision = ?"
 }
 
@@ -199,6 +201,7 @@ pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> R
     let changed = AdvanceExecution {
         state: record.status.code(),
         revision: record.revision,
+        earlier_start: micros(record.started_at),
         started_at: micros(record.started_at),
         ended_at: micros(record.ended_at),
         deadline: micros(record.deadline),

@@ -1,0 +1,48 @@
+//! Stores the starts of attempts that run for longer than a moment, so that other processes see what runs and what waits.
+//!
+//! The end of an attempt is stored with its start, so nothing is written for a short one.
+
+use super::duty::Duty;
+use crate::runtime::assignment::{Executor, WorkToken};
+use crate::runtime::step::Step;
+use crate::store::{AttemptStart, StoreError};
+use crate::types::{Micros, Monotonic};
+
+/// How long an attempt runs before its start is stored, and the time between two writes, in microseconds.
+pub(in crate::runtime) const START_INTERVAL: Micros = 250_000;
+
+/// The duty that stores the starts of attempts.
+#[derive(Default)]
+pub(in crate::runtime) struct StartWriter;
+
+impl Duty for StartWriter {
+    const ACTION: &'static str = "store the starts of running tasks";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        step.capacity.starts_due().unwrap_or(Monotonic::NEVER)
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        step.capacity.begin_start_check();
+        let mut found: Vec<(Executor, WorkToken)> = Vec::new();
+        let mut starts: Vec<AttemptStart> = Vec::new();
+        for executor in Executor::ALL {
+            let queue = step.capacity.queues().of(executor);
+            for (token, start) in queue.unstored_starts(step.monotonic, START_INTERVAL) {
+                found.push((executor, token));
+                starts.push(start);
+            }
+        }
+        if starts.is_empty() {
+            return Ok(());
+        }
+        step.store.note_starts(&starts)?;
+        for (executor, token) in found {
+            step.capacity.queues().of(executor).set_start_stored(token);
+        }
+        for start in starts {
+            step.note_running(start);
+        }
+        Ok(())
+    }
+}

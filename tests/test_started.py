@@ -1,0 +1,159 @@
+"""What is claimed ahead of a free worker is shown as ready, and what runs with its true start (U5)."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import cloaca
+import pytest
+from cloaca._core import Inspector
+
+
+@pytest.fixture
+def one_worker(database):
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        yield runner
+
+
+def blocking_workflow(name="w"):
+    """A workflow whose task waits for `release`, and the events that its tasks set at their start."""
+    release, entered = threading.Event(), threading.Event()
+
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task(id="a", retry_attempts=1)
+        def block(context):
+            entered.set()
+            assert release.wait(30)
+
+    return release, entered
+
+
+def test_u5_task_ahead_of_a_free_worker_is_ready(one_worker):
+    release, entered = blocking_workflow()
+    handles = one_worker.submit_many([("w", None)] * 4)
+    assert entered.wait(30)
+    try:
+        statuses = [handle.status() for handle in handles]
+        assert statuses == ["Running", "Pending", "Pending", "Pending"]
+        first, waiting = (one_worker.get_execution(handles[n].id) for n in (0, 3))
+        assert (first.tasks["a"].status, waiting.tasks["a"].status) == ("Running", "Ready")
+        assert first.started_at == first.tasks["a"].started_at is not None
+        assert waiting.started_at is None
+        assert (waiting.tasks["a"].started_at, waiting.tasks["a"].attempts) == (None, 0)
+        assert [event.type for event in handles[0].events()] == [
+            "submitted",
+            "started",
+            "task_started",
+        ]
+        assert [event.type for event in handles[3].events()] == ["submitted"]
+        assert handles[3].progress()["Ready"] == 1
+        assert "is ready and waits for a free worker of runner" in handles[3].explain()[0]
+        assert "has run the task since" in handles[0].explain()[0]
+    finally:
+        release.set()
+    started = [handle.result(timeout=30).tasks["a"].started_at for handle in handles]
+    assert started == sorted(started)
+    assert started[0] == first.tasks["a"].started_at, "the start does not move"
+
+
+def test_u5_filters_by_status_agree_with_the_states(one_worker):
+    release, entered = blocking_workflow()
+    handles = one_worker.submit_many([("w", None)] * 3)
+    assert entered.wait(30)
+    try:
+        listed = {
+            status: [result.execution_id for result in one_worker.list_executions(status=status)]
+            for status in ("Running", "Pending")
+        }
+        assert listed["Running"] == [handles[0].id]
+        assert listed["Pending"] == [handle.id for handle in reversed(handles[1:])]
+        both = one_worker.list_executions(status=["Pending", "Running"]).items
+        assert [result.status for result in both] == ["Pending", "Pending", "Running"]
+    finally:
+        release.set()
+    for handle in handles:
+        handle.result(timeout=30)
+    assert one_worker.list_executions(status=["Pending", "Running"]).items == []
+
+
+def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
+    release, entered = blocking_workflow()
+    handles = one_worker.submit_many([("w", None)] * 2)
+    assert entered.wait(30)
+    outside = Inspector(database)
+    try:
+        while outside.status(handles[0].id) != "Running":
+            pass
+        inside = one_worker.get_execution(handles[0].id)
+        start = outside.execution(handles[0].id).started_at_us
+        assert start == round(inside.started_at.timestamp() * 1_000_000)
+        assert outside.status(handles[1].id) == "Pending"
+        running, _ = outside.list(None, ["Running"], None, None, 10, None)
+        pending, _ = outside.list(None, ["Pending"], None, None, 10, None)
+        assert [found.execution_id for found in running] == [handles[0].id]
+        assert [found.execution_id for found in pending] == [handles[1].id]
+        sentence = outside.explain(handles[1].id)[0]
+        assert f"waits for a free worker of runner {one_worker._core.runner_id}" in sentence
+    finally:
+        release.set()
+    assert handles[0].result(timeout=30).started_at == inside.started_at
+
+
+def test_u5_cancelled_task_that_never_started_has_no_start(one_worker):
+    release, entered = blocking_workflow()
+    handles = one_worker.submit_many([("w", None)] * 2)
+    assert entered.wait(30)
+    try:
+        for handle in handles:
+            handle.cancel()
+        began, waited = (handle.result(timeout=30) for handle in handles)
+        assert began.tasks["a"].started_at is not None
+        assert waited.tasks["a"].started_at is None
+        assert "task_started" not in [event.type for event in handles[1].events()]
+        assert "task_started" in [event.type for event in handles[0].events()]
+    finally:
+        release.set()
+
+
+def test_u5_coroutines_are_running_once_the_loop_has_taken_them(database):
+    entered = threading.Event()
+
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        async def sleeping(context):
+            entered.set()
+            await asyncio.sleep(30)
+
+    with cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("w")
+        assert entered.wait(30)
+        assert handle.status() == "Running"
+        assert runner.get_execution(handle.id).tasks["a"].started_at is not None
+        handle.cancel()
+
+
+def test_u5_state_never_goes_back_while_short_tasks_run(database):
+    """A reader between the end of an attempt and its commit still sees it as started."""
+
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(id="a")
+        def quick(context):
+            pass
+
+    ranks = {"Pending": 0, "Running": 1, "Completed": 2}
+    with cloaca.DefaultRunner(database) as runner, ThreadPoolExecutor(2) as readers:
+
+        def watch(handle):
+            seen = [ranks[handle.status()]]
+            while seen[-1] < 2:
+                seen.append(ranks[handle.status()])
+            return seen
+
+        for _ in range(50):
+            handle = runner.submit("w")
+            for seen in readers.map(watch, [handle, handle]):
+                assert seen == sorted(seen)
