@@ -160,7 +160,7 @@ def test_d6_a_running_coroutine_is_cancelled_within_50_ms(runner):
         handle = runner.submit("cancelled")
         assert started.get(timeout=10)
         start = time.monotonic()
-        assert handle.cancel() == "Cancelled"
+        assert handle.cancel()
         spans.append(ended.get(timeout=10) - start)
         result = handle.result(timeout=10)
         assert result.status == "Cancelled"

@@ -52,7 +52,7 @@ def test_i2_an_old_database_is_migrated_and_completed(path, tmp_path, request):
             "running": "Completed",
             "retrying": "Completed",
         }
-        assert handles["paused"].cancel() == "Cancelled"
+        assert handles["paused"].cancel()
         for key in ("running", "retrying"):
             number = 6 if key == "running" else 7
             context = results[key].final_context

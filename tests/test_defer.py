@@ -164,7 +164,7 @@ def test_cancel_ends_the_wait_and_the_slot_is_usable_again(one_worker, kind):
         began.clear()
         handle = one_worker.submit("never")
         assert began.wait(30)
-        assert handle.cancel() == "Cancelled"
+        assert handle.cancel()
         assert one_worker.execute("works").status == "Completed"
 
 
@@ -206,4 +206,4 @@ def test_a_shutdown_does_not_wait_for_a_waiting_task(database):
         # The claim was returned, and the task started again.
         began.clear()
         assert began.wait(30)
-        assert runner.cancel_execution(handle.id) == "Cancelled"
+        assert runner.cancel_execution(handle.id)

@@ -143,6 +143,21 @@ def schedule_not_found(tmp_path: Path) -> None:
         runner.get_cron_schedule("0190a0a0-0000-7000-8000-000000000000")
 
 
+def deadlock(tmp_path: Path) -> None:
+    seen: list[cloaca.WorkflowError] = []
+
+    def wait_for_itself(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        try:
+            runner.get_handle(handle.execution_id).result()
+        except cloaca.WorkflowError as error:
+            seen.append(error)
+
+    define("waits", wait_for_itself)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        runner.execute("waits")
+    raise seen[0]
+
+
 def wait_timeout(tmp_path: Path) -> None:
     def snooze(context: cloaca.Context) -> None:
         raise cloaca.Snooze(60)

@@ -38,6 +38,7 @@ def halfway(runner):
         cloaca.task(id="after", dependencies=["copy"])(lambda context: None)
 
     handle = runner.submit("w")
+    until(lambda: handle.status() == "Running")
     yield handle, go_on
     go_on.set()
 

@@ -1,11 +1,12 @@
-"""What is claimed ahead of a free worker is shown as ready, and what runs with its true start (U5)."""
+"""A task claimed ahead of a free worker is ready, and a running one has its true start (U5)."""
 
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import cloaca
 import pytest
+
+import cloaca
 from cloaca._core import Inspector
 
 
@@ -17,7 +18,7 @@ def one_worker(database):
 
 
 def blocking_workflow(name="w"):
-    """A workflow whose task waits for `release`, and the events that its tasks set at their start."""
+    """A workflow whose task waits for an event; that event, and the one that it sets."""
     release, entered = threading.Event(), threading.Event()
 
     with cloaca.WorkflowBuilder(name):

@@ -126,7 +126,8 @@ def test_c6_delay_and_at_postpone_the_start(runner):
     assert runner.execute("w", delay=0.05).status == "Completed"
     assert time.monotonic() - start >= 0.05
     assert late.status() == later.status() == "Pending"
-    assert late.cancel() == later.cancel() == "Cancelled"
+    assert late.cancel()
+    assert later.cancel()
     assert late.result(timeout=10).tasks["a"].status == "Cancelled"
 
 

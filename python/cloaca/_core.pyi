@@ -444,8 +444,20 @@ class WorkLoad:
 class Runner:
     """The engine on one database, with its threads. It starts on construction."""
 
-    def __new__(cls, database_url: str, config: str, schema: str | None = None) -> Runner:
-        """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs."""
+    def __new__(
+        cls, database_url: str, config: str, schema: str | None = None, held: bool = False
+    ) -> Runner:
+        """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs.
+
+        `held`: it claims nothing until `begin`.
+        """
+
+    def begin(self) -> None:
+        """Begin to claim tasks, if it was opened with `held`. Later calls do nothing."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it claims tasks."""
 
     def tenant(self, schema: str, database_url: str | None = None) -> Runner:
         """Return a runner for a tenant's schema.
@@ -479,6 +491,9 @@ class Runner:
 
     def execute(self, request: SubmitRequest) -> Execution:
         """Submit an execution and wait for its end."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Cancel an execution; whether it was open."""
 
     def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
         """Cancel, pause, resume or retry an execution; return its new state once it is durable.
@@ -584,6 +599,9 @@ class Inspector:
     @property
     def reads(self) -> Reads:
         """Reads from the database."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Cancel an execution; whether it was open."""
 
     def submit(self, request: SubmitRequest) -> SubmittedRecord:
         """Submit an execution of a stored workflow without a runner; return it once it is durable.

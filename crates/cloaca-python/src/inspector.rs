@@ -1,6 +1,7 @@
 //! `Inspector`: a database without a runner.
 
-use cloacina::runner::{self, Access, schema_versions};
+use cloacina::runner::{self, Access, did_cancel, schema_versions};
+use cloacina::runtime::Control;
 use cloacina::types::Micros;
 use pyo3::prelude::*;
 
@@ -108,6 +109,15 @@ impl Inspector {
         let reads = self.reads.get();
         let status = reads.call(py, |database| database.control(id, &action))?;
         Ok(status.name())
+    }
+
+    /// Cancels an execution; returns whether it was open. The cancellation is durable.
+    fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let reads = self.reads.get();
+        reads.call(py, |database| {
+            did_cancel(database.control(id, &Control::CancelOpen))
+        })
     }
 
     /// Deletes at most `limit` executions that ended at least `older_than_us` ago; returns their number.

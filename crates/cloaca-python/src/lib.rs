@@ -1,5 +1,6 @@
 //! The Python module `cloaca._core`: it converts values, maps errors and passes tasks to Python. It makes no decisions.
 
+mod blocked_waits;
 mod call;
 mod comparing;
 mod content;

@@ -100,6 +100,13 @@ pub struct TaskHandler {
     on_failure: bool,
 }
 
+impl TaskHandler {
+    /// Whether worker threads run the task.
+    pub fn is_on_threads(&self) -> bool {
+        self.executor == "threads"
+    }
+}
+
 #[pymethods]
 impl TaskHandler {
     #[new]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina::runner::{EngineHandle, OpenOptions};
-use cloacina::runtime::Executor;
-use cloacina::types::{Error, Micros};
+use cloacina::runner::{Begin, EngineHandle, OpenOptions, did_cancel};
+use cloacina::runtime::{Control, Executor};
+use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
 
+use crate::blocked_waits::{self, BlockedWait, BlockedWaits, ThreadTasks};
 use crate::call;
 use crate::errors::Raise;
 use crate::event_classes::event_object;
@@ -41,6 +42,9 @@ pub struct Runner {
     loop_waker: Py<LoopWaker>,
     loop_wanted: AtomicBool,
     subscriptions: Subscriptions,
+    /// Waits of worker threads; tenants share those of their parent, like the workers.
+    blocked_waits: Arc<BlockedWaits>,
+    thread_tasks: ThreadTasks,
 }
 
 impl Runner {
@@ -59,6 +63,18 @@ impl Runner {
         if !self.loop_wanted.swap(true, Ordering::AcqRel) {
             self.supervisor.push(SupervisorEvent::LoopWanted);
         }
+    }
+
+    /// Registers a wait of the current thread, if a worker of this runner makes it.
+    fn enter_wait(
+        &self,
+        py: Python<'_>,
+        id: ExecutionId,
+        workflow: Option<&str>,
+    ) -> PyResult<Option<BlockedWait>> {
+        call::detached(py, self.guard(), || {
+            (self.blocked_waits).enter(&self.engine, &self.thread_tasks, id, workflow)
+        })
     }
 
     /// Returns a runner for the engine that `open` returns.
@@ -80,6 +96,7 @@ impl Runner {
                 threshold.clone(),
             ))),
             auto_migrate: settings.auto_migrate(),
+            begin: Begin::AtOnce,
         };
         let engine = call::detached(py, guard, || open(options))?;
         worker::connect(&engine, &supervisor, handle);
@@ -91,6 +108,7 @@ impl Runner {
             supervisor,
             threshold,
             waker,
+            Arc::default(),
         )
     }
 
@@ -100,6 +118,7 @@ impl Runner {
         supervisor: Arc<SupervisorQueue>,
         threshold: Threshold,
         loop_waker: Py<LoopWaker>,
+        blocked_waits: Arc<BlockedWaits>,
     ) -> PyResult<Self> {
         let engine = Arc::new(engine);
         Ok(Self {
@@ -110,6 +129,8 @@ impl Runner {
             loop_waker,
             loop_wanted: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
+            blocked_waits,
+            thread_tasks: ThreadTasks::default(),
         })
     }
 }
@@ -117,16 +138,36 @@ impl Runner {
 #[pymethods]
 impl Runner {
     #[new]
-    #[pyo3(signature = (database_url, config, schema=None))]
+    #[pyo3(signature = (database_url, config, schema=None, held=false))]
     fn new(
         py: Python<'_>,
         database_url: &str,
         config: &str,
         schema: Option<&str>,
+        held: bool,
     ) -> PyResult<Self> {
         Self::open(py, config, |options| {
+            let begin = if held {
+                Begin::OnRequest
+            } else {
+                Begin::AtOnce
+            };
+            let options = OpenOptions { begin, ..options };
             EngineHandle::open_in_schema(database_url, schema, options)
         })
+    }
+
+    /// Begins to claim tasks, if the runner was opened with `held`. Later calls do nothing.
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        self.guard().check(py)?;
+        self.engine.begin();
+        Ok(())
+    }
+
+    /// Whether the runner claims tasks.
+    #[getter]
+    fn begun(&self) -> bool {
+        self.engine.is_begun()
     }
 
     /// Returns a runner for a tenant's schema. It shares this runner's workers and connections.
@@ -146,6 +187,7 @@ impl Runner {
             Arc::clone(&self.supervisor),
             self.threshold.clone(),
             self.loop_waker.clone_ref(py),
+            Arc::clone(&self.blocked_waits),
         )
     }
 
@@ -173,6 +215,8 @@ impl Runner {
         handlers: BTreeMap<String, Bound<'_, TaskHandler>>,
     ) -> PyResult<()> {
         let workflow = workflow.get().inner();
+        let parts = (handlers.iter()).map(|(task, handler)| (task.as_str(), handler.get()));
+        blocked_waits::note_handlers(&self.thread_tasks, workflow.name(), parts);
         let (registration, wants_loop) = requests::registration(workflow, handlers).raise(py)?;
         call::answer(py, self.guard(), || {
             self.engine.begin_register(registration)
@@ -191,6 +235,7 @@ impl Runner {
         definition: &str,
         handler: &Bound<'_, TaskHandler>,
     ) -> PyResult<()> {
+        blocked_waits::note_service(&self.thread_tasks, &workflow, definition, handler.get());
         let (service, wants_loop) =
             requests::service(workflow, definition, handler.get()).raise(py)?;
         call::answer(py, self.guard(), || self.engine.begin_serve(service))?;
@@ -227,6 +272,8 @@ impl Runner {
     fn execute(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Execution> {
         self.guard().check(py)?;
         let request = requests::submission(py, request.get(), self.engine.now())?;
+        let (id, workflow) = (request.id, request.workflow.clone());
+        let _blocked = self.enter_wait(py, id, Some(&workflow))?;
         waiting::execute(py, &self.engine, request).map(Execution::new)
     }
 
@@ -289,6 +336,13 @@ impl Runner {
         timeout_us: Option<Micros>,
     ) -> PyResult<Option<Execution>> {
         let id = requests::execution_id(execution_id).raise(py)?;
+        // An end that is known already needs no worker.
+        let is_over = timeout_us == Some(0);
+        let _blocked = if is_over {
+            None
+        } else {
+            self.enter_wait(py, id, None)?
+        };
         let ended = waiting::wait(py, &self.engine, self.guard(), id, timeout_us)?;
         Ok(ended.map(Execution::new))
     }
@@ -329,6 +383,15 @@ impl Runner {
         Ok(status.name())
     }
 
+    /// Cancels an execution; whether it was open. The cancellation is durable.
+    fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        self.guard().check(py)?;
+        let answer = self.engine.begin_control(id, Control::CancelOpen);
+        let cancelled = call::wait(py, None, |patience| answer.wait(patience))?;
+        did_cancel(cancelled.unwrap_or_else(|| Err(Error::runner_closed()))).raise(py)
+    }
+
     /// Returns the number of tasks that run and that wait for a worker in this process.
     fn load(&self) -> WorkLoad {
         let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
@@ -341,7 +404,9 @@ impl Runner {
     /// Waits for work; `None` ends the thread.
     fn next_work(&self, py: Python<'_>, worker: u64) -> PyResult<Option<Work>> {
         self.guard().check_fast(py)?;
-        Ok(worker::next(py, &self.engine, &self.supervisor, worker))
+        let work = worker::next(py, &self.engine, &self.supervisor, worker);
+        self.blocked_waits.note_work(&self.engine, work.as_ref());
+        Ok(work)
     }
 
     /// Reports an outcome and takes the next work. Detaches only when no work is queued; `None` ends the thread.
@@ -356,9 +421,9 @@ impl Runner {
         let work = work.get();
         let outcome = work.outcome(py, outcome.get());
         let (engine, supervisor) = (&self.engine, &self.supervisor);
-        Ok(worker::finish_and_next(
-            py, engine, supervisor, worker, work, outcome,
-        ))
+        let next = worker::finish_and_next(py, engine, supervisor, worker, work, outcome);
+        self.blocked_waits.note_work(engine, next.as_ref());
+        Ok(next)
     }
 
     /// Waits for events for the supervisor thread. Returns an empty list once the runner has ended, and a

@@ -11,6 +11,7 @@ use cloacina::types::{Error, ExecutionId, Micros};
 use pyo3::prelude::*;
 use rustc_hash::FxHashMap;
 
+use crate::blocked_waits::refuse_own;
 use crate::call;
 use crate::errors::Raise;
 use crate::loop_waker::WakeHandle;
@@ -63,6 +64,10 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
             match answer.as_ref()?.wait(patience)? {
                 Ok(ids) => {
                     for stored in ids.into_iter().filter(|stored| *stored != id) {
+                        // The key is that of the execution whose task waits here.
+                        if let Err(error) = refuse_own(stored) {
+                            return Some(Err(error));
+                        }
                         match subscribe(engine, stored, &end) {
                             Ok(subscription) => {
                                 earlier = Some(SubscriptionGuard {

@@ -90,6 +90,7 @@ fn main() {
         format!("sqlite:///{path}")
     };
     let options = OpenOptions {
+        begin: cloacina::runner::Begin::AtOnce,
         auto_migrate: true,
         ..OpenOptions::default()
     };

@@ -305,6 +305,7 @@ fn open(url: &str, connections: usize) -> EngineHandle {
         ..RunnerConfig::default()
     };
     let options = OpenOptions {
+        begin: cloacina::runner::Begin::AtOnce,
         config,
         auto_migrate: true,
         ..OpenOptions::default()

@@ -66,6 +66,7 @@ fn idle_schedules_cost_one_query_per_wake_up() {
         .collect();
     let clock = Arc::new(HandClock::at(NOON));
     let options = OpenOptions {
+        begin: cloacina::runner::Begin::AtOnce,
         config: RunnerConfig {
             lease_ttl: Duration::from_hours(24),
             heartbeat_interval: Duration::from_hours(8),

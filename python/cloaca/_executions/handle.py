@@ -7,6 +7,7 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import WaitTimeoutError
+from cloaca._workers.blocking import check_blocking, refuse_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         def _begin_wait(self, execution_id: str) -> None: ...
         def get_execution_status(self, execution_id: str) -> WorkflowStatus: ...
         def get_execution(self, execution_id: str) -> WorkflowResult: ...
-        def cancel_execution(self, execution_id: str) -> WorkflowStatus: ...
+        def cancel_execution(self, execution_id: str) -> bool: ...
         def pause_execution(self, execution_id: str) -> WorkflowStatus: ...
         def resume_execution(self, execution_id: str) -> WorkflowStatus: ...
         def retry_execution(
@@ -76,7 +77,11 @@ class WorkflowHandle:
         return self._runner.get_execution_status(self._id)
 
     def result(self, timeout: float | timedelta | None = None) -> WorkflowResult:
-        """Wait for the end.
+        """Wait for the end, on the calling thread.
+
+        In an `async def` task, and on any event loop, use `await handle` instead. A function that
+        waits occupies its worker: the wait is refused if no worker would be left to run what it
+        waits for.
 
         Args:
             timeout: Maximum time to wait, in seconds. The execution is not affected.
@@ -87,11 +92,14 @@ class WorkflowHandle:
         Raises:
             TimeoutError: The wait timed out; the execution continues.
             RunnerClosedError: The runner was shut down.
+            WorkflowError: The code is `deadlock`: a coroutine of a runner calls this, a task waits
+                for its own execution, or no worker would be left.
 
         Since 1.0.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         self._runner._begin_wait(self._id)
+        check_blocking(self._runner._core, "result()", "`await handle`")
         execution = self._runner._core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
@@ -110,10 +118,17 @@ class WorkflowHandle:
 
     async def _wait(self) -> WorkflowResult:
         self._runner._begin_wait(self._id)
+        refuse_own(self._id)
         return WorkflowResult(await self._runner._waiters.wait(self._id))
 
-    def cancel(self) -> WorkflowStatus:
-        """End the execution: see `DefaultRunner.cancel_execution`. Since 1.0."""
+    def cancel(self) -> bool:
+        """End the execution: see `DefaultRunner.cancel_execution`.
+
+        Returns:
+            Whether it was open: `False` if it had ended already.
+
+        Since 0.1.
+        """
         return self._runner.cancel_execution(self._id)
 
     def pause(self) -> WorkflowStatus:

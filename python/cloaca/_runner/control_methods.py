@@ -117,7 +117,7 @@ class ControlMethods:
         """
         return [Event(record) for record in self._core.reads.events(execution_id)]
 
-    def cancel_execution(self, execution_id: str) -> WorkflowStatus:
+    def cancel_execution(self, execution_id: str) -> bool:
         """Cancel an execution. No more of its tasks start; running coroutines are cancelled.
 
         A running function is not interrupted: it can check `handle.is_cancelled()`, and its return
@@ -127,15 +127,21 @@ class ControlMethods:
             execution_id: Its id.
 
         Returns:
-            The state, durable: `Cancelled`, also if it was cancelled before.
+            `True` if this cancelled the execution, which is durable; `False` if it had ended
+            already, whether completed, failed or cancelled.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
-            WorkflowError: The execution has completed or failed.
+
+        Example:
+            >>> runner.cancel_execution(handle.id)
+            True
+            >>> runner.cancel_execution(handle.id)
+            False
 
         Since 1.0.
         """
-        return WorkflowStatus(self._core.control(execution_id, "cancel"))
+        return self._core.cancel(execution_id)
 
     def pause_execution(self, execution_id: str) -> WorkflowStatus:
         """Pause an execution: no new tasks start, running ones finish, timers stop.
@@ -201,9 +207,13 @@ class ControlMethods:
 
         Raises:
             TimeoutError: The timeout has passed; the hint names an execution that is open.
+            WorkflowError: A task of this runner calls it, whose own execution is open.
 
         Since 1.0.
         """
+        from cloaca._workers.blocking import refuse_idle_wait
+
+        refuse_idle_wait(self._core)
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         until = None if timeout_us is None else _core_now() + timeout_us
         open_states = [WorkflowStatus.PENDING.value, WorkflowStatus.RUNNING.value]

@@ -12,6 +12,7 @@ from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
 from cloaca._values.arguments import names_arguments, names_arguments_with
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
+from cloaca._workers.blocking import check_blocking
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cloaca._core import Context
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.start import Started
+    from cloaca._runner.start_gate import StartGate
     from cloaca._workflows.workflow import Workflow
 
 # Seconds that threads get to end once the engine has stopped.
@@ -61,6 +63,8 @@ class DefaultRunner(
     """
 
     _polls_triggers = True
+    _starts_by_itself = True
+    _gate: StartGate | None = None
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
 
@@ -71,8 +75,11 @@ class DefaultRunner(
         config: DefaultRunnerConfig | None = None,
         *,
         schema: str | None = None,
+        start: bool = True,
     ) -> None:
         """Open a database and start.
+
+        No task runs before this has returned to its caller.
 
         Args:
             database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
@@ -80,6 +87,8 @@ class DefaultRunner(
                 omitted.
             config: Settings; the environment's and the defaults if omitted.
             schema: The PostgreSQL schema to work in: one for each tenant.
+            start: Whether the runner starts by itself. If not, it takes submissions, and runs
+                nothing until `start()` is called.
 
         Raises:
             ConfigurationError: The URL, the schema's name or a setting is not valid. It is a
@@ -88,12 +97,15 @@ class DefaultRunner(
                 `ConnectionError`.
             MigrationError: The database's schema is newer than this program.
         """
-        from cloaca._runner.start import start
+        from cloaca._runner.start import start as open_runner
 
-        self._begin(start(database_url, config, schema))
+        if not isinstance(start, bool):
+            raise ConfigurationError(f"start must be True or False, not {start!r}")
+        self._starts_by_itself = start
+        self._begin(open_runner(database_url, config, schema, is_gated=start))
 
     def _begin(self, started: Started) -> None:
-        """Adopt a started engine."""
+        """Adopt an open engine, and have it claim tasks once the caller has the runner."""
         TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
@@ -112,6 +124,40 @@ class DefaultRunner(
         except BaseException:
             self.shutdown(timeout=0)
             raise
+        if self._starts_by_itself and not self._core.begun:
+            from cloaca._runner.start_gate import StartGate
+
+            self._gate = StartGate(self._core, self)
+            self._worker_host.watch(self._gate)
+
+    def start(self) -> None:
+        """Start, where the runner was made with `start=False`. A second call does nothing.
+
+        Until then the runner is open: it takes submissions and control actions, claims no task,
+        rescues none, and fires no schedule and no trigger.
+
+        Raises:
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> runner = cloaca.DefaultRunner("sqlite:///etl.db", start=False)
+            >>> handle = runner.submit("etl")
+            >>> runner.start()
+
+        Since 1.0.
+        """
+        self._check_open()
+        self._core.begin()
+
+    def _watch_caller(self) -> None:
+        """Wait for the `as` of a `with` statement before the first claim."""
+        if self._gate is not None and not self._core.begun:
+            self._gate.watch()
+
+    def _begin_early(self) -> None:
+        """Start at once if the runner starts by itself: a caller that uses it has it."""
+        if self._starts_by_itself and not self._core.begun:
+            self._core.begin()
 
     @staticmethod
     def with_config(database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
@@ -194,6 +240,8 @@ class DefaultRunner(
             ConfigurationError: An argument is not valid. It is a `ValueError`.
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
+            WorkflowError: The code is `deadlock`: a coroutine of a runner calls this, or a task
+                does and no worker would be left to run the workflow.
             WorkflowExecutionError: With `check`, the execution failed or was cancelled.
             WorkflowTimeoutError: With `check`, the execution exceeded its timeout. It is a
                 `TimeoutError`.
@@ -203,10 +251,12 @@ class DefaultRunner(
 
         Since 1.0.
         """
+        check_blocking(self._core, "execute()", "`await runner.execute_async(...)`")
         self._catch_up()
         submission = request(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
+        self._begin_early()
         if progress:
             from cloaca._observe.progress_bars import follow
 
@@ -356,6 +406,8 @@ class DefaultRunner(
     def run_forever(self) -> None:
         """Run until SIGTERM or SIGINT, then shut down. Running tasks finish, others are returned.
 
+        A runner that was made with `start=False` starts here.
+
         A second signal stops the runner at once. On any thread but the main one, it runs until
         `shutdown` is called.
 
@@ -367,6 +419,7 @@ class DefaultRunner(
         """
         from cloaca._runner.signals import serve
 
+        self._core.begin()
         serve(self)
 
     def shutdown(self, *, timeout: float | None = None) -> None:
@@ -403,6 +456,7 @@ class DefaultRunner(
 
     def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
         self._catch_up()
+        self._begin_early()
         spans = [self._begin_trace(entry) for entry in requests]
         if not any(spans):
             return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
@@ -488,6 +542,7 @@ class DefaultRunner(
 
     def __enter__(self) -> Self:
         """The runner itself."""
+        self._watch_caller()
         return self
 
     def __exit__(
@@ -506,6 +561,7 @@ class DefaultRunner(
 
     async def __aenter__(self) -> Self:
         """The runner itself."""
+        self._watch_caller()
         return self
 
     async def __aexit__(
@@ -548,9 +604,13 @@ class DefaultRunner(
         raise TypeError("a runner cannot be copied or pickled; start one in each process")
 
     def __repr__(self) -> str:
-        """The database, and whether it is shut down."""
-        closed = " closed" if self._core.closed else ""
-        return f"<DefaultRunner {self._core.location}{closed}>"
+        """The database, and whether it is shut down or not started yet."""
+        state = ""
+        if self._core.closed:
+            state = " closed"
+        elif not (self._starts_by_itself or self._core.begun):
+            state = " not started"
+        return f"<DefaultRunner {self._core.location}{state}>"
 
 
 def _checked(result: WorkflowResult, check: bool) -> WorkflowResult:

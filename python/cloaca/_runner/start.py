@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cloaca._runner.start_gate import StartGate
+
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -31,6 +33,10 @@ class SharedWorkerHost:
 
     def follow_log_level(self) -> None:
         """Does nothing: the runner that made the tenant's does it."""
+
+    def watch(self, gate: StartGate) -> None:
+        """Has a tenant's runner start once its maker has it."""
+        threading.Thread(target=gate.wait, name="cloaca-start", daemon=True).start()
 
     def join(self, timeout: float) -> None:
         """Does nothing, because the threads belong to the parent."""
@@ -57,9 +63,19 @@ class Started:
 
 
 def start(
-    database_url: str | None, config: DefaultRunnerConfig | None, schema: str | None
+    database_url: str | None,
+    config: DefaultRunnerConfig | None,
+    schema: str | None,
+    *,
+    is_gated: bool = False,
 ) -> Started:
-    """Opens the database and starts the engine and its Python threads.
+    """Opens the database and starts the Python threads of an engine that claims nothing yet.
+
+    Args:
+        database_url: The database; that of the environment if omitted.
+        config: The settings; the environment's and the defaults if omitted.
+        schema: The PostgreSQL schema.
+        is_gated: Whether a `StartGate` is going to start the engine.
 
     Raises:
         ConfigurationError: An argument is not valid.
@@ -92,11 +108,11 @@ def start(
     install()
     settings = json.dumps(config._to_engine())
     if schema is None:
-        core = _core.Runner(database_url, settings)
+        core = _core.Runner(database_url, settings, held=True)
     else:
-        core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema))
+        core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema, held=True))
     note_location(core.location if "://" in core.location else database_url)
-    return start_threads(core, config, log_level)
+    return start_threads(core, config, log_level, is_gated=is_gated)
 
 
 def _refuse_green_threads() -> None:
@@ -117,12 +133,14 @@ def _refuse_green_threads() -> None:
         )
 
 
-def start_threads(core: _core.Runner, config: DefaultRunnerConfig, log_level: int) -> Started:
+def start_threads(
+    core: _core.Runner, config: DefaultRunnerConfig, log_level: int, *, is_gated: bool = False
+) -> Started:
     """Starts the Python threads of a running engine."""
     tracing = Tracing(core)
     worker_host = WorkerHost(core, log_level, tracing, capture_logs=config.capture_logs)
     started = Started(core, config, worker_host, tracing)
-    worker_host.start()
+    worker_host.start(is_gated)
     return started
 
 

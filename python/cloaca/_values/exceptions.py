@@ -224,6 +224,7 @@ CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "migration": MigrationError,
     "execution_not_found": WorkflowNotFoundError,
     "execution_state": WorkflowError,
+    "deadlock": WorkflowError,
     "wait_timeout": WaitTimeoutError,
     "runner_closed": RunnerClosedError,
     "forked": ForkedProcessError,

@@ -42,6 +42,8 @@ class LoopThread:
         self._started = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
+        # A blocking call on it is refused.
+        self._thread.cloaca_runs_coroutines = True  # type: ignore[attr-defined]
 
     @property
     def core(self) -> Runner:

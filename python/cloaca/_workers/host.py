@@ -22,12 +22,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._core import Runner
     from cloaca._observe.tracing import Tracing
+    from cloaca._runner.start_gate import StartGate
 
 # The events that start a thread. They are retried until the operating system can start one.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
 # Microseconds between two attempts.
 _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
+# Microseconds between two looks whether a runner may start.
+_GATE_PAUSE_US = 5_000
 
 
 class WorkerHost:
@@ -47,12 +50,19 @@ class WorkerHost:
         self._scope = AttemptScope(core, tracing, capture_logs)
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
+        self._gate: StartGate | None = None
+        self._is_gated = False
         self._restores_streams = False
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
         core.set_log_level(log_level)
 
-    def start(self) -> None:
-        """Starts the supervisor, which starts the other threads on demand."""
+    def start(self, is_gated: bool = False) -> None:
+        """Starts the supervisor, which starts the other threads on demand.
+
+        Args:
+            is_gated: Whether `watch` is going to be called.
+        """
+        self._is_gated = is_gated
         if self._scope.capture_logs:
             from cloaca._workers.task_streams import begin, wrap
 
@@ -60,6 +70,10 @@ class WorkerHost:
             self._scope.before_capture = wrap
             self._restores_streams = True
         self._thread.start()
+
+    def watch(self, gate: StartGate) -> None:
+        """Has the runner start once its maker has it."""
+        self._gate = gate
 
     def join(self, timeout: float) -> None:
         """Ends the threads of a stopped engine, waiting at most `timeout` seconds in all."""
@@ -88,7 +102,7 @@ class WorkerHost:
     def _run(self) -> None:
         later: list[object] = []
         pause_us = _FIRST_PAUSE_US
-        while events := self._core.supervise(pause_us if later else None):
+        while events := self._core.supervise(pause_us if later else self._gate_pause()):
             pending, later = [*later, *events], []
             for event in pending:
                 try:
@@ -100,6 +114,17 @@ class WorkerHost:
                     if pause_us == _FIRST_PAUSE_US or event in events:
                         _report(event, error)
             pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
+
+    def _gate_pause(self) -> int | None:
+        """Opens the gate if it is due; the microseconds until it must be looked at again."""
+        if not self._is_gated:
+            return None
+        gate = self._gate
+        if self._core.begun or (gate is not None and gate.open_if_due()):
+            self._gate = None
+            self._is_gated = False
+            return None
+        return _GATE_PAUSE_US
 
     def _handle(self, event: object) -> None:
         if isinstance(event, WorkerWanted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import Context, Outcome
 from cloaca._tasks.control import Abort, Retry, Snooze
-from cloaca._values.exceptions import TaskTimeoutError
+from cloaca._values.exceptions import TaskTimeoutError, WorkflowError
 from cloaca._values.type_name import lineage, type_name
 
 TYPE_CHECKING = False
@@ -67,7 +67,9 @@ def _outcome_of(error: BaseException) -> Outcome:
     told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
         return Outcome.retry(error._after_us, *told)
-    return Outcome.failed(*told, lineage(kind), not isinstance(error, Abort))
+    # Waiting cannot mend a deadlock.
+    is_deadlock = isinstance(error, WorkflowError) and error.code == "deadlock"
+    return Outcome.failed(*told, lineage(kind), not (isinstance(error, Abort) or is_deadlock))
 
 
 def message_of(error: BaseException) -> str:

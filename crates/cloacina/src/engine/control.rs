@@ -39,6 +39,15 @@ impl Execution {
         Ok(changes)
     }
 
+    /// D6: as [`cancel`](Self::cancel), but refused if the execution was cancelled already.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cancel_open(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
+        self.refuse_ended("cancel")?;
+        self.cancel(now)
+    }
+
     /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Changes nothing if its deadline is not due.
     pub fn time_out(&mut self, now: Timestamp) -> Changes {
         let mut changes = Changes::default();

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{DefaultRunner, OpenOptions};
+use super::{Begin, DefaultRunner, OpenOptions};
 use crate::runtime::RunnerConfig;
 use crate::types::{Error, ErrorCode};
+
+/// The time between the opening of a runner and its first claim, so that its owner has it before the first task runs.
+const START_DELAY: Duration = Duration::from_millis(50);
 
 /// A builder of a [`DefaultRunner`].
 ///
@@ -33,6 +36,7 @@ pub struct DefaultRunnerBuilder {
     schema: Option<String>,
     config: RunnerConfig,
     auto_migrate: bool,
+    start: bool,
 }
 
 impl Default for DefaultRunnerBuilder {
@@ -42,6 +46,7 @@ impl Default for DefaultRunnerBuilder {
             schema: None,
             config: RunnerConfig::default(),
             auto_migrate: true,
+            start: true,
         }
     }
 }
@@ -71,7 +76,17 @@ impl DefaultRunnerBuilder {
         self
     }
 
+    /// Whether the runner claims tasks soon after [`build`](Self::build) has returned (the default), or only once
+    /// [`DefaultRunner::start`] is called. Since 0.1.
+    pub const fn start(mut self, start: bool) -> Self {
+        self.start = start;
+        self
+    }
+
     /// Opens the database and starts the runner.
+    ///
+    /// No stored task runs before this has returned: the runner claims the first one at the first submission, or a short time
+    /// later.
     ///
     /// # Errors
     /// `Configuration` when there is no URL, or a setting or the schema's name is invalid; `UrlInvalid`; `Connection` or
@@ -91,6 +106,11 @@ impl DefaultRunnerBuilder {
             return Err(Error::new(ErrorCode::Configuration, message));
         }
         let options = OpenOptions {
+            begin: if self.start {
+                Begin::After(START_DELAY)
+            } else {
+                Begin::OnRequest
+            },
             config: self.config,
             dispatch: None,
             auto_migrate: self.auto_migrate,

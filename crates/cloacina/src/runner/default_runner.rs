@@ -103,6 +103,16 @@ impl DefaultRunner {
         Ok(Self { engine })
     }
 
+    /// Lets the runner claim tasks, if it was built with [`start(false)`](super::DefaultRunnerBuilder::start). A second call
+    /// does nothing.
+    ///
+    /// Before, it is open: it takes submissions and control actions, and runs nothing.
+    ///
+    /// Since 0.1.
+    pub fn start(&self) {
+        self.engine.handle().begin();
+    }
+
     /// Runs a workflow and waits for its end.
     ///
     /// A failed execution is not an error here; [`WorkflowResult::into_completed`] turns it into one. Dropping the future
@@ -167,6 +177,7 @@ impl DefaultRunner {
             return Ok(Vec::new());
         }
         self.engine.register_new_definitions().await?;
+        handle.begin_early();
         // Subscribe before the executions exist, so that no end is missed and no result needs a query.
         let mut subscriptions: Vec<EndSubscription> = requests
             .iter()

@@ -21,12 +21,28 @@ use crate::store::Store;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::PostgresStore;
 use crate::types::{
-    Clock, Error, ExecutionId, ExecutionStatus, Monotonic, RunnerId, SystemClock, Timestamp, micros,
+    Clock, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, RunnerId, SystemClock,
+    Timestamp, micros,
 };
+
+/// The time from which a runner claims tasks, rescues those of dead runners, and fires schedules and triggers. Before it, the
+/// runner is open: it registers workflows and takes submissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// Once it is open.
+    #[default]
+    AtOnce,
+    /// After a delay, unless [`EngineHandle::begin`] is called earlier.
+    After(Duration),
+    /// Once [`EngineHandle::begin`] is called.
+    OnRequest,
+}
 
 /// The options to open a runner.
 #[derive(Default)]
 pub struct OpenOptions {
+    /// The time from which the runner claims tasks.
+    pub begin: Begin,
     /// The runner's settings.
     pub config: RunnerConfig,
     /// The `tracing` dispatcher of the runner's own threads; `None` means the program's default.
@@ -50,6 +66,13 @@ pub struct EngineHandle {
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
+    /// The runner has been asked to claim tasks.
+    begun: AtomicBool,
+    /// The runner begins without a request.
+    begins_by_itself: bool,
+    /// The option with which it was opened, for tenants' runners.
+    #[cfg(feature = "postgres")]
+    begin: Begin,
     dispatch: Option<Dispatch>,
     #[cfg(feature = "postgres")]
     auto_migrate: bool,
@@ -136,7 +159,7 @@ impl EngineHandle {
             subscriptions: Arc::new(Subscriptions::default()),
             clock,
         };
-        let coordinator = Coordinator::start(
+        let mut coordinator = Coordinator::start(
             Arc::clone(&store),
             Arc::clone(&channels.clock),
             options.config.clone(),
@@ -145,6 +168,11 @@ impl EngineHandle {
             // Seeded by the operating system: the state of a generator in this process would be the same in a forked child.
             RunnerId::generate().uuid().as_u64_pair().1,
         )?;
+        match options.begin {
+            Begin::AtOnce => {}
+            Begin::After(delay) => coordinator.hold(micros(delay)),
+            Begin::OnRequest => coordinator.hold(Micros::MAX),
+        }
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();
         let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock))
@@ -180,6 +208,10 @@ impl EngineHandle {
             started_at,
             runner,
             closed: AtomicBool::new(false),
+            begun: AtomicBool::new(options.begin == Begin::AtOnce),
+            begins_by_itself: options.begin != Begin::OnRequest,
+            #[cfg(feature = "postgres")]
+            begin: options.begin,
             dispatch: options.dispatch,
             #[cfg(feature = "postgres")]
             auto_migrate: options.auto_migrate,
@@ -207,6 +239,26 @@ impl EngineHandle {
     /// Whether the runner has stopped or its coordinator has ended.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire) || self.channels.mailbox.is_closed()
+    }
+
+    /// Begins to claim tasks, if the runner was opened with [`Begin::After`] or [`Begin::OnRequest`]. Later calls do nothing.
+    pub fn begin(&self) {
+        if !self.begun.swap(true, Ordering::AcqRel) {
+            self.report(Message::Begin);
+        }
+    }
+
+    /// Begins before the delay of [`Begin::After`] is over, because the program uses the runner.
+    pub(super) fn begin_early(&self) {
+        if self.begins_by_itself {
+            self.begin();
+        }
+    }
+
+    /// Whether the runner has been asked to claim tasks: it was opened with [`Begin::AtOnce`], or [`begin`](Self::begin) was
+    /// called.
+    pub fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// The settings.
@@ -255,6 +307,7 @@ impl EngineHandle {
             config: self.config.clone(),
             dispatch: self.dispatch.clone(),
             auto_migrate: self.auto_migrate,
+            begin: self.begin,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
     HistoryEvent, HistoryKind, LogChunk, Offer, Presence, Progress, ScheduleId, SystemClock,
-    Timestamp, nearest,
+    TaskStatus, Timestamp, nearest,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -315,6 +315,22 @@ impl Inspector {
         Ok(self.store.runners()?.into_iter().map(view).collect())
     }
 
+    /// The handlers for tasks of a workflow that live runners have announced.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn live_offers(&self, workflow: &str) -> Result<Vec<Offer>, Error> {
+        let runners = self.runners()?;
+        let now = self.now();
+        let is_live = |offer: &Offer| {
+            let mut own = runners.iter().filter(|runner| runner.id == offer.runner);
+            own.any(|runner| runner.is_alive(now))
+        };
+        let mut offers = self.store.offers(workflow)?;
+        offers.retain(is_live);
+        Ok(offers)
+    }
+
     /// All stored versions of workflows, oldest first. The last one of a name is its latest version.
     ///
     /// # Errors
@@ -335,13 +351,13 @@ impl Inspector {
     pub fn progress(&self, id: ExecutionId) -> Result<(Ended, Vec<Progress>), Error> {
         let execution = self.execution(id)?;
         let mut reports = self.store.progress(id)?;
-        // Reports of earlier attempts are outdated.
+        // Reports of earlier attempts are outdated, also if the next one is claimed and has not started.
         reports.retain(|report| {
-            execution
-                .record()
-                .tasks
-                .get(report.task as usize)
-                .is_some_and(|task| task.attempt == report.attempt)
+            let task = execution.record().tasks.get(report.task as usize);
+            task.is_some_and(|task| {
+                let is_claimed_only = task.status == TaskStatus::Ready && task.runner.is_some();
+                task.attempt == report.attempt && !is_claimed_only
+            })
         });
         Ok((execution, reports))
     }

@@ -38,7 +38,7 @@ pub use database_admin::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials}
 pub use default_runner::DefaultRunner;
 pub use definition::{Workflow, define};
 pub use describe::{to_dot, to_mermaid};
-pub use engine_handle::{EngineHandle, OpenOptions};
+pub use engine_handle::{Begin, EngineHandle, OpenOptions};
 pub use inspector::{Access, Inspector, RunnerView};
 pub use listing::{ListFilter, ListPage};
 pub use open::{SchemaVersions, schema_versions};
@@ -48,5 +48,5 @@ pub use static_check::StaticCheck;
 pub use submission::{ExecutionFilter, ExecutionPage, Submission};
 pub use task::{Task, TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun};
 pub use task_error::TaskError;
-pub use workflow_handle::WorkflowHandle;
+pub use workflow_handle::{WorkflowHandle, did_cancel};
 pub use workflow_result::{ErrorInfo, ExecutionError, ExecutionEvent, TaskResult, WorkflowResult};

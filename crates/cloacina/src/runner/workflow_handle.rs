@@ -135,15 +135,15 @@ impl WorkflowHandle {
         Ok(WorkflowResult::new(self.engine.execution(self.id).await?))
     }
 
-    /// Cancels the execution and returns its new state, which is durable. Futures of its running tasks are dropped.
+    /// Cancels the execution. Futures of its running tasks are dropped. Returns `true` if this cancelled it, which is durable,
+    /// and `false` if it had ended already.
     ///
     /// # Errors
-    /// `ExecutionState` when it has already ended otherwise; `ExecutionNotFound`; `Database` or `Connection`;
-    /// `RunnerClosed`.
+    /// `ExecutionNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
-    /// Since 1.0.
-    pub async fn cancel(&self) -> Result<ExecutionStatus, Error> {
-        self.engine.control(self.id, Control::Cancel).await
+    /// Since 0.1.
+    pub async fn cancel(&self) -> Result<bool, Error> {
+        did_cancel(self.engine.control(self.id, Control::CancelOpen).await)
     }
 
     /// Pauses the execution: running tasks may finish, nothing new starts until [`resume`](Self::resume), and timers stop.
@@ -277,5 +277,17 @@ impl EndSubscription {
 impl Drop for EndSubscription {
     fn drop(&mut self) {
         self.engine.forget(self.subscription);
+    }
+}
+
+/// Returns whether a [`Control::CancelOpen`] has cancelled its execution.
+///
+/// # Errors
+/// An error other than that of an execution that has ended.
+pub fn did_cancel(answer: Result<ExecutionStatus, Error>) -> Result<bool, Error> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == ErrorCode::ExecutionState => Ok(false),
+        Err(error) => Err(error),
     }
 }

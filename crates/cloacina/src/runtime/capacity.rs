@@ -24,6 +24,8 @@ pub(super) struct Capacity {
     check_starts_at: Option<Monotonic>,
     /// No task may be claimed.
     is_paused: bool,
+    /// The time until which the runner claims nothing and fires nothing, because its owner has not started it yet.
+    held_until: Option<Monotonic>,
 }
 
 impl Capacity {
@@ -39,6 +41,7 @@ impl Capacity {
             check_short_tasks_at: None,
             check_starts_at: None,
             is_paused: false,
+            held_until: None,
         }
     }
 
@@ -49,6 +52,29 @@ impl Capacity {
     /// Stops claims, or allows them again.
     pub(super) const fn set_paused(&mut self, paused: bool) {
         self.is_paused = paused;
+    }
+
+    /// Holds the runner back until a time, or lets it begin.
+    pub(super) fn hold(&mut self, until: Option<Monotonic>) {
+        self.held_until = until;
+        self.set_stale();
+    }
+
+    /// The time until which the runner is held back, if it is.
+    pub(super) const fn held_until(&self) -> Option<Monotonic> {
+        self.held_until
+    }
+
+    /// Whether the runner has not begun to claim tasks.
+    pub(super) const fn is_held(&self) -> bool {
+        self.held_until.is_some()
+    }
+
+    /// Lets the runner begin once its time has come.
+    pub(super) fn check_hold(&mut self, monotonic: Monotonic) {
+        if self.held_until.is_some_and(|until| until <= monotonic) {
+            self.hold(None);
+        }
     }
 
     /// Notes that a slot is free: its attempt ended or is deferred.
@@ -114,7 +140,8 @@ impl Capacity {
     ) -> bool {
         let index = executor.index();
         let prefetch = &mut self.prefetch[index];
-        let allowed = !self.is_paused && prefetch.allows_direct(&key, lowest[index]);
+        let may_claim = !self.is_paused && self.held_until.is_none();
+        let allowed = may_claim && prefetch.allows_direct(&key, lowest[index]);
         if !allowed {
             prefetch.note_left(key);
         }
@@ -125,7 +152,7 @@ impl Capacity {
     pub(super) fn claim_request(&self, classes: &[ClaimClass; 3]) -> (Vec<Executor>, ClaimRequest) {
         let mut executors = Vec::new();
         let mut request = ClaimRequest::default();
-        if self.is_paused {
+        if self.is_paused || self.is_held() {
             return (executors, request);
         }
         let lowest = self.lowest_waiting();

@@ -13,7 +13,7 @@ use super::subscriptions::Subscriptions;
 use super::turn::{Failed, Turn};
 use super::{Message, Reply, RunnerConfig};
 use crate::store::{Store, StoreError};
-use crate::types::{Clock, Error, Monotonic, RunnerId};
+use crate::types::{Clock, Error, Micros, Monotonic, RunnerId};
 
 /// The logic of a runner, without threads. Call `step` with messages, and at the latest at the time that it returned.
 pub struct Coordinator {
@@ -48,6 +48,17 @@ impl Coordinator {
             outage: None,
             stop_replies: None,
         })
+    }
+
+    /// Holds the runner back for a span: until then, or until [`Message::Begin`], it claims nothing and fires nothing.
+    pub fn hold(&mut self, span: Micros) {
+        let step = &mut self.turn.step;
+        let until = if span == Micros::MAX {
+            Monotonic::NEVER
+        } else {
+            step.monotonic + span
+        };
+        step.capacity.hold(Some(until));
     }
 
     /// Whether the shutdown has ended: no further step is needed.
@@ -85,6 +96,7 @@ impl Coordinator {
         let step = &mut self.turn.step;
         step.begin(&*self.clock);
         step.capacity.check_short_tasks(step.monotonic);
+        step.capacity.check_hold(step.monotonic);
         let asked = inbox.iter().any(Message::is_of_caller);
         let mut messages = step.take_retry();
         messages.extend(inbox);
@@ -198,6 +210,9 @@ impl Coordinator {
         let due = step.capacity.next_due().filter(|_| !step.is_stopping);
         let timers = [
             check,
+            step.capacity
+                .held_until()
+                .filter(|at| *at != Monotonic::NEVER),
             step.capacity.first_deadline(),
             step.ledger.first_deadline(),
             step.quarantine.next_wake(),

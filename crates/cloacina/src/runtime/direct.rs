@@ -199,6 +199,7 @@ fn decide(
 ) -> Result<crate::engine::Changes, Error> {
     let decided: Result<_, ControlError> = match action {
         Control::Cancel => execution.cancel(now),
+        Control::CancelOpen => execution.cancel_open(now),
         Control::Pause => execution.pause(now),
         Control::Resume => execution.resume(now),
         Control::Retry { from_task: None } => execution.retry(None, now),

@@ -127,6 +127,8 @@ pub enum Message {
     Rescheduled,
     /// A caller waits for an execution that may end in another process.
     Watch,
+    /// The program lets the runner begin to claim tasks.
+    Begin,
     /// A timer was added or moved to an earlier time: the next step must compute its due time again.
     Poke,
     /// The program shuts the runner down: it stops claiming, waits for running tasks, and returns the other claims.
@@ -221,6 +223,8 @@ impl Message {
 pub enum Control {
     /// Ends it as cancelled.
     Cancel,
+    /// Ends it as cancelled, and is refused if it has ended already, also as cancelled.
+    CancelOpen,
     /// Starts none of its tasks until it is resumed.
     Pause,
     /// Ends a pause.

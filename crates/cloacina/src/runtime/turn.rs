@@ -253,6 +253,7 @@ impl Turn {
             Message::Stop { grace, reply } => {
                 Shutdown::begin(&mut self.shutdown, step, grace, reply);
             }
+            Message::Begin => step.capacity.hold(None),
             Message::Poke => {}
         }
         Ok(())

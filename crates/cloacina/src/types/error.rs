@@ -35,6 +35,8 @@ pub enum ErrorCode {
     ExecutionNotFound,
     /// The execution's state does not allow the requested action.
     ExecutionState,
+    /// A task waits in a way that would keep what it waits for from ending.
+    Deadlock,
     /// The wait timed out before the execution ended.
     WaitTimeout,
     /// The runner is shut down.
@@ -59,6 +61,7 @@ impl ErrorCode {
         Self::Migration,
         Self::ExecutionNotFound,
         Self::ExecutionState,
+        Self::Deadlock,
         Self::WaitTimeout,
         Self::RunnerClosed,
         Self::Forked,
@@ -81,6 +84,7 @@ impl ErrorCode {
             Self::Migration => "migration",
             Self::ExecutionNotFound => "execution_not_found",
             Self::ExecutionState => "execution_state",
+            Self::Deadlock => "deadlock",
             Self::WaitTimeout => "wait_timeout",
             Self::RunnerClosed => "runner_closed",
             Self::Forked => "forked",

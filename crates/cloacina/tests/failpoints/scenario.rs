@@ -72,6 +72,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
     };
     retry(|| {
         let options = OpenOptions {
+            begin: cloacina::runner::Begin::AtOnce,
             config: config.clone(),
             ..OpenOptions::default()
         };

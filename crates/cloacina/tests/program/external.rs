@@ -16,6 +16,7 @@ struct Owner(EngineHandle);
 impl Owner {
     fn open(database: &Database) -> Self {
         let options = OpenOptions {
+            begin: cloacina::runner::Begin::AtOnce,
             auto_migrate: true,
             ..OpenOptions::default()
         };

@@ -246,7 +246,8 @@ async fn d4_d6_cancel_and_timeout_drop_the_future() {
         let runner = start_with(&database, config.build().unwrap()).await;
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
         assert_eq!(hear(&mut told).await, "started");
-        assert_eq!(handle.cancel().await.unwrap(), ExecutionStatus::Cancelled);
+        assert!(handle.cancel().await.unwrap());
+        assert!(!handle.cancel().await.unwrap(), "it has ended");
         assert_eq!(hear(&mut told).await, "dropped");
         let result = handle.result().await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Cancelled);
@@ -285,7 +286,7 @@ async fn d7_execution_can_be_paused_resumed_and_retried() {
         assert_eq!(held.pause().await.unwrap(), ExecutionStatus::Paused);
         assert_eq!(held.status().await.unwrap(), ExecutionStatus::Paused);
         assert_eq!(held.resume().await.unwrap(), ExecutionStatus::Pending);
-        assert_eq!(held.cancel().await.unwrap(), ExecutionStatus::Cancelled);
+        assert!(held.cancel().await.unwrap());
 
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
         let result = handle.result().await.unwrap();

@@ -130,7 +130,8 @@ fn e3_runner_whose_session_vanished_is_rescued_at_once() {
     wait_until_locks_are_read(&name, || drop(theirs.changes(Some(peer)).unwrap()));
     assert_eq!(
         engine.inspector().status(id).unwrap(),
-        ExecutionStatus::Running
+        ExecutionStatus::Pending,
+        "claimed, and not started"
     );
     drop(theirs);
     let ended = wait(&engine, id);

@@ -37,6 +37,7 @@ fn start(store: Arc<dyn Store>, clock: &Arc<HandClock>) -> EngineHandle {
 
 fn start_with(store: Arc<dyn Store>, clock: &Arc<HandClock>, config: RunnerConfig) -> EngineHandle {
     let options = OpenOptions {
+        begin: cloacina::runner::Begin::AtOnce,
         config,
         auto_migrate: true,
         ..OpenOptions::default()

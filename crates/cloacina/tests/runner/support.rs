@@ -84,6 +84,7 @@ pub fn config() -> RunnerConfig {
 
 pub fn start(store: Arc<dyn Store>, config: RunnerConfig) -> EngineHandle {
     let options = OpenOptions {
+        begin: cloacina::runner::Begin::AtOnce,
         config,
         auto_migrate: true,
         ..OpenOptions::default()

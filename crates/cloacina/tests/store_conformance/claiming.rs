@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 
-use cloacina::store::{Advance, Batch, ClaimClass, ClaimRequest, Claimed, QueueId, Submit};
+use cloacina::store::{
+    Advance, AttemptStart, Batch, ClaimClass, ClaimRequest, Claimed, ListQuery, QueueId, Submit,
+};
 use cloacina::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus, Timestamp,
+    Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Ordinal, TaskStatus,
+    Timestamp,
 };
 
 use crate::world::{NOW, SECOND, Subject, World, record_of, register, workflow};
@@ -36,12 +39,10 @@ pub fn a_claim_sets_the_task_and_its_execution(subject: Subject) {
     );
     record.revision = 2;
     record.status = ExecutionStatus::Running;
-    record.started_at = Some(NOW + 7);
     let task = &mut record.tasks[0];
     task.status = TaskStatus::Running;
     task.attempt = 1;
     task.runner = Some(world.runner);
-    task.started_at = Some(NOW + 7);
     task.stored = true;
     assert_eq!(world.load(record.id), record);
     assert_eq!(world.claim(5), []);
@@ -415,19 +416,68 @@ pub fn a_retried_task_is_claimed_with_its_next_attempt(subject: Subject) {
     assert_eq!((claimed[0].attempt, claimed[0].revision), (2, 3));
     let loaded = world.load(record.id);
     assert_eq!(loaded.tasks[0].attempt, 2);
-    assert_eq!(loaded.tasks[0].started_at, Some(NOW + 5));
+    assert_eq!(loaded.tasks[0].started_at, None);
+    assert_eq!(loaded.started_at, Some(NOW));
 }
 
-pub fn a_later_claim_keeps_the_start_time(subject: Subject) {
+pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subject) {
     let world = World::new(subject, 2);
-    let mut record = world.ready(&[0]);
+    let record = world.ready(&[0, 1]);
     world.submit(&record);
     world.request(vec![world.class(5)], NOW + 1);
-    record = world.load(record.id);
-    record.tasks[1].status = TaskStatus::Ready;
-    assert!(world.advance(&mut record, vec![world.insert(1)]));
-    world.request(vec![world.class(5)], NOW + 2);
-    assert_eq!(world.load(record.id).started_at, Some(NOW + 1));
+    let in_state = |status, started: &[ExecutionId]| {
+        let query = ListQuery {
+            statuses: vec![status],
+            started: started.to_vec(),
+            limit: 5,
+            ..ListQuery::default()
+        };
+        world.store.list(&query).unwrap()
+    };
+    let status = || world.store.statuses(&[record.id]).unwrap()[0].1;
+    assert_eq!(status(), ExecutionStatus::Pending);
+    assert_eq!(in_state(ExecutionStatus::Pending, &[]), [record.id]);
+    assert_eq!(in_state(ExecutionStatus::Running, &[]), []);
+    assert_eq!(in_state(ExecutionStatus::Pending, &[record.id]), []);
+    assert_eq!(
+        in_state(ExecutionStatus::Running, &[record.id]),
+        [record.id]
+    );
+
+    let start = |task, attempt, at| AttemptStart {
+        execution: record.id,
+        task,
+        claim: Claim {
+            runner: world.runner,
+            attempt,
+        },
+        at: NOW + at,
+    };
+    world.store.note_starts(&[start(0, 2, 1)]).unwrap();
+    assert_eq!(status(), ExecutionStatus::Pending, "another attempt");
+    let starts = [start(0, 1, 3), start(1, 1, 2)];
+    world.store.note_starts(&starts).unwrap();
+    let loaded = world.load(record.id);
+    assert_eq!(loaded.started_at, Some(NOW + 2), "the earliest");
+    let starts = loaded.tasks.iter().map(|task| task.started_at);
+    assert_eq!(starts.collect::<Vec<_>>(), [Some(NOW + 3), Some(NOW + 2)]);
+    assert_eq!(status(), ExecutionStatus::Running);
+    assert_eq!(in_state(ExecutionStatus::Pending, &[]), []);
+    assert_eq!(in_state(ExecutionStatus::Running, &[]), [record.id]);
+}
+
+pub fn u5_an_advance_keeps_the_earliest_start(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = world.running();
+    world.submit(&record);
+    for at in [None, Some(NOW + 2)] {
+        record.started_at = at;
+        assert!(world.advance(&mut record, vec![]));
+        assert_eq!(world.load(record.id).started_at, Some(NOW));
+    }
+    record.started_at = Some(NOW + -1);
+    assert!(world.advance(&mut record, vec![]));
+    assert_eq!(world.load(record.id).started_at, Some(NOW + -1));
 }
 
 /// C1: a task starts once in any interleaving.

@@ -94,7 +94,8 @@ macro_rules! conformance {
                 waiting_tasks_are_claimed_up_to_the_limit
                 a_paused_execution_is_not_claimed
                 a_retried_task_is_claimed_with_its_next_attempt
-                a_later_claim_keeps_the_start_time
+                u5_a_claimed_execution_is_pending_until_a_start_is_written
+                u5_an_advance_keeps_the_earliest_start
                 concurrent_claimers_get_distinct_tasks
             }
             runner {

@@ -37,6 +37,7 @@ impl Step {
         let change = self.batch.change(execution);
         let decided = match &action {
             Control::Cancel => execution.cancel(self.now),
+            Control::CancelOpen => execution.cancel_open(self.now),
             Control::Pause => execution.pause(self.now),
             Control::Resume => execution.resume(self.now),
             Control::Retry { .. } => {

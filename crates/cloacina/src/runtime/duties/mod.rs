@@ -101,6 +101,9 @@ impl Duties {
     /// # Errors
     /// When the runner was declared dead.
     pub(super) fn decide(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        if step.capacity.is_held() {
+            return Ok(());
+        }
         self.rescuer.run(step)?;
         self.cron.run(step)?;
         self.triggers.run(step)
@@ -136,6 +139,13 @@ impl Duties {
     }
 
     pub(super) fn next_wake(&self, step: &Step) -> Monotonic {
+        let deciding = if step.capacity.is_held() {
+            Monotonic::NEVER
+        } else {
+            (self.rescuer.next_wake(step))
+                .min(self.cron.next_wake(step))
+                .min(self.triggers.next_wake(step))
+        };
         [
             self.heartbeat.next_wake(step),
             self.announcer.next_wake(step),
@@ -144,9 +154,7 @@ impl Duties {
             self.pruner.next_wake(step),
             self.progress.next_wake(step),
             self.starts.next_wake(step),
-            self.rescuer.next_wake(step),
-            self.cron.next_wake(step),
-            self.triggers.next_wake(step),
+            deciding,
         ]
         .into_iter()
         .fold(Monotonic::NEVER, Monotonic::min)

@@ -1,8 +1,11 @@
 //! Writes the progress and log lines of running tasks: ten times a second, and log lines before the end of their attempt.
 
+use rustc_hash::FxHashSet;
+
 use super::duty::Duty;
+use super::starts::store_starts;
 use crate::runtime::step::{Signal, Step};
-use crate::store::StoreError;
+use crate::store::{AttemptStart, StoreError};
 use crate::types::{LogChunk, Micros, Monotonic, Progress};
 
 /// Time between two writes, in microseconds.
@@ -30,7 +33,16 @@ impl Duty for ProgressWriter {
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         self.next = step.monotonic + INTERVAL;
         let (progress, logs) = step.progress.take();
-        let written = step.store.note_insight(&progress, &logs);
+        // A task that reports progress has started.
+        let reports: FxHashSet<_> = (progress.iter())
+            .map(|report| (report.execution, report.task))
+            .collect();
+        let has_reported = |start: &AttemptStart| reports.contains(&(start.execution, start.task));
+        let written = match reports.is_empty() {
+            true => Ok(()),
+            false => store_starts(step, Micros::MIN, has_reported),
+        };
+        let written = written.and_then(|()| step.store.note_insight(&progress, &logs));
         match written {
             Err(error) if error.is_of_item() => write_apart(step, progress, logs),
             Err(_) => {

@@ -24,25 +24,35 @@ impl Duty for StartWriter {
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         step.capacity.begin_start_check();
-        let mut found: Vec<(Executor, WorkToken)> = Vec::new();
-        let mut starts: Vec<AttemptStart> = Vec::new();
-        for executor in Executor::ALL {
-            let queue = step.capacity.queues().of(executor);
-            for (token, start) in queue.unstored_starts(step.monotonic, START_INTERVAL) {
-                found.push((executor, token));
-                starts.push(start);
-            }
-        }
-        if starts.is_empty() {
-            return Ok(());
-        }
-        step.store.note_starts(&starts)?;
-        for (executor, token) in found {
-            step.capacity.queues().of(executor).set_start_stored(token);
-        }
-        for start in starts {
-            step.note_running(start);
-        }
-        Ok(())
+        store_starts(step, START_INTERVAL, |_| true)
     }
+}
+
+/// Stores the starts of attempts that have run for `span` and are wanted.
+pub(super) fn store_starts(
+    step: &mut Step,
+    span: Micros,
+    is_wanted: impl Fn(&AttemptStart) -> bool,
+) -> Result<(), StoreError> {
+    let mut found: Vec<(Executor, WorkToken)> = Vec::new();
+    let mut starts: Vec<AttemptStart> = Vec::new();
+    for executor in Executor::ALL {
+        let queue = step.capacity.queues().of(executor);
+        let unstored = queue.unstored_starts(step.monotonic, span);
+        for (token, start) in unstored.into_iter().filter(|(_, start)| is_wanted(start)) {
+            found.push((executor, token));
+            starts.push(start);
+        }
+    }
+    if starts.is_empty() {
+        return Ok(());
+    }
+    step.store.note_starts(&starts)?;
+    for (executor, token) in found {
+        step.capacity.queues().of(executor).set_start_stored(token);
+    }
+    for start in starts {
+        step.note_running(start);
+    }
+    Ok(())
 }

@@ -297,6 +297,11 @@ impl WorkQueue {
         })
     }
 
+    /// Whether a worker runs the attempt of a token.
+    pub fn is_running(&self, token: WorkToken) -> bool {
+        self.state.lock().running.contains(token)
+    }
+
     /// The executions that workers run, and those of attempts that ended a short time ago.
     pub fn started(&self) -> Vec<ExecutionId> {
         let state = self.state.lock();

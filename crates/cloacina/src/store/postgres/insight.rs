@@ -269,20 +269,23 @@ impl PostgresStore {
     }
 
     pub(super) fn note_starts(&self, starts: &[AttemptStart]) -> Result<(), StoreError> {
-        self.write(async |connection, _| {
-            StartAttempts {
-                executions: starts.iter().map(|start| start.execution.uuid()).collect(),
-                ordinals: starts.iter().map(|start| start.task.into()).collect(),
-                attempts: (starts.iter().map(|start| start.claim.attempt.into())).collect(),
-                runners: starts
-                    .iter()
-                    .map(|start| start.claim.runner.uuid())
-                    .collect(),
-                starts: starts.iter().map(|start| start.at.0).collect(),
-            }
-            .execute(connection)
-            .await?;
-            Ok(())
+        self.write(async |connection, session| {
+            in_transaction(connection, session, async |connection| {
+                StartAttempts {
+                    executions: starts.iter().map(|start| start.execution.uuid()).collect(),
+                    ordinals: starts.iter().map(|start| start.task.into()).collect(),
+                    attempts: (starts.iter().map(|start| start.claim.attempt.into())).collect(),
+                    runners: starts
+                        .iter()
+                        .map(|start| start.claim.runner.uuid())
+                        .collect(),
+                    starts: starts.iter().map(|start| start.at.0).collect(),
+                }
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+            .await
         })
     }
 

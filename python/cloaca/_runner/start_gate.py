@@ -1,0 +1,98 @@
+"""The first claim of a runner: not before its constructor has returned to its caller."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from cloaca._core import Runner
+
+# Seconds after which a runner starts in any case.
+_LIMIT = 1.0
+# Seconds between two looks at the caller.
+_PAUSE = 0.005
+# Maximum number of frames that may pass the runner on to each other.
+_DEPTH = 8
+
+
+class StartGate:
+    """Has a runner claim tasks once the code that makes it goes on, and so has the runner.
+
+    A task may use the runner by the name that its caller gives it. So the first claim waits until
+    the calling frame has executed the instruction after the call, which stores the runner.
+    """
+
+    __slots__ = ("_core", "_frames", "_runner_id", "_until")
+
+    def __init__(self, core: Runner, runner: object) -> None:
+        from time import monotonic
+
+        self._core = core
+        # Not the runner itself, which nothing here may keep alive.
+        self._runner_id = id(runner)
+        self._until = monotonic() + _LIMIT
+        self.watch()
+
+    def watch(self) -> None:
+        """Waits for the frame that calls into the runner now."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and self._is_of_runner(frame):
+            frame = frame.f_back
+        frames: list[tuple[FrameType, int]] = []
+        while frame is not None and len(frames) < _DEPTH:
+            frames.append((frame, frame.f_lasti))
+            frame = frame.f_back
+        self._frames = frames
+
+    def open_if_due(self) -> bool:
+        """Opens the gate if the caller has gone on. Returns whether it is open."""
+        from time import monotonic
+
+        if not (self._core.begun or self._has_gone_on() or monotonic() >= self._until):
+            return False
+
+        self._frames = []
+        self._core.begin()
+        return True
+
+    def wait(self) -> None:
+        """Waits until the gate is open."""
+        from time import sleep
+
+        while not self.open_if_due():
+            sleep(_PAUSE)
+
+    def _is_of_runner(self, frame: FrameType) -> bool:
+        """Whether a frame belongs to the runner's construction, also in a subclass."""
+        code = frame.f_code
+        if code.co_filename.startswith(_PACKAGE):
+            return True
+        is_constructor = code.co_name == "__init__" and code.co_argcount > 0
+        return is_constructor and id(frame.f_locals.get(code.co_varnames[0])) == self._runner_id
+
+    def _has_gone_on(self) -> bool:
+        for frame, at in self._frames:
+            if frame.f_lasti == at:
+                return False
+            if not _returns_next(frame, at):
+                return True
+        # Only returns are left: the runner has been passed to code that is not Python's.
+        return True
+
+
+def _returns_next(frame: FrameType, at: int) -> bool:
+    """Whether a frame returns the value of the call at an offset, so that its caller stores it."""
+    from opcode import opname
+
+    code = frame.f_code.co_code
+    at += 2
+    while at < len(code) and opname[code[at]] in ("CACHE", "NOP"):
+        at += 2
+    return at < len(code) and opname[code[at]] == "RETURN_VALUE"
+
+
+# The folder of this package.
+_PACKAGE = __file__.rpartition("/_runner/")[0] + "/"

@@ -1,0 +1,201 @@
+"""Waits that could never end are refused at once: on worker threads, in coroutines, for oneself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+import cloaca
+from cloaca._workers import blocking
+
+
+def define_child(name: str = "child") -> None:
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task
+        def work(context):
+            context["done"] = True
+
+
+def test_u4_last_free_worker_never_waits_for_a_child(database):
+    define_child()
+    barrier = threading.Barrier(4)
+    attempts = []
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task
+        def spawn(context, handle):
+            attempts.append(handle.execution_id)
+            child = runner.submit("child", key=handle.execution_id)
+            barrier.wait(30)
+            context["child"] = child.result(timeout=30).status
+
+    with cloaca.DefaultRunner(database) as runner:
+        results = [
+            handle.result(timeout=30) for handle in runner.submit_many([("parent", None)] * 4)
+        ]
+        children = runner.list_executions("child").items
+    failed = [result for result in results if result.status == "Failed"]
+    assert 1 <= len(failed) < 4
+    assert {result.status for result in results} == {"Completed", "Failed"}
+    assert {child.status for child in children} == {"Completed"}
+    assert "no worker would be left" in failed[0].error_message
+    assert "await handle" in failed[0].error.traceback
+    assert len(attempts) == 4, "a deadlock is not retried"
+
+
+def test_u4_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
+    define_child()
+    codes = []
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_attempts=1)
+        def spawn(context):
+            try:
+                runner.execute("child")
+            except cloaca.WorkflowError as error:
+                codes.append((error.code, "await handle" in error.hint))
+                raise
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        assert runner.execute("parent").status == "Failed"
+        assert codes == [("deadlock", True)]
+        assert runner.list_executions("child").items == []
+
+
+def test_u4_only_worker_may_wait_for_coroutines_and_for_what_has_ended(database):
+    define_child("before")
+    with cloaca.WorkflowBuilder("child"):
+
+        @cloaca.task
+        async def work(context):
+            context["done"] = True
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_attempts=1)
+        def spawn(context):
+            assert runner.execute("child").final_context["done"]
+            assert before.result().status == "Completed"
+            assert runner.submit("child").result().status == "Completed"
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        before = runner.submit("before")
+        before.result(timeout=30)
+        result = runner.execute("parent")
+    assert result.status == "Completed", result.error
+
+
+def test_u4_only_worker_may_wait_for_what_another_live_runner_offers(tmp_path):
+    define_child()
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_attempts=1)
+        def spawn(context):
+            child = runner.submit("child", {"from": "parent"})
+            context["status"] = child.result(timeout=30).status
+
+    url = f"sqlite:///{tmp_path / 'two.db'}"
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(url, config) as runner, cloaca.DefaultRunner(url, config) as other:
+        offers = {other._core.runner_id, runner._core.runner_id}
+        while {
+            found[0] for found in runner._core.inspector().runners() if "child" in found[7]
+        } != offers:
+            pass
+        result = runner.execute("parent")
+    assert result.status == "Completed", result.error
+
+
+def test_u4_task_that_waits_for_its_own_execution_is_refused(database):
+    errors = []
+
+    with cloaca.WorkflowBuilder("itself"):
+
+        @cloaca.task(retry_attempts=1)
+        def on_a_thread(context, handle):
+            with pytest.raises(cloaca.WorkflowError, match="its own execution") as caught:
+                runner.get_handle(handle.execution_id).result()
+            errors.append(caught.value.code)
+            with pytest.raises(cloaca.WorkflowError, match="its own execution"):
+                runner.execute("itself", key="same")
+            with pytest.raises(cloaca.WorkflowError, match="idle"):
+                runner.wait_until_idle()
+
+        @cloaca.task(retry_attempts=1)
+        async def in_a_coroutine(context, handle):
+            with pytest.raises(cloaca.WorkflowError, match="its own execution") as caught:
+                await runner.get_handle(handle.execution_id)
+            errors.append(caught.value.code)
+
+    with cloaca.DefaultRunner(database) as runner:
+        result = runner.execute("itself", key="same")
+    assert result.status == "Completed", result.error
+    assert errors == ["deadlock"] * 2
+
+
+def test_u4_blocking_calls_in_a_coroutine_are_refused(database):
+    define_child()
+    attempts = []
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task
+        async def blocks(context, handle):
+            attempts.append(handle.attempt)
+            runner.submit("child").result()
+
+        @cloaca.task(retry_attempts=1)
+        async def executes(context):
+            runner.execute("child")
+
+    with cloaca.WorkflowBuilder("bystander"):
+
+        @cloaca.task
+        async def passes(context):
+            await asyncio.sleep(0.01)
+
+    with cloaca.DefaultRunner(database) as runner:
+        parent = runner.execute("parent", timeout=30)
+        assert runner.execute("bystander").status == "Completed"
+    assert attempts == [1], "a deadlock is not retried"
+    blocks, executes = (parent.tasks[name].error for name in ("blocks", "executes"))
+    assert "result() in an async def task blocks" in blocks.message
+    assert "`await handle`" in blocks.traceback
+    assert "execute() in an async def task blocks" in executes.message
+    assert "`await runner.execute_async(...)`" in executes.traceback
+
+
+def test_u4_blocking_calls_on_an_own_loop_warn_once(database, caplog, monkeypatch):
+    define_child()
+    monkeypatch.setattr(blocking, "_warned", False)
+
+    async def main():
+        assert runner.execute("child").status == "Completed"
+        assert runner.submit("child").result().status == "Completed"
+        return await runner.execute_async("child")
+
+    with cloaca.DefaultRunner(database) as runner, caplog.at_level(logging.WARNING, "cloaca"):
+        runner.execute("child")
+        assert asyncio.run(main()).status == "Completed"
+    (record,) = [found for found in caplog.records if "blocks the event loop" in found.message]
+    assert "execute_async" in record.message
+
+
+def test_d6_cancel_says_whether_the_execution_was_open(database):
+    define_child()
+    with cloaca.DefaultRunner(database) as runner:
+        ended, delayed = runner.submit("child"), runner.submit("child", delay=60)
+        ended.result(timeout=30)
+        assert [handle.cancel() for handle in (ended, delayed, delayed)] == [False, True, False]
+        assert runner.cancel_execution(delayed.id) is False
+        assert [ended.status(), delayed.status()] == ["Completed", "Cancelled"]
+        with pytest.raises(cloaca.WorkflowNotFoundError):
+            runner.cancel_execution("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")

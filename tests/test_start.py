@@ -1,0 +1,169 @@
+"""No task runs before its runner's constructor has returned, and none before `start()` (U3)."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+
+import cloaca
+from processes import PREAMBLE, until
+
+PARENT = (
+    PREAMBLE
+    + """
+import asyncio
+
+runner = None
+
+with cloaca.WorkflowBuilder("parent"):
+
+    @cloaca.task(retry_attempts=1)
+    async def spawn(context, handle):
+        note("started", handle.attempt)
+        runner.submit("child", key=handle.execution_id)
+        if handle.attempt == 1:
+            await asyncio.sleep(60)
+
+with cloaca.WorkflowBuilder("child"):
+
+    @cloaca.task
+    async def work(context):
+        pass
+
+def make():
+    return cloaca.DefaultRunner(sys.argv[1])
+
+if sys.argv[2] == "assign":
+    runner = cloaca.DefaultRunner(sys.argv[1])
+elif sys.argv[2] == "function":
+    runner = make()
+elif sys.argv[2] == "subclass":
+    class Mine(cloaca.DefaultRunner):
+        def __init__(self, url):
+            super().__init__(url)
+            time.sleep(0.2)
+    runner = Mine(sys.argv[1])
+elif sys.argv[2] == "slow":
+    class Holder:
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+    holder = Holder()
+    holder.runner = runner = cloaca.DefaultRunner(sys.argv[1])
+if sys.argv[2] == "with":
+    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        result = runner.submit("parent", key="one").result(timeout=60)
+else:
+    # The work of the killed process is taken up without a call.
+    if sys.argv[3] == "first":
+        runner.submit("parent", key="one")
+    while not (found := runner.list_executions("parent").items)[0].ended_at:
+        time.sleep(0.01)
+    result = found[0]
+note("ended", result.status, result.error_message)
+runner.shutdown(timeout=0)
+"""
+)
+
+
+def test_r01_recovered_task_runs_after_the_constructor_has_returned(database, script, tmp_path):
+    ledger = tmp_path / "ledger.txt"
+
+    def lines(first):
+        return [line for line in ledger.read_text().splitlines() if line.startswith(first)]
+
+    for way in ("assign", "function", "subclass", "slow", "with"):
+        ledger.write_text("")
+        url = database if "postgres" in database else f"{database}.{way}"
+        first = script(PARENT.replace('"one"', f'"{way}"'), url, way, "first")
+        until("the first attempt starts", lambda: lines("started"))
+        first.kill()
+        first.wait()
+        second = script(PARENT.replace('"one"', f'"{way}"'), url, way, "second")
+        _, complaint = second.communicate(timeout=90)
+        assert lines("ended") == ["ended Completed None"], (way, lines(""), complaint)
+
+
+def test_u3_runner_that_is_not_started_takes_submissions_and_runs_nothing(database):
+    calls = []
+    entered = threading.Event()
+
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            calls.append(threading.current_thread())
+            entered.set()
+
+    runner = cloaca.DefaultRunner(database, start=False)
+    try:
+        assert repr(runner).endswith(" not started>")
+        handles = [runner.submit("w"), *runner.submit_many([("w", None)] * 2)]
+        assert handles[2].cancel()
+        for _ in range(20):
+            runner.list_executions()
+        assert not entered.wait(0.3)
+        assert [handle.status() for handle in handles] == ["Pending", "Pending", "Cancelled"]
+        runner.start()
+        runner.start()
+        assert "not started" not in repr(runner)
+        assert [handle.result(timeout=30).status for handle in handles[:2]] == ["Completed"] * 2
+        assert len(calls) == 2
+    finally:
+        runner.shutdown()
+
+
+def test_u3_runner_that_is_not_started_rescues_nothing(database, script):
+    url = database
+    code = """
+        import sys, time
+        import cloaca
+        with cloaca.WorkflowBuilder("w"):
+            @cloaca.task
+            def work(context):
+                print("started", flush=True)
+                time.sleep(60 if len(sys.argv) > 2 else 0)
+        runner = cloaca.DefaultRunner(sys.argv[1])
+        print(runner.submit("w").id, flush=True)
+        time.sleep(60)
+    """
+    dead = script(code, url, "hangs")
+    id, started = dead.stdout.readline().strip(), dead.stdout.readline()
+    assert started == "started\n"
+    dead.kill()
+    dead.wait()
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="work")(lambda context: None)
+    runner = cloaca.DefaultRunner(url, start=False)
+    try:
+        assert not _ends(runner, id, 1.5)
+        runner.start()
+        assert _ends(runner, id, 60)
+    finally:
+        runner.shutdown()
+
+
+def _ends(runner, id, seconds):
+    try:
+        return runner.get_handle(id).result(timeout=seconds).status == "Completed"
+    except TimeoutError:
+        return False
+
+
+def test_u3_start_is_part_of_run_forever(script, database):
+    code = """
+        import sys
+        import cloaca
+        with cloaca.WorkflowBuilder("w"):
+            @cloaca.task
+            def work(context):
+                print("ran", flush=True)
+        runner = cloaca.DefaultRunner(sys.argv[1], start=False)
+        runner.submit("w")
+        print("open", flush=True)
+        runner.run_forever()
+    """
+    process: subprocess.Popen[str] = script(code, database)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["open\n", "ran\n"]
+    process.terminate()
+    assert process.wait(30) == 0
