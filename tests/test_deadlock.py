@@ -105,10 +105,13 @@ def test_u4_only_worker_may_wait_for_what_another_live_runner_offers(tmp_path):
     url = f"sqlite:///{tmp_path / 'two.db'}"
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
     with cloaca.DefaultRunner(url, config) as runner, cloaca.DefaultRunner(url, config) as other:
-        offers = {other._core.runner_id, runner._core.runner_id}
-        while {
-            found[0] for found in runner._core.inspector().runners() if "child" in found[7]
-        } != offers:
+        both = {other._core.runner_id, runner._core.runner_id}
+
+        def offering():
+            runners = runner._core.reads.runners()
+            return {found.runner_id for found in runners if "child" in found.workflows}
+
+        while offering() != both:
             pass
         result = runner.execute("parent")
     assert result.status == "Completed", result.error

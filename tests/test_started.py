@@ -83,7 +83,7 @@ def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 2)
     assert entered.wait(30)
-    outside = Inspector(database)
+    outside = Inspector(database).reads
     try:
         while outside.status(handles[0].id) != "Running":
             pass
@@ -91,8 +91,8 @@ def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
         start = outside.execution(handles[0].id).started_at_us
         assert start == round(inside.started_at.timestamp() * 1_000_000)
         assert outside.status(handles[1].id) == "Pending"
-        running, _ = outside.list(None, ["Running"], None, None, 10, None)
-        pending, _ = outside.list(None, ["Pending"], None, None, 10, None)
+        running = outside.executions(None, ["Running"], None, None, 10, None).executions
+        pending = outside.executions(None, ["Pending"], None, None, 10, None).executions
         assert [found.execution_id for found in running] == [handles[0].id]
         assert [found.execution_id for found in pending] == [handles[1].id]
         sentence = outside.explain(handles[1].id)[0]
