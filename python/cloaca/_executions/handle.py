@@ -7,7 +7,6 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import seconds_to_us
 from cloaca._values.exceptions import WaitTimeoutError
-from cloaca._workers.blocking import check_blocking, refuse_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
         @property
         def _waiters(self) -> AsyncWaiters: ...
-        def _begin_wait(self, execution_id: str) -> None: ...
+        def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> None: ...
         def get_execution_status(self, execution_id: str) -> WorkflowStatus: ...
         def get_execution(self, execution_id: str) -> WorkflowResult: ...
         def cancel_execution(self, execution_id: str) -> bool: ...
@@ -98,8 +97,7 @@ class WorkflowHandle:
         Since 1.0.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
-        self._runner._begin_wait(self._id)
-        check_blocking(self._runner._core, "result()", "`await handle`")
+        self._runner._begin_wait(self._id, blocks=True)
         execution = self._runner._core.wait(self._id, timeout_us)
         if execution is None:
             raise WaitTimeoutError(
@@ -118,7 +116,6 @@ class WorkflowHandle:
 
     async def _wait(self) -> WorkflowResult:
         self._runner._begin_wait(self._id)
-        refuse_own(self._id)
         return WorkflowResult(await self._runner._waiters.wait(self._id))
 
     def cancel(self) -> bool:

@@ -12,7 +12,7 @@ from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
 from cloaca._values.arguments import names_arguments, names_arguments_with
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
-from cloaca._workers.blocking import check_blocking
+from cloaca._workers.blocking import check_blocking, refuse_own
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -144,7 +144,7 @@ class DefaultRunner(
             >>> handle = runner.submit("etl")
             >>> runner.start()
 
-        Since 1.0.
+        Since 0.1.
         """
         self._check_open()
         self._core.begin()
@@ -251,7 +251,7 @@ class DefaultRunner(
 
         Since 1.0.
         """
-        check_blocking(self._core, "execute()", "`await runner.execute_async(...)`")
+        check_blocking("execute()", "`await runner.execute_async(...)`")
         self._catch_up()
         submission = request(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
@@ -513,11 +513,15 @@ class DefaultRunner(
 
             logger().warning("a workflow could not be registered now: %s", error)
 
-    def _begin_wait(self, execution_id: str) -> None:
-        """Prepares a wait for the end of an execution."""
+    def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> None:
+        """Prepares a wait for the end of an execution, which may block the calling thread."""
         from cloaca._workers.attempt_scope import end_own_callback
 
         self._check_open()
+        if blocks:
+            check_blocking("result()", "`await handle`")
+        else:
+            refuse_own(execution_id)
         end_own_callback(execution_id)
 
     def _check_open(self) -> None:

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 _warned = False
 
 
-def check_blocking(core: Runner, call: str, instead: str) -> None:
+def check_blocking(call: str, instead: str) -> None:
     """Refuses a blocking call in a coroutine of a runner, and warns about one on another loop.
 
     Args:
-        core: The runner that is called.
         call: The call, for the message.
         instead: The call to use.
 

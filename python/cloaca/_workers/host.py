@@ -20,9 +20,16 @@ from cloaca._workers.trigger_calls import start_poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from cloaca._core import Runner
     from cloaca._observe.tracing import Tracing
-    from cloaca._runner.start_gate import StartGate
+
+    class Gate(Protocol):
+        """Decides when the runner starts; it is a `StartGate`."""
+
+        def open_if_due(self) -> bool: ...
+
 
 # The events that start a thread. They are retried until the operating system can start one.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
@@ -50,7 +57,7 @@ class WorkerHost:
         self._scope = AttemptScope(core, tracing, capture_logs)
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
-        self._gate: StartGate | None = None
+        self._gate: Gate | None = None
         self._is_gated = False
         self._restores_streams = False
         self._thread = threading.Thread(target=self._run, name="cloaca-supervisor", daemon=True)
@@ -71,7 +78,7 @@ class WorkerHost:
             self._restores_streams = True
         self._thread.start()
 
-    def watch(self, gate: StartGate) -> None:
+    def watch(self, gate: Gate) -> None:
         """Has the runner start once its maker has it."""
         self._gate = gate
 

@@ -1,5 +1,6 @@
 //! Dispatch to the executors of this process: work queues, worker slots, shared workers, and the tokio executor.
 
+mod attempt_starts;
 mod deferral;
 mod poll;
 mod queues;

@@ -12,21 +12,20 @@ use super::worker_slots::{SlotAction, SlotEvent, WorkerSlots};
 use crate::runtime::assignment::{
     Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
 };
-use crate::store::AttemptStart;
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
-use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
+use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 
 /// Maximum number of attempts that may have released their slot at once, because each keeps a thread.
 const MAX_RELEASED: usize = 256;
 
 #[derive(Default)]
-struct QueueState {
-    ready: ReadyQueue,
-    running: RunningSet,
+pub(super) struct QueueState {
+    pub(super) ready: ReadyQueue,
+    pub(super) running: RunningSet,
     slots: WorkerSlots,
     notices: Vec<Notice>,
     /// The coordinator will check for attempts whose start must be stored.
-    watches_starts: bool,
+    pub(super) watches_starts: bool,
     /// The ready tasks are expected to take less time than a wake-up.
     is_short: bool,
     /// The number of tasks that workers have taken since the last check for short tasks.
@@ -47,7 +46,7 @@ impl QueueState {
 
 /// The queue between the coordinator and the workers of one executor.
 pub struct WorkQueue {
-    state: Mutex<QueueState>,
+    pub(super) state: Mutex<QueueState>,
     work_ready: Condvar,
     noticed: Condvar,
     /// Notified when a slot is free for a worker that waits to reacquire one, or when its attempt was taken away.
@@ -279,59 +278,6 @@ impl WorkQueue {
             }
         }
         completion
-    }
-
-    /// The start of an attempt; `None` if no worker has taken it.
-    pub fn start_of(
-        &self,
-        execution: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-    ) -> Option<Timestamp> {
-        let state = self.state.lock();
-        let key = (execution, task, claim);
-        state.running.running_since(key).or_else(|| {
-            // A snoozed task runs again under the same number of its attempt.
-            let ended = state.running.ended_since(key);
-            ended.filter(|_| !state.ready.holds(execution, task, claim))
-        })
-    }
-
-    /// Whether a worker runs the attempt of a token.
-    pub fn is_running(&self, token: WorkToken) -> bool {
-        self.state.lock().running.contains(token)
-    }
-
-    /// The executions that workers run, and those of attempts that ended a short time ago.
-    pub fn started(&self) -> Vec<ExecutionId> {
-        let state = self.state.lock();
-        state
-            .running
-            .starts()
-            .map(|start| start.execution)
-            .collect()
-    }
-
-    /// Whether workers may run attempts whose start is not stored.
-    pub(in crate::runtime) fn watches_starts(&self) -> bool {
-        self.state.lock().watches_starts
-    }
-
-    /// The attempts that have run for `span` and whose start is not stored.
-    pub(in crate::runtime) fn unstored_starts(
-        &self,
-        now: Monotonic,
-        span: Micros,
-    ) -> Vec<(WorkToken, AttemptStart)> {
-        let mut state = self.state.lock();
-        let starts: Vec<_> = state.running.unstored(now, span).collect();
-        state.watches_starts = !state.running.are_starts_stored();
-        starts
-    }
-
-    /// Notes that the start of an attempt is stored.
-    pub(in crate::runtime) fn set_start_stored(&self, token: WorkToken) {
-        self.state.lock().running.set_start_stored(token);
     }
 
     /// The running attempts.
