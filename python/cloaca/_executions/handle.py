@@ -124,7 +124,7 @@ class WorkflowHandle:
         Returns:
             Whether it was open: `False` if it had ended already.
 
-        Since 0.1.
+        Since 1.0.
         """
         return self._runner.cancel_execution(self._id)
 

@@ -144,7 +144,7 @@ class DefaultRunner(
             >>> handle = runner.submit("etl")
             >>> runner.start()
 
-        Since 0.1.
+        Since 1.0.
         """
         self._check_open()
         self._core.begin()

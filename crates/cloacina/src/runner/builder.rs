@@ -77,7 +77,7 @@ impl DefaultRunnerBuilder {
     }
 
     /// Whether the runner claims tasks soon after [`build`](Self::build) has returned (the default), or only once
-    /// [`DefaultRunner::start`] is called. Since 0.1.
+    /// [`DefaultRunner::start`] is called. Since 1.0.
     pub const fn start(mut self, start: bool) -> Self {
         self.start = start;
         self

@@ -108,7 +108,7 @@ impl DefaultRunner {
     ///
     /// Before, it is open: it takes submissions and control actions, and runs nothing.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub fn start(&self) {
         self.engine.handle().begin();
     }

@@ -141,7 +141,7 @@ impl WorkflowHandle {
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
-    /// Since 0.1.
+    /// Since 1.0.
     pub async fn cancel(&self) -> Result<bool, Error> {
         did_cancel(self.engine.control(self.id, Control::CancelOpen).await)
     }
