@@ -382,7 +382,8 @@ impl Inspector {
     /// Submits an execution, without a runner, and returns it once it is durable. A program must have stored the workflow in
     /// this database. A live runner with handlers for its tasks runs it.
     ///
-    /// A runner's default timeout of executions does not apply.
+    /// A runner's default timeout of executions does not apply. The inspector must have been opened with [`open`](Self::open):
+    /// a runner does not look for changes that are made through its own connection.
     ///
     /// # Errors
     /// `WorkflowNotFound` when no program has stored the workflow; `Configuration` for an invalid option; `ContextInvalid` for

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cloacina::runner::Inspector;
 use cloacina::runtime::{RunnerConfig, SubmitRequest};
-use cloacina::types::{ErrorCode, ExecutionId, ExecutionStatus, RetryPolicy, TaskStatus};
+use cloacina::types::{
+    ErrorCode, ExecutionId, ExecutionStatus, RetryPolicy, SystemClock, TaskStatus,
+};
 
 use super::support::{
-    Counter, body, config, define, done, failed, on_each_store, request, start, submit, task, wait,
-    wrote,
+    Counter, body, config, define, done, failed, on_each_database, on_each_store, request, start,
+    submit, task, wait, wrote,
 };
 
 #[test]
@@ -265,14 +268,14 @@ fn c5_concurrent_futures_stay_within_the_limit() {
 
 #[test]
 fn c7_submission_without_a_runner_is_run_and_its_key_counts() {
-    on_each_store(|open| {
+    on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "alone", vec![(task("a", &[]), body(|_| done()))]);
         let keyed = || SubmitRequest {
             key: Some("once".to_owned()),
             ..request("alone")
         };
-        let inspector = engine.inspector();
+        let inspector = Inspector::new(open(), Arc::new(SystemClock));
         let first = inspector.submit_request(keyed()).unwrap();
         assert!(first.is_new);
         assert_eq!(
