@@ -55,7 +55,7 @@ class CoreHost:
         return self.runner.execute(request(name, context))
 
     def submit(self, name: str) -> str:
-        return self.runner.submit([request(name)])[0]
+        return self.runner.submit([request(name)])[0].execution_id
 
     def wait_for(self, kind: type[Event]) -> Event:
         with self.changed:

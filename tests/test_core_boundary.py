@@ -167,7 +167,8 @@ def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None
     barrier = threading.Barrier(4)
     host.functions = {"a": lambda work: barrier.wait(20) and None}
     host.define("one", once("a"))
-    ids = host.runner.submit([request("one") for _ in range(12)])
+    submitted = host.runner.submit([request("one") for _ in range(12)])
+    ids = [execution.execution_id for execution in submitted]
     for id in ids:
         ended = host.runner.wait(id, None)
         assert ended is not None

@@ -64,7 +64,7 @@ def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None
 
 def test_a_waker_is_notified_of_the_end_of_its_runner(host: CoreHost) -> None:
     host.define("never", once("a", kind="external"))
-    id = host.runner.submit([request("never", delay_us=3_600_000_000)])[0]
+    id = host.runner.submit([request("never", delay_us=3_600_000_000)])[0].execution_id
     waker = _core.LoopWaker()
     token, dropped = host.runner.subscribe(waker, id), host.runner.subscribe(waker, id)
     host.runner.unsubscribe(dropped)
@@ -91,7 +91,8 @@ def test_the_loop_is_asked_for_once_and_takes_through_its_waker(host: CoreHost) 
     host.define("second", once("a", kind="async"), executor="loop")
     host.wait_for(_core.LoopWanted)
     waker = host.runner.loop_waker
-    ids = host.runner.submit([request("first") for _ in range(5)])
+    submitted = host.runner.submit([request("first") for _ in range(5)])
+    ids = [execution.execution_id for execution in submitted]
     done = 0
     while done < 5:
         assert is_readable(waker, 20)
@@ -133,7 +134,7 @@ def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
 
 def test_waiting_ends_when_its_time_is_over(host: CoreHost) -> None:
     host.define("later", once("a"))
-    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0]
+    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0].execution_id
     assert host.runner.wait(id, 1000) is None
     assert host.runner.wait(id, 0) is None
     load = host.runner.load()
@@ -191,7 +192,7 @@ def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
 
 def test_waiting_threads_are_told_when_the_runner_stops(host: CoreHost) -> None:
     host.define("later", once("a"))
-    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0]
+    id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0].execution_id
     errors: list[BaseException] = []
     waiting = threading.Semaphore(0)
 
@@ -276,7 +277,7 @@ _core.set_exceptions(dict(CLASS_BY_CODE))
 runner = _core.Runner(sys.argv[1], sys.argv[2])
 workflow = _core.Workflow.build(json.dumps({"name": "w", "tasks": [{"id": "a"}]}))
 runner.register(workflow, {"a": _core.TaskHandler("threads", 1, False, False)})
-id = runner.submit([_core.SubmitRequest("w", delay_us=3_600_000_000)])[0]
+id = runner.submit([_core.SubmitRequest("w", delay_us=3_600_000_000)])[0].execution_id
 started = threading.Semaphore(0)
 
 def begin(call):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, final, overload
 
 __all__ = [
+    "AnsweredSubmission",
     "Bench",
     "BenchLoad",
     "BenchRunner",
@@ -43,6 +44,7 @@ __all__ = [
     "SchemaState",
     "StoredWorkflow",
     "SubmitRequest",
+    "Submitted",
     "SubmittedRecord",
     "SuperviseTimeout",
     "TaskHandler",
@@ -271,13 +273,32 @@ class EndedSubscription:
     """The ended execution; `None` if the runner has shut down."""
 
 @final
+class Submitted:
+    """The execution that a submission led to."""
+
+    execution_id: Final[str]
+    created: Final[bool]
+    """Whether the submission started it; false if an earlier execution has its key."""
+
+@final
+class AnsweredSubmission:
+    """The answer to a submission."""
+
+    token: Final[int]
+    """The token that `Runner.begin_submit` returned."""
+    submitted: Final[list[Submitted] | None]
+    """The executions; `None` if they were refused."""
+    error: Final[BaseException | None]
+    """Why they were refused."""
+
+@final
 class LoopWaker:
     """Wakes an asyncio event loop through a readable file descriptor."""
 
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
-    def completed(self) -> list[EndedSubscription]:
-        """Return the subscriptions that ended since the last call.
+    def completed(self) -> list[EndedSubscription | AnsweredSubmission]:
+        """Return the subscriptions that ended and the submissions that were answered.
 
         This makes the descriptor unreadable. Call it first whenever the descriptor is readable,
         also for `Runner.loop_waker`, and only then `async_notices` and `take_async`: whatever
@@ -486,8 +507,17 @@ class Runner:
         `definition` is the JSON of a `TaskDefinition`: what this program declares of the task.
         """
 
-    def submit(self, requests: list[SubmitRequest]) -> list[str]:
-        """Submit executions, all or none; return their ids once they are durable."""
+    def submit(self, requests: list[SubmitRequest]) -> list[Submitted]:
+        """Submit executions, all or none; return them once they are durable."""
+
+    def begin_submit(self, waker: LoopWaker, requests: list[SubmitRequest]) -> int:
+        """Submit executions, all or none; return a token.
+
+        The waker wakes its loop when they are durable or refused.
+        """
+
+    def runs(self, work: Work) -> bool:
+        """Return whether a task or a callback belongs to this runner."""
 
     def execute(self, request: SubmitRequest) -> Execution:
         """Submit an execution and wait for its end."""
@@ -767,8 +797,15 @@ class Reads:
         since_us: int | None,
         limit: int,
         cursor: str | None,
+        keys: list[str] | None = None,
     ) -> ExecutionPage:
         """Return a page of executions, newest first."""
+
+    def find(self, workflow: str, key: str) -> str | None:
+        """Return the id of a workflow's execution with a key, or `None` if there is none."""
+
+    def key(self, execution_id: str) -> str | None:
+        """Return the key that an execution was submitted with."""
 
     def events(self, execution_id: str) -> list[EventRecord]:
         """Return the history of an execution, oldest event first."""

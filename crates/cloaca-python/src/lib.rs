@@ -71,7 +71,7 @@ mod _core {
         },
         execution::{Execution, Failure, TaskRecord},
         inspector::{Inspector, schema_state},
-        loop_waker::{EndedSubscription, LoopWaker},
+        loop_waker::{AnsweredSubmission, EndedSubscription, LoopWaker},
         nearest, now_us,
         outcome::Outcome,
         poll::Poll,
@@ -79,7 +79,7 @@ mod _core {
         reads::Reads,
         records::{
             BenchLoad, DatabaseHealth, EventRecord, ExecutionPage, FireTime, LogLineRecord,
-            ProgressRecord, ProgressReport, RunnerRecord, SchemaState, StoredWorkflow,
+            ProgressRecord, ProgressReport, RunnerRecord, SchemaState, StoredWorkflow, Submitted,
             SubmittedRecord, TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
         },
         requests::{SubmitRequest, TaskHandler},

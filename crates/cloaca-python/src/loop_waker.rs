@@ -6,12 +6,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use cloacina::runtime::Ended;
+use cloacina::types::Error;
 use cloacina::types::sync::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::errors::exception;
 use crate::execution::Execution;
 use crate::record::record;
+use crate::records::Submitted;
 
 record! {
     /// A subscription to the end of an execution that is over.
@@ -20,6 +23,60 @@ record! {
         token: u64,
         /// The ended execution; `None` if the runner has shut down.
         execution: Option<Py<Execution>>,
+    }
+}
+
+record! {
+    /// The answer to a submission.
+    AnsweredSubmission {
+        /// The token that `Runner.begin_submit` returned.
+        token: u64,
+        /// The executions; `None` if they were refused.
+        submitted: Option<Vec<Py<Submitted>>>,
+        /// Why they were refused.
+        error: Option<Py<PyAny>>,
+    }
+}
+
+/// What a loop waits for.
+enum Completed {
+    /// The end of an execution; `None` if the runner has shut down.
+    Ended(Option<Ended>),
+    /// The answer to a submission.
+    Submitted(Result<Vec<Submitted>, Error>),
+}
+
+impl Completed {
+    fn into_object(self, py: Python<'_>, token: u64) -> PyResult<Py<PyAny>> {
+        let result = match self {
+            Self::Ended(ended) => {
+                let execution = ended.map(|ended| Py::new(py, Execution::new(ended)));
+                let ended = EndedSubscription {
+                    token,
+                    execution: execution.transpose()?,
+                };
+                return Ok(Py::new(py, ended)?.into_any());
+            }
+            Self::Submitted(result) => result,
+        };
+        let answer = match result {
+            Ok(submitted) => AnsweredSubmission {
+                token,
+                submitted: Some(
+                    submitted
+                        .into_iter()
+                        .map(|submitted| Py::new(py, submitted))
+                        .collect::<PyResult<_>>()?,
+                ),
+                error: None,
+            },
+            Err(error) => AnsweredSubmission {
+                token,
+                submitted: None,
+                error: Some(exception(py, &error).into_value(py).into_any()),
+            },
+        };
+        Ok(Py::new(py, answer)?.into_any())
     }
 }
 
@@ -35,7 +92,7 @@ struct WakeState {
     streams: Option<Streams>,
     /// Whether a byte was written that nobody has read yet.
     signalled: bool,
-    ended: Vec<(u64, Option<Ended>)>,
+    completed: Vec<(u64, Completed)>,
 }
 
 impl WakeState {
@@ -71,8 +128,17 @@ impl WakeHandle {
 
     /// Hands over the end of a subscription and wakes the loop. `None` means that the runner has shut down.
     pub fn ended(&self, token: u64, ended: Option<Ended>) {
+        self.complete(token, Completed::Ended(ended));
+    }
+
+    /// Hands over the answer to a submission and wakes the loop.
+    pub fn submitted(&self, token: u64, answer: Result<Vec<Submitted>, Error>) {
+        self.complete(token, Completed::Submitted(answer));
+    }
+
+    fn complete(&self, token: u64, completed: Completed) {
         let mut state = self.state.lock();
-        state.ended.push((token, ended));
+        state.completed.push((token, completed));
         state.signal();
     }
 }
@@ -114,22 +180,16 @@ impl LoopWaker {
         descriptor.ok_or_else(|| PyValueError::new_err("the waker is closed"))
     }
 
-    /// Returns the subscriptions that ended since the last call, and makes the descriptor unreadable: call it first when
-    /// the descriptor is readable.
-    fn completed(&self, py: Python<'_>) -> PyResult<Vec<EndedSubscription>> {
+    /// Returns the subscriptions that ended and the submissions that were answered since the last call, and makes the
+    /// descriptor unreadable: call it first when the descriptor is readable.
+    fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let mut state = self.handle.state.lock();
         state.acknowledge();
-        let ended = std::mem::take(&mut state.ended);
+        let completed = std::mem::take(&mut state.completed);
         drop(state);
-        ended
+        completed
             .into_iter()
-            .map(|(token, ended)| {
-                let execution = ended.map(|ended| Py::new(py, Execution::new(ended)));
-                Ok(EndedSubscription {
-                    token,
-                    execution: execution.transpose()?,
-                })
-            })
+            .map(|(token, completed)| completed.into_object(py, token))
             .collect()
     }
 

@@ -125,6 +125,7 @@ impl Reads {
         clippy::needless_pass_by_value,
         reason = "arguments of Python come as values"
     )]
+    #[pyo3(signature = (workflow, statuses, tags, since_us, limit, cursor, keys=None))]
     fn executions(
         &self,
         py: Python<'_>,
@@ -134,8 +135,10 @@ impl Reads {
         since_us: Option<i64>,
         limit: usize,
         cursor: Option<&str>,
+        keys: Option<Vec<String>>,
     ) -> PyResult<ExecutionPage> {
-        let filter = requests::list_filter(workflow, &statuses, tags, since_us, limit, cursor);
+        let filter =
+            requests::list_filter(workflow, &statuses, tags, keys, since_us, limit, cursor);
         let filter = filter.raise(py)?;
         let page = self.call(py, |database| database.list(&filter))?;
         let executions = page
@@ -147,6 +150,18 @@ impl Reads {
             executions,
             next_cursor: page.next.map(|id| id.to_string()),
         })
+    }
+
+    /// Returns the id of a workflow's execution with a key, or `None` if there is none.
+    fn find(&self, py: Python<'_>, workflow: &str, key: &str) -> PyResult<Option<String>> {
+        let found = self.call(py, |database| database.find(workflow, key))?;
+        Ok(found.map(|id| id.to_string()))
+    }
+
+    /// Returns the key that an execution was submitted with.
+    fn key(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<String>> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        self.call(py, |database| database.key(id))
     }
 
     /// Returns the history of an execution, oldest event first.

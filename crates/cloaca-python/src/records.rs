@@ -27,6 +27,16 @@ record! {
 }
 
 record! {
+    /// The execution that a submission led to.
+    Submitted {
+        /// The execution.
+        execution_id: String,
+        /// Whether the submission started it; false if an earlier execution has the submission's key.
+        created: bool,
+    }
+}
+
+record! {
     /// One event of an execution's history.
     EventRecord {
         /// When it happened, in microseconds since 1970.

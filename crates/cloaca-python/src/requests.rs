@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use crate::context::Context;
 use crate::errors::Raise;
 use crate::record::repr_of;
+use crate::records::Submitted;
 
 /// A submission: which workflow to start, with which input, and when.
 #[pyclass(frozen, get_all, module = "cloaca._core")]
@@ -154,6 +155,29 @@ pub fn submission(
     })
 }
 
+/// Returns the engine's requests for submissions, each with a new execution id.
+pub fn submissions(
+    py: Python<'_>,
+    requests: &[Bound<'_, SubmitRequest>],
+    now: Timestamp,
+) -> PyResult<Vec<runtime::SubmitRequest>> {
+    let requests = requests.iter();
+    requests
+        .map(|request| submission(py, request.get(), now))
+        .collect()
+}
+
+/// Returns the executions that submissions led to, from the ids that the submissions had and those of the executions.
+pub fn submitted(own: &[ExecutionId], stored: &[ExecutionId]) -> Vec<Submitted> {
+    let pairs = own.iter().zip(stored);
+    pairs
+        .map(|(own, stored)| Submitted {
+            execution_id: stored.to_string(),
+            created: own == stored,
+        })
+        .collect()
+}
+
 /// Returns a workflow with this program's handlers, and whether one of them runs on the event loop.
 pub fn registration(
     workflow: &Arc<Workflow>,
@@ -265,6 +289,7 @@ pub fn list_filter(
     workflow: Option<String>,
     statuses: &[String],
     tags: Option<BTreeMap<String, String>>,
+    keys: Option<Vec<String>>,
     since: Option<i64>,
     limit: usize,
     cursor: Option<&str>,
@@ -276,6 +301,7 @@ pub fn list_filter(
             .map(|name| status(name))
             .collect::<Result<_, _>>()?,
         tags: tags.into_iter().flatten().collect(),
+        keys,
         since: since.map(Timestamp),
         before: cursor.map(cursor_id).transpose()?,
         limit,

@@ -21,7 +21,7 @@ use crate::loop_waker::LoopWaker;
 use crate::outcome::Outcome;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::reads::Reads;
-use crate::records::WorkLoad;
+use crate::records::{Submitted, WorkLoad};
 use crate::reports;
 use crate::requests::{self, SubmitRequest, TaskHandler};
 use crate::settings::RunnerSettings;
@@ -245,7 +245,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Submits executions, all or none; returns their ids once they are durable.
+    /// Submits executions, all or none; returns them once they are durable.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "arguments of Python come as values"
@@ -254,18 +254,34 @@ impl Runner {
         &self,
         py: Python<'_>,
         requests: Vec<Bound<'_, SubmitRequest>>,
-    ) -> PyResult<Vec<String>> {
-        let now = self.engine.now();
-        let requests = requests
-            .iter()
-            .map(|request| requests::submission(py, request.get(), now));
-        let requests = requests.collect::<PyResult<Vec<_>>>()?;
+    ) -> PyResult<Vec<Submitted>> {
+        let requests = requests::submissions(py, &requests, self.engine.now())?;
+        let own: Vec<ExecutionId> = requests.iter().map(|request| request.id).collect();
         let ids = if call::may_be_main() {
             call::answer(py, self.guard(), || self.engine.begin_submit(requests))
         } else {
             call::answer_inline(py, self.guard(), || self.engine.submit_inline(requests))
         }?;
-        Ok(ids.iter().map(ToString::to_string).collect())
+        Ok(requests::submitted(&own, &ids))
+    }
+
+    /// Submits executions, all or none, and wakes `waker` when they are durable or refused; returns a token.
+    fn begin_submit(
+        &self,
+        py: Python<'_>,
+        waker: &Bound<'_, LoopWaker>,
+        requests: Vec<Bound<'_, SubmitRequest>>,
+    ) -> PyResult<u64> {
+        self.guard().check(py)?;
+        let requests = requests::submissions(py, &requests, self.engine.now())?;
+        let waker = waker.get().handle();
+        Ok(self.subscriptions.submit(&self.engine, waker, requests))
+    }
+
+    /// Returns whether a task or a callback belongs to this runner: tenants share the workers of another one.
+    fn runs(&self, work: &Bound<'_, Work>) -> bool {
+        let work = work.get();
+        self.engine.owns(work.slot(), work.deferrals())
     }
 
     /// Submits an execution and waits for its end.
@@ -481,13 +497,23 @@ impl Runner {
     }
 
     /// Shuts down gracefully and waits for it. A second call with a shorter grace period shortens the first one's.
-    fn stop(&self, py: Python<'_>, grace_us: Micros) -> PyResult<()> {
+    ///
+    /// Returns the number of executions that are left open without a live runner, counted up to `count_open`.
+    #[pyo3(signature = (grace_us, count_open=0))]
+    fn stop(&self, py: Python<'_>, grace_us: Micros, count_open: usize) -> PyResult<usize> {
         self.guard().check(py)?;
         let grace = Duration::from_micros(u64::try_from(grace_us).unwrap_or(0));
         let answer = self.engine.begin_stop(grace);
         // A refusal means that the coordinator has already ended.
         let _ = call::wait(py, None, |patience| answer.wait(patience))?;
-        py.detach(|| self.engine.end_stop());
-        Ok(())
+        Ok(py.detach(|| {
+            // The count is for a message, so a database that does not answer is not an error here.
+            let open = match count_open {
+                0 => 0,
+                limit => self.engine.count_left_open(limit).unwrap_or_default(),
+            };
+            self.engine.end_stop();
+            open
+        }))
     }
 }

@@ -16,6 +16,7 @@ use crate::call;
 use crate::errors::Raise;
 use crate::loop_waker::WakeHandle;
 use crate::process_guard::ProcessGuard;
+use crate::requests;
 
 /// Cancels a subscription when the waiting call returns.
 struct SubscriptionGuard<'a> {
@@ -112,6 +113,34 @@ pub fn wait(
         .raise(py)
 }
 
+/// Answers a loop that waits for a submission, with an error if the runner drops the request.
+struct SubmissionReply {
+    waker: WakeHandle,
+    token: u64,
+    /// The ids of the requests.
+    own: Vec<ExecutionId>,
+    is_sent: bool,
+}
+
+impl SubmissionReply {
+    fn send(&mut self, result: Result<Vec<ExecutionId>, Error>) {
+        self.is_sent = true;
+        let own = std::mem::take(&mut self.own);
+        self.waker.submitted(
+            self.token,
+            result.map(|stored| requests::submitted(&own, &stored)),
+        );
+    }
+}
+
+impl Drop for SubmissionReply {
+    fn drop(&mut self) {
+        if !self.is_sent {
+            self.send(Err(Error::runner_closed()));
+        }
+    }
+}
+
 /// The subscriptions of a runner that event loops wait for.
 #[derive(Default)]
 pub struct Subscriptions {
@@ -148,6 +177,24 @@ impl Subscriptions {
                 Err(error)
             }
         }
+    }
+
+    /// Submits executions, and wakes a loop with the answer; returns its token.
+    pub fn submit(
+        &self,
+        engine: &EngineHandle,
+        waker: WakeHandle,
+        requests: Vec<SubmitRequest>,
+    ) -> u64 {
+        let token = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut answer = SubmissionReply {
+            waker,
+            token,
+            own: requests.iter().map(|request| request.id).collect(),
+            is_sent: false,
+        };
+        engine.submit_and_reply(requests, Box::new(move |result| answer.send(result)));
+        token
     }
 
     /// Cancels a subscription.

@@ -78,6 +78,11 @@ impl Work {
         self.slot.as_ref()
     }
 
+    /// Returns the handle by which this work releases its slot.
+    pub const fn deferrals(&self) -> &Deferrals {
+        &self.deferrals
+    }
+
     /// Returns the time at which the thread was attached to the interpreter. Time before it does not count as the
     /// task's duration.
     pub const fn entered(&self) -> Monotonic {

@@ -75,12 +75,18 @@ class Filter:
         """Whether it asks for anything."""
         return bool(self.workflow or self.statuses or self.since_us is not None or self.tags)
 
-    def page(self, reads: Reads, limit: int, cursor: str | None = None) -> Page:
-        """A page of the executions, newest first."""
+    def page(
+        self,
+        reads: Reads,
+        limit: int,
+        cursor: str | None = None,
+        keys: list[str] | None = None,
+    ) -> Page:
+        """A page of the executions, newest first; with `keys` only those with one of them."""
         from cloaca._runner.control_methods import list_page
 
         return list_page(
-            reads, self.workflow, self.statuses, self.tags, self.since_us, limit, cursor
+            reads, self.workflow, self.statuses, self.tags, self.since_us, limit, cursor, keys
         )
 
 

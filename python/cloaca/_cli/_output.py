@@ -222,6 +222,7 @@ def summary_document(result: WorkflowResult) -> dict[str, Any]:
     return {
         "execution_id": result.execution_id,
         "workflow_name": result.workflow_name,
+        "key": result.key,
         "status": str(result.status),
         "created_at": iso(result.created_at),
         "started_at": iso(result.started_at),
@@ -329,8 +330,8 @@ def print_result(
     if verbose:
         execution = result._execution
         say(f"version {execution.workflow_version}  priority {execution.priority}")
-        if execution.key is not None:
-            say(f"key {one_line(execution.key)}")
+    if result.key is not None:
+        say(f"key {one_line(result.key)}")
     if result.error_message and tells_error:
         say_paragraph(f"error: {result.error_message}")
     is_short = is_terminal() and not verbose

@@ -41,6 +41,13 @@ _LOOK_SECONDS = 0.2
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
 )
 @click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only submitted with this key; may be given several times.",
+)
 @VERBOSE
 @database_options
 def list_command(
@@ -50,12 +57,13 @@ def list_command(
     limit: int,
     cursor: str | None,
     verbose: bool,
+    keys: tuple[str, ...],
 ) -> None:
     """List executions, newest first."""
     reads = database.inspect().reads
     if cursor is not None:
         cursor = execution_id(reads, cursor)
-    page = wanted.page(reads, limit, cursor)
+    page = wanted.page(reads, limit, cursor, list(keys) or None)
     results, next_cursor = page.items, page.next_cursor
     if as_json:
         items = [summary_document(result) for result in results]

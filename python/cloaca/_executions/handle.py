@@ -6,7 +6,7 @@ from cloaca._executions.progress import ExecutionProgress
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import seconds_to_us
-from cloaca._values.exceptions import WaitTimeoutError
+from cloaca._values.exceptions import CloacaException, WaitTimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         """Waits for ends of executions on an event loop."""
 
         async def wait(self, execution_id: str) -> _core.Execution: ...
+        async def submit(self, requests: list[_core.SubmitRequest]) -> list[_core.Submitted]: ...
 
     class HandleRunner(Protocol):
         """The methods of `DefaultRunner` that a handle uses."""
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
         def logs(self, execution_id: str) -> list[LogLine]: ...
 
 
+# The key of a handle that was made from an id, until it is read.
+_UNREAD: Any = object()
+
+
 class WorkflowHandle:
     """A submitted execution.
 
@@ -59,21 +64,74 @@ class WorkflowHandle:
     Since 1.0.
     """
 
-    __slots__ = ("_id", "_runner")
+    __slots__ = ("_created", "_id", "_key", "_runner")
 
-    def __init__(self, runner: HandleRunner, execution_id: str) -> None:
-        """Private: made by `submit` and `get_handle`."""
+    def __init__(
+        self,
+        runner: HandleRunner,
+        execution_id: str,
+        *,
+        key: str | None = _UNREAD,
+        created: bool = False,
+    ) -> None:
+        """Private: made by `submit`, `find` and `get_handle`."""
         self._runner = runner
         self._id = execution_id
+        self._key = key
+        self._created = created
 
     @property
     def id(self) -> str:
         """The execution's id. Since 1.0."""
         return self._id
 
+    @property
+    def key(self) -> str | None:
+        """The key that the execution was submitted with; `None` if it has none.
+
+        A handle from `get_handle` reads it from the database, once.
+
+        Since 1.0.
+        """
+        if self._key is _UNREAD:
+            self._key = self._runner._core.reads.key(self._id)
+        return self._key
+
+    @property
+    def created(self) -> bool:
+        """Whether the submission that returned this handle started the execution.
+
+        `False` if an earlier execution has the submission's key: then that one was returned, with
+        the input that it was submitted with. `False` also for a handle from `find` or `get_handle`.
+
+        Example:
+            >>> handle = runner.submit("etl", {"day": 1}, key="2026-01-01")
+            >>> if not handle.created:
+            ...     print("submitted before:", handle.id)
+
+        Since 1.0.
+        """
+        return self._created
+
     def status(self) -> WorkflowStatus:
         """The execution's state now. Since 1.0."""
         return self._runner.get_execution_status(self._id)
+
+    def done(self) -> bool:
+        """Whether the execution has ended: completed, failed or cancelled.
+
+        Reads the state from the database. It does not wait.
+
+        Returns:
+            `True` if `result()` would return at once.
+
+        Raises:
+            WorkflowNotFoundError: The execution was pruned.
+            DatabaseError: The database does not answer.
+
+        Since 1.0.
+        """
+        return self.status().is_final
 
     def result(self, timeout: float | timedelta | None = None) -> WorkflowResult:
         """Wait for the end, on the calling thread.
@@ -189,5 +247,10 @@ class WorkflowHandle:
         return hash(self._id)
 
     def __repr__(self) -> str:
-        """The id."""
-        return f"<WorkflowHandle {self._id}>"
+        """The id, the key if there is one, and the state now if the database answers."""
+        try:
+            key, status = self.key, str(self.status())
+        except CloacaException:
+            key, status = None if self._key is _UNREAD else self._key, "unknown"
+        shown = "" if key is None else f" key={key!r}"
+        return f"<WorkflowHandle {self._id}{shown} status={status}>"

@@ -8,6 +8,7 @@ from cloaca._values.exceptions import WorkflowExecutionError, WorkflowTimeoutErr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from datetime import datetime, timedelta
     from typing import Any, Self
 
@@ -171,6 +172,11 @@ class WorkflowResult:
         return self._execution.workflow_name
 
     @property
+    def key(self) -> str | None:
+        """The key that the execution was submitted with; `None` if it has none. Since 1.0."""
+        return self._execution.key
+
+    @property
     def status(self) -> WorkflowStatus:
         """The execution's state. Since 1.0."""
         return WorkflowStatus(self._execution.status)
@@ -267,6 +273,20 @@ class WorkflowResult:
             raise WorkflowExecutionError(f"{what} failed: {error}")
         return self
 
+    def __await__(self) -> Generator[Any, None, Self]:
+        """The result itself, with a `RuntimeWarning`: the call before has blocked the event loop."""
+        import warnings
+
+        warnings.warn(
+            "a WorkflowResult was awaited: result() or execute() has already waited for it, and "
+            "has blocked the event loop meanwhile; hint: 'await handle' instead of 'await "
+            "handle.result()', 'await runner.execute_async(...)' instead of 'execute(...)'",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return self
+        yield
+
     def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
         """Copies and pickles the result with its data."""
         return type(self), (_KeptExecution(self._execution),)
@@ -297,7 +317,8 @@ class WorkflowResult:
     def __repr__(self) -> str:
         """Workflow, id, state and error."""
         error = self.error_message
-        shown = "" if error is None else f" error={error!r}"
+        shown = "" if self.key is None else f" key={self.key!r}"
+        shown += "" if error is None else f" error={error!r}"
         return f"<WorkflowResult {self.workflow_name!r} {self.execution_id} {self.status}{shown}>"
 
 

@@ -25,9 +25,14 @@ class WorkflowStatus(StrEnum):
     """Ended by `cancel`."""
 
     @property
-    def is_terminal(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the execution has ended. Since 1.0."""
         return self in _ENDED
+
+    @property
+    def is_terminal(self) -> bool:
+        """The same as `is_final`. Since 1.0."""
+        return self.is_final
 
 
 class TaskStatus(StrEnum):
@@ -52,9 +57,14 @@ class TaskStatus(StrEnum):
     """Ended because its execution was cancelled or timed out."""
 
     @property
-    def is_terminal(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the task has ended. Since 1.0."""
         return self not in {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.RUNNING}
+
+    @property
+    def is_terminal(self) -> bool:
+        """The same as `is_final`. Since 1.0."""
+        return self.is_final
 
 
 _ENDED = frozenset({WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED})

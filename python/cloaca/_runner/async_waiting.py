@@ -1,17 +1,18 @@
-"""Waits for executions on an event loop, without a thread per waiter."""
+"""Submits and waits for executions on an event loop, without a thread per waiter."""
 
 from __future__ import annotations
 
 import threading
 from weakref import WeakKeyDictionary
 
-from cloaca._core import LoopWaker
+from cloaca._core import AnsweredSubmission, LoopWaker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+    from typing import Any
 
-    from cloaca._core import Execution, Runner
+    from cloaca._core import Execution, Runner, SubmitRequest, Submitted
 
 
 class Waiters:
@@ -31,6 +32,17 @@ class Waiters:
         Raises:
             RunnerClosedError: The runner was shut down meanwhile.
         """
+        return await self._of_running_loop().wait(execution_id)
+
+    async def submit(self, requests: list[SubmitRequest]) -> list[Submitted]:
+        """Submits executions, all or none; they are durable when it returns.
+
+        Raises:
+            CloacaException: The engine refused them, or the runner was shut down meanwhile.
+        """
+        return await self._of_running_loop().submit(requests)
+
+    def _of_running_loop(self) -> _LoopWaiters:
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -38,7 +50,7 @@ class Waiters:
             waiters = self._by_loop.get(loop)
             if waiters is None:
                 waiters = self._by_loop[loop] = _LoopWaiters(self._core, loop)
-        return await waiters.wait(execution_id)
+        return waiters
 
     def close(self) -> None:
         """Removes the wakers from the loops, after their waiters were told of the shutdown."""
@@ -57,7 +69,7 @@ class _LoopWaiters:
 
     def __init__(self, core: Runner, loop: AbstractEventLoop) -> None:
         self._core = core
-        self._futures: dict[int, Future[Execution]] = {}
+        self._futures: dict[int, Future[Any]] = {}
         self._waker = LoopWaker()
         loop.add_reader(self._waker.fileno(), self._on_readable)
 
@@ -74,6 +86,17 @@ class _LoopWaiters:
             if self._futures.pop(token, None) is not None:
                 self._core.unsubscribe(token)
 
+    async def submit(self, requests: list[SubmitRequest]) -> list[Submitted]:
+        import asyncio
+
+        future: Future[list[Submitted]] = asyncio.get_running_loop().create_future()
+        token = self._core.begin_submit(self._waker, requests)
+        self._futures[token] = future
+        try:
+            return await future
+        finally:
+            self._futures.pop(token, None)
+
     def close(self, loop: AbstractEventLoop) -> None:
         self._on_readable()
         loop.remove_reader(self._waker.fileno())
@@ -82,11 +105,16 @@ class _LoopWaiters:
     def _on_readable(self) -> None:
         from cloaca._values.exceptions import RunnerClosedError
 
-        for ended in self._waker.completed():
-            future = self._futures.pop(ended.token, None)
+        for done in self._waker.completed():
+            future = self._futures.pop(done.token, None)
             if future is None or future.done():
                 continue
-            if ended.execution is None:
+            if isinstance(done, AnsweredSubmission):
+                if done.error is None:
+                    future.set_result(done.submitted)
+                else:
+                    future.set_exception(done.error)
+            elif done.execution is None:
                 future.set_exception(
                     RunnerClosedError(
                         "the runner was shut down during the wait for the execution",
@@ -94,4 +122,4 @@ class _LoopWaiters:
                     )
                 )
             else:
-                future.set_result(ended.execution)
+                future.set_result(done.execution)

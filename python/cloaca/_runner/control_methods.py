@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.history import Event, Page
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
@@ -67,6 +68,7 @@ class ControlMethods:
         tags: Mapping[str, str] | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        key: str | Iterable[str] | None = None,
     ) -> Page:
         """List executions, newest first, page by page.
 
@@ -77,6 +79,7 @@ class ControlMethods:
             tags: Only executions of workflows with all these tags.
             limit: Maximum number of executions in the page, at least 1.
             cursor: `next_cursor` of the previous page.
+            key: Only the executions that were submitted with this key, or with one of these keys.
 
         Returns:
             A page to iterate; `next_cursor` leads to the next one, and is `None` on the last.
@@ -86,6 +89,7 @@ class ControlMethods:
 
         Example:
             >>> [result.execution_id for result in runner.list_executions("etl", "Failed")]
+            >>> done = {result.key for result in runner.list_executions("etl", key=days)}
 
         Since 1.0.
         """
@@ -99,7 +103,37 @@ class ControlMethods:
             None if since is None else instant_to_us("since", since),
             limit,
             cursor,
+            _keys(key),
         )
+
+    def find(self, workflow: str | Workflow, key: str) -> WorkflowHandle | None:
+        """The execution of a workflow that was submitted with a key, by any program.
+
+        Args:
+            workflow: The workflow, or its name.
+            key: The key.
+
+        Returns:
+            A handle of the execution; `None` if no execution of the workflow has the key.
+
+        Raises:
+            ConfigurationError: An argument is not a string. It is a `ValueError`.
+            DatabaseError: The database does not answer.
+
+        Example:
+            >>> handle = runner.find("etl", key="2026-01-01")
+            >>> if handle is not None and handle.done():
+            ...     print(handle.result().final_context)
+
+        Since 1.0.
+        """
+        name = getattr(workflow, "name", workflow)
+        for what, value in (("workflow", name), ("key", key)):
+            if not isinstance(value, str):
+                raise ConfigurationError(f"{what} must be a string, not {type(value).__name__}")
+        found = self._core.reads.find(name, key)
+        runner: Any = self
+        return None if found is None else WorkflowHandle(runner, found, key=key)
 
     def events(self, execution_id: str) -> list[Event]:
         """The history of an execution, oldest first.
@@ -240,12 +274,13 @@ def list_page(
     since_us: int | None,
     limit: int,
     cursor: str | None,
+    keys: list[str] | None = None,
 ) -> Page:
     """A page of any length, newest first."""
     found: list[_core.Execution] = []
     while True:
         left = min(limit - len(found), _BATCH)
-        page = reads.executions(workflow, statuses, tags, since_us, left, cursor)
+        page = reads.executions(workflow, statuses, tags, since_us, left, cursor, keys)
         found += page.executions
         cursor = page.next_cursor
         if cursor is None or len(found) >= limit:
@@ -261,6 +296,16 @@ def _core_now() -> int:
 def _check_limit(limit: object) -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigurationError(f"limit must be a whole number from 1, not {limit!r}")
+
+
+def _keys(key: str | Iterable[str] | None) -> list[str] | None:
+    if key is None:
+        return None
+    keys = [key] if isinstance(key, str) else list(key)
+    for value in keys:
+        if not isinstance(value, str):
+            raise ConfigurationError(f"key must be a string, not {type(value).__name__}")
+    return keys
 
 
 def _statuses(status: str | Iterable[str] | None) -> list[str]:

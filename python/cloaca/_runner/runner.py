@@ -11,7 +11,11 @@ from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
 from cloaca._values.arguments import names_arguments, names_arguments_with
-from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
+from cloaca._values.exceptions import (
+    ConfigurationError,
+    RunnerClosedError,
+    WorkflowNotFoundError,
+)
 from cloaca._workers.blocking import check_blocking, refuse_own
 from cloaca._workflows.registry import registry
 
@@ -22,7 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, NoReturn, Self
 
-    from cloaca._core import Context
+    from cloaca._core import Context, SubmitRequest, Submitted
+    from cloaca._observe.tracing import ExecutionSpan
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.start import Started
     from cloaca._runner.start_gate import StartGate
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 
 # Seconds that threads get to end once the engine has stopped.
 _JOIN = 2.0
+# Maximum number of open executions that are counted at the end.
+_MAX_COUNTED = 100
 
 
 def _settings_advice(argument: str) -> str | None:
@@ -67,6 +74,7 @@ class DefaultRunner(
     _gate: StartGate | None = None
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
+    _has_submitted = False
 
     @names_arguments_with(_settings_advice)
     def __init__(
@@ -264,11 +272,15 @@ class DefaultRunner(
             return _checked(follow(self._core, handle.id), check)
         span = self._begin_trace(submission)
         if span is None:
-            return _checked(WorkflowResult(self._core.execute(submission)), check)
+            try:
+                return _checked(WorkflowResult(self._core.execute(submission)), check)
+            except WorkflowNotFoundError as error:
+                registry.explain_unknown(error)
+                raise
         try:
             result = WorkflowResult(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
-            span.abandon(error)
+            self._refused([span], error)
             raise
         span.identify(result.execution_id)
         span.end(result.status, result._ended_at_us, result.error)
@@ -306,12 +318,10 @@ class DefaultRunner(
 
         Since 1.0.
         """
-        import asyncio
-
         submission = request(
             workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
-        (handle,) = await asyncio.to_thread(self._submit, [submission])
+        (handle,) = await self._submit_async([submission])
         return _checked(await handle, check)
 
     @names_arguments
@@ -334,7 +344,8 @@ class DefaultRunner(
             workflow: The workflow.
             context: The initial context.
             key: Makes the submission idempotent: while an execution of this workflow with this key
-                exists, its handle is returned and none is started. At most 512 characters.
+                exists, its handle is returned and none is started, whatever the context:
+                `handle.created` tells. At most 512 characters.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start time; a datetime with a time zone.
@@ -357,6 +368,51 @@ class DefaultRunner(
             workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
         )
         return self._submit([submission])[0]
+
+    async def submit_async(
+        self,
+        workflow: str | Workflow,
+        context: Context | Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> WorkflowHandle:
+        """Start a workflow from a coroutine, without blocking the event loop meanwhile.
+
+        The submission is durable when this returns. If the caller is cancelled before, the workflow
+        may have been started: give a key to be able to submit again.
+
+        Args:
+            workflow: The workflow.
+            context: What the tasks see at first.
+            key: Makes the submission idempotent, as for `submit`.
+            priority: -32768 to 32767, higher first.
+            delay: Seconds until it may start.
+            at: When it may start; a datetime with a time zone.
+            timeout: The execution's own limit in seconds, from its first task's start.
+
+        Returns:
+            The execution to follow and control; await it for its result.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database did not take the submission within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> handle = await runner.submit_async("mail", {"to": "ada@example.org"})
+            >>> result = await handle
+
+        Since 1.0.
+        """
+        submission = request(
+            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+        )
+        return (await self._submit_async([submission]))[0]
 
     def submit_many(
         self,
@@ -385,6 +441,34 @@ class DefaultRunner(
         Since 1.0.
         """
         return self._submit([request_of(entry) for entry in submissions])
+
+    async def submit_many_async(
+        self,
+        submissions: Iterable[
+            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
+        ],
+    ) -> list[WorkflowHandle]:
+        """Start many executions in one commit from a coroutine, without blocking the event loop.
+
+        Args:
+            submissions: As for `submit_many`.
+
+        Returns:
+            A handle for each, in the order of the submissions.
+
+        Raises:
+            WorkflowNotFoundError: One of the workflows is not known.
+            ConfigurationError: An argument of one of them is not valid.
+            DatabaseError: The database did not take them within `db_timeout`.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> handles = await runner.submit_many_async([("resize", {"file": name})])
+            >>> results = await asyncio.gather(*handles)
+
+        Since 1.0.
+        """
+        return await self._submit_async([request_of(entry) for entry in submissions])
 
     def get_handle(self, execution_id: str) -> WorkflowHandle:
         """The handle of an execution that exists, e.g. one that another process submitted.
@@ -438,7 +522,12 @@ class DefaultRunner(
             runner._shutdown_request.expect()
             registry.remove_runner(runner)
         grace = self._config.shutdown_timeout if timeout is None else timeout
-        self._core.stop(round(grace * 1_000_000))
+        # Only a program that submits may believe that its executions are done. One that is
+        # stopped at once must not wait for the database.
+        count_open = _MAX_COUNTED if self._has_submitted and grace > 0 else 0
+        left_open = self._core.stop(round(grace * 1_000_000), count_open)
+        if left_open:
+            self._tell_left_open(left_open)
         for tenant in tenants:
             # The engine has stopped them too.
             tenant.shutdown(timeout=0)
@@ -454,25 +543,85 @@ class DefaultRunner(
         """The settings. Changing them has no effect on a runner that has started. Since 1.0."""
         return self._config
 
-    def _submit(self, requests: list[Any]) -> list[WorkflowHandle]:
+    def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
         self._catch_up()
         self._begin_early()
+        requests, spans = self._begin_traces(requests)
+        try:
+            submitted = self._core.submit(requests)
+        except BaseException as error:
+            self._refused(spans, error)
+            raise
+        if spans:
+            self._tracing.submitted(spans, [execution.execution_id for execution in submitted])
+        return self._handles(requests, submitted)
+
+    async def _submit_async(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
+        import asyncio
+
+        if not requests:
+            return []
+        self._check_open()
+        if self._revision != registry.revision:
+            await asyncio.to_thread(self._catch_up)
+        self._begin_early()
+        requests, spans = self._begin_traces(requests)
+        try:
+            submitted = await self._waiters.submit(requests)
+        except BaseException as error:
+            self._refused(spans, error)
+            raise
+        if spans:
+            ids = [execution.execution_id for execution in submitted]
+            await asyncio.to_thread(self._tracing.submitted, spans, ids)
+        return self._handles(requests, submitted)
+
+    def _begin_traces(
+        self, requests: list[SubmitRequest]
+    ) -> tuple[list[SubmitRequest], list[ExecutionSpan | None]]:
+        """The requests with their trace contexts, and the spans; no spans if tracing is off."""
         spans = [self._begin_trace(entry) for entry in requests]
         if not any(spans):
-            return [WorkflowHandle(self, id) for id in self._core.submit(requests)]
-        try:
-            ids = self._core.submit(
-                [
-                    entry if span is None else entry.with_trace(span.carrier)
-                    for entry, span in zip(requests, spans, strict=True)
-                ]
-            )
-        except BaseException as error:
-            for span in filter(None, spans):
-                span.abandon(error)
-            raise
-        self._tracing.submitted(spans, ids)
-        return [WorkflowHandle(self, id) for id in ids]
+            return requests, []
+        traced = [
+            entry if span is None else entry.with_trace(span.carrier)
+            for entry, span in zip(requests, spans, strict=True)
+        ]
+        return traced, spans
+
+    def _refused(self, spans: list[ExecutionSpan | None], error: BaseException) -> None:
+        for span in filter(None, spans):
+            span.abandon(error)
+        if isinstance(error, WorkflowNotFoundError):
+            registry.explain_unknown(error)
+
+    def _handles(
+        self, requests: list[SubmitRequest], submitted: list[Submitted]
+    ) -> list[WorkflowHandle]:
+        self._has_submitted = True
+        return [
+            WorkflowHandle(self, found.execution_id, key=entry.key, created=found.created)
+            for entry, found in zip(requests, submitted, strict=True)
+        ]
+
+    def _tell_left_open(self, count: int) -> None:
+        from cloaca._observe.logger import logger
+
+        what = "1 execution is" if count == 1 else f"{count} executions are"
+        if count == _MAX_COUNTED:
+            what = f"{count} or more executions are"
+        its = "it goes" if count == 1 else "they go"
+        if self._core.location == ":memory:":
+            its = "it is lost" if count == 1 else "they are lost"
+            end = "with the database in memory"
+        else:
+            end = "on with the next runner of this database"
+        logger().warning(
+            "%s open: %s %s; wait before the end with handle.result() or runner.wait_until_idle()",
+            what,
+            its,
+            end,
+        )
 
     def _catch_up(self, *, quietly: bool = False) -> None:
         """Register everything that was defined since the last call.

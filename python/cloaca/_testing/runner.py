@@ -288,12 +288,12 @@ class VirtualCore:
 
     def execute(self, request: _core.SubmitRequest) -> _core.Execution:
         """Submits and waits."""
-        (execution_id,) = self.submit([request])
-        found = self.wait(execution_id, None)
+        (submitted,) = self.submit([request])
+        found = self.wait(submitted.execution_id, None)
         assert found is not None
         return found
 
-    def submit(self, requests: list[_core.SubmitRequest]) -> list[str]:
+    def submit(self, requests: list[_core.SubmitRequest]) -> list[_core.Submitted]:
         """Submits; the wait for an answer that a crash prevents times out in virtual time."""
         if not self._hastens:
             return self._core.submit(requests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloaca._tasks.control import Abort
-from cloaca._values.exceptions import TaskTimeoutError, TaskValidationError
+from cloaca._values.exceptions import RunnerClosedError, TaskTimeoutError, TaskValidationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +64,41 @@ class TaskHandle:
     def attempt(self) -> int:
         """The number of the attempt; the first is 1. Since 1.0."""
         return self._work.attempt
+
+    @property
+    def runner(self) -> Any:
+        """The `DefaultRunner` that runs the task, for example to start other executions from it.
+
+        In a function use `submit`, in an `async def` task `await handle.runner.submit_async(...)`.
+        A task runs again after a crash: a key that contains `execution_id` keeps it from starting
+        the same execution twice.
+
+        Raises:
+            RunnerClosedError: The function runs without a runner, as in `cloaca.testing.run_task`,
+                or the program has dropped the runner.
+
+        Example:
+            >>> @cloaca.task
+            ... async def order(context, handle):
+            ...     child = await handle.runner.submit_async("pay", key=f"pay-{handle.execution_id}")
+            ...     context["paid"] = (await child).raise_for_status().final_context["paid"]
+
+        Since 1.0.
+        """
+        if self._core is None:
+            raise RunnerClosedError(
+                f"task '{self.task_id}' runs without a runner",
+                hint="test it with the fixture cloaca_runner, or pass a runner of your own",
+            )
+        from cloaca._workflows.registry import registry
+
+        found = registry.runner_of(self._work)
+        if found is None:
+            raise RunnerClosedError(
+                f"the runner of task '{self.task_id}' is gone: the program holds no reference to it",
+                hint="keep it in a variable while tasks run, or use it in a 'with' block",
+            )
+        return found
 
     def is_cancelled(self) -> bool:
         """Whether the execution was cancelled, and the function's result will be dropped.
@@ -229,8 +264,11 @@ class TaskHandle:
             raise TaskTimeoutError(f"task '{self.task_id}' overran its timeout")
 
     def __repr__(self) -> str:
-        """Task, execution and attempt."""
-        return f"<TaskHandle {self.task_id!r} of {self.execution_id} attempt={self.attempt}>"
+        """Task, workflow, execution and attempt."""
+        return (
+            f"<TaskHandle {self.task_id!r} of workflow {self.workflow_name!r} "
+            f"execution={self.execution_id} attempt={self.attempt}>"
+        )
 
 
 class _Done:

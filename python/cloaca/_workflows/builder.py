@@ -68,6 +68,8 @@ class WorkflowBuilder:
                 f"workflow {name!r} cannot have tasks of the workflow {workflow!r}",
                 hint="leave workflow= out: it is the name",
             )
+        registry.note_builder(name)
+        self._file = _file_of_caller()
         self._name = name
         self._tenant = tenant
         self._package = package
@@ -231,7 +233,7 @@ class WorkflowBuilder:
         """Register the workflow, unless the body raised."""
         registry.leave(self._tokens.pop())
         if kind is None:
-            registry.add_workflow(self.build())
+            registry.add_workflow(self.build(), self._file)
 
     def __repr__(self) -> str:
         """Name and tasks."""
@@ -273,4 +275,11 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         raise WorkflowValidationError(
             f"the constructor of workflow {name!r} returned the workflow {workflow.name!r}"
         )
-    registry.add_workflow(workflow)
+    registry.add_workflow(workflow, _file_of_caller())
+
+
+def _file_of_caller() -> str:
+    """The file of the code that called the function which calls this."""
+    from sys import _getframe
+
+    return _getframe(2).f_code.co_filename

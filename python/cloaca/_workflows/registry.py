@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from contextvars import Token
     from typing import Protocol
 
+    from cloaca._core import Runner, Work
     from cloaca._tasks.definition import TaskDefinition
+    from cloaca._values.exceptions import WorkflowNotFoundError
     from cloaca._workflows.trigger_definition import TriggerDefinition
     from cloaca._workflows.workflow import Workflow
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     class LiveRunner(Protocol):
         """The parts of a `DefaultRunner` that the registry and the end of the process need."""
+
+        _core: Runner
 
         def _catch_up(self, *, quietly: bool = False) -> None: ...
         def _close_at_exit(self, grace: float) -> None: ...
@@ -49,6 +53,12 @@ class WorkflowRegistry:
         # Tasks of workflows that other programs define, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
         self._runners: WeakSet[LiveRunner] = WeakSet()
+        # Those that are shut down included: their last tasks may still run.
+        self._owners: WeakSet[LiveRunner] = WeakSet()
+        # The files in which the workflows were defined.
+        self._files: dict[str, str] = {}
+        # Names of builders that have registered nothing yet.
+        self._unregistered: set[str] = set()
         # Every function that was ever registered, because queued work may still refer to a replaced
         # one.
         self._handlers: list[TaskDefinition] = []
@@ -90,11 +100,34 @@ class WorkflowRegistry:
         """A hint for an id that is not known."""
         return suggestion(id, list(self._loose))
 
-    def add_workflow(self, workflow: Workflow) -> None:
+    def note_builder(self, name: str) -> None:
+        """Notes that a builder was made, for the error of a caller who never registers it."""
+        if name not in self._workflows:
+            self._unregistered.add(name)
+
+    def explain_unknown(self, error: WorkflowNotFoundError) -> None:
+        """Replaces the hint of an error if a builder of the unknown workflow was not registered."""
+        for name in self._unregistered:
+            if f"workflow '{name}'" in error.message:
+                error.hint = (
+                    f"a WorkflowBuilder('{name}') was made, but not registered: use it in a 'with' "
+                    f"block, or call register_workflow_constructor('{name}', builder.build)"
+                )
+
+    def add_workflow(self, workflow: Workflow, file: str) -> None:
         """Stores a workflow, replacing an earlier one of its name.
 
         Notifies the live runners (semantics A3).
+
+        Args:
+            workflow: The workflow.
+            file: The file that defines it.
         """
+        name = workflow.name
+        if self._files.get(name, file) != file:
+            _warn_of_replacement(name, self._files[name], file)
+        self._unregistered.discard(name)
+        self._files[name] = file
         with self._lock:
             for task in workflow._definitions.values():
                 self._give_handler(task)
@@ -174,11 +207,18 @@ class WorkflowRegistry:
         """Adds a runner, which is notified of all later definitions."""
         with self._lock:
             self._runners.add(runner)
+            self._owners.add(runner)
 
     def remove_runner(self, runner: LiveRunner) -> None:
         """Removes a runner that is shut down."""
         with self._lock:
             self._runners.discard(runner)
+
+    def runner_of(self, work: Work) -> LiveRunner | None:
+        """The runner that work belongs to; `None` if the program has dropped it."""
+        with self._lock:
+            owners = list(self._owners)
+        return next((owner for owner in owners if owner._core.runs(work)), None)
 
     def runners(self) -> list[LiveRunner]:
         """The live runners."""
@@ -193,6 +233,27 @@ class WorkflowRegistry:
         """
         self._lock = allocate_lock()
         self._runners = WeakSet()
+        self._owners = WeakSet()
+
+
+def _warn_of_replacement(name: str, before: str, after: str) -> None:
+    """Warns that a workflow replaces one of another file, which is rarely meant.
+
+    Cells of a notebook are no files: there it is the way to change a workflow.
+    """
+    import os
+
+    if not (os.path.isfile(before) and os.path.isfile(after)) or os.path.samefile(before, after):
+        return
+    import logging
+
+    logging.getLogger("cloaca").warning(
+        "workflow '%s' of %s is replaced by the workflow of the same name of %s; "
+        "hint: give one of them another name",
+        name,
+        before,
+        after,
+    )
 
 
 registry = WorkflowRegistry()

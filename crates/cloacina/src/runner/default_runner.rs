@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::async_engine::{AsyncEngine, blocking};
-use super::workflow_handle::EndSubscription;
+use super::workflow_handle::{EndSubscription, HandleOrigin};
 use super::{
     Context, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions, Submission, Task,
     WorkflowHandle, WorkflowResult,
@@ -183,6 +183,10 @@ impl DefaultRunner {
             .iter()
             .map(|request| EndSubscription::new(Arc::clone(handle), request.id))
             .collect();
+        let keys: Vec<Option<Arc<str>>> = requests
+            .iter()
+            .map(|request| request.key.as_deref().map(Arc::from))
+            .collect();
         let give_up = handle.give_up();
         let ids = self
             .engine
@@ -192,13 +196,15 @@ impl DefaultRunner {
                 reply,
             })
             .await?;
-        let handles = ids.into_iter().zip(subscriptions.drain(..));
+        let handles = ids.into_iter().zip(keys).zip(subscriptions.drain(..));
         Ok(handles
-            .map(|(id, subscription)| {
+            .map(|((id, key), subscription)| {
                 // A different id belongs to an existing execution with the same key.
                 let subscription =
                     Some(subscription).filter(|subscription| subscription.execution() == id);
-                WorkflowHandle::new(Arc::clone(&self.engine), id, subscription)
+                let created = subscription.is_some();
+                let origin = HandleOrigin::Submitted { key, created };
+                WorkflowHandle::new(Arc::clone(&self.engine), id, origin, subscription)
             })
             .collect())
     }
@@ -207,7 +213,53 @@ impl DefaultRunner {
     /// error of the handle's methods. Since 1.0.
     #[must_use]
     pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
-        WorkflowHandle::new(Arc::clone(&self.engine), execution, None)
+        let engine = Arc::clone(&self.engine);
+        WorkflowHandle::new(engine, execution, HandleOrigin::Id, None)
+    }
+
+    /// Returns a handle of the execution of a workflow that was submitted with a key, by any program; `None` if there is none.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "sqlite", doc = "```")]
+    #[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+    /// # use cloacina::{Context, DefaultRunner, Submission, TaskError, task, workflow};
+    /// # #[task]
+    /// # async fn load(context: &mut Context) -> Result<(), TaskError> {
+    /// #     Ok(())
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let etl = workflow! { name: "etl_by_key", tasks: [load] };
+    /// # let runner = DefaultRunner::new(":memory:").await?;
+    /// let submission = Submission::new(&etl, Context::new()).key("2026-01-01");
+    /// let submitted = runner.submit_with(submission).await?;
+    /// let found = runner.find(&etl, "2026-01-01").await?;
+    /// assert_eq!(found.map(|handle| handle.id()), Some(submitted.id()));
+    /// assert!(runner.find(&etl, "2026-01-02").await?.is_none());
+    /// # runner.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Since 1.0.
+    pub async fn find(
+        &self,
+        workflow: impl AsRef<str>,
+        key: impl AsRef<str>,
+    ) -> Result<Option<WorkflowHandle>, Error> {
+        let (workflow, key) = (workflow.as_ref().to_owned(), Arc::from(key.as_ref()));
+        let wanted = Arc::clone(&key);
+        let found = (self.engine)
+            .read(move |engine| engine.inspector().find(&workflow, &wanted))
+            .await?;
+        Ok(found.map(|id| {
+            let origin = HandleOrigin::Found { key };
+            WorkflowHandle::new(Arc::clone(&self.engine), id, origin, None)
+        }))
     }
 
     /// Returns the current state of an execution.

@@ -13,13 +13,13 @@ use super::open::{OpenedStore, StoreOptions, open_store};
 use super::tenant_group::TenantGroup;
 use crate::runtime::{
     Answer, Assignment, Control, Coordinator, CoordinatorThread, Deferrals, Executor, Mailbox,
-    Message, Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, Service,
-    SharedCoordinator, SubmitRequest, Subscriptions, TokioExecutor, WorkQueue, WorkQueues,
+    Message, Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, RunnerSlot,
+    Service, SharedCoordinator, SubmitRequest, Subscriptions, TokioExecutor, WorkQueue, WorkQueues,
     log_attempt_start,
 };
-use crate::store::Store;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::PostgresStore;
+use crate::store::{ListQuery, Store};
 use crate::types::{
     Clock, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, RunnerId, SystemClock,
     Timestamp, micros,
@@ -295,6 +295,18 @@ impl EngineHandle {
         }
     }
 
+    /// Whether work belongs to this runner: `slot` is its slot if several runners share the workers, `deferrals` are those of
+    /// the runner whose workers run it.
+    pub fn owns(&self, slot: Option<&Arc<RunnerSlot>>, deferrals: &Deferrals) -> bool {
+        match slot {
+            Some(slot) => self
+                .tenant_group
+                .get()
+                .is_some_and(|group| group.has_slot(slot)),
+            None => deferrals.is_of(&self.channels.mailbox),
+        }
+    }
+
     /// The executor of Rust tasks.
     pub const fn tasks(&self) -> &TokioExecutor {
         &self.tasks
@@ -400,6 +412,17 @@ impl EngineHandle {
         answer
     }
 
+    /// Submits executions as [`submit`](Self::submit) does, and calls `reply` with the answer on the coordinator's thread. If
+    /// the runner is closed, `reply` is dropped without a call.
+    pub fn submit_and_reply(&self, requests: Vec<SubmitRequest>, reply: Reply<Vec<ExecutionId>>) {
+        let give_up = self.give_up();
+        self.report(Message::Submit {
+            requests,
+            give_up,
+            reply,
+        });
+    }
+
     /// Applies a control action to an execution and returns its new state, which is durable.
     ///
     /// # Errors
@@ -449,6 +472,28 @@ impl EngineHandle {
             Some(group) if group.is_parent => group.begin_stop(grace),
             _ => self.ask(|reply| Message::Stop { grace, reply }),
         }
+    }
+
+    /// The number of executions that are pending or running, at most `limit`, if no other live runner can go on with them; 0
+    /// if one can. Call it between the answer of [`begin_stop`](Self::begin_stop) and [`end_stop`](Self::end_stop).
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn count_left_open(&self, limit: usize) -> Result<usize, Error> {
+        let now = self.now();
+        let runners = self.inspector.runners()?;
+        if runners
+            .iter()
+            .any(|view| view.id != self.runner && view.is_alive(now))
+        {
+            return Ok(0);
+        }
+        let query = ListQuery {
+            statuses: vec![ExecutionStatus::Pending, ExecutionStatus::Running],
+            limit,
+            ..ListQuery::default()
+        };
+        Ok(self.store.list(&query)?.len())
     }
 
     /// Joins the threads of a stopped coordinator and closes the store.

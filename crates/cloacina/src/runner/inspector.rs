@@ -167,6 +167,16 @@ impl Inspector {
                 next: None,
             });
         }
+        let keys = filter.keys.as_ref().map(|keys| {
+            // No key has a NUL character either.
+            let mut keys: Vec<String> = (keys.iter())
+                .filter(|key| !key.contains('\0'))
+                .cloned()
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        });
         let definitions = if filter.tags.is_empty() {
             None
         } else {
@@ -180,6 +190,7 @@ impl Inspector {
             statuses: filter.statuses.clone(),
             started: queues.map(WorkQueues::started).unwrap_or_default(),
             definitions,
+            keys,
             since: filter.since,
             before: filter.before,
             limit: filter.limit.saturating_add(1),
@@ -192,6 +203,34 @@ impl Inspector {
             items: self.restore(self.store.summaries(&ids)?)?,
             next,
         })
+    }
+
+    /// Returns the execution of a workflow with a key; `None` if there is none.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn find(&self, workflow: &str, key: &str) -> Result<Option<ExecutionId>, Error> {
+        if workflow.contains('\0') || key.contains('\0') {
+            return Ok(None);
+        }
+        let query = ListQuery {
+            workflow: Some(workflow.to_owned()),
+            keys: Some(vec![key.to_owned()]),
+            limit: 1,
+            ..ListQuery::default()
+        };
+        Ok(self.store.list(&query)?.pop())
+    }
+
+    /// Returns the key that an execution was submitted with; `None` if it has none.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn key(&self, id: ExecutionId) -> Result<Option<String>, Error> {
+        let summary = self.store.summaries(&[id])?.pop();
+        summary
+            .map(|record| record.key)
+            .ok_or_else(|| Error::unknown_execution(id))
     }
 
     /// Lists executions like [`list`](Self::list), but with their inputs and the writes of their tasks.

@@ -12,6 +12,8 @@ pub struct ListFilter {
     pub statuses: Vec<ExecutionStatus>,
     /// Only executions of workflows with all these tags.
     pub tags: Vec<(String, String)>,
+    /// Only executions with one of these keys; `None` means any key, and none.
+    pub keys: Option<Vec<String>>,
     /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
     /// Only executions older than this one. Used as the cursor between pages.

@@ -161,6 +161,12 @@ impl ExecutionFilter {
         self
     }
 
+    /// Only executions with this key; call it several times to allow several keys. Since 1.0.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.inner.keys.get_or_insert_default().push(key.into());
+        self
+    }
+
     /// Only executions submitted at or after this time. Since 1.0.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());

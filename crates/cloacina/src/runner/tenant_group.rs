@@ -36,6 +36,11 @@ impl TenantGroup {
         self.is_stopping.load(Ordering::SeqCst)
     }
 
+    /// Whether this is the runner's slot.
+    pub(super) fn has_slot(&self, slot: &Arc<RunnerSlot>) -> bool {
+        Arc::ptr_eq(&self.slot, slot)
+    }
+
     /// Starts to stop all runners of the group. The answer comes when the last one has stopped.
     pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
         self.is_stopping.store(true, Ordering::SeqCst);

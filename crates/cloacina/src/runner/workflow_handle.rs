@@ -15,6 +15,20 @@ use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 /// The end of an execution, or the error of waiting for it; `None` until then.
 type EndState = Option<Result<Ended, Error>>;
 
+/// The origin of a handle.
+#[derive(Clone, Debug)]
+pub(super) enum HandleOrigin {
+    /// A submission with this key. `created` is false if it found an earlier execution.
+    Submitted {
+        key: Option<Arc<str>>,
+        created: bool,
+    },
+    /// A look-up by this key.
+    Found { key: Arc<str> },
+    /// An id.
+    Id,
+}
+
 /// A handle of one execution: reads its state, result and history, and controls it.
 ///
 /// # Examples
@@ -44,6 +58,7 @@ type EndState = Option<Result<Ended, Error>>;
 pub struct WorkflowHandle {
     engine: Arc<AsyncEngine>,
     id: ExecutionId,
+    origin: HandleOrigin,
     /// The subscription to the execution's end, if there is one.
     subscription: Arc<Mutex<Option<EndSubscription>>>,
 }
@@ -52,11 +67,13 @@ impl WorkflowHandle {
     pub(super) fn new(
         engine: Arc<AsyncEngine>,
         id: ExecutionId,
+        origin: HandleOrigin,
         subscription: Option<EndSubscription>,
     ) -> Self {
         Self {
             engine,
             id,
+            origin,
             subscription: Arc::new(Mutex::new(subscription)),
         }
     }
@@ -65,6 +82,44 @@ impl WorkflowHandle {
     #[must_use]
     pub const fn id(&self) -> ExecutionId {
         self.id
+    }
+
+    /// The key that the execution was submitted with, if any. A handle that was made from an id reads it from the database.
+    ///
+    /// # Errors
+    /// As for [`status`](Self::status), for a handle that was made from an id.
+    ///
+    /// Since 1.0.
+    pub async fn key(&self) -> Result<Option<String>, Error> {
+        let key = match &self.origin {
+            HandleOrigin::Submitted { key, .. } => key.as_deref(),
+            HandleOrigin::Found { key } => Some(&**key),
+            HandleOrigin::Id => {
+                let id = self.id;
+                return self
+                    .engine
+                    .read(move |engine| engine.inspector().key(id))
+                    .await;
+            }
+        };
+        Ok(key.map(str::to_owned))
+    }
+
+    /// Whether the submission that returned this handle started the execution. `false` if an earlier execution has the
+    /// submission's key, and for a handle that does not come from a submission. Since 1.0.
+    #[must_use]
+    pub const fn created(&self) -> bool {
+        matches!(self.origin, HandleOrigin::Submitted { created: true, .. })
+    }
+
+    /// Whether the execution has ended.
+    ///
+    /// # Errors
+    /// As for [`status`](Self::status).
+    ///
+    /// Since 1.0.
+    pub async fn done(&self) -> Result<bool, Error> {
+        Ok(self.status().await?.is_terminal())
     }
 
     /// Waits for the end of the execution. A failed execution is not an error here.
@@ -228,6 +283,7 @@ impl fmt::Debug for WorkflowHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkflowHandle")
             .field("id", &self.id)
+            .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
 }

@@ -81,6 +81,12 @@ impl WorkflowResult {
         self.execution.workflow().version()
     }
 
+    /// The key that it was submitted with, if any. Since 1.0.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.execution.record().key.as_deref()
+    }
+
     /// The execution's state. Since 1.0.
     #[must_use]
     pub fn status(&self) -> ExecutionStatus {

@@ -270,6 +270,14 @@ impl Step {
             if change.expected.is_none() {
                 match submits.next() {
                     Some(SubmitOutcome::Duplicate(existing)) => {
+                        if let Some(execution) = self.ledger.get(id).filter(|_| *existing != id) {
+                            tracing::debug!(
+                                workflow = execution.workflow().name(),
+                                key = execution.record().key.as_deref().unwrap_or_default(),
+                                execution = %existing,
+                                "an execution with the key of a submission exists, so the submission starts none"
+                            );
+                        }
                         duplicates.insert(id, *existing);
                         not_applied.insert(id);
                         continue;

@@ -220,6 +220,8 @@ pub struct ListQuery {
     pub started: Vec<ExecutionId>,
     /// Only executions of these definitions.
     pub definitions: Option<Vec<DefinitionId>>,
+    /// Only executions with one of these keys, each given once.
+    pub keys: Option<Vec<String>>,
     /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
     /// Only executions with an id below this one (the cursor).

@@ -78,6 +78,8 @@ async fn c7_executions_are_listed_and_a_key_submits_once() {
         let first = runner.submit_with(submission()).await.unwrap();
         let again = runner.submit_with(submission()).await.unwrap();
         assert_eq!(first.id(), again.id());
+        assert!(first.created() && !again.created());
+        assert_eq!(again.key().await.unwrap().as_deref(), Some("one"));
         assert_eq!(
             again.result().await.unwrap().status(),
             ExecutionStatus::Completed
@@ -89,6 +91,19 @@ async fn c7_executions_are_listed_and_a_key_submits_once() {
         for handle in runner.submit_many(many).await.unwrap() {
             handle.result_within(PATIENCE).await.unwrap();
         }
+        assert!(first.done().await.unwrap());
+        let found = runner.find(&workflow, "one").await.unwrap().unwrap();
+        assert_eq!(found.id(), first.id());
+        assert!(!found.created());
+        assert_eq!(found.key().await.unwrap().as_deref(), Some("one"));
+        let by_id = runner.handle(first.id());
+        assert_eq!(by_id.key().await.unwrap().as_deref(), Some("one"));
+        assert_eq!(found.snapshot().await.unwrap().key(), Some("one"));
+        assert!(runner.find(&workflow, "two").await.unwrap().is_none());
+        assert!(runner.find("other", "one").await.unwrap().is_none());
+        let keyed = ExecutionFilter::new().key("one").key("two").key("\0");
+        let keyed = runner.list_executions(keyed).await.unwrap();
+        assert_eq!(keyed.items.len(), 1);
         let filter = || {
             ExecutionFilter::new()
                 .workflow(&workflow)

@@ -181,6 +181,73 @@ pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subj
     );
 }
 
+pub fn executions_are_listed_by_keys(subject: Subject) {
+    let world = World::new(subject, 1);
+    let other = workflow("other", 1);
+    let other_definition = world.store.put_definition(&other, NOW).unwrap();
+    let submit = |definition, name: &str, key: Option<&str>| {
+        let record = ExecutionRecord {
+            key: key.map(str::to_owned),
+            ..record_of(definition, 1, NOW)
+        };
+        let submit = Submit {
+            workflow: name,
+            ..world.submission(&record)
+        };
+        let batch = Batch {
+            submits: vec![submit],
+            ..world.batch()
+        };
+        world.store.commit(&batch).unwrap();
+        record
+    };
+    let one = submit(world.definition, "etl", Some("one"));
+    let two = submit(world.definition, "etl", Some("two"));
+    submit(world.definition, "etl", None);
+    let other_one = submit(other_definition, "other", Some("one"));
+
+    let list = |query: ListQuery| world.store.list(&query).unwrap();
+    let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
+    let by_keys = |given: &[&str]| ListQuery {
+        keys: keys(given),
+        ..all()
+    };
+    let etl = || Some("etl".to_owned());
+    assert_eq!(list(by_keys(&["one"])), newest_first(&[&one, &other_one]));
+    assert_eq!(
+        list(by_keys(&["two", "one", "three"])),
+        newest_first(&[&one, &two, &other_one])
+    );
+    assert_eq!(list(by_keys(&[])), []);
+    let page = ListQuery {
+        workflow: etl(),
+        limit: 1,
+        ..by_keys(&["one", "two"])
+    };
+    let expected = newest_first(&[&one, &two]);
+    assert_eq!(list(page.clone()), expected[..1]);
+    let rest = ListQuery {
+        before: Some(expected[0]),
+        ..page
+    };
+    assert_eq!(list(rest), expected[1..]);
+    let of_etl = |statuses, since| ListQuery {
+        workflow: etl(),
+        statuses,
+        since,
+        ..by_keys(&["one"])
+    };
+    assert_eq!(list(of_etl(vec![], None)), [one.id]);
+    assert_eq!(list(of_etl(vec![one.status], Some(NOW))), [one.id]);
+    assert_eq!(list(of_etl(vec![Cancelled], None)), []);
+    assert_eq!(list(of_etl(vec![], Some(NOW + SECOND))), []);
+    let of_other = ListQuery {
+        definitions: Some(vec![other_definition]),
+        ..by_keys(&["one"])
+    };
+    assert_eq!(list(of_other), [other_one.id]);
+}
+
 pub fn executions_are_listed_by_several_states(subject: Subject) {
     let world = World::new(subject, 1);
     let pending = world.ready(&[0]);

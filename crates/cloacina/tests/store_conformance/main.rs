@@ -136,6 +136,7 @@ macro_rules! conformance {
             listing {
                 executions_are_listed_newest_first_by_page
                 executions_are_listed_by_state_workflow_definition_and_time
+                executions_are_listed_by_keys
                 executions_are_listed_by_several_states
                 an_unknown_workflow_lists_nothing
                 overdue_finds_running_executions_and_the_next_deadline

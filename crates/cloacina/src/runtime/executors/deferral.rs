@@ -33,6 +33,11 @@ impl Deferrals {
         }
     }
 
+    /// Whether the attempts belong to the runner with this mailbox.
+    pub(crate) fn is_of(&self, mailbox: &Arc<Mailbox>) -> bool {
+        Arc::ptr_eq(&self.mailbox, mailbox)
+    }
+
     /// Releases the slot of a running attempt, so that another task may run in its place. Returns `false` if it has released
     /// its slot already, too many attempts have, or it was taken away from this worker.
     pub fn begin(&self, token: WorkToken) -> bool {

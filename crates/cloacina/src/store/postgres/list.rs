@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::driver::Connection;
@@ -71,6 +71,32 @@ query! {
 }
 
 query! {
+    ByKey {
+        workflows: Vec<String> => Array<Text>,
+        keys: Vec<String> => Array<Text>,
+        before: Uuid => SqlUuid,
+        from: Uuid => SqlUuid,
+        since: i64 => BigInt,
+        all_states: bool => Bool,
+        states: Vec<i16> => Array<SmallInt>,
+        all_definitions: bool => Bool,
+        definitions: Vec<i64> => Array<BigInt>,
+        limit: i64 => BigInt,
+        started: Vec<Uuid> => Array<SqlUuid>,
+    } -> SqlUuid;
+    "SELECT e.id FROM unnest($1) AS w (workflow) CROSS JOIN unnest($2) AS k (execution_key) CROSS JOIN LATERAL (
+     SELECT x.id FROM cloacina_executions AS x WHERE x.workflow = w.workflow AND x.execution_key = k.execution_key
+     AND x.id < $3 AND x.id >= $4 AND x.created_at >= $5
+     AND ($6 OR CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($11) THEN 0 ELSE x.state END = ANY($7))
+     AND ($8 OR x.definition_id = ANY($9)) OFFSET 0) AS e ORDER BY e.id DESC LIMIT $10"
+}
+
+query! {
+    WorkflowNames {} -> Text;
+    "SELECT DISTINCT workflow FROM cloacina_definitions"
+}
+
+query! {
     Overdue { now: i64 => BigInt, after: i64 => BigInt } -> (Nullable<SqlUuid>, BigInt);
     "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= $1 AND state = 1
      ORDER BY deadline, id) UNION ALL
@@ -98,7 +124,27 @@ pub(super) async fn list(
     let all_states = states.is_empty();
     let codes: Vec<i16> = states.iter().map(|status| status.code()).collect();
     let started: Vec<Uuid> = query.started.iter().map(ExecutionId::uuid).collect();
-    let ids: Vec<Uuid> = if !all_states && !states.contains(&ExecutionStatus::Completed) {
+    let ids: Vec<Uuid> = if let Some(keys) = &query.keys {
+        // The index of keys begins with the workflow.
+        let workflows = match &query.workflow {
+            Some(workflow) => vec![workflow.clone()],
+            None => session.fetch(connection, WorkflowNames {}).await?,
+        };
+        let statement = ByKey {
+            workflows,
+            keys: keys.clone(),
+            before,
+            from,
+            since,
+            all_states,
+            states: codes,
+            all_definitions: definitions.is_none(),
+            definitions: definitions.unwrap_or_default(),
+            limit,
+            started,
+        };
+        session.fetch(connection, statement).await?
+    } else if !all_states && !states.contains(&ExecutionStatus::Completed) {
         let mut stored_states = codes.clone();
         if states.contains(&ExecutionStatus::Pending) && !states.contains(&ExecutionStatus::Running)
         {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use diesel::connection::DefaultLoadingMode;
-use diesel::sql_types::{BigInt, Binary, Bool, SmallInt};
+use diesel::sql_types::{BigInt, Binary, Bool, SmallInt, Text};
 use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
@@ -31,6 +31,18 @@ query! {
     ByDefinition<'a> { definition_id: i64 => BigInt, before: &'a [u8] => Binary } -> (Binary, BigInt, SmallInt, BigInt, Bool);
     "SELECT id, created_at, state, definition_id, started_at IS NOT NULL FROM cloacina_executions INDEXED BY cloacina_executions_definition \
      WHERE definition_id = ? AND id < ? ORDER BY id DESC"
+}
+
+query! {
+    ByKey<'a> { workflow: &'a str => Text, execution_key: &'a str => Text, before: &'a [u8] => Binary }
+    -> (Binary, BigInt, SmallInt, BigInt, Bool);
+    "SELECT id, created_at, state, definition_id, started_at IS NOT NULL FROM cloacina_executions INDEXED BY cloacina_executions_key \
+     WHERE workflow = ? AND execution_key = ? AND id < ?"
+}
+
+query! {
+    WorkflowNames {} -> Text;
+    "SELECT DISTINCT workflow FROM cloacina_definitions"
 }
 
 /// Declares a statement per state, because SQLite uses the partial index only for a literal state.
@@ -132,7 +144,22 @@ pub(super) fn list(
             )?
         };
     }
-    if !query.statuses.is_empty() && !query.statuses.contains(&ExecutionStatus::Completed) {
+    if let Some(keys) = &query.keys {
+        // The index of keys begins with the workflow.
+        let workflows: Vec<String> = match &query.workflow {
+            Some(workflow) => vec![workflow.clone()],
+            None => WorkflowNames {}.load(connection)?,
+        };
+        for workflow in &workflows {
+            for execution_key in keys {
+                read!(ByKey {
+                    workflow,
+                    execution_key,
+                    before
+                });
+            }
+        }
+    } else if !query.statuses.is_empty() && !query.statuses.contains(&ExecutionStatus::Completed) {
         let mut statuses: HashSet<_> = query.statuses.iter().copied().collect();
         if statuses.contains(&ExecutionStatus::Pending) {
             // A claimed execution that has not started is stored as running.
