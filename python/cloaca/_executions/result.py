@@ -274,7 +274,7 @@ class WorkflowResult:
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """The result itself, with a `RuntimeWarning`: the call before has blocked the event loop."""
+        """The result itself, with a `RuntimeWarning`: the call before blocked the event loop."""
         import warnings
 
         warnings.warn(

@@ -301,7 +301,10 @@ def _check_limit(limit: object) -> None:
 def _keys(key: str | Iterable[str] | None) -> list[str] | None:
     if key is None:
         return None
-    keys = [key] if isinstance(key, str) else list(key)
+    try:
+        keys = [key] if isinstance(key, str) else list(key)
+    except TypeError:
+        keys = [key]  # type: ignore[list-item]
     for value in keys:
         if not isinstance(value, str):
             raise ConfigurationError(f"key must be a string, not {type(value).__name__}")

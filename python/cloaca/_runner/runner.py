@@ -611,7 +611,7 @@ class DefaultRunner(
         if count == _MAX_COUNTED:
             what = f"{count} or more executions are"
         its = "it goes" if count == 1 else "they go"
-        if self._core.location == ":memory:":
+        if self._core.location.endswith(":memory:"):
             its = "it is lost" if count == 1 else "they are lost"
             end = "with the database in memory"
         else:

@@ -70,8 +70,8 @@ class TaskHandle:
         """The `DefaultRunner` that runs the task, for example to start other executions from it.
 
         In a function use `submit`, in an `async def` task `await handle.runner.submit_async(...)`.
-        A task runs again after a crash: a key that contains `execution_id` keeps it from starting
-        the same execution twice.
+        A task runs again after a crash: a key made from `execution_id` keeps it from starting the
+        same execution twice.
 
         Raises:
             RunnerClosedError: The function runs without a runner, as in `cloaca.testing.run_task`,
@@ -80,7 +80,7 @@ class TaskHandle:
         Example:
             >>> @cloaca.task
             ... async def order(context, handle):
-            ...     child = await handle.runner.submit_async("pay", key=f"pay-{handle.execution_id}")
+            ...     child = await handle.runner.submit_async("pay", key=handle.execution_id)
             ...     context["paid"] = (await child).raise_for_status().final_context["paid"]
 
         Since 1.0.
@@ -95,7 +95,7 @@ class TaskHandle:
         found = registry.runner_of(self._work)
         if found is None:
             raise RunnerClosedError(
-                f"the runner of task '{self.task_id}' is gone: the program holds no reference to it",
+                f"the runner of task '{self.task_id}' is gone: no variable refers to it",
                 hint="keep it in a variable while tasks run, or use it in a 'with' block",
             )
         return found

@@ -241,9 +241,10 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
 
     Cells of a notebook are no files: there it is the way to change a workflow.
     """
-    import os
+    from pathlib import Path
 
-    if not (os.path.isfile(before) and os.path.isfile(after)) or os.path.samefile(before, after):
+    files = Path(before), Path(after)
+    if not all(file.is_file() for file in files) or files[0].samefile(files[1]):
         return
     import logging
 
