@@ -238,6 +238,17 @@ def test_list(shell):
     assert shell.json("list", "--tag", "team=none")["items"] == []
 
 
+def test_keys_are_shown_and_listed(shell):
+    ids = [
+        shell.json("run", "pipeline:etl", "--key", key)["execution_id"] for key in ("one", "two")
+    ]
+    output, _ = shell.run("show", ids[0])
+    assert "\nkey one\n" in output
+    assert shell.json("show", ids[0])["key"] == "one"
+    items = shell.json("list", "--key", "two", "--key", "three")["items"]
+    assert [(item["execution_id"], item["key"]) for item in items] == [(ids[1], "two")]
+
+
 def test_show_events_explain_and_logs(shell):
     id = shell.json("run", "pipeline:etl")["execution_id"]
     output, _ = shell.run("show", id)
