@@ -279,7 +279,10 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
 
 
 def _file_of_caller() -> str:
-    """The file of the code that called the function which calls this."""
+    """The file of the code outside of this package that is being run."""
     from sys import _getframe
 
-    return _getframe(2).f_code.co_filename
+    frame = _getframe(1)
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith("cloaca."):
+        frame = frame.f_back
+    return frame.f_code.co_filename
