@@ -69,7 +69,7 @@ def test_u4_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
         assert runner.list_executions("child").items == []
 
 
-def test_u4_only_worker_may_wait_for_coroutines_and_for_what_has_ended(database):
+def test_u4_only_worker_may_wait_for_coroutines(database):
     define_child("before")
     with cloaca.WorkflowBuilder("child"):
 

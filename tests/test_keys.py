@@ -254,7 +254,7 @@ def test_a3_a_workflow_of_another_file_is_replaced_with_a_warning(tmp_path, capl
         assert str(path) in record.getMessage()
 
 
-def test_a3_a_cell_of_a_notebook_replaces_a_workflow_without_a_word(caplog):
+def test_a3_notebook_cell_replaces_a_workflow_silently(caplog):
     source = (
         "import cloaca\nwith cloaca.WorkflowBuilder('cell'):\n    @cloaca.task\n    def a(): pass"
     )

@@ -266,6 +266,10 @@ impl Runner {
     }
 
     /// Submits executions, all or none, and wakes `waker` when they are durable or refused; returns a token.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "arguments of Python come as values"
+    )]
     fn begin_submit(
         &self,
         py: Python<'_>,

@@ -391,7 +391,7 @@ class DefaultRunner(
             key: Makes the submission idempotent, as for `submit`.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
-            at: When it may start; a datetime with a time zone.
+            at: The earliest start; a datetime with a time zone.
             timeout: The execution's own limit in seconds, from its first task's start.
 
         Returns:

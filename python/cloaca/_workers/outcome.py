@@ -67,7 +67,7 @@ def _outcome_of(error: BaseException) -> Outcome:
     told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
         return Outcome.retry(error._after_us, *told)
-    # Waiting cannot mend a deadlock.
+    # Waiting cannot fix a deadlock.
     is_deadlock = isinstance(error, WorkflowError) and error.code == "deadlock"
     return Outcome.failed(*told, lineage(kind), not (isinstance(error, Abort) or is_deadlock))
 

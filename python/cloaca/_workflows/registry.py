@@ -239,7 +239,7 @@ class WorkflowRegistry:
 def _warn_of_replacement(name: str, before: str, after: str) -> None:
     """Warns that a workflow replaces one of another file, which is rarely meant.
 
-    Cells of a notebook are no files: there it is the way to change a workflow.
+    Cells of a notebook are not files: there it is the way to change a workflow.
     """
     from pathlib import Path
 

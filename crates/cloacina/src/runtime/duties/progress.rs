@@ -38,9 +38,10 @@ impl Duty for ProgressWriter {
             .map(|report| (report.execution, report.task))
             .collect();
         let has_reported = |start: &AttemptStart| reports.contains(&(start.execution, start.task));
-        let written = match reports.is_empty() {
-            true => Ok(()),
-            false => store_starts(step, Micros::MIN, has_reported),
+        let written = if reports.is_empty() {
+            Ok(())
+        } else {
+            store_starts(step, Micros::MIN, has_reported)
         };
         let written = written.and_then(|()| step.store.note_insight(&progress, &logs));
         match written {

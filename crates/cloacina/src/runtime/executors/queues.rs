@@ -36,10 +36,9 @@ impl WorkQueues {
         task: Ordinal,
         claim: Claim,
     ) -> Option<Timestamp> {
-        let starts = self.queues.iter();
-        starts
-            .filter_map(|queue| queue.start_of(execution, task, claim))
-            .next()
+        self.queues
+            .iter()
+            .find_map(|queue| queue.start_of(execution, task, claim))
     }
 
     /// The executions that workers of this process run, and those of attempts that ended a short time ago.

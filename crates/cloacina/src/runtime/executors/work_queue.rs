@@ -19,6 +19,10 @@ use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 const MAX_RELEASED: usize = 256;
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the queue"
+)]
 pub(super) struct QueueState {
     pub(super) ready: ReadyQueue,
     pub(super) running: RunningSet,
