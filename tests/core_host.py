@@ -89,6 +89,8 @@ class CoreHost:
         while work is not None:
             function = self.functions.get("callback" if work.callback else work.task_id)
             outcome = function(work) if function is not None else None
+            if work.callback:
+                work.end_callback()
             work = self.runner.finish_and_next(number, work, outcome or COMPLETED)
 
 

@@ -607,10 +607,11 @@ class Runner:
         Report coroutines that overran or were cancelled too; their outcome is dropped.
         """
 
-    def stop(self, grace_us: int) -> None:
+    def stop(self, grace_us: int, count_open: int = 0) -> int:
         """Shut down gracefully and wait for it.
 
-        A second call with a shorter grace period shortens the first one's.
+        A second call with a shorter grace period shortens the first one's. Returns the number of
+        executions that are left open without a live runner, counted up to `count_open`.
         """
 
 @final

@@ -60,7 +60,7 @@ def use(runner: cloaca.DefaultRunner) -> None:
     assert_type(result.final_context, cloaca.Context)
     handle = runner.submit("w", context, key="k", priority=5, delay=1)
     assert_type(handle.result(timeout=5), cloaca.WorkflowResult)
-    assert_type(handle.cancel(), cloaca.WorkflowStatus)
+    assert_type(handle.cancel(), bool)
     many = runner.submit_many([("w", None), {"workflow": "w", "priority": 3}])
     assert_type(many, list[cloaca.WorkflowHandle])
     page = runner.list_executions(status=["Failed", cloaca.WorkflowStatus.CANCELLED])

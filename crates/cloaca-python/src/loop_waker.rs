@@ -38,7 +38,7 @@ record! {
     }
 }
 
-/// What a loop waits for.
+/// An answer for which a loop waits.
 enum Completed {
     /// The end of an execution; `None` if the runner has shut down.
     Ended(Option<Ended>),

@@ -285,7 +285,7 @@ class WorkflowResult:
             stacklevel=2,
         )
         return self
-        yield
+        yield  # type: ignore[unreachable]  # makes this a generator, which `await` asks for
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
         """Copies and pickles the result with its data."""

@@ -127,7 +127,7 @@ class ControlMethods:
 
         Since 1.0.
         """
-        name = getattr(workflow, "name", workflow)
+        name: Any = getattr(workflow, "name", workflow)
         for what, value in (("workflow", name), ("key", key)):
             if not isinstance(value, str):
                 raise ConfigurationError(f"{what} must be a string, not {type(value).__name__}")

@@ -387,7 +387,7 @@ class DefaultRunner(
 
         Args:
             workflow: The workflow.
-            context: What the tasks see at first.
+            context: The context that the tasks see at first.
             key: Makes the submission idempotent, as for `submit`.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 from cloaca._values.exceptions import WorkflowError
 from cloaca._workers.attempt_scope import LogCapture, current
@@ -28,6 +27,8 @@ def check_blocking(call: str, instead: str) -> None:
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
         return
+    import threading
+
     if getattr(threading.current_thread(), "cloaca_runs_coroutines", False):
         raise WorkflowError(
             f"{call} in an async def task blocks the event loop that runs all async def tasks",
@@ -59,6 +60,8 @@ def refuse_idle_wait(core: Runner) -> None:
     Raises:
         WorkflowError: The own execution of the task is open.
     """
+    import threading
+
     thread = threading.current_thread()
     if getattr(thread, "cloaca_core", None) is core and current.get() is not None:
         raise WorkflowError(
