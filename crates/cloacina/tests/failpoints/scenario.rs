@@ -52,8 +52,9 @@ pub fn run_in_fresh_database(database: &Database, points: Arc<dyn Failpoints>) -
 pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(name), points));
     let engine = start(&store);
+    let observer: Arc<dyn Store> = open(name);
     for workflow in workflows() {
-        retry(|| engine.register(registration(&engine, &workflow)));
+        retry(|| engine.register(registration(&engine, &workflow, &observer)));
     }
     let id = execute(&engine);
     add_schedules(&engine);

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloacina::engine::Outcome;
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{Assignment, Executor, Handler, Registration, TaskFuture};
+use cloacina::store::Store;
 use cloacina::types::{
     Backoff, Delta, Failure, Json, LogChunk, LogLine, Progress, RetryPolicy, Timestamp,
 };
@@ -51,14 +53,19 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         .collect()
 }
 
-/// Returns a registration with handlers for all tasks of a workflow.
-pub fn registration(engine: &EngineHandle, workflow: &Arc<Workflow>) -> Registration {
+/// Returns a registration with handlers for all tasks of a workflow. `observer` is a connection without failpoints.
+pub fn registration(
+    engine: &EngineHandle,
+    workflow: &Arc<Workflow>,
+    observer: &Arc<dyn Store>,
+) -> Registration {
     let tasks = workflow.definition().tasks.iter();
     let handlers: BTreeMap<String, Handler> = tasks
         .map(|task| {
-            let function = Arc::new(|assignment: Assignment| {
-                let outcome = run(&assignment);
-                Box::pin(async move { outcome }) as TaskFuture
+            let observer = Arc::clone(observer);
+            let function = Arc::new(move |assignment: Assignment| {
+                let observer = Arc::clone(&observer);
+                Box::pin(async move { run(&assignment, &observer).await }) as TaskFuture
             });
             let handler = Handler {
                 executor: Executor::Futures,
@@ -75,7 +82,7 @@ pub fn registration(engine: &EngineHandle, workflow: &Arc<Workflow>) -> Registra
     }
 }
 
-fn run(assignment: &Assignment) -> Outcome {
+async fn run(assignment: &Assignment, observer: &Arc<dyn Store>) -> Outcome {
     let id = assignment.workflow.task(assignment.task).id.clone();
     match id.as_str() {
         "fails" => {
@@ -87,7 +94,7 @@ fn run(assignment: &Assignment) -> Outcome {
                 lineage: Vec::new(),
             });
         }
-        "first" => report(assignment),
+        "first" => report(assignment, observer).await,
         _ => {}
     }
     let seen = assignment.context.iter().count();
@@ -98,8 +105,8 @@ fn run(assignment: &Assignment) -> Outcome {
     Outcome::Completed(Arc::new(delta))
 }
 
-/// Reports progress and logs a line.
-fn report(assignment: &Assignment) {
+/// Reports progress and logs a line, and runs until the start and the report of the attempt are stored.
+async fn report(assignment: &Assignment, observer: &Arc<dyn Store>) {
     let (execution, task) = (assignment.execution, assignment.task);
     let attempt = assignment.claim.attempt;
     let time = Timestamp(1_000_000);
@@ -123,4 +130,11 @@ fn report(assignment: &Assignment) {
             message: "begun".to_owned(),
         }],
     });
+    let is_stored = || {
+        let reports = observer.progress(execution).unwrap_or_default();
+        reports.iter().any(|report| report.attempt == attempt)
+    };
+    while !is_stored() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
