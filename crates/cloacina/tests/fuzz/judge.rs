@@ -29,7 +29,7 @@ const PARTS: [&str; 14] = [
     "URL has an invalid port",
     "URL has a user and a host",
     "URL has no scheme",
-    "URL is a list of libpq's keywords",
+    "URL is a libpq keyword list",
     "unknown parameter after its password",
     "URL names no",
     "NUL character",
