@@ -95,6 +95,12 @@ ERRORS: dict[str, tuple[str, str]] = {
         "Call it again, or cancel the execution.",
     ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
+    "deadlock": (
+        "A task waits in a way that would keep what it waits for from ending: for its own "
+        "execution, with `result()` or `execute()` in a coroutine, or on the last free worker "
+        "thread. It is not retried.",
+        "`await handle` in an `async def` task, or more workers.",
+    ),
     "forked": (
         "A forked process used a runner, or an SQLite file, that was open at the fork.",
         "Use `spawn`, shut the runner down before the fork, or open the first one after it.",

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cloaca
+from cloaca._workflows import registry as workflow_registry
 
 # A shell ignores Ctrl-C for `nohup` and for background jobs, and its children inherit that. The
 # tests press Ctrl-C. A handler that is set here becomes the default in the programs they start.
@@ -25,6 +26,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
 # Tests do not need their data after a crash of the machine.
 SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
+
+
+_TESTS = str(Path(__file__).parent)
+_warn_of_replacement = workflow_registry._warn_of_replacement
+
+
+def _warn_of_other_files(name: str, before: str, after: str) -> None:
+    """Warns as the package does, except about two files of tests, which may use the same names."""
+    if not (before.startswith(_TESTS) and after.startswith(_TESTS)):
+        _warn_of_replacement(name, before, after)
+
+
+workflow_registry._warn_of_replacement = _warn_of_other_files
 
 
 class Server:

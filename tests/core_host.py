@@ -45,9 +45,15 @@ class CoreHost:
         self.supervisor = threading.Thread(target=self._supervise, daemon=True)
         self.supervisor.start()
 
-    def define(self, name: str, *tasks: dict[str, Any], executor: str = "threads") -> None:
+    def define(
+        self,
+        name: str,
+        *tasks: dict[str, Any],
+        executor: str = "threads",
+        has_callbacks: bool = True,
+    ) -> None:
         workflow = _core.Workflow.build(json.dumps({"name": name, "tasks": list(tasks)}))
-        handler = _core.TaskHandler(executor, 7, True, True)
+        handler = _core.TaskHandler(executor, 7, has_callbacks, has_callbacks)
         handlers = dict.fromkeys(workflow.tasks, handler)
         self.runner.register(workflow, handlers)
 

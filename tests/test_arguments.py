@@ -89,6 +89,7 @@ def test_signatures_are_those_of_the_functions():
         "database_url",
         "config",
         "schema",
+        "start",
     ]
     assert "retry_attempts" in inspect.signature(cloaca.task).parameters
     assert cloaca.task.__doc__.startswith("Make a task")

@@ -166,7 +166,8 @@ def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost
 def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None:
     barrier = threading.Barrier(4)
     host.functions = {"a": lambda work: barrier.wait(20) and None}
-    host.define("one", once("a"))
+    # A callback would get one more worker.
+    host.define("one", once("a"), has_callbacks=False)
     submitted = host.runner.submit([request("one") for _ in range(12)])
     ids = [execution.execution_id for execution in submitted]
     for id in ids:

@@ -39,7 +39,7 @@ CLOCK = re.compile(
     r"\b(?:SystemClock|fastrand|\w+Id\s*::\s*generate"
     r"|(?:Instant|SystemTime|Utc|Local)\s*::\s*now|Uuid\s*::\s*(?:now_v\d|new_v4))\b"
 )
-TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*mod\s+\w+\s*\{")
+TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod\s+\w+\s*\{")
 
 NOISE = re.compile(
     r"""//[^\n]*                                # a line comment
@@ -208,7 +208,7 @@ class ImportGraph:
     """The imports between the files of the crate. Re-exports are followed to the defining file."""
 
     def __init__(self, sources: Sources) -> None:
-        declared = re.compile(r"#\[cfg\(test\)\]\s*mod\s+(\w+)\s*;")
+        declared = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod\s+(\w+)\s*;")
         tests = {
             (*module_of(Path(file)), name)
             for file, source in sources.items()

@@ -19,6 +19,8 @@ def test_exceptions_of_callbacks_are_logged_with_the_task(runner):
 
     result = runner.execute("w")
     record = records.get(timeout=10)
+    while record.levelno < logging.ERROR:
+        record = records.get(timeout=10)
     logging.getLogger("cloaca").removeHandler(handler)
     assert (record.name, record.levelno) == ("cloaca", logging.ERROR)
     assert record.getMessage() == "on_success of task 'a' raised KeyError: 'missing'"

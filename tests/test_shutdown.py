@@ -35,6 +35,13 @@ SERVE = """
 """
 
 
+def assert_only_names_open_executions(err):
+    """At its end a program says that executions it submitted are open, and nothing else."""
+    (line,) = err.splitlines()
+    assert "open: " in line
+    assert "with the next runner" in line
+
+
 def attempts(database):
     with cloaca.DefaultRunner(database) as runner:
         (only,) = runner.list_executions().items
@@ -57,7 +64,9 @@ def test_d8_a_second_signal_ends_at_once_and_loses_nothing(database, script):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.2)  # two signals at once are one
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30) == ("", "")
+    out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert_only_names_open_executions(err)
     assert process.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - start < 5
     status, count, task = attempts(database)
@@ -147,7 +156,9 @@ def test_a_process_with_running_work_exits_quickly(database, script):
         """,
         database,
     )
-    assert process.communicate(timeout=30) == ("", "")
+    out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert_only_names_open_executions(err)
     assert process.returncode == 0
 
 

@@ -15,14 +15,14 @@ from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 @pytest.fixture
 def quick():
-    """Asserts that a test takes less than a second and does not wait for virtual time.
+    """Asserts that a test does not wait for virtual time, of which it passes at least a minute.
 
-    Each of these tests passes at least a minute of virtual time. Processor time bounds the work,
-    because a busy machine can stop a test for a second at any moment.
+    A test takes some hundredths of a second by itself. The bound leaves room for what else the
+    process and the machine do meanwhile: threads and garbage of hundreds of earlier tests, and
+    another pytest process beside this one.
     """
-    start, start_work = time.monotonic(), time.process_time()
+    start = time.monotonic()
     yield
-    assert time.process_time() - start_work < 1
     assert time.monotonic() - start < 20
 
 

@@ -8,9 +8,10 @@ use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
 use tracing::Dispatch;
 
-use super::Inspector;
 use super::open::{OpenedStore, StoreOptions, open_store};
+use super::open_options::{Begin, OpenOptions, wait_for};
 use super::tenant_group::TenantGroup;
+use super::{Inspector, RunnerView};
 use crate::runtime::{
     Answer, Assignment, Control, Coordinator, CoordinatorThread, Deferrals, Executor, Mailbox,
     Message, Metrics, PollEnds, Registration, Reply, RunnerChannels, RunnerConfig, RunnerSlot,
@@ -24,32 +25,6 @@ use crate::types::{
     Clock, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, RunnerId, SystemClock,
     Timestamp, micros,
 };
-
-/// The time from which a runner claims tasks, rescues those of dead runners, and fires schedules and triggers. Before it, the
-/// runner is open: it registers workflows and takes submissions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Begin {
-    /// Once it is open.
-    #[default]
-    AtOnce,
-    /// After a delay, unless [`EngineHandle::begin`] is called earlier.
-    After(Duration),
-    /// Once [`EngineHandle::begin`] is called.
-    OnRequest,
-}
-
-/// The options to open a runner.
-#[derive(Default)]
-pub struct OpenOptions {
-    /// The time from which the runner claims tasks.
-    pub begin: Begin,
-    /// The runner's settings.
-    pub config: RunnerConfig,
-    /// The `tracing` dispatcher of the runner's own threads; `None` means the program's default.
-    pub dispatch: Option<Dispatch>,
-    /// Whether opening migrates the database.
-    pub auto_migrate: bool,
-}
 
 /// A started runner. Dropping it without `stop` ends it as a crash would: nothing is lost, other runners rescue its tasks.
 pub struct EngineHandle {
@@ -481,11 +456,8 @@ impl EngineHandle {
     /// `Database` or `Connection` when the database fails or does not answer.
     pub fn count_left_open(&self, limit: usize) -> Result<usize, Error> {
         let now = self.now();
-        let runners = self.inspector.runners()?;
-        if runners
-            .iter()
-            .any(|view| view.id != self.runner && view.is_alive(now))
-        {
+        let is_peer = |view: &RunnerView| view.id != self.runner && view.is_alive(now);
+        if self.inspector.runners()?.iter().any(is_peer) {
             return Ok(0);
         }
         let query = ListQuery {
@@ -525,11 +497,4 @@ impl Drop for EngineHandle {
             self.stop(Duration::ZERO);
         }
     }
-}
-
-/// Waits for an answer without a time limit.
-pub(super) fn wait_for<T>(answer: &Answer<T>) -> Result<T, Error> {
-    answer
-        .wait(Duration::MAX)
-        .unwrap_or_else(|| Err(Error::runner_closed()))
 }

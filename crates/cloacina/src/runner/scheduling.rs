@@ -1,7 +1,7 @@
 //! Registers and changes schedules and triggers through a runner.
 
 use super::EngineHandle;
-use super::engine_handle::wait_for;
+use super::open_options::wait_for;
 use crate::engine::schedule::{self, NewSchedule};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::runtime::{Answer, Message, PollToken, schedule_rows};
