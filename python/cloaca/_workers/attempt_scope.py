@@ -199,9 +199,11 @@ def install() -> None:
     Python has one factory for all records, so this one calls its predecessor. Nothing is done while
     the program has not loaded `logging`.
     """
-    logging = sys.modules.get("logging")
-    if logging is None:
+    if "logging" not in sys.modules:
         return
+    # Another thread may be importing it at this moment: this waits for that.
+    import logging
+
     factory = logging.getLogRecordFactory()
     if getattr(factory, "is_cloacas", False):
         return

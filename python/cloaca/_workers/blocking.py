@@ -24,8 +24,11 @@ def check_blocking(call: str, instead: str) -> None:
     Raises:
         WorkflowError: The call would block the event loop that runs all `async def` tasks.
     """
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    if "asyncio" not in sys.modules:
+        return
+    import asyncio  # waits for another thread that is importing it
+
+    if asyncio._get_running_loop() is None:
         return
     import threading
 
