@@ -115,19 +115,19 @@ def test_u3_runner_that_is_not_started_takes_submissions_and_runs_nothing(databa
 def test_u3_runner_that_is_not_started_rescues_nothing(database, script):
     url = database
     code = """
-        import sys, time
+        import os, sys, time
         import cloaca
         with cloaca.WorkflowBuilder("w"):
             @cloaca.task
             def work(context):
-                print("started", flush=True)
+                os.write(1, b"started\\n")
                 time.sleep(60 if len(sys.argv) > 2 else 0)
         runner = cloaca.DefaultRunner(sys.argv[1])
-        print(runner.submit("w").id, flush=True)
+        os.write(1, f"{runner.submit('w').id}\\n".encode())
         time.sleep(60)
     """
     dead = script(code, url, "hangs")
-    # The task may start before its id is printed.
+    # The task may start before its id is written. Each line is one write, so that none is torn.
     lines = {dead.stdout.readline().strip() for _ in range(2)}
     (id,) = lines - {"started"}
     dead.kill()
