@@ -45,7 +45,6 @@ __all__ = [
     "StoredWorkflow",
     "SubmitRequest",
     "Submitted",
-    "SubmittedRecord",
     "SuperviseTimeout",
     "TaskHandler",
     "TaskRecord",
@@ -634,7 +633,7 @@ class Inspector:
     def cancel(self, execution_id: str) -> bool:
         """Cancel an execution; whether it was open."""
 
-    def submit(self, request: SubmitRequest) -> SubmittedRecord:
+    def submit(self, request: SubmitRequest) -> Submitted:
         """Submit an execution of a stored workflow without a runner; return it once it is durable.
 
         A live runner with handlers for its tasks runs it.
@@ -660,14 +659,6 @@ class ExecutionPage:
     """Newest first."""
     next_cursor: Final[str | None]
     """The cursor of the next page; `None` on the last one."""
-
-@final
-class SubmittedRecord:
-    """A submitted execution."""
-
-    execution_id: Final[str]
-    is_new: Final[bool]
-    """Whether this submission created it; otherwise an earlier execution has the same key."""
 
 @final
 class EventRecord:

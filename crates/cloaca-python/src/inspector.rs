@@ -9,7 +9,7 @@ use crate::call;
 use crate::errors::Raise;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::reads::Reads;
-use crate::records::{SchemaState, SubmittedRecord};
+use crate::records::{SchemaState, Submitted};
 use crate::requests::{self, SubmitRequest};
 
 /// A database that is read and changed without a runner.
@@ -81,17 +81,13 @@ impl Inspector {
     }
 
     /// Submits an execution without a runner; returns it once it is durable.
-    fn submit(
-        &self,
-        py: Python<'_>,
-        request: &Bound<'_, SubmitRequest>,
-    ) -> PyResult<SubmittedRecord> {
+    fn submit(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Submitted> {
         let request = requests::submission(py, request.get(), self.database().now())?;
         let reads = self.reads.get();
         let submitted = reads.call(py, |database| database.submit_request(request))?;
-        Ok(SubmittedRecord {
+        Ok(Submitted {
             execution_id: submitted.id.to_string(),
-            is_new: submitted.is_new,
+            created: submitted.is_new,
         })
     }
 

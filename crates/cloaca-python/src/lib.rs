@@ -80,7 +80,7 @@ mod _core {
         records::{
             BenchLoad, DatabaseHealth, EventRecord, ExecutionPage, FireTime, LogLineRecord,
             ProgressRecord, ProgressReport, RunnerRecord, SchemaState, StoredWorkflow, Submitted,
-            SubmittedRecord, TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
+            TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
         },
         requests::{SubmitRequest, TaskHandler},
         retry::{retry_delay_us, should_retry},

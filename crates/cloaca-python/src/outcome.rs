@@ -9,8 +9,8 @@ use pyo3::types::PyString;
 
 /// The result of an attempt.
 ///
-/// This class is on the hot path of each task: `completed` is one shared object, and reading an outcome costs a type check
-/// and a match, less than comparing the first element of a tuple.
+/// This class is on the hot path of each task. `completed` is one shared object, and reading it costs a type check and a
+/// match.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Outcome {
     ending: Ending,

@@ -17,16 +17,6 @@ record! {
 }
 
 record! {
-    /// A submitted execution.
-    SubmittedRecord {
-        /// The execution.
-        execution_id: String,
-        /// Whether this submission created it; otherwise an earlier execution has the same key.
-        is_new: bool,
-    }
-}
-
-record! {
     /// The execution that a submission led to.
     Submitted {
         /// The execution.

@@ -84,13 +84,13 @@ def submit(
                 "execution_id": id,
                 "workflow_name": workflow,
                 "status": inspector.reads.status(id),
-                "is_new": submitted.is_new,
+                "is_new": submitted.created,
                 "live_runners": len(able),
             }
         )
         return
     say(id)
-    if not submitted.is_new:
+    if not submitted.created:
         note(f"nothing was submitted: this earlier execution has the key '{key}'")
     elif not able:
         note(

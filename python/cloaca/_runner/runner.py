@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from cloaca._executions.handle import WorkflowHandle
-from cloaca._executions.result import WorkflowResult
-from cloaca._executions.submission import request, request_of
 from cloaca._runner.control_methods import ControlMethods
 from cloaca._runner.inspection_methods import InspectionMethods
+from cloaca._runner.submission_methods import SubmissionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
-from cloaca._values.arguments import names_arguments, names_arguments_with
-from cloaca._values.exceptions import (
-    ConfigurationError,
-    RunnerClosedError,
-    WorkflowNotFoundError,
-)
+from cloaca._values.arguments import names_arguments_with
+from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
 from cloaca._workers.blocking import check_blocking, refuse_own
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Any, NoReturn, Self
 
-    from cloaca._core import Context, SubmitRequest, Submitted
-    from cloaca._observe.tracing import ExecutionSpan
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.start import Started
     from cloaca._runner.start_gate import StartGate
-    from cloaca._workflows.workflow import Workflow
 
 # Seconds that threads get to end once the engine has stopped.
 _JOIN = 2.0
@@ -52,7 +42,12 @@ def _settings_advice(argument: str) -> str | None:
 
 
 class DefaultRunner(
-    ControlMethods, InspectionMethods, ScheduleMethods, TenantMethods, TriggerMethods
+    ControlMethods,
+    InspectionMethods,
+    ScheduleMethods,
+    SubmissionMethods,
+    TenantMethods,
+    TriggerMethods,
 ):
     """The engine on one database.
 
@@ -74,7 +69,6 @@ class DefaultRunner(
     _gate: StartGate | None = None
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
-    _has_submitted = False
 
     @names_arguments_with(_settings_advice)
     def __init__(
@@ -207,269 +201,6 @@ class DefaultRunner(
             raise ConfigurationError("Schema name cannot be empty")
         return DefaultRunner(database_url, schema=schema)
 
-    @names_arguments
-    def execute(
-        self,
-        workflow_name: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | timedelta | None = None,
-        key: str | None = None,
-        priority: int = 0,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        progress: bool = False,
-        check: bool = False,
-    ) -> WorkflowResult:
-        """Run a workflow and wait for its end. Ctrl-C stops waiting; the execution continues.
-
-        Args:
-            workflow_name: The workflow.
-            context: The initial context.
-            timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when that time has passed. `math.inf` for no limit, whatever the runner's
-                `workflow_timeout_seconds` says.
-            key: Makes the submission idempotent: an execution with this key is waited for, and none
-                is started.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
-            at: The earliest start time; a datetime with a time zone.
-            progress: Show a bar for each task on stderr while it runs. Nothing is shown if stderr
-                is neither a terminal nor a notebook.
-            check: Raise if the execution does not complete. Without it, a failure is only in the
-                result and in the log.
-
-        Returns:
-            The result, also of an execution that failed, timed out or was cancelled, unless `check`
-            is set.
-
-        Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
-            WorkflowError: The code is `deadlock`: a coroutine of a runner calls this, or a task
-                does and no worker would be left to run the workflow.
-            WorkflowExecutionError: With `check`, the execution failed or was cancelled.
-            WorkflowTimeoutError: With `check`, the execution exceeded its timeout. It is a
-                `TimeoutError`.
-
-        Example:
-            >>> total = runner.execute("etl", check=True).final_context["total"]
-
-        Since 1.0.
-        """
-        check_blocking("execute()", "`await runner.execute_async(...)`")
-        self._catch_up()
-        submission = request(
-            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
-        )
-        self._begin_early()
-        if progress:
-            from cloaca._observe.progress_bars import follow
-
-            (handle,) = self._submit([submission])
-            return _checked(follow(self._core, handle.id), check)
-        span = self._begin_trace(submission)
-        if span is None:
-            try:
-                return _checked(WorkflowResult(self._core.execute(submission)), check)
-            except WorkflowNotFoundError as error:
-                registry.explain_unknown(error)
-                raise
-        try:
-            result = WorkflowResult(self._core.execute(submission.with_trace(span.carrier)))
-        except BaseException as error:
-            self._refused([span], error)
-            raise
-        span.identify(result.execution_id)
-        span.end(result.status, result._ended_at_us, result.error)
-        return _checked(result, check)
-
-    async def execute_async(
-        self,
-        workflow_name: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        timeout: float | timedelta | None = None,
-        key: str | None = None,
-        priority: int = 0,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        check: bool = False,
-    ) -> WorkflowResult:
-        """Run a workflow and wait for its end on an event loop.
-
-        Arguments and errors are those of `execute`.
-
-        Args:
-            workflow_name: The workflow.
-            context: The initial context.
-            timeout: The execution's own limit in seconds.
-            key: Makes the submission idempotent.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
-            at: The earliest start time.
-            check: Raise if the execution does not complete.
-
-        Returns:
-            The result, also of an execution that failed, timed out or was cancelled, unless `check`
-            is set.
-
-        Since 1.0.
-        """
-        submission = request(
-            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
-        )
-        (handle,) = await self._submit_async([submission])
-        return _checked(await handle, check)
-
-    @names_arguments
-    def submit(
-        self,
-        workflow: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        priority: int = 0,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        timeout: float | timedelta | None = None,
-    ) -> WorkflowHandle:
-        """Start a workflow, without waiting for its end.
-
-        The submission is durable when this method returns.
-
-        Args:
-            workflow: The workflow.
-            context: The initial context.
-            key: Makes the submission idempotent: while an execution of this workflow with this key
-                exists, its handle is returned and none is started, whatever the context:
-                `handle.created` tells. At most 512 characters.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
-            at: The earliest start time; a datetime with a time zone.
-            timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when that time has passed. `math.inf` for no limit, whatever the runner's
-                `workflow_timeout_seconds` says.
-
-        Returns:
-            A handle that follows and controls the execution; await it, or call its `result()`.
-
-        Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
-
-        Since 1.0.
-        """
-        submission = request(
-            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
-        )
-        return self._submit([submission])[0]
-
-    async def submit_async(
-        self,
-        workflow: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        priority: int = 0,
-        delay: float | timedelta | None = None,
-        at: datetime | None = None,
-        timeout: float | timedelta | None = None,
-    ) -> WorkflowHandle:
-        """Start a workflow from a coroutine, without blocking the event loop meanwhile.
-
-        The submission is durable when this returns. If the caller is cancelled before, the workflow
-        may have been started: give a key to be able to submit again.
-
-        Args:
-            workflow: The workflow.
-            context: The context that the tasks see at first.
-            key: Makes the submission idempotent, as for `submit`.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
-            at: The earliest start; a datetime with a time zone.
-            timeout: The execution's own limit in seconds, from its first task's start.
-
-        Returns:
-            The execution to follow and control; await it for its result.
-
-        Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
-
-        Example:
-            >>> handle = await runner.submit_async("mail", {"to": "ada@example.org"})
-            >>> result = await handle
-
-        Since 1.0.
-        """
-        submission = request(
-            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
-        )
-        return (await self._submit_async([submission]))[0]
-
-    def submit_many(
-        self,
-        submissions: Iterable[
-            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
-        ],
-    ) -> list[WorkflowHandle]:
-        """Start many executions in one commit: all or none.
-
-        Args:
-            submissions: `(workflow, context)` pairs, or mappings with the names of `submit`'s
-                arguments.
-
-        Returns:
-            A handle for each, in the order of the submissions.
-
-        Raises:
-            WorkflowNotFoundError: One of the workflows is not known.
-            ConfigurationError: An argument of one of them is not valid.
-            DatabaseError: The database did not take them within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
-
-        Example:
-            >>> handles = runner.submit_many(("resize", {"file": name}) for name in names)
-
-        Since 1.0.
-        """
-        return self._submit([request_of(entry) for entry in submissions])
-
-    async def submit_many_async(
-        self,
-        submissions: Iterable[
-            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
-        ],
-    ) -> list[WorkflowHandle]:
-        """Start many executions in one commit from a coroutine, without blocking the event loop.
-
-        Args:
-            submissions: As for `submit_many`.
-
-        Returns:
-            A handle for each, in the order of the submissions.
-
-        Raises:
-            WorkflowNotFoundError: One of the workflows is not known.
-            ConfigurationError: An argument of one of them is not valid.
-            DatabaseError: The database did not take them within `db_timeout`.
-            RunnerClosedError: The runner was shut down.
-
-        Example:
-            >>> handles = await runner.submit_many_async([("resize", {"file": name})])
-            >>> results = await asyncio.gather(*handles)
-
-        Since 1.0.
-        """
-        return await self._submit_async([request_of(entry) for entry in submissions])
-
     def get_handle(self, execution_id: str) -> WorkflowHandle:
         """The handle of an execution that exists, e.g. one that another process submitted.
 
@@ -542,67 +273,6 @@ class DefaultRunner(
     def config(self) -> DefaultRunnerConfig:
         """The settings. Changing them has no effect on a runner that has started. Since 1.0."""
         return self._config
-
-    def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
-        self._catch_up()
-        self._begin_early()
-        requests, spans = self._begin_traces(requests)
-        try:
-            submitted = self._core.submit(requests)
-        except BaseException as error:
-            self._refused(spans, error)
-            raise
-        if spans:
-            self._tracing.submitted(spans, [execution.execution_id for execution in submitted])
-        return self._handles(requests, submitted)
-
-    async def _submit_async(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
-        import asyncio
-
-        if not requests:
-            return []
-        self._check_open()
-        if self._revision != registry.revision:
-            await asyncio.to_thread(self._catch_up)
-        self._begin_early()
-        requests, spans = self._begin_traces(requests)
-        try:
-            submitted = await self._waiters.submit(requests)
-        except BaseException as error:
-            self._refused(spans, error)
-            raise
-        if spans:
-            ids = [execution.execution_id for execution in submitted]
-            await asyncio.to_thread(self._tracing.submitted, spans, ids)
-        return self._handles(requests, submitted)
-
-    def _begin_traces(
-        self, requests: list[SubmitRequest]
-    ) -> tuple[list[SubmitRequest], list[ExecutionSpan | None]]:
-        """The requests with their trace contexts, and the spans; no spans if tracing is off."""
-        spans = [self._begin_trace(entry) for entry in requests]
-        if not any(spans):
-            return requests, []
-        traced = [
-            entry if span is None else entry.with_trace(span.carrier)
-            for entry, span in zip(requests, spans, strict=True)
-        ]
-        return traced, spans
-
-    def _refused(self, spans: list[ExecutionSpan | None], error: BaseException) -> None:
-        for span in filter(None, spans):
-            span.abandon(error)
-        if isinstance(error, WorkflowNotFoundError):
-            registry.explain_unknown(error)
-
-    def _handles(
-        self, requests: list[SubmitRequest], submitted: list[Submitted]
-    ) -> list[WorkflowHandle]:
-        self._has_submitted = True
-        return [
-            WorkflowHandle(self, found.execution_id, key=entry.key, created=found.created)
-            for entry, found in zip(requests, submitted, strict=True)
-        ]
 
     def _tell_left_open(self, count: int) -> None:
         from cloaca._observe.logger import logger
@@ -764,8 +434,3 @@ class DefaultRunner(
         elif not (self._starts_by_itself or self._core.begun):
             state = " not started"
         return f"<DefaultRunner {self._core.location}{state}>"
-
-
-def _checked(result: WorkflowResult, check: bool) -> WorkflowResult:
-    """Returns the result, or raises for one that did not complete if `check` is set."""
-    return result.raise_for_status() if check else result
